@@ -1,0 +1,8 @@
+"""The one exception type whose message is written for the person at the keyboard."""
+
+
+class UserError(ValueError):
+    """A fault the user can mend: shown as one paragraph, without a traceback.
+
+    The message names the key or file, the offending value and what is allowed.
+    """
