@@ -1,0 +1,151 @@
+"""How an entry point talks to a person: Hydra around a task, and errors in one paragraph.
+
+Light on purpose: `--help`, `--cfg job` and a mistyped override must answer at once.
+"""
+
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fracnet.errors import UserError
+from fracnet.objects import near_miss
+from fracnet.paths import config_dir
+
+
+def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Run `task` with the config that Hydra composes from conf/ and the command line.
+
+    Exit codes: 0 done, 1 a fault the user can mend (one paragraph on stderr), 130 interrupted.
+    Any other exception is a fault of the program and keeps its traceback.
+    """
+    # Runs that start in the same second must not share a folder.
+    # The method has another name from OmegaConf 2.4 on.
+    register = getattr(OmegaConf, "register_resolver", OmegaConf.register_new_resolver)
+    register("fracnet.unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    wanted_full = before == "1"
+    # Otherwise Hydra prints its own report and exits before the error can be explained.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Up to 1.3 Hydra warns where the base version is left out, from 1.4 where it is given.
+    base: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
+    decorate = hydra.main(config_path=str(config_dir()), config_name=config_name, **base)
+    try:
+        decorate(_explained(task, wanted_full))()
+    except KeyboardInterrupt:
+        print("fracnet: interrupted.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if wanted_full:
+            raise
+        for cause in _causes(error):
+            if isinstance(cause, UserError):
+                _give_up(str(cause))
+            if isinstance(cause, HydraException | OmegaConfBaseException):
+                _give_up(_explain(cause, config_name))
+        raise
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _explained(task: Callable[[DictConfig], Any], wanted_full: bool) -> Callable[[DictConfig], Any]:
+    """The task with a user's fault reported before Hydra adds its own lines about it."""
+
+    def wrapped(cfg: DictConfig) -> Any:
+        try:
+            return task(cfg)
+        except (UserError, OmegaConfBaseException) as error:
+            if wanted_full:
+                raise
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+            _give_up(str(error) if isinstance(error, UserError) else _one_line(error))
+
+    return wrapped
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from, outermost first."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _give_up(message: str) -> NoReturn:
+    print(f"fracnet: error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _explain(error: BaseException, config_name: str) -> str:
+    """Hydra's or OmegaConf's complaint in one paragraph, with the allowed set and the near miss."""
+    message = _one_line(error)
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = sorted(error.options)
+        return (
+            f"{group}={choice} is not one of the choices of '{group}'; "
+            f"allowed: {', '.join(options)}.{near_miss(choice, options)}"
+        )
+    unknown = re.search(r"Could not override '([\w./@]+)'", message)
+    if unknown:
+        return _explain_key(unknown.group(1), config_name)
+    bare = getattr(error, "override", None)
+    if bare:
+        return f"'{bare}' is not an override; allowed: key=value, group=choice, ~key, +key=value."
+    return message
+
+
+def _explain_key(key: str, config_name: str) -> str:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    groups = [
+        word
+        for word in sys.argv[1:]
+        if re.fullmatch(r"\w+=\w+", word) and (config_dir() / word.split("=")[0]).is_dir()
+    ]
+    with initialize_config_dir(str(config_dir())):
+        node: Any = compose(config_name, groups)
+    known, parts = "", key.split(".")
+    while isinstance(node, DictConfig) and parts and parts[0] in node:
+        known = f"{known}{parts[0]}."
+        node = node._get_node(parts.pop(0))
+    if not isinstance(node, DictConfig) or not parts:
+        return f"'{key}' cannot be overridden: '{known.rstrip('.')}' holds a plain value."
+    allowed = sorted(str(name) for name in node if name != "_target_")
+    guess = near_miss(parts[0], allowed)
+    if not guess and not known:
+        guess = _elsewhere(parts[-1], node)
+    return (
+        f"there is no key '{known}{parts[0]}'; allowed"
+        f"{f' under {known[:-1]!r}' if known else ''}: {', '.join(allowed)}.{guess}"
+    )
+
+
+def _elsewhere(name: str, config: DictConfig) -> str:
+    """`lr=0.1` is meant as `optim.lr=0.1`: name the place where such a key exists."""
+    found = [
+        f"{group!s}.{name}"
+        for group, node in config.items()
+        if isinstance(node, DictConfig) and name in node
+    ]
+    return f" Did you mean '{found[0]}'?" if found else ""

@@ -1,0 +1,50 @@
+"""Run an entry point as a person would, in this process or in one of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from fracnet import cli
+from fracnet.train import train
+
+
+class Told(NamedTuple):
+    """Exit code and what was printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def train_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
+    """`python -m fracnet.train WORDS` without the cost of a new process."""
+    argv, sys.argv = sys.argv, ["fracnet.train", *words]
+    code = 0
+    try:
+        cli.run(train, "train")
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    out, err = capsys.readouterr()
+    return Told(code, out, err)
+
+
+def in_new_process(
+    words: Sequence[str], folder: Path, timeout: float = 300, **environment: str
+) -> Told:
+    """`python -m WORDS` in `folder`."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    return Told(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,89 @@
+"""Mistakes at the command line: one paragraph that names key, value and what is allowed."""
+
+import time
+from pathlib import Path
+
+import pytest
+from helpers.command import in_new_process, train_here
+
+CASES = [
+    # words of the command, what the paragraph must hold
+    (["modle=resnet18"], ["'modle'", "Did you mean 'model'?", "optim"]),
+    (["optim.lrr=1"], ["'optim.lrr'", "lr, weight_decay", "Did you mean 'lr'?"]),
+    (["lr=1"], ["'lr'", "Did you mean 'optim.lr'?"]),
+    (["model=resnet81"], ["model=resnet81", "custom_cnn", "Did you mean 'resnet18'?"]),
+    (["augment=nne"], ["augment=nne", "none, published, strong", "Did you mean 'none'?"]),
+    (["model.pretrained.x=1"], ["'model.pretrained.x'", "'model.pretrained' holds a plain value"]),
+    (["image_size"], ["'image_size'", "key=value"]),
+    (["image_size=12.5"], ["image_size=12.5", "integer"]),
+    (["image_size=8"], ["image_size=8", "16"]),
+    (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "integer"]),
+    (["trainer.max_epochs=0"], ["trainer.max_epochs=0", "1"]),
+    (["batch_size=true"], ["batch_size=True", "number"]),
+    (["optim.lr=-1"], ["optim.lr=-1", "greater than 0"]),
+    (["optim.lr=nan"], ["optim.lr=nan", "finite"]),
+    (["optim.lr="], ["optim.lr=", "number"]),
+    (["optim.weight_decay=-0.1"], ["optim.weight_decay=-0.1", "0"]),
+    (["num_workers=-1"], ["num_workers=-1", "0"]),
+    (["seed=-1"], ["seed=-1", "0"]),
+    (["model.normalise=zscore"], ["model.normalise=zscore", "'weights', 'imagenet' or 'half'"]),
+    (["trainer.precision=8"], ["trainer.precision=8", "bf16-mixed"]),
+    (["callbacks.best.metric=f1"], ["callbacks.best.metric=f1", "macro_auc"]),
+    (["objective=auc"], ["objective=auc", "macro_auc"]),
+    (["data.on_bad_file=ignore"], ["data.on_bad_file=ignore", "'error' or 'skip'"]),
+    (["+foo=3"], ["foo=3", "no such key"]),
+    (["~optim"], ["optim", "required"]),
+    (["data.root=${nope}"], ["nope"]),
+    (["optim.lr=-1", "batch_size=0"], ["optim.lr=-1", "batch_size=0"]),
+]
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("words", "parts"), CASES, ids=lambda value: " ".join(value)[:40])
+def test_mistake_is_answered_in_one_paragraph(
+    words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    told = train_here(words, capsys)
+    assert told.code == 1
+    assert told.err.startswith("fracnet: error: ")
+    assert told.err.count("\n") == 1, told.err
+    assert "Traceback" not in told.err
+    for part in parts:
+        assert part in told.err
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not left, "a refused run leaves no files"
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--cfg", "job"], ["modle=resnet18"]], ids=lambda w: w[0]
+)
+def test_light_commands_answer_at_once(words: list[str], tmp_path: Path) -> None:
+    in_new_process(["fracnet.train", *words], tmp_path)  # the files are in memory from here on
+    start = time.perf_counter()
+    told = in_new_process(["fracnet.train", *words], tmp_path)
+    assert time.perf_counter() - start < 2
+    if words == ["--help"]:
+        for part in ("not a medical device", "model: ", "upper_limb_phantom", "optim", "--cfg job"):
+            assert part in told.out
+
+
+def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
+    told = in_new_process(["fracnet.train", "optim.lr=-1"], tmp_path, HYDRA_FULL_ERROR="1")
+    assert told.code != 0
+    assert "Traceback" in told.err
+    assert "optim.lr=-1" in told.err
+
+
+def test_fault_of_the_program_keeps_its_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(plain: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("fracnet.config.check", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train_here([], capsys)
