@@ -1,0 +1,7 @@
+"""From files to augmented batches: sources, manifest, reading, enhancement cache, augmentation."""
+
+import os
+
+# albumentations asks the network for a newer version of itself when it is imported; fracnet never
+# goes online unasked, and the newer version is under another licence.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

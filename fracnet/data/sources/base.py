@@ -1,0 +1,151 @@
+"""What every data set has in common: its facts, `prepare`, `manifest`, and walking its folder."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+
+from fracnet.data.manifest import Manifest, listed, typed
+from fracnet.data.reading import BadImage, image_size
+from fracnet.errors import UserError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff"})
+
+
+@dataclass(kw_only=True)
+class Source(ABC):
+    """A data set on disk. A new one is a subclass in its own file and one YAML that names it.
+
+    root: folder of the files; "~" is expanded.
+    on_bad_file: what becomes of unreadable files once their pixels are read, error or skip.
+
+    Class attributes are the facts: `obtain` tells where to get the files and where under `{root}`
+    they belong, `phantom` is the choice that runs without them, `notes` are for every user.
+    """
+
+    root: str
+    on_bad_file: Literal["error", "skip"] = "error"
+
+    name: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+    task: ClassVar[Literal["multiclass", "binary"]]
+    licence: ClassVar[str]
+    citation: ClassVar[str]
+    groups: ClassVar[str]
+    obtain: ClassVar[str]
+    phantom: ClassVar[str]
+    notes: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.root, str) or not self.root.strip():
+            raise UserError(f"data.root={self.root!r}: it must name a folder.")
+        check_choice("data.on_bad_file", self.on_bad_file, ("error", "skip"))
+
+    @property
+    def folder(self) -> Path:
+        """`root` as an absolute path."""
+        return Path(self.root).expanduser().resolve()
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make the files be there (download, generate). Called once, by one process; idempotent.
+
+        Raises `missing(...)` where it cannot.
+        """
+
+    @abstractmethod
+    def manifest(self) -> Manifest:
+        """Read the folder, without decoding pixels. Raises UserError for what is wrong in it."""
+
+    def missing(self, why: str) -> UserError:
+        """The error for data that is not there, in three lines: get it, point to it, do without."""
+        return UserError(
+            f"No {self.name} data: {why.rstrip('.')}. {self.obtain.format(root=self.folder)}\n"
+            "Or point to a copy: data.root=/path/to/a/copy\n"
+            f"Or run on phantoms: data={self.phantom} model.pretrained=false"
+        )
+
+    def build(
+        self,
+        rows: Sequence[dict[str, Any]],
+        folder: Path,
+        *,
+        excluded: Sequence[dict[str, Any]] = (),
+        notes: Sequence[str] = (),
+    ) -> Manifest:
+        """A manifest from rows that have at least path (relative to `folder`), split and label.
+
+        Fills in width and height from the headers; other columns that a row lacks are missing.
+        excluded: rows split, reason, n. notes: those of the class and of this very folder.
+        """
+        table = pd.DataFrame(list(rows))
+        sizes = header_sizes([folder / path for path in table.get("path", [])])
+        table["width"] = pd.array([size and size[0] for size in sizes], dtype="Int64")
+        table["height"] = pd.array([size and size[1] for size in sizes], dtype="Int64")
+        return Manifest(
+            table=typed(table),
+            root=folder,
+            classes=self.classes,
+            task=self.task,
+            name=self.name,
+            licence=self.licence,
+            citation=self.citation,
+            groups=self.groups,
+            excluded=pd.DataFrame(list(excluded), columns=["split", "reason", "n"]),
+            notes=tuple(notes),
+        )
+
+
+def check_choice(key: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise UserError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise UserError(f"{key}={value!r}: allowed are {', '.join(allowed)}.")
+
+
+def header_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
+    """(width, height) of each file from its header; None where that cannot be read."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return list(pool.map(_header_size, paths))
+
+
+def _header_size(path: Path) -> tuple[int, int] | None:
+    try:
+        return image_size(path)
+    except BadImage:
+        # The policy for bad files applies when the pixels are read, where they are all listed.
+        return None
+
+
+def visible(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted by name, without hidden entries and archiver's leavings."""
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and entry.name != "__MACOSX"
+    )
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The visible folders in a folder; none if there is no such folder."""
+    return [entry for entry in visible(folder) if entry.is_dir()] if folder.is_dir() else []
+
+
+def image_files(folder: Path) -> tuple[list[Path], int]:
+    """The visible files with an image's extension, sorted, and the number of other files."""
+    files = [entry for entry in visible(folder) if not entry.is_dir()]
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    return images, len(files) - len(images)
+
+
+def contents(folder: Path) -> str:
+    """One clause on what is found at a path, for messages."""
+    if not folder.exists():
+        return f"{folder} does not exist"
+    if not folder.is_dir():
+        return f"{folder} is a file, not a folder"
+    names = [entry.name + ("/" if entry.is_dir() else "") for entry in visible(folder)]
+    return f"{folder} holds {listed(names, len(names), 6)}" if names else f"{folder} is empty"

@@ -1,0 +1,24 @@
+"""No test touches the network or the user's own caches."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRACNET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def phantom_words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Words that choose a small phantom data set, drawn once a session."""
+    root: Path = tmp_path_factory.mktemp("phantom") / "upper_limb"
+    counts = "{train: 48, val: 18, test: 24}"
+    return ["data=upper_limb_phantom", f"data.root={root}", f"data.counts={counts}"]
