@@ -1,0 +1,1 @@
+"""Backbones, the layer that normalises on the device, and the LightningModule."""

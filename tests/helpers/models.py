@@ -1,0 +1,23 @@
+"""A tiny network, also as an example of a user's own class named by `_target_`."""
+
+import torch
+from torch import Tensor, nn
+
+
+class TinyNet(nn.Module):
+    """One convolution and a linear layer; quick enough for every test."""
+
+    def __init__(self, num_classes: int, width: int = 4, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, width, kernel_size=3, stride=2)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = torch.relu(self.convolution(images)).mean(dim=(2, 3))
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
+
+
+TINY = {"_target_": "helpers.models.TinyNet", "normalise": "half"}
+ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}

@@ -1,0 +1,90 @@
+"""Backbones: the published parameter count, weights from a file, and no silent random start."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from fracnet.errors import UserError
+from fracnet.models.backbones import timm_backbone
+from fracnet.models.custom_cnn import CustomCNN
+
+
+def test_custom_cnn_has_the_published_number_of_parameters() -> None:
+    model = CustomCNN(num_classes=6, image_size=224)
+    assert sum(p.numel() for p in model.parameters()) == 51_776_774
+
+
+def test_custom_cnn_maps_images_of_its_size_to_logits() -> None:
+    model = CustomCNN(num_classes=6, image_size=50).eval()
+    assert model(torch.zeros(2, 3, 50, 50)).shape == (2, 6)
+
+
+def test_custom_cnn_starts_with_zero_biases_and_kaiming_weights() -> None:
+    torch.manual_seed(0)
+    first = CustomCNN(num_classes=6, image_size=32).features[0]
+    assert isinstance(first, torch.nn.Conv2d)
+    assert first.bias is not None
+    assert not first.bias.any()
+    bound = (6 / (32 * 9)) ** 0.5  # uniform, gain sqrt(2), fan out = 32 filters of 3x3
+    assert 0.95 * bound < first.weight.abs().max() <= bound
+
+
+def test_custom_cnn_refuses_an_image_that_pooling_would_use_up() -> None:
+    with pytest.raises(UserError, match="image_size=8 is too small"):
+        CustomCNN(num_classes=6, image_size=8)
+
+
+def test_unknown_timm_name_is_answered_with_the_near_one() -> None:
+    with pytest.raises(UserError, match=r"model.name=resnet_18 .*Did you mean 'resnet18'"):
+        timm_backbone("resnet_18", num_classes=6)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_local_weights_are_loaded_all_but_the_classifier(tmp_path: Path, suffix: str) -> None:
+    torch.manual_seed(1)
+    stored = timm.create_model("resnet18", num_classes=1000).state_dict()
+    path = tmp_path / f"weights.{suffix}"
+    if suffix == "pth":
+        torch.save(stored, path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(stored, path)
+    loaded = timm_backbone("resnet18", num_classes=6, weights=str(path)).state_dict()
+    for name, value in loaded.items():
+        if name.startswith("fc."):
+            assert value.shape[0] == 6
+        else:
+            assert torch.equal(value, stored[name]), name
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.pth"
+    torch.save(timm.create_model("resnet18").state_dict(), path)
+    with pytest.raises(UserError, match=r"does not hold weights of model.name=resnet50"):
+        timm_backbone("resnet50", num_classes=6, weights=str(path))
+
+
+def test_a_pickle_that_is_more_than_weights_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "code.pth"
+    torch.save({"state_dict": print}, path)
+    with pytest.raises(UserError, match=r"model.weights=.*code.pth"):
+        timm_backbone("resnet18", num_classes=6, weights=str(path))
+
+
+def test_missing_weights_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such file"):
+        timm_backbone("resnet18", num_classes=6, weights=str(tmp_path / "none.pth"))
+
+
+def test_weights_that_cannot_be_had_name_both_ways_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        timm_backbone("resnet18", num_classes=6, pretrained=True)
+    for part in ("model.name=resnet18", "model.weights=", "model.pretrained=false"):
+        assert part in str(caught.value)

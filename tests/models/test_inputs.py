@@ -1,0 +1,42 @@
+"""The first layer: grey bytes to three normalised channels."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from fracnet.errors import UserError
+from fracnet.models.inputs import grey_input
+
+GREY = torch.tensor([[[[0, 51], [102, 255]]]], dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "normalise", "mean", "std"),
+    [
+        ("resnet18", "imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("resnet18", "half", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        # These weights were trained with other statistics than ImageNet's.
+        ("tf_efficientnet_lite0", "weights", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("resnet18", "weights", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ],
+)
+def test_normalisation_follows_the_choice(
+    name: str, normalise: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    layer = grey_input(timm.create_model(name), normalise)
+    found = layer(GREY)
+    assert found.shape == (1, 3, 2, 2)
+    assert found.dtype == torch.float32
+    for channel in range(3):
+        expected = (GREY[0, 0].double() / 255 - mean[channel]) / std[channel]
+        torch.testing.assert_close(found[0, channel].double(), expected, rtol=0, atol=1e-6)
+
+
+def test_statistics_travel_with_the_weights() -> None:
+    assert set(grey_input(nn.Identity(), "half").state_dict()) == {"mean", "std"}
+
+
+def test_a_backbone_without_statistics_needs_them_named() -> None:
+    with pytest.raises(UserError, match=r"model.normalise=weights.*imagenet, half"):
+        grey_input(nn.Identity(), "weights")
