@@ -41,8 +41,8 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     decorate = hydra.main(config_path=str(config_dir()), config_name=config_name, **base)
     try:
         decorate(_explained(task, wanted_full))()
-    except KeyboardInterrupt:
-        print("fracnet: interrupted.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"fracnet: interrupted{f'; {stop}' if str(stop) else ''}.", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if wanted_full:

@@ -13,7 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from fracnet.errors import UserError
 
 Metric = Literal["loss", "accuracy", "macro_sensitivity", "macro_specificity", "macro_auc"]
-Positive = Annotated[int, Field(ge=1)]
 
 
 def _no_fraction(value: Any) -> Any:
@@ -44,7 +43,13 @@ class Data(_Target):
     """A source of images: where the files lie and what to do with faulty ones."""
 
     root: str = Field(min_length=1)
-    on_bad_file: Literal["error", "skip"] = "error"
+    on_bad_file: Literal["error", "skip"]
+    batch_size: Count
+    num_workers: Annotated[int, BeforeValidator(_no_fraction), Field(ge=0, le=256)]
+
+    def source(self) -> dict[str, Any]:
+        """What the source itself takes."""
+        return {k: v for k, v in self.plain().items() if k not in ("batch_size", "num_workers")}
 
 
 class Model(_Target):
@@ -112,8 +117,6 @@ class Config(_Fixed):
 
     seed: Annotated[int, BeforeValidator(_no_fraction), Field(ge=0, lt=2**32)]
     image_size: Annotated[int, BeforeValidator(_no_fraction), Field(ge=16, le=2048)]
-    batch_size: Count
-    num_workers: Annotated[int, BeforeValidator(_no_fraction), Field(ge=0, le=256)]
     objective: Metric
     data_dir: str
     data: Data

@@ -19,12 +19,12 @@ CASES = [
     (["image_size=8"], ["image_size=8", "16"]),
     (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "integer"]),
     (["trainer.max_epochs=0"], ["trainer.max_epochs=0", "1"]),
-    (["batch_size=true"], ["batch_size=True", "number"]),
+    (["data.batch_size=true"], ["data.batch_size=True", "number"]),
     (["optim.lr=-1"], ["optim.lr=-1", "greater than 0"]),
     (["optim.lr=nan"], ["optim.lr=nan", "finite"]),
     (["optim.lr="], ["optim.lr=", "number"]),
     (["optim.weight_decay=-0.1"], ["optim.weight_decay=-0.1", "0"]),
-    (["num_workers=-1"], ["num_workers=-1", "0"]),
+    (["data.num_workers=-1"], ["data.num_workers=-1", "0"]),
     (["seed=-1"], ["seed=-1", "0"]),
     (["model.normalise=zscore"], ["model.normalise=zscore", "'weights', 'imagenet' or 'half'"]),
     (["trainer.precision=8"], ["trainer.precision=8", "bf16-mixed"]),
@@ -34,7 +34,7 @@ CASES = [
     (["+foo=3"], ["foo=3", "no such key"]),
     (["~optim"], ["optim", "required"]),
     (["data.root=${nope}"], ["nope"]),
-    (["optim.lr=-1", "batch_size=0"], ["optim.lr=-1", "batch_size=0"]),
+    (["optim.lr=-1", "data.batch_size=0"], ["optim.lr=-1", "data.batch_size=0"]),
 ]
 
 
