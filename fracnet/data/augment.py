@@ -1,0 +1,163 @@
+"""Random augmentation that is a pure function of (seed, epoch, row).
+
+albumentations seeds every transform of a pipeline with the same number, so that two flips of
+p = 0.5 always fall together, and it knows nothing of loader workers, so that all of them repeat
+the same draws. Here all transforms share one stream, and that stream is set anew for each image
+from (seed, epoch, row): the worker that happens to work and the images before it do not matter.
+"""
+
+import inspect
+import random
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pkgutil import resolve_name
+from typing import Any
+
+import albumentations as A
+import numpy as np
+from albumentations.core.composition import BaseCompose
+from albumentations.core.transforms_interface import BasicTransform
+from pydantic import ValidationError
+
+from fracnet.errors import UserError
+
+_STREAM = 0xA06  # keeps this stream apart from others that start from the same seed
+
+
+class Augment:
+    """Applies albumentations transforms to one grey image; an empty list leaves it as it is."""
+
+    def __init__(self, transforms: Sequence[BasicTransform | BaseCompose]) -> None:
+        self.transforms = tuple(transforms)
+        self._compose = A.Compose(list(transforms), is_check_shapes=False)
+        self._python = random.Random(0)
+
+    def __call__(self, image: np.ndarray, *, seed: int, epoch: int, row: int) -> np.ndarray:
+        """Augment uint8 [H, W] -> uint8 [H, W], a function of the arguments alone.
+
+        `image` is not written to. Raises UserError where a transform changes shape or type.
+        """
+        if not self.transforms:
+            return image
+        draws = np.random.default_rng((_STREAM, seed, epoch, row))
+        self._python.seed(int(draws.integers(2**63)))
+        self._compose.set_random_state(draws, self._python)
+        # A copy, because a transform may write to its argument, which may be the cache.
+        result = self._compose(image=np.array(image))["image"]
+        if result.shape != image.shape or result.dtype != image.dtype:
+            raise UserError(
+                f"augment.transforms turn an image of {image.dtype} {list(image.shape)} into "
+                f"{result.dtype} {list(result.shape)}; size and type must stay. Scaling, cropping "
+                "to a size and normalisation belong to enhance and to the model."
+            )
+        return result
+
+    def check(self, image_size: int) -> None:
+        """Try the pipeline, so that a faulty one is named before training and not in a worker.
+
+        Raises UserError where a transform fails on a grey image of `image_size` squared, changes
+        its shape or type, or draws from randomness of its own.
+        """
+        image = np.random.default_rng(0).integers(0, 256, (image_size, image_size), np.uint8)
+        for row in range(8):
+            try:
+                first = self(image, seed=0, epoch=0, row=row)
+                again = self(image, seed=0, epoch=0, row=row)
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(
+                    f"augment.transforms fail on a grey image of {image_size}x{image_size}: {error}"
+                ) from error
+            if not np.array_equal(first, again):
+                raise UserError(
+                    "augment.transforms give two results for the same seed, epoch and row: a "
+                    "transform of your own must draw from self.py_random or "
+                    "self.random_generator alone."
+                )
+
+
+def build_augment(transforms: Sequence[Any] | None) -> Augment:
+    """Build the pipeline from mappings such as {_target_: albumentations.HorizontalFlip, p: 0.5}.
+
+    Ready transforms are taken as they are. Raises UserError for a target that cannot be imported
+    or is no albumentations transform, and for unknown or refused arguments.
+    """
+    if isinstance(transforms, str | Mapping) or not isinstance(transforms, Sequence | None):
+        raise UserError(f"augment.transforms={transforms!r} is not a list of transforms.")
+    return Augment([_build(item, i) for i, item in enumerate(transforms or ())])
+
+
+def _build(item: Any, index: int) -> BasicTransform | BaseCompose:
+    where = f"augment.transforms[{index}]"
+    if isinstance(item, Mapping) and "_target_" in item:
+        item = _instantiated(item, where)
+    if not isinstance(item, BasicTransform | BaseCompose):
+        raise UserError(
+            f"{where}={item!r} is no transform; give a mapping such as "
+            "{_target_: albumentations.HorizontalFlip, p: 0.5}."
+        )
+    return item
+
+
+def _instantiated(node: Any, where: str) -> Any:
+    """Plain containers, with every mapping that has a `_target_` made the transform it names.
+
+    Not Hydra's `instantiate`, because a configuration may name transforms here and nothing else.
+    """
+    if isinstance(node, Mapping):
+        values = {str(key): _instantiated(value, where) for key, value in node.items()}
+        target = values.pop("_target_", None)
+        return values if target is None else _transform(str(target), values, where)
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [_instantiated(value, where) for value in node]
+    return node
+
+
+def _transform(target: str, arguments: dict[str, Any], where: str) -> Any:
+    cls = _class(target, where)
+    parameters = inspect.signature(cls).parameters
+    free = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    for key in arguments:
+        if key not in parameters and not free:
+            meant = _near(key, parameters)
+            allowed = ", ".join(parameters)
+            raise UserError(f"{where}.{key} is no argument of {target}.{meant} Allowed: {allowed}.")
+    # albumentations warns of an argument that it ignores or changes: the user must know.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            return cls(**arguments)
+        except (ValueError, TypeError, UserWarning) as error:
+            raise UserError(f"{where} ({target}) is refused: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """One line, where pydantic gives a page."""
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return str(error)
+    faults = {f"{fault['loc'][0]}={fault['input']!r}: {fault['msg']}" for fault in cause.errors()}
+    return "; ".join(sorted(faults)) + "."
+
+
+def _class(target: str, where: str) -> type:
+    try:
+        found = resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        module, _, name = target.rpartition(".")
+        meant = _near(name, dir(A), "albumentations.") if module == "albumentations" else ""
+        raise UserError(f"{where}._target_={target} cannot be imported.{meant}") from error
+    if not isinstance(found, type) or not issubclass(found, BasicTransform | BaseCompose):
+        raise UserError(
+            f"{where}._target_={target} is no albumentations transform; give one of "
+            "albumentations' or a class derived from albumentations.ImageOnlyTransform or "
+            "albumentations.DualTransform."
+        )
+    return found
+
+
+def _near(given: str, allowed: Iterable[str], prefix: str = "") -> str:
+    near = get_close_matches(given, list(allowed), n=1)
+    return f" Did you mean {prefix}{near[0]}?" if near else ""

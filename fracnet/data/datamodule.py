@@ -1,0 +1,185 @@
+"""The data set as training sees it: source, checked manifest, cache, loaders."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import LightningDataModule
+
+from fracnet.data.augment import Augment, build_augment
+from fracnet.data.cache import ImageCache
+from fracnet.data.dataset import EpochLoader, RadiographDataset, as_is
+from fracnet.data.enhance import Enhance, build_enhance, single_threaded
+from fracnet.data.manifest import Manifest
+from fracnet.data.sampling import EpochSampler
+from fracnet.data.sources.base import Source
+from fracnet.data.splits import SPLITS
+
+log = logging.getLogger(__name__)
+
+
+class RadiographData(LightningDataModule):
+    """One data source, enhanced once and augmented for training.
+
+    enhance: {"steps": [...]} as in conf/enhance, or a ready pipeline.
+    augment: {"transforms": [...]} as in conf/augment, a ready pipeline, or None; train only.
+    seed: decides the order of rows and the augmentation, nothing else.
+
+    After `setup`: `manifest` (without unreadable files), `classes`, `task`, `cache`, `rows`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        enhance: Mapping[str, Any] | Enhance,
+        augment: Mapping[str, Any] | Augment | None = None,
+        *,
+        image_size: int,
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.enhance = (
+            enhance
+            if isinstance(enhance, Enhance)
+            else build_enhance(enhance.get("steps", ()), image_size)
+        )
+        self.augment = (
+            augment
+            if isinstance(augment, Augment)
+            else build_augment((augment or {}).get("transforms"))
+        )
+        assert self.enhance.image_size == image_size, (self.enhance.image_size, image_size)
+        self.augment.check(image_size)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.progress = progress
+        self._full: Manifest | None = None
+        self._ready: tuple[Manifest, ImageCache] | None = None
+
+    # --- Lightning's hooks; they may be called by hand before, and any number of times
+
+    def prepare_data(self) -> None:
+        """Make the files be there and build the cache; only one process of a machine calls it."""
+        if self._ready is None:
+            self.source.prepare()
+            self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and check the manifest and open the cache. Raises UserError for bad data."""
+        if self._ready is not None:
+            return
+        full = self.source.manifest()
+        full.check()
+        cache = ImageCache.open_or_build(
+            full, self.enhance, on_bad_file=self.source.on_bad_file, progress=self.progress
+        )
+        manifest = without_rows(full, cache.bad, "unreadable file")
+        if cache.bad:
+            manifest.check()
+        self._ready = manifest, cache
+
+    def train_dataloader(self) -> EpochLoader:
+        """Shuffled and augmented."""
+        return self.loader("train", augment=True, shuffle=True)
+
+    def val_dataloader(self) -> EpochLoader:
+        """In the order of the manifest, as it is."""
+        return self.loader("val")
+
+    def test_dataloader(self) -> EpochLoader:
+        """In the order of the manifest, as it is."""
+        return self.loader("test")
+
+    # --- what the rest of fracnet asks for
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest without unreadable files; row i is image i of the cache."""
+        return self._opened()[0]
+
+    @property
+    def cache(self) -> ImageCache:
+        """The open cache of enhanced images."""
+        return self._opened()[1]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return self.manifest.classes
+
+    @property
+    def task(self) -> str:
+        """multiclass or binary."""
+        return self.manifest.task
+
+    def rows(self, split: str) -> np.ndarray:
+        """Rows of the manifest that belong to a split, int64 [n], ascending."""
+        assert split in SPLITS, split
+        return np.flatnonzero((self.manifest.table["split"] == split).to_numpy())
+
+    def loader(self, split: str, *, augment: bool = False, shuffle: bool = False) -> EpochLoader:
+        """Loader of one split; batches as `dataset.Batch` describes them."""
+        single_threaded()
+        rows = self.rows(split)
+        workers = self.num_workers
+        return EpochLoader(
+            RadiographDataset(
+                self.cache,
+                self.manifest.targets(),
+                seed=self.seed,
+                augment=self.augment if augment else None,
+            ),
+            batch_size=self.batch_size,
+            sampler=EpochSampler(rows, self.seed, shuffle),
+            collate_fn=as_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # Forked workers start at once and share what the parent has read. That is safe here
+            # because they run a single thread each and touch no device.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            # BatchNorm cannot train on a batch of one image: that image, another one each epoch,
+            # sits the epoch out. All other incomplete batches are shown.
+            drop_last=shuffle and len(rows) > 1 and len(rows) % self.batch_size == 1,
+        )
+
+    def counts(self) -> pd.DataFrame:
+        """Images by class (rows, then the total and each reason of exclusion) and split."""
+        table, excluded = self.manifest.table, self.manifest.excluded
+        by_class = table.groupby(["label", "split"]).size().unstack(fill_value=0)
+        counted = by_class.reindex(index=list(self.classes), columns=list(SPLITS), fill_value=0)
+        counted.loc["total"] = counted.sum()
+        for reason, of in excluded.groupby("reason", sort=False):
+            by_split = of.groupby("split")["n"].sum().reindex(list(SPLITS), fill_value=0)
+            counted.loc[f"excluded: {reason}"] = by_split
+        counted["all"] = counted.sum(axis=1)
+        return counted.astype(int).rename_axis(index=None, columns=None)
+
+    def _opened(self) -> tuple[Manifest, ImageCache]:
+        assert self._ready is not None, "call prepare_data() or setup() first"
+        return self._ready
+
+
+def without_rows(manifest: Manifest, rows: Mapping[int, str], reason: str) -> Manifest:
+    """The manifest without some rows, which are counted as excluded for `reason`."""
+    if not rows:
+        return manifest
+    table = manifest.table
+    lost = table.loc[list(rows)].groupby("split").size()
+    more = [{"split": split, "reason": reason, "n": int(n)} for split, n in lost.items()]
+    excluded = manifest.excluded.to_dict("records") + more
+    return replace(
+        manifest,
+        table=table.drop(index=list(rows)).reset_index(drop=True),
+        excluded=pd.DataFrame(excluded, columns=["split", "reason", "n"]),
+    )
