@@ -1,0 +1,58 @@
+"""What a model must beat: always naming the commonest class, and looking at nothing but shortcuts.
+
+Both return a predictions table for the given rows, so that `summarise` scores them like a model.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fracnet.evaluation.predictions import assemble
+
+# The logit of a class that the train split does not have: its probability is 0 to the last digit,
+# and the number survives JSON and CSV, which infinity does not.
+NEVER = -1000.0
+
+
+def majority(train_targets: np.ndarray, rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Give every row the train split's prevalences as probabilities, so its commonest class.
+
+    `train_targets` is int[N], indices into `classes`; `rows` are the manifest rows to predict.
+    """
+    counts = np.bincount(train_targets, minlength=len(classes)).astype(np.float64)
+    assert len(counts) == len(classes), counts
+    assert counts.sum() > 0, counts
+    logits = np.full(len(classes), NEVER)
+    np.log(counts / counts.sum(), out=logits, where=counts > 0)
+    return assemble(rows, classes, np.tile(logits, (len(rows), 1)))
+
+
+def shortcut(
+    train_features: np.ndarray,
+    train_targets: np.ndarray,
+    features: np.ndarray,
+    rows: pd.DataFrame,
+    classes: Sequence[str],
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Logistic regression (C=1) on standardised shortcut features, fitted on the train split.
+
+    `train_features` is float[N, F] with `train_targets` int[N]; `features` float[M, F] belongs to
+    the M manifest `rows` to predict. A class absent from train gets probability 0.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    present = np.unique(train_targets)
+    logits = np.full((len(rows), len(classes)), NEVER)
+    if len(present) == 1:
+        logits[:, present[0]] = 0.0
+        return assemble(rows, classes, logits)
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=1.0, max_iter=10_000, random_state=seed)
+    )
+    model.fit(train_features, train_targets)
+    logits[:, present] = model.predict_log_proba(features)
+    return assemble(rows, classes, np.maximum(logits, NEVER))

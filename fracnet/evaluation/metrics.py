@@ -1,0 +1,115 @@
+"""Point values from targets and probabilities. Pure numpy; undefined is NaN, never 0 or 1.
+
+Every rate is computed from a confusion matrix `[..., C, C]` (rows: truth, columns: prediction), so
+the same functions serve one sample and, with a leading axis, thousands of weighted resamples.
+"""
+
+import numpy as np
+
+
+def predict(prob: np.ndarray) -> np.ndarray:
+    """int64[N], the class of the highest probability; the first of equals."""
+    return np.asarray(np.argmax(prob, axis=1), dtype=np.int64)
+
+
+def confusion(
+    target: np.ndarray, predicted: np.ndarray, n_classes: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Counts int64[C, C], or float64[B, C, C] with `weights` [B, N] (how often each row counts)."""
+    cell = np.asarray(target) * n_classes + np.asarray(predicted)
+    if weights is None:
+        return np.bincount(cell, minlength=n_classes**2).reshape(n_classes, n_classes)
+    one_hot = np.zeros((len(cell), n_classes**2))
+    one_hot[np.arange(len(cell)), cell] = 1.0
+    return (weights @ one_hot).reshape(-1, n_classes, n_classes)
+
+
+def accuracy(matrix: np.ndarray) -> np.ndarray:
+    """Share of rows on the diagonal, [...]."""
+    return _ratio(_diagonal(matrix).sum(axis=-1), matrix.sum(axis=(-2, -1)))
+
+
+def sensitivity(matrix: np.ndarray) -> np.ndarray:
+    """TP / (TP + FN) of each class, [..., C]; NaN for a class without cases."""
+    return _ratio(_diagonal(matrix), matrix.sum(axis=-1))
+
+
+def specificity(matrix: np.ndarray) -> np.ndarray:
+    """TN / (TN + FP) of each class against the rest, [..., C]; NaN where every row is a case."""
+    hit = _diagonal(matrix)
+    total = matrix.sum(axis=(-2, -1))[..., None]
+    negatives = total - matrix.sum(axis=-1)
+    return _ratio(negatives - (matrix.sum(axis=-2) - hit), negatives)
+
+
+def precision(matrix: np.ndarray) -> np.ndarray:
+    """TP / (TP + FP) of each class, [..., C]; NaN for a class that was never predicted."""
+    return _ratio(_diagonal(matrix), matrix.sum(axis=-2))
+
+
+def f1(matrix: np.ndarray) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN), [..., C]; NaN for a class neither present nor predicted."""
+    return _ratio(2 * _diagonal(matrix), matrix.sum(axis=-1) + matrix.sum(axis=-2))
+
+
+def macro(values: np.ndarray) -> np.ndarray:
+    """Plain mean over the classes where the value is defined, [..., C] -> [...].
+
+    An absent class is left out, not counted as 0; `scored` says how many remained. NaN if none.
+    """
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
+
+
+def scored(values: np.ndarray) -> np.ndarray:
+    """Number of classes over which `macro` averages, [...]."""
+    return (~np.isnan(values)).sum(axis=-1)
+
+
+def balanced_accuracy(matrix: np.ndarray) -> np.ndarray:
+    """Mean sensitivity of the classes that have cases, [...]: the same as macro sensitivity."""
+    return macro(sensitivity(matrix))
+
+
+def auc(target: np.ndarray, prob: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Area under the ROC curve of each class against the rest, float64[C] (or [B, C]).
+
+    The chance that a case scores above a non-case, ties counted half (the Mann-Whitney form).
+    NaN where a class is absent or is all there is. `weights` [B, N] counts rows as often as given.
+    """
+    single = weights is None
+    counts = np.ones((1, len(target))) if weights is None else np.asarray(weights, dtype=np.float64)
+    n_classes = prob.shape[1]
+    areas = np.empty((len(counts), n_classes))
+    for c in range(n_classes):
+        areas[:, c] = _binary_auc(np.asarray(target) == c, prob[:, c], counts)
+    return areas[0] if single else areas
+
+
+def _binary_auc(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted Mann-Whitney AUC of one class, float64[B]. Exact for integer weights."""
+    cases, others = np.flatnonzero(case), np.flatnonzero(~case)
+    if not len(cases) or not len(others):
+        return np.full(len(weights), np.nan)
+    others = others[np.argsort(score[others], kind="stable")]
+    below = np.searchsorted(score[others], score[cases], side="left")
+    not_above = np.searchsorted(score[others], score[cases], side="right")
+    # Weight of non-cases up to each position, starting with none.
+    running = np.zeros((len(weights), len(others) + 1))
+    np.cumsum(weights[:, others], axis=1, out=running[:, 1:])
+    wins = (running[:, below] + running[:, not_above]) / 2
+    case_weights = weights[:, cases]
+    total = case_weights.sum(axis=1) * running[:, -1]
+    return _ratio((case_weights * wins).sum(axis=1), total)
+
+
+def _diagonal(matrix: np.ndarray) -> np.ndarray:
+    return np.diagonal(matrix, axis1=-2, axis2=-1)
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Quotient with NaN, and no warning, where the denominator is 0."""
+    top, bottom = np.broadcast_arrays(
+        np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
+    )
+    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)

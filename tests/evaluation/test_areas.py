@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from helpers.predictions import draw_scores
+
+from fracnet.evaluation import metrics
+from fracnet.evaluation.areas import auc_intervals, influence
+from fracnet.evaluation.bootstrap import bootstrap
+from fracnet.evaluation.predictions import Clusters
+
+
+def scene(n: int, views: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Clusters]:
+    group = np.arange(n) // views
+    target = group % 3
+    rng = np.random.default_rng(seed)
+    scores = draw_scores(rng, target, 3, 1.0, group, correlation=0.5)
+    return target, scores, Clusters(group, int(group.max()) + 1, "patient")
+
+
+def test_without_clusters_the_variance_is_delongs() -> None:
+    target, score, clusters = scene(60, 1)
+    variance = (influence(target, score, clusters) ** 2).sum(axis=0)
+    for c in range(3):
+        case, rest = score[target == c, c], score[target != c, c]
+        # DeLong's structural components from the matrix of all pairs.
+        wins = (case[:, None] > rest) + 0.5 * (case[:, None] == rest)
+        expected = wins.mean(axis=1).var(ddof=1) / len(case)
+        expected += wins.mean(axis=0).var(ddof=1) / len(rest)
+        assert variance[c] == pytest.approx(expected)
+
+
+def test_with_clusters_the_variance_is_that_of_resampled_clusters() -> None:
+    target, score, clusters = scene(1200, 3)
+    moves = influence(target, score, clusters)
+    sums = np.zeros((clusters.count, 3))
+    np.add.at(sums, clusters.ids, moves)
+    drawn = bootstrap(lambda w: metrics.auc(target, score, w), clusters, resamples=1500)
+    np.testing.assert_allclose(np.sqrt((sums**2).sum(axis=0)), drawn.std(axis=0), rtol=0.08)
+    macro = np.sqrt((sums.mean(axis=1) ** 2).sum())
+    assert macro == pytest.approx(drawn.mean(axis=1).std(), rel=0.08)
+
+
+def test_limits_enclose_the_value_and_do_not_depend_on_the_order() -> None:
+    target, score, clusters = scene(90, 3)
+    found = auc_intervals(target, score, clusters)
+    values = metrics.auc(target, score)
+    for interval, value in zip(found, [*values, values.mean()], strict=True):
+        assert interval.method == "logit, Obuchowski"
+        assert interval.low is not None
+        assert interval.high is not None
+        assert 0 < interval.low < value < interval.high < 1
+    order = np.random.default_rng(1).permutation(90)
+    shuffled = Clusters(clusters.ids[order], clusters.count, clusters.unit)
+    for one, two in zip(found, auc_intervals(target[order], score[order], shuffled), strict=True):
+        assert (one.low, one.high) == (pytest.approx(two.low), pytest.approx(two.high))
+
+
+def test_an_auc_that_hangs_on_one_row_is_given_a_wide_interval() -> None:
+    target = np.repeat([0, 1], 20)
+    score = np.eye(2)[target].astype(float) + np.arange(40)[:, None] / 1000
+    # One case falls below half of the others: a normal quantile would trust it like twenty.
+    score[39, 1] = np.median(score[:20, 1])
+    clusters = Clusters(np.arange(40), 40, "image")
+    found = auc_intervals(target, score, clusters)[1]
+    value = metrics.auc(target, score)[1]
+    error = np.sqrt((influence(target, score, clusters)[:, 1] ** 2).sum())
+    assert found.low is not None
+    reach = np.log(value / (1 - value)) - np.log(found.low / (1 - found.low))
+    assert 2.5 < reach * value * (1 - value) / error < 3
+
+
+def test_a_perfect_auc_is_called_degenerate() -> None:
+    target = np.repeat([0, 1], 5)
+    found = auc_intervals(target, np.eye(2)[target], Clusters(np.arange(10), 10, "image"))
+    for interval in found:
+        assert (interval.low, interval.high) == (None, None)
+        assert interval.note == "degenerate: the AUC is 1"
+
+
+def test_equal_scores_are_called_degenerate() -> None:
+    target = np.repeat([0, 1], 5)
+    found = auc_intervals(target, np.full((10, 2), 0.5), Clusters(np.arange(10), 10, "image"))
+    assert all(interval.low is None for interval in found)
+    assert found[0].note.startswith("degenerate: no variance")
+
+
+def test_absent_classes_and_lone_cases_have_no_interval_but_the_others_do() -> None:
+    rng = np.random.default_rng(0)
+    target = np.repeat([0, 1, 3], [10, 10, 1])
+    score = draw_scores(rng, target, 4, 0.5)
+    found = auc_intervals(target, score, Clusters(np.arange(21), 21, "image"))
+    assert found[0].low is not None
+    assert found[2].note == "undefined: no cases"
+    assert found[3].note == "all cases, or all others, are one image"
+    assert found[4].low is None
+    every = auc_intervals(np.zeros(4, dtype=int), score[:4], Clusters(np.arange(4), 4, "image"))
+    assert every[0].note == "undefined: every row is a case"
+    assert every[-1].note == "undefined: no class can be scored"
