@@ -1,0 +1,162 @@
+"""The closing table of a run: every figure with its interval, beside what it must beat.
+
+Plain ASCII rules and no reliance on colour, so that a log file reads as well as a terminal.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from rich.box import Box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fracnet.evaluation.summary import FEW, TOO_FEW, Estimate, Summary
+
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_sensitivity": "macro sensitivity",
+    "macro_specificity": "macro specificity",
+    "macro_auc": "macro AUC",
+}
+RESEARCH_ONLY = "For research use only; not a medical device."
+# A rule under the header and nothing else. Eight lines: top, head, head rule, ... bottom.
+PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+FIGURE_WIDTH = len("0.940 0.867-0.974")
+
+
+def print_summary(
+    console: Console,
+    model: Summary,
+    *,
+    shortcut: Summary | None = None,
+    majority: Summary | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Print overall figures, figures per class, how they were made, and the verdict.
+
+    `shortcut` and `majority` are the baselines' summaries of the same rows. `notes` are sentences
+    of the data source that a reader of the figures must know.
+    """
+    console.print(_overall(model, shortcut, majority))
+    console.print(_per_class(model))
+    for sentence in [basis(model), *remarks(model)]:
+        _say(console, sentence)
+    if shortcut is not None:
+        _say(console, verdict(model, shortcut), style="bold")
+    for note in notes:
+        _say(console, f"Note: {note}")
+    _say(console, RESEARCH_ONLY)
+
+
+def figure(estimate: Estimate) -> str:
+    """`0.940 0.867-0.974`: value and interval, `n/a` if undefined, `too few` on a second line."""
+    text = _number(estimate.value)
+    if estimate.low is not None and estimate.high is not None:
+        text += f" {estimate.low:.3f}-{estimate.high:.3f}"
+    elif not math.isnan(estimate.value):
+        text += " no interval"
+    return f"{text}\n{TOO_FEW}" if TOO_FEW in estimate.note.split("; ") else text
+
+
+def verdict(model: Summary, shortcut: Summary) -> str:
+    """Whether the model's accuracy is shown to exceed what the shortcut baseline reaches."""
+    ours, theirs = model.metrics["accuracy"], shortcut.metrics["accuracy"]
+    if ours.low is None:
+        return "No interval for the accuracy: nothing is shown against the shortcut baseline."
+    if ours.low > theirs.value:
+        return (
+            f"The model does better than the shortcut baseline: the lower bound of its accuracy, "
+            f"{ours.low:.3f}, lies above the baseline's {theirs.value:.3f}."
+        )
+    return (
+        f"The model is not shown to do better than the shortcut baseline: the lower bound of its "
+        f"accuracy, {ours.low:.3f}, does not exceed the baseline's {theirs.value:.3f}."
+    )
+
+
+def basis(model: Summary) -> str:
+    """One sentence: what was counted, what counts as independent, how intervals were made."""
+    of = "" if model.unit == "image" else f" in {model.clusters} clusters ({model.unit})"
+    methods = {
+        "accuracy and per class": model.metrics["accuracy"].method,
+        "macro": model.metrics["macro_sensitivity"].method,
+        "AUC": model.metrics["macro_auc"].method,
+    }
+    made = "; ".join(f"{name}: {method}" for name, method in methods.items())
+    return f"n = {model.n} images{of}; 95 % intervals by {model.unit} ({made})."
+
+
+def remarks(model: Summary) -> list[str]:
+    """Why a figure or its interval is missing, each reason once, with the figures it concerns."""
+    found: dict[str, list[str]] = {}
+    few = False
+    for title, estimate in _estimates(model):
+        for note in filter(None, estimate.note.split("; ")):
+            if note == TOO_FEW:
+                few = True
+            else:
+                found.setdefault(note, []).append(title)
+    sentences = [f"{', '.join(titles)}: {note}." for note, titles in found.items()]
+    if few:
+        sentences.append(f"{TOO_FEW}: under {FEW} cases (or under {FEW} others).")
+    return sentences
+
+
+def _estimates(model: Summary) -> Iterable[tuple[str, Estimate]]:
+    for name, title in METRICS.items():
+        yield title, model.metrics[name]
+    for row in model.per_class:
+        yield f"sensitivity of {row.name}", row.sensitivity
+        yield f"specificity of {row.name}", row.specificity
+        yield f"AUC of {row.name}", row.auc
+
+
+def _overall(model: Summary, shortcut: Summary | None, majority: Summary | None) -> Table:
+    table = _table(f"{model.split} split, {model.n} images, 95 % intervals")
+    table.add_column("", no_wrap=True)
+    table.add_column("model", min_width=FIGURE_WIDTH, no_wrap=True)
+    if shortcut is not None:
+        table.add_column("shortcut baseline", min_width=FIGURE_WIDTH, no_wrap=True)
+    if majority is not None:
+        table.add_column("majority", no_wrap=True)
+    for name, title in METRICS.items():
+        cells = [title, figure(model.metrics[name])]
+        if shortcut is not None:
+            cells.append(figure(shortcut.metrics[name]))
+        if majority is not None:
+            cells.append(_number(majority.metrics[name].value))
+        table.add_row(*cells)
+    return table
+
+
+def _per_class(model: Summary) -> Table:
+    table = _table("each class against the rest")
+    table.add_column("class", overflow="fold")
+    table.add_column("n", justify="right", no_wrap=True)
+    for title in ("sensitivity", "specificity", "AUC"):
+        table.add_column(title, min_width=FIGURE_WIDTH, no_wrap=True)
+    for row in model.per_class:
+        cells = [figure(value) for value in (row.sensitivity, row.specificity, row.auc)]
+        table.add_row(Text(row.name), str(row.n), *cells)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=PLAIN,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+
+
+def _number(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.3f}"
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False, emoji=False)

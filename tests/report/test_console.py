@@ -1,0 +1,108 @@
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.predictions import UPPER_LIMB, UPPER_LIMB_COUNTS, make_table
+from rich.console import Console
+
+from fracnet.evaluation.baselines import majority
+from fracnet.evaluation.summary import Summary, summarise
+from fracnet.report.console import RESEARCH_ONLY, print_summary, verdict
+
+
+def printed(model: Summary, width: int = 80, **extra: object) -> str:
+    stream = io.StringIO()
+    print_summary(Console(file=stream, width=width), model, **extra)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def line(text: str, start: str) -> list[str]:
+    """Words of the first line that starts with these words."""
+    return next(row.split() for row in text.splitlines() if row.strip().startswith(start))
+
+
+MODEL = summarise(make_table(UPPER_LIMB_COUNTS, 2.5))
+WEAK = summarise(make_table(UPPER_LIMB_COUNTS, 0.5))
+
+
+def test_the_overall_table_sets_the_model_beside_both_baselines() -> None:
+    table = make_table(UPPER_LIMB_COUNTS, 2.5)
+    base = summarise(majority(np.array([0, 1, 1, 2, 3, 4, 5]), table.iloc[:, :5], UPPER_LIMB))
+    text = printed(MODEL, shortcut=WEAK, majority=base)
+    ours, weak = MODEL.metrics["macro_auc"], WEAK.metrics["macro_auc"]
+    assert line(text, "macro AUC")[2:] == [
+        f"{ours.value:.3f}",
+        f"{ours.low:.3f}-{ours.high:.3f}",
+        f"{weak.value:.3f}",
+        f"{weak.low:.3f}-{weak.high:.3f}",
+        "0.500",
+    ]
+    assert line(text, "accuracy")[-1] == f"{22 / 83:.3f}"
+    for title in ("balanced accuracy", "macro sensitivity", "macro specificity"):
+        assert title in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_it_is_plain_ascii_within_the_width(width: int) -> None:
+    text = printed(MODEL, width, shortcut=WEAK, notes=["The licence is [not] clear :warning:."])
+    assert text.isascii()
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert "Note: The licence is [not] clear :warning:." in text
+    assert text.rstrip().endswith(RESEARCH_ONLY)
+
+
+def test_each_class_has_its_count_and_too_few_stands_under_its_figures() -> None:
+    text = printed(MODEL)
+    row = MODEL.per_class[5]
+    assert line(text, "wrist")[1:4] == [
+        "6",
+        f"{row.sensitivity.value:.3f}",
+        f"{row.sensitivity.low:.3f}-{row.sensitivity.high:.3f}",
+    ]
+    after = text.splitlines()[next(i for i, r in enumerate(text.splitlines()) if "wrist" in r) + 1]
+    assert after.split() == ["too", "few", "too", "few"]
+    assert "too few: under 10 cases" in text
+
+
+def test_undefined_figures_are_not_available_with_the_reason() -> None:
+    text = printed(summarise(make_table((12, 0, 12), 60.0)))
+    assert line(text, "fingers")[1:3] == ["0", "n/a"]
+    assert "sensitivity of fingers, AUC of fingers: undefined: no cases." in text
+    assert "no interval" in text
+    assert "degenerate: the AUC is 1." in text
+    assert "2 of 3 classes scored." in text.replace("\n", " ")
+    assert "nan" not in text
+
+
+def test_the_basis_names_n_the_unit_and_the_methods() -> None:
+    text = " ".join(printed(summarise(make_table((60, 60), 1.0, views=3))).split())
+    assert "n = 120 images in 40 clusters (patient); 95 % intervals by patient" in text
+    assert "Wilson with effective n" in text
+    assert "Obuchowski" in text
+    assert "n = 83 images; 95 % intervals by image" in " ".join(printed(MODEL).split())
+
+
+def test_the_verdict_follows_the_lower_bound() -> None:
+    low = MODEL.metrics["accuracy"].low
+    assert low is not None
+    assert low > WEAK.metrics["accuracy"].value
+    assert "does better than" in verdict(MODEL, WEAK)
+    assert "not shown to do better than" in verdict(WEAK, MODEL)
+    # A better value alone shows nothing.
+    ours = replace(MODEL.metrics["accuracy"], value=0.9, low=0.8)
+    for theirs, said in ((0.79, "does better"), (0.8, "not shown"), (0.85, "not shown")):
+        model = replace(MODEL, metrics={"accuracy": ours})
+        other = replace(WEAK, metrics={"accuracy": replace(ours, value=theirs)})
+        assert said in verdict(model, other)
+
+
+def test_long_names_and_large_counts_stay_whole() -> None:
+    name = "supracondylar fracture of the humerus [displaced]"
+    text = printed(summarise(make_table((1600, 1597), 1.0, classes=("none", name))))
+    joined = "".join(row[:16].strip() for row in text.splitlines())
+    for word in ("supracondylar", "fracture", "humerus", "[displaced]"):
+        assert word in joined
+    assert "1597" in text
+    assert max(map(len, text.splitlines())) <= 80

@@ -1,0 +1,123 @@
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.predictions import UPPER_LIMB_COUNTS, make_table
+from PIL import Image
+
+from fracnet.errors import UserError
+from fracnet.evaluation.summary import summarise
+from fracnet.report import style
+from fracnet.report.figures import confusion_matrix, curves
+
+
+def write_metrics(folder: Path, epochs: int, **changed: object) -> Path:
+    epoch = np.arange(epochs)
+    table = pd.DataFrame(
+        {
+            "epoch": epoch,
+            "train/loss": 1.8 * 0.9**epoch,
+            "val/loss": 1.9 * 0.92**epoch,
+            "val/accuracy": 1 - 0.8 * 0.9**epoch,
+            "val/macro_sensitivity": 1 - 0.8 * 0.91**epoch,
+            "val/macro_specificity": 1 - 0.2 * 0.9**epoch,
+            "val/macro_auc": 1 - 0.5 * 0.8**epoch,
+            "lr": 0.001,
+        }
+    ).assign(**changed)
+    path = folder / "metrics.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def check_pair(paths: list[Path], name: str) -> Image.Image:
+    """Both files are there and sound; gives the PNG's pixels."""
+    assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
+    assert ElementTree.parse(paths[1]).getroot().tag.endswith("svg")
+    with Image.open(paths[0]) as image:
+        assert image.info["dpi"][0] == pytest.approx(150, abs=0.1)
+        return image.convert("RGB")
+
+
+def has_colour(image: Image.Image, colour: str) -> bool:
+    """Whether more than the edge of a letter has this colour."""
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.asarray(image) == wanted).all(axis=2).sum()) > 40
+
+
+@pytest.mark.parametrize("epochs", [1, 120])
+def test_curves_show_losses_rates_and_the_selected_epoch(tmp_path: Path, epochs: int) -> None:
+    csv = write_metrics(tmp_path, epochs)
+    image = check_pair(curves(csv, tmp_path / "new" / "figures", selected=epochs // 2), "curves")
+    for colour in (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.MUTED):
+        assert has_colour(image, colour)
+
+
+def test_curves_draw_what_is_there(tmp_path: Path) -> None:
+    gaps = [1.0, np.nan, np.inf, 0.7]
+    csv = write_metrics(tmp_path, 4, **{"val/loss": gaps, "val/macro_auc": np.nan})
+    image = check_pair(curves(csv, tmp_path), "curves")
+    assert has_colour(image, style.GREEN)
+    assert not has_colour(image, style.PURPLE)
+    table = pd.read_csv(csv)[["epoch", "train/loss"]]
+    table.to_csv(csv, index=False)
+    narrow = check_pair(curves(csv, tmp_path), "curves")
+    assert narrow.width < 0.6 * image.width
+
+
+def test_curves_merge_the_rows_of_one_epoch(tmp_path: Path) -> None:
+    csv = tmp_path / "metrics.csv"
+    rows = [[0, 1.5, None], [0, None, 1.6], [1, 1.0, None], [1, None, 1.2]]
+    pd.DataFrame(rows, columns=["epoch", "train/loss", "val/loss"]).to_csv(csv, index=False)
+    image = check_pair(curves(csv, tmp_path), "curves")
+    assert has_colour(image, style.BLUE)
+    assert has_colour(image, style.VERMILION)
+
+
+def test_curves_without_anything_to_draw_are_refused(tmp_path: Path) -> None:
+    csv = tmp_path / "metrics.csv"
+    csv.write_text("step,loss\n1,2\n")
+    with pytest.raises(UserError, match="no column 'epoch', only: step, loss"):
+        curves(csv, tmp_path)
+    csv.write_text("epoch,val/loss\n0,\n")
+    with pytest.raises(UserError, match="no values to draw"):
+        curves(csv, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "counts", [UPPER_LIMB_COUNTS, (40, 0), (130, 0, 13, 14, 15, 6, 400, 9, 8, 3, 2, 77)]
+)
+def test_confusion_matrix_of_any_size_and_any_names(
+    tmp_path: Path, counts: tuple[int, ...]
+) -> None:
+    names = [f"class {i} with a long name, $cost$ & <tags>" for i in range(len(counts))]
+    summary = summarise(make_table(counts, 2.0, classes=names))
+    image = check_pair(confusion_matrix(summary, tmp_path), "confusion_matrix_test")
+    # The row of a class without cases is grey; no other cell is.
+    grey = (np.asarray(image) == 0xF1).all(axis=2).sum()
+    assert (grey > 5000) == (0 in counts)
+
+
+def test_a_perfect_matrix_is_darkest_on_the_diagonal_alone(tmp_path: Path) -> None:
+    summary = summarise(make_table((5, 5), 60.0))
+    image = np.asarray(check_pair(confusion_matrix(summary, tmp_path), "confusion_matrix_test"))
+    dark = (image == [0x00, 0x3A, 0x61]).all(axis=2)
+    # The matrix lies where many pixels of a row and of a column are dark: half of it, not all.
+    matrix = dark[dark.sum(axis=1) > 50][:, dark.sum(axis=0) > 50]
+    assert min(matrix.shape) > 200
+    assert 0.4 < matrix.mean() < 0.52
+
+
+def test_text_reads_on_every_shade() -> None:
+    assert style.ink_on((1.0, 1.0, 1.0)) == style.INK
+    assert style.ink_on((0.0, 0.23, 0.38)) == "white"
+
+
+def test_drawing_leaves_the_users_matplotlib_settings_alone(tmp_path: Path) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    confusion_matrix(summarise(make_table((5, 5))), tmp_path)
+    assert dict(matplotlib.rcParams) == before
