@@ -143,6 +143,9 @@ class RadiographData(LightningDataModule):
             sampler=EpochSampler(rows, self.seed, shuffle),
             collate_fn=as_is,
             num_workers=workers,
+            # Otherwise a loader draws from the stream that dropout draws from, once an epoch
+            # without workers and once a run with them.
+            generator=torch.Generator(),
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             # Forked workers start at once and share what the parent has read. That is safe here

@@ -1,0 +1,1 @@
+"""What surrounds a fit: run folder, provenance, callbacks, predictions."""

@@ -1,0 +1,51 @@
+"""What a run says before its first epoch."""
+
+import logging
+import warnings
+
+from fracnet.config import Config
+from fracnet.data.datamodule import RadiographData
+from fracnet.models.module import Classifier
+from fracnet.training.run_folder import RunFolder
+
+
+def quiet_libraries() -> None:
+    """Lightning's start-up notes say what the header says; its warnings stay."""
+    # Raised inside Lightning 2.6 by torch 2.15; nothing that a user could change.
+    warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)
+    # Misleading here: workers read from a cache, and more of them than cores cost time.
+    warnings.filterwarnings("ignore", ".*does not have many workers")
+    warnings.filterwarnings("ignore", "This DataLoader will create")
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def print_header(
+    config: Config, data: RadiographData, model: Classifier, device: str, folder: RunFolder
+) -> None:
+    """Print what is trained, on what, where, and into which folder."""
+    table, manifest = data.manifest.table, data.manifest
+    counts = ", ".join(f"{n} {split}" for split, n in split_counts(data).items())
+    print(f"data    {manifest.name}: {len(table)} images ({counts}), {len(data.classes)} classes")
+    for reason, rows in manifest.excluded.groupby("reason", sort=False):
+        n = int(rows["n"].sum())
+        if n:
+            print(f"        left out: {n} ({reason})")
+    size = sum(p.numel() for p in model.parameters())
+    print(f"model   {model_name(config)}, {size / 1e6:.1f} million parameters")
+    print(f"device  {device}")
+    print(f"run     {folder.path}\n", flush=True)
+
+
+def split_counts(data: RadiographData) -> dict[str, int]:
+    """Images of each split, in the order train, val, test."""
+    return {split: len(data.rows(split)) for split in ("train", "val", "test")}
+
+
+def model_name(config: Config) -> str:
+    """The backbone and where its weights come from, in words."""
+    node = config.model.plain()
+    name = str(node.get("name", node["_target_"].rpartition(".")[2]))
+    if node.get("weights"):
+        return f"{name}, weights of {node['weights']}"
+    return f"{name}, {'ImageNet weights' if node.get('pretrained') else 'random start'}"

@@ -1,0 +1,89 @@
+"""What a run leaves behind: predictions, metrics.json, figures, and the table on the screen."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from scipy.special import log_softmax
+
+from fracnet.data.datamodule import RadiographData
+from fracnet.data.manifest import write_table
+from fracnet.evaluation import baselines
+from fracnet.evaluation.predictions import classes_of, targets
+from fracnet.evaluation.summary import Summary, summarise
+from fracnet.report import figures
+from fracnet.report.console import print_summary
+from fracnet.training.run_folder import RunFolder, write_json
+
+
+def baseline_tables(data: RadiographData) -> dict[str, pd.DataFrame]:
+    """Predictions for the test rows by the two baselines that any model must beat."""
+    train, test = data.rows("train"), data.rows("test")
+    targets, rows = data.manifest.targets(), data.manifest.table.iloc[test]
+    features = data.cache.features
+    return {
+        "majority": baselines.majority(targets[train], rows, data.classes),
+        "shortcut": baselines.shortcut(
+            features[train], targets[train], features[test], rows, data.classes
+        ),
+    }
+
+
+def conclude(
+    folder: RunFolder,
+    table: pd.DataFrame,
+    data: RadiographData,
+    selected: dict[str, Any],
+    objective: str,
+) -> float:
+    """Write everything that follows from the predictions, and print the test figures.
+
+    Args:
+        folder: where to.
+        table: predictions for val and test at the selected checkpoint.
+        data: for the baselines and the notes.
+        selected: which epoch was selected, by what.
+        objective: name of the validation figure that a sweep optimises.
+
+    Returns:
+        That figure at the selected checkpoint.
+    """
+    write_table(table, folder.predictions)
+    tables = {split: table[table["split"] == split] for split in ("val", "test")}
+    summaries = {name: summarise(t) for name, t in (tables | baseline_tables(data)).items()}
+    value = objective_value(summaries["val"], tables["val"], objective)
+    write_json(
+        folder.metrics,
+        {
+            "objective": {"name": objective, "value": value},
+            "selected": selected,
+            "val": summaries["val"].to_dict(),
+            "test": summaries["test"].to_dict(),
+            "baselines_on_test": {
+                name: summaries[name].to_dict() for name in ("majority", "shortcut")
+            },
+        },
+    )
+    drawn = figures.curves(folder.curves, folder.figures, selected=selected["epoch"])
+    drawn += figures.confusion_matrix(summaries["test"], folder.figures)
+    console = Console(highlight=False, soft_wrap=False)
+    print_summary(
+        console,
+        summaries["test"],
+        shortcut=summaries["shortcut"],
+        majority=summaries["majority"],
+        notes=data.manifest.notes,
+    )
+    print(f"\nRun folder: {folder.path}")
+    for path in [folder.metrics, folder.predictions, *(p for p in drawn if p.suffix == ".png")]:
+        print(f"  {path.relative_to(folder.path)}")
+    return value
+
+
+def objective_value(summary: Summary, table: pd.DataFrame, name: str) -> float:
+    """The validation figure `name` at the selected checkpoint."""
+    if name != "loss":
+        return summary.metrics[name].value
+    logits = table[[f"logit_{name}" for name in classes_of(table)]].to_numpy(dtype=np.float64)
+    return float(-log_softmax(logits, axis=1)[np.arange(len(table)), targets(table)].mean())

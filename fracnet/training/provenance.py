@@ -1,0 +1,99 @@
+"""What a run was made from: code, data, packages, seed, command, device, time, memory."""
+
+import hashlib
+import platform
+import resource
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fracnet.data.manifest import Manifest, serialise
+from fracnet.training.run_folder import RunFolder, write_json
+
+PACKAGES = (
+    "albumentations",
+    "hydra-core",
+    "lightning",
+    "numpy",
+    "omegaconf",
+    "opencv-python-headless",
+    "pillow",
+    "scikit-learn",
+    "timm",
+    "torch",
+    "torchmetrics",
+    "torchvision",
+)
+
+
+class Provenance:
+    """What a run was made from; written at its start and completed at its end."""
+
+    def __init__(self, folder: RunFolder, seed: int, fingerprint: str, device: str) -> None:
+        self._folder = folder
+        self._clock = time.monotonic()
+        self._content: dict[str, Any] = {
+            "status": "running",
+            "started": _now(),
+            "command": [Path(sys.executable).name, "-m", "fracnet.train", *sys.argv[1:]],
+            "seed": seed,
+            "data_fingerprint": fingerprint,
+            "device": device,
+            "code": code_version(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: version(name) for name in PACKAGES},
+        }
+        write_json(folder.provenance, self._content)
+
+    def finish(self, status: str) -> None:
+        """Add how the run ended, how long it took and the most memory it held."""
+        self._content |= {
+            "status": status,
+            "finished": _now(),
+            "seconds": round(time.monotonic() - self._clock, 1),
+            # Linux counts KiB; mapped files (the image cache) are part of it.
+            "peak_resident_mib": round(
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1
+            ),
+        }
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated() / 2**20
+            self._content["peak_gpu_mib"] = round(peak, 1)
+        write_json(self._folder.provenance, self._content)
+
+
+def data_fingerprint(manifest: Manifest) -> str:
+    """Hash of every row of the manifest: files, splits, labels, shapes, sizes (16 hex digits)."""
+    rows = serialise(manifest.table).to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(rows.encode()).hexdigest()[:16]
+
+
+def code_version() -> dict[str, Any]:
+    """fracnet's version, and its commit where it runs from a git checkout."""
+    found: dict[str, Any] = {"fracnet": version("fracnet")}
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / ".git").exists():
+        found["commit"] = _git(checkout, "rev-parse", "HEAD")
+        found["modified"] = bool(_git(checkout, "status", "--porcelain"))
+    return found
+
+
+def _git(checkout: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # no git on this machine: the commit stays unknown
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

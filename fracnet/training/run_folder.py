@@ -1,0 +1,69 @@
+"""The run folder: where each thing lies, and how it is written."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Code, data, packages, seed, command, device, time and memory."""
+        return self.path / "provenance.json"
+
+    @property
+    def curves(self) -> Path:
+        """One row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures of val and test at the selected checkpoint, and the baselines."""
+        return self.path / "metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        """One row an image of val and test."""
+        return self.path / "predictions.csv"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of PNG and SVG."""
+        return self.path / "figures"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of best.ckpt, and of last.ckpt while a run is not finished."""
+        return self.path / "checkpoints"
+
+
+def write_config(folder: RunFolder, plain: Mapping[str, Any]) -> None:
+    """Write the resolved config as YAML."""
+    write_whole(folder.config, yaml.safe_dump(dict(plain), sort_keys=False))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain containers; NaN is an error, since JSON has none."""
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees all of it or the one before."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)

@@ -1,0 +1,89 @@
+"""Every shipped config composes, instantiates and survives one batch."""
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from helpers.upper_limb_files import write_yolo
+from hydra import compose, initialize_config_dir
+from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
+
+from fracnet.config import Config, check
+from fracnet.data.datamodule import RadiographData
+from fracnet.models.module import Classifier
+from fracnet.objects import build
+from fracnet.paths import config_dir
+
+CHOICES = [
+    f"{path.parent.name}={path.stem}"
+    for path in sorted(config_dir().glob("*/*.yaml"))
+    if path.parent.name != "hydra"
+]
+
+
+def composed(words: list[str]) -> Config:
+    with initialize_config_dir(str(config_dir())):
+        node = compose("train", words)
+    return check(cast(dict[str, Any], OmegaConf.to_container(node, resolve=True)))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_choice_composes_instantiates_and_takes_a_batch(
+    choice: str, phantom_words: list[str], tmp_path: Path
+) -> None:
+    words = [*phantom_words, "image_size=32", "data.batch_size=8", "data.num_workers=0"]
+    if choice == "data=upper_limb":
+        words = [choice, f"data.root={write_yolo(tmp_path)}", *words[-3:]]
+    elif choice != "data=upper_limb_phantom":
+        words.append(choice)
+    if choice != "model=custom_cnn":
+        words.append("model.pretrained=false")
+    config = composed(words)
+    data = RadiographData(
+        source=build(config.data.source(), "data"),
+        enhance=config.enhance.model_dump(),
+        augment=config.augment.model_dump(),
+        image_size=config.image_size,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+    )
+    data.prepare_data()
+    model = Classifier(
+        model=config.model.plain(),
+        classes=data.classes,
+        optim=config.optim.plain(),
+        scheduler=config.scheduler.plain() if config.scheduler else None,
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        fast_dev_run=True,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(model, datamodule=data)
+    assert trainer.global_step == 1
+    assert math.isfinite(trainer.callback_metrics["train/loss"])
+
+
+def test_all_groups_are_covered() -> None:
+    groups = {choice.split("=")[0] for choice in CHOICES}
+    with initialize_config_dir(str(config_dir())):
+        used = compose("train", return_hydra_config=True).hydra.runtime.choices
+    assert {name for name in used if not name.startswith("hydra")} == groups
+
+
+def test_custom_cnn_brings_the_published_weight_decay_unless_told_otherwise() -> None:
+    assert composed(["model=custom_cnn"]).optim.weight_decay == 0.01
+    assert composed(["model=custom_cnn", "optim.weight_decay=0.1"]).optim.weight_decay == 0.1
+    assert composed([]).optim.weight_decay == 0.0
+
+
+def test_upper_limb_phantom_differs_only_in_where_the_files_come_from() -> None:
+    real, phantom = composed([]), composed(["data=upper_limb_phantom"])
+    assert real.model_dump(exclude={"data"}) == phantom.model_dump(exclude={"data"})
+    source = {**real.data.source(), "_target_": None, "root": None}
+    assert source.items() <= {**phantom.data.source(), "_target_": None, "root": None}.items()

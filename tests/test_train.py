@@ -1,0 +1,240 @@
+"""`python -m fracnet.train` on small phantoms: what it leaves behind, and that it is repeatable."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from helpers.command import Told, train_here
+
+from fracnet.data.manifest import read_table
+from fracnet.evaluation.summary import summarise
+from fracnet.models.module import Classifier
+
+USER_CONF = Path(__file__).parent / "user_conf"
+
+
+@pytest.fixture(scope="module")
+def words(phantom_words: list[str]) -> list[str]:
+    """A run of seconds."""
+    return [
+        "--config-dir",
+        str(USER_CONF),
+        "model=tiny",
+        *phantom_words,
+        "image_size=32",
+        "data.batch_size=16",
+        "data.num_workers=0",
+        "trainer.max_epochs=3",
+        "optim.lr=0.01",
+        "trainer.accelerator=cpu",
+    ]
+
+
+def run_in(folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> Told:
+    told = train_here([*words, f"hydra.run.dir={folder}"], capsys)
+    assert told.code == 0, told.err
+    return told
+
+
+def test_run_folder_is_self_contained(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = run_in(tmp_path / "run", words, capsys)
+    run = tmp_path / "run"
+
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["_target_"] == "helpers.models.TinyNet"
+    assert config["trainer"]["max_epochs"] == 3
+    assert "${" not in (run / "config.yaml").read_text(), "resolved"
+
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["status"] == "finished"
+    assert provenance["seed"] == 0
+    assert provenance["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert provenance["seconds"] > 0
+    assert provenance["peak_resident_mib"] > 50
+    assert "CPU" in provenance["device"]
+    assert "model=tiny" in provenance["command"]
+
+    curves = pd.read_csv(run / "metrics.csv")
+    assert curves["epoch"].tolist() == [0, 1, 2]
+    assert curves.drop(columns="val/macro_auc").notna().all(axis=None)
+
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["best.ckpt"]
+    stored = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    assert not stored.get("optimizer_states")
+
+    table = read_table(run / "predictions.csv")
+    assert table["split"].value_counts().to_dict() == {"test": 24, "val": 18}
+    assert table["polygons"].notna().all()
+
+    for name in ("curves", "confusion_matrix_test"):
+        assert (run / f"figures/{name}.png").stat().st_size > 10_000
+    for part in ("accuracy", "shortcut", "majority", "elbow", "research use only", str(run)):
+        assert part.lower() in told.out.lower(), part
+
+
+def test_stored_table_gives_the_figures_of_the_run_to_the_last_digit(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_in(tmp_path, words, capsys)
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    table = read_table(tmp_path / "predictions.csv")
+    for split in ("val", "test"):
+        again = summarise(table[table["split"] == split]).to_dict()
+        assert json.loads(json.dumps(again)) == stored[split]
+
+
+def test_selected_checkpoint_is_the_best_on_validation_and_makes_the_table(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A rate this high makes later epochs worse, so "best" and "last" differ.
+    run_in(tmp_path, [*words, "optim.lr=0.3", "scheduler=none", "trainer.max_epochs=5"], capsys)
+    curves = pd.read_csv(tmp_path / "metrics.csv")
+    selected = json.loads((tmp_path / "metrics.json").read_text())["selected"]
+    assert selected["epoch"] == curves["val/loss"].idxmin()
+    assert selected["value"] == pytest.approx(curves["val/loss"].min())
+    table = read_table(tmp_path / "predictions.csv")
+    val = table[table["split"] == "val"]
+    chosen = np.choose(
+        val["label"].map({c: i for i, c in enumerate(sorted(val["label"].unique()))}),
+        [val[f"prob_{c}"] for c in sorted(val["label"].unique())],
+    )
+    assert -np.log(chosen).mean() == pytest.approx(selected["value"], rel=1e-5)
+
+
+def test_objective_is_the_validation_figure_at_the_selected_checkpoint(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hydra import compose, initialize_config_dir
+
+    from fracnet.paths import config_dir
+
+    run_in(tmp_path, [*words, "objective=accuracy"], capsys)
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    assert stored["objective"] == {
+        "name": "accuracy",
+        "value": stored["val"]["metrics"]["accuracy"]["value"],
+    }
+    with initialize_config_dir(str(config_dir())):
+        assert compose("train")["objective"] in stored["val"]["metrics"]
+
+
+@pytest.fixture(scope="module")
+def reference(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("reference")
+    subprocess.run(
+        [sys.executable, "-m", "fracnet.train", *words, f"hydra.run.dir={run}"],
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+    )
+    return run
+
+
+def figures_of(run: Path) -> pd.DataFrame:
+    curves = pd.read_csv(run / "metrics.csv", dtype=str)
+    return curves.drop(columns=["seconds", "images_per_second"])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_same_seed_same_numbers_for_any_number_of_workers(
+    workers: int,
+    reference: Path,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_in(tmp_path, [*words, f"data.num_workers={workers}"], capsys)
+    pd.testing.assert_frame_equal(figures_of(tmp_path), figures_of(reference), check_exact=True)
+    assert (tmp_path / "predictions.csv").read_bytes() == (
+        reference / "predictions.csv"
+    ).read_bytes()
+
+
+def test_another_seed_gives_other_numbers(
+    reference: Path, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_in(tmp_path, [*words, "seed=1"], capsys)
+    assert not figures_of(tmp_path)["train/loss"].equals(figures_of(reference)["train/loss"])
+
+
+def test_best_checkpoint_loads_as_weights_only_and_predicts_the_same(
+    reference: Path, words: list[str]
+) -> None:
+    from fracnet.data.cache import ImageCache
+    from fracnet.data.enhance import build_enhance
+    from fracnet.data.sources.upper_limb import UpperLimb
+
+    model = Classifier.load_from_checkpoint(
+        reference / "checkpoints/best.ckpt", weights_only=True, map_location="cpu"
+    ).eval()
+    config = yaml.safe_load((reference / "config.yaml").read_text())
+    manifest = UpperLimb(root=config["data"]["root"]).manifest()
+    enhance = build_enhance(config["enhance"]["steps"], config["image_size"])
+    cache = ImageCache.open_or_build(manifest, enhance, on_bad_file="error")
+    table = read_table(reference / "predictions.csv").set_index("path")
+    with torch.inference_mode():
+        for row, path in enumerate(manifest.table["path"]):
+            if path in table.index:
+                logits = model(torch.from_numpy(np.array(cache.images[row]))[None, None])[0]
+                stored = table.loc[path, [f"logit_{c}" for c in manifest.classes]]
+                assert logits.numpy() == pytest.approx(stored.to_numpy(float), abs=1e-4)
+
+
+def test_early_stopping_stops(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patience = ["callbacks.early_stopping.patience=2", "trainer.max_epochs=30"]
+    run_in(tmp_path, [*words, *patience, "optim.lr=0.5", "scheduler=none"], capsys)
+    curves = pd.read_csv(tmp_path / "metrics.csv")
+    best = int(curves["val/loss"].idxmin())
+    assert len(curves) < 30
+    assert len(curves) == best + 1 + 2
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    command = [sys.executable, "-m", "fracnet.train", *words, "trainer.max_epochs=1"]
+    command.append("hydra.run.dir=runs/same_${fracnet.unique:}")
+    jobs = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [job.wait(timeout=120) for job in jobs] == [0, 0]
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_interrupted_run_keeps_its_curves_and_says_where(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    job = subprocess.Popen(
+        [sys.executable, "-m", "fracnet.train", *words, "trainer.max_epochs=100000"]
+        + ["callbacks.early_stopping=null", f"hydra.run.dir={tmp_path}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    curves = tmp_path / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (
+        curves.exists() and len(curves.read_text().splitlines()) > 3
+    ):
+        time.sleep(0.1)
+    job.send_signal(signal.SIGINT)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "Traceback" not in err
+    assert str(tmp_path) in err
+    assert len(pd.read_csv(curves)) >= 3
+    assert (tmp_path / "checkpoints/last.ckpt").exists()
+    assert json.loads((tmp_path / "provenance.json").read_text())["status"] == "interrupted"
