@@ -66,7 +66,7 @@ def test_run_folder_is_self_contained(
     assert "model=tiny" in provenance["command"]
 
     curves = pd.read_csv(run / "metrics.csv")
-    assert curves["epoch"].tolist() == [0, 1, 2]
+    assert curves["epoch"].tolist() == [1, 2, 3]
     assert curves.drop(columns="val/macro_auc").notna().all(axis=None)
 
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["best.ckpt"]
@@ -101,7 +101,7 @@ def test_selected_checkpoint_is_the_best_on_validation_and_makes_the_table(
     run_in(tmp_path, [*words, "optim.lr=0.3", "scheduler=none", "trainer.max_epochs=5"], capsys)
     curves = pd.read_csv(tmp_path / "metrics.csv")
     selected = json.loads((tmp_path / "metrics.json").read_text())["selected"]
-    assert selected["epoch"] == curves["val/loss"].idxmin()
+    assert selected["epoch"] == curves["epoch"][curves["val/loss"].idxmin()]
     assert selected["value"] == pytest.approx(curves["val/loss"].min())
     table = read_table(tmp_path / "predictions.csv")
     val = table[table["split"] == "val"]
@@ -217,9 +217,9 @@ def test_interrupted_run_keeps_its_curves_and_says_where(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    endless = ["trainer.max_epochs=100000", "callbacks.early_stopping=null"]
     job = subprocess.Popen(
-        [sys.executable, "-m", "fracnet.train", *words, "trainer.max_epochs=100000"]
-        + ["callbacks.early_stopping=null", f"hydra.run.dir={tmp_path}"],
+        [sys.executable, "-m", "fracnet.train", *words, *endless, f"hydra.run.dir={tmp_path}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

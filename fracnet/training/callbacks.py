@@ -62,7 +62,7 @@ class Curves(Callback):
         """Write the epoch's row and print it."""
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {
-            "epoch": trainer.current_epoch,
+            "epoch": trainer.current_epoch + 1,
             **{name: figures[name] for name in COLUMNS if name in figures},
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(time.perf_counter() - self._start, 3),
@@ -79,7 +79,7 @@ class Curves(Callback):
     def _line(self, row: dict[str, Any], epochs: int | None) -> str:
         width = len(str(epochs))
         return (
-            f"epoch {row['epoch'] + 1:>{width}}/{epochs}  "
+            f"epoch {row['epoch']:>{width}}/{epochs}  "
             f"loss {row['train/loss']:.3f}  val: loss {row['val/loss']:.3f}  "
             f"accuracy {row['val/accuracy']:.3f}  AUC {row['val/macro_auc']:.3f}  "
             f"{row['images_per_second']:.0f} img/s{self._mark(row)}"

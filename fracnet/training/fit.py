@@ -76,11 +76,11 @@ def make_trainer(config: Config, folder: RunFolder) -> tuple[Trainer, ModelCheck
 
 
 def selection(best: ModelCheckpoint) -> dict[str, Any]:
-    """Which epoch was selected (counted from 0), by which validation figure and with what value."""
+    """Which epoch was selected (counted from 1), by which validation figure and with what value."""
     assert best.best_model_score is not None
     stored = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     return {
-        "epoch": stored["epoch"],
+        "epoch": stored["epoch"] + 1,
         "by": best.monitor,
         "value": float(best.best_model_score),
     }
