@@ -52,6 +52,16 @@ def f1(matrix: np.ndarray) -> np.ndarray:
     return _ratio(2 * _diagonal(matrix), matrix.sum(axis=-1) + matrix.sum(axis=-2))
 
 
+def kappa(matrix: np.ndarray) -> np.ndarray:
+    """Cohen's kappa of truth and prediction, [...]; NaN where chance alone would always agree.
+
+    (p_o - p_e) / (1 - p_e): agreement beyond what the margins give (Cohen 1960).
+    """
+    total = matrix.sum(axis=(-2, -1))
+    by_chance = _ratio((matrix.sum(axis=-1) * matrix.sum(axis=-2)).sum(axis=-1), total**2)
+    return _ratio(accuracy(matrix) - by_chance, 1 - by_chance)
+
+
 def macro(values: np.ndarray) -> np.ndarray:
     """Plain mean over the classes where the value is defined, [..., C] -> [...].
 

@@ -7,7 +7,7 @@ logit of its clustered variance (`areas`). No draw of random numbers is involved
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -73,10 +73,10 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON; undefined values are None."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        for row in plain["per_class"]:
+        found: dict[str, Any] = plain(self)
+        for row in found["per_class"]:
             row["class"] = row.pop("name")
-        return plain
+        return found
 
 
 def summarise(table: pd.DataFrame) -> Summary:
@@ -105,7 +105,7 @@ def summarise(table: pd.DataFrame) -> Summary:
     recall = intervals.mean_of_proportions(named, case, clusters)
     rejection = intervals.mean_of_proportions(~named, ~case, clusters)
     overall = {
-        "accuracy": _estimate(
+        "accuracy": estimate(
             metrics.accuracy(matrix),
             intervals.proportion(predicted == target, everyone, clusters),
             len(target),
@@ -125,9 +125,9 @@ def summarise(table: pd.DataFrame) -> Summary:
             ClassSummary(
                 name,
                 n,
-                _estimate(sensitivity[c], hits, n, cases=n),
-                _estimate(specificity[c], rejects, rest, cases=rest),
-                _estimate(areas[c], area_limits[c], n, cases=min(n, rest)),
+                estimate(sensitivity[c], hits, n, cases=n),
+                estimate(specificity[c], rejects, rest, cases=rest),
+                estimate(areas[c], area_limits[c], n, cases=min(n, rest)),
             )
         )
     return Summary(
@@ -142,7 +142,8 @@ def summarise(table: pd.DataFrame) -> Summary:
     )
 
 
-def _estimate(value: float | np.ndarray, interval: Interval, n: int, cases: int) -> Estimate:
+def estimate(value: float | np.ndarray, interval: Interval, n: int, cases: int) -> Estimate:
+    """A value with its interval, marked where it rests on too few `cases`."""
     notes = [interval.note]
     if 0 < cases < FEW:
         notes.append(TOO_FEW)
@@ -160,9 +161,12 @@ def _macro(values: np.ndarray, interval: Interval, n: int) -> Estimate:
     return Estimate(value, interval.low, interval.high, interval.method, n, note, scored)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Dataclasses and sequences as plain containers for JSON; what is not finite becomes None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

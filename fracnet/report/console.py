@@ -114,7 +114,7 @@ def _estimates(model: Summary) -> Iterable[tuple[str, Estimate]]:
 
 
 def _overall(model: Summary, shortcut: Summary | None, majority: Summary | None) -> Table:
-    table = _table(f"{model.split} split, {model.n} images, 95 % intervals")
+    table = plain_table(f"{model.split} split, {model.n} images, 95 % intervals")
     table.add_column("", no_wrap=True)
     table.add_column("model", min_width=FIGURE_WIDTH, no_wrap=True)
     if shortcut is not None:
@@ -132,7 +132,7 @@ def _overall(model: Summary, shortcut: Summary | None, majority: Summary | None)
 
 
 def _per_class(model: Summary) -> Table:
-    table = _table("each class against the rest")
+    table = plain_table("each class against the rest")
     table.add_column("class", overflow="fold")
     table.add_column("n", justify="right", no_wrap=True)
     for title in ("sensitivity", "specificity", "AUC"):
@@ -143,7 +143,8 @@ def _per_class(model: Summary) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """An empty table in the style of all of fracnet's: no frame, a rule under the header."""
     return Table(
         title=title,
         title_justify="left",

@@ -1,0 +1,131 @@
+"""The figures of a two-class task, at image and at study level, overall and per region.
+
+A study is abnormal by the arithmetic mean of its views' probabilities, as MURA's official
+evaluation has it; its Cohen's kappa takes a mean above 0.5 as abnormal.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fracnet.errors import UserError
+from fracnet.evaluation import metrics
+from fracnet.evaluation.areas import auc_intervals
+from fracnet.evaluation.bootstrap import bootstrap, percentile
+from fracnet.evaluation.intervals import Interval, proportion
+from fracnet.evaluation.predictions import (
+    Clusters,
+    assemble,
+    check,
+    classes_of,
+    clusters_of,
+    probabilities,
+    targets,
+)
+from fracnet.evaluation.summary import Estimate, estimate, plain
+
+OVERALL = "overall"
+
+
+@dataclass(frozen=True)
+class BinaryRow:
+    """The figures of one region (or overall) at one level; `positives` of `n` are cases."""
+
+    level: str
+    region: str
+    n: int
+    positives: int
+    unit: str
+    auc: Estimate
+    sensitivity: Estimate
+    specificity: Estimate
+    kappa: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON; undefined values are None."""
+        row: dict[str, Any] = plain(self)
+        return row
+
+
+def binary_rows(table: pd.DataFrame) -> tuple[BinaryRow, ...]:
+    """Score one split: images, then studies where they are known; overall first, then regions.
+
+    Raises `UserError` for a table that `check` refuses, and for a study with two labels.
+    """
+    check(table)
+    assert len(classes_of(table)) == 2, "a task of two classes"
+    table = table.sort_values("path")  # sums of floats depend on their order
+    levels = {"image": table}
+    if table["study"].notna().all():
+        levels["study"] = by_study(table)
+    return tuple(
+        _row(part, level, region)
+        for level, rows in levels.items()
+        for region, part in {
+            OVERALL: rows,
+            **{str(name): of for name, of in rows.groupby("region", sort=True)},
+        }.items()
+    )
+
+
+def by_study(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a study: the arithmetic mean of its views' probabilities. Also a predictions table.
+
+    `path` is the study's name, `views` the number of its images; logits are logs of the means.
+    """
+    groups = table.groupby("study", sort=True)
+    labels = groups["label"].nunique()
+    if (labels > 1).any():
+        raise UserError(
+            f"The study {labels.index[labels > 1][0]} has images of more than one label; "
+            "a study has one."
+        )
+    first = groups.first()
+    first["path"] = first.index.astype(object)
+    first["views"] = groups.size()
+    names = [f"prob_{name}" for name in classes_of(table)]
+    mean = groups[names].mean().to_numpy(dtype=np.float64)
+    kept = [c for c in first.columns if not str(c).startswith(("prob_", "logit_"))]
+    rows = first[kept].reset_index()
+    # The smallest double stands for a probability of 0, whose log no table can hold.
+    logits = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
+    return assemble(rows, classes_of(table), logits)
+
+
+def _row(table: pd.DataFrame, level: str, region: str) -> BinaryRow:
+    clusters = clusters_of(table)
+    prob, target = probabilities(table), targets(table)
+    predicted = metrics.predict(prob)  # abnormal above 0.5: a tie is normal
+    case, named = target == 1, predicted == 1
+    n, positives = len(target), int(case.sum())
+    matrix = metrics.confusion(target, predicted, 2)
+    area = auc_intervals(target, prob, clusters)[1]
+    value = metrics.auc(target, prob)[1]
+    rates = metrics.sensitivity(matrix)
+    return BinaryRow(
+        level=level,
+        region=region,
+        n=n,
+        positives=positives,
+        unit=clusters.unit,
+        auc=estimate(value, area, positives, cases=min(positives, n - positives)),
+        sensitivity=estimate(rates[1], proportion(named, case, clusters), positives, positives),
+        specificity=estimate(
+            rates[0], proportion(~named, ~case, clusters), n - positives, n - positives
+        ),
+        kappa=estimate(
+            metrics.kappa(matrix),
+            _kappa_interval(target, predicted, clusters),
+            n,
+            cases=min(positives, n - positives),
+        ),
+    )
+
+
+def _kappa_interval(target: np.ndarray, predicted: np.ndarray, clusters: Clusters) -> Interval:
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return metrics.kappa(metrics.confusion(target, predicted, 2, weights))[:, None]
+
+    return percentile(bootstrap(statistic, clusters)[:, 0], clusters)

@@ -1,0 +1,129 @@
+"""The two-class task by level and region, against scikit-learn."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from sklearn.metrics import cohen_kappa_score, recall_score, roc_auc_score
+
+from fracnet.errors import UserError
+from fracnet.evaluation import metrics
+from fracnet.evaluation.binary import binary_rows, by_study
+from fracnet.evaluation.predictions import assemble
+from fracnet.report.binary import print_binary
+
+CLASSES = ("normal", "abnormal")
+
+
+def mura_like(patients: int = 60, seed: int = 0) -> pd.DataFrame:
+    """Patients with one study a region and one to four views, scores that follow the label."""
+    rng = np.random.default_rng(seed)
+    rows, scores = [], []
+    for patient in range(patients):
+        region = ("elbow", "wrist")[patient % 2]
+        abnormal = rng.random() < 0.45
+        shift = rng.normal()
+        for view in range(rng.integers(1, 5)):
+            study = f"{region}/{patient}/1"
+            rows.append(
+                {
+                    "path": f"{study}/{view}.png",
+                    "split": "test",
+                    "label": CLASSES[abnormal],
+                    "patient": f"{patient:05}",
+                    "study": study,
+                    "region": region,
+                }
+            )
+            scores.append(1.5 * abnormal - 0.7 + shift + 0.5 * rng.normal())
+    logits = np.column_stack([np.zeros(len(scores)), scores])
+    return assemble(pd.DataFrame(rows), CLASSES, logits)
+
+
+def test_figures_agree_with_sklearn_at_both_levels_and_in_each_region() -> None:
+    table = mura_like()
+    studies = table.groupby("study").agg(
+        label=("label", "first"), region=("region", "first"), prob_abnormal=("prob_abnormal", "mean")
+    )
+    rows = {(row.level, row.region): row for row in binary_rows(table)}
+    assert set(rows) == {(a, b) for a in ("image", "study") for b in ("overall", "elbow", "wrist")}
+    for (level, region), row in rows.items():
+        part = table if level == "image" else studies
+        part = part if region == "overall" else part[part["region"] == region]
+        truth, named = part["label"] == "abnormal", part["prob_abnormal"] > 0.5
+        assert (row.n, row.positives) == (len(part), truth.sum())
+        assert row.auc.value == pytest.approx(roc_auc_score(truth, part["prob_abnormal"]))
+        assert row.sensitivity.value == pytest.approx(recall_score(truth, named))
+        assert row.specificity.value == pytest.approx(recall_score(~truth, ~named))
+        assert row.kappa.value == pytest.approx(cohen_kappa_score(truth, named))
+        for estimate in (row.auc, row.sensitivity, row.specificity, row.kappa):
+            assert estimate.low is not None
+            assert estimate.high is not None
+            assert estimate.low < estimate.value < estimate.high
+
+
+def test_row_order_changes_nothing() -> None:
+    table = mura_like()
+    shuffled = table.sample(frac=1, random_state=1)
+    assert [r.to_dict() for r in binary_rows(shuffled)] == [r.to_dict() for r in binary_rows(table)]
+
+
+def test_a_study_is_the_mean_of_its_views() -> None:
+    table = mura_like(patients=3)
+    studies = by_study(table)
+    for row in studies.itertuples():
+        views = table[table["study"] == row.study]
+        assert row.prob_abnormal == pytest.approx(views["prob_abnormal"].mean(), rel=1e-12)
+        assert row.views == len(views)
+
+
+def test_a_mean_of_exactly_one_half_is_normal() -> None:
+    table = mura_like(patients=1)[:1]
+    table["prob_normal"], table["prob_abnormal"] = 0.5, 0.5
+    matrix = metrics.confusion(np.array([0]), metrics.predict(np.array([[0.5, 0.5]])), 2)
+    assert matrix[0, 0] == 1
+    assert by_study(table)["prob_abnormal"].tolist() == [0.5]
+
+
+def test_a_study_with_two_labels_is_refused() -> None:
+    table = mura_like(patients=20)
+    views = table[table["study"].duplicated(keep=False)].index[:1]
+    table.loc[views, "label"] = [c for c in CLASSES if c != table.loc[views[0], "label"]]
+    with pytest.raises(UserError, match="more than one label"):
+        binary_rows(table)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_kappa_agrees_with_sklearn(seed: int, n_classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, named = rng.integers(0, n_classes, (2, 40))
+    found = metrics.kappa(metrics.confusion(truth, named, n_classes))
+    assert found == pytest.approx(cohen_kappa_score(truth, named))
+
+
+def test_kappa_is_undefined_where_both_name_one_class_only() -> None:
+    same = np.zeros(5, dtype=int)
+    assert np.isnan(metrics.kappa(metrics.confusion(same, same, 2)))
+
+
+def test_regions_of_one_class_are_not_scored() -> None:
+    table = mura_like()
+    table.loc[table["region"] == "wrist", "label"] = "normal"
+    row = next(r for r in binary_rows(table) if (r.level, r.region) == ("image", "wrist"))
+    assert np.isnan(row.auc.value)
+    assert row.auc.low is None
+    assert np.isnan(row.sensitivity.value)
+    assert row.to_dict()["auc"]["value"] is None
+
+
+def test_printed_table_fits_eighty_columns_and_says_abnormal() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_binary(console, binary_rows(mura_like()), "abnormal")
+    text = console.export_text()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for part in ("image level: abnormal", "study level: abnormal", "overall", "elbow", "kappa"):
+        assert part in text
+    assert "fracture" not in text
