@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from PIL import Image
 
 from fracnet.data.phantom import upper_limb, write_upper_limb
 from fracnet.data.phantom.once import RECIPE
-from fracnet.data.phantom.upper_limb import FOLDER, NAMES, SHARES, mix, plan
+from fracnet.data.phantom.scene import render
+from fracnet.data.phantom.spec import Spec
+from fracnet.data.phantom.upper_limb import FOLDER, NAMES, SHARES, draw, mix, plan
 from fracnet.data.phantom.workers import share_out
 from fracnet.errors import UserError
 
@@ -197,3 +200,11 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         write_upper_limb(tmp_path, counts={"train": 2}, progress=False)
     assert not (tmp_path / FOLDER).exists()
     assert not list(tmp_path.glob(f".{FOLDER}.*"))
+
+
+def test_a_frame_without_a_place_to_break_is_drawn_anew() -> None:
+    shut = Spec("wrist", seed=0, patient=152, study=0, view=2, fracture=True)
+    assert not render(shut).polygons, "this test needs a spec whose frame shows no site"
+    assert draw(shut).polygons
+    intact = replace(shut, fracture=False)
+    assert (draw(intact).image == render(intact).image).all()

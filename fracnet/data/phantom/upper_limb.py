@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from rich.progress import Progress
 
 from fracnet.data.phantom.once import make_once
-from fracnet.data.phantom.scene import render
+from fracnet.data.phantom.scene import Rendered, render
 from fracnet.data.phantom.spec import VERSION, Spec
 from fracnet.data.phantom.workers import share_out
 from fracnet.errors import UserError
@@ -36,6 +36,8 @@ SHARES = {
     "shoulder": 315,
     "wrist": 168,
 }
+# Studies of a patient tried until one frames a place that can break; about one in 500 does not.
+STUDIES = 20
 IDS = {
     "elbow": (0,),
     "fingers": (1,),
@@ -144,7 +146,7 @@ def write_share(folder: Path, recipe: dict, first: int, step: int) -> Iterator[N
 
 def write_one(job: Job) -> None:
     """Renders one image and writes its JPEG and its label file."""
-    drawn = render(job.spec)
+    drawn = draw(job.spec)
     rng = job.spec.stream("file")
     stem = file_stem(job.spec, rng)
     quality = int(rng.integers(80, 96))
@@ -154,13 +156,21 @@ def write_one(job: Job) -> None:
     (job.folder / "images" / f"{stem}.jpg").write_bytes(data.tobytes())
     lines = []
     if job.class_id is not None:
-        assert drawn.polygons, f"{job.spec} shows no fracture"
         lines = [
             " ".join([str(job.class_id), *(f"{x:.6f}" for x in polygon.ravel())])
             for polygon in drawn.polygons
         ]
     text = "".join(line + "\n" for line in lines)
     (job.folder / "labels" / f"{stem}.txt").write_text(text)
+
+
+def draw(spec: Spec) -> Rendered:
+    """The image of a spec; where its frame leaves no place for its fracture, of the next study."""
+    for study in range(spec.study, spec.study + STUDIES):
+        drawn = render(replace(spec, study=study))
+        if drawn.polygons or not spec.fracture:
+            return drawn
+    raise AssertionError(f"{spec} shows no fracture in {STUDIES} studies")
 
 
 def file_stem(spec: Spec, rng: np.random.Generator) -> str:

@@ -29,7 +29,9 @@ def share_out(
     if count == 1:
         yield from import_module(module).write_share(folder, recipe, 0, 1)
         return
-    common = [sys.executable, "-m", __name__, module, str(folder), json.dumps(recipe)]
+    # Not `-m`: the package's own import would have loaded this module once already.
+    code = f"from {__name__} import main; main()"
+    common = [sys.executable, "-c", code, module, str(folder), json.dumps(recipe)]
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with tempfile.TemporaryFile() as errors:
         children = [
@@ -77,7 +79,3 @@ def main() -> None:
     ):
         # A parent that is gone breaks this pipe, which ends the child.
         print(flush=True)
-
-
-if __name__ == "__main__":
-    main()
