@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import timm
 from huggingface_hub import constants as hub
@@ -10,6 +11,7 @@ from torch import nn
 
 from fracnet import network
 from fracnet.errors import UserError
+from fracnet.models.heads import find_heads
 from fracnet.objects import near_miss
 
 
@@ -36,10 +38,10 @@ def timm_backbone(
     if weights is not None:
         return _from_file(name, num_classes, Path(weights))
     if not pretrained:
-        return timm.create_model(name, pretrained=False, num_classes=num_classes)
+        return _new_head(timm.create_model(name, pretrained=False, num_classes=num_classes))
     try:
         with _cache_alone_if_cut_off():
-            return timm.create_model(name, pretrained=True, num_classes=num_classes)
+            return _new_head(timm.create_model(name, pretrained=True, num_classes=num_classes))
     # What a hub client raises differs with its version and its transport.
     except Exception as error:
         raise UserError(
@@ -70,16 +72,31 @@ def _from_file(name: str, num_classes: int, path: Path) -> nn.Module:
     if not path.is_file():
         raise UserError(f"model.weights={path}: there is no such file.")
     try:
-        return timm.create_model(
+        model = timm.create_model(
             name,
             pretrained=True,
             num_classes=num_classes,
             pretrained_cfg_overlay={"file": str(path)},
         )
+        return _new_head(model)
     except Exception as error:
         raise UserError(
             f"model.weights={path} does not hold weights of model.name={name}: {_first_line(error)}"
         ) from error
+
+
+def _new_head(model: Any) -> nn.Module:
+    """Start a classifier that came without weights as torch starts any linear layer.
+
+    timm scales that of an EfficientNet by its number of classes: with six of them the logits
+    of a pretrained one begin in the tens, and the first epochs only shrink them.
+    """
+    for head in find_heads(model, "model.name"):
+        came_with_weights = model.num_classes == model.pretrained_cfg.get("num_classes")
+        if type(head) is nn.Linear and not came_with_weights:
+            head.reset_parameters()
+    backbone: nn.Module = model
+    return backbone
 
 
 def _first_line(error: Exception) -> str:

@@ -4,30 +4,40 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import CatMetric
 
-from fracnet.errors import UserError
+from fracnet.errors import Diverged
 from fracnet.evaluation import metrics
+from fracnet.models.heads import add_head_dropout, find_heads
 from fracnet.models.inputs import grey_input
+from fracnet.models.losses import make_loss
+from fracnet.models.optimiser import l1_penalty, make_optimiser
 from fracnet.objects import build
 
 Batch = Mapping[str, Tensor]
 
+OWN_KEYS = ("normalise", "freeze", "head_dropout")  # of the model's node, not the backbone's
+PLAIN = {"_target_": "fracnet.models.losses.CrossEntropy"}
+
 
 class Classifier(LightningModule):
-    """Grey bytes in, logits out; trained with cross-entropy.
+    """Grey bytes in, logits out; trained with any loss, validated with plain cross-entropy.
 
     Hyper-parameters are plain containers, so a checkpoint loads with `weights_only=True`.
 
     Args:
-        model: `_target_` of the backbone and its arguments, and `normalise`.
+        model: `_target_` of the backbone and its arguments, `normalise` and `head_dropout`.
+            (`freeze` is the trainer's: see `fracnet.models.freeze`.)
         classes: class names in the order of the logits.
-        optim: `_target_` of a torch optimiser and its arguments.
+        optim: `_target_` of a torch optimiser and its arguments, `backbone_lr_factor` and `l1`.
         scheduler: `_target_` of a torch scheduler and its arguments, or None.
+        loss: `_target_` of a loss and its arguments, or None for the cross-entropy.
+        class_weights: one a class, passed to the loss as `weight`, or None.
     """
 
     def __init__(
@@ -36,16 +46,26 @@ class Classifier(LightningModule):
         classes: Sequence[str],
         optim: Mapping[str, Any],
         scheduler: Mapping[str, Any] | None = None,
+        loss: Mapping[str, Any] | None = None,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        arguments = {key: value for key, value in model.items() if key != "normalise"}
+        arguments = {key: value for key, value in model.items() if key not in OWN_KEYS}
         self.backbone: nn.Module = build(arguments, "model", num_classes=len(classes))
+        if model.get("head_dropout"):
+            add_head_dropout(self.backbone, float(model["head_dropout"]))
+        if model.get("freeze", "none") != "none":
+            find_heads(self.backbone, f"model.freeze={model['freeze']}")
+        if optim.get("backbone_lr_factor", 1.0) != 1.0:
+            find_heads(self.backbone, f"optim.backbone_lr_factor={optim['backbone_lr_factor']}")
         self.input = grey_input(self.backbone, str(model["normalise"]))
         self.classes = list(classes)
-        self.loss = nn.CrossEntropyLoss()
+        self.loss = make_loss(loss or PLAIN, self.classes, class_weights)
+        self.l1 = float(optim.get("l1", 0.0))
         # A whole split is gathered before anything is divided: no figure is a mean over batches.
         self.val_logits = CatMetric(nan_strategy="disable")  # by default NaN is dropped unseen
         self.val_targets = CatMetric(nan_strategy="disable")
+        self.val_rows = CatMetric(nan_strategy="disable")
         # Whoever loads a checkpoint has its weights: nothing is to be fetched again.
         saved = dict(model)
         saved |= {"pretrained": False} if "pretrained" in saved else {}
@@ -56,6 +76,8 @@ class Classifier(LightningModule):
                 "classes": self.classes,
                 "optim": dict(optim),
                 "scheduler": dict(scheduler) if scheduler else None,
+                "loss": dict(loss) if loss else None,
+                "class_weights": None if class_weights is None else list(class_weights),
             }
         )
 
@@ -65,24 +87,32 @@ class Classifier(LightningModule):
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of one batch."""
+        """The chosen loss of one batch, plus the L1 penalty where one is asked for."""
         loss: Tensor = self.loss(self(batch["image"]), batch["target"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
+        if self.l1:
+            loss = loss + self.l1 * l1_penalty(self.backbone)
+        n = len(batch["target"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather one batch of the validation split."""
         self.val_logits.update(self(batch["image"]).float())
         self.val_targets.update(batch["target"])
+        self.val_rows.update(batch["row"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures of the whole split under `val/`."""
         logits, target = self.val_logits.compute(), self.val_targets.compute().long()
-        self.val_logits.reset()
-        self.val_targets.reset()
+        # Several processes may have shown a row twice to fill their shares.
+        _, once = np.unique(self.val_rows.compute().long().cpu().numpy(), return_index=True)
+        logits, target = logits[once], target[once]
+        for gathered in (self.val_logits, self.val_targets, self.val_rows):
+            gathered.reset()
+        # Neither weighted nor smoothed nor penalised: runs with different losses compare by it.
         loss = float(cross_entropy(logits.double(), target))
         if not math.isfinite(loss):
-            raise UserError(
+            raise Diverged(
                 f"the validation loss is {loss} in epoch {self.current_epoch}: training has "
                 f"diverged with optim.lr={self.hparams['optim']['lr']}; "
                 "try a smaller optim.lr or trainer.gradient_clip_val=1."
@@ -106,8 +136,8 @@ class Classifier(LightningModule):
         return {"row": batch["row"], "logits": self(batch["image"]).float()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser over all parameters and the schedule, stepped once an epoch."""
-        optimiser = build(self.hparams["optim"], "optim", self.parameters())
+        """The optimiser over all weights and the schedule, stepped once an epoch."""
+        optimiser = make_optimiser(self.hparams["optim"], self, self.backbone)
         if self.hparams["scheduler"] is None:
             return optimiser
         schedule = build(self.hparams["scheduler"], "scheduler", optimiser)

@@ -19,5 +19,21 @@ class TinyNet(nn.Module):
         return logits
 
 
+
+class TinyNormNet(nn.Module):
+    """As TinyNet, with batch normalisation."""
+
+    def __init__(self, num_classes: int, width: int = 4) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, width, kernel_size=3, stride=2)
+        self.norm = nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = torch.relu(self.norm(self.convolution(images))).mean(dim=(2, 3))
+        logits: Tensor = self.head(features)
+        return logits
+
+
 TINY = {"_target_": "helpers.models.TinyNet", "normalise": "half"}
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}

@@ -60,6 +60,21 @@ def test_local_weights_are_loaded_all_but_the_classifier(tmp_path: Path, suffix:
             assert torch.equal(value, stored[name]), name
 
 
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
+def test_a_new_classifier_starts_as_any_linear_layer(name: str) -> None:
+    head = timm_backbone(name, num_classes=6, pretrained=False).get_classifier()  # type: ignore[operator]
+    bound = head.in_features**-0.5
+    assert 0.9 * bound < head.weight.abs().max() <= bound
+
+
+def test_a_classifier_that_fits_the_weights_keeps_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    stored = timm.create_model("resnet18", num_classes=1000).state_dict()
+    torch.save(stored, path)
+    loaded = timm_backbone("resnet18", num_classes=1000, weights=str(path))
+    assert torch.equal(loaded.state_dict()["fc.weight"], stored["fc.weight"])
+
+
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "resnet18.pth"
     torch.save(timm.create_model("resnet18").state_dict(), path)

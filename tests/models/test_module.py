@@ -66,9 +66,7 @@ def test_validation_figures_are_of_the_whole_split_whatever_the_batches(
     assert logged["val/macro_auc"] == pytest.approx(
         roc_auc_score(targets, probability, multi_class="ovr", average="macro")
     )
-    specificity = [
-        np.mean(predicted[np.array(targets) != c] != c) for c in range(len(CLASSES))
-    ]
+    specificity = [np.mean(predicted[np.array(targets) != c] != c) for c in range(len(CLASSES))]
     assert logged["val/macro_specificity"] == pytest.approx(np.mean(specificity))
 
 

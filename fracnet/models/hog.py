@@ -1,0 +1,187 @@
+"""A baseline without deep learning: histograms of oriented gradients and logistic regression."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from scipy.special import log_softmax
+
+from fracnet.errors import UserError
+from fracnet.progress import Show, unseen
+
+Features = npt.NDArray[np.float32]
+Logits = npt.NDArray[np.float64]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+# The constants of Dalal and Triggs, "Histograms of oriented gradients", CVPR 2005, sections 6.3
+# and 6.4, as in OpenCV: 2x2 cells a block, one cell apart, weighed down towards the border of the
+# block by a Gaussian, scaled to length 1, clipped and scaled again (L2-Hys). No gamma.
+BLOCK, CLIP = 2, 0.2
+MAX_ITERATIONS = 2000
+
+
+class HogLogistic:
+    """Maps grey images, uint8 [N, S, S], to logits, float64 [N, num_classes].
+
+    The features are shares of the gradient's `bins` orientations (0 to 180 degrees) in cells of
+    `cell` pixels. Where that does not divide S, up to `cell` - 1 pixels at the border are left
+    out. They are standardised; a multinomial logistic regression with a quadratic penalty follows.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: int,
+        cell: Annotated[int, Field(ge=4, le=256)] = 16,
+        bins: Annotated[int, Field(ge=2, le=36)] = 9,
+        C: Annotated[Sequence[Positive], Field(min_length=1)] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+    ) -> None:
+        """`C`: candidates for the inverse of the penalty's weight."""
+        if image_size < BLOCK * cell:
+            raise UserError(
+                f"model.cell={cell} is too large for image_size={image_size}: a block is {BLOCK} "
+                f"cells wide; allowed: at most {image_size // BLOCK}."
+            )
+        self.image_size, self.cell, self.bins = image_size, cell, bins
+        self.candidates = sorted(set(C))
+        side = image_size // cell * cell
+        self._window = slice((image_size - side) // 2, (image_size - side) // 2 + side)
+        self._hog = cv2.HOGDescriptor(
+            (side, side),
+            (BLOCK * cell, BLOCK * cell),
+            (cell, cell),
+            (cell, cell),
+            bins,
+            1,  # the derivative's aperture; not read by OpenCV
+            -1.0,  # sigma of a block's Gaussian: an eighth of its width and height together
+            cv2.HOGDescriptor_L2Hys,
+            CLIP,
+            False,  # gamma
+        )
+        self.n_features = int(self._hog.getDescriptorSize())
+        self.weights = np.zeros((num_classes, self.n_features))
+        self.bias = np.zeros(num_classes)
+
+    def describe(self) -> str:
+        """What it is, in one clause."""
+        return (
+            f"{self.n_features} HOG features (cells of {self.cell} pixels, {self.bins} "
+            f"orientations), logistic regression, {self.weights.size + self.bias.size} parameters"
+        )
+
+    def features(self, images: np.ndarray, rows: np.ndarray, show: Show[Any] = unseen) -> Features:
+        """HOG of `rows` int64 [n] of `images` uint8 [N, S, S]: float32 [n, n_features].
+
+        The order is that of OpenCV: blocks column by column, in each its cells column by column.
+        """
+        found = np.empty((len(rows), self.n_features), np.float32)
+
+        def one(place: int) -> None:
+            image = np.ascontiguousarray(images[rows[place], self._window, self._window])
+            found[place] = np.ravel(self._hog.compute(image))
+
+        with ThreadPoolExecutor() as pool:
+            for _ in show(pool.map(one, range(len(rows))), len(rows), "HOG"):
+                pass
+        return found
+
+    def fit(
+        self,
+        images: np.ndarray,
+        targets: np.ndarray,
+        train: np.ndarray,
+        val: np.ndarray,
+        class_weights: Sequence[float] | None = None,
+        show: Show[Any] = unseen,
+    ) -> dict[str, Any]:
+        """Fit once for each C and keep the fit with the lowest log loss on validation.
+
+        Args:
+            images: uint8 [N, S, S].
+            targets: int64 [N]; every class occurs in train.
+            train: int64 rows to fit.
+            val: int64 rows that choose C.
+            class_weights: one factor a class for the loss of its train images.
+            show: wraps what takes time.
+
+        Returns:
+            What was chosen, by what, and what else was tried; plain values.
+        """
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler(copy=False)
+        x = scaler.fit_transform(self.features(images, train, show))
+        x_val = self.features(images, val, show)
+        tried: list[dict[str, float]] = []
+        regression = LogisticRegression(
+            max_iter=MAX_ITERATIONS,
+            warm_start=True,  # from the fit with the next stronger penalty
+            class_weight=dict(enumerate(class_weights)) if class_weights else None,
+        )
+        for strength in show(self.candidates, len(self.candidates), "logistic regression"):
+            regression.set_params(C=strength).fit(x, targets[train])
+            before = self.weights, self.bias
+            self._take(regression.coef_, regression.intercept_, scaler.mean_, scaler.scale_)
+            loss = log_loss(self._logits(x_val), targets[val])
+            if any(loss >= other["val/loss"] for other in tried):
+                self.weights, self.bias = before
+            tried.append({"C": strength, "val/loss": loss})
+        best = min(tried, key=lambda one: one["val/loss"])
+        chosen = {"C": best["C"], "by": "val/loss", "value": best["val/loss"], "tried": tried}
+        if len(tried) > 1 and best in (tried[0], tried[-1]):
+            end = "smallest" if best is tried[0] else "largest"
+            chosen["note"] = f"the chosen C is the {end} candidate; another model.C may do better"
+        return chosen
+
+    def _take(
+        self, weights: np.ndarray, bias: np.ndarray, mean: np.ndarray, scale: np.ndarray
+    ) -> None:
+        """Keep a fit to standardised features as one to the features themselves."""
+        weights, bias = weights.astype(np.float64) / scale, bias.astype(np.float64)
+        bias = bias - weights @ mean
+        if len(weights) == 1:  # two classes: the log odds of the second
+            weights, bias = np.vstack([0 * weights, weights]), np.append(0 * bias, bias)
+        assert weights.shape == self.weights.shape, weights.shape
+        self.weights, self.bias = weights, bias
+
+    def _logits(self, features: Features) -> Logits:
+        return features @ self.weights.T + self.bias
+
+    def logits(self, images: np.ndarray, rows: np.ndarray, show: Show[Any] = unseen) -> Logits:
+        """float64 [n, num_classes] of `rows` int64 [n] of `images` uint8 [N, S, S]."""
+        return self._logits(self.features(images, rows, show))
+
+    def save(self, path: Path) -> None:
+        """Write coefficients and settings as .npz, without pickle."""
+        np.savez(
+            path,
+            weights=self.weights,
+            bias=self.bias,
+            image_size=self.image_size,
+            cell=self.cell,
+            bins=self.bins,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "HogLogistic":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            model = cls(
+                num_classes=len(stored["bias"]),
+                image_size=int(stored["image_size"]),
+                cell=int(stored["cell"]),
+                bins=int(stored["bins"]),
+            )
+            model.weights, model.bias = stored["weights"], stored["bias"]
+        return model
+
+
+def log_loss(logits: Logits, targets: np.ndarray) -> float:
+    """Mean of the negative log probability of the truth."""
+    return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())

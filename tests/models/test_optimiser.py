@@ -1,0 +1,135 @@
+"""Learning rates of head and backbone, schedules over both, and the L1 penalty."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.fitting import HEADLESS, fit_tiny
+from helpers.models import ADAM, TINY
+from lightning.pytorch import Callback
+from torch import nn
+
+from fracnet.errors import UserError
+from fracnet.models.module import Classifier
+from fracnet.models.optimiser import l1_penalty, make_optimiser
+
+CLASSES = ["a", "b", "c"]
+SLOW = ADAM | {"lr": 0.1, "backbone_lr_factor": 0.1, "l1": 0.0, "weight_decay": 0.01}
+
+
+def test_one_rate_is_one_group_of_all_weights() -> None:
+    model = Classifier(TINY, CLASSES, ADAM | {"backbone_lr_factor": 1.0, "l1": 0.0})
+    (group,) = make_optimiser(model.hparams["optim"], model, model.backbone).param_groups
+    assert len(group["params"]) == len(list(model.parameters()))
+
+
+def test_the_heads_group_comes_first_and_every_weight_is_in_one() -> None:
+    model = Classifier(TINY, CLASSES, SLOW)
+    optimiser = make_optimiser(SLOW, model, model.backbone)
+    head, rest = optimiser.param_groups
+    assert (head["lr"], rest["lr"]) == (0.1, pytest.approx(0.01))
+    assert head["weight_decay"] == rest["weight_decay"] == 0.01
+    assert {id(p) for p in head["params"]} == {id(p) for p in model.backbone.head.parameters()}
+    both = [id(p) for p in head["params"] + rest["params"]]
+    assert sorted(both) == sorted(id(p) for p in model.parameters())
+
+
+class Rates(Callback):
+    """Rates of both groups in each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.seen.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+SCHEDULES = "torch.optim.lr_scheduler."
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({"_target_": SCHEDULES + "CosineAnnealingLR", "T_max": 4}, [1, 0.8536, 0.5, 0.1464]),
+        (
+            {"_target_": SCHEDULES + "CosineAnnealingWarmRestarts", "T_0": 2},
+            [1, 0.5, 1, 0.5],
+        ),
+        # A threshold that no loss passes: a tenth of the rate after every epoch but the first two.
+        (
+            {"_target_": SCHEDULES + "ReduceLROnPlateau", "patience": 0, "threshold": 0.99},
+            [1, 1, 0.1, 0.01],
+        ),
+    ],
+)
+def test_a_schedule_scales_both_rates_alike(
+    tmp_path: Path, schedule: dict[str, Any], expected: list[float]
+) -> None:
+    rates = Rates()
+    fit_tiny(Classifier(TINY, CLASSES, SLOW, schedule), tmp_path, epochs=4, callbacks=[rates])
+    for (head, rest), factor in zip(rates.seen, expected, strict=True):
+        assert head == pytest.approx(0.1 * factor, rel=1e-3)
+        assert rest == pytest.approx(0.01 * factor, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_the_slow_backbone_moves_less(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    node = {"_target_": f"torch.optim.{name}", "lr": 0.01, "backbone_lr_factor": 1e-6}
+    model = Classifier(TINY, CLASSES, node)
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    fit_tiny(model, tmp_path, epochs=2)
+    move = {k: float((v - start[k]).abs().max()) for k, v in model.state_dict().items()}
+    assert move["backbone.head.weight"] > 100 * move["backbone.convolution.weight"] > 0
+
+
+def test_l1_counts_kernels_and_matrices_that_are_trained() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Linear(2, 1))
+    for weight in model.parameters():
+        nn.init.constant_(weight, -3.0)
+    assert l1_penalty(model).item() == 3 * (2 + 2)
+    model[0].requires_grad_(False)
+    assert l1_penalty(model).item() == 3 * 2
+    model.requires_grad_(False)
+    assert l1_penalty(model).item() == 0
+
+
+def test_l1_is_part_of_the_training_loss_and_not_of_the_validation_loss(tmp_path: Path) -> None:
+    figures = {}
+    for l1 in (0.0, 0.5):
+        torch.manual_seed(0)
+        # A rate this small leaves the weights as they are.
+        model = Classifier(TINY, CLASSES, ADAM | {"lr": 1e-12, "l1": l1})
+        expected = 0.5 * l1_penalty(model).item()
+        figures[l1] = fit_tiny(model, tmp_path / str(l1), epochs=1).callback_metrics
+    gain = float(figures[0.5]["train/loss"] - figures[0.0]["train/loss"])
+    assert gain == pytest.approx(expected, rel=1e-4)
+    assert float(figures[0.5]["val/loss"]) == pytest.approx(float(figures[0.0]["val/loss"]))
+
+
+def test_l1_makes_weights_smaller(tmp_path: Path) -> None:
+    sizes = []
+    for l1 in (0.0, 1.0):
+        torch.manual_seed(0)
+        model = Classifier(TINY, CLASSES, ADAM | {"l1": l1})
+        fit_tiny(model, tmp_path / str(l1), epochs=5)
+        sizes.append(l1_penalty(model).item())
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_validation_loss_is_the_plain_one_whatever_is_trained_with(tmp_path: Path) -> None:
+    found = []
+    focal = {"_target_": "fracnet.models.losses.Focal", "gamma": 3.0, "label_smoothing": 0.2}
+    for loss, weights in ((None, None), (focal, [1.0, 5.0, 0.1])):
+        torch.manual_seed(0)
+        model = Classifier(TINY, CLASSES, ADAM | {"lr": 1e-12}, None, loss, weights)
+        metrics = fit_tiny(model, tmp_path, epochs=1).callback_metrics
+        found.append((float(metrics["val/loss"]), float(metrics["train/loss"])))
+    assert found[0][0] == pytest.approx(found[1][0])
+    assert abs(found[0][1] - found[1][1]) > 0.1
+
+
+def test_a_rate_of_its_own_needs_a_head() -> None:
+    with pytest.raises(UserError, match=r"optim.backbone_lr_factor=0.1 needs to know the head"):
+        Classifier(HEADLESS, CLASSES, SLOW)
