@@ -1,9 +1,10 @@
-"""Random augmentation that is a pure function of (seed, epoch, row).
+"""Random augmentation that is a pure function of (seed, epoch, row, copy).
 
 albumentations seeds every transform of a pipeline with the same number, so that two flips of
 p = 0.5 always fall together, and it knows nothing of loader workers, so that all of them repeat
 the same draws. Here all transforms share one stream, and that stream is set anew for each image
-from (seed, epoch, row): the worker that happens to work and the images before it do not matter.
+from (seed, epoch, row, copy), where `copy` tells apart the draws of one row in one epoch: the
+worker that happens to work and the images before it do not matter.
 """
 
 import inspect
@@ -28,26 +29,34 @@ _STREAM = 0xA06  # keeps this stream apart from others that start from the same 
 class Augment:
     """Applies albumentations transforms to one grey image; an empty list leaves it as it is."""
 
-    def __init__(self, transforms: Sequence[BasicTransform | BaseCompose]) -> None:
+    def __init__(
+        self, transforms: Sequence[BasicTransform | BaseCompose], key: str = "augment.transforms"
+    ) -> None:
+        """`key`: where the transforms stand in the configuration, for messages."""
         self.transforms = tuple(transforms)
+        self.key = key
         self._compose = A.Compose(list(transforms), is_check_shapes=False)
         self._python = random.Random(0)
 
-    def __call__(self, image: np.ndarray, *, seed: int, epoch: int, row: int) -> np.ndarray:
+    def __call__(
+        self, image: np.ndarray, *, seed: int, epoch: int, row: int, copy: int = 0
+    ) -> np.ndarray:
         """Augment uint8 [H, W] -> uint8 [H, W], a function of the arguments alone.
 
         `image` is not written to. Raises UserError where a transform changes shape or type.
         """
         if not self.transforms:
             return image
-        draws = np.random.default_rng((_STREAM, seed, epoch, row))
+        # The first draw of a row has the key that it has where no row is drawn twice.
+        place = (epoch, row, copy) if copy else (epoch, row)
+        draws = np.random.default_rng((_STREAM, seed, *place))
         self._python.seed(int(draws.integers(2**63)))
         self._compose.set_random_state(draws, self._python)
         # A copy, because a transform may write to its argument, which may be the cache.
         result = self._compose(image=np.array(image))["image"]
         if result.shape != image.shape or result.dtype != image.dtype:
             raise UserError(
-                f"augment.transforms turn an image of {image.dtype} {list(image.shape)} into "
+                f"{self.key} turn an image of {image.dtype} {list(image.shape)} into "
                 f"{result.dtype} {list(result.shape)}; size and type must stay. Scaling, cropping "
                 "to a size and normalisation belong to enhance and to the model."
             )
@@ -68,29 +77,29 @@ class Augment:
                 raise
             except Exception as error:
                 raise UserError(
-                    f"augment.transforms fail on a grey image of {image_size}x{image_size}: {error}"
+                    f"{self.key} fail on a grey image of {image_size}x{image_size}: {error}"
                 ) from error
             if not np.array_equal(first, again):
                 raise UserError(
-                    "augment.transforms give two results for the same seed, epoch and row: a "
+                    f"{self.key} give two results for the same seed, epoch and row: a "
                     "transform of your own must draw from self.py_random or "
                     "self.random_generator alone."
                 )
 
 
-def build_augment(transforms: Sequence[Any] | None) -> Augment:
+def build_augment(transforms: Sequence[Any] | None, key: str = "augment.transforms") -> Augment:
     """Build the pipeline from mappings such as {_target_: albumentations.HorizontalFlip, p: 0.5}.
 
-    Ready transforms are taken as they are. Raises UserError for a target that cannot be imported
-    or is no albumentations transform, and for unknown or refused arguments.
+    Ready transforms are taken as they are; `key` is where the list stands. Raises UserError for a
+    target that cannot be imported or is no albumentations transform, and for unknown or refused
+    arguments.
     """
     if isinstance(transforms, str | Mapping) or not isinstance(transforms, Sequence | None):
-        raise UserError(f"augment.transforms={transforms!r} is not a list of transforms.")
-    return Augment([_build(item, i) for i, item in enumerate(transforms or ())])
+        raise UserError(f"{key}={transforms!r} is not a list of transforms.")
+    return Augment([_build(item, f"{key}[{i}]") for i, item in enumerate(transforms or ())], key)
 
 
-def _build(item: Any, index: int) -> BasicTransform | BaseCompose:
-    where = f"augment.transforms[{index}]"
+def _build(item: Any, where: str) -> BasicTransform | BaseCompose:
     if isinstance(item, Mapping) and "_target_" in item:
         item = _instantiated(item, where)
     if not isinstance(item, BasicTransform | BaseCompose):

@@ -6,29 +6,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from fracnet.data.cachefolder import write_meta
 from fracnet.data.enhance import Enhance, single_threaded
 from fracnet.data.reading import BadImage, read_grey
 from fracnet.data.shortcuts import FEATURE_NAMES, shortcut_features
 from fracnet.errors import UserError
+from fracnet.progress import shown
 
 
 def build(
@@ -106,7 +95,8 @@ def _write_images(
         single_threaded()
         pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
         try:
-            for _ in _shown(pool.map(one, range(len(files))), len(files), progress):
+            done = pool.map(one, range(len(files)))
+            for _ in shown(done, len(files), "enhance", visible=progress):
                 pass
         finally:
             pool.shutdown(cancel_futures=True)
@@ -136,30 +126,3 @@ def _close_gaps(handle: int, bad: dict[int, str], n_files: int, n_pixels: int) -
             _write(handle, np.frombuffer(image, np.uint8), place * n_pixels)
             place += 1
     os.ftruncate(handle, place * n_pixels)
-
-
-def _shown(done: Iterable[None], total: int, progress: bool) -> Iterator[None]:
-    """Pass on, with a progress bar where someone watches."""
-    console = Console(stderr=True)
-    with _bar(console, progress and console.is_terminal) as bar:
-        yield from bar.track(done, total=total, description="enhance")
-
-
-class _Rate(ProgressColumn):
-    """Images a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.0f}/s" if task.speed else "")
-
-
-@contextmanager
-def _bar(console: Console, visible: bool) -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not visible, transient=True) as bar:
-        yield bar

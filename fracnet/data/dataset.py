@@ -9,19 +9,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from fracnet.data.augment import Augment
 from fracnet.data.cache import ImageCache
-
-Draw = tuple[int, int]
-"""(epoch, row) as the sampler hands it out."""
+from fracnet.data.imbalance import AugmentByClass
+from fracnet.data.sampling import Draw
 
 Batch = dict[str, torch.Tensor]
 """image: uint8 [B, 1, S, S], target: int64 [B], row: int64 [B] (row of the manifest)."""
 
 
 class RadiographDataset(Dataset[Batch]):
-    """Grey images from the cache, augmented by (seed, epoch, row) where an `augment` is given."""
+    """Grey images from the cache, augmented by seed and draw where an `augment` is given."""
 
     def __init__(
-        self, cache: ImageCache, targets: np.ndarray, *, seed: int, augment: Augment | None = None
+        self,
+        cache: ImageCache,
+        targets: np.ndarray,
+        *,
+        seed: int,
+        augment: Augment | AugmentByClass | None = None,
     ) -> None:
         """`targets`: int64 [N], class index of each row of the cache."""
         assert len(targets) == len(cache.images), (len(targets), len(cache.images))
@@ -41,12 +45,12 @@ class RadiographDataset(Dataset[Batch]):
         """A whole batch, written once into the tensors that leave: nothing is left to collate."""
         images = self.cache.images
         batch = np.empty((len(draws), 1, *images.shape[1:]), np.uint8)
-        for place, (epoch, row) in enumerate(draws):
-            image = images[row]
+        for place, draw in enumerate(draws):
+            image = images[draw.row]
             if self.augment is not None:
-                image = self.augment(image, seed=self.seed, epoch=epoch, row=row)
+                image = self.augment(image, seed=self.seed, **draw._asdict())
             batch[place, 0] = image
-        rows = np.array([row for _, row in draws], dtype=np.int64)
+        rows = np.array([draw.row for draw in draws], dtype=np.int64)
         return {
             "image": torch.from_numpy(batch),
             "target": torch.from_numpy(self.targets[rows]),

@@ -11,6 +11,7 @@ from helpers.tiny_data import tiny_data
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fracnet.data.datamodule import RadiographData
+from fracnet.data.sampling import Draw
 from fracnet.errors import UserError
 
 # Lightning's counsel for a test that wants no workers.
@@ -201,9 +202,9 @@ def test_samples_are_what_batches_hold(tmp_path: Path) -> None:
     data = tiny_data(tmp_path / "images")
     data.prepare_data()
     dataset = data.train_dataloader().dataset
-    batch = dataset.__getitems__([(1, 3), (1, 0)])  # type: ignore[attr-defined]
+    batch = dataset.__getitems__([Draw(1, 3), Draw(1, 0)])  # type: ignore[attr-defined]
     for place, row in enumerate((3, 0)):
-        sample = dataset[1, row]  # type: ignore[index]
+        sample = dataset[Draw(1, row)]  # type: ignore[index]
         assert sample["image"].shape == (1, 32, 32)
         assert sample["target"].dtype == sample["row"].dtype == torch.int64
         assert {name: values[place].tolist() for name, values in batch.items()} == {

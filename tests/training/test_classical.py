@@ -1,0 +1,161 @@
+"""Models without epochs leave the same run folder; and what a run says of unequal classes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers.command import Told, train_here
+
+from fracnet.data.cache import ImageCache
+from fracnet.data.enhance import build_enhance
+from fracnet.data.manifest import read_table
+from fracnet.data.sources.upper_limb import UpperLimb
+from fracnet.evaluation.summary import summarise
+from fracnet.models.hog import HogLogistic
+
+USER_CONF = Path(__file__).parents[1] / "user_conf"
+HOG = ["model=hog_logistic", "model.cell=8"]
+TINY = ["--config-dir", str(USER_CONF), "model=tiny", "trainer.max_epochs=1"]
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture(scope="module")
+def words(phantom_words: list[str]) -> list[str]:
+    small = ["image_size=32", "data.batch_size=16", "data.num_workers=0"]
+    return [*phantom_words, *small, "trainer.accelerator=cpu"]
+
+
+def run_in(folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> Told:
+    told = train_here([*words, f"hydra.run.dir={folder}"], capsys)
+    assert told.code == 0, told.err
+    return told
+
+
+def test_run_without_epochs_leaves_the_same_folder_but_for_curves(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    told = run_in(run, [*words, *HOG], capsys)
+
+    left = {path.name for path in run.iterdir() if path.name != "wandb"}
+    assert left == {
+        "checkpoints",
+        "config.yaml",
+        "figures",
+        "metrics.json",
+        "predictions.csv",
+        "provenance.json",
+    }
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["best.npz"]
+    figures = {path.name for path in (run / "figures").iterdir()}
+    assert figures == {"confusion_matrix_test.png", "confusion_matrix_test.svg"}
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["fit"] == "classical"
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["status"] == "finished"
+    assert "scikit-learn" in provenance["device"]
+
+    table = read_table(run / "predictions.csv")
+    assert table["split"].value_counts().to_dict() == {"test": 24, "val": 18}
+    metrics = json.loads((run / "metrics.json").read_text())
+    for split in ("val", "test"):
+        again = summarise(table[table["split"] == split]).to_dict()
+        assert json.loads(json.dumps(again)) == metrics[split]
+    val = table[table["split"] == "val"]
+    truth = [row[f"prob_{row['label']}"] for _, row in val.iterrows()]
+    assert metrics["selected"]["value"] == pytest.approx(-np.log(truth).mean())
+    assert metrics["objective"]["value"] == metrics["val"]["metrics"]["macro_auc"]["value"]
+
+    for part in ("not used: ", "optim", "HOG features", "accuracy", "shortcut", "val/loss"):
+        assert part in told.out, part
+    assert "an epoch" not in told.out
+    assert told.out.count("  *\n") == 1, "one candidate is marked as chosen"
+
+
+def test_stored_model_predicts_what_the_table_holds_and_runs_repeat(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [tmp_path / name for name in "ab"]
+    for run in runs:
+        run_in(run, [*words, *HOG], capsys)
+    first, second = ((run / "predictions.csv").read_bytes() for run in runs)
+    assert first == second
+    config = yaml.safe_load((runs[0] / "config.yaml").read_text())
+    manifest = UpperLimb(root=config["data"]["root"]).manifest()
+    enhance = build_enhance(config["enhance"]["steps"], 32)
+    cache = ImageCache.open_or_build(manifest, enhance)
+    table = read_table(runs[0] / "predictions.csv")
+    place = {path: row for row, path in enumerate(manifest.table["path"])}
+    model = HogLogistic.load(runs[0] / "checkpoints/best.npz")
+    logits = model.logits(cache.images, np.array([place[path] for path in table["path"]]))
+    stored = table[[f"logit_{name}" for name in manifest.classes]].to_numpy()
+    np.testing.assert_allclose(logits, stored, rtol=1e-12)
+
+
+def test_weights_reach_the_regression(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_in(tmp_path / "plain", [*words, *HOG], capsys)
+    told = run_in(tmp_path / "weighted", [*words, *HOG, "imbalance=class_weights"], capsys)
+    assert "class_weights: factors in the loss" in told.out
+    plain, weighted = (tmp_path / name / "predictions.csv" for name in ("plain", "weighted"))
+    assert plain.read_bytes() != weighted.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        (["model=hog_logistic", "model.cell=24"], ["model.cell=24", "image_size=32", "most 16"]),
+        (["model=hog_logistic", "model.cell=2"], ["model.cell=2", "greater than or equal to 4"]),
+        (["model=hog_logistic", "model.bins=1"], ["model.bins=1", "greater than or equal to 2"]),
+        (["model=hog_logistic", "model.C=[1,-1]"], ["model.C.1=-1", "greater than 0"]),
+        (["model=hog_logistic", "model.C=[]"], ["model.C=[]", "at least 1"]),
+        ([*TINY, "+model.fit=classical"], ["TinyNet", "fit, logits", "model.fit=gradient"]),
+    ],
+)
+def test_mistakes_are_told_before_a_folder_is_made(
+    words: list[str],
+    more: list[str],
+    parts: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = train_here([*words, *more, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert told.code == 1
+    assert told.err.startswith("fracnet: error: ")
+    for part in parts:
+        assert part in told.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_class_weights_reach_the_loss_of_a_network(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = run_in(tmp_path, [*words, *TINY, "imbalance=class_weights"], capsys)
+    table = UpperLimb(root=words[1].removeprefix("data.root=")).manifest().table
+    counts = table.loc[table["split"] == "train", "label"].value_counts().sort_index()
+    expected = (counts.sum() / (6 * counts)).tolist()
+    stored = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)
+    assert stored["hyper_parameters"]["class_weights"] == pytest.approx(expected)
+    assert f"elbow {expected[0]:.3g}" in told.out
+
+
+def test_oversampled_run_says_what_an_epoch_holds_and_repeats(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = [*words, *TINY, "imbalance=oversample"]
+    told = run_in(tmp_path / "a", over, capsys)
+    most = told.out.split("train images an epoch: ")[1]
+    total, each = most.split(" (")[0], most.split("elbow ")[1].split(",")[0]
+    assert int(total) == 6 * int(each)
+    run_in(tmp_path / "b", [*over, "data.num_workers=2"], capsys)
+    first, second = ((tmp_path / name / "predictions.csv").read_bytes() for name in "ab")
+    assert first == second
+    assert len(read_table(tmp_path / "a/predictions.csv")) == 42, "val and test as they are"
