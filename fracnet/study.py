@@ -1,0 +1,35 @@
+"""`python -m fracnet.study FOLDER`: the table of a sweep again, from the folders of its jobs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from fracnet.errors import UserError
+from fracnet.report.study import print_study
+from fracnet.training.study import collect
+
+
+def main() -> None:
+    """Read FOLDER, write its study.json and study.csv anew, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m fracnet.study", description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of a sweep: runs/sweep_...")
+    parser.add_argument(
+        "--show-test",
+        choices=("best", "all"),
+        default="best",
+        help="whose test figures are shown; kept on record in study.json",
+    )
+    words = parser.parse_args()
+    folder = words.folder.resolve()
+    try:
+        content = collect(folder, words.show_test)
+    except UserError as error:
+        print(f"fracnet: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    print_study(Console(highlight=False), content, folder)
+
+
+if __name__ == "__main__":
+    main()

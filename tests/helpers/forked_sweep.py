@@ -1,0 +1,36 @@
+"""A sweep without training, started as a command; each job in a process of its own on request.
+
+The job with optim.lr=2 dies without a word, the one with optim.lr=3 fails for a reason. Words are
+those of `fracnet.train`; hydra.launcher._target_=hydra_plugins.forks.Forks gives each a process.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from fracnet import cli
+from fracnet.errors import UserError
+
+
+def task(cfg: DictConfig) -> float:
+    value = float(cfg.optim.lr)
+    if value == 2:
+        os._exit(9)
+    if value == 3:
+        raise UserError("optim.lr=3 is\nnot liked")
+    metrics = {
+        "objective": {"name": "loss", "value": value},
+        "selected": {"epoch": 1},
+        "test": {"n": 0, "metrics": {}},
+        "baselines_on_test": {},
+    }
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return value
+
+
+if __name__ == "__main__":
+    cli.run(task, "train")

@@ -1,0 +1,41 @@
+"""Folders of a sweep as its jobs leave them, without any training."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from helpers.predictions import make_table
+
+from fracnet.evaluation.summary import summarise
+
+TEST = summarise(make_table((8, 9, 10), seed=1)).to_dict()
+
+
+def add_job(
+    sweep: Path,
+    number: int,
+    overrides: Sequence[str],
+    value: float | None = None,
+    *,
+    objective: str = "macro_auc",
+    status: str = "finished",
+    reason: str = "",
+    epochs: int = 3,
+) -> None:
+    """One job's folder; with a value it has figures, without one it ended before."""
+    folder = sweep / str(number)
+    folder.mkdir(parents=True)
+    told: dict[str, Any] = {"job": number, "overrides": list(overrides)}
+    (folder / "job.json").write_text(json.dumps(told | {"status": status, "reason": reason}))
+    if value is None:
+        return
+    rows = "".join(f"{epoch},0.5\n" for epoch in range(1, epochs + 1))
+    (folder / "metrics.csv").write_text(f"epoch,val/loss\n{rows}")
+    metrics = {
+        "objective": {"name": objective, "value": value},
+        "selected": {"epoch": 2, "by": "val/loss", "value": 0.5},
+        "test": TEST,
+        "baselines_on_test": {"majority": TEST, "shortcut": TEST},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))

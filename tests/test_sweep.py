@@ -1,0 +1,241 @@
+"""`python -m fracnet.train -m`: jobs that end in any way, the table, and what they share."""
+
+import contextlib
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.command import Told, in_new_process, train_here
+
+from fracnet.data import build
+from fracnet.data.reading import read_grey
+
+HERE = Path(__file__).parent
+LIGHT = str(HERE / "helpers/forked_sweep.py")
+FORKS = "hydra.launcher._target_=hydra_plugins.forks.Forks"
+
+
+@pytest.fixture(scope="module")
+def words(phantom_words: list[str]) -> list[str]:
+    """Jobs of a second."""
+    return [
+        "--config-dir",
+        str(HERE / "user_conf"),
+        "model=tiny",
+        *phantom_words,
+        "image_size=40",
+        "data.batch_size=16",
+        "data.num_workers=0",
+        "trainer.max_epochs=2",
+        "trainer.accelerator=cpu",
+        "scheduler=none",
+        "logger=csv",
+    ]
+
+
+class Sweep(NamedTuple):
+    told: Told
+    folder: Path
+    decoded: Counter[str]
+
+
+@pytest.fixture(scope="module")
+def mixed(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Two jobs that finish, one that diverges, one that is refused, one with a bug."""
+    folder, decoded = tmp_path_factory.mktemp("mixed") / "sweep", Counter[str]()
+
+    def counted(path: Path) -> np.ndarray:
+        decoded[str(path)] += 1
+        return read_grey(path)
+
+    jobs = ["-m", "optim.lr=1e-2,1e35,-1,3e-2,1e38", f"hydra.sweep.dir={folder}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "read_grey", counted)
+        patch.setenv("FRACNET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        done = run_here([*words, *jobs])
+    return Sweep(done, folder, decoded)
+
+
+def run_here(words: list[str]) -> Told:
+    """As `train_here`, for a fixture that lives longer than capsys."""
+
+    class Captured:
+        def readouterr(self) -> tuple[str, str]:
+            return out.getvalue(), err.getvalue()
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        return train_here(words, Captured())  # type: ignore[arg-type]
+
+
+def study(folder: Path) -> dict[str, list[dict[str, str]]]:
+    content: dict[str, list[dict[str, str]]] = json.loads((folder / "study.json").read_text())
+    return content
+
+
+def test_jobs_end_each_in_its_way_and_the_others_go_on(mixed: Sweep) -> None:
+    jobs = study(mixed.folder)["jobs"]
+    assert [job["status"] for job in jobs] == [
+        "finished",
+        "diverged",
+        "failed",
+        "finished",
+        "failed",
+    ]
+    assert "nan" in jobs[1]["reason"]
+    assert jobs[2]["reason"].startswith("optim.lr=-1 is not allowed")
+    assert jobs[4]["reason"].startswith("RuntimeError: ")
+    assert mixed.told.code == 1
+
+
+def test_table_comes_last_and_only_it_shows_test_figures(mixed: Sweep) -> None:
+    before, table = mixed.told.out.split("5 jobs, by validation")
+    assert "test split" not in before
+    assert "validation macro_auc" in before
+    for part in ("finished", "diverged", "failed", "lr", "1e+35", "test split", "optimistic"):
+        assert part in table, part
+    assert mixed.told.err.count("fracnet: job ") == 3
+    assert mixed.told.err.count("Traceback") == 1, "of the fault of the program alone"
+
+
+def test_jobs_of_one_sweep_decode_no_image_twice(mixed: Sweep) -> None:
+    assert len(mixed.decoded) == 48 + 18 + 24
+    assert set(mixed.decoded.values()) == {1}
+
+
+def test_job_gives_the_numbers_of_the_single_run(
+    mixed: Sweep, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = train_here([*words, "optim.lr=3e-2", f"hydra.run.dir={tmp_path}"], capsys)
+    assert told.code == 0, told.err
+    for name in ("predictions.csv", "metrics.json"):
+        assert (tmp_path / name).read_bytes() == (mixed.folder / "3" / name).read_bytes()
+
+
+def test_objective_is_the_validation_figure_at_the_selected_checkpoint(mixed: Sweep) -> None:
+    rows = pd.read_csv(mixed.folder / "study.csv")
+    for number in (0, 3):
+        metrics = json.loads((mixed.folder / str(number) / "metrics.json").read_text())
+        assert rows["value"][number] == metrics["val"]["metrics"]["macro_auc"]["value"]
+    assert rows["best"].sum() == 1
+    assert rows["best"].idxmax() == rows["value"].idxmax()
+
+
+def test_table_can_be_made_again_from_the_folder(mixed: Sweep, tmp_path: Path) -> None:
+    told = in_new_process(["fracnet.study", str(mixed.folder)], tmp_path)
+    assert told.code == 0
+    table = mixed.told.out[mixed.told.out.index("5 jobs, by") :]
+    assert told.out.split() == table.split()
+    told = in_new_process(["fracnet.study", str(tmp_path)], tmp_path)
+    assert told.code == 1
+    assert told.err.startswith("fracnet: error: ")
+
+
+def test_jobs_in_other_processes_are_in_the_table(tmp_path: Path) -> None:
+    command = [sys.executable, LIGHT, "-m", "optim.lr=4,1,2,3", FORKS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    jobs = study(folder)["jobs"]
+    assert [job["status"] for job in jobs] == ["finished", "finished", "unfinished", "failed"]
+    assert study(folder)["best"] == [1]
+    assert "job 3 failed: optim.lr=3 is not liked" in done.stdout.splitlines()
+
+
+def test_two_sweeps_of_the_same_second_do_not_collide(tmp_path: Path) -> None:
+    command = [sys.executable, LIGHT, "-m", "optim.lr=1,4"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    sweeps = [subprocess.Popen(command, cwd=tmp_path, **quiet) for _ in range(2)]  # type: ignore[call-overload]
+    assert [sweep.wait(timeout=100) for sweep in sweeps] == [0, 0]
+    folders = list((tmp_path / "runs").iterdir())
+    assert len(folders) == 2
+    assert all(len(study(folder)["jobs"]) == 2 for folder in folders)
+
+
+def test_named_study_spans_its_axes_and_the_command_line_replaces_one(tmp_path: Path) -> None:
+    command = [sys.executable, LIGHT, "-m", "sweep=lr_batch_epochs", "trainer.max_epochs=3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    rows = pd.read_csv(folder / "study.csv")
+    assert len(rows) == 4
+    assert set(zip(rows["optim.lr"], rows["data.batch_size"], strict=True)) == {
+        (lr, size) for lr in (1e-4, 1e-3) for size in (16, 32)
+    }
+
+
+def test_refused_as_a_whole_before_the_first_job(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mixed: Sweep,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more, parts in {
+        "trainer.devices=2": ["trainer.devices=2", "one device", "without -m"],
+        "resume=somewhere": ["resume=somewhere", "without -m"],
+        f"hydra.sweep.dir={mixed.folder}": [str(mixed.folder), "earlier sweep"],
+        "model=tiny,resnet81": ["model=resnet81", "Did you mean 'resnet18'?"],
+    }.items():
+        told = train_here([*words, "-m", "optim.lr=1,2", more], capsys)
+        assert told.code == 1
+        assert told.err.startswith("fracnet: error: ")
+        assert told.err.count("\n") == 1, told.err
+        assert all(part in told.err for part in parts), told.err
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_interrupt_ends_the_sweep_but_not_without_its_table(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    jobs = ["-m", "trainer.max_epochs=1,100000,2", "callbacks.early_stopping=null"]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "fracnet.train", *words, *jobs, f"hydra.sweep.dir={tmp_path}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    curves, deadline = tmp_path / "1/metrics.csv", time.monotonic() + 120
+    while time.monotonic() < deadline and not curves.exists():
+        time.sleep(0.1)
+    job.send_signal(signal.SIGINT)
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 130, err
+    assert "Traceback" not in err
+    assert [row["status"] for row in study(tmp_path)["jobs"]] == [
+        "finished",
+        "interrupted",
+        "not run",
+    ]
+    assert re.search(r"job 1 interrupted: .*last.ckpt", out)
+    assert not (tmp_path / "2/metrics.csv").exists()
+
+
+def test_cross_validated_study_ends_with_mean_and_spread(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = [word for word in words if not word.startswith(("data=", "data.root", "data.counts"))]
+    more = ["data=patients", f"data.root={tmp_path / 'data'}", "data.folds=3"]
+    sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
+    told = train_here([*kept, *more, "-m", "data.fold=0,1,2", sweep], capsys)
+    assert told.code == 0, told.err
+    assert re.search(r"over 3 folds: \d\.\d{3}, SD \d\.\d{3},\s\d\.\d{3} to \d\.\d{3}\.", told.out)
+    tables = [pd.read_csv(tmp_path / f"sweep/{n}/predictions.csv") for n in range(3)]
+    validated = pd.concat(table[table["split"] == "val"] for table in tables)
+    assert not validated["path"].duplicated().any(), "each image validates once"
+    for table in tables[1:]:
+        assert set(table[table["split"] == "test"]["path"]) == set(
+            tables[0][tables[0]["split"] == "test"]["path"]
+        )

@@ -1,0 +1,215 @@
+"""One run on two processes (CPU, gloo): the same test table, curves over all rows, one talks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from helpers.command import Told, in_new_process
+from helpers.models import ADAM, TINY
+
+from fracnet.config import check
+from fracnet.data.datamodule import RadiographData
+from fracnet.data.manifest import write_table
+from fracnet.errors import UserError
+from fracnet.models.module import Classifier
+from fracnet.objects import build
+from fracnet.training import fit
+from fracnet.training.devices import check_devices, gather
+from fracnet.training.run_folder import RunFolder
+
+TESTS = Path(__file__).parents[1]
+
+
+class Run(NamedTuple):
+    folder: Path
+    told: Told
+
+
+@pytest.fixture(scope="module")
+def words(phantom_words: list[str]) -> list[str]:
+    # Of 18 validation images in batches of 20 the second process has none of its own.
+    return [
+        "--config-dir",
+        str(TESTS / "user_conf"),
+        "model=tiny_norm",
+        *phantom_words,
+        "image_size=32",
+        "data.batch_size=20",
+        "data.num_workers=0",
+        "trainer.max_epochs=2",
+        "optim.lr=0.01",
+        "trainer.accelerator=cpu",
+        "logger=csv",
+    ]
+
+
+def train(words: list[str], folder: Path) -> Run:
+    command = ["fracnet.train", *words, "trainer.devices=2"]
+    # Without a fixed folder: both processes have to find the one with the unique name.
+    told = in_new_process(command, folder, PYTHONPATH=str(TESTS), OMP_NUM_THREADS="1")
+    assert told.code == 0, told.err
+    (run,) = (folder / "runs").iterdir()
+    return Run(run, told)
+
+
+@pytest.fixture(scope="module")
+def run(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(words, tmp_path_factory.mktemp("two"))
+
+
+@pytest.mark.slow
+def test_one_process_talks_and_writes(run: Run) -> None:
+    assert run.told.out.count("epoch 1/2") == 1
+    assert run.told.out.count("data    upper_limb_phantom") == 1
+    assert "device  2 processes" in run.told.out
+    assert "Traceback" not in run.told.err
+    assert "sync_dist" not in run.told.err
+    assert pd.read_csv(run.folder / "metrics.csv")["epoch"].tolist() == [1, 2]
+    provenance = json.loads((run.folder / "provenance.json").read_text())
+    assert provenance["status"] == "finished"
+    assert not any("train_ddp_process" in word for word in provenance["command"])
+
+
+@pytest.mark.slow
+def test_validation_figures_are_over_all_rows_each_once(run: Run) -> None:
+    """What two processes logged is what the checkpoint gives for the whole split afterwards."""
+    curves = pd.read_csv(run.folder / "metrics.csv")
+    table = pd.read_csv(run.folder / "predictions.csv")
+    assert table["path"].is_unique
+    assert table["split"].value_counts().to_dict() == {"test": 24, "val": 18}
+    val = table[table["split"] == "val"]
+    chosen = [row[f"prob_{row['label']}"] for _, row in val.iterrows()]
+    assert curves["val/loss"].min() == pytest.approx(-np.log(chosen).mean(), rel=1e-6)
+
+
+@pytest.fixture
+def _one_thread() -> Iterator[None]:
+    """As each of the two processes has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_one_thread")
+def test_one_process_predicts_from_the_checkpoint_what_two_predicted(
+    run: Run, tmp_path: Path
+) -> None:
+    plain = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert plain["trainer"]["devices"] == 2
+    plain["trainer"]["devices"] = 1
+    config = check(plain)
+    data = RadiographData(
+        source=build(config.data.source(), "data"),
+        enhance=config.enhance.model_dump(),
+        image_size=config.image_size,
+        batch_size=config.data.batch_size,
+    )
+    trainer, _ = fit.make_trainer(config, RunFolder(tmp_path), lambda row: None)
+    best = run.folder / "checkpoints/best.ckpt"
+    model = Classifier.load_from_checkpoint(best, weights_only=True)
+    write_table(fit.predict(trainer, model, data), tmp_path / "one.csv")
+    assert (tmp_path / "one.csv").read_bytes() == (run.folder / "predictions.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_are_repeatable(run: Run, words: list[str], tmp_path: Path) -> None:
+    again = train(words, tmp_path)
+    figures = [
+        pd.read_csv(of.folder / "metrics.csv").drop(columns=["seconds", "images_per_second"])
+        for of in (run, again)
+    ]
+    pd.testing.assert_frame_equal(*figures, check_exact=True)
+    tables = [(of.folder / "predictions.csv").read_bytes() for of in (run, again)]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.slow
+def test_interrupt_and_divergence_are_told_once(words: list[str], tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "fracnet.train", *words, "trainer.devices=2"]
+    ends = []
+    for name, more in {
+        "diverged": ["optim.lr=1e35", "scheduler=none"],
+        "interrupted": ["trainer.max_epochs=100000", "callbacks.early_stopping=null"],
+    }.items():
+        folder = tmp_path / name
+        job = subprocess.Popen(
+            [*command, *more, f"hydra.run.dir={folder}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 120
+        while name == "interrupted" and time.monotonic() < deadline:
+            if (folder / "metrics.csv").exists():
+                os.killpg(job.pid, signal.SIGINT)  # as a terminal does: both processes hear it
+                break
+            time.sleep(0.1)
+        _, err = job.communicate(timeout=120)
+        assert err.count("\n") == 1, err
+        assert json.loads((folder / "provenance.json").read_text())["status"] == name
+        ends.append((job.returncode, err.split(";")[0][:40]))
+    assert ends[0][0] == 1
+    assert ends[0][1].startswith("fracnet: error: the validation loss")
+    assert ends[1] == (130, "fracnet: interrupted")
+
+
+def test_rows_that_come_twice_count_once() -> None:
+    """As from a process that repeats a batch to fill its share."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (6, 1, 16, 16), dtype=torch.uint8)
+    target, rows = torch.tensor([0, 1, 0, 1, 1, 1]), torch.tensor([9, 4, 7, 1, 3, 2])
+    logged = []
+    for order in ([0, 1, 2, 3, 4, 5], [3, 5, 1, 0, 2, 4, 1, 0, 3]):
+        torch.manual_seed(0)
+        model = Classifier(TINY, ("a", "b"), ADAM).eval()
+        figures: dict[str, float] = {}
+        model.log_dict = figures.update  # type: ignore[method-assign, assignment]
+        batch = {"image": images[order], "target": target[order], "row": rows[order]}
+        with torch.no_grad():
+            model.validation_step(batch, 0)
+        model.on_validation_epoch_end()
+        logged.append(figures)
+    assert logged[0] == pytest.approx(logged[1], rel=1e-6)
+
+
+def test_gather_orders_by_row_and_drops_repeats() -> None:
+    rows, logits = gather(np.array([5, 2, 5, 0]), np.array([[50.0], [20.0], [50.0], [0.0]]))
+    assert rows.tolist() == [0, 2, 5]
+    assert logits[:, 0].tolist() == [0, 20, 50]
+
+
+def test_under_torchrun_it_is_refused(tmp_path: Path, words: list[str]) -> None:
+    told = in_new_process(["fracnet.train", *words], tmp_path, TORCHELASTIC_RUN_ID="1")
+    assert told.code == 1
+    assert "without torchrun" in told.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_more_devices_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    node = SimpleNamespace(
+        trainer=SimpleNamespace(devices=2), model=SimpleNamespace(fit="gradient")
+    )
+    with pytest.raises(UserError, match=r"trainer.devices=2: this machine has 1"):
+        check_devices(node, "gpu")  # type: ignore[arg-type]
+    check_devices(node, "cpu")  # type: ignore[arg-type]
+    node.model.fit = "classical"
+    with pytest.raises(UserError, match=r"fitted on one"):
+        check_devices(node, "cpu")  # type: ignore[arg-type]
