@@ -12,35 +12,51 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import omegaconf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fracnet.errors import UserError
+from fracnet import ranks, sweep
+from fracnet.errors import Diverged, UserError
 from fracnet.objects import near_miss
 from fracnet.paths import config_dir
+
+# The method has another name from OmegaConf 2.4 on; before, that name was another method's.
+_new = omegaconf.__version__ >= "2.4"
+_register = OmegaConf.register_resolver if _new else OmegaConf.register_new_resolver
+_register("fracnet.run_dir", lambda resume, new: resume or new, replace=True)
+# Runs that start in the same second must not share a folder.
+_register("fracnet.unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
 
 def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Run `task` with the config that Hydra composes from conf/ and the command line.
 
     Exit codes: 0 done, 1 a fault the user can mend (one paragraph on stderr), 130 interrupted.
-    Any other exception is a fault of the program and keeps its traceback.
+    Any other exception is a fault of the program and keeps its traceback. A sweep (`-m`) prints
+    the table of its jobs at the end, and exits with 1 if one of them has not come to its end.
     """
-    # Runs that start in the same second must not share a folder.
-    # The method has another name from OmegaConf 2.4 on.
-    register = getattr(OmegaConf, "register_resolver", OmegaConf.register_new_resolver)
-    register("fracnet.unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    if ranks.rank() > 0:
+        ranks.step_back()
     before = os.environ.get("HYDRA_FULL_ERROR")
-    wanted_full = before == "1"
+    wanted_full = before == "1" and ranks.rank() == 0  # the others inherit the line below
     # Otherwise Hydra prints its own report and exits before the error can be explained.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Up to 1.3 Hydra warns where the base version is left out, from 1.4 where it is given.
-    base: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
-    decorate = hydra.main(config_path=str(config_dir()), config_name=config_name, **base)
+    # Up to 1.3 Hydra warns where the base version is left out, from 1.4 where it is given. There
+    # it wants to be told, too, which classes its own part of the config may name.
+    extra: dict[str, Any] = {"execution_whitelist": ["fracnet.*"]}
+    extra = {"version_base": "1.3"} if hydra.__version__ < "1.4" else extra
+    decorate = hydra.main(config_path=str(config_dir()), config_name=config_name, **extra)
+    sweep.state = sweep.State()
+    code = 0
     try:
-        decorate(_explained(task, wanted_full))()
+        try:
+            decorate(_explained(task, wanted_full))()
+        finally:
+            if sweep.state.folder is not None:
+                code = sweep.conclude()
     except KeyboardInterrupt as stop:
         print(f"fracnet: interrupted{f'; {stop}' if str(stop) else ''}.", file=sys.stderr)
         sys.exit(130)
@@ -58,17 +74,23 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
+    if code:
+        sys.exit(code)
 
 
 def _explained(task: Callable[[DictConfig], Any], wanted_full: bool) -> Callable[[DictConfig], Any]:
     """The task with a user's fault reported before Hydra adds its own lines about it."""
 
     def wrapped(cfg: DictConfig) -> Any:
+        if sweep.running():
+            return sweep.run_job(task, cfg, wanted_full)
         try:
             return task(cfg)
         except (UserError, OmegaConfBaseException) as error:
             if wanted_full:
                 raise
+            if ranks.rank() > 0 and isinstance(error, Diverged):
+                sys.exit(0)  # number 0 says it; a failure here would have it killed
             folder = Path(HydraConfig.get().runtime.output_dir)
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()

@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The message names the key or file, the offending value and what is allowed.
     """
+
+
+class Diverged(UserError):
+    """Training has run away to figures that are no numbers."""

@@ -1,11 +1,13 @@
 """`python -m fracnet.train`: from a config to a trained, measured model and its run folder."""
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from fracnet import cli
+from fracnet import cli, ranks, sweep
+from fracnet.errors import Diverged
 
 
 def train(cfg: DictConfig) -> float:
@@ -23,62 +25,96 @@ def train(cfg: DictConfig) -> float:
 
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     config = check(plain)  # before the imports that take seconds
+    in_sweep = sweep.running()
+    sweep.check(config, in_sweep)
+    ranks.check_start()
 
     from lightning.pytorch import seed_everything
 
     from fracnet.data.datamodule import RadiographData
     from fracnet.models.module import Classifier
     from fracnet.objects import build
-    from fracnet.training import fit, outcome
+    from fracnet.training import classical, fit, outcome, resume
+    from fracnet.training.devices import check_devices
     from fracnet.training.header import print_header, quiet_libraries
     from fracnet.training.provenance import Provenance, data_fingerprint
     from fracnet.training.run_folder import RunFolder, write_config
+    from fracnet.training.tracking.tracker import Tracker
 
     quiet_libraries()
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    if config.resume:
+        plain = resume.frozen_config(folder, plain, list(HydraConfig.get().overrides.task))
+        config = check(plain)
+    check_devices(config, fit.accelerator(config.trainer.accelerator))
     device = fit.device_name(config)
 
     data = RadiographData(
         source=build(config.data.source(), "data"),
         enhance=config.enhance.model_dump(),
         augment=config.augment.model_dump(),
+        imbalance=config.imbalance.model_dump(),
         image_size=config.image_size,
         batch_size=config.data.batch_size,
         num_workers=config.data.num_workers,
         seed=config.seed,
+        folds=config.data.folds,
+        fold=config.data.fold,
     )
-    data.prepare_data()
+    if ranks.rank() == 0:
+        data.prepare_data()
     data.setup()
 
     seed_everything(config.seed, verbose=False)
-    model = Classifier(
-        model=config.model.plain(),
-        classes=data.classes,
-        optim=config.optim.plain(),
-        scheduler=config.scheduler.plain() if config.scheduler else None,
-    )
-    if config.trainer.channels_last:
-        fit.use_channels_last(model)
+    model: Classifier | classical.Classical
+    if config.model.fit == "classical":
+        model = classical.build_classical(config, data)
+    else:
+        model = Classifier(
+            model=config.model.plain(),
+            classes=data.classes,
+            optim=config.optim.plain(),
+            scheduler=config.scheduler.plain() if config.scheduler else None,
+            loss=config.loss.plain(),
+            class_weights=data.class_weights(),
+        )
+        if config.trainer.channels_last:
+            fit.use_channels_last(model)
 
+    if ranks.rank() > 0 and isinstance(model, Classifier):  # one of several processes of a run
+        fit.fit_and_predict(model, config, data, folder, tell=lambda row: None)
+        return math.nan
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_config(folder, plain)
-    provenance = Provenance(folder, config.seed, data_fingerprint(data.manifest), device)
+    write_config(folder, plain | {"resume": None})
+    provenance = Provenance(
+        folder, config.seed, data_fingerprint(data.manifest), device, bool(config.resume)
+    )
     print_header(config, data, model, device, folder)
+    tracker = Tracker(config, plain, folder)
     status = "failed"
     try:
-        trainer, best = fit.make_trainer(config, folder)
-        trainer.fit(model, datamodule=data)
-        chosen = Classifier.load_from_checkpoint(best.best_model_path, weights_only=True)
-        table = fit.predict(trainer, chosen, data)
-        value = outcome.conclude(folder, table, data, fit.selection(best), config.objective)
-        (folder.checkpoints / "last.ckpt").unlink()  # only an unfinished run needs it
+        if isinstance(model, Classifier):
+            if config.resume:
+                resume.trim_curves(folder)
+            table, selected = fit.fit_and_predict(model, config, data, folder, tracker.epoch)
+        else:
+            table, selected = classical.fit_and_predict(model, config, data, folder)
+        value = outcome.conclude(folder, table, data, selected, config, in_sweep)
+        tracker.results(table, data)
+        resume.last(folder).unlink(missing_ok=True)  # only an unfinished run needs it
         status = "finished"
+    except Diverged:
+        status = "diverged"
+        raise
     # Lightning ends an interrupted fit with SystemExit, whose exit code says nothing.
     except (KeyboardInterrupt, SystemExit) as stop:
         status = "interrupted"
         raise KeyboardInterrupt(f"curves and last.ckpt are in {folder.path}") from stop
     finally:
-        provenance.finish(status)
+        try:
+            provenance.finish(status)
+        finally:
+            tracker.finish(status)
     return value
 
 

@@ -10,7 +10,7 @@ import pytest
 import fracnet
 
 PACKAGE = Path(fracnet.__file__).parent
-GROUND = ("errors", "config", "network", "objects", "paths")
+GROUND = ("errors", "groups", "config", "network", "objects", "paths", "progress")
 ROOMS = ("evaluation", "data", "models", "explain", "report", "audit", "training")
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
@@ -15,8 +16,11 @@ from fracnet.data.augment import Augment, build_augment
 from fracnet.data.cache import ImageCache
 from fracnet.data.dataset import EpochLoader, RadiographDataset, as_is
 from fracnet.data.enhance import Enhance, build_enhance, single_threaded
+from fracnet.data.folding import folded
+from fracnet.data.imbalance import Imbalance
 from fracnet.data.manifest import Manifest
 from fracnet.data.sampling import EpochSampler
+from fracnet.data.shards import Shard, of_this_process
 from fracnet.data.sources.base import Source
 from fracnet.data.splits import SPLITS
 
@@ -28,7 +32,10 @@ class RadiographData(LightningDataModule):
 
     enhance: {"steps": [...]} as in conf/enhance, or a ready pipeline.
     augment: {"transforms": [...]} as in conf/augment, a ready pipeline, or None; train only.
+    imbalance: {"method": ...} as in conf/imbalance, or None; train only.
     seed: decides the order of rows and the augmentation, nothing else.
+    folds, fold: so many folds for cross-validation, and the one that validates; None for the
+        split that the source has.
 
     After `setup`: `manifest` (without unreadable files), `classes`, `task`, `cache`, `rows`.
     """
@@ -44,6 +51,9 @@ class RadiographData(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         progress: bool = True,
+        imbalance: Mapping[str, Any] | None = None,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
         super().__init__()
         self.source = source
@@ -59,10 +69,12 @@ class RadiographData(LightningDataModule):
         )
         assert self.enhance.image_size == image_size, (self.enhance.image_size, image_size)
         self.augment.check(image_size)
+        self.imbalance = Imbalance(imbalance, image_size)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
         self.progress = progress
+        self.folds, self.fold = folds, fold
         self._full: Manifest | None = None
         self._ready: tuple[Manifest, ImageCache] | None = None
 
@@ -80,6 +92,9 @@ class RadiographData(LightningDataModule):
             return
         full = self.source.manifest()
         full.check()
+        if self.folds is not None:
+            full = folded(full, self.folds, self.fold)
+            full.check()
         cache = ImageCache.open_or_build(
             full, self.enhance, on_bad_file=self.source.on_bad_file, progress=self.progress
         )
@@ -89,7 +104,7 @@ class RadiographData(LightningDataModule):
         self._ready = manifest, cache
 
     def train_dataloader(self) -> EpochLoader:
-        """Shuffled and augmented."""
+        """Shuffled and augmented, with the rows that `imbalance` asks for."""
         return self.loader("train", augment=True, shuffle=True)
 
     def val_dataloader(self) -> EpochLoader:
@@ -99,6 +114,10 @@ class RadiographData(LightningDataModule):
     def test_dataloader(self) -> EpochLoader:
         """In the order of the manifest, as it is."""
         return self.loader("test")
+
+    def predict_dataloader(self) -> list[EpochLoader]:
+        """Validation, then test."""
+        return [self.val_dataloader(), self.test_dataloader()]
 
     # --- what the rest of fracnet asks for
 
@@ -127,20 +146,41 @@ class RadiographData(LightningDataModule):
         assert split in SPLITS, split
         return np.flatnonzero((self.manifest.table["split"] == split).to_numpy())
 
+    def train_counts(self) -> npt.NDArray[np.int64]:
+        """Images of each class in the train split, int64 [C]."""
+        targets = self.manifest.targets()[self.rows("train")]
+        return np.bincount(targets, minlength=len(self.classes))
+
+    def class_weights(self) -> list[float] | None:
+        """One factor a class for the loss where `imbalance` asks for it; from train counts."""
+        return self.imbalance.weights(self.train_counts())
+
     def loader(self, split: str, *, augment: bool = False, shuffle: bool = False) -> EpochLoader:
-        """Loader of one split; batches as `dataset.Batch` describes them."""
+        """Loader of one split; batches as `dataset.Batch` describes them.
+
+        With `shuffle` it shows the epochs of a training: order, and how often each row is drawn,
+        follow `imbalance`. Without, each row once, in the order of the manifest.
+        """
         single_threaded()
         rows = self.rows(split)
         workers = self.num_workers
+        targets = self.manifest.targets()
+        sampler: EpochSampler | Shard
+        if shuffle:
+            sampler = self.imbalance.sampler(rows, targets[rows], self.seed)
+        else:
+            sampler = EpochSampler(rows, self.seed, shuffle=False)
+        sampler = of_this_process(sampler, self.batch_size, training=shuffle)
+        training = self.imbalance.augment(self.augment, self.rows("train"), targets)
         return EpochLoader(
             RadiographDataset(
                 self.cache,
-                self.manifest.targets(),
+                targets,
                 seed=self.seed,
-                augment=self.augment if augment else None,
+                augment=training if augment else None,
             ),
             batch_size=self.batch_size,
-            sampler=EpochSampler(rows, self.seed, shuffle),
+            sampler=sampler,
             collate_fn=as_is,
             num_workers=workers,
             # Otherwise a loader draws from the stream that dropout draws from, once an epoch
@@ -153,7 +193,7 @@ class RadiographData(LightningDataModule):
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             # BatchNorm cannot train on a batch of one image: that image, another one each epoch,
             # sits the epoch out. All other incomplete batches are shown.
-            drop_last=shuffle and len(rows) > 1 and len(rows) % self.batch_size == 1,
+            drop_last=shuffle and len(sampler) > 1 and len(sampler) % self.batch_size == 1,
         )
 
     def counts(self) -> pd.DataFrame:

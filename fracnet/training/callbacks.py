@@ -1,7 +1,9 @@
 """What fracnet adds to Lightning's loop: repeatable epochs, curves, a line an epoch."""
 
 import csv
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +35,32 @@ class ReseedEachEpoch(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reseed torch on all devices."""
-        state = np.random.SeedSequence([self.seed, trainer.current_epoch]).generate_state(1)
+        entropy = [self.seed, trainer.current_epoch]
+        if trainer.global_rank:  # several processes drop out different units
+            entropy.append(trainer.global_rank)
+        state = np.random.SeedSequence(entropy).generate_state(1)
         torch.manual_seed(int(state[0]))
 
 
 class Curves(Callback):
-    """Appends a row an epoch to metrics.csv and prints it."""
+    """Appends a row an epoch to metrics.csv, prints it and tells it to whoever else listens."""
 
-    def __init__(self, path: Path, best: ModelCheckpoint) -> None:
+    def __init__(
+        self, path: Path, best: ModelCheckpoint, tell: Callable[[dict[str, Any]], None]
+    ) -> None:
         self.path = path
         self.best = best
+        self.tell = tell
         self._start = 0.0
         self._train_seconds = 0.0
         self._images = 0
+        self._lr = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._start, self._images = time.perf_counter(), 0
+        # Before the scheduler's step at the epoch's end: the rate this epoch trains with.
+        self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -60,21 +71,26 @@ class Curves(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's row and print it."""
+        if not trainer.is_global_zero:
+            return
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {
             "epoch": trainer.current_epoch + 1,
             **{name: figures[name] for name in COLUMNS if name in figures},
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": self._lr,
             "seconds": round(time.perf_counter() - self._start, 3),
-            "images_per_second": round(self._images / self._train_seconds, 2),
+            "images_per_second": round(trainer.world_size * self._images / self._train_seconds, 2),
         }
+        line = self._line(row, trainer.max_epochs)
         new = not self.path.exists()
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerow(row)
-        Tqdm.write(self._line(row, trainer.max_epochs))
+        self.tell(row)
+        Tqdm.write(line)
+        sys.stdout.flush()  # a pipe or a file shows an epoch when it is over, too
 
     def _line(self, row: dict[str, Any], epochs: int | None) -> str:
         width = len(str(epochs))
@@ -86,13 +102,14 @@ class Curves(Callback):
         )
 
     def _mark(self, row: dict[str, Any]) -> str:
-        """A star on the epoch that the checkpoint callback is about to select."""
+        """A star on an epoch that is better than all before it, also those of a resumed run."""
         assert self.best.monitor is not None
-        value, so_far = row[self.best.monitor], self.best.best_model_score
-        if so_far is None or np.isnan(value):
-            return "  *" if so_far is None else ""
-        better = value < float(so_far) if self.best.mode == "min" else value > float(so_far)
-        return "  *" if better else ""
+        sign = 1 if self.best.mode == "min" else -1
+        before: list[float] = []
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                before = [sign * float(old[self.best.monitor]) for old in csv.DictReader(file)]
+        return "  *" if all(sign * row[self.best.monitor] < value for value in before) else ""
 
 
 class ProgressBar(TQDMProgressBar):

@@ -1,6 +1,7 @@
 """Lightning's Trainer as fracnet uses it, and the predictions of the selected checkpoint."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,18 @@ from fracnet.config import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.errors import UserError
 from fracnet.evaluation.predictions import assemble
+from fracnet.groups import mode
+from fracnet.models.freeze import FreezeBackbone
 from fracnet.models.module import Classifier
+from fracnet.training.averaging import ExponentialAverage
 from fracnet.training.callbacks import Curves, ProgressBar, ReseedEachEpoch
+from fracnet.training.devices import SameBuffers, gather
+from fracnet.training.resume import WholeCheckpoints, last
 from fracnet.training.run_folder import RunFolder
 
 
-def mode(metric: str) -> str:
-    """Whether a smaller or a larger figure is the better one."""
-    return "min" if metric == "loss" else "max"
-
-
 def checkpoint_callbacks(config: Config, folder: RunFolder) -> tuple[ModelCheckpoint, Callback]:
-    """`best` holds weights only, chosen by validation; `last` all that a resumed run needs."""
+    """`best` holds weights only, chosen by validation; `latest` all that a resumed run needs."""
     metric = config.callbacks.best.metric
     best = ModelCheckpoint(
         folder.checkpoints,
@@ -35,36 +36,53 @@ def checkpoint_callbacks(config: Config, folder: RunFolder) -> tuple[ModelCheckp
         save_weights_only=True,
         enable_version_counter=False,
     )
-    last = ModelCheckpoint(
+    latest = ModelCheckpoint(
         folder.checkpoints,
         filename="last",
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    return best, last
+    return best, latest
 
 
-def make_trainer(config: Config, folder: RunFolder) -> tuple[Trainer, ModelCheckpoint]:
-    """A Trainer for one device, and the callback that will know the selected checkpoint."""
-    best, last = checkpoint_callbacks(config, folder)
-    callbacks: list[Callback] = [ReseedEachEpoch(config.seed), Curves(folder.curves, best)]
+def make_trainer(
+    config: Config, folder: RunFolder, tell: Callable[[dict[str, Any]], None]
+) -> tuple[Trainer, ModelCheckpoint]:
+    """The Trainer, and the callback that will know the selected checkpoint.
+
+    `tell` is called with each epoch's row of metrics.csv.
+    """
+    best, latest = checkpoint_callbacks(config, folder)
+    curves = Curves(folder.curves, best, tell)
+    callbacks: list[Callback] = [ReseedEachEpoch(config.seed), curves]
     if config.trainer.progress_bar and sys.stderr.isatty():
         callbacks.append(ProgressBar())
         progress_bar = True
     else:
         progress_bar = False
+    freeze = config.model.freeze
+    if freeze != "none":
+        callbacks.append(FreezeBackbone(epochs=None if isinstance(freeze, str) else freeze))
+    if config.callbacks.ema is not None:
+        callbacks.append(ExponentialAverage(config.callbacks.ema.decay))
     stop = config.callbacks.early_stopping
     if stop is not None:
         callbacks.append(
             EarlyStopping(f"val/{stop.metric}", mode=mode(stop.metric), patience=stop.patience)
         )
+    several = config.trainer.devices > 1
+    if several:  # after whatever puts other weights in place for validation
+        callbacks.append(SameBuffers())
     trainer = Trainer(
         accelerator=accelerator(config.trainer.accelerator),
-        devices=1,
+        devices=config.trainer.devices,
+        strategy="ddp" if several else "auto",
+        use_distributed_sampler=False,  # `data.shards` deals out the rows
         precision=precision(config),
         max_epochs=config.trainer.max_epochs,
         gradient_clip_val=config.trainer.gradient_clip_val,
-        callbacks=[*callbacks, best, last],
+        callbacks=[*callbacks, best, latest],
+        plugins=[WholeCheckpoints()],
         deterministic="warn",
         num_sanity_val_steps=0,
         logger=False,
@@ -73,6 +91,26 @@ def make_trainer(config: Config, folder: RunFolder) -> tuple[Trainer, ModelCheck
         default_root_dir=folder.path,
     )
     return trainer, best
+
+
+def fit_and_predict(
+    model: Classifier,
+    config: Config,
+    data: RadiographData,
+    folder: RunFolder,
+    tell: Callable[[dict[str, Any]], None],
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Train, or go on with training; the selected checkpoint's predictions table, and its choice.
+
+    Each process of a run calls it; number 0 alone writes.
+    """
+    trainer, best = make_trainer(config, folder, tell)
+    if config.resume:
+        trainer.fit(model, data, ckpt_path=last(folder), weights_only=True)
+    else:
+        trainer.fit(model, datamodule=data)
+    chosen = Classifier.load_from_checkpoint(best.best_model_path, weights_only=True)
+    return predict(trainer, chosen, data), selection(best)
 
 
 def selection(best: ModelCheckpoint) -> dict[str, Any]:
@@ -111,6 +149,8 @@ def precision(config: Config) -> Any:
 
 def device_name(config: Config) -> str:
     """The device in words, with the precision."""
+    if config.model.fit == "classical":
+        return "CPU, scikit-learn"
     kind = accelerator(config.trainer.accelerator)
     if kind == "gpu":
         name = torch.cuda.get_device_name()
@@ -119,7 +159,8 @@ def device_name(config: Config) -> str:
     else:
         name = f"CPU, {torch.get_num_threads()} threads"
         name += ", no GPU found" if config.trainer.accelerator == "auto" else ""
-    return f"{name}, {precision(config)}"
+    n = config.trainer.devices
+    return f"{f'{n} processes, each on ' if n > 1 else ''}{name}, {precision(config)}"
 
 
 def use_channels_last(model: nn.Module) -> None:
@@ -129,11 +170,14 @@ def use_channels_last(model: nn.Module) -> None:
 
 def predict(trainer: Trainer, model: Classifier, data: RadiographData) -> pd.DataFrame:
     """The predictions table: a row an image of val and test (see `evaluation.predictions`)."""
-    loaders = [data.loader("val"), data.loader("test")]
-    found = trainer.predict(model, loaders)
+    found = trainer.predict(model, datamodule=data)
     assert found is not None
     batches: list[Any] = [batch for batches in found for batch in batches]
-    rows = torch.cat([batch["row"] for batch in batches]).numpy()
-    logits = torch.cat([batch["logits"] for batch in batches]).numpy()
-    assert len(np.unique(rows)) == len(rows)
-    return assemble(data.manifest.table.iloc[rows], data.classes, logits)
+    rows, logits = gather(
+        torch.cat([batch["row"] for batch in batches]).numpy(),
+        torch.cat([batch["logits"] for batch in batches]).numpy(),
+    )
+    order = np.concatenate([data.rows("val"), data.rows("test")])
+    assert np.array_equal(rows, np.sort(order))
+    logits = logits[np.searchsorted(rows, order)]
+    return assemble(data.manifest.table.iloc[order], data.classes, logits)

@@ -6,6 +6,8 @@ import warnings
 from fracnet.config import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.models.module import Classifier
+from fracnet.training.classical import UNUSED, Classical
+from fracnet.training.recipe import recipe
 from fracnet.training.run_folder import RunFolder
 
 
@@ -16,12 +18,20 @@ def quiet_libraries() -> None:
     # Misleading here: workers read from a cache, and more of them than cores cost time.
     warnings.filterwarnings("ignore", ".*does not have many workers")
     warnings.filterwarnings("ignore", "This DataLoader will create")
+    # Validation figures are made from all processes' rows: there is nothing left to average.
+    warnings.filterwarnings("ignore", "It is recommended to use .self.log..val/")
+    # What a resumed run finds there is its own.
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def print_header(
-    config: Config, data: RadiographData, model: Classifier, device: str, folder: RunFolder
+    config: Config,
+    data: RadiographData,
+    model: Classifier | Classical,
+    device: str,
+    folder: RunFolder,
 ) -> None:
     """Print what is trained, on what, where, and into which folder."""
     table, manifest = data.manifest.table, data.manifest
@@ -31,10 +41,26 @@ def print_header(
         n = int(rows["n"].sum())
         if n:
             print(f"        left out: {n} ({reason})")
-    size = sum(p.numel() for p in model.parameters())
-    print(f"model   {model_name(config)}, {size / 1e6:.1f} million parameters")
+    print_balance(data, " an epoch" if isinstance(model, Classifier) else "")
+    if isinstance(model, Classifier):
+        size = sum(p.numel() for p in model.parameters())
+        print(f"model   {model_name(config)}, {size / 1e6:.1f} million parameters")
+        for line in recipe(config, model):
+            print(f"        {line}")
+    else:
+        print(f"model   {model.describe()}")
+        print(f"        fitted in one go; not used: {UNUSED}")
     print(f"device  {device}")
     print(f"run     {folder.path}\n", flush=True)
+
+
+def print_balance(data: RadiographData, when: str) -> None:
+    """Print what is done about classes of unequal size, and how many of each are then shown."""
+    counts = data.train_counts()
+    shown = data.imbalance.epoch_counts(counts)
+    each = ", ".join(f"{name} {n}" for name, n in zip(data.classes, shown, strict=True))
+    print(f"balance {data.imbalance.in_words(counts, data.classes)}")
+    print(f"        train images{when}: {shown.sum()} ({each})")
 
 
 def split_counts(data: RadiographData) -> dict[str, int]:

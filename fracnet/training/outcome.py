@@ -7,12 +7,16 @@ import pandas as pd
 from rich.console import Console
 from scipy.special import log_softmax
 
+from fracnet.config import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.manifest import write_table
 from fracnet.evaluation import baselines
+from fracnet.evaluation.binary import binary_rows
 from fracnet.evaluation.predictions import classes_of, targets
 from fracnet.evaluation.summary import Summary, summarise
 from fracnet.report import figures
+from fracnet.report.binary import print_binary
+from fracnet.report.cited import cited_lines
 from fracnet.report.console import print_summary
 from fracnet.training.run_folder import RunFolder, write_json
 
@@ -35,7 +39,8 @@ def conclude(
     table: pd.DataFrame,
     data: RadiographData,
     selected: dict[str, Any],
-    objective: str,
+    config: Config,
+    in_sweep: bool = False,
 ) -> float:
     """Write everything that follows from the predictions, and print the test figures.
 
@@ -43,8 +48,9 @@ def conclude(
         folder: where to.
         table: predictions for val and test at the selected checkpoint.
         data: for the baselines and the notes.
-        selected: which epoch was selected, by what.
-        objective: name of the validation figure that a sweep optimises.
+        selected: which epoch (or, without epochs, which setting) was selected, by what.
+        config: names the validation figure that a sweep optimises, and figures to print beside.
+        in_sweep: print that figure alone; whose test figures are shown is the sweep's to decide.
 
     Returns:
         That figure at the selected checkpoint.
@@ -52,22 +58,30 @@ def conclude(
     write_table(table, folder.predictions)
     tables = {split: table[table["split"] == split] for split in ("val", "test")}
     summaries = {name: summarise(t) for name, t in (tables | baseline_tables(data)).items()}
+    by_level = binary_rows(tables["test"]) if data.task == "binary" else ()
+    objective = config.objective
     value = objective_value(summaries["val"], tables["val"], objective)
-    write_json(
-        folder.metrics,
-        {
-            "objective": {"name": objective, "value": value},
-            "selected": selected,
-            "val": summaries["val"].to_dict(),
-            "test": summaries["test"].to_dict(),
-            "baselines_on_test": {
-                name: summaries[name].to_dict() for name in ("majority", "shortcut")
-            },
-        },
-    )
-    drawn = figures.curves(folder.curves, folder.figures, selected=selected["epoch"])
+    content: dict[str, Any] = {
+        "objective": {"name": objective, "value": value},
+        "selected": selected,
+        "val": summaries["val"].to_dict(),
+        "test": summaries["test"].to_dict(),
+        "baselines_on_test": {name: summaries[name].to_dict() for name in ("majority", "shortcut")},
+    }
+    if by_level:
+        content["test_by_level_and_region"] = [row.to_dict() for row in by_level]
+    write_json(folder.metrics, content)
+    drawn = []
+    if "epoch" in selected:
+        drawn += figures.curves(folder.curves, folder.figures, selected=selected["epoch"])
     drawn += figures.confusion_matrix(summaries["test"], folder.figures)
+    if in_sweep:
+        at = f" at the selected epoch {selected['epoch']}" if "epoch" in selected else ""
+        print(f"validation {objective} {value:.4f}{at}\n", flush=True)
+        return value
     console = Console(highlight=False, soft_wrap=False)
+    if by_level:
+        print_binary(console, by_level, data.classes[1])
     print_summary(
         console,
         summaries["test"],
@@ -75,6 +89,8 @@ def conclude(
         majority=summaries["majority"],
         notes=data.manifest.notes,
     )
+    for line in cited_lines([figure.model_dump() for figure in config.cited], summaries["test"]):
+        print(line)
     print(f"\nRun folder: {folder.path}")
     for path in [folder.metrics, folder.predictions, *(p for p in drawn if p.suffix == ".png")]:
         print(f"  {path.relative_to(folder.path)}")

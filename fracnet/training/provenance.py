@@ -1,6 +1,7 @@
 """What a run was made from: code, data, packages, seed, command, device, time, memory."""
 
 import hashlib
+import json
 import platform
 import resource
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from fracnet.data.manifest import Manifest, serialise
+from fracnet.errors import UserError
 from fracnet.training.run_folder import RunFolder, write_json
 
 PACKAGES = (
@@ -35,7 +37,9 @@ PACKAGES = (
 class Provenance:
     """What a run was made from; written at its start and completed at its end."""
 
-    def __init__(self, folder: RunFolder, seed: int, fingerprint: str, device: str) -> None:
+    def __init__(
+        self, folder: RunFolder, seed: int, fingerprint: str, device: str, resumed: bool = False
+    ) -> None:
         self._folder = folder
         self._clock = time.monotonic()
         self._content: dict[str, Any] = {
@@ -50,6 +54,14 @@ class Provenance:
             "platform": platform.platform(),
             "packages": {name: version(name) for name in PACKAGES},
         }
+        if resumed:
+            before = json.loads(folder.provenance.read_text(encoding="utf-8"))
+            if before["data_fingerprint"] != fingerprint:
+                raise UserError(
+                    f"resume={folder.path}: the data have changed since the run began (fingerprint "
+                    f"{before['data_fingerprint']} then, {fingerprint} now)."
+                )
+            self._content["resumed_from"] = [*before.pop("resumed_from", []), before]
         write_json(folder.provenance, self._content)
 
     def finish(self, status: str) -> None:

@@ -45,7 +45,9 @@ def mura_like(patients: int = 60, seed: int = 0) -> pd.DataFrame:
 def test_figures_agree_with_sklearn_at_both_levels_and_in_each_region() -> None:
     table = mura_like()
     studies = table.groupby("study").agg(
-        label=("label", "first"), region=("region", "first"), prob_abnormal=("prob_abnormal", "mean")
+        label=("label", "first"),
+        region=("region", "first"),
+        prob_abnormal=("prob_abnormal", "mean"),
     )
     rows = {(row.level, row.region): row for row in binary_rows(table)}
     assert set(rows) == {(a, b) for a in ("image", "study") for b in ("overall", "elbow", "wrist")}

@@ -27,7 +27,7 @@ class UpperLimbPhantom(UpperLimb):
 
     seed: Annotated[int, Field(ge=0)] = 0
     counts: Mapping[str, Count] = field(
-        default_factory=lambda: {"train": 600, "val": 120, "test": 192}
+        default_factory=lambda: {"train": 800, "val": 120, "test": 192}
     )
     unlabelled: Annotated[float, Field(ge=0, le=2)] = 0.1
 

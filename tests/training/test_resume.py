@@ -1,0 +1,171 @@
+"""A run that was killed and resumed equals one that was never stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from helpers.command import train_here
+
+TESTS = Path(__file__).parents[1]
+# All that keeps a state of its own between epochs, together.
+STATEFUL = [
+    "scheduler=warm_restarts",
+    "scheduler.T_0=2",
+    "optim.lr=0.02",
+    "callbacks.ema=0.9",
+    "imbalance=oversample",
+    "model.dropout=0.3",
+]
+
+
+@pytest.fixture(scope="module")
+def words(phantom_words: list[str]) -> list[str]:
+    return [
+        "--config-dir",
+        str(TESTS / "user_conf"),
+        "model=tiny",
+        *phantom_words,
+        "image_size=32",
+        "data.batch_size=8",
+        "data.num_workers=1",
+        "trainer.max_epochs=6",
+        "trainer.accelerator=cpu",
+        "logger=csv",
+        *STATEFUL,
+    ]
+
+
+def killed_in_the_middle_of_epoch(number: int, words: list[str], run: Path) -> None:
+    """Start a run and kill -9 it once `number` - 1 epochs stand in its curves."""
+    code = (
+        "import sys, time\n"
+        "from fracnet.models.module import Classifier\n"
+        "plain = Classifier.training_step\n"
+        "def slow(self, batch, batch_idx):\n"
+        # The epoch to be killed in takes its time, so that the kill falls into it.
+        f"    time.sleep(2 * (self.current_epoch + 1 == {number} and batch_idx > 1))\n"
+        "    return plain(self, batch, batch_idx)\n"
+        "Classifier.training_step = slow\n"
+        "from fracnet import cli\n"
+        "from fracnet.train import train\n"
+        f"sys.argv[1:] = {[*words, f'hydra.run.dir={run}']!r}\n"
+        "cli.run(train, 'train')\n"
+    )
+    job = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert job.stdout is not None
+    for line in job.stdout:
+        if line.startswith(f"epoch {number - 1}/"):
+            break
+    time.sleep(1)
+    job.send_signal(signal.SIGKILL)
+    job.wait(60)
+    job.stdout.close()
+
+
+def curves_of(run: Path) -> pd.DataFrame:
+    return pd.read_csv(run / "metrics.csv", dtype=str).drop(
+        columns=["seconds", "images_per_second"]
+    )
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    stored = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    return dict(stored["state_dict"])
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_never_stopped(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train_here([*words, f"hydra.run.dir={whole}"], capsys).code == 0
+    killed_in_the_middle_of_epoch(4, words, cut)
+    assert len(curves_of(cut)) == 3
+    config = (cut / "config.yaml").read_bytes()
+
+    told = train_here([f"resume={cut}"], capsys)
+    assert told.code == 0, told.err
+    assert "epoch 3/6" not in told.out
+    assert "epoch 4/6" in told.out
+    pd.testing.assert_frame_equal(curves_of(cut), curves_of(whole))
+    assert (cut / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+    for name, value in weights_of(whole).items():
+        assert torch.equal(weights_of(cut)[name], value), name
+    assert [p.name for p in (cut / "checkpoints").iterdir()] == ["best.ckpt"]
+    assert (cut / "config.yaml").read_bytes() == config
+    provenance = json.loads((cut / "provenance.json").read_text())
+    assert provenance["status"] == "finished"
+    assert provenance["resumed_from"][0]["status"] == "running"
+
+    again = train_here([f"resume={cut}"], capsys)
+    assert again.code == 1
+    assert "no checkpoints/last.ckpt" in again.err
+
+
+@pytest.mark.slow
+def test_rows_after_the_last_checkpoint_are_not_written_twice(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed_in_the_middle_of_epoch(3, words, tmp_path)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        # As if killed between the row and its checkpoint, and again within a row.
+        file.write((tmp_path / "metrics.csv").read_text().splitlines()[-1].replace("2,", "3,", 1))
+        file.write("\n4,1.7")
+    assert train_here([f"resume={tmp_path}", "trainer.max_epochs=4"], capsys).code == 0
+    assert curves_of(tmp_path)["epoch"].tolist() == ["1", "2", "3", "4"]
+
+
+@pytest.fixture(scope="module")
+def unfinished(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with one epoch behind it."""
+    run = tmp_path_factory.mktemp("unfinished")
+    killed_in_the_middle_of_epoch(2, words, run)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        (["optim.lr=0.1"], ["optim.lr=0.1 cannot be given", "trainer.max_epochs"]),
+        (["model=resnet18", "seed=1"], ["model=resnet18, seed=1 cannot be given"]),
+        (["trainer.max_epochs=0"], ["trainer.max_epochs=0"]),
+    ],
+)
+def test_another_config_is_refused(
+    more: list[str], parts: list[str], unfinished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = train_here([f"resume={unfinished}", *more], capsys)
+    assert told.code == 1
+    assert told.err.count("\n") == 1
+    for part in parts:
+        assert part in told.err
+
+
+def test_a_folder_that_is_no_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = train_here([f"resume={tmp_path / 'none'}"], capsys)
+    assert told.code == 1
+    assert "is no run folder" in told.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_changed_data_are_refused(
+    unfinished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fracnet.training.provenance.data_fingerprint", lambda manifest: "other")
+    told = train_here([f"resume={unfinished}"], capsys)
+    assert told.code == 1
+    assert "the data have changed" in told.err
