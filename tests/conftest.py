@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "disabled"  # seconds a run; the tests of it say logger.mode=offline
 
 
 @pytest.fixture(scope="session", autouse=True)
