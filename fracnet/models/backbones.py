@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from huggingface_hub import constants as hub
 from torch import nn
 
@@ -24,7 +25,8 @@ def timm_backbone(
         name: any timm name, e.g. `resnet18` or `convnext_tiny.fb_in22k`.
         num_classes: width of the new classifier; pretrained weights keep all but theirs.
         pretrained: load the weights that timm names for the model, from the hub.
-        weights: a local file (.pth, .safetensors) of that architecture to load instead.
+        weights: a local file (.pth, .safetensors) of that architecture to load instead, or the
+            best.ckpt of a run with the same number of classes.
 
     Raises:
         UserError: unknown name, or weights that cannot be had. There is no silent random start.
@@ -72,6 +74,8 @@ def _from_file(name: str, num_classes: int, path: Path) -> nn.Module:
     if not path.is_file():
         raise UserError(f"model.weights={path}: there is no such file.")
     try:
+        if path.suffix == ".ckpt":
+            return _from_run(name, num_classes, path)
         model = timm.create_model(
             name,
             pretrained=True,
@@ -79,6 +83,8 @@ def _from_file(name: str, num_classes: int, path: Path) -> nn.Module:
             pretrained_cfg_overlay={"file": str(path)},
         )
         return _new_head(model)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
             f"model.weights={path} does not hold weights of model.name={name}: {_first_line(error)}"
@@ -97,6 +103,26 @@ def _new_head(model: Any) -> nn.Module:
             head.reset_parameters()
     backbone: nn.Module = model
     return backbone
+
+
+def _from_run(name: str, num_classes: int, path: Path) -> nn.Module:
+    """The backbone of one of fracnet's own checkpoints, its classifier included."""
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    classes = stored["hyper_parameters"]["classes"]
+    if len(classes) != num_classes:
+        raise UserError(
+            f"model.weights={path} is a checkpoint of {len(classes)} classes "
+            f"({', '.join(classes)}), and this task has {num_classes}; allowed: a checkpoint of "
+            f"{num_classes} classes, or a file of backbone weights (.pth, .safetensors)."
+        )
+    own = {
+        key.removeprefix("backbone."): value
+        for key, value in stored["state_dict"].items()
+        if key.startswith("backbone.")
+    }
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    model.load_state_dict(own)
+    return model
 
 
 def _first_line(error: Exception) -> str:

@@ -56,6 +56,8 @@ def print_header(
 
 def print_balance(data: RadiographData, when: str) -> None:
     """Print what is done about classes of unequal size, and how many of each are then shown."""
+    if data.imbalance.method == "none":
+        return
     counts = data.train_counts()
     shown = data.imbalance.epoch_counts(counts)
     each = ", ".join(f"{name} {n}" for name, n in zip(data.classes, shown, strict=True))

@@ -9,6 +9,7 @@ import torch
 from fracnet.errors import UserError
 from fracnet.models.backbones import timm_backbone
 from fracnet.models.custom_cnn import CustomCNN
+from fracnet.models.module import Classifier
 
 
 def test_custom_cnn_has_the_published_number_of_parameters() -> None:
@@ -103,3 +104,33 @@ def test_weights_that_cannot_be_had_name_both_ways_on(
         timm_backbone("resnet18", num_classes=6, pretrained=True)
     for part in ("model.name=resnet18", "model.weights=", "model.pretrained=false"):
         assert part in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """best.ckpt of a six-class ResNet-18, as a run leaves it."""
+    torch.manual_seed(2)
+    node = {"_target_": "fracnet.models.backbones.timm_backbone", "name": "resnet18"}
+    node |= {"pretrained": False, "normalise": "half"}
+    classes = ["elbow", "fingers", "forearm", "humerus", "shoulder", "wrist"]
+    model = Classifier(node, classes, {"_target_": "torch.optim.Adam", "lr": 0.1})
+    path = tmp_path_factory.mktemp("run") / "best.ckpt"
+    torch.save({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, path)
+    return path
+
+
+def test_a_runs_checkpoint_gives_all_its_weights(checkpoint: Path) -> None:
+    loaded = timm_backbone("resnet18", num_classes=6, weights=str(checkpoint)).state_dict()
+    stored = torch.load(checkpoint, weights_only=True)["state_dict"]
+    for name, value in loaded.items():
+        assert torch.equal(value, stored[f"backbone.{name}"]), name
+
+
+def test_a_checkpoint_of_another_number_of_classes_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"checkpoint of 6 classes \(elbow.*this task has 2"):
+        timm_backbone("resnet18", num_classes=2, weights=str(checkpoint))
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"does not hold weights of model.name=resnet50"):
+        timm_backbone("resnet50", num_classes=6, weights=str(checkpoint))
