@@ -7,11 +7,11 @@ from fracnet.evaluation.intervals import wilson
 from fracnet.evaluation.summary import Summary
 
 
-def cited_lines(cited: Sequence[Mapping[str, Any]], model: Summary) -> list[str]:
+def cited_lines(cited: Sequence[Mapping[str, Any]], model: Summary, data: str) -> list[str]:
     """One sentence for each published figure: it, its Wilson interval, its source, and ours.
 
     Each of `cited` has metric (a key of `model.metrics`), value (a proportion), n (images, or None
-    where the publication does not say), source and remark.
+    where the publication does not say), source and remark. `data` names what ours was measured on.
     """
     lines = []
     for figure in cited:
@@ -25,6 +25,6 @@ def cited_lines(cited: Sequence[Mapping[str, Any]], model: Summary) -> list[str]
         remark = f"; {figure['remark']}" if figure["remark"] else ""
         lines.append(
             f"Published {figure['metric'].replace('_', ' ')}: {figure['value']:.3f} ({basis}; "
-            f"{figure['source']}{remark}). This run: {ours.value:.3f} ({limits}, n = {model.n})."
+            f"{figure['source']}{remark}). This run, on {data}: {ours.value:.3f} ({limits}, n = {model.n})."
         )
     return lines

@@ -89,8 +89,9 @@ def conclude(
         majority=summaries["majority"],
         notes=data.manifest.notes,
     )
-    for line in cited_lines([figure.model_dump() for figure in config.cited], summaries["test"]):
-        print(line)
+    cited = [figure.model_dump() for figure in config.cited]
+    for line in cited_lines(cited, summaries["test"], data.manifest.name):
+        console.print(line, markup=False, highlight=False, emoji=False)
     print(f"\nRun folder: {folder.path}")
     for path in [folder.metrics, folder.predictions, *(p for p in drawn if p.suffix == ".png")]:
         print(f"  {path.relative_to(folder.path)}")

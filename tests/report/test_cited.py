@@ -11,18 +11,18 @@ FIGURE = {"metric": "accuracy", "value": 0.89, "n": 83, "source": "a report", "r
 
 def test_a_published_proportion_gets_its_wilson_interval_and_ours_beside_it() -> None:
     summary = summarise(make_table(UPPER_LIMB_COUNTS))
-    (line,) = cited_lines([FIGURE], summary)
+    (line,) = cited_lines([FIGURE], summary, "upper_limb")
     limits = binomtest(74, 83).proportion_ci(method="wilson")
     ours = summary.metrics["accuracy"]
     for part in (
         "accuracy: 0.890",
         f"{limits.low:.3f}-{limits.high:.3f} by Wilson, n = 83",
         "a report; one run",
-        f"This run: {ours.value:.3f} ({ours.low:.3f}-{ours.high:.3f}, n = 83)",
+        f"This run, on upper_limb: {ours.value:.3f} ({ours.low:.3f}-{ours.high:.3f}, n = 83)",
     ):
         assert part in line
 
 
 def test_a_figure_without_n_has_no_interval() -> None:
-    (line,) = cited_lines([FIGURE | {"n": None}], summarise(make_table(UPPER_LIMB_COUNTS)))
+    (line,) = cited_lines([FIGURE | {"n": None}], summarise(make_table(UPPER_LIMB_COUNTS)), "mura")
     assert "no interval: n is not stated" in line
