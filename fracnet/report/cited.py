@@ -25,6 +25,7 @@ def cited_lines(cited: Sequence[Mapping[str, Any]], model: Summary, data: str) -
         remark = f"; {figure['remark']}" if figure["remark"] else ""
         lines.append(
             f"Published {figure['metric'].replace('_', ' ')}: {figure['value']:.3f} ({basis}; "
-            f"{figure['source']}{remark}). This run, on {data}: {ours.value:.3f} ({limits}, n = {model.n})."
+            f"{figure['source']}{remark}). This run, on {data}: {ours.value:.3f} "
+            f"({limits}, n = {model.n})."
         )
     return lines
