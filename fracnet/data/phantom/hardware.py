@@ -21,8 +21,8 @@ def hardware(
     rng: np.random.Generator, body: Body, camera: Camera, framing: Framing
 ) -> tuple[Array | None, str | None]:
     """(attenuation [H, W], kind), both None for most studies."""
-    kind = str(rng.choice(KINDS, p=[0.4, 0.3, 0.15, 0.15]))
-    if rng.random() >= SHARE:
+    kind = wanted(rng)
+    if kind is None:
         return None, None
     if kind == "cast":
         return _cast(rng, body, camera), kind
@@ -33,6 +33,12 @@ def hardware(
     draw = {"plate": _plate, "wires": _wires, "nail": _nail}[kind]
     draw(rng, canvas, bone.shaft, camera)
     return STEEL * cv2.GaussianBlur(canvas, (0, 0), 0.6), kind
+
+
+def wanted(rng: np.random.Generator) -> str | None:
+    """What kind the study has, if any; a view may not show it."""
+    kind = str(rng.choice(KINDS, p=[0.4, 0.3, 0.15, 0.15]))
+    return kind if rng.random() < SHARE else None
 
 
 def _choose(rng: np.random.Generator, body: Body, camera: Camera, framing: Framing) -> Bone | None:

@@ -1,6 +1,6 @@
 """One image from its identifiers: pose, project, expose, break."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from fracnet.data.phantom.spec import Spec
 # An intact and a broken rendering of equal identifiers are equal, pixel by pixel, farther than
 # this many pixels from every polygon (point spread of the detector and rounding of the outline).
 DILATION = 5
+# Specs tried until one frames a place that can break; about one in 500 does not.
+TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,16 @@ def render(spec: Spec) -> Rendered:
         "bones": sorted(name for name, layer in layers.items() if layer.planes[..., 0].any()),
     }
     return Rendered(image, polygons, info)
+
+
+def render_shown(spec: Spec, key: str, step: int) -> Rendered:
+    """The image of a spec; where its frame leaves no place for its fracture, of the next.
+
+    The next spec has that identifier (study or view) raised by `step`.
+    """
+    first = getattr(spec, key)
+    for number in range(first, first + TRIES * step, step):
+        drawn = render(replace(spec, **{key: number}))  # type: ignore[arg-type]
+        if drawn.polygons or not spec.fracture:
+            return drawn
+    raise AssertionError(f"{spec} shows no fracture, nor do the {TRIES - 1} after it by {key}")

@@ -3,19 +3,17 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from rich.progress import Progress
 
 from fracnet.data.phantom.once import make_once
-from fracnet.data.phantom.scene import Rendered, render
+from fracnet.data.phantom.planning import check_counts, check_range, check_seed, mixed
+from fracnet.data.phantom.scene import Rendered, render_shown
 from fracnet.data.phantom.spec import VERSION, Spec
-from fracnet.data.phantom.workers import share_out
-from fracnet.errors import UserError
+from fracnet.data.phantom.workers import write_all
 
 FOLDER = "BoneFractureYolo8"
 NAMES = (
@@ -36,8 +34,6 @@ SHARES = {
     "shoulder": 315,
     "wrist": 168,
 }
-# Studies of a patient tried until one frames a place that can break; about one in 500 does not.
-STUDIES = 20
 IDS = {
     "elbow": (0,),
     "fingers": (1,),
@@ -81,7 +77,9 @@ def write_upper_limb(
         "unlabelled": float(unlabelled),
         "version": VERSION,
     }
-    _check(recipe, counts)
+    check_counts("counts", counts, FOLDERS)
+    check_range("unlabelled", unlabelled, 0, 2)
+    check_seed(seed)
     make_once(Path(root), FOLDER, recipe, lambda folder: _build(folder, recipe, workers, progress))
 
 
@@ -89,28 +87,11 @@ def _build(folder: Path, recipe: dict, workers: int | None, progress: bool) -> N
     for name in FOLDERS.values():
         (folder / name / "images").mkdir(parents=True)
         (folder / name / "labels").mkdir()
-    total = sum(1 for _ in plan(folder, recipe))
-    with Progress(disable=not progress) as bar:
-        task = bar.add_task("phantoms", total=total)
-        for _ in share_out(__name__, folder, recipe, total, workers):
-            bar.advance(task)
+    write_all(__name__, folder, recipe, workers, progress)
     (folder / "data.yaml").write_text(
         "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\n"
         f"nc: {len(NAMES)}\nnames: {json.dumps(list(NAMES))}\n"
     )
-
-
-def _check(recipe: dict, counts: Mapping[str, int]) -> None:
-    extra = sorted(set(counts) - set(FOLDERS))
-    if extra:
-        raise UserError(f"counts: {extra} are no splits; allowed are {list(FOLDERS)}.")
-    for split, n in recipe["counts"].items():
-        if n < 0:
-            raise UserError(f"counts.{split} is {n}; it must be 0 or more.")
-    if not 0 <= recipe["unlabelled"] <= 2:
-        raise UserError(f"unlabelled is {recipe['unlabelled']}; it must lie in 0..2.")
-    if not isinstance(recipe["seed"], int) or recipe["seed"] < 0:
-        raise UserError(f"seed is {recipe['seed']!r}; it must be an integer of 0 or more.")
 
 
 def plan(folder: Path, recipe: dict) -> Iterator[Job]:
@@ -131,17 +112,7 @@ def plan(folder: Path, recipe: dict) -> Iterator[Job]:
 
 def mix(n: int) -> list[str]:
     """n regions in about the real proportions; all six are there when n is 12 or more."""
-    total = sum(SHARES.values())
-    edges = np.cumsum([0.0, *(share / total for share in SHARES.values())]) * n
-    whole = np.round(edges).astype(int)
-    return [r for r, k in zip(SHARES, np.diff(whole), strict=True) for _ in range(k)]
-
-
-def write_share(folder: Path, recipe: dict, first: int, step: int) -> Iterator[None]:
-    """Writes every step-th image of a recipe, beginning with the first-th."""
-    for job in islice(plan(folder, recipe), first, None, step):
-        write_one(job)
-        yield
+    return mixed(n, SHARES)
 
 
 def write_one(job: Job) -> None:
@@ -166,11 +137,7 @@ def write_one(job: Job) -> None:
 
 def draw(spec: Spec) -> Rendered:
     """The image of a spec; where its frame leaves no place for its fracture, of the next study."""
-    for study in range(spec.study, spec.study + STUDIES):
-        drawn = render(replace(spec, study=study))
-        if drawn.polygons or not spec.fracture:
-            return drawn
-    raise AssertionError(f"{spec} shows no fracture in {STUDIES} studies")
+    return render_shown(spec, "study", 1)
 
 
 def file_stem(spec: Spec, rng: np.random.Generator) -> str:

@@ -1,5 +1,7 @@
 """Several processes write the images of one recipe.
 
+A writer is a module with `plan(folder, recipe)`, all images in a fixed order, and `write_one(job)`.
+
 Plain child processes rather than multiprocessing: no child runs the caller's main module again, and
 none inherits the threads or locks of a parent that may already hold a deep-learning runtime.
 """
@@ -11,23 +13,36 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
+from rich.progress import Progress
+
+
+def write_all(
+    module: str, folder: Path, recipe: dict[str, Any], workers: int | None, progress: bool
+) -> None:
+    """Has the writer's images written by several processes, with a bar where `progress`."""
+    total = sum(1 for _ in import_module(module).plan(folder, recipe))
+    with Progress(disable=not progress) as bar:
+        task = bar.add_task("phantoms", total=total)
+        for _ in share_out(module, folder, recipe, total, workers):
+            bar.advance(task)
 
 
 def share_out(
     module: str, folder: Path, recipe: dict[str, Any], total: int, workers: int | None
 ) -> Iterator[None]:
-    """Has `module.write_share(folder, recipe, first, step)` write all shares; yields once an image.
+    """Has the writer's images written in equal shares; yields once an image.
 
-    total: number of images; workers: processes, by default the CPUs. One process, or too little
+    total: how many there are; workers: processes, by default the CPUs. One process, or too little
     work to be worth more, runs here. Raises RuntimeError with a child's last words when one fails.
     """
     count = max(1, min(workers or _cpus(), 32, total // 8))
     if count == 1:
-        yield from import_module(module).write_share(folder, recipe, 0, 1)
+        yield from _write_share(module, folder, recipe, 0, 1)
         return
     # Not `-m`: the package's own import would have loaded this module once already.
     code = f"from {__name__} import main; main()"
@@ -63,6 +78,16 @@ def share_out(
             raise RuntimeError(f"drawing phantoms failed (exit codes {codes}): {words}")
 
 
+def _write_share(
+    module: str, folder: Path, recipe: dict[str, Any], first: int, step: int
+) -> Iterator[None]:
+    """Writes every step-th image, beginning with the first-th."""
+    writer = import_module(module)
+    for job in islice(writer.plan(folder, recipe), first, None, step):
+        writer.write_one(job)
+        yield
+
+
 def _cpus() -> int:
     """CPUs that this process may use; not all systems can tell them from those of the machine."""
     if hasattr(os, "sched_getaffinity"):
@@ -74,8 +99,6 @@ def main() -> None:
     """A child: writer's module, folder, recipe, index and number of shares as arguments."""
     cv2.setNumThreads(1)  # the processes share the cores already
     module, folder, recipe, first, step = sys.argv[1:]
-    for _ in import_module(module).write_share(
-        Path(folder), json.loads(recipe), int(first), int(step)
-    ):
+    for _ in _write_share(module, Path(folder), json.loads(recipe), int(first), int(step)):
         # A parent that is gone breaks this pipe, which ends the child.
         print(flush=True)

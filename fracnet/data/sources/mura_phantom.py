@@ -1,0 +1,41 @@
+"""The normal/abnormal task on generated radiographs: the files differ, the reading does not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from fracnet.data.phantom.mura import write_mura
+from fracnet.data.sources.mura import Mura
+
+PHANTOM_NOTE = (
+    "mura_phantom: generated images, a cartoon of radiographs: its figures show that the pipeline "
+    "works and say nothing about patients. Abnormal means here that a fracture is drawn, in every "
+    "view of the study; hardware is no part of the label and equally common in both classes."
+)
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(kw_only=True)
+class MuraPhantom(Mura):
+    """Generates the set where it is not there, in MURA's layout, and reads it like the real one.
+
+    seed: another seed, other patients. patients: of the official parts; valid is the test.
+    abnormal: share of the studies.
+    """
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    patients: Mapping[str, Count] = field(default_factory=lambda: {"train": 500, "valid": 160})
+    abnormal: Annotated[float, Field(gt=0, lt=1)] = 0.45
+
+    name: ClassVar[str] = "mura_phantom"
+    licence: ClassVar[str] = "MIT, as fracnet"
+    citation: ClassVar[str] = "fracnet.data.phantom"
+    groups: ClassVar[str] = "the phantom's own patients and studies"
+    notes: ClassVar[tuple[str, ...]] = (PHANTOM_NOTE,)
+
+    def prepare(self) -> None:
+        """Draw the images where they are not there yet."""
+        write_mura(self.folder, seed=self.seed, patients=self.patients, abnormal=self.abnormal)
