@@ -151,7 +151,10 @@ def _explain_key(key: str, config_name: str) -> str:
     while isinstance(node, DictConfig) and parts and parts[0] in node:
         known = f"{known}{parts[0]}."
         node = node._get_node(parts.pop(0))
-    if not isinstance(node, DictConfig) or not parts:
+    if not parts and isinstance(node, DictConfig):
+        allowed = ", ".join(str(name) for name in node)
+        return f"'{key}' was given a key that it does not have; allowed under it: {allowed}."
+    if not isinstance(node, DictConfig):
         return f"'{key}' cannot be overridden: '{known.rstrip('.')}' holds a plain value."
     allowed = sorted(str(name) for name in node if name != "_target_")
     guess = near_miss(parts[0], allowed)

@@ -14,6 +14,7 @@ CASES = [
     (["model=resnet81"], ["model=resnet81", "custom_cnn", "Did you mean 'resnet18'?"]),
     (["augment=nne"], ["augment=nne", "none, published, strong", "Did you mean 'none'?"]),
     (["model.pretrained.x=1"], ["'model.pretrained.x'", "'model.pretrained' holds a plain value"]),
+    (["data=upper_limb_phantom", "data.counts={valid: 3}"], ["'data.counts'", "train, val, test"]),
     (["image_size"], ["'image_size'", "key=value"]),
     (["image_size=12.5"], ["image_size=12.5", "integer"]),
     (["image_size=8"], ["image_size=8", "16"]),

@@ -66,7 +66,7 @@ def _lower_mean(k: np.ndarray, n: np.ndarray, z: float) -> float:
     def rejected(pull: float) -> bool:
         p = likeliest(pull)
         distance = estimate - float(p.mean())
-        return distance > z * float(np.sqrt((p * (1 - p) / n).sum())) / len(k)
+        return distance > z * float(np.sqrt((np.maximum(p * (1 - p), 0) / n).sum())) / len(k)
 
     inside, outside = 0.0, float(n.max())
     while not rejected(outside):

@@ -142,3 +142,11 @@ def test_the_order_of_rows_does_not_matter() -> None:
     one = mean_of_proportions(success, member, Clusters(ids, 30, "patient"))
     two = mean_of_proportions(success[order], member[order], Clusters(ids[order], 30, "patient"))
     assert (one.low, one.high) == (pytest.approx(two.low), pytest.approx(two.high))
+
+
+def test_score_limits_of_none_and_all_stay_quiet_and_in_order() -> None:
+    # Rounding once made p (1 - p) of such rows negative, and its root a NaN.
+    rng = np.random.default_rng(0)
+    for n in rng.uniform(2, 60, (300, 2)):
+        low, high = score_mean(np.array([n[0], 0.0]), n)
+        assert 0 <= low < 0.5 < high <= 1
