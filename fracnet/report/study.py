@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fracnet.report.console import METRICS, PLAIN, RESEARCH_ONLY
+from fracnet.report.console import METRICS, RESEARCH_ONLY, plain_table
 
 TITLES = METRICS | {"loss": "loss"}
 FIGURES = {
@@ -51,7 +51,7 @@ def _choice(study: Mapping[str, Any]) -> bool:
 def _jobs(study: Mapping[str, Any]) -> Table:
     jobs = study["jobs"]
     n = len(jobs)
-    table = _table(f"{n} {'job' if n == 1 else 'jobs'}, by validation")
+    table = plain_table(f"{n} {'job' if n == 1 else 'jobs'}, by validation")
     table.add_column("job", justify="right", no_wrap=True)
     for name in _short(study["swept"]):
         table.add_column(Text(name), overflow="fold")
@@ -132,7 +132,7 @@ def _named(jobs: Sequence[int]) -> str:
 
 def _test(study: Mapping[str, Any]) -> Table:
     shown = [job for job in study["jobs"] if job["test"]]
-    table = _table(f"test split, {shown[0]['n_test']} images, 95 % intervals")
+    table = plain_table(f"test split, {shown[0]['n_test']} images, 95 % intervals")
     table.add_column("")
     for title in FIGURES.values():
         table.add_column(title, no_wrap=True)
@@ -165,15 +165,4 @@ def _about_test(study: Mapping[str, Any]) -> str:
         f"Test figures of {_named(study['best'])} alone, which validation has chosen. "
         "`python -m fracnet.study FOLDER --show-test all` shows the others; study.json keeps that "
         "on record."
-    )
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=PLAIN,
-        pad_edge=False,
-        collapse_padding=True,
     )
