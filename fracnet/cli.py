@@ -152,8 +152,8 @@ def _explain_key(key: str, config_name: str) -> str:
         known = f"{known}{parts[0]}."
         node = node._get_node(parts.pop(0))
     if not parts and isinstance(node, DictConfig):
-        allowed = ", ".join(str(name) for name in node)
-        return f"'{key}' was given a key that it does not have; allowed under it: {allowed}."
+        names = ", ".join(str(name) for name in node)
+        return f"'{key}' was given a key that it does not have; allowed under it: {names}."
     if not isinstance(node, DictConfig):
         return f"'{key}' cannot be overridden: '{known.rstrip('.')}' holds a plain value."
     allowed = sorted(str(name) for name in node if name != "_target_")

@@ -19,7 +19,6 @@ class TinyNet(nn.Module):
         return logits
 
 
-
 class TinyNormNet(nn.Module):
     """As TinyNet, with batch normalisation."""
 
