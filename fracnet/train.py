@@ -24,16 +24,21 @@ def train(cfg: DictConfig) -> float:
     from fracnet.config import check
 
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    config = check(plain)  # before the imports that take seconds
+    config = check(plain)
     in_sweep = sweep.running()
     sweep.check(config, in_sweep)
     ranks.check_start()
+
+    from fracnet.objects import build
+
+    source = build(config.data.source(), "data")
+    if ranks.rank() == 0 and not config.resume:
+        source.prepare()  # data that cannot be had are told before the imports that take seconds
 
     from lightning.pytorch import seed_everything
 
     from fracnet.data.datamodule import RadiographData
     from fracnet.models.module import Classifier
-    from fracnet.objects import build
     from fracnet.training import classical, fit, outcome, resume
     from fracnet.training.devices import check_devices
     from fracnet.training.header import print_header, quiet_libraries
@@ -46,11 +51,12 @@ def train(cfg: DictConfig) -> float:
     if config.resume:
         plain = resume.frozen_config(folder, plain, list(HydraConfig.get().overrides.task))
         config = check(plain)
+        source = build(config.data.source(), "data")
     check_devices(config, fit.accelerator(config.trainer.accelerator))
     device = fit.device_name(config)
 
     data = RadiographData(
-        source=build(config.data.source(), "data"),
+        source=source,
         enhance=config.enhance.model_dump(),
         augment=config.augment.model_dump(),
         imbalance=config.imbalance.model_dump(),
