@@ -8,6 +8,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -140,13 +141,17 @@ def _explain_key(key: str, config_name: str) -> str:
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
+    words = [word for argument in sys.argv[1:] for word in argument.split("=", 1)]
+    own = [Path(b).resolve() for a, b in pairwise(words) if a in ("--config-dir", "-cd")]
     groups = [
         word
         for word in sys.argv[1:]
-        if re.fullmatch(r"\w+=\w+", word) and (config_dir() / word.split("=")[0]).is_dir()
+        if re.fullmatch(r"\w+=\w+", word)
+        and any((folder / word.split("=")[0]).is_dir() for folder in (config_dir(), *own))
     ]
+    search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in own)}]"]
     with initialize_config_dir(str(config_dir())):
-        node: Any = compose(config_name, groups)
+        node: Any = compose(config_name, [*search, *groups])
     known, parts = "", key.split(".")
     while isinstance(node, DictConfig) and parts and parts[0] in node:
         known = f"{known}{parts[0]}."

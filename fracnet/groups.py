@@ -111,6 +111,13 @@ class Loss(Target):
 class Scheduler(Target):
     """Arguments of a torch learning-rate scheduler, stepped once an epoch."""
 
+    T_max: Count | None = None
+    T_0: Count | None = None
+    T_mult: Count | None = None
+    patience: Annotated[int, BeforeValidator(no_fraction), Field(ge=0)] | None = None
+    factor: Annotated[Real, Field(gt=0, lt=1)] | None = None
+    eta_min: Annotated[Real, Field(ge=0)] | None = None
+
 
 class Enhance(Fixed):
     """Deterministic steps before the cache, in order."""
@@ -178,7 +185,7 @@ class Trainer(Fixed):
 
     max_epochs: Count
     devices: Count = 1
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    accelerator: Literal["auto", "cpu", "gpu"]
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
     gradient_clip_val: Annotated[Real, Field(gt=0)] | None
     channels_last: bool

@@ -43,6 +43,7 @@ def train(cfg: DictConfig) -> float:
     from fracnet.training.devices import check_devices
     from fracnet.training.header import print_header, quiet_libraries
     from fracnet.training.provenance import Provenance, data_fingerprint
+    from fracnet.training.rehearsal import rehearse
     from fracnet.training.run_folder import RunFolder, write_config
     from fracnet.training.tracking.tracker import Tracker
 
@@ -86,15 +87,16 @@ def train(cfg: DictConfig) -> float:
         )
         if config.trainer.channels_last:
             fit.use_channels_last(model)
+        rehearse(model, config)
 
     if ranks.rank() > 0 and isinstance(model, Classifier):  # one of several processes of a run
         fit.fit_and_predict(model, config, data, folder, tell=lambda row: None)
         return math.nan
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_config(folder, plain | {"resume": None})
     provenance = Provenance(
         folder, config.seed, data_fingerprint(data.manifest), device, bool(config.resume)
     )
+    write_config(folder, plain | {"resume": None})
     print_header(config, data, model, device, folder)
     tracker = Tracker(config, plain, folder)
     status = "failed"

@@ -1,11 +1,15 @@
 """No test touches the network or the user's own caches."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+# A shell starts background jobs with Ctrl-C ignored, and all their children inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "disabled"  # seconds a run; the tests of it say logger.mode=offline
 

@@ -48,14 +48,6 @@ CASES = [
         ["imbalance.method=none", "the whole group, imbalance=none"],
     ),
     (
-        [
-            "imbalance=augment_minority",
-            "imbalance.transforms=[{_target_: albumentations.Affin}]",
-            "trainer.accelerator=cpu",
-        ],
-        ["imbalance.transforms[0]._target_=albumentations.Affin", "albumentations.Affine?"],
-    ),
-    (
         ["model=hog_logistic", "imbalance=oversample"],
         ["imbalance.method=oversample", "fit=classical", "none, class_weights"],
     ),

@@ -87,7 +87,8 @@ def read_grey(path: Path | str) -> Grey:
     - The orientation tag of EXIF is not applied, so pixels, header size and labels agree.
 
     Raises BadImage for whatever is not a whole image: missing, a folder, empty, not an image,
-    truncated (also where an end marker was put behind the cut), broken, over `MAX_PIXELS`.
+    truncated (a baseline JPEG also where an end marker was put behind the cut; of a progressive
+    one that only shows as blur), broken, over `MAX_PIXELS`.
     """
     path = Path(path)
     try:

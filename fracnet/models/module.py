@@ -113,7 +113,7 @@ class Classifier(LightningModule):
         loss = float(cross_entropy(logits.double(), target))
         if not math.isfinite(loss):
             raise Diverged(
-                f"the validation loss is {loss} in epoch {self.current_epoch}: training has "
+                f"the validation loss is {loss} in epoch {self.current_epoch + 1}: training has "
                 f"diverged with optim.lr={self.hparams['optim']['lr']}; "
                 "try a smaller optim.lr or trainer.gradient_clip_val=1."
             )

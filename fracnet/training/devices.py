@@ -12,14 +12,14 @@ from fracnet.errors import UserError
 
 
 def check_devices(config: Config, kind: str) -> None:
-    """Raise UserError where `trainer.devices` of a kind (cpu, gpu or mps) cannot be had."""
+    """Raise UserError where `trainer.devices` of a kind (cpu or gpu) cannot be had."""
     n = config.trainer.devices
     if n == 1:
         return
     key = f"trainer.devices={n}"
     if config.model.fit == "classical":
         raise UserError(f"{key}: a classical model is fitted on one; allowed: trainer.devices=1.")
-    there = {"gpu": torch.cuda.device_count(), "mps": 1, "cpu": n}[kind]
+    there = {"gpu": torch.cuda.device_count(), "cpu": n}[kind]
     if n > there:
         raise UserError(f"{key}: this machine has {there} of them; allowed: 1 to {there}.")
 

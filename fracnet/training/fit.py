@@ -128,7 +128,6 @@ def accelerator(asked: str) -> str:
     """The device to use. Raises `UserError` where one was asked for that is not there."""
     there = {
         "gpu": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if asked == "auto":
@@ -154,8 +153,6 @@ def device_name(config: Config) -> str:
     kind = accelerator(config.trainer.accelerator)
     if kind == "gpu":
         name = torch.cuda.get_device_name()
-    elif kind == "mps":
-        name = "Apple GPU"
     else:
         name = f"CPU, {torch.get_num_threads()} threads"
         name += ", no GPU found" if config.trainer.accelerator == "auto" else ""

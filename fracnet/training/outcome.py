@@ -13,7 +13,7 @@ from fracnet.data.manifest import write_table
 from fracnet.evaluation import baselines
 from fracnet.evaluation.binary import binary_rows
 from fracnet.evaluation.predictions import classes_of, targets
-from fracnet.evaluation.summary import Summary, summarise
+from fracnet.evaluation.summary import Summary, plain, summarise
 from fracnet.report import figures
 from fracnet.report.binary import print_binary
 from fracnet.report.cited import cited_lines
@@ -70,7 +70,7 @@ def conclude(
     }
     if by_level:
         content["test_by_level_and_region"] = [row.to_dict() for row in by_level]
-    write_json(folder.metrics, content)
+    write_json(folder.metrics, plain(content))  # an undefined figure is null
     drawn = []
     if "epoch" in selected:
         drawn += figures.curves(folder.curves, folder.figures, selected=selected["epoch"])

@@ -54,6 +54,11 @@ def frozen_config(
     plain: dict[str, Any] = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     done = epochs_done(folder)
     if "trainer.max_epochs" in keys:
+        if "T_max" in (plain["scheduler"] or {}):
+            print(
+                f"note    the cosine schedule keeps its T_max={plain['scheduler']['T_max']}: after "
+                "that epoch the learning rate rises again"
+            )
         plain["trainer"]["max_epochs"] = composed["trainer"]["max_epochs"]
     wanted = plain["trainer"]["max_epochs"]
     if isinstance(wanted, int) and wanted < done:

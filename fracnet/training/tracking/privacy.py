@@ -15,10 +15,12 @@ from typing import Any
 PATH = "<path>"
 # The first word of an absolute, home or upward path inside a text; not the rest of a URL.
 _REST = r"[^\s\"',;)\]}]"
-_PATHS = re.compile(rf"(?<![\w:/.\\])(?:~[\w.-]*/|/|\.\./|[A-Za-z]:[\\/]){_REST}+")
+_PATHS = re.compile(
+    rf"(?<![\w/.\\])(?<!https:)(?<!http:)(?:file:/+|\\\\|~[\w.-]*/|/|\.\./|[A-Za-z]:[\\/]){_REST}+"
+)
 _WHOLE = re.compile(r"([+~]?[\w.@/]+=)?[\"']?(?:~|/|\.\.?/|[A-Za-z]:[\\/])")
 # Keys that hold a path of this machine, whatever it looks like; `on_bad_file` is none of them.
-_KEY = re.compile(r"(?:^|[._])(?:root|dir|folder|path|resume|(?<!on_bad_)file)$")
+_KEY = re.compile(r"(?:^|[-._])(?:root|dir|folder|path|resume|weights|(?<!on_bad_)file)$")
 # Accounts that say nothing about a person, and words that configs hold anyway.
 _COMMON = ("root", "user", "admin", "test", "localhost", "data", "train")
 
