@@ -20,6 +20,9 @@ def summary(metrics: dict[str, Any], splits: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for split in splits:
         found |= _estimates(metrics[split], split)
+    if "test" in splits:
+        for row in metrics.get("test_by_level_and_region", ()):
+            found |= _estimates(row, f"test/{row['level']}/{row['region']}")
     objective = metrics["objective"]
     found[f"objective/{objective['name']}"] = objective["value"]
     for key, value in metrics["selected"].items():
