@@ -38,7 +38,7 @@ def train(cfg: DictConfig) -> float:
     from lightning.pytorch import seed_everything
 
     from fracnet.data.datamodule import RadiographData
-    from fracnet.models.module import Classifier
+    from fracnet.models.module import Classifier, without_weights
     from fracnet.training import classical, fit, outcome, resume
     from fracnet.training.devices import check_devices
     from fracnet.training.header import print_header, quiet_libraries
@@ -77,8 +77,9 @@ def train(cfg: DictConfig) -> float:
     if config.model.fit == "classical":
         model = classical.build_classical(config, data)
     else:
+        node = config.model.plain()
         model = Classifier(
-            model=config.model.plain(),
+            model=without_weights(node) if config.resume else node,
             classes=data.classes,
             optim=config.optim.plain(),
             scheduler=config.scheduler.plain() if config.scheduler else None,

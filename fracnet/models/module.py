@@ -25,6 +25,12 @@ OWN_KEYS = ("normalise", "freeze", "head_dropout")  # of the model's node, not t
 PLAIN = {"_target_": "fracnet.models.losses.CrossEntropy"}
 
 
+def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The node for whoever loads a checkpoint: it has the weights, nothing is fetched again."""
+    nothing = {"pretrained": False, "weights": None}
+    return dict(model) | {key: value for key, value in nothing.items() if key in model}
+
+
 class Classifier(LightningModule):
     """Grey bytes in, logits out; trained with any loss, validated with plain cross-entropy.
 
@@ -66,13 +72,9 @@ class Classifier(LightningModule):
         self.val_logits = CatMetric(nan_strategy="disable")  # by default NaN is dropped unseen
         self.val_targets = CatMetric(nan_strategy="disable")
         self.val_rows = CatMetric(nan_strategy="disable")
-        # Whoever loads a checkpoint has its weights: nothing is to be fetched again.
-        saved = dict(model)
-        saved |= {"pretrained": False} if "pretrained" in saved else {}
-        saved |= {"weights": None} if "weights" in saved else {}
         self.save_hyperparameters(
             {
-                "model": saved,
+                "model": without_weights(model),
                 "classes": self.classes,
                 "optim": dict(optim),
                 "scheduler": dict(scheduler) if scheduler else None,

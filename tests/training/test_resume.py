@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import timm
 import torch
 from helpers.command import train_here
 
@@ -169,3 +170,17 @@ def test_changed_data_are_refused(
     told = train_here([f"resume={unfinished}"], capsys)
     assert told.code == 1
     assert "the data have changed" in told.err
+
+
+def test_the_weights_that_a_run_began_with_are_not_needed_again(
+    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "resnet10t.pth"
+    torch.save(timm.create_model("resnet10t", num_classes=10).state_dict(), weights)
+    words = ["model=timm", "model.name=resnet10t", f"model.weights={weights}", *phantom_words]
+    words += ["image_size=32", "data.num_workers=0", "trainer.max_epochs=3", "logger=csv"]
+    killed_in_the_middle_of_epoch(2, words, tmp_path / "run")
+    weights.unlink()
+    told = train_here([f"resume={tmp_path / 'run'}"], capsys)
+    assert told.code == 0, told.err
+    assert curves_of(tmp_path / "run")["epoch"].tolist() == ["1", "2", "3"]
