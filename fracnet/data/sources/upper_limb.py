@@ -77,10 +77,11 @@ class UpperLimb(Source):
 
     def prepare(self) -> None:
         """Download the set if it is not there; never into a folder that holds something else."""
-        found = contents(self.folder)  # before the question: another job may be about to finish
+        # Both before the question, as another job may finish its download at any moment.
+        found = contents(self.folder)
+        occupied = self.folder.exists() and (not self.folder.is_dir() or visible(self.folder))
         if find_base(self.folder) is not None:
             return
-        occupied = self.folder.exists() and (not self.folder.is_dir() or visible(self.folder))
         if occupied or not self.download:
             raise self.missing(found)
         try:
