@@ -1,16 +1,15 @@
 """From an image file to grey uint8 pixels: whole and right, or a `BadImage` that names the file."""
 
 import io
-import threading
-import warnings
-from contextlib import ExitStack
+import stat
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from fracnet.data import dicom
+from fracnet.data.strictness import strict
 from fracnet.errors import UserError
 
 Grey = npt.NDArray[np.uint8]
@@ -18,6 +17,8 @@ Grey = npt.NDArray[np.uint8]
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP")
 # Pillow's own refusal limit. The largest stitched long-leg radiographs have about 40 million.
 MAX_PIXELS = 178_956_970
+# 16-bit colour of that many pixels.
+MAX_BYTES = 1 << 30
 
 _NO_MORE_DATA = b"\xff\xd9"
 # Entropy-coded bytes without a marker; any will do that are not all alike.
@@ -36,48 +37,10 @@ class BadImage(UserError):
         return type(self), (self.path, self.reason)
 
 
-class _Strict:
-    """Holds Pillow's process-wide switches at strict values while any thread decodes.
-
-    `ImageFile.LOAD_TRUNCATED_IMAGES` fills what is missing with grey, and both it and Python's
-    warning filters belong to the whole process: the first thread in sets, the last out restores.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._lenient = False
-        self._stack = ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._lenient = ImageFile.LOAD_TRUNCATED_IMAGES
-                ImageFile.LOAD_TRUNCATED_IMAGES = False
-                self._stack.enter_context(warnings.catch_warnings())
-                # What Pillow warns of (odd metadata, size) is either harmless or refused here.
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-                warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._stack.close()
-                ImageFile.LOAD_TRUNCATED_IMAGES = self._lenient
-
-
-_strict = _Strict()
-
-
 def read_grey(path: Path | str) -> Grey:
-    """Decode JPEG, PNG, GIF (first frame), TIFF or BMP to grey, uint8 [H, W], C-contiguous, own.
+    """Decode JPEG, PNG, GIF (first frame), TIFF, BMP or DICOM to grey, uint8 [H, W], C-contiguous.
+
+    The bytes tell which of them it is, not the file's name.
 
     - Colour becomes luma by ITU-R 601; alpha and transparent palette entries lie over black.
     - More than 8 bits a sample (16-bit grey or colour, 32-bit, float) map linearly from the
@@ -85,18 +48,23 @@ def read_grey(path: Path | str) -> Grey:
       file type's full range would leave most radiographs black. One constant value keeps its
       place in the full 16-bit range.
     - The orientation tag of EXIF is not applied, so pixels, header size and labels agree.
+    - DICOM is shown as its header says (`voi.shown`).
 
     Raises BadImage for whatever is not a whole image: missing, a folder, empty, not an image,
     truncated (a baseline JPEG also where an end marker was put behind the cut; of a progressive
-    one that only shows as blur), broken, over `MAX_PIXELS`.
+    one that only shows as blur), broken, over `MAX_PIXELS` or `MAX_BYTES`. Raises
+    `dicom.NoDecoder` where a compressed DICOM file needs a package that is not installed.
     """
     path = Path(path)
     try:
+        _refuse_what_is_no_file(path)
         data = path.read_bytes()
     except OSError as error:
         raise BadImage(path, _reason_of(error)) from error
-    with _strict:
+    with strict:
         try:
+            if dicom.is_dicom(data[: dicom.HEAD]):
+                return dicom.decode(data, path, MAX_PIXELS)
             with _open(path, io.BytesIO(data)) as image:
                 # Known before the pixels are decoded only.
                 deep = any(";16" in str(tile.args) for tile in image.tile)
@@ -104,7 +72,7 @@ def read_grey(path: Path | str) -> Grey:
                 if image.format in ("JPEG", "MPO") and _ends_early(image, data):
                     raise BadImage(path, "the file is truncated, its lower part is missing")
                 return _to_grey(image, data, deep)
-        except BadImage:
+        except UserError:
             raise
         # Decoders of broken bytes raise nearly anything: OSError, SyntaxError, struct.error, ...
         except Exception as error:
@@ -113,27 +81,54 @@ def read_grey(path: Path | str) -> Grey:
 
 def image_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in pixels, from the header only; BadImage where there is none."""
-    path = Path(path)
-    with _strict:
+    return _header(Path(path))[:2]
+
+
+def read_ids(path: Path | str) -> tuple[str | None, str | None]:
+    """(patient, study) that a DICOM header names, None for what it does not, and other formats."""
+    return _header(Path(path))[2:]
+
+
+def _header(path: Path) -> dicom.Header:
+    with strict:
         try:
-            with path.open("rb") as file, _open(path, file) as image:
-                return image.size
+            _refuse_what_is_no_file(path)
+            with path.open("rb") as file:
+                if dicom.is_dicom(file.read(dicom.HEAD)):
+                    header = dicom.read_header(file)
+                    _check_size(path, header.width, header.height)
+                    return header
+                file.seek(0)
+                with _open(path, file) as image:
+                    return dicom.Header(*image.size, None, None)
         except BadImage:
             raise
         except Exception as error:
             raise BadImage(path, _reason_of(error)) from error
 
 
+def _refuse_what_is_no_file(path: Path) -> None:
+    """A pipe or a device would be waited for, or read without end; a folder says so itself."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise BadImage(path, "it is no regular file")
+    if found.st_size > MAX_BYTES:
+        raise BadImage(path, f"its {found.st_size} bytes are more than the allowed {MAX_BYTES}")
+
+
 def _open(path: Path, file: io.BytesIO | io.BufferedReader) -> ImageFile.ImageFile:
     if not file.read(1):
         raise BadImage(path, "the file is empty (0 bytes)")
     image = Image.open(file, formats=FORMATS)
-    width, height = image.size
+    _check_size(path, *image.size)
+    return image
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise BadImage(path, f"it has no pixels ({width}x{height})")
     if width * height > MAX_PIXELS:
         raise BadImage(path, f"{width}x{height} pixels are more than the allowed {MAX_PIXELS}")
-    return image
 
 
 def _ends_early(image: Image.Image, data: bytes) -> bool:
@@ -205,5 +200,6 @@ def _reason_of(error: Exception, first_bytes: bytes | None = None) -> str:
         return "no permission to read it"
     if isinstance(error, UnidentifiedImageError):
         seen = f" (first bytes {first_bytes!r})" if first_bytes is not None else ""
-        return f"it is not a whole {', '.join(FORMATS)} image{seen}"
-    return f"{error}".strip().rstrip(".") or type(error).__name__
+        return f"it is not a whole {', '.join(FORMATS)} or DICOM image{seen}"
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

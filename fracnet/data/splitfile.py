@@ -25,6 +25,7 @@ from filelock import FileLock
 from fracnet.data.manifest import listed
 from fracnet.errors import UserError
 from fracnet.paths import cache_dir
+from fracnet.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +66,13 @@ class SplitFile:
         part_of = self._read(path)
         if unknown := sorted(set(groups) - set(part_of)):
             raise UserError(
-                f"{path} says nothing of {len(unknown)} {self.columns[0]}s of the data: "
+                f"{path} says nothing of {counted(len(unknown), self.columns[0])} of the data: "
                 f"{listed(unknown, len(unknown))}. It was made for other data; delete it to have "
                 "a new one made, and compare no results across the two."
             )
         if gone := sorted(set(part_of) - set(groups)):
             log.warning(
-                f"{path} names {len(gone)} {self.columns[0]}s that the data lack: "
+                f"{path} names {counted(len(gone), self.columns[0])} that the data lack: "
                 f"{listed(gone, len(gone), 3)}."
             )
         return part_of

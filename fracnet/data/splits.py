@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fracnet.errors import UserError
+from fracnet.words import are, counted
 
 SPLITS = ("train", "val", "test")
 STRATA = ("region", "label")
@@ -79,9 +80,9 @@ def carve(
                 chosen[group] = True
     if not chosen.any():
         raise UserError(
-            f"No part can be carved from {len(table)} images in {len(chosen)} groups (patients, "
-            "else studies, else images): a class would lose its last train image. A class needs "
-            "two groups at least."
+            f"No part can be carved from {counted(len(table), 'image')} in "
+            f"{counted(len(chosen), 'group')} (patients, else studies, else images): a "
+            "class would lose its last train image. A class needs two groups at least."
         )
     return chosen[tally.group]
 
@@ -106,8 +107,8 @@ def folds(
     tally = _Tally.of(table, strata)
     if len(tally.counts) < n_folds:
         raise UserError(
-            f"data.folds={n_folds}: there are only {len(tally.counts)} groups (patients, else "
-            "studies) to deal out."
+            f"data.folds={n_folds}: there {are(len(tally.counts))} only "
+            f"{counted(len(tally.counts), 'group')} (patients, else studies) to deal out."
         )
     return _deal(tally, np.full(n_folds, 1 / n_folds), seed)[tally.group]
 

@@ -113,7 +113,7 @@ def test_every_class_keeps_a_train_image_and_comes_in_validation_where_it_can(n_
 
 def test_one_group_cannot_be_carved():
     table = made_up(60).query("patient == 'p0'")
-    with pytest.raises(UserError, match=rf"carved from {len(table)} images in 1 groups"):
+    with pytest.raises(UserError, match="carved from 1 image in 1 group "):
         carve(table, 0.1, 0)
 
 

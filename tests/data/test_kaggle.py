@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from helpers.upper_limb_files import write_class_folders, write_yolo
 
+from fracnet.data.layouts import UPPER_LIMB_FOLDER as FOLDER
 from fracnet.data.sources import kaggle
-from fracnet.data.sources.upper_limb import FOLDER, UpperLimb
+from fracnet.data.sources.fetching import DownloadFailed
+from fracnet.data.sources.upper_limb import UpperLimb
 from fracnet.errors import UserError
 
 
@@ -204,7 +206,7 @@ def test_no_network_is_told_at_once(tmp_path, monkeypatch, no_proxy):
     error = failure(tmp_path / "set")
     assert time.perf_counter() - start < 5
     assert "Kaggle cannot be reached" in str(error)
-    assert isinstance(error.__cause__, kaggle.DownloadFailed)
+    assert isinstance(error.__cause__, DownloadFailed)
     assert not (tmp_path / "set").exists()
 
 
@@ -241,6 +243,6 @@ def test_an_answer_of_not_found_is_told(monkeypatch):
         return answer
 
     monkeypatch.setattr(requests, "get", get)
-    with pytest.raises(kaggle.DownloadFailed, match="404 Client Error: Not Found"):
+    with pytest.raises(DownloadFailed, match="404 Client Error: Not Found"):
         kaggle.probe("who/what")
     assert asked[0].endswith("/who/what")

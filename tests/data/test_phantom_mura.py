@@ -15,9 +15,10 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fracnet.data.layouts import MURA_FOLDER as FOLDER
 from fracnet.data.phantom import mura, write_mura
 from fracnet.data.phantom.hardware import SHARE, wanted
-from fracnet.data.phantom.mura import FOLDER, PARTS, Job, plan
+from fracnet.data.phantom.mura import PARTS, Job, plan
 from fracnet.data.phantom.scene import render, render_shown
 from fracnet.data.phantom.spec import Spec
 from fracnet.data.reading import read_grey

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fracnet.data.layouts import UPPER_LIMB_FOLDER as FOLDER
+from fracnet.data.layouts import UPPER_LIMB_NAMES as NAMES
 from fracnet.data.phantom import upper_limb, write_upper_limb
 from fracnet.data.phantom.once import RECIPE
 from fracnet.data.phantom.scene import render
 from fracnet.data.phantom.spec import Spec
-from fracnet.data.phantom.upper_limb import FOLDER, NAMES, SHARES, draw, mix, plan
+from fracnet.data.phantom.upper_limb import SHARES, draw, mix, plan
 from fracnet.data.phantom.workers import share_out
 from fracnet.errors import UserError
 

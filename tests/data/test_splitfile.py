@@ -121,12 +121,12 @@ def test_new_patients_are_refused_and_lost_ones_are_told(base, caplog):
     splits(base)
     added = add_study(base, "train", "WRIST", 900)
     told = error(base)
-    assert f"{NAME} says nothing of 1 patients" in told
+    assert f"{NAME} says nothing of 1 patient of" in told
     assert "patient00900" in told
     shutil.rmtree(added.parent)
     shutil.rmtree(base / "train" / "XR_FINGER" / "patient00002")
     splits(base)
-    assert "names 1 patients that the data lack: patient00002" in caplog.text
+    assert "names 1 patient that the data lack: patient00002" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from helpers.upper_limb_files import (
     write_yolo,
 )
 
-from fracnet.data.sources.upper_limb import CLASSES6, UpperLimb
+from fracnet.data.layouts import UPPER_LIMB_CLASSES as CLASSES6
+from fracnet.data.sources.upper_limb import UpperLimb
 from fracnet.errors import UserError
 
 # Measured on the real set: labelled images by class, and images with an empty label file.
@@ -129,7 +130,7 @@ def test_plain_class_folders(tmp_path):
     assert counts["val", "humerus"] == 4
     assert counts["test", "wrist"] == 7
     assert manifest.table["polygons"].map(lambda held: held is None).all()
-    assert any("1 files are no images" in note for note in manifest.notes)
+    assert any("left out 1 file of another kind" in note for note in manifest.notes)
 
 
 def test_images_without_labels_are_left_out_and_told_apart(tmp_path):
@@ -144,7 +145,7 @@ def test_images_without_labels_are_left_out_and_told_apart(tmp_path):
         ("train", "empty label file", 1),
         ("train", "no label file", 1),
     }
-    assert any("1 label files have no image (orphan)" in note for note in manifest.notes)
+    assert any("1 label file without an image (orphan)" in note for note in manifest.notes)
 
 
 class TestTwoClasses:
@@ -159,7 +160,7 @@ class TestTwoClasses:
     def test_are_an_error_that_lists_them(self, base):
         told = error(base)
         assert "train/images/mixed.jpg (wrist and elbow)" in told
-        assert "1 images" in told
+        assert "1 image marked" in told
         assert "data.on_ambiguous=drop" in told
         assert "data.on_ambiguous=first" in told
 

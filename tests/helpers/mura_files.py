@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 REGIONS = ("ELBOW", "FINGER", "FOREARM", "HAND", "HUMERUS", "SHOULDER", "WRIST")
+FIRST = "train/XR_ELBOW/patient00001/study1_positive"  # of what `write_mura` writes
 
 
 def png(grey: int = 90, size: tuple[int, int] = (8, 8)) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fracnet.data.layouts import MURA_FOLDER
 from fracnet.data.phantom.once import make_once
 from fracnet.data.phantom.planning import check_counts, check_range, check_seed, mixed
 from fracnet.data.phantom.scene import render_shown
@@ -15,7 +16,6 @@ from fracnet.data.phantom.space import Array
 from fracnet.data.phantom.spec import VERSION, Spec
 from fracnet.data.phantom.workers import write_all
 
-FOLDER = "MURA-v1.1"
 PARTS = ("train", "valid")
 # Studies of each region in the real train part (Rajpurkar et al. 2018, arXiv:1712.06957, table 1).
 SHARES = {
@@ -68,7 +68,9 @@ def write_mura(
     check_counts("patients", patients, PARTS)
     check_range("abnormal", abnormal, 0, 1)
     check_seed(seed)
-    make_once(Path(root), FOLDER, recipe, lambda folder: _build(folder, recipe, workers, progress))
+    make_once(
+        Path(root), MURA_FOLDER, recipe, lambda folder: _build(folder, recipe, workers, progress)
+    )
 
 
 def _build(folder: Path, recipe: dict, workers: int | None, progress: bool) -> None:
@@ -136,9 +138,9 @@ def _write_lists(folder: Path, images: list[Path]) -> None:
     for part in PARTS:
         paths = [path.relative_to(folder) for path in images if (folder / part) in path.parents]
         studies = dict.fromkeys(path.parent for path in paths)
-        listed = "".join(f"{FOLDER}/{path.as_posix()}\n" for path in paths)
+        listed = "".join(f"{MURA_FOLDER}/{path.as_posix()}\n" for path in paths)
         labelled = "".join(
-            f"{FOLDER}/{study.as_posix()}/,{int(study.name.endswith('_positive'))}\n"
+            f"{MURA_FOLDER}/{study.as_posix()}/,{int(study.name.endswith('_positive'))}\n"
             for study in studies
         )
         (folder / f"{part}_image_paths.csv").write_text(listed)

@@ -9,22 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fracnet.data.layouts import UPPER_LIMB_FOLDER as FOLDER
+from fracnet.data.layouts import UPPER_LIMB_MERGED as MERGED
+from fracnet.data.layouts import UPPER_LIMB_NAMES as NAMES
 from fracnet.data.phantom.once import make_once
 from fracnet.data.phantom.planning import check_counts, check_range, check_seed, mixed
 from fracnet.data.phantom.scene import Rendered, render_shown
 from fracnet.data.phantom.spec import VERSION, Spec
 from fracnet.data.phantom.workers import write_all
 
-FOLDER = "BoneFractureYolo8"
-NAMES = (
-    "elbow positive",
-    "fingers positive",
-    "forearm fracture",
-    "humerus fracture",
-    "humerus",
-    "shoulder fracture",
-    "wrist positive",
-)
 # Labelled images of each region in the real train split.
 SHARES = {
     "elbow": 306,
@@ -34,13 +27,9 @@ SHARES = {
     "shoulder": 315,
     "wrist": 168,
 }
+# Class ids of each region: a humerus has two.
 IDS = {
-    "elbow": (0,),
-    "fingers": (1,),
-    "forearm": (2,),
-    "humerus": (3, 4),
-    "shoulder": (5,),
-    "wrist": (6,),
+    region: tuple(i for i, name in enumerate(NAMES) if MERGED[name] == region) for region in SHARES
 }
 VIEWS = (0.6, 0.2, 0.2)  # shares of frontal, lateral, oblique
 FOLDERS = {"train": "train", "val": "valid", "test": "test"}

@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
+from fracnet.data import dicom
+from fracnet.data.header_ids import with_header_ids
 from fracnet.data.manifest import Manifest, listed, typed
 from fracnet.data.reading import MAX_PIXELS, BadImage, image_size
 from fracnet.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = dicom.SUFFIXES | {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff"}
 PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 
@@ -77,27 +79,28 @@ class Source(ABC):
         *,
         excluded: Sequence[dict[str, Any]] = (),
         notes: Sequence[str] = (),
+        **facts: Any,
     ) -> Manifest:
         """A manifest from rows that have at least path (relative to `folder`), split and label.
 
-        Fills in width and height from the headers; other columns that a row lacks are missing.
+        Fills in width and height from the headers, and patient and study from those of DICOM files
+        where no row has one; other columns that a row lacks are missing.
         excluded: rows split, reason, n. notes: those of the class and of this very folder.
+        facts: classes, task, groups, ... where they are not those of the class.
         """
+        rows, from_headers, found = with_header_ids(rows, folder)
         table = pd.DataFrame(list(rows))
         sizes = header_sizes([folder / path for path in table.get("path", [])])
         table["width"] = pd.array([size and size[0] for size in sizes], dtype="Int64")
         table["height"] = pd.array([size and size[1] for size in sizes], dtype="Int64")
+        keys = ("classes", "task", "name", "licence", "citation", "groups")
+        own = {key: getattr(self, key) for key in keys} | facts | found
         return Manifest(
             table=typed(table),
             root=folder,
-            classes=self.classes,
-            task=self.task,
-            name=self.name,
-            licence=self.licence,
-            citation=self.citation,
-            groups=self.groups,
             excluded=pd.DataFrame(list(excluded), columns=["split", "reason", "n"]),
-            notes=tuple(notes),
+            notes=(*notes, *from_headers),
+            **own,
         )
 
 
@@ -155,10 +158,23 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> tuple[list[Path], int]:
-    """The visible files with an image's extension, sorted, and the number of other files."""
+    """The visible image files (see `is_image`), sorted, and the number of other files."""
     files = [entry for entry in visible(folder) if not entry.is_dir()]
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    images = [file for file in files if is_image(file)]
     return images, len(files) - len(images)
+
+
+def is_image(file: Path) -> bool:
+    """By its extension; DICOM files often have none, or the end of a UID, and tell by content."""
+    if file.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    if not dicom.may_be_dicom(file):
+        return False
+    try:
+        with file.open("rb") as opened:
+            return dicom.is_dicom(opened.read(dicom.HEAD))
+    except OSError:
+        return False  # as any other file that does not look like an image
 
 
 def contents(folder: Path) -> str:

@@ -9,12 +9,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from fracnet import network
+from fracnet.data.sources.fetching import DownloadFailed
 
 log = logging.getLogger(__name__)
-
-
-class DownloadFailed(Exception):
-    """Why a download cannot work, in one clause."""
 
 
 def download(handle: str, into: Path, *, find: Callable[[Path], Path | None], note: str) -> None:

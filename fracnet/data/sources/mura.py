@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from fracnet.data.layouts import MURA_FOLDER
 from fracnet.data.manifest import Manifest, listed
 from fracnet.data.sources.base import Source, contents, subfolders
 from fracnet.data.sources.mura_files import (
@@ -23,8 +24,8 @@ from fracnet.data.sources.mura_files import (
 from fracnet.data.splitfile import SplitFile
 from fracnet.data.splits import carve
 from fracnet.errors import UserError
+from fracnet.words import are, counted
 
-FOLDER = "MURA-v1.1"
 SPLIT_FILE = "fracnet_split.csv"
 REGIONS = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")
 # The official valid part is the test: the real test set is hidden. Validation comes from train.
@@ -96,16 +97,17 @@ class Mura(Source):
         for row in rows:
             official = PARTS[row["path"].partition("/")[0]]
             row["split"] = "val" if official == "train" and row["patient"] in val else official
-        notes.append(
-            f"{self.name}: validation is {len(val)} patients of the official train part "
+        carved = (
+            f"{self.name}: validation is {counted(len(val), 'patient')} of the official train part "
             f"(data.val_share={self.val_share}, data.split_seed={self.split_seed}), as "
             f"{SPLIT_FILE} says."
         )
         told = [{"split": split, "reason": why, "n": n} for (split, why), n in excluded.items()]
-        return self.build(rows, base, excluded=told, notes=notes)
+        manifest = self.build(rows, base, excluded=told, notes=[*notes, carved])
+        return replace(manifest, split_note=carved)
 
     def _base(self) -> Path:
-        for base in (self.folder / FOLDER, self.folder):
+        for base in (self.folder / MURA_FOLDER, self.folder):
             parts = [part for part in PARTS if subfolders(base / part)]
             if len(parts) == len(PARTS):
                 return base
@@ -149,8 +151,9 @@ def _read_part(
         images = {place.path: place for place in read_image_list(file, part)}
         if lost := [path for path in images if path not in tree.images]:
             raise UserError(
-                f"{file} names {len(lost)} images that are not there: {listed(lost, len(lost))}. "
-                "Unpack the data set again, or take these lines out of the list."
+                f"{file} names {counted(len(lost), 'image')} that {are(len(lost))} not there: "
+                f"{listed(lost, len(lost))}. Unpack the data set again, or take these lines out of "
+                "the list."
             )
         if more := len(tree.images) - len(images):
             excluded[split, f"not in {file.name}"] += more
@@ -161,8 +164,8 @@ def _read_part(
     if odd := sorted({place.folder for place in images.values() if place.region not in REGIONS}):
         told = listed(odd, len(odd), 3)
         raise UserError(
-            f"{base}: {len(odd)} studies are of an unknown region: {told}; known are "
-            f"{', '.join(f'XR_{region.upper()}' for region in REGIONS)}."
+            f"{base}: {counted(len(odd), 'study')} {are(len(odd))} of an unknown region: {told}; "
+            f"known are {', '.join(f'XR_{region.upper()}' for region in REGIONS)}."
         )
     return [images[path] for path in sorted(images)]
 
@@ -187,13 +190,13 @@ def _rows(places: Sequence[Place], labels: Mapping[str, str]) -> list[dict[str, 
 
 
 def _note_leavings(folder: Path, tree: Tree, notes: list[str]) -> None:
-    if tree.hidden:
-        notes.append(f"{folder}: {tree.hidden} hidden files, such as macOS leaves, are left out.")
-    if tree.others:
-        notes.append(f"{folder}: {tree.others} files are no images by their extension; left out.")
-    if tree.misplaced:
-        told = listed(tree.misplaced, len(tree.misplaced), 3)
-        notes.append(f"{folder}: {len(tree.misplaced)} images lie elsewhere, left out: {told}.")
+    if n := tree.hidden:
+        notes.append(f"{folder}: left out {counted(n, 'hidden file')}, as macOS leaves them.")
+    if n := tree.others:
+        notes.append(f"{folder}: left out {counted(n, 'file')} with no image's extension.")
+    if n := len(tree.misplaced):
+        told = listed(tree.misplaced, n, 3)
+        notes.append(f"{folder}: left out {counted(n, 'image')} lying where none should: {told}.")
 
 
 def _refuse_shared_patients(base: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -202,6 +205,7 @@ def _refuse_shared_patients(base: Path, rows: Sequence[Mapping[str, Any]]) -> No
         of_part[row["path"].partition("/")[0]].add(row["patient"])
     if shared := sorted(of_part["train"] & of_part["valid"]):
         raise UserError(
-            f"{base}: {len(shared)} patients are in train and in valid, so the test figures would "
-            f"be too good: {listed(shared, len(shared))}. MURA has none such; unpack it again."
+            f"{base}: {counted(len(shared), 'patient')} {are(len(shared))} in train and in valid, "
+            f"so the test figures would be too good: {listed(shared, len(shared))}. MURA has none "
+            "such; unpack it again."
         )

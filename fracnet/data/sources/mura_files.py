@@ -11,6 +11,7 @@ from pathlib import Path
 from fracnet.data.manifest import listed
 from fracnet.data.sources.base import IMAGE_SUFFIXES
 from fracnet.errors import UserError
+from fracnet.words import counted
 
 LAYOUT = "{train,valid}/XR_WRIST/patient00001/study1_positive/image1.png"
 
@@ -122,7 +123,7 @@ def study_labels(base: Path, part: str, places: Iterable[Place]) -> dict[str, st
             labels[place.folder] = label
     if contradicting:
         raise UserError(
-            f"{file} contradicts the names of {len(contradicting)} study folders: "
+            f"{file} contradicts the names of {counted(len(contradicting), 'study folder')}: "
             f"{listed(contradicting, len(contradicting))}. Find out which is right and mend the "
             "other."
         )
@@ -130,10 +131,11 @@ def study_labels(base: Path, part: str, places: Iterable[Place]) -> dict[str, st
         told = listed(unlabelled, len(unlabelled))
         if listed_label is None:
             raise UserError(
-                f"{base}: the names of {len(unlabelled)} study folders end neither with _positive "
-                f"nor with _negative, and there is no {file.name} to tell the label: {told}."
+                f"{base} has {counted(len(unlabelled), 'study folder')} with neither _positive nor "
+                f"_negative at the end of the name, and there is no {file.name} to tell the label: "
+                f"{told}."
             )
-        raise UserError(f"{file} gives no label for {len(unlabelled)} studies: {told}.")
+        raise UserError(f"{file} gives no label for {counted(len(unlabelled), 'study')}: {told}.")
     return labels
 
 
@@ -177,6 +179,6 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
 def _refuse(file: Path, wrong: list[str], expected: str) -> None:
     if wrong:
         raise UserError(
-            f"{file} has {len(wrong)} lines that cannot be understood: "
+            f"{file} has {counted(len(wrong), 'line')} that cannot be understood: "
             f"{listed(wrong, len(wrong))}; expected is {expected}."
         )

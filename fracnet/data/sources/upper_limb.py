@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from fracnet.data.layouts import (
+    UPPER_LIMB_CLASSES,
+    UPPER_LIMB_FOLDER,
+    UPPER_LIMB_MERGED,
+    UPPER_LIMB_NAMES,
+)
 from fracnet.data.manifest import Manifest, listed
 from fracnet.data.sources import kaggle
 from fracnet.data.sources.base import (
@@ -14,26 +20,15 @@ from fracnet.data.sources.base import (
     contents,
     image_files,
     subfolders,
-    visible,
 )
+from fracnet.data.sources.fetching import fetch_if_absent
 from fracnet.data.sources.yolo import Mark, read_marks, read_names
 from fracnet.data.splits import SPLITS
 from fracnet.errors import UserError
+from fracnet.words import counted
 
 HANDLE = "pkdarabi/bone-fracture-detection-computer-vision-project"
-FOLDER = "BoneFractureYolo8"
-CLASSES6 = ("elbow", "fingers", "forearm", "humerus", "shoulder", "wrist")
-NAMES7 = (
-    "elbow positive",
-    "fingers positive",
-    "forearm fracture",
-    "humerus fracture",
-    "humerus",
-    "shoulder fracture",
-    "wrist positive",
-)
-# "humerus" and "humerus fracture" are one class: the set's exports swap the two names.
-MERGE = {name: name.split()[0] for name in NAMES7} | {name: name for name in CLASSES6}
+MERGE = UPPER_LIMB_MERGED | {name: name for name in UPPER_LIMB_CLASSES}
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 LICENCE_NOTE = (
@@ -59,14 +54,14 @@ class UpperLimb(Source):
     download: bool = True
 
     name: ClassVar[str] = "upper_limb"
-    classes: ClassVar[tuple[str, ...]] = CLASSES6
+    classes: ClassVar[tuple[str, ...]] = UPPER_LIMB_CLASSES
     task: ClassVar[Literal["multiclass", "binary"]] = "multiclass"
     licence: ClassVar[str] = "CC BY 4.0 as stated; the pixels are MURA's (research use)"
     citation: ClassVar[str] = f"Kaggle {HANDLE}; Roboflow bone-fracture-detection-daoon, version 4"
     groups: ClassVar[str] = "unknown"
     obtain: ClassVar[str] = (
         f"Get it from https://www.kaggle.com/datasets/{HANDLE} and unpack it so that "
-        f"{{root}}/{FOLDER}/train exists."
+        f"{{root}}/{UPPER_LIMB_FOLDER}/train exists."
     )
     phantom: ClassVar[str] = "upper_limb_phantom"
     notes: ClassVar[tuple[str, ...]] = (LICENCE_NOTE, TASK_NOTE)
@@ -77,17 +72,11 @@ class UpperLimb(Source):
 
     def prepare(self) -> None:
         """Download the set if it is not there; never into a folder that holds something else."""
-        # Both before the question, as another job may finish its download at any moment.
-        found = contents(self.folder)
-        occupied = self.folder.exists() and (not self.folder.is_dir() or visible(self.folder))
-        if find_base(self.folder) is not None:
-            return
-        if occupied or not self.download:
-            raise self.missing(found)
-        try:
+
+        def fetch() -> None:
             kaggle.download(HANDLE, self.folder, find=find_base, note=LICENCE_NOTE)
-        except kaggle.DownloadFailed as failure:
-            raise self.missing(f"{found}, and {failure}") from failure
+
+        fetch_if_absent(self, find_base, fetch, allowed=self.download)
 
     def manifest(self) -> Manifest:
         """The labelled images of all splits; `excluded` counts the others by reason."""
@@ -145,7 +134,7 @@ class UpperLimb(Source):
                 rows.append(row)
         if ambiguous:
             raise UserError(
-                f"{base}: {len(ambiguous)} images are marked with two different classes: "
+                f"{base} has {counted(len(ambiguous), 'image')} marked with two different classes: "
                 f"{listed(ambiguous, len(ambiguous))}. Choose data.on_ambiguous=drop to leave them "
                 "out or data.on_ambiguous=first to take the class of the first line."
             )
@@ -154,7 +143,7 @@ class UpperLimb(Source):
 
 def find_base(folder: Path) -> Path | None:
     """The folder that holds the splits: root/BoneFractureYolo8 or root; None if neither does."""
-    for base in (folder / FOLDER, folder):
+    for base in (folder / UPPER_LIMB_FOLDER, folder):
         if (base / "data.yaml").is_file():
             return base
         for entry in subfolders(base):
@@ -194,7 +183,7 @@ def _class_names(base: Path, notes: list[str]) -> tuple[dict[int, str], dict[int
     if path.is_file():
         names = read_names(path)
     else:
-        names = dict(enumerate(NAMES7))
+        names = dict(enumerate(UPPER_LIMB_NAMES))
         notes.append(f"{base} has no data.yaml: the set's seven class names are assumed.")
     merged: dict[int, str] = {}
     for class_id, name in names.items():
@@ -239,7 +228,7 @@ def _shapes(marks: list[Mark], merged: dict[int, str], *, boxes: bool) -> list[A
 
 def _note_leftovers(notes: list[str], folder: Path, others: int, unused: set[str]) -> None:
     if others:
-        notes.append(f"{folder}: {others} files are no images by their extension; left out.")
+        notes.append(f"{folder}: left out {counted(others, 'file')} of another kind than images.")
     if unused:
         told = listed(sorted(unused), len(unused), 3)
-        notes.append(f"{folder}: {len(unused)} label files have no image ({told}).")
+        notes.append(f"{folder}: {counted(len(unused), 'label file')} without an image ({told}).")

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from fracnet.errors import UserError
+from fracnet.words import are, counted
 
 # How far outside the image a coordinate may lie by rounding; it is then moved onto the edge.
 TOLERANCE = 0.01
@@ -81,7 +82,7 @@ def _mark(line: str, where: str, names: Mapping[int, str]) -> Mark:
     except ValueError as error:
         raise broken("not all coordinates are numbers") from error
     if len(numbers) < 4:
-        raise broken(f"{len(numbers)} coordinates are too few")
+        raise broken(f"{counted(len(numbers), 'coordinate')} {are(len(numbers))} too few")
     if len(numbers) % 2:
         raise broken(f"{len(numbers)} coordinates do not make x,y pairs")
     if not all(math.isfinite(number) for number in numbers):

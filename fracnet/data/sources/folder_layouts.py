@@ -1,0 +1,181 @@
+"""The layouts of a user's own data: class folders, and a csv that names the images."""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fracnet.data.manifest import listed
+from fracnet.data.sources.base import contents, header_sizes, is_image, subfolders
+from fracnet.data.sources.tables import Table, read_csv
+from fracnet.errors import UserError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+SPLITS_TOLD = "train, val (or valid) and test"
+
+
+@dataclass
+class Found:
+    """rows: path, label, and what else is known. splits: those that the data have."""
+
+    rows: list[dict[str, Any]]
+    splits: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    excluded: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def read_class_folders(root: Path) -> Found:
+    """Images of root/class/** or root/split/class/**. Raises UserError for a mixture."""
+    entries = subfolders(root)
+    split_of = {e.name: SPLIT_NAMES.get(e.name.lower()) for e in entries}
+    splits = {split for split in split_of.values() if split}
+    found = Found([], splits)
+    if not splits:
+        for entry in entries:
+            _add_class(found, root, entry, None)
+    else:
+        if other := [name for name, split in split_of.items() if split is None]:
+            raise UserError(
+                f"{root} has folders of splits ({', '.join(set(split_of) - set(other))}) and "
+                f"others ({listed(other, len(other), 6)}). Move the others away, or class folders "
+                "into a split."
+            )
+        if len(splits) < len(entries):
+            raise UserError(f"{root} has two folders for one split: {', '.join(split_of)}.")
+        if "train" not in splits:
+            raise UserError(f"{root} has no folder train, but {', '.join(split_of)}.")
+        for entry in entries:
+            if not subfolders(entry):
+                raise UserError(f"{entry} has no class folders; {contents(entry)}.")
+            for folder in subfolders(entry):
+                _add_class(found, root, folder, split_of[entry.name])
+        _refuse_differing_classes(root, found)
+    if not found.rows:
+        raise UserError(f"{root} has no image in its folders {', '.join(split_of)}.")
+    return found
+
+
+def _add_class(found: Found, root: Path, folder: Path, split: str | None) -> None:
+    others = 0
+    for parent, below, names in os.walk(folder, followlinks=True):
+        below[:] = sorted(name for name in below if name[0] != "." and name != "__MACOSX")
+        for name in sorted(name for name in names if not name.startswith(".")):
+            path = Path(parent, name)
+            if not is_image(path):
+                others += 1
+                continue
+            row = {"path": path.relative_to(root).as_posix(), "label": folder.name}
+            found.rows.append(row | ({"split": split} if split else {}))
+    if others:
+        found.notes.append(f"{folder}: {others} files are no images; left out.")
+
+
+def _refuse_differing_classes(root: Path, found: Found) -> None:
+    trained = {row["label"] for row in found.rows if row["split"] == "train"}
+    for split in found.splits - {"train"}:
+        names = {row["label"] for row in found.rows if row["split"] == split}
+        if more := sorted(names - trained):
+            raise UserError(
+                f"{root}: the split {split} has class folders that train has not: "
+                f"{', '.join(more)}; train has {', '.join(sorted(trained))}."
+            )
+
+
+def read_listed(root: Path, csv: Path, columns: Mapping[str, str | None]) -> Found:
+    """Images that a csv names; paths are relative to `root`. Raises UserError naming the lines."""
+    table = read_csv(csv if csv.is_absolute() else root / csv)
+    column = {key: columns.get(key) or key for key in ("path", "label")}
+    for key in ("split", "patient", "study", "region", "boxes"):
+        if chosen := columns.get(key) or (key if key in table.columns else None):
+            column[key] = chosen
+    for key, name in column.items():
+        table.require([name], f" Say which it is: data.columns.{key}=...")
+    paths = _paths(table, column["path"], root)
+    found = Found([])
+    splits = _splits(table, column["split"]) if "split" in column else None
+    # A column without any value says no more than none.
+    ids = {
+        key: column[key]
+        for key in ("patient", "study", "region")
+        if key in column and any(cells[column[key]] for cells in table.rows)
+    }
+    for i, cells in enumerate(table.rows):
+        split = splits[i] if splits else None
+        if not cells[column["label"]]:
+            found.excluded[split or "none", "no label"] += 1
+            continue
+        row: dict[str, Any] = {"path": paths[i], "label": cells[column["label"]]}
+        row |= {key: cells[name] or None for key, name in ids.items()}
+        if split:
+            row["split"] = split
+        if "boxes" in column:
+            row["boxes"] = _boxes(table, i, column["boxes"], row["label"], root / paths[i])
+        found.rows.append(row)
+    found.splits = set(splits or [])
+    if not found.rows:
+        raise UserError(f"{table.path}: no line has a label in the column {column['label']!r}.")
+    if splits and "train" not in found.splits:
+        raise UserError(f"{table.path}: no line is of the split train.")
+    return found
+
+
+def _paths(table: Table, column: str, root: Path) -> list[str]:
+    """Paths relative to the root; none may lead out of it, and one at least must be there."""
+    paths, outside = [], []
+    for i, cells in enumerate(table.rows):
+        path = Path(cells[column].replace("\\", "/"))
+        path = path.resolve() if path.is_absolute() else Path(os.path.normpath(root / path))
+        if not cells[column] or not path.is_relative_to(root) or path == root:
+            outside.append(i)
+        else:
+            paths.append(path.relative_to(root).as_posix())
+    table.refuse(outside, column, f"a file in {root}")
+    if not any((root / path).is_file() for path in paths):
+        raise UserError(
+            f"{table.path}: none of its {len(paths)} images is there, such as {root / paths[0]}. "
+            f"The column {column!r} must hold paths relative to data.root."
+        )
+    return paths
+
+
+def _splits(table: Table, column: str) -> list[str]:
+    found = [SPLIT_NAMES.get(cells[column].lower()) for cells in table.rows]
+    table.refuse([i for i, split in enumerate(found) if split is None], column, SPLITS_TOLD)
+    return [split for split in found if split]
+
+
+def _boxes(table: Table, i: int, column: str, label: str, image: Path) -> list[Any] | None:
+    """JSON [[x0, y0, x1, y1], ...]: in shares where no number is above 1, else in pixels."""
+    text = table.rows[i][column]
+    if not text:
+        return None
+    expected = "[[x0, y0, x1, y1], ...], upper left and lower right corner, inside the image"
+    try:
+        boxes = [[float(number) for number in box] for box in json.loads(text)]
+    except (ValueError, TypeError):
+        table.refuse([i], column, expected)
+        raise AssertionError("refused") from None
+    if any(len(box) != 4 or not all(map(math.isfinite, box)) for box in boxes):
+        table.refuse([i], column, expected)
+    if max((number for box in boxes for number in box), default=0) > 1:
+        size = header_sizes([image])[0]
+        if size is None:  # the policy for bad files applies when the pixels are read
+            return None
+        boxes = [[n / size[place % 2] for place, n in enumerate(box)] for box in boxes]
+    for x0, y0, x1, y1 in boxes:
+        if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+            table.refuse([i], column, expected)
+    return [{"label": label, "points": [box[:2], box[2:]]} for box in boxes] or None
