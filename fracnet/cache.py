@@ -3,7 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
+from fracnet import pipes
 from fracnet.data import cachefolder
+from fracnet.words import counted
 
 DAY = 86_400
 
@@ -54,15 +56,17 @@ def _clear(days: float) -> None:
             continue
         freed += size
         removed += 1
-    print(f"Removed {removed} image caches from {cachefolder.images_dir()}: {freed / 1e6:.1f} MB.")
+    what = counted(removed, "image cache")
+    print(f"Removed {what} from {cachefolder.images_dir()}: {freed / 1e6:.1f} MB.")
 
 
 def _age(seconds: float) -> str:
-    for length, unit in ((DAY, "days"), (3600, "hours"), (60, "minutes")):
+    for length, unit in ((DAY, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
+            return counted(round(seconds / length), unit)
     return f"{seconds:.0f} s"
 
 
 if __name__ == "__main__":
-    main()
+    with pipes.may_close():
+        main()

@@ -19,13 +19,19 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fracnet import ranks, sweep
-from fracnet.errors import Diverged, UserError
+from fracnet import pipes, ranks, sweep
+from fracnet.errors import Diverged, Interrupted, UserError
 from fracnet.objects import near_miss
 from fracnet.paths import config_dir
 
+
+def _release(version: str) -> tuple[int, ...]:
+    """(1, 10) of "1.10.0rc3"."""
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
 # The method has another name from OmegaConf 2.4 on; before, that name was another method's.
-_new = omegaconf.__version__ >= "2.4"
+_new = _release(omegaconf.__version__) >= (2, 4)
 _register = OmegaConf.register_resolver if _new else OmegaConf.register_new_resolver
 _register("fracnet.run_dir", lambda resume, new: resume or new, replace=True)
 # Runs that start in the same second must not share a folder.
@@ -37,8 +43,14 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
     Exit codes: 0 done, 1 a fault the user can mend (one paragraph on stderr), 130 interrupted.
     Any other exception is a fault of the program and keeps its traceback. A sweep (`-m`) prints
-    the table of its jobs at the end, and exits with 1 if one of them has not come to its end.
+    the table of its jobs at the end, and exits with 1 if one of them has not come to its end, with
+    130 or 143 if it was ended as a whole.
     """
+    with pipes.may_close():
+        _run(task, config_name)
+
+
+def _run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     if ranks.rank() > 0:
         ranks.step_back()
     before = os.environ.get("HYDRA_FULL_ERROR")
@@ -48,7 +60,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     # Up to 1.3 Hydra warns where the base version is left out, from 1.4 where it is given. There
     # it wants to be told, too, which classes its own part of the config may name.
     extra: dict[str, Any] = {"execution_whitelist": ["fracnet.*"]}
-    extra = {"version_base": "1.3"} if hydra.__version__ < "1.4" else extra
+    extra = {"version_base": "1.3"} if _release(hydra.__version__) < (1, 4) else extra
     decorate = hydra.main(config_path=str(config_dir()), config_name=config_name, **extra)
     sweep.state = sweep.State()
     code = 0
@@ -58,7 +70,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
         finally:
             if sweep.state.folder is not None:
                 code = sweep.conclude()
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Interrupted) as stop:
         print(f"fracnet: interrupted{f'; {stop}' if str(stop) else ''}.", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
@@ -93,7 +105,8 @@ def _explained(task: Callable[[DictConfig], Any], wanted_full: bool) -> Callable
             if ranks.rank() > 0 and isinstance(error, Diverged):
                 sys.exit(0)  # number 0 says it; a failure here would have it killed
             folder = Path(HydraConfig.get().runtime.output_dir)
-            if folder.is_dir() and not any(folder.iterdir()):
+            own = folder != Path.cwd()  # an entry point without a folder works in the current one
+            if own and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
             _give_up(str(error) if isinstance(error, UserError) else _one_line(error))
 

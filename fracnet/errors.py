@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class Diverged(UserError):
     """Training has run away to figures that are no numbers."""
+
+
+class Interrupted(BaseException):
+    """A job of a sweep is to end, and others may follow. No `KeyboardInterrupt`, which ends all."""

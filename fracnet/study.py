@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fracnet import pipes
 from fracnet.errors import UserError
 from fracnet.report.study import print_study
 from fracnet.training.study import collect
@@ -32,4 +33,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with pipes.may_close():
+        main()

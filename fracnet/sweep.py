@@ -11,8 +11,9 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from fracnet.errors import Diverged, UserError
+from fracnet.errors import Diverged, Interrupted, UserError
+from fracnet.pipes import reader_is_gone
+from fracnet.stops import Stops
 
 FILE = "job.json"
+MULTIRUN = "multirun.yaml"  # Hydra's own record of a sweep, in its folder
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,7 @@ class State:
 
     folder: Path | None = None
     show_test: str = "best"
-    stopped: bool = False
+    stops: Stops = field(default_factory=Stops)
 
 
 state = State()
@@ -99,39 +103,93 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
     """
     job = HydraConfig.get()
     folder, number = Path(job.runtime.output_dir), int(job.job.num)
-    content = {"job": number, "overrides": list(job.overrides.task)}
-
-    def tell(status: str, reason: str = "") -> None:
-        reason = " ".join(reason.split())
-        _write(folder / FILE, content | {"status": status, "reason": reason})
-        if status not in ("running", "finished", "not run"):
-            print(f"fracnet: job {number} {status}: {reason}", file=sys.stderr, flush=True)
-
-    if state.stopped:
-        tell("not run", "the sweep was interrupted before its turn")
-        return math.nan
-    tell("running")
+    record = Record(folder, {"job": number, "overrides": list(job.overrides.task)})
     value = math.nan
     try:
+        if not state.stops.start():
+            record.tell("not run", "the sweep was ended before its turn")
+            return value
+        record.tell("running")
         value = float(task(cfg))
-        tell("finished")
-    except KeyboardInterrupt as stop:
-        state.stopped = True
-        tell("interrupted", str(stop) or "by the keyboard")
-    except Diverged as error:
-        tell("diverged", str(error))
-    except (UserError, OmegaConfBaseException) as error:
-        if traceback:
-            log.exception("job %d", number)
-        tell("failed", str(error))
-    except SystemExit as end:
-        tell("failed", f"it ended itself with exit code {end.code}")
-    except Exception as error:
-        log.exception("job %d: a fault of the program", number)
-        tell("failed", f"{type(error).__name__}: {error}")
+        record.tell("finished")
+    except BaseException as error:
+        state.stops.rest()
+        status, reason = ending(error)
+        record.tell(status, reason)
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            raise  # no job could say another word
+        if _is_fault(error) or (traceback and isinstance(error, Exception)):
+            log.exception("job %d %s", number, status)
+        print(f"fracnet: job {number} {status}: {reason}", file=sys.stderr, flush=True)
     finally:
+        state.stops.rest()
         gc.collect()  # the job's workers and device memory, before the next one wants its own
     return value
+
+
+@dataclass(frozen=True)
+class Record:
+    """job.json: how a job of a sweep stands, whichever process runs it."""
+
+    folder: Path
+    content: Mapping[str, Any]
+
+    def tell(self, status: str, reason: str = "") -> None:
+        """Write how it stands now."""
+        path = self.folder / FILE
+        draft = path.with_name(path.name + ".part")
+        told = {**self.content, "status": status, "reason": _one_line(reason)}
+        draft.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        os.replace(draft, path)
+
+
+@contextmanager
+def taken_up(folder: Path, resumed: bool, words: Sequence[str] = ()) -> Iterator[bool]:
+    """Around a run: where it is a job of a sweep that is resumed by itself, its record follows.
+
+    words: overrides that the command gives, which take the place of the job's own.
+
+    Yields whether it is one.
+    """
+    path = folder / FILE
+    if not resumed or not path.is_file():
+        yield False
+        return
+    content = json.loads(path.read_text(encoding="utf-8"))
+    given = [word for word in words if not word.startswith(("resume=", "hydra."))]
+    by_key = {word.lstrip("+~").partition("=")[0]: word for word in content["overrides"] + given}
+    record = Record(folder, content | {"overrides": list(by_key.values())})
+    record.tell("running")
+    try:
+        yield True
+    except BaseException as error:
+        record.tell(*ending(error))
+        raise
+    record.tell("finished")
+    home = next((above for above in folder.parents if (above / MULTIRUN).is_file()), folder.parent)
+    print(f"The run is a job of a sweep; `python -m fracnet.study {home}` shows the study.")
+
+
+def ending(error: BaseException) -> tuple[str, str]:
+    """Status and reason of a job that has ended with `error`."""
+    reason = _one_line(str(error))
+    if isinstance(error, KeyboardInterrupt | Interrupted):
+        return "interrupted", reason or "by the keyboard"
+    if isinstance(error, Diverged):
+        return "diverged", reason
+    if isinstance(error, SystemExit):
+        return "failed", f"it ended itself with exit code {error.code}"
+    return "failed", f"{type(error).__name__}: {reason}" if _is_fault(error) else reason
+
+
+def _is_fault(error: BaseException) -> bool:
+    """Whether it is a fault of the program, and not one that a user can mend."""
+    mendable = isinstance(error, UserError | OmegaConfBaseException)
+    return isinstance(error, Exception) and not mendable
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def conclude() -> int:
@@ -143,20 +201,14 @@ def conclude() -> int:
 
     folder = state.folder
     assert folder is not None
+    state.stops.turn_away()
+    stopped = 128 + state.stops.ended if state.stops.ended else 0
     if not any(folder.rglob(FILE)):  # refused before its first job
-        (folder / "multirun.yaml").unlink(missing_ok=True)
+        (folder / MULTIRUN).unlink(missing_ok=True)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        return 130 if state.stopped else 1
+        return stopped or 1
     content = study.collect(folder, state.show_test)
     print()
     print_study(Console(highlight=False), content, folder)
-    if state.stopped:
-        return 130
-    return int(any(job["status"] != "finished" for job in content["jobs"]))
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    return stopped or int(any(job["status"] != "finished" for job in content["jobs"]))

@@ -4,10 +4,8 @@ import contextlib
 import io
 import json
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -194,33 +192,6 @@ def test_refused_as_a_whole_before_the_first_job(
         assert told.err.count("\n") == 1, told.err
         assert all(part in told.err for part in parts), told.err
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_interrupt_ends_the_sweep_but_not_without_its_table(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    jobs = ["-m", "trainer.max_epochs=1,100000,2", "callbacks.early_stopping=null"]
-    job = subprocess.Popen(
-        [sys.executable, "-m", "fracnet.train", *words, *jobs, f"hydra.sweep.dir={tmp_path}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    curves, deadline = tmp_path / "1/metrics.csv", time.monotonic() + 120
-    while time.monotonic() < deadline and not curves.exists():
-        time.sleep(0.1)
-    job.send_signal(signal.SIGINT)
-    out, err = job.communicate(timeout=60)
-    assert job.returncode == 130, err
-    assert "Traceback" not in err
-    assert [row["status"] for row in study(tmp_path)["jobs"]] == [
-        "finished",
-        "interrupted",
-        "not run",
-    ]
-    assert re.search(r"job 1 interrupted: .*last.ckpt", out)
-    assert not (tmp_path / "2/metrics.csv").exists()
 
 
 def test_cross_validated_study_ends_with_mean_and_spread(

@@ -10,8 +10,7 @@ worker that happens to work and the images before it do not matter.
 import inspect
 import random
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from pkgutil import resolve_name
 from typing import Any
 
@@ -22,6 +21,7 @@ from albumentations.core.transforms_interface import BasicTransform
 from pydantic import ValidationError
 
 from fracnet.errors import UserError
+from fracnet.objects import near_miss
 
 _STREAM = 0xA06  # keeps this stream apart from others that start from the same seed
 
@@ -130,9 +130,10 @@ def _transform(target: str, arguments: dict[str, Any], where: str) -> Any:
     free = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for key in arguments:
         if key not in parameters and not free:
-            meant = _near(key, parameters)
-            allowed = ", ".join(parameters)
-            raise UserError(f"{where}.{key} is no argument of {target}.{meant} Allowed: {allowed}.")
+            raise UserError(
+                f"{where}.{key} is no argument of {target}; allowed: {', '.join(parameters)}."
+                f"{near_miss(key, parameters)}"
+            )
     # albumentations warns of an argument that it ignores or changes: the user must know.
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -156,7 +157,7 @@ def _class(target: str, where: str) -> type:
         found = resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         module, _, name = target.rpartition(".")
-        meant = _near(name, dir(A), "albumentations.") if module == "albumentations" else ""
+        meant = near_miss(name, dir(A)) if module == "albumentations" else ""
         raise UserError(f"{where}._target_={target} cannot be imported.{meant}") from error
     if not isinstance(found, type) or not issubclass(found, BasicTransform | BaseCompose):
         raise UserError(
@@ -165,8 +166,3 @@ def _class(target: str, where: str) -> type:
             "albumentations.DualTransform."
         )
     return found
-
-
-def _near(given: str, allowed: Iterable[str], prefix: str = "") -> str:
-    near = get_close_matches(given, list(allowed), n=1)
-    return f" Did you mean {prefix}{near[0]}?" if near else ""

@@ -103,6 +103,7 @@ def remove(folder: Path) -> int | None:
         freed = _size(folder) + _size(part)
         discard(folder)
         shutil.rmtree(part, ignore_errors=True)
+        _unlock_for_good(folder)
         return freed
 
 
@@ -116,15 +117,19 @@ def discard(folder: Path) -> None:
 
 
 def sweep() -> int:
-    """Remove what killed builds left behind; bytes freed."""
+    """Remove what killed builds left behind, and locks of nothing; bytes freed."""
     freed = 0
-    for part in _folders(images_dir()):
-        if part.suffix != ".part":
+    base = images_dir()
+    for part in [*_folders(base), *base.glob("*.lock")]:
+        folder = part.with_suffix("")
+        if part == folder or (part.suffix == ".lock" and folder.exists()):
             continue
-        with _if_free(part.with_suffix("")) as free:
+        with _if_free(folder) as free:
             if free:
-                freed += _size(part)
-                shutil.rmtree(part, ignore_errors=True)
+                freed += _size(part_of(folder))
+                shutil.rmtree(part_of(folder), ignore_errors=True)
+                if not folder.exists():
+                    _unlock_for_good(folder)
     return freed
 
 
@@ -157,6 +162,11 @@ def _if_free(folder: Path) -> Iterator[bool]:
         yield True
     finally:
         guard.release()
+
+
+def _unlock_for_good(folder: Path) -> None:
+    """Remove a lock that is held: whoever waits for it makes and takes another one."""
+    Path(lock(folder).lock_file).unlink(missing_ok=True)
 
 
 def _folders(base: Path) -> list[Path]:

@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import PIL
 
 from fracnet.errors import UserError
+from fracnet.objects import near_miss
 
 Image = np.ndarray
 """One grey image, uint8 [H, W]."""
@@ -137,13 +137,19 @@ def _checked(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             raise UserError(f"{where}={step!r} is not a mapping such as {{name: clahe}}.")
         name = step.get("name")
         if name not in STEPS:
-            raise UserError(f"{where}.name={name!r} is no step.{_hint(name, STEPS)}")
+            raise UserError(
+                f"{where}.name={name!r} is no step; allowed: {', '.join(STEPS)}."
+                f"{near_miss(str(name), STEPS)}"
+            )
         allowed = STEPS[name]
         for key, value in step.items():
             if key == "name":
                 continue
             if key not in allowed:
-                raise UserError(f"{where}.{key} is no key of {name}.{_hint(key, allowed)}")
+                raise UserError(
+                    f"{where}.{key} is no key of {name}; allowed: {', '.join(allowed)}."
+                    f"{near_miss(str(key), allowed)}"
+                )
             if not allowed[key].accepts(value):
                 raise UserError(f"{where}.{key}={value!r} is not allowed; give {allowed[key]}.")
         values = {key: rule.plain(step.get(key, rule.default)) for key, rule in allowed.items()}
@@ -155,12 +161,6 @@ def _checked(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "such as {name: resize, mode: squash}."
         )
     return checked
-
-
-def _hint(given: object, allowed: Mapping[str, Any]) -> str:
-    near = get_close_matches(str(given), allowed, n=1)
-    meant = f" Did you mean {near[0]}?" if near else ""
-    return f"{meant} Allowed: {', '.join(allowed)}."
 
 
 def _function(step: Mapping[str, Any], image_size: int) -> Callable[[Image], Image]:

@@ -14,6 +14,7 @@ from fracnet import network
 from fracnet.errors import UserError
 from fracnet.models.heads import find_heads
 from fracnet.objects import near_miss
+from fracnet.words import counted
 
 
 def timm_backbone(
@@ -111,7 +112,7 @@ def _from_run(name: str, num_classes: int, path: Path) -> nn.Module:
     classes = stored["hyper_parameters"]["classes"]
     if len(classes) != num_classes:
         raise UserError(
-            f"model.weights={path} is a checkpoint of {len(classes)} classes "
+            f"model.weights={path} is a checkpoint of {counted(len(classes), 'class')} "
             f"({', '.join(classes)}), and this task has {num_classes}; allowed: a checkpoint of "
             f"{num_classes} classes, or a file of backbone weights (.pth, .safetensors)."
         )

@@ -31,6 +31,18 @@ def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
     return dict(model) | {key: value for key, value in nothing.items() if key in model}
 
 
+def validation_figures(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """What is logged of int64 [N] and [N, C] beside the loss; an undefined figure is NaN."""
+    matrix = metrics.confusion(truth, metrics.predict(probability), probability.shape[1])
+    figures = {
+        "accuracy": metrics.accuracy(matrix),
+        "macro_sensitivity": metrics.macro(metrics.sensitivity(matrix)),
+        "macro_specificity": metrics.macro(metrics.specificity(matrix)),
+        "macro_auc": metrics.macro(metrics.auc(truth, probability)),
+    }
+    return {name: float(value) for name, value in figures.items()}
+
+
 class Classifier(LightningModule):
     """Grey bytes in, logits out; trained with any loss, validated with plain cross-entropy.
 
@@ -121,15 +133,8 @@ class Classifier(LightningModule):
             )
         probability = logits.double().softmax(dim=1).cpu().numpy()
         truth = target.cpu().numpy()
-        matrix = metrics.confusion(truth, metrics.predict(probability), len(self.classes))
-        figures: dict[str, Any] = {
-            "loss": loss,
-            "accuracy": metrics.accuracy(matrix),
-            "macro_sensitivity": metrics.macro(metrics.sensitivity(matrix)),
-            "macro_specificity": metrics.macro(metrics.specificity(matrix)),
-            "macro_auc": metrics.macro(metrics.auc(truth, probability)),
-        }
-        self.log_dict({f"val/{name}": float(value) for name, value in figures.items()})
+        figures = {"loss": loss} | validation_figures(truth, probability)
+        self.log_dict({f"val/{name}": value for name, value in figures.items()})
 
     def predict_step(
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0

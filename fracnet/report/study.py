@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fracnet.report.cited import told
 from fracnet.report.console import METRICS, RESEARCH_ONLY, plain_table
+from fracnet.words import counted
 
 TITLES = METRICS | {"loss": "loss"}
 FIGURES = {
@@ -39,6 +41,9 @@ def print_study(console: Console, study: Mapping[str, Any], folder: Path) -> Non
     if any(job["test"] for job in study["jobs"]):
         console.print(_test(study))
         console.print(Text(_about_test(study)))
+        shown = [job for job in study["jobs"] if job["test"]]
+        for line in told([(f"Job {job['job']}", job["cited"]) for job in shown]):
+            console.print(Text(line))
         console.print(RESEARCH_ONLY)
     console.print(f"\nSweep folder: {folder}\n  study.json\n  study.csv", soft_wrap=True)
 
@@ -50,8 +55,7 @@ def _choice(study: Mapping[str, Any]) -> bool:
 
 def _jobs(study: Mapping[str, Any]) -> Table:
     jobs = study["jobs"]
-    n = len(jobs)
-    table = plain_table(f"{n} {'job' if n == 1 else 'jobs'}, by validation")
+    table = plain_table(f"{counted(len(jobs), 'job')}, by validation")
     table.add_column("job", justify="right", no_wrap=True)
     for name in _short(study["swept"]):
         table.add_column(Text(name), overflow="fold")
@@ -132,7 +136,7 @@ def _named(jobs: Sequence[int]) -> str:
 
 def _test(study: Mapping[str, Any]) -> Table:
     shown = [job for job in study["jobs"] if job["test"]]
-    table = plain_table(f"test split, {shown[0]['n_test']} images, 95 % intervals")
+    table = plain_table(f"test split, {counted(shown[0]['n_test'], 'image')}, 95 % intervals")
     table.add_column("")
     for title in FIGURES.values():
         table.add_column(title, no_wrap=True)

@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from torch import nn
 
 from fracnet.config import Config
 from fracnet.data.datamodule import RadiographData
@@ -23,6 +22,7 @@ from fracnet.training.callbacks import Curves, ProgressBar, ReseedEachEpoch
 from fracnet.training.devices import SameBuffers, gather
 from fracnet.training.resume import WholeCheckpoints, last
 from fracnet.training.run_folder import RunFolder
+from fracnet.words import counted
 
 
 def checkpoint_callbacks(config: Config, folder: RunFolder) -> tuple[ModelCheckpoint, Callback]:
@@ -154,15 +154,10 @@ def device_name(config: Config) -> str:
     if kind == "gpu":
         name = torch.cuda.get_device_name()
     else:
-        name = f"CPU, {torch.get_num_threads()} threads"
+        name = f"CPU, {counted(torch.get_num_threads(), 'thread')}"
         name += ", no GPU found" if config.trainer.accelerator == "auto" else ""
     n = config.trainer.devices
     return f"{f'{n} processes, each on ' if n > 1 else ''}{name}, {precision(config)}"
-
-
-def use_channels_last(model: nn.Module) -> None:
-    """Convolutions follow the memory format of their weights, whatever that of the input."""
-    model.to(memory_format=torch.channels_last)
 
 
 def predict(trainer: Trainer, model: Classifier, data: RadiographData) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from fracnet.config import Config
 from fracnet.models.heads import find_heads
 from fracnet.models.module import Classifier
+from fracnet.words import counted
 
 CROSS_ENTROPY = "fracnet.models.losses.CrossEntropy"
 NAMES = {CROSS_ENTROPY: "cross-entropy", "fracnet.models.losses.Focal": "focal"}
@@ -15,7 +16,7 @@ def recipe(config: Config, model: Classifier) -> list[str]:
     if freeze != "none":
         head = find_heads(model.backbone, "model.freeze")
         n = sum(weight.numel() for layer in head for weight in layer.parameters())
-        when = "" if freeze == "backbone" else f" for {freeze} epoch{'s' if freeze != 1 else ''}"
+        when = "" if freeze == "backbone" else f" for {counted(int(freeze), 'epoch')}"
         lines.append(f"backbone frozen{when}: only the head's {n:,} parameters are trained")
     if config.model.head_dropout:
         lines.append(f"dropout of {config.model.head_dropout} before the head")

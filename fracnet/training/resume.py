@@ -12,6 +12,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from fracnet.errors import UserError
 from fracnet.training.run_folder import RunFolder, write_whole
+from fracnet.words import counted
 
 # What may be given beside `resume=`; everything else is the run's own.
 FREE = ("trainer.max_epochs",)
@@ -63,8 +64,8 @@ def frozen_config(
     wanted = plain["trainer"]["max_epochs"]
     if isinstance(wanted, int) and wanted < done:
         raise UserError(
-            f"trainer.max_epochs={wanted}: the run in {folder.path} has {done} epochs already; "
-            f"allowed: {done} and more."
+            f"trainer.max_epochs={wanted}: the run in {folder.path} has {counted(done, 'epoch')} "
+            f"already; allowed: {done} and more."
         )
     return plain | {"resume": str(folder.path)}
 
@@ -72,6 +73,13 @@ def frozen_config(
 def last(folder: RunFolder) -> Path:
     """The checkpoint that holds all a resumed run needs."""
     return folder.checkpoints / "last.ckpt"
+
+
+def left_behind(folder: RunFolder) -> str:
+    """One clause for whoever has interrupted a run."""
+    if last(folder).is_file():
+        return f"curves and last.ckpt are in {folder.path}"
+    return f"no epoch was over, so {folder.path} holds nothing to go on from"
 
 
 def epochs_done(folder: RunFolder) -> int:

@@ -56,6 +56,7 @@ def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
         if row in shown:
             baselines = metrics["baselines_on_test"]
             row["n_test"] = metrics["test"]["n"]
+            row["cited"] = metrics.get("cited", [])
             row["baselines"] = {name: of["metrics"] for name, of in baselines.items()}
     content = {
         "objective": objective,

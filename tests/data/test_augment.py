@@ -134,12 +134,12 @@ def target(name: str, **arguments: object) -> dict:
 @pytest.mark.parametrize(
     ("transforms", "parts"),
     [
-        ([target("Affine", rotat=3)], ["transforms[0].rotat", "mean rotate", "shear"]),
+        ([target("Affine", rotat=3)], ["transforms[0].rotat", "Did you mean 'rotate'?", "shear"]),
         (
             [PUBLISHED[0], target("OneOf", transforms=[target("HorizontalFlip", q=1)])],
             ["transforms[1].q", "HorizontalFlip"],
         ),
-        ([target("Affin")], ["albumentations.Affin ", "albumentations.Affine?"]),
+        ([target("Affin")], ["albumentations.Affin ", "Did you mean 'Affine'?"]),
         ([{"_target_": "nowhere.Flip"}], ["nowhere.Flip cannot be imported"]),
         ([{"_target_": "collections.OrderedDict"}], ["is no albumentations transform"]),
         ([{"_target_": "os.getcwd"}], ["is no albumentations transform"]),

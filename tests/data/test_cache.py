@@ -1,29 +1,24 @@
+"""What a cache of enhanced images holds, when it is trusted, and what it refuses."""
+
 import errno
 import os
 import pickle
 import resource
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.caches import ENHANCE, lying, opened
 from helpers.tiny import RESIZE, tiny_manifest
 
-import fracnet
-from fracnet import cache as command
-from fracnet.data import build, cachefolder
+from fracnet.data import build
 from fracnet.data.cache import ImageCache
 from fracnet.data.enhance import build_enhance
 from fracnet.data.manifest import Manifest
 from fracnet.data.reading import read_grey
 from fracnet.data.shortcuts import shortcut_features
 from fracnet.errors import UserError
-
-ENHANCE = build_enhance(RESIZE, 32)
-HELPERS = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -35,16 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
     return tiny_manifest(tmp_path / "files")
-
-
-def opened(manifest: Manifest, **settings: object) -> ImageCache:
-    defaults: dict = {"on_bad_file": "error", "progress": False}
-    return ImageCache.open_or_build(manifest, ENHANCE, **(defaults | settings))
-
-
-def lying(folder: Path) -> set[str]:
-    """Everything in the folder but locks."""
-    return {path.name for path in folder.glob("*") if path.suffix != ".lock"}
 
 
 @pytest.fixture
@@ -142,64 +127,6 @@ def test_damaged_cache_is_built_again(
     np.testing.assert_array_equal(again.features, features)
 
 
-# --- several processes, and some that die
-
-
-def start(root: Path, log: Path, pause: float) -> subprocess.Popen[str]:
-    places = f"{HELPERS}{os.pathsep}{Path(fracnet.__file__).parents[1]}"
-    return subprocess.Popen(
-        [sys.executable, "-m", "helpers.slow_build", str(root), str(log), str(pause)],
-        env=os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def lines(log: Path) -> int:
-    return len(log.read_text().splitlines()) if log.exists() else 0
-
-
-@pytest.fixture
-def killed(tmp_path: Path, folder: Path) -> set[str]:
-    """Leaves behind what a build leaves that was killed half-way; its names."""
-    with start(tmp_path / "files", tmp_path / "killed.log", 0.05) as process:
-        deadline = time.monotonic() + 60
-        while lines(tmp_path / "killed.log") < 8:
-            assert time.monotonic() < deadline
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    return lying(folder)
-
-
-@pytest.mark.slow
-def test_killed_build_leaves_nothing_trusted(
-    killed: set[str], tmp_path: Path, folder: Path
-) -> None:
-    (left,) = killed
-    assert left.endswith(".part")
-    assert cachefolder.entries() == []
-    other = tiny_manifest(tmp_path / "other")
-    cache = opened(other)
-    assert lying(folder) == {cache.path.name}, "the next build sweeps, whatever it builds itself"
-    whole = opened(tiny_manifest(tmp_path / "files"))
-    np.testing.assert_array_equal(whole.images, cache.images)
-
-
-@pytest.mark.slow
-def test_two_processes_build_once(tmp_path: Path, manifest: Manifest) -> None:
-    log = tmp_path / "log"
-    processes = [start(manifest.root, log, 0.1) for _ in range(2)]
-    results = [process.communicate(timeout=90) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], results
-    assert len({path for path, _ in results}) == 1
-    assert lines(log) == 36
-    told = [text for _, text in results]
-    assert sum("Decoding and enhancing 36 images" in text for text in told) == 1
-    assert sum("Waiting for another process" in text for text in told) == 1
-
-
 # --- no room
 
 
@@ -287,79 +214,4 @@ def test_nothing_readable_is_an_error_under_any_policy(tmp_path: Path, folder: P
     manifest = tiny_manifest(tmp_path / "bad", counts=counts, truncate=bad)
     with pytest.raises(UserError, match="None of the 3 images"):
         opened(manifest, on_bad_file="skip")
-    assert lying(folder) == set()
-
-
-# --- what the user sees
-
-
-@pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.mark.usefixtures("plain")
-def test_two_plain_lines_where_nobody_watches(
-    manifest: Manifest, capfd: pytest.CaptureFixture[str]
-) -> None:
-    opened(manifest, progress=True)
-    out, err = capfd.readouterr()
-    before, after = err.splitlines()
-    assert before == "Decoding and enhancing 36 images of tiny, once"
-    assert after.startswith("36 images in ")
-    assert " a second" in after
-    assert out == ""
-    opened(manifest, progress=True)
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.usefixtures("plain")
-def test_bar_where_somebody_watches(
-    manifest: Manifest, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    opened(manifest, progress=True)
-    assert "36/36" in capfd.readouterr().err
-
-
-def test_command_lists_and_clears(
-    manifest: Manifest, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command.main([])
-    assert capsys.readouterr().out == f"No image caches in {folder}.\n"
-    cache = opened(manifest)
-    old = time.time() - 3 * command.DAY
-    os.utime(cache.path, (old, old))
-    young = ImageCache.open_or_build(
-        manifest, build_enhance(RESIZE, 200), on_bad_file="error", progress=False
-    )
-    command.main([])
-    listing = capsys.readouterr().out
-    assert str(cache.path) in listing
-    assert "3 days" in listing
-    assert "1.4" in listing  # 36 x 200 x 200 bytes
-    command.main(["clear", "--older-than", "1"])
-    assert "Removed 1 image caches" in capsys.readouterr().out
-    assert lying(folder) == {young.path.name}
-    command.main(["clear"])
-    assert "Removed 1 image caches" in capsys.readouterr().out
-    assert lying(folder) == set()
-    assert young.images[3].sum() > 0, "who has it open keeps it"
-
-
-def test_command_spares_what_is_being_built(
-    manifest: Manifest, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cache = opened(manifest)
-    unfinished = folder / f"{'0' * 32}.part"
-    unfinished.mkdir()
-    with (
-        cachefolder.held(cache.path, progress=False),
-        cachefolder.held(unfinished.with_suffix(""), progress=False),
-    ):
-        command.main(["clear"])
-    assert "Left alone" in capsys.readouterr().out
-    assert lying(folder) == {cache.path.name, unfinished.name}
-    command.main(["clear"])
     assert lying(folder) == set()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.mura_files import write_mura
 from helpers.patients import PatientSource
 from helpers.tiny import RESIZE, tiny_manifest
 
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.folding import folded
 from fracnet.data.manifest import Manifest
+from fracnet.data.sources.mura import Mura
 from fracnet.errors import UserError
 
 
@@ -98,7 +100,7 @@ def folds_file_of_other_data(text: str) -> str:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        (folds_file_of_other_data, "says nothing of 1 patients"),
+        (folds_file_of_other_data, "says nothing of 1 patient of"),
         (lambda text: text.replace("data.folds=5", "data.folds=6"), "made with data.folds=6"),
         (lambda text: text.replace("p003,", "p003,7"), "is no split file"),
     ],
@@ -111,6 +113,15 @@ def test_a_file_that_does_not_fit_is_refused(
     path.write_text(change(path.read_text()))
     with pytest.raises(UserError, match=part):
         folded(manifest, 5, 0)
+
+
+def test_what_the_source_says_of_its_own_validation_goes_with_that(tmp_path: Path) -> None:
+    manifest = Mura(root=str(write_mura(tmp_path))).manifest()
+    assert sum("validation is" in note for note in manifest.notes) == 1
+    notes = folded(manifest, 3, 1).notes
+    assert not any("validation is" in note or "val_share" in note for note in notes)
+    assert sum("fold 1 of 3" in note for note in notes) == 1
+    assert len(notes) == len(manifest.notes), "what is said of the labels stays"
 
 
 def test_all_folds_of_a_data_module_read_one_cache(tmp_path: Path) -> None:

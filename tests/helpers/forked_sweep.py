@@ -1,11 +1,13 @@
 """A sweep without training, started as a command; each job in a process of its own on request.
 
-The job with optim.lr=2 dies without a word, the one with optim.lr=3 fails for a reason. Words are
-those of `fracnet.train`; hydra.launcher._target_=hydra_plugins.forks.Forks gives each a process.
+The job with optim.lr=2 dies without a word, the one with optim.lr=3 fails for a reason, the one
+with optim.lr=5 waits for a signal. Words are those of `fracnet.train`;
+hydra.launcher._target_=hydra_plugins.forks.Forks gives each a process.
 """
 
 import json
 import os
+import time
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +23,9 @@ def task(cfg: DictConfig) -> float:
         os._exit(9)
     if value == 3:
         raise UserError("optim.lr=3 is\nnot liked")
+    if value == 5:
+        (Path(HydraConfig.get().runtime.output_dir) / "waiting").touch()
+        time.sleep(100)
     metrics = {
         "objective": {"name": "loss", "value": value},
         "selected": {"epoch": 1},

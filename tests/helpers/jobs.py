@@ -1,7 +1,7 @@
 """Folders of a sweep as its jobs leave them, without any training."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def add_job(
     status: str = "finished",
     reason: str = "",
     epochs: int = 3,
+    cited: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """One job's folder; with a value it has figures, without one it ended before."""
     folder = sweep / str(number)
@@ -38,4 +39,6 @@ def add_job(
         "test": TEST,
         "baselines_on_test": {"majority": TEST, "shortcut": TEST},
     }
+    if cited:
+        metrics["cited"] = list(cited)
     (folder / "metrics.json").write_text(json.dumps(metrics))

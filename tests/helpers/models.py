@@ -34,6 +34,18 @@ class TinyNormNet(nn.Module):
         return logits
 
 
+class NormedHead(TinyNet):
+    """Normalises over nothing but the images of a batch."""
+
+    def __init__(self, num_classes: int, width: int = 4) -> None:
+        super().__init__(num_classes, width)
+        self.norm = nn.BatchNorm1d(num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.norm(super().forward(images))
+        return logits
+
+
 TINY = {"_target_": "helpers.models.TinyNet", "normalise": "half"}
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
 

@@ -14,6 +14,8 @@ import timm
 import torch
 from helpers.command import train_here
 
+from fracnet.training.study import collect
+
 TESTS = Path(__file__).parents[1]
 # All that keeps a state of its own between epochs, together.
 STATEFUL = [
@@ -166,7 +168,7 @@ def test_a_folder_that_is_no_run_is_refused(
 def test_changed_data_are_refused(
     unfinished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fracnet.training.provenance.data_fingerprint", lambda manifest: "other")
+    monkeypatch.setattr("fracnet.data.fingerprint.data_fingerprint", lambda manifest: "other")
     told = train_here([f"resume={unfinished}"], capsys)
     assert told.code == 1
     assert "the data have changed" in told.err
@@ -184,3 +186,28 @@ def test_the_weights_that_a_run_began_with_are_not_needed_again(
     told = train_here([f"resume={tmp_path / 'run'}"], capsys)
     assert told.code == 0, told.err
     assert curves_of(tmp_path / "run")["epoch"].tolist() == ["1", "2", "3"]
+
+
+@pytest.mark.slow
+def test_a_job_of_a_killed_sweep_is_taken_into_its_study(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweep"
+    more = ["-m", "seed=3", "trainer.max_epochs=3", f"hydra.sweep.dir={sweep}"]
+    killed_in_the_middle_of_epoch(2, [*words, *more], tmp_path / "unused")
+    assert collect(sweep)["jobs"][0]["status"] == "unfinished"
+
+    told = train_here([f"resume={sweep / '0'}"], capsys)
+    assert told.code == 0, told.err
+    assert "validation macro_auc 0." in told.out
+    assert "sensitivity" not in told.out, "whose test figures are shown is the study's to decide"
+    assert told.out.splitlines()[-1] == (
+        f"The run is a job of a sweep; `python -m fracnet.study {sweep}` shows the study."
+    )
+    (job,) = collect(sweep)["jobs"]
+    assert (job["status"], job["reason"], job["epochs"]) == ("finished", "", 3)
+    assert job["test"]
+
+    again = train_here([f"resume={sweep / '0'}"], capsys)
+    assert again.code == 1
+    assert collect(sweep)["jobs"][0]["status"] == "finished", "a refusal changes nothing"

@@ -1,5 +1,6 @@
 """Tables, charts and images as wandb wants them; used in the process that runs wandb alone."""
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,12 @@ CHARTS = {
 
 
 def log_media(run: Any, content: dict[str, Any]) -> None:
-    """Log `tables` {key: (columns, rows)}, drawn as charts where W&B has one, and `images`."""
+    """Log `tables` {key: (columns, rows)}, drawn as charts where W&B has one, and pictures.
+
+    `images` are {key: [(caption, pixels)]}, `figures` {key: content of a PNG file}.
+    """
     import wandb
+    from PIL import Image
 
     shown: dict[str, Any] = {}
     for key, (columns, rows) in content["tables"].items():
@@ -40,6 +45,8 @@ def log_media(run: Any, content: dict[str, Any]) -> None:
         )
     for key, images in content["images"].items():
         shown[key] = [wandb.Image(pixels, caption=caption) for caption, pixels in images]
+    for key, content_of_file in content["figures"].items():
+        shown[key] = wandb.Image(Image.open(io.BytesIO(content_of_file)))
     run.log(shown)
 
 

@@ -1,6 +1,7 @@
 """What a finished run shows in W&B, made from metrics.json, the predictions table and the cache."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fracnet.training.tracking.privacy import hashed
 
 Table = tuple[list[str], list[list[Any]]]
 EXAMPLES = 6  # of each kind: right and sure, right and unsure, wrong and sure, wrong and unsure
+OPEN_FORESTS = ("forest_region_", "forest_class_")
 POINTS = 500  # of a curve of one class
 
 
@@ -23,12 +25,41 @@ def summary(metrics: dict[str, Any], splits: Sequence[str]) -> dict[str, Any]:
     if "test" in splits:
         for row in metrics.get("test_by_level_and_region", ()):
             found |= _estimates(row, f"test/{row['level']}/{row['region']}")
+        found |= _strata(metrics.get("test_strata", ()))
+    found |= _chosen(metrics)
     objective = metrics["objective"]
     found[f"objective/{objective['name']}"] = objective["value"]
     for key, value in metrics["selected"].items():
         if isinstance(value, int | float | str):
             found[f"selected/{key}"] = value
     return found
+
+
+def _strata(strata: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Overall figures of each level: `test/operating/study/sensitivity`.
+
+    With two classes those of the positive one at the operating point, else those of all classes
+    by the likeliest one, `test/calibrated/study/accuracy`. Groups stay here: they may have names.
+    """
+    found: dict[str, Any] = {}
+    for row in (row for row in strata if row["by"] == "overall"):
+        if row["threshold"] is None:
+            found |= _estimates(row["metrics"], f"test/calibrated/{row['level']}")
+        else:
+            found |= _estimates(row["per_class"][1], f"test/operating/{row['level']}")
+    return found
+
+
+def _chosen(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What validation has chosen: temperature and thresholds; and what the first does to it."""
+    decisions = metrics.get("decisions")
+    if not decisions:
+        return {}
+    found = {"decisions/temperature": decisions["temperature"]}
+    for level, point in (decisions["operating"] or {}).items():
+        found[f"decisions/threshold/{level}"] = point["threshold"]
+    after = metrics["calibration"].get("val", {}).get("after", {})
+    return found | _estimates(after, "val/calibrated")
 
 
 def _estimates(node: Any, name: str) -> dict[str, Any]:
@@ -99,6 +130,22 @@ def _curves(split: str, rows: pd.DataFrame) -> dict[str, Table]:
 def _points(name: str, x: np.ndarray, y: np.ndarray) -> list[list[Any]]:
     kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).round().astype(int))
     return [[name, float(x[i]), float(y[i])] for i in kept]
+
+
+def figures(folder: Path, splits: Sequence[str]) -> dict[str, bytes]:
+    """The PNG files of a run's figures, `figures/<name>`, as far as they are of these splits.
+
+    A figure's name holds the split it is of; learning curves are of none. They show no pixels.
+    Forest plots over other columns than the region stay here: the values may be names of people
+    or hospitals.
+    """
+    hidden = {"val", "test"} - set(splits)
+    return {
+        f"figures/{path.stem}": path.read_bytes()
+        for path in sorted(folder.glob("*.png"))
+        if hidden.isdisjoint(path.stem.split("_"))
+        and (not path.stem.startswith("forest_") or path.stem.startswith(OPEN_FORESTS))
+    }
 
 
 def chosen_examples(rows: pd.DataFrame) -> list[tuple[str, int]]:

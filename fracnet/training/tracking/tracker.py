@@ -82,6 +82,7 @@ class Tracker:
         tables, images = results.examples(shown, table, data, self._salt, self._images)
         content["tables"] |= tables
         content["images"] |= images
+        content["figures"] = results.figures(self._folder.figures, self._splits)
         self._pictures = bool(images)
         self._client.send("results", content)
 
@@ -127,7 +128,8 @@ class Tracker:
             print(f"W&B: {self._opened['url']}")
             return
         if self._in_sweep:  # the same two commands for each of its jobs would be noise
-            print(f"W&B, offline: {place}", flush=True)
+            pixels = "; a sync uploads its example images" if self._pictures else ""
+            print(f"W&B, offline{pixels}: {place}", flush=True)
             return
         pixels = ", with its example images" if self._pictures else ""
         print(f"W&B, offline:\n  wandb leet {place}  shows it here")

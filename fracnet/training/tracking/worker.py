@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from fracnet.training.run_folder import write_whole
+
 LAST = "last_epoch"  # file in this process's folder: which epoch W&B knows
 KILLED = 137  # the exit code of a run whose process was gone: 128 + SIGKILL
 
@@ -65,9 +67,11 @@ class Session:
     def epoch(self, row: dict[str, Any]) -> None:
         """The row of one epoch."""
         if self._run is not None:
-            self.attempt(
-                "to log an epoch", lambda: self._run.log(row, step=row["epoch"], commit=True)
-            )
+            self.attempt("to log an epoch", self._log, row)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self._run.log(row, step=row["epoch"], commit=True)
+        write_whole(Path(LAST), str(row["epoch"]))
 
     def results(self, content: dict[str, Any]) -> None:
         """Summary, tables, charts and example images."""

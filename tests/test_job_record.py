@@ -1,0 +1,57 @@
+"""job.json says how a job stands, also when the job is resumed by itself."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+from helpers.jobs import add_job
+
+from fracnet import sweep
+from fracnet.errors import Diverged, UserError
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (None, "finished", ""),
+        (Diverged("nan"), "diverged", "nan"),
+        (UserError("no\nroom"), "failed", "no room"),
+        (RuntimeError("a bug"), "failed", "RuntimeError: a bug"),
+        (KeyboardInterrupt(), "interrupted", "by the keyboard"),
+        (SystemExit(3), "failed", "it ended itself with exit code 3"),
+    ],
+    ids=repr,
+)
+def test_the_record_of_a_job_follows_when_it_is_resumed_by_itself(
+    error: BaseException | None, status: str, reason: str, tmp_path: Path
+) -> None:
+    add_job(tmp_path, 4, ["optim.lr=1"], status="running")
+    record = tmp_path / "4/job.json"
+    end = pytest.raises(type(error)) if error else contextlib.nullcontext()
+    with end, sweep.taken_up(tmp_path / "4", True) as is_job:
+        assert is_job
+        assert json.loads(record.read_text())["status"] == "running"
+        if error:
+            raise error
+    assert json.loads(record.read_text()) == {
+        "job": 4,
+        "overrides": ["optim.lr=1"],
+        "status": status,
+        "reason": reason,
+    }
+
+
+def test_what_the_resume_changes_stands_in_the_record(tmp_path: Path) -> None:
+    add_job(tmp_path, 0, ["optim.lr=1", "trainer.max_epochs=9", "seed=2"], status="running")
+    words = ["resume=somewhere", "trainer.max_epochs=5"]
+    with sweep.taken_up(tmp_path / "0", True, words):
+        pass
+    told = json.loads((tmp_path / "0/job.json").read_text())
+    assert told["overrides"] == ["optim.lr=1", "trainer.max_epochs=5", "seed=2"]
+
+
+def test_a_run_that_is_no_job_gets_no_record(tmp_path: Path) -> None:
+    with sweep.taken_up(tmp_path, True) as is_job:
+        assert not is_job
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,140 @@
+"""Ctrl-C ends the running job of a sweep, twice the sweep; SIGTERM ends it at once."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+LIGHT = [sys.executable, str(HERE / "helpers/forked_sweep.py"), "-m"]
+
+
+def started(command: list[str], folder: Path) -> subprocess.Popen[str]:
+    """A sweep in a process group of its own, as a shell starts it."""
+    return subprocess.Popen(
+        [*command, f"hydra.sweep.dir={folder}"],
+        cwd=folder.parent,
+        env=os.environ | {"PYTHONPATH": str(HERE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(path: Path, job: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 200
+    while not path.exists():
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def statuses(folder: Path) -> list[str]:
+    return [job["status"] for job in json.loads((folder / "study.json").read_text())["jobs"]]
+
+
+def test_once_ends_the_running_job_and_the_next_one_follows(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    job = started([*LIGHT, "optim.lr=1,5,4"], folder)
+    wait_for(folder / "1/waiting", job)
+    os.killpg(job.pid, signal.SIGINT)
+    out, err = job.communicate(timeout=100)
+    assert job.returncode == 1
+    assert statuses(folder) == ["finished", "interrupted", "finished"]
+    assert err.splitlines() == [
+        "",
+        "fracnet: this job ends, the next one follows; Ctrl-C within 3 s ends the sweep.",
+        "fracnet: job 1 interrupted: by Ctrl-C",
+    ]
+    assert "job 1 interrupted: by Ctrl-C" in out.splitlines()
+
+
+def test_twice_ends_the_sweep_but_not_without_its_table(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    job = started([*LIGHT, "optim.lr=1,5,4,3"], folder)
+    wait_for(folder / "1/waiting", job)
+    os.killpg(job.pid, signal.SIGINT)
+    time.sleep(1)  # the next job waits longer, for this very thing
+    os.killpg(job.pid, signal.SIGINT)
+    out, err = job.communicate(timeout=100)
+    assert job.returncode == 130, err
+    assert statuses(folder) == ["finished", "interrupted", "not run", "not run"]
+    assert "fracnet: SIGINT: the sweep ends." in err
+    assert "jobs 2, 3 not run: the sweep was ended before its turn" in out
+    assert "Traceback" not in err, err
+
+
+def test_each_job_may_be_interrupted(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    job = started([*LIGHT, "optim.lr=5", "seed=0,1", "trainer.max_epochs=7"], folder)
+    for number in range(2):
+        wait_for(folder / str(number) / "waiting", job)
+        os.killpg(job.pid, signal.SIGINT)
+    _, err = job.communicate(timeout=100)
+    assert job.returncode == 1, err
+    assert statuses(folder) == ["interrupted", "interrupted"]
+
+
+def test_sigterm_ends_the_sweep(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    job = started([*LIGHT, "optim.lr=5,1"], folder)
+    wait_for(folder / "0/waiting", job)
+    job.terminate()
+    _, err = job.communicate(timeout=100)
+    assert job.returncode == 143, err
+    assert statuses(folder) == ["interrupted", "not run"]
+
+
+def test_while_libraries_are_loaded_once_is_enough(tmp_path: Path) -> None:
+    folder, module = tmp_path / "sweep", tmp_path / "half.py"
+    module.write_text(f"import time; open({str(tmp_path / 'begun')!r}, 'w'); time.sleep(100)")
+    code = (
+        "import sys; from fracnet import cli\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "def task(cfg):\n    import half\n"
+        "cli.run(task, 'train')\n"
+    )
+    job = started([sys.executable, "-c", code, "-m", "optim.lr=1,2"], folder)
+    wait_for(tmp_path / "begun", job)
+    os.killpg(job.pid, signal.SIGINT)
+    _, err = job.communicate(timeout=100)
+    assert job.returncode == 130, err
+    assert statuses(folder) == ["interrupted", "not run"]
+
+
+@pytest.mark.slow
+def test_a_training_and_its_loaders_processes_end_and_another_training_follows(
+    phantom_words: list[str], tmp_path: Path
+) -> None:
+    words = [
+        "--config-dir",
+        str(HERE / "user_conf"),
+        "model=tiny",
+        *phantom_words,
+        "image_size=40",
+        "data.batch_size=16",
+        "data.num_workers=1",
+        "trainer.accelerator=cpu",
+        "scheduler=none",
+        "logger=csv",
+        "callbacks.early_stopping=null",
+        "trainer.max_epochs=100000,2",
+    ]
+    folder = tmp_path / "sweep"
+    job = started([sys.executable, "-m", "fracnet.train", "-m", *words], folder)
+    wait_for(folder / "0/checkpoints/last.ckpt", job)
+    os.killpg(job.pid, signal.SIGINT)
+    out, err = job.communicate(timeout=200)
+    assert job.returncode == 1, err
+    assert "Traceback" not in err, err
+    assert statuses(folder) == ["interrupted", "finished"]
+    assert re.search(r"job 0 interrupted: curves and last.ckpt are in .*/0", out)
+    provenance = json.loads((folder / "0/provenance.json").read_text())
+    assert provenance["status"] == "interrupted"

@@ -1,0 +1,155 @@
+"""What cannot work is told before the first epoch, and trying it changes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.command import train_here
+from helpers.tiny_data import tiny_data
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from fracnet.config import Config, check
+from fracnet.errors import UserError
+from fracnet.paths import config_dir
+from fracnet.training.assembly import classifier_from
+from fracnet.training.rehearsal import check_figures, rehearse
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def words(phantom_words: list[str]) -> list[str]:
+    """A run of seconds."""
+    return [
+        "--config-dir",
+        str(TESTS / "user_conf"),
+        "model=tiny",
+        *phantom_words,
+        "image_size=32",
+        "data.batch_size=16",
+        "data.num_workers=0",
+        "trainer.max_epochs=3",
+        "optim.lr=0.01",
+        "trainer.accelerator=cpu",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        (
+            [
+                "imbalance=augment_minority",
+                "imbalance.transforms=[{_target_: albumentations.Affin}]",
+            ],
+            ["imbalance.transforms[0]._target_=albumentations.Affin", "Did you mean 'Affine'?"],
+        ),
+        (["scheduler=plateau", "scheduler.patience=abc"], ["scheduler.patience=abc", "integer"]),
+        (["scheduler.T_max=0"], ["scheduler.T_max=0", "1"]),
+        (["+scheduler.gama=1"], ["scheduler.gama=1", "T_max"]),
+        (["+optim.betas=3"], ["optim"]),
+        (["optim._target_=torch.optim.Adm"], ["torch.optim.Adm", "Did you mean 'Adam'?"]),
+        (["model._target_=helpers.models.TwoLogits"], ["(2, 2)", "(2, 6)"]),
+        (
+            ["model._target_=helpers.models.NormedHead", "~model.dropout", "data.batch_size=1"],
+            ["data.batch_size=1", "batch normalisation", "data.batch_size=2"],
+        ),
+        (["model.widht=3"], ["model.widht", "Did you mean 'width'?"]),
+    ],
+    ids=lambda value: value[-1][:30],
+)
+def test_what_does_not_fit_is_told_before_training(
+    more: list[str],
+    parts: list[str],
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = train_here([*words, *more, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert told.code == 1
+    assert "epoch 1" not in told.out
+    assert told.err.count("fracnet: error: ") == 1
+    assert "Traceback" not in told.err
+    for part in parts:
+        assert part in told.err
+    assert not (tmp_path / "run").exists()
+
+
+def composed(*words: str) -> Config:
+    search = f"hydra.searchpath=[file://{TESTS / 'user_conf'}]"
+    with initialize_config_dir(str(config_dir())):
+        node: Any = OmegaConf.to_container(compose("train", [search, *words]), resolve=True)
+    return check(node)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=tiny"],  # nothing in it is normalised
+        ["model=tiny_norm"],  # many values a channel, also of one image
+        ["model=tiny_norm", "model._target_=helpers.models.NormedHead", "model.freeze=backbone"],
+    ],
+    ids=lambda words: words[-1],
+)
+def test_one_image_a_batch_is_taken_where_it_can_be_trained_on(
+    words: list[str], tmp_path: Path
+) -> None:
+    config = composed(*words, "image_size=32", "data.batch_size=1")
+    data = tiny_data(tmp_path)
+    data.prepare_data()
+    model = classifier_from(config, data)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    stream = torch.get_rng_state()
+    rehearse(model, config)
+    assert torch.equal(torch.get_rng_state(), stream)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+ONE_CLASS = {"train": 21, "val": 1, "test": 6}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "objective=macro_auc cannot be computed on"),
+        (
+            ["callbacks.best.metric=macro_auc", "callbacks.early_stopping.metric=macro_auc"],
+            "objective=macro_auc and callbacks.best.metric=macro_auc and "
+            "callbacks.early_stopping.metric=macro_auc cannot",
+        ),
+        (["objective=loss", "callbacks.best.metric=macro_auc"], "callbacks.best.metric=macro_auc "),
+    ],
+)
+def test_a_figure_that_chooses_must_be_defined_on_validation(
+    words: list[str], told: str, tmp_path: Path
+) -> None:
+    data = tiny_data(tmp_path, counts=ONE_CLASS)
+    data.prepare_data()
+    with pytest.raises(UserError) as caught:
+        check_figures(composed("model=tiny", *words), data)
+    assert str(caught.value).startswith(told)
+    assert "whose 1 image is of the class elbow" in str(caught.value)
+    assert "allowed with it: loss, accuracy, macro_sensitivity, macro_specificity." in str(
+        caught.value
+    )
+    check_figures(composed("model=tiny", "objective=macro_specificity"), data)
+
+
+def test_a_class_may_be_absent_from_validation(tmp_path: Path) -> None:
+    data = tiny_data(tmp_path, counts=ONE_CLASS | {"val": 2})
+    data.prepare_data()
+    check_figures(composed("model=tiny", "callbacks.best.metric=macro_auc"), data)
+
+
+def test_nothing_is_left_of_a_run_whose_objective_is_undefined(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["data=patients", f"data.root={tmp_path / 'data'}", "+data.patients=5"]
+    kept = [word for word in words if not word.startswith("data")]
+    told = train_here([*kept, *few, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert told.code == 1
+    assert "fracnet: error: objective=macro_auc cannot be computed" in told.err
+    assert not (tmp_path / "run").exists()

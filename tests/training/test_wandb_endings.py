@@ -1,0 +1,146 @@
+"""The `.wandb` files of runs that end in other ways than by themselves, and of jobs of a sweep."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.command import train_here
+from helpers.wandb_file import only, read
+
+from fracnet.training.tracking.worker import last_epoch
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def words(phantom_words: list[str]) -> list[str]:
+    """A run of a second, beside what W&B takes."""
+    return [
+        "--config-dir",
+        str(TESTS / "user_conf"),
+        "model=tiny",
+        *phantom_words,
+        "image_size=32",
+        "data.batch_size=16",
+        "data.num_workers=0",
+        "trainer.max_epochs=2",
+        "optim.lr=0.01",
+        "trainer.accelerator=cpu",
+        "logger.mode=offline",
+    ]
+
+
+def test_failed_run_has_its_exit_code(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ["optim.lr=1e30", "scheduler=none", f"hydra.run.dir={tmp_path}"]
+    told = train_here([*words, *wild], capsys)
+    assert told.code == 1
+    assert "diverged" in told.err
+    assert read(only(tmp_path)).exit_code == 1
+
+
+def test_jobs_of_a_sweep_share_a_group_and_nothing_else(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = ["-m", "optim.lr=0.01,0.02", "trainer.max_epochs=1", f"hydra.sweep.dir={tmp_path}/s1"]
+    told = train_here([*words, *swept], capsys)
+    assert told.code == 0
+    closing = [line for line in told.out.splitlines() if line.startswith("W&B, offline")]
+    assert len(closing) == 2
+    assert all("a sync uploads its example images: " in line for line in closing)
+    jobs = [read(path) for path in sorted(tmp_path.glob("s1/*/wandb/*run-*/*.wandb"))]
+    assert [job.group for job in jobs] == ["s1", "s1"]
+    assert [job.name for job in jobs] == ["lr=0.01", "lr=0.02"]
+    assert [job.config["optim.lr"] for job in jobs] == [0.01, 0.02]
+    assert len({job.id for job in jobs}) == 2
+    for job in jobs:
+        assert [row["epoch"] for row in job.history if "train/loss" in row] == [1]
+        assert job.exit_code == 0
+        assert "val/macro_auc_low" in job.summary
+        assert not [key for key in job.summary if key.startswith("test/")], "show_test=best"
+
+
+def offspring(pid: int) -> list[int]:
+    """A process and all that it has started, the youngest first."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has just ended
+    found = [pid]
+    for process in found:
+        found += [child for child, parent in parents.items() if parent == process]
+    return found[::-1]
+
+
+@pytest.mark.parametrize(("kill", "code"), [("training", 137), ("everything", None)])
+def test_killed_run_keeps_its_history_and_goes_on_with_it(
+    kill: str,
+    code: int | None,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    endless = ["trainer.max_epochs=100000", "callbacks.early_stopping=null"]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "fracnet.train", *words, *endless, f"hydra.run.dir={tmp_path}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def written() -> list[int]:
+        paths = list(tmp_path.glob("wandb/*run-*/*.wandb"))
+        rows = read(paths[0]).history if paths and paths[0].stat().st_size else []
+        return [row["epoch"] for row in rows]
+
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(written()) < 3:
+        time.sleep(0.2)
+    family = offspring(job.pid)
+    assert len(family) >= 3, "training, the process that runs wandb, wandb's own server"
+    for process in family if kill == "everything" else [job.pid]:
+        os.kill(process, signal.SIGKILL)
+    job.wait(60)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in family):
+        time.sleep(0.2)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in family), "nothing is left behind"
+    stored = read(only(tmp_path))
+    assert stored.exit_code == code
+    epochs = [row["epoch"] for row in stored.history]
+    assert len(epochs) >= 3
+    assert epochs == list(range(1, len(epochs) + 1))
+    assert all(math.isfinite(row["val/loss"]) for row in stored.history)
+
+    if kill == "training":
+        assert last_epoch(tmp_path / "wandb") == len(epochs), "what is known is not told again"
+        done = len(pd.read_csv(tmp_path / "metrics.csv"))
+        told = train_here([f"resume={tmp_path}", f"trainer.max_epochs={done + 2}"], capsys)
+        assert told.code == 0, told.err
+        first, second = (read(path) for path in sorted(tmp_path.glob("wandb/*run-*/*.wandb")))
+        assert second.id == first.id
+        assert second.name == first.name
+        assert second.config["model"] == "tiny", "of the run, not of the command that resumes it"
+        epochs += [row["epoch"] for row in second.history if "train/loss" in row]
+        assert epochs == list(range(1, done + 3))
+        assert second.exit_code == 0
+
+
+def test_without_pictures_a_job_promises_none(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["-m", "seed=1", "trainer.max_epochs=1", "logger.images=false"]
+    told = train_here([*words, *more, f"hydra.sweep.dir={tmp_path}/s1"], capsys)
+    assert told.code == 0, told.err
+    assert "W&B, offline: " in told.out
+    assert "example images" not in told.out
