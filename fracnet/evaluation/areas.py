@@ -1,22 +1,19 @@
-"""Intervals of the area under the ROC curve, per class and macro, from its clustered variance.
+"""Intervals of areas under the ROC and the precision-recall curve, per class and macro.
 
-On the scale of the logit, so that limits stay in (0, 1) and lean the right way near 1, with a t
-quantile for the few rows that matter there. In simulations of small test sets (83 images, six
-classes, 6 to 22 cases) it holds its level where the percentile bootstrap falls to 85-90 %.
+From how far each row moves the area, added up by cluster; on the scale of the logit, so that limits
+stay in (0, 1) and lean the right way near 1, with a t quantile for the few rows that matter there.
+In simulations of small test sets (83 images, six classes, 6 to 22 cases) this holds its level where
+the percentile bootstrap falls to 85-90 % (AUC) and 50-90 % (average precision).
 """
 
 import math
 
 import numpy as np
-from scipy import stats
-from scipy.special import expit
 
 from fracnet.evaluation import metrics
 from fracnet.evaluation.intervals import LEVEL, Interval
 from fracnet.evaluation.predictions import Clusters
-
-# Fewest degrees of freedom assumed. In simulation 4 still covers; fewer only widens.
-MIN_FREEDOM = 4.0
+from fracnet.evaluation.scales import logit_interval
 
 
 def auc_intervals(
@@ -27,28 +24,63 @@ def auc_intervals(
     The variance is DeLong's (1988, Biometrics 44:837); where rows cluster, the influences are
     summed by cluster first, as Obuchowski does (1997, Biometrics 53:567).
     """
-    values = metrics.auc(target, prob)
-    moves = influence(target, prob, clusters)
+    method = "logit, DeLong" if clusters.trivial else "logit, Obuchowski"
+    values, moves = metrics.auc(target, prob), influence(target, prob, clusters)
+    return _intervals("AUC", values, moves, target, clusters, method, level)
+
+
+def average_precision_intervals(
+    target: np.ndarray, prob: np.ndarray, clusters: Clusters, level: float = LEVEL
+) -> list[Interval]:
+    """Intervals of each class's average precision and, last, of their macro average.
+
+    In a small sample the average precision tends to lie above the population's (by 0.03 to 0.06 at
+    83 images and six classes of middling accuracy); the interval leans down, and covers it.
+    """
+    values = metrics.average_precision(target, prob)
+    moves = precision_influence(target, prob, clusters)
+    method = f"logit, delta method by {clusters.unit}"
+    return _intervals("average precision", values, moves, target, clusters, method, level)
+
+
+def _intervals(
+    name: str,
+    values: np.ndarray,
+    moves: np.ndarray,
+    target: np.ndarray,
+    clusters: Clusters,
+    method: str,
+    level: float,
+) -> list[Interval]:
+    def none(note: str) -> Interval:
+        return Interval(None, None, method, note)
+
     defined = ~np.isnan(values)
     # A class with cases, or non-cases, in one cluster only has no variance, nor has a mean with it.
     known = np.isfinite(moves).all(axis=0)
     results = []
     for c, value in enumerate(values):
         if not defined[c]:
-            note = "no cases" if not (target == c).any() else "every row is a case"
-            results.append(_none(clusters, f"undefined: {note}"))
+            results.append(none(f"undefined: {_reason(target == c)}"))
+        elif value == 1 and (target == c).all():
+            results.append(none("degenerate: every row is a case"))
         elif not known[c]:
-            results.append(_none(clusters, f"all cases, or all others, are one {clusters.unit}"))
+            results.append(none(f"all cases, or all others, are one {clusters.unit}"))
         else:
-            results.append(_logit_interval(value, moves[:, c], clusters, level))
+            results.append(logit_interval(float(value), moves[:, c], clusters, method, name, level))
     if not defined.any():
-        results.append(_none(clusters, "undefined: no class can be scored"))
+        results.append(none("undefined: no class can be scored"))
     elif not known[defined].all():
-        results.append(_none(clusters, f"all cases of a class are one {clusters.unit}"))
+        results.append(none(f"all cases of a class are one {clusters.unit}"))
     else:
         mean = moves[:, defined].mean(axis=1)
-        results.append(_logit_interval(float(values[defined].mean()), mean, clusters, level))
+        value = float(values[defined].mean())
+        results.append(logit_interval(value, mean, clusters, method, name, level))
     return results
+
+
+def _reason(case: np.ndarray) -> str:
+    return "every row is a case" if case.all() else "no cases"
 
 
 def influence(target: np.ndarray, prob: np.ndarray, clusters: Clusters) -> np.ndarray:
@@ -67,10 +99,45 @@ def influence(target: np.ndarray, prob: np.ndarray, clusters: Clusters) -> np.nd
         above = _share_below(score, rest)
         below = 1 - _share_below(rest, score)
         for rows, part in ((case, above), (~case, below)):
-            groups = len(np.unique(clusters.ids[rows]))
-            scale = math.sqrt(groups / (groups - 1)) if groups > 1 else math.nan
-            moves[rows, c] = (part - above.mean()) / len(part) * scale
+            moves[rows, c] = (part - above.mean()) / len(part) * _scale(rows, clusters)
     return moves
+
+
+def precision_influence(target: np.ndarray, prob: np.ndarray, clusters: Clusters) -> np.ndarray:
+    """How far each row moves each class's average precision, float64[N, C]; NaN where undefined.
+
+    The derivative by the row's weight: for P cases with precision q_i among the r_i rows that score
+    at least as high, row j of score s_j and truth y_j moves it by
+
+        (y_j (q_j - AP) + sum over the cases i with s_i <= s_j of (y_j - q_i) / r_i) / P,
+
+    times sqrt(I / (I - 1)) for the I clusters with cases, or with others, as in `influence`.
+    """
+    moves = np.full(prob.shape, np.nan)
+    for c in range(prob.shape[1]):
+        case = target == c
+        if case.all() or not case.any():
+            continue
+        order = np.argsort(-prob[:, c], kind="stable")
+        falling, hit = -prob[order, c], case[order]
+        cases = falling[hit]
+        rank = np.searchsorted(falling, cases, side="right")
+        precise = np.searchsorted(cases, cases, side="right") / rank
+        # Sums over the cases from the first that scores no higher than the row, to the last.
+        first = np.searchsorted(cases, falling, side="left")
+        gained = np.append(np.cumsum((1 / rank)[::-1])[::-1], 0.0)[first]
+        lost = np.append(np.cumsum((precise / rank)[::-1])[::-1], 0.0)[first]
+        move = hit * gained - lost
+        move[hit] += precise - precise.mean()
+        moves[order, c] = move / hit.sum()
+        for rows in (case, ~case):
+            moves[rows, c] *= _scale(rows, clusters)
+    return moves
+
+
+def _scale(rows: np.ndarray, clusters: Clusters) -> float:
+    groups = len(np.unique(clusters.ids[rows]))
+    return math.sqrt(groups / (groups - 1)) if groups > 1 else math.nan
 
 
 def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -79,30 +146,3 @@ def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     left = np.searchsorted(ordered, values, side="left")
     right = np.searchsorted(ordered, values, side="right")
     return np.asarray((left + right) / 2 / len(others))
-
-
-def _logit_interval(value: float, moves: np.ndarray, clusters: Clusters, level: float) -> Interval:
-    sums = np.bincount(clusters.ids, weights=moves, minlength=clusters.count)
-    variance, count = float((sums**2).sum()), clusters.count
-    if value in (0.0, 1.0):
-        return _none(clusters, f"degenerate: the AUC is {value:.0f}")
-    if variance == 0:
-        return _none(clusters, "degenerate: no variance, as with equal scores")
-    # Satterthwaite: the variance estimate's own variance, from the fourth moment of its terms,
-    # says how many degrees of freedom it is worth: `count` for normal terms, fewer where a
-    # handful of rows decides.
-    kurtosis = count * float((sums**4).sum()) / variance**2
-    freedom = max(MIN_FREEDOM, min(count, 2 * count / max(kurtosis - 1, 1e-9)))
-    reach = float(stats.t.ppf((1 + level) / 2, freedom))
-    reach *= math.sqrt(variance) / (value * (1 - value))
-    centre = math.log(value / (1 - value))
-    limits = float(expit(centre - reach)), float(expit(centre + reach))
-    return Interval(*limits, _method(clusters))
-
-
-def _none(clusters: Clusters, note: str) -> Interval:
-    return Interval(None, None, _method(clusters), note)
-
-
-def _method(clusters: Clusters) -> str:
-    return "logit, DeLong" if clusters.trivial else "logit, Obuchowski"

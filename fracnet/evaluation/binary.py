@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fracnet.errors import UserError
 from fracnet.evaluation import metrics
 from fracnet.evaluation.areas import auc_intervals
-from fracnet.evaluation.bootstrap import bootstrap, percentile
+from fracnet.evaluation.bootstrap import RESAMPLES, bootstrap, percentile
 from fracnet.evaluation.intervals import Interval, proportion
+from fracnet.evaluation.levels import by_study
 from fracnet.evaluation.predictions import (
     Clusters,
-    assemble,
     check,
     classes_of,
     clusters_of,
@@ -49,9 +48,10 @@ class BinaryRow:
         return row
 
 
-def binary_rows(table: pd.DataFrame) -> tuple[BinaryRow, ...]:
+def binary_rows(table: pd.DataFrame, resamples: int = RESAMPLES) -> tuple[BinaryRow, ...]:
     """Score one split: images, then studies where they are known; overall first, then regions.
 
+    `resamples` are those of kappa's bootstrap.
     Raises `UserError` for a table that `check` refuses, and for a study with two labels.
     """
     check(table)
@@ -61,7 +61,7 @@ def binary_rows(table: pd.DataFrame) -> tuple[BinaryRow, ...]:
     if table["study"].notna().all():
         levels["study"] = by_study(table)
     return tuple(
-        _row(part, level, region)
+        _row(part, level, region, resamples)
         for level, rows in levels.items()
         for region, part in {
             OVERALL: rows,
@@ -70,31 +70,7 @@ def binary_rows(table: pd.DataFrame) -> tuple[BinaryRow, ...]:
     )
 
 
-def by_study(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a study: the arithmetic mean of its views' probabilities. Also a predictions table.
-
-    `path` is the study's name, `views` the number of its images; logits are logs of the means.
-    """
-    groups = table.groupby("study", sort=True)
-    labels = groups["label"].nunique()
-    if (labels > 1).any():
-        raise UserError(
-            f"The study {labels.index[labels > 1][0]} has images of more than one label; "
-            "a study has one."
-        )
-    first = groups.first()
-    first["path"] = first.index.astype(object)
-    first["views"] = groups.size()
-    names = [f"prob_{name}" for name in classes_of(table)]
-    mean = groups[names].mean().to_numpy(dtype=np.float64)
-    kept = [c for c in first.columns if not str(c).startswith(("prob_", "logit_"))]
-    rows = first[kept].reset_index()
-    # The smallest double stands for a probability of 0, whose log no table can hold.
-    logits = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
-    return assemble(rows, classes_of(table), logits)
-
-
-def _row(table: pd.DataFrame, level: str, region: str) -> BinaryRow:
+def _row(table: pd.DataFrame, level: str, region: str, resamples: int) -> BinaryRow:
     clusters = clusters_of(table)
     prob, target = probabilities(table), targets(table)
     predicted = metrics.predict(prob)  # abnormal above 0.5: a tie is normal
@@ -117,15 +93,17 @@ def _row(table: pd.DataFrame, level: str, region: str) -> BinaryRow:
         ),
         kappa=estimate(
             metrics.kappa(matrix),
-            _kappa_interval(target, predicted, clusters),
+            _kappa_interval(target, predicted, clusters, resamples),
             n,
             cases=min(positives, n - positives),
         ),
     )
 
 
-def _kappa_interval(target: np.ndarray, predicted: np.ndarray, clusters: Clusters) -> Interval:
+def _kappa_interval(
+    target: np.ndarray, predicted: np.ndarray, clusters: Clusters, resamples: int
+) -> Interval:
     def statistic(weights: np.ndarray) -> np.ndarray:
         return metrics.kappa(metrics.confusion(target, predicted, 2, weights))[:, None]
 
-    return percentile(bootstrap(statistic, clusters)[:, 0], clusters)
+    return percentile(bootstrap(statistic, clusters, resamples=resamples)[:, 0], clusters)

@@ -121,30 +121,46 @@ def effective_n(
 
 
 def proportion(
-    success: np.ndarray, member: np.ndarray, clusters: Clusters, level: float = LEVEL
+    success: np.ndarray,
+    member: np.ndarray,
+    clusters: Clusters,
+    level: float = LEVEL,
+    rows: str = "cases",
 ) -> Interval:
-    """Wilson interval of sum(success & member) / sum(member), both bool[N]."""
-    return _interval(success[:, None], member[:, None], clusters, level, "Wilson")
+    """Wilson interval of sum(success & member) / sum(member), both bool[N].
+
+    `rows` is how notes call the members.
+    """
+    return _interval(success[:, None], member[:, None], clusters, level, "Wilson", rows)
 
 
 def mean_of_proportions(
-    success: np.ndarray, member: np.ndarray, clusters: Clusters, level: float = LEVEL
+    success: np.ndarray,
+    member: np.ndarray,
+    clusters: Clusters,
+    level: float = LEVEL,
+    rows: str = "cases",
 ) -> Interval:
     """Score interval of the mean over K proportions, bool[N, K]; columns without members drop."""
-    return _interval(success, member, clusters, level, "score")
+    return _interval(success, member, clusters, level, "score", rows)
 
 
 def _interval(
-    success: np.ndarray, member: np.ndarray, clusters: Clusters, level: float, method: str
+    success: np.ndarray,
+    member: np.ndarray,
+    clusters: Clusters,
+    level: float,
+    method: str,
+    rows: str,
 ) -> Interval:
     if not clusters.trivial:
         method += " with effective n"
     keep = member.any(axis=0)
     if not keep.any():
-        return Interval(None, None, method, "undefined: no cases")
+        return Interval(None, None, method, f"undefined: no {rows}")
     success, member = success[:, keep], member[:, keep]
     if not clusters.trivial and len(np.unique(clusters.ids[member.any(axis=1)])) < 2:
-        return Interval(None, None, method, f"all cases come from one {clusters.unit}")
+        return Interval(None, None, method, f"all {rows} come from one {clusters.unit}")
     n = effective_n(success, member, clusters, level)
     p = (success & member).sum(axis=0) / member.sum(axis=0)
     if len(n) == 1:

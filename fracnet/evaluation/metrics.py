@@ -47,6 +47,13 @@ def precision(matrix: np.ndarray) -> np.ndarray:
     return _ratio(_diagonal(matrix), matrix.sum(axis=-2))
 
 
+def npv(matrix: np.ndarray) -> np.ndarray:
+    """TN / (TN + FN) of each class against the rest, [..., C]; NaN where all are predicted so."""
+    hit = _diagonal(matrix)
+    unnamed = matrix.sum(axis=(-2, -1))[..., None] - matrix.sum(axis=-2)
+    return _ratio(unnamed - (matrix.sum(axis=-1) - hit), unnamed)
+
+
 def f1(matrix: np.ndarray) -> np.ndarray:
     """2 TP / (2 TP + FP + FN), [..., C]; NaN for a class neither present nor predicted."""
     return _ratio(2 * _diagonal(matrix), matrix.sum(axis=-1) + matrix.sum(axis=-2))
@@ -60,6 +67,18 @@ def kappa(matrix: np.ndarray) -> np.ndarray:
     total = matrix.sum(axis=(-2, -1))
     by_chance = _ratio((matrix.sum(axis=-1) * matrix.sum(axis=-2)).sum(axis=-1), total**2)
     return _ratio(accuracy(matrix) - by_chance, 1 - by_chance)
+
+
+def mcc(matrix: np.ndarray) -> np.ndarray:
+    """Matthews' correlation of truth and prediction, [...]; NaN where either is constant.
+
+    For any number of classes the R_K of Gorodkin 2004, Comput Biol Chem 28:367.
+    """
+    matrix = np.asarray(matrix, dtype=np.float64)
+    truth, named, total = matrix.sum(axis=-1), matrix.sum(axis=-2), matrix.sum(axis=(-2, -1))
+    top = _diagonal(matrix).sum(axis=-1) * total - (truth * named).sum(axis=-1)
+    spread = (total**2 - (truth**2).sum(axis=-1)) * (total**2 - (named**2).sum(axis=-1))
+    return _ratio(top, np.sqrt(spread))
 
 
 def macro(values: np.ndarray) -> np.ndarray:
@@ -111,6 +130,42 @@ def _binary_auc(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.
     case_weights = weights[:, cases]
     total = case_weights.sum(axis=1) * running[:, -1]
     return _ratio((case_weights * wins).sum(axis=1), total)
+
+
+def average_precision(
+    target: np.ndarray, prob: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Area under the precision-recall curve of each class against the rest, [C] (or [B, C]).
+
+    The mean, over the cases, of the precision among all rows that score at least as high: the
+    step-wise sum without interpolation, as in scikit-learn. NaN for a class without cases; 1 for
+    one without others.
+    """
+    single = weights is None
+    counts = np.ones((1, len(target))) if weights is None else np.asarray(weights, dtype=np.float64)
+    n_classes = prob.shape[1]
+    areas = np.empty((len(counts), n_classes))
+    for c in range(n_classes):
+        areas[:, c] = _binary_ap(np.asarray(target) == c, prob[:, c], counts)
+    return areas[0] if single else areas
+
+
+def _binary_ap(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted average precision of one class, float64[B]."""
+    if not case.any():
+        return np.full(len(weights), np.nan)
+    order = np.argsort(-score, kind="stable")
+    falling, case = -score[order], case[order]
+    cases = falling[case]
+    everyone = np.cumsum(weights[:, order], axis=1)
+    case_weights = weights[:, order[case]]
+    found = np.cumsum(case_weights, axis=1)
+    # The last row, and the last case, that scores as high as the case.
+    last = np.searchsorted(falling, cases, side="right") - 1
+    last_case = np.searchsorted(cases, cases, side="right") - 1
+    above = everyone[:, last]
+    precise = found[:, last_case] / np.where(above > 0, above, 1.0)
+    return _ratio((case_weights * precise).sum(axis=1), found[:, -1])
 
 
 def _diagonal(matrix: np.ndarray) -> np.ndarray:

@@ -126,8 +126,10 @@ def _check_probabilities(table: pd.DataFrame, classes: Sequence[str]) -> None:
         wrong = ~((values >= 0) & (values <= 1))
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
+            held = column.iloc[row]
+            held = repr(held) if isinstance(held, str) else str(held)
             raise UserError(
-                f"The predictions table's column {PROB + name!r} holds {column.iloc[row]!r} "
+                f"The predictions table's column {PROB + name!r} holds {held} "
                 f"{_place(table, row)}; a probability is a number from 0 to 1."
             )
     total = probabilities(table).sum(axis=1)

@@ -1,21 +1,22 @@
 """The figures of one split with their intervals: what a run prints and stores.
 
-Accuracy, sensitivity and specificity carry Wilson intervals, their macro averages the score
-interval of a mean of proportions, with an effective n where rows cluster (`intervals`); AUC the
-logit of its clustered variance (`areas`). No draw of random numbers is involved.
+Each has one interval, by the method that holds for it (`primary`): scores of proportions with an
+effective n where rows cluster, clustered variances on the scale of the logit or the log, and for
+kappa, MCC and macro F1 a seeded bootstrap by cluster.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fracnet.errors import UserError
-from fracnet.evaluation import intervals, metrics
-from fracnet.evaluation.areas import auc_intervals
+from fracnet.evaluation import battery, metrics, scoring
+from fracnet.evaluation.bootstrap import RESAMPLES
+from fracnet.evaluation.calibration_error import BINS, ESTIMATOR, bins_of, calibration_error
 from fracnet.evaluation.intervals import Interval
 from fracnet.evaluation.predictions import (
     check,
@@ -24,10 +25,16 @@ from fracnet.evaluation.predictions import (
     probabilities,
     targets,
 )
+from fracnet.evaluation.primary import primary
 
 # Below this number of cases (or non-cases) "too few" stands beside a figure.
 FEW = 10
 TOO_FEW = "too few"
+MACRO = {
+    "balanced_accuracy": "sensitivity",
+    **{f"macro_{rate}": rate for rate in battery.PER_CLASS if rate != "npv"},
+}
+AGREEMENT = ("kappa", "mcc")
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,19 @@ class ClassSummary:
     n: int
     sensitivity: Estimate
     specificity: Estimate
+    precision: Estimate
+    npv: Estimate
+    f1: Estimate
     auc: Estimate
+    average_precision: Estimate
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All figures of one split. `confusion[truth][prediction]` counts rows."""
+    """All figures of one split. `confusion[truth][prediction]` counts rows.
+
+    `definitions` says what a figure is and what range it has, where its name leaves that open.
+    """
 
     split: str
     classes: tuple[str, ...]
@@ -70,6 +84,7 @@ class Summary:
     metrics: dict[str, Estimate]
     per_class: tuple[ClassSummary, ...]
     confusion: tuple[tuple[int, ...], ...]
+    definitions: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON; undefined values are None."""
@@ -79,10 +94,17 @@ class Summary:
         return found
 
 
-def summarise(table: pd.DataFrame) -> Summary:
+def summarise(
+    table: pd.DataFrame,
+    decided: np.ndarray | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Summary:
     """Score the rows of one split. Raises `UserError` for a table that `check` refuses.
 
-    The same rows give the same figures, whatever their order.
+    `decided` int64[N] names each row's class, as at an operating point, in place of the most
+    likely one. The same rows give the same figures, whatever their order.
     """
     check(table)
     splits = sorted(table["split"].unique())
@@ -91,55 +113,78 @@ def summarise(table: pd.DataFrame) -> Summary:
             f"The predictions table's column 'split' holds {', '.join(splits)}; "
             "figures are made for one split at a time: select its rows first."
         )
+    if decided is not None:
+        assert decided.shape == (len(table),), (decided.shape, len(table))
+        assert ((decided >= 0) & (decided < len(classes_of(table)))).all(), "classes by index"
+    order = np.argsort(table["path"].astype(str).to_numpy(), kind="stable")  # sums depend on it
+    table = table.iloc[order]
     classes, clusters = classes_of(table), clusters_of(table)
     prob, target = probabilities(table), targets(table)
-    predicted = metrics.predict(prob)
+    predicted = metrics.predict(prob) if decided is None else np.asarray(decided)[order]
     matrix = metrics.confusion(target, predicted, len(classes))
-    areas, area_limits = metrics.auc(target, prob), auc_intervals(target, prob, clusters)
-
-    index = np.arange(len(classes))
-    case = target[:, None] == index
-    named = predicted[:, None] == index
-    everyone = np.ones(len(target), dtype=bool)
-    sensitivity, specificity = metrics.sensitivity(matrix), metrics.specificity(matrix)
-    recall = intervals.mean_of_proportions(named, case, clusters)
-    rejection = intervals.mean_of_proportions(~named, ~case, clusters)
-    overall = {
-        "accuracy": estimate(
-            metrics.accuracy(matrix),
-            intervals.proportion(predicted == target, everyone, clusters),
-            len(target),
-            cases=len(target),
-        ),
-        "balanced_accuracy": _macro(sensitivity, recall, len(target)),
-        "macro_sensitivity": _macro(sensitivity, recall, len(target)),
-        "macro_specificity": _macro(specificity, rejection, len(target)),
-        "macro_auc": _macro(areas, area_limits[-1], len(target)),
-    }
+    rates = battery.by_class(target, prob, predicted)
+    values = battery.overall(target, prob, predicted, per_class=rates)
+    values["calibration_error"] = np.asarray(calibration_error(target, prob, clusters))
+    limits, class_limits = primary(
+        target, prob, predicted, clusters, resamples=resamples, seed=seed
+    )
+    n, counts, named = len(target), matrix.sum(axis=1), matrix.sum(axis=0)
+    overall = {}
+    for name in battery.OVERALL:
+        rate = MACRO.get(name)
+        if rate is None:
+            # Two classes: as few as the rarer of them.
+            few = int(counts.min()) if len(classes) == 2 and name in AGREEMENT else n
+            overall[name] = estimate(values[name], limits[name], n, cases=few)
+        else:
+            overall[name] = _macro(rates[rate], limits[name], n)
+    if floored := int((prob[np.arange(n), target] < scoring.FLOOR).sum()):
+        overall["log_loss"] = _noted(
+            overall["log_loss"], f"{floored} rows gave the true class no chance"
+        )
+    bins = int(bins_of(prob.max(axis=1), clusters).max()) + 1
+    if bins < BINS:
+        word = "1 bin" if bins == 1 else f"{bins} bins"
+        overall["calibration_error"] = _noted(overall["calibration_error"], word)
     per_class = []
     for c, name in enumerate(classes):
-        n, rest = int(case[:, c].sum()), int((~case[:, c]).sum())
-        hits = intervals.proportion(named[:, c], case[:, c], clusters)
-        rejects = intervals.proportion(~named[:, c], ~case[:, c], clusters)
-        per_class.append(
-            ClassSummary(
-                name,
-                n,
-                estimate(sensitivity[c], hits, n, cases=n),
-                estimate(specificity[c], rejects, rest, cases=rest),
-                estimate(areas[c], area_limits[c], n, cases=min(n, rest)),
+        cases, rest, yes = int(counts[c]), int(n - counts[c]), int(named[c])
+        # The rows that each rate is a share of, and how many it hangs on where those differ.
+        rows = {"specificity": rest, "precision": yes, "npv": n - yes}
+        hang = {"auc": min(cases, rest), "average_precision": min(cases, rest)}
+        figures = {
+            rate: estimate(
+                rates[rate][c],
+                class_limits[rate][c],
+                rows.get(rate, cases),
+                cases=hang.get(rate, rows.get(rate, cases)),
             )
-        )
+            for rate in battery.PER_CLASS
+        }
+        per_class.append(ClassSummary(name=name, n=cases, **figures))
     return Summary(
         split=str(splits[0]),
         classes=classes,
-        n=len(target),
+        n=n,
         clusters=clusters.count,
         unit=clusters.unit,
         metrics=overall,
         per_class=tuple(per_class),
         confusion=tuple(tuple(int(n) for n in row) for row in matrix),
+        definitions=_definitions(len(classes)),
     )
+
+
+def _definitions(n_classes: int) -> dict[str, str]:
+    best, worst = scoring.brier_range(n_classes)
+    over = "of the second class's probability" if n_classes == 2 else "summed over the classes"
+    return {
+        "brier": f"squared error {over}, {best} (best) to {worst}",
+        "log_loss": "natural logarithm; a probability of 0 counts as 2.2e-16",
+        "calibration_error": f"root mean squared, {ESTIMATOR}",
+        "average_precision": "step-wise, without interpolation",
+        "macro": "plain mean over the classes in which a figure is defined",
+    }
 
 
 def estimate(value: float | np.ndarray, interval: Interval, n: int, cases: int) -> Estimate:
@@ -159,6 +204,10 @@ def _macro(values: np.ndarray, interval: Interval, n: int) -> Estimate:
     note = "; ".join(filter(None, notes))
     value = float(metrics.macro(values))
     return Estimate(value, interval.low, interval.high, interval.method, n, note, scored)
+
+
+def _noted(found: Estimate, note: str) -> Estimate:
+    return replace(found, note="; ".join(filter(None, [found.note, note])))
 
 
 def plain(value: Any) -> Any:

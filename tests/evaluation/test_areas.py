@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
 from helpers.predictions import draw_scores
+from helpers.published import ct_ratings, mra_readings
 
 from fracnet.evaluation import metrics
-from fracnet.evaluation.areas import auc_intervals, influence
+from fracnet.evaluation.areas import (
+    auc_intervals,
+    average_precision_intervals,
+    influence,
+    precision_influence,
+)
 from fracnet.evaluation.bootstrap import bootstrap
 from fracnet.evaluation.predictions import Clusters
 
@@ -95,3 +101,76 @@ def test_absent_classes_and_lone_cases_have_no_interval_but_the_others_do() -> N
     every = auc_intervals(np.zeros(4, dtype=int), score[:4], Clusters(np.arange(4), 4, "image"))
     assert every[0].note == "undefined: every row is a case"
     assert every[-1].note == "undefined: no class can be scored"
+
+
+def two(score: np.ndarray) -> np.ndarray:
+    return np.stack([-score, score], axis=1)
+
+
+def test_delongs_standard_error_is_the_published_one() -> None:
+    target, score = ct_ratings()
+    assert metrics.auc(target, two(score))[1] == pytest.approx(0.8932, abs=5e-5)
+    moves = influence(target, two(score), Clusters(np.arange(109), 109, "patient"))[:, 1]
+    error = np.sqrt((moves**2).sum())
+    assert error == pytest.approx(0.0307, abs=5e-5)
+    limits = metrics.auc(target, two(score))[1] + 1.959964 * error * np.array([-1, 1])
+    np.testing.assert_allclose(limits, [0.83295, 0.95339], atol=5e-6)
+
+
+@pytest.mark.parametrize(("reader", "area", "error"), [(0, 0.9837, 0.0108), (1, 0.9852, 0.0097)])
+def test_obuchowskis_standard_errors_are_the_published_ones(
+    reader: int, area: float, error: float
+) -> None:
+    patient, target, score = mra_readings()
+    clusters = Clusters(patient, 36, "patient")
+    prob = two(score[:, reader])
+    assert metrics.auc(target, prob)[1] == pytest.approx(area, abs=5e-5)
+    sums = np.bincount(patient, weights=influence(target, prob, clusters)[:, 1])
+    assert np.sqrt((sums**2).sum()) == pytest.approx(error, abs=5e-5)
+    assert auc_intervals(target, prob, clusters)[1].method == "logit, Obuchowski"
+
+
+def test_the_influence_on_average_precision_is_its_derivative() -> None:
+    target, score, clusters = scene(24, 1)
+    score = np.round(score, 1)  # with ties
+    found = precision_influence(target, score, clusters)
+    for c in range(3):
+        cases = (target == c).sum()
+        for row in range(24):
+            step = np.ones((2, 24))
+            step[:, row] += [1e-5, -1e-5]
+            up, down = metrics.average_precision(target, score, step)[:, c]
+            scale = np.sqrt(cases / (cases - 1) if target[row] == c else 16 / 15)
+            assert found[row, c] == pytest.approx((up - down) / 2e-5 * scale, abs=1e-6)
+
+
+def test_with_clusters_average_precision_varies_as_over_resampled_clusters() -> None:
+    target, score, clusters = scene(1200, 3)
+    moves = precision_influence(target, score, clusters)
+    sums = np.zeros((clusters.count, 3))
+    np.add.at(sums, clusters.ids, moves)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return metrics.average_precision(target, score, weights)
+
+    drawn = bootstrap(statistic, clusters, resamples=1500)
+    np.testing.assert_allclose(np.sqrt((sums**2).sum(axis=0)), drawn.std(axis=0), rtol=0.08)
+    for interval, value in zip(
+        average_precision_intervals(target, score, clusters),
+        metrics.average_precision(target, score),
+        strict=False,
+    ):
+        assert interval.low is not None
+        assert interval.high is not None
+        assert 0 < interval.low < value < interval.high < 1
+
+
+def test_average_precision_without_variance_has_no_interval() -> None:
+    own = Clusters(np.arange(10), 10, "image")
+    target = np.repeat([0, 1], 5)
+    perfect = average_precision_intervals(target, np.eye(2)[target], own)
+    assert {i.note for i in perfect} == {"degenerate: the average precision is 1"}
+    alone = average_precision_intervals(np.zeros(10, dtype=int), np.eye(2)[target], own)
+    assert alone[0].note == "degenerate: every row is a case"
+    assert alone[1].note == "undefined: no cases"
+    assert alone[2].low is None

@@ -10,9 +10,10 @@ from sklearn.metrics import cohen_kappa_score, recall_score, roc_auc_score
 
 from fracnet.errors import UserError
 from fracnet.evaluation import metrics
-from fracnet.evaluation.binary import binary_rows, by_study
+from fracnet.evaluation.binary import binary_rows
+from fracnet.evaluation.levels import by_study
 from fracnet.evaluation.predictions import assemble
-from fracnet.report.binary import print_binary
+from fracnet.report.binary import print_official
 
 CLASSES = ("normal", "abnormal")
 
@@ -123,9 +124,19 @@ def test_regions_of_one_class_are_not_scored() -> None:
 
 def test_printed_table_fits_eighty_columns_and_says_abnormal() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    print_binary(console, binary_rows(mura_like()), "abnormal")
+    rows = binary_rows(mura_like())
+    print_official(console, rows, "abnormal")
     text = console.export_text()
     assert max(len(line) for line in text.splitlines()) <= 80
-    for part in ("image level: abnormal", "study level: abnormal", "overall", "elbow", "kappa"):
+    for part in ("abnormal where the raw mean is above 0.5", "study level", "overall", "elbow"):
         assert part in text
+    overall = next(row for row in rows if (row.level, row.region) == ("study", "overall"))
+    assert f"{overall.kappa.value:.3f} {overall.kappa.low:.3f}-{overall.kappa.high:.3f}" in text
     assert "fracture" not in text
+
+
+def test_kappas_interval_rests_on_as_many_resamples_as_asked() -> None:
+    few, many = (binary_rows(mura_like(), resamples)[0].kappa for resamples in (100, 2000))
+    assert few.value == many.value
+    assert few.low != many.low
+    assert many == binary_rows(mura_like())[0].kappa

@@ -3,9 +3,11 @@ import time
 import numpy as np
 import pytest
 from helpers.predictions import draw_scores
+from scipy.special import softmax
 
-from fracnet.evaluation import metrics
-from fracnet.evaluation.bootstrap import bootstrap, percentile
+from fracnet.evaluation import battery, metrics
+from fracnet.evaluation.bootstrap import bootstrap, percentile, score
+from fracnet.evaluation.intervals import wilson
 from fracnet.evaluation.predictions import Clusters
 
 VALUES = np.random.default_rng(0).normal(size=60)
@@ -68,26 +70,40 @@ def test_equal_resamples_are_called_degenerate() -> None:
     assert found.note.startswith("degenerate")
 
 
+def test_the_score_interval_is_wilsons_of_the_effective_n() -> None:
+    success = np.arange(60) < 48
+    rows = Clusters(np.arange(60), 60, "image")
+    drawn = bootstrap(lambda w: mean(success, w), rows, resamples=20_000)[:, 0]
+    found = score(0.8, drawn, rows)
+    # The spread of resamples is sqrt(p (1 - p) / n); t instead of normal shrinks n a little.
+    low, high = wilson(48, 60)
+    assert found.low == pytest.approx(low, abs=3e-3)
+    assert found.high == pytest.approx(high, abs=3e-3)
+    assert found.method == "score, bootstrap by image"
+    # A figure from -1 to 1 is taken for a proportion of that range.
+    twice = score(0.6, 2 * drawn - 1, rows, lowest=-1.0)
+    assert (np.array([twice.low, twice.high]) + 1) / 2 == pytest.approx([found.low, found.high])
+
+
+def test_a_score_without_spread_is_called_degenerate() -> None:
+    assert score(1.0, np.ones(100), CLUSTERS).note == "degenerate: the value is 1"
+    assert score(0.5, np.full(100, 0.5), CLUSTERS).note.startswith("degenerate")
+    assert score(0.5, np.full(100, np.nan), CLUSTERS).note == "undefined in 100 of 100 resamples"
+
+
 @pytest.mark.parametrize("n_classes", [2, 6])
 def test_all_metrics_of_three_thousand_rows_are_resampled_in_seconds(n_classes: int) -> None:
     rng = np.random.default_rng(0)
     target = rng.integers(0, n_classes, 3197)
-    prob = draw_scores(rng, target, n_classes, 1.0)
+    prob = softmax(draw_scores(rng, target, n_classes, 1.0), axis=1)
     predicted = metrics.predict(prob)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        matrix = metrics.confusion(target, predicted, n_classes, weights)
-        rates = [
-            metrics.sensitivity(matrix),
-            metrics.specificity(matrix),
-            metrics.precision(matrix),
-            metrics.f1(matrix),
-            metrics.auc(target, prob, weights),
-        ]
-        macro = [metrics.macro(rate) for rate in rates]
-        return np.column_stack([metrics.accuracy(matrix), *macro, *rates])
+        by_class = battery.by_class(target, prob, predicted, weights)
+        overall = battery.overall(target, prob, predicted, weights, by_class)
+        return np.column_stack([*overall.values(), *by_class.values()])
 
     start = time.process_time()
     drawn = bootstrap(statistic, Clusters(np.arange(3197) // 4, 800, "patient"))
-    assert drawn.shape == (2000, 6 + 5 * n_classes)
+    assert drawn.shape == (2000, 12 + 7 * n_classes)
     assert time.process_time() - start < 5

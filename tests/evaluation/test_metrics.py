@@ -39,8 +39,15 @@ def test_agrees_with_scikit_learn(seed: int) -> None:
     for c in labels:
         rate = reference.recall_score(target != c, predicted != c)
         assert metrics.specificity(matrix)[c] == pytest.approx(rate)
+        unnamed = predicted != c
+        right = (target != c)[unnamed].mean() if unnamed.any() else np.nan
+        assert metrics.npv(matrix)[c] == pytest.approx(right, nan_ok=True)
         area = reference.roc_auc_score(target == c, prob[:, c])
         assert metrics.auc(target, prob)[c] == pytest.approx(area)
+        area = reference.average_precision_score(target == c, prob[:, c])
+        assert metrics.average_precision(target, prob)[c] == pytest.approx(area)
+    assert metrics.kappa(matrix) == pytest.approx(reference.cohen_kappa_score(target, predicted))
+    assert metrics.mcc(matrix) == pytest.approx(reference.matthews_corrcoef(target, predicted))
 
 
 def test_an_absent_class_is_undefined_and_left_out_of_the_average() -> None:
@@ -99,14 +106,16 @@ def test_weights_equal_repeated_rows(seed: int) -> None:
     n_classes, predicted = prob.shape[1], metrics.predict(prob)
     matrices = metrics.confusion(target, predicted, n_classes, weights)
     areas = metrics.auc(target, prob, weights)
+    precisions = metrics.average_precision(target, prob, weights)
     for b, weight in enumerate(weights):
         rows = np.repeat(np.arange(len(target)), weight)
         matrix = metrics.confusion(target[rows], predicted[rows], n_classes)
         np.testing.assert_array_equal(matrices[b], matrix)
         np.testing.assert_allclose(areas[b], metrics.auc(target[rows], prob[rows]), rtol=1e-12)
-        np.testing.assert_array_equal(
-            metrics.macro(metrics.f1(matrices))[b], metrics.macro(metrics.f1(matrix))
-        )
+        for rate in (metrics.f1, metrics.npv, metrics.mcc, metrics.kappa):
+            np.testing.assert_array_equal(rate(matrices)[b], rate(matrix))
+        area = metrics.average_precision(target[rows], prob[rows])
+        np.testing.assert_allclose(precisions[b], area, rtol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -117,6 +126,36 @@ def test_order_of_rows_and_names_of_classes_do_not_matter(seed: int) -> None:
     np.testing.assert_array_equal(metrics.auc(target[rows], prob[rows]), metrics.auc(target, prob))
     # Class c becomes class position[c]; its column moves along.
     position = np.argsort(swap)
-    np.testing.assert_array_equal(
-        metrics.auc(position[target], prob[:, swap]), metrics.auc(target, prob)[swap]
-    )
+    for area in (metrics.auc, metrics.average_precision):
+        np.testing.assert_array_equal(
+            area(position[target], prob[:, swap]), area(target, prob)[swap]
+        )
+    predicted = metrics.predict(prob)
+    matrix = metrics.confusion(target, predicted, len(swap))
+    renamed = metrics.confusion(position[target], position[predicted], len(swap))
+    for agreement in (metrics.kappa, metrics.mcc):
+        assert agreement(renamed) == pytest.approx(agreement(matrix))
+
+
+def test_agreement_with_a_constant_is_undefined_not_zero() -> None:
+    # scikit-learn gives 0; a correlation with a constant does not exist.
+    constant = metrics.confusion(np.array([0, 0, 1, 1]), np.zeros(4, dtype=int), 2)
+    assert np.isnan(metrics.mcc(constant))
+    assert metrics.kappa(constant) == 0
+    alone = metrics.confusion(np.zeros(3, dtype=int), np.zeros(3, dtype=int), 2)
+    assert np.isnan(metrics.mcc(alone))
+    assert np.isnan(metrics.kappa(alone))
+    np.testing.assert_array_equal(metrics.npv(alone), [np.nan, 1.0])
+
+
+def test_average_precision_of_extremes() -> None:
+    target = np.array([1, 0, 1, 0, 0])
+    prob = np.array([0.9, 0.8, 0.7, 0.2, 0.1])
+    both = np.stack([1 - prob, prob], axis=1)
+    # By hand: the first case heads the list, two of the first three are cases.
+    assert metrics.average_precision(target, both)[1] == pytest.approx((1 + 2 / 3) / 2)
+    flat = np.full((5, 2), 0.5)
+    np.testing.assert_allclose(metrics.average_precision(target, flat), [0.6, 0.4])
+    only = metrics.average_precision(np.zeros(5, dtype=int), both)
+    np.testing.assert_array_equal(only, [1.0, np.nan])
+    assert metrics.average_precision(target[:1], both[:1])[1] == 1.0

@@ -8,27 +8,18 @@ from helpers.predictions import UPPER_LIMB_COUNTS, make_table
 
 from fracnet.errors import UserError
 from fracnet.evaluation import metrics
+from fracnet.evaluation.battery import LOSSES, OVERALL, PER_CLASS
 from fracnet.evaluation.intervals import wilson
 from fracnet.evaluation.predictions import probabilities, targets
 from fracnet.evaluation.summary import Estimate, Summary, summarise
 
-OVERALL = [
-    "accuracy",
-    "balanced_accuracy",
-    "macro_sensitivity",
-    "macro_specificity",
-    "macro_auc",
-]
-
 
 def every_estimate(summary: Summary) -> list[Estimate]:
-    return [
-        *summary.metrics.values(),
-        *(e for row in summary.per_class for e in (row.sensitivity, row.specificity, row.auc)),
-    ]
+    per_class = (getattr(row, name) for row in summary.per_class for name in PER_CLASS)
+    return [*summary.metrics.values(), *per_class]
 
 
-@pytest.mark.parametrize("counts", [UPPER_LIMB_COUNTS, (40, 30)])
+@pytest.mark.parametrize("counts", [UPPER_LIMB_COUNTS, (80, 70)])
 @pytest.mark.parametrize("views", [None, 3])
 def test_values_are_those_of_metrics_inside_their_limits(
     counts: tuple[int, ...], views: int | None
@@ -37,19 +28,27 @@ def test_values_are_those_of_metrics_inside_their_limits(
     summary = summarise(table)
     target, prob = targets(table), probabilities(table)
     matrix = metrics.confusion(target, metrics.predict(prob), len(counts))
-    assert list(summary.metrics) == OVERALL
+    assert tuple(summary.metrics) == OVERALL
     assert np.array(summary.confusion).tolist() == matrix.tolist()
     assert summary.metrics["accuracy"].value == metrics.accuracy(matrix)
     assert summary.metrics["macro_auc"].value == metrics.macro(metrics.auc(target, prob))
+    assert summary.metrics["kappa"].value == metrics.kappa(matrix)
+    assert summary.metrics["log_loss"].value == pytest.approx(
+        -np.log(prob[np.arange(len(target)), target]).mean()
+    )
     for c, row in enumerate(summary.per_class):
         assert row.n == counts[c]
-        assert row.sensitivity.value == metrics.sensitivity(matrix)[c]
-        assert row.specificity.value == metrics.specificity(matrix)[c]
+        for name in ("sensitivity", "specificity", "precision", "npv", "f1"):
+            assert getattr(row, name).value == getattr(metrics, name)(matrix)[c]
+        assert row.average_precision.value == metrics.average_precision(target, prob)[c]
+        assert row.precision.n == matrix[:, c].sum()
+        assert row.npv.n == len(target) - matrix[:, c].sum()
     for estimate in every_estimate(summary):
-        assert estimate.low is not None
+        assert estimate.low is not None, estimate
         assert estimate.high is not None
-        assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+        assert 0 <= estimate.low <= estimate.value <= estimate.high
         assert estimate.low < estimate.high
+        assert estimate.high <= 1 or estimate == summary.metrics["log_loss"]
     assert summary.unit == ("image" if views is None else "patient")
     assert summary.clusters == (len(target) if views is None else -(-len(target) // 3))
 
@@ -69,23 +68,25 @@ def test_views_of_one_patient_widen_the_interval() -> None:
         before, after = one.metrics[name], three.metrics[name]
         assert after.value == pytest.approx(before.value)
         assert before.low is not None
+        assert before.high is not None
         assert after.low is not None
-        assert after.low <= before.low + 1e-3
+        assert after.high is not None
+        assert after.high - after.low >= 0.97 * (before.high - before.low), name
 
 
 def test_the_order_of_rows_changes_nothing() -> None:
     table = make_table(UPPER_LIMB_COUNTS, views=2)
     shuffled = table.sample(frac=1, random_state=1)
-    for one, two in zip(
-        every_estimate(summarise(table)), every_estimate(summarise(shuffled)), strict=True
-    ):
-        assert (one.value, one.low) == (pytest.approx(two.value), pytest.approx(two.low))
+    assert summarise(shuffled) == summarise(table)
+    decided = (targets(table) + 1) % 6
+    order = shuffled.index.to_numpy()
+    assert summarise(shuffled, decided[order]) == summarise(table, decided)
 
 
 def test_renaming_and_reordering_classes_changes_nothing() -> None:
     table = make_table(UPPER_LIMB_COUNTS)
-    prob = [name for name in table if name.startswith("prob_")]
-    rest = [name for name in table if not name.startswith("prob_")]
+    prob = [name for name in map(str, table) if name.startswith("prob_")]
+    rest = [name for name in map(str, table) if not name.startswith("prob_")]
     one, two = summarise(table), summarise(table[rest + prob[::-1]])
     assert two.classes == one.classes[::-1]
     for name in OVERALL:
@@ -118,11 +119,14 @@ def test_few_cases_are_flagged_where_they_decide() -> None:
 def test_perfect_scores_are_never_given_as_an_interval_of_no_width() -> None:
     summary = summarise(make_table(UPPER_LIMB_COUNTS, 60.0))
     for estimate in every_estimate(summary):
-        assert estimate.value == 1
         if estimate.low is None:
-            assert "degenerate" in estimate.note
+            assert "degenerate" in estimate.note or "too few for an interval" in estimate.note
         else:
             assert estimate.low < 1
+    kept = [e for name, e in summary.metrics.items() if name not in LOSSES]
+    assert {estimate.value for estimate in kept} == {1.0}
+    assert summary.metrics["kappa"].note == "degenerate: the value is 1"
+    assert summary.metrics["calibration_error"].value == pytest.approx(0)
 
 
 @pytest.mark.parametrize("counts", [(1, 0), (1, 1), (5, 0, 0)])
@@ -153,6 +157,51 @@ def test_a_table_saved_as_csv_gives_the_same_figures_to_the_last_digit(tmp_path:
     table = make_table(UPPER_LIMB_COUNTS, views=2)
     table.to_csv(tmp_path / "predictions.csv", index=False)
     again = pd.read_csv(tmp_path / "predictions.csv", dtype=str)
-    numbers = [name for name in again if name.startswith(("prob_", "logit_"))]
+    numbers = [name for name in map(str, again) if name.startswith(("prob_", "logit_"))]
     again[numbers] = again[numbers].astype(float)
     assert summarise(again).to_dict() == summarise(table).to_dict()
+
+
+def test_an_operating_point_decides_in_place_of_the_likeliest_class() -> None:
+    table = make_table((60, 40), 1.0)
+    prob, target = probabilities(table), targets(table)
+    decided = (prob[:, 1] > 0.2).astype(np.int64)
+    usual, moved = summarise(table), summarise(table, decided)
+    matrix = metrics.confusion(target, decided, 2)
+    assert moved.per_class[1].sensitivity.value == metrics.sensitivity(matrix)[1]
+    assert moved.per_class[1].sensitivity.value > usual.per_class[1].sensitivity.value
+    assert moved.metrics["mcc"].value == metrics.mcc(matrix)
+    # What rests on probabilities alone stays as it is.
+    for name in ("macro_auc", "brier", "log_loss", "calibration_error"):
+        assert moved.metrics[name] == usual.metrics[name]
+    assert moved.per_class[1].average_precision == usual.per_class[1].average_precision
+
+
+def test_a_class_never_predicted_has_no_precision() -> None:
+    table = make_table((30, 30), 1.0)
+    summary = summarise(table, np.zeros(60, dtype=np.int64))
+    second = summary.per_class[1]
+    assert np.isnan(second.precision.value)
+    assert (second.precision.low, second.precision.note) == (None, "undefined: no predictions")
+    assert second.npv.value == 0.5
+    assert summary.per_class[0].npv.note == "undefined: no other predictions"
+    assert second.f1.value == 0
+    assert second.f1.low == 0
+    assert np.isnan(summary.metrics["mcc"].value)
+    assert summary.metrics["mcc"].low is None
+
+
+def test_truths_without_a_chance_are_counted() -> None:
+    table = make_table((30, 30), 1.0)
+    table.loc[[0, 1], ["prob_elbow", "prob_fingers"]] = [0.0, 1.0]
+    loss = summarise(table).metrics["log_loss"]
+    assert np.isfinite(loss.value)
+    assert loss.note == "2 rows gave the true class no chance"
+
+
+def test_what_a_name_leaves_open_is_defined() -> None:
+    binary, many = summarise(make_table((9, 9))), summarise(make_table((9, 9, 9)))
+    assert "0 (best) to 1" in binary.definitions["brier"]
+    assert "0 (best) to 2" in many.definitions["brier"]
+    assert "15 equal-mass bins, debiased" in many.definitions["calibration_error"]
+    assert many.metrics["calibration_error"].note.endswith("13 bins")

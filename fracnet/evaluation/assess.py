@@ -1,0 +1,208 @@
+"""From a predictions table to all figures of a run: one function for training and for evaluating.
+
+Raw probabilities and the likeliest class give `val`, `test`, the baselines and the official
+figures of a two-class task. Calibrated probabilities, and the operating points where there are
+two classes, give the strata: figures by level, overall and by group.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from fracnet.evaluation.binary import BinaryRow, binary_rows
+from fracnet.evaluation.levels import offered, positive, to_level
+from fracnet.evaluation.operating import DEFAULT
+from fracnet.evaluation.operating import decide as above
+from fracnet.evaluation.predictions import check, classes_of, targets
+from fracnet.evaluation.strata import OVERALL, check_by, groups, is_class, levels_for, why_not
+from fracnet.evaluation.summary import Estimate, Summary, plain, summarise
+from fracnet.evaluation.temperature import calibrated
+from fracnet.options import Evaluation
+from fracnet.progress import Show, unseen
+
+BASELINES = ("majority", "shortcut")
+# Figures that temperature changes although it leaves the likeliest class as it is.
+CALIBRATION = ("log_loss", "brier", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The figures of one group of the test rows at one level.
+
+    `by` is the column, or "overall", and `value` its value. With two classes `threshold` has
+    decided, and `positives` of the units are cases.
+    """
+
+    level: str
+    by: str
+    value: str
+    threshold: float | None
+    positives: int | None
+    summary: Summary
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON; undefined values are None."""
+        own: dict[str, Any] = {"level": self.level, "by": self.by, "value": self.value}
+        own |= {"threshold": self.threshold, "positives": self.positives}
+        return own | self.summary.to_dict()
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """All figures of a table.
+
+    `calibration[split][before | after]` holds the figures of `CALIBRATION`; "after" where there
+    is a temperature. `decisions` is the content of decisions.json. `notes` are sentences on what
+    could not be had.
+    """
+
+    options: Evaluation
+    decisions: Mapping[str, Any] | None
+    val: Summary | None
+    test: Summary | None
+    baselines: Mapping[str, Summary]
+    official: tuple[BinaryRow, ...]
+    calibration: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
+    strata: tuple[Stratum, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for metrics.json; undefined values are None."""
+        content: dict[str, Any] = {}
+        for split, summary in (("val", self.val), ("test", self.test)):
+            if summary is not None:
+                content[split] = summary.to_dict()
+        if self.baselines:
+            content["baselines_on_test"] = {k: v.to_dict() for k, v in self.baselines.items()}
+        if self.official:
+            content["test_by_level_and_region"] = [row.to_dict() for row in self.official]
+        content["evaluation"] = self.options.said()
+        content["decisions"] = None if self.decisions is None else dict(self.decisions)
+        content["calibration"] = plain(self.calibration)
+        content["test_strata"] = [stratum.to_dict() for stratum in self.strata]
+        content["notes"] = list(self.notes)
+        return content
+
+
+def assess(
+    table: pd.DataFrame,
+    options: Evaluation,
+    decisions: Mapping[str, Any] | None,
+    baselines: Mapping[str, pd.DataFrame] | None = None,
+    show: Show = unseen,
+) -> Assessment:
+    """Score the rows of val and test.
+
+    Args:
+        table: predictions of either split, or of both.
+        options: how; what they say of thresholds is in `decisions` already.
+        decisions: what validation has chosen; None where there are no such rows. Two classes are
+            then split at 0.5, without calibration.
+        baselines: predictions of the test rows by what the model must beat.
+        show: told of the steps, of which some take seconds.
+
+    Raises:
+        UserError: a table that `check` refuses, or a column in `by` that there is not.
+    """
+    check(table)
+    splits = {name: table[table["split"] == name] for name in ("val", "test")}
+    splits = {name: rows for name, rows in splits.items() if len(rows)}
+    check_by(splits.get("test", table), options.by)
+    factor = 1.0 if decisions is None else float(decisions["temperature"])
+    warm = {name: calibrated(rows, factor) for name, rows in splits.items()}
+    parts, notes = _parts(warm["test"], options, decisions) if "test" in warm else ([], [])
+    jobs: list[_Part] = [_Part(name, "", "", rows, None) for name, rows in splits.items()]
+    jobs += [_Part(name, "baseline", "", rows, None) for name, rows in (baselines or {}).items()]
+    if factor != 1 and "val" in warm:
+        jobs.append(_Part("val", "calibrated", "", warm["val"], None))
+    found = {}
+    for job in show([*jobs, *parts], len(jobs) + len(parts), "scoring"):
+        found[job.level, job.by, job.value] = job.score(options.resamples)
+    plainly = {name: found[name, "", ""] for name in splits}
+    warmly = {"val": found.get(("val", "calibrated", ""))}
+    warmly["test"] = found.get(("image", OVERALL, OVERALL)) if factor != 1 else None
+    return Assessment(
+        options=options,
+        decisions=decisions,
+        val=plainly.get("val"),
+        test=plainly.get("test"),
+        baselines={name: found[name, "baseline", ""] for name in baselines or {}},
+        official=_official(splits, options.resamples),
+        calibration={
+            split: {
+                moment: {name: summary.metrics[name] for name in CALIBRATION}
+                for moment, summary in (("before", plainly[split]), ("after", warmly[split]))
+                if summary is not None
+            }
+            for split in splits
+        },
+        strata=tuple(part.stratum(found[part.level, part.by, part.value]) for part in parts),
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows to be scored, and what they are."""
+
+    level: str
+    by: str
+    value: str
+    rows: pd.DataFrame
+    threshold: float | None
+
+    def score(self, resamples: int) -> Summary:
+        decided = None if self.threshold is None else above(positive(self.rows), self.threshold)
+        return summarise(self.rows, decided, resamples=resamples)
+
+    def stratum(self, summary: Summary) -> Stratum:
+        cases = None if self.threshold is None else int((targets(self.rows) == 1).sum())
+        return Stratum(self.level, self.by, self.value, self.threshold, cases, summary)
+
+
+def _official(splits: Mapping[str, pd.DataFrame], resamples: int) -> tuple[BinaryRow, ...]:
+    test = splits.get("test")
+    return () if test is None or len(classes_of(test)) != 2 else binary_rows(test, resamples)
+
+
+def _parts(
+    test: pd.DataFrame, options: Evaluation, decisions: Mapping[str, Any] | None
+) -> tuple[list[_Part], list[str]]:
+    """The rows of each stratum; and sentences on those that cannot be had."""
+    why, levels = offered(test)
+    notes = _missing_levels(why, len(classes_of(test)))
+    points = (decisions or {}).get("operating") or {}
+    for level in [level for level in levels if points and level not in points]:
+        levels.remove(level)
+        notes.append(f"no figures by {level}: validation has none to choose a threshold by")
+    of = {OVERALL: (levels, [(OVERALL, test)])}
+    for name in options.by:
+        if is_class(test, name):
+            continue  # the figures of each class are there already
+        if reason := why_not(test, name):
+            notes.append(reason)
+            continue
+        fit = levels_for(test, name, levels)
+        if fit != levels:
+            notes.append(f"by {name}: images only, since a study has several values of it")
+        of[name] = (fit, list(groups(test, name)))
+    two = len(classes_of(test)) == 2
+    cuts = {level: points[level]["threshold"] if points else DEFAULT for level in levels}
+    parts = [
+        _Part(level, by, value, to_level(rows, level, options.views), cuts[level] if two else None)
+        for by, (fit, found) in of.items()
+        for level in fit
+        for value, rows in found
+    ]
+    return parts, notes
+
+
+def _missing_levels(why: Mapping[str, str], n_classes: int) -> list[str]:
+    """What a reader of the figures would look for: with two classes, studies and patients."""
+    if n_classes > 2:
+        return []
+    if why["study"] and why["study"] == why["patient"].replace("patient", "study"):
+        return [f"images only: {why['study'].replace('study is', 'study and patient are')}"]
+    return [f"no figures by {level}: {reason}" for level, reason in why.items() if reason]

@@ -1,0 +1,124 @@
+"""From images to studies and patients: one row a unit, a predictions table like the one before.
+
+A study's probability is the mean of its views' (MURA's official rule) or their maximum; a patient
+is positive if any study is, so a patient's probability is the highest of the studies'.
+"""
+
+import numpy as np
+import pandas as pd
+
+from fracnet.errors import UserError
+from fracnet.evaluation.predictions import PROB, assemble, classes_of, probabilities
+
+LEVELS = ("image", "study", "patient")
+# The smallest double stands for a probability of 0, whose log no table can hold.
+TINY = float(np.finfo(np.float64).tiny)
+
+
+def offered(table: pd.DataFrame) -> tuple[dict[str, str], list[str]]:
+    """Why levels are not to be had, by level ("" where one is); and the list of those that are.
+
+    A level needs its column, without a gap; patients need studies, and two classes as well.
+    """
+    why = {"image": ""}
+    for level in LEVELS[1:]:
+        gaps = len(table) if level not in table else int(_blank(table[level]).sum())
+        if gaps:
+            of = "any image" if gaps == len(table) else f"{gaps} of {len(table)} images"
+            why[level] = f"the {level} is not known for {of}"
+        elif level == "patient" and len(classes_of(table)) > 2:
+            why[level] = "a patient is judged as positive or not, with two classes only"
+        elif level == "patient" and why["study"]:
+            why[level] = f"a patient is judged by studies, and {why['study']}"
+        else:
+            why[level] = ""
+    return why, [level for level in LEVELS if not why[level]]
+
+
+def to_level(table: pd.DataFrame, level: str, views: str = "mean") -> pd.DataFrame:
+    """The table at a level that `offered` names, sorted by the unit's name.
+
+    Raises `UserError` for a study with two labels, and for `views` "max" with more than two
+    classes, whose maxima are no probabilities.
+    """
+    assert level in LEVELS, level
+    table = table.sort_values("path")  # sums of floats depend on their order
+    if level == "image":
+        return table
+    studies = by_study(table, views)
+    return studies if level == "study" else by_patient(studies)
+
+
+def by_study(table: pd.DataFrame, views: str = "mean") -> pd.DataFrame:
+    """One row a study: the mean (or maximum) of its views' probabilities.
+
+    `path` is the study's name, `views` the number of its images; logits are logs of the
+    probabilities.
+    """
+    classes = classes_of(table)
+    check_views(views, len(classes))
+    groups = table.groupby("study", sort=True)
+    labels = groups["label"].nunique()
+    if (labels > 1).any():
+        raise UserError(
+            f"The study {labels.index[labels > 1][0]} has images of more than one label; "
+            "a study has one."
+        )
+    first = groups.first()
+    first["path"] = first.index.astype(object)
+    first["views"] = groups.size()
+    if views == "mean":
+        names = [f"{PROB}{name}" for name in classes]
+        prob = groups[names].mean().to_numpy(dtype=np.float64)
+    else:
+        prob = _pair(groups[f"{PROB}{classes[1]}"].max())
+    return _assembled(first.reset_index(), prob, classes)
+
+
+def by_patient(studies: pd.DataFrame) -> pd.DataFrame:
+    """One row a patient of a table that `by_study` gave: positive if any study is.
+
+    `path` is the patient's name, `studies` the number of studies; `study` is missing.
+    """
+    classes = classes_of(studies)
+    assert len(classes) == 2, classes
+    groups = studies.groupby("patient", sort=True)
+    first = groups.first()
+    first["path"] = first.index.astype(object)
+    case = (studies["label"] == classes[1]).groupby(studies["patient"], sort=True).any()
+    first["label"] = np.where(case, classes[1], classes[0])
+    first["views"], first["studies"] = groups["views"].sum(), groups.size()
+    rows = first.reset_index()
+    rows["study"] = np.nan
+    return _assembled(rows, _pair(groups[f"{PROB}{classes[1]}"].max()), classes)
+
+
+def check_views(views: str, n_classes: int, key: str = "views") -> None:
+    """Raise `UserError` where the views of a study cannot be put together so.
+
+    `key` is how the user wrote it.
+    """
+    if views == "max" and n_classes > 2:
+        raise UserError(
+            f"{key}=max is for two classes; there are {n_classes} here, whose maxima over the "
+            "views of a study are no probabilities. Allowed: mean."
+        )
+
+
+def positive(table: pd.DataFrame) -> np.ndarray:
+    """float64[N], the probability of the second of two classes."""
+    return np.asarray(probabilities(table)[:, 1])
+
+
+def _pair(highest: pd.Series) -> np.ndarray:
+    prob = highest.to_numpy(dtype=np.float64)
+    return np.column_stack([1 - prob, prob])
+
+
+def _assembled(rows: pd.DataFrame, prob: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
+    kept = [c for c in rows.columns if not str(c).startswith((PROB, "logit_"))]
+    return assemble(rows[kept], classes, np.log(np.maximum(prob, TINY)))
+
+
+def _blank(column: pd.Series) -> pd.Series:
+    return column.isna() | (column.astype(str).str.strip() == "")
