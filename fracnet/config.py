@@ -4,9 +4,9 @@ The YAML files under conf/ give the defaults; this page and `fracnet.groups` giv
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from fracnet.errors import UserError
 from fracnet.groups import (
@@ -26,6 +26,9 @@ from fracnet.groups import (
     Trainer,
     no_fraction,
 )
+from fracnet.options import Evaluation
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Config(Fixed):
@@ -50,6 +53,7 @@ class Config(Fixed):
     callbacks: Callbacks
     logger: Logger
     trainer: Trainer
+    evaluation: Evaluation = Field(default_factory=Evaluation)  # runs of before it had the node
 
 
 def reason(kind: str, message: str) -> str:
@@ -66,18 +70,27 @@ def check(plain: Mapping[str, Any]) -> Config:
     Raises:
         UserError: one sentence for each fault, with key, value and what is allowed.
     """
-    try:
-        config = Config.model_validate(plain)
-    except ValidationError as error:
-        faults = []
-        for fault in error.errors(include_url=False):
-            key = ".".join(str(part) for part in fault["loc"])
-            value = "" if fault["type"] == "missing" else f"={fault['input']}"
-            faults.append(f"{key}{value} is not allowed: {reason(fault['type'], fault['msg'])}.")
-        raise UserError(" ".join(faults)) from error
+    config = validated(Config, plain)
     _check_freeze(config)
     _check_imbalance(config)
     return config
+
+
+def validated(model: type[Checked], plain: Mapping[str, Any], under: str = "") -> Checked:
+    """Turn a resolved mapping into `model`; `under` is where it stands in the config.
+
+    Raises:
+        UserError: one sentence for each fault, with key, value and what is allowed.
+    """
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False):
+            key = ".".join(str(part) for part in (under, *fault["loc"]) if part != "")
+            value = "" if fault["type"] == "missing" else f"={fault['input']}"
+            faults.append(f"{key}{value} is not allowed: {reason(fault['type'], fault['msg'])}.")
+        raise UserError(" ".join(faults)) from error
 
 
 def _check_imbalance(config: Config) -> None:

@@ -62,6 +62,10 @@ class Data(Target):
     num_workers: Annotated[int, BeforeValidator(no_fraction), Field(ge=0, le=256)]
     folds: Annotated[int, BeforeValidator(no_fraction), Field(ge=2, le=100)] | None = None
     fold: Annotated[int, BeforeValidator(no_fraction), Field(ge=0)] = 0
+    split: Literal["official", "deduplicated"] = "official"
+    test_on: str | dict[str, Any] | None = None  # a name, then the keys of that data set
+    test_root: str | None = None
+    class_map: dict[str, str | None] | None = None
 
     @field_validator("fold")
     @classmethod
@@ -75,7 +79,8 @@ class Data(Target):
 
     def source(self) -> dict[str, Any]:
         """What the source itself takes."""
-        ours = ("batch_size", "num_workers", "folds", "fold")
+        ours = ("batch_size", "num_workers", "folds", "fold", "split")
+        ours += ("test_on", "test_root", "class_map")
         return {k: v for k, v in self.plain().items() if k not in ours}
 
 
@@ -222,10 +227,17 @@ class Logger(Fixed):
 
 
 class Cited(Fixed):
-    """A published proportion: `n` is its number of images, None where it is not stated."""
+    """A published figure: `n` counts what it rests on, None where it is not stated."""
 
-    metric: Literal["accuracy", "macro_sensitivity", "macro_specificity"]
+    # fmt: off
+    metric: Literal[
+        "accuracy", "balanced_accuracy", "macro_sensitivity", "macro_specificity",
+        "macro_precision", "macro_f1", "macro_auc", "mcc", "kappa",
+        "sensitivity", "specificity", "auc",  # of the positive one of two classes
+    ]
+    # fmt: on
     value: Annotated[Real, Field(ge=0, le=1)]
     n: Count | None
+    level: Literal["image", "study"] = "image"
     source: str
     remark: str = ""

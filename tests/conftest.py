@@ -26,4 +26,5 @@ def phantom_words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Words that choose a small phantom data set, drawn once a session."""
     root: Path = tmp_path_factory.mktemp("phantom") / "upper_limb"
     counts = "{train: 48, val: 18, test: 24}"
-    return ["data=upper_limb_phantom", f"data.root={root}", f"data.counts={counts}"]
+    words = ["data=upper_limb_phantom", f"data.root={root}", f"data.counts={counts}"]
+    return [*words, "evaluation.figures=false"]  # seconds a run; the tests of them say true

@@ -80,6 +80,7 @@ CASES = [
     (["data.folds=5", "data.fold=5"], ["data.fold=5", "0 to 4"]),
     (["data.folds=5", "data.fold=-1"], ["data.fold=-1", "0"]),
     (["data.fold=2"], ["data.fold=2", "data.folds=5"]),
+    (["data.split=dedup"], ["data.split=dedup", "'official' or 'deduplicated'"]),
     (["show_test=none"], ["show_test=none", "'best' or 'all'"]),
     (["sweep=lr_batch_epoch"], ["sweep=lr_batch_epoch", "Did you mean 'lr_batch_epochs'?"]),
     (["sweep=lr_batch_epochs"], ["sweep=lr_batch_epochs", "-m sweep=lr_batch_epochs"]),

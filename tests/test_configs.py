@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from helpers.fracture_files import write_folders, write_fracatlas, write_grazped
 from helpers.mura_files import write_mura
 from helpers.upper_limb_files import write_yolo
 from hydra import compose, initialize_config_dir
@@ -15,9 +16,9 @@ from omegaconf import OmegaConf
 from fracnet.config import Config, check
 from fracnet.data.datamodule import RadiographData
 from fracnet.models.module import Classifier
-from fracnet.objects import build
 from fracnet.paths import config_dir
 from fracnet.training import classical
+from fracnet.training.assembly import classifier_from, data_from
 from fracnet.training.run_folder import RunFolder
 
 CHOICES = [
@@ -28,6 +29,12 @@ CHOICES = [
 
 # A step of the optimiser with its states would take 2 GB.
 LARGE = ("model=vgg16",)
+
+OWN_FILES = {
+    "data=fracatlas": write_fracatlas,
+    "data=grazped": write_grazped,
+    "data=folder": lambda root: write_folders(root, "normal", "fractured", n=12),
+}
 
 
 def composed(words: list[str]) -> Config:
@@ -55,32 +62,19 @@ def test_choice_composes_instantiates_and_takes_a_batch(
     elif choice == "data=mura_phantom":
         patients = "data.patients={train: 14, valid: 4}"
         words = [choice, f"data.root={tmp_path}", patients, *words[-3:]]
+    elif choice in OWN_FILES:
+        words = [choice, f"data.root={OWN_FILES[choice](tmp_path / 'set')}", *words[-3:]]
     elif choice != "data=upper_limb_phantom":
         words.append(choice)
     if "pretrained" in composed(words).model.plain():
         words.append("model.pretrained=false")
     config = composed(words)
-    data = RadiographData(
-        source=build(config.data.source(), "data"),
-        enhance=config.enhance.model_dump(),
-        augment=config.augment.model_dump(),
-        imbalance=config.imbalance.model_dump(),
-        image_size=config.image_size,
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-    )
+    data = data_from(config)
     data.prepare_data()
     if config.model.fit == "classical":
         takes_a_fit_in_one_go(config, data, tmp_path)
         return
-    model = Classifier(
-        model=config.model.plain(),
-        classes=data.classes,
-        optim=config.optim.plain(),
-        scheduler=config.scheduler.plain() if config.scheduler else None,
-        loss=config.loss.plain(),
-        class_weights=data.class_weights(),
-    )
+    model = classifier_from(config, data)
     if choice in LARGE:
         logits = model(torch.from_numpy(data.cache.images[:2, None].copy()))
         logits.square().sum().backward()

@@ -1,5 +1,6 @@
 """The published recipes: their values, and their figures beside a run's own."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +45,17 @@ def test_the_published_figure_stands_beside_the_runs(
     flat = " ".join(told.out.split())
     assert "Published accuracy: 0.490 (95 % 0.389-0.599 by Wilson, n = 83;" in flat
     assert "This run, on upper_limb_phantom:" in flat
+
+
+def test_in_a_sweep_it_stands_under_the_test_figures_of_the_job_that_shows_them(
+    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ["image_size=32", "trainer.max_epochs=1", "data.num_workers=0", "logger=csv"]
+    words = ["experiment=cis583_cnn", *phantom_words, *short]
+    told = train_here([*words, "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}"], capsys)
+    assert told.code == 0, told.err
+    jobs, tables = " ".join(told.out.split()).split("2 jobs, by validation")
+    assert "Published" not in jobs, "nothing of the test before all jobs have ended"
+    shown = tables[tables.index("test split") :]
+    assert "Published accuracy: 0.490 (95 % 0.389-0.599 by Wilson, n = 83;" in shown
+    assert len(re.findall(r"Job [01], on upper_limb_phantom: 0\.\d{3} \(0", shown)) == 1

@@ -10,8 +10,20 @@ import pytest
 import fracnet
 
 PACKAGE = Path(fracnet.__file__).parent
-GROUND = ("errors", "groups", "config", "network", "objects", "paths", "progress")
-ROOMS = ("evaluation", "data", "models", "explain", "report", "audit", "training")
+GROUND = (
+    "errors",
+    "groups",
+    "options",
+    "config",
+    "network",
+    "objects",
+    "paths",
+    "progress",
+    "run_options",
+    "trust",
+    "words",
+)
+ROOMS = ("evaluation", "data", "models", "explain", "report", "auditing", "training")
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 

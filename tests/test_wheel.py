@@ -61,3 +61,6 @@ def test_wheel_holds_the_package_and_its_configs_only(site: Path) -> None:
     shipped = {p.relative_to(CHECKOUT / "conf") for p in (CHECKOUT / "conf").rglob("*.yaml")}
     installed = {p.relative_to(site / "fracnet/conf") for p in site.rglob("conf/**/*.yaml")}
     assert shipped == installed
+    templates = "fracnet/report/templates"
+    pages = {path.name for path in (CHECKOUT / templates).iterdir()}
+    assert {path.name for path in (site / templates).iterdir()} == pages >= {"audit.html"}

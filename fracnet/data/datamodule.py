@@ -3,8 +3,8 @@
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,16 @@ import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
 
+from fracnet.data import audits
 from fracnet.data.augment import Augment, build_augment
 from fracnet.data.cache import ImageCache
 from fracnet.data.dataset import EpochLoader, RadiographDataset, as_is
+from fracnet.data.deduplicated import deduplicated
 from fracnet.data.enhance import Enhance, build_enhance, single_threaded
+from fracnet.data.fingerprint import data_fingerprint, fingerprint
 from fracnet.data.folding import folded
 from fracnet.data.imbalance import Imbalance
-from fracnet.data.manifest import Manifest
+from fracnet.data.manifest import Manifest, without_rows
 from fracnet.data.sampling import EpochSampler
 from fracnet.data.shards import Shard, of_this_process
 from fracnet.data.sources.base import Source
@@ -36,6 +39,8 @@ class RadiographData(LightningDataModule):
     seed: decides the order of rows and the augmentation, nothing else.
     folds, fold: so many folds for cross-validation, and the one that validates; None for the
         split that the source has.
+    split: "official" as the source has it, or "deduplicated": without images that have a verified
+        copy in a later split; folds then keep copies together. That needs an audit of the data.
 
     After `setup`: `manifest` (without unreadable files), `classes`, `task`, `cache`, `rows`.
     """
@@ -54,6 +59,7 @@ class RadiographData(LightningDataModule):
         imbalance: Mapping[str, Any] | None = None,
         folds: int | None = None,
         fold: int = 0,
+        split: Literal["official", "deduplicated"] = "official",
     ) -> None:
         super().__init__()
         self.source = source
@@ -75,6 +81,8 @@ class RadiographData(LightningDataModule):
         self.seed = seed
         self.progress = progress
         self.folds, self.fold = folds, fold
+        self.split = split
+        self._official: Manifest | None = None
         self._full: Manifest | None = None
         self._ready: tuple[Manifest, ImageCache] | None = None
 
@@ -92,8 +100,14 @@ class RadiographData(LightningDataModule):
             return
         full = self.source.manifest()
         full.check()
+        self._official = full
+        pairs = None
+        if self.split == "deduplicated":
+            pairs = audits.required(full, f"python -m fracnet.audit data={self.source.name}").pairs
+            full = deduplicated(full, pairs, pooled=self.folds is not None)
+            full.check()
         if self.folds is not None:
-            full = folded(full, self.folds, self.fold)
+            full = folded(full, self.folds, self.fold, pairs)
             full.check()
         cache = ImageCache.open_or_build(
             full, self.enhance, on_bad_file=self.source.on_bad_file, progress=self.progress
@@ -140,6 +154,21 @@ class RadiographData(LightningDataModule):
     def task(self) -> str:
         """multiclass or binary."""
         return self.manifest.task
+
+    @cached_property
+    def audit(self) -> audits.Audit | None:
+        """The audit of the data as the source has them, where one has been made."""
+        assert self._official is not None, "call prepare_data() or setup() first"
+        return audits.find(self._official)
+
+    def about(self) -> dict[str, Any]:
+        """Fingerprint of what is trained on, that of its source, and the audit's verdict."""
+        assert self._official is not None, "call prepare_data() or setup() first"
+        audit = self.audit
+        return fingerprint(self.manifest, self.cache.features) | {
+            "source": data_fingerprint(self._official),
+            "audit": audit and {"severity": audit.severity, "verdict": audit.verdict},
+        }
 
     def rows(self, split: str) -> np.ndarray:
         """Rows of the manifest that belong to a split, int64 [n], ascending."""
@@ -211,18 +240,3 @@ class RadiographData(LightningDataModule):
     def _opened(self) -> tuple[Manifest, ImageCache]:
         assert self._ready is not None, "call prepare_data() or setup() first"
         return self._ready
-
-
-def without_rows(manifest: Manifest, rows: Mapping[int, str], reason: str) -> Manifest:
-    """The manifest without some rows, which are counted as excluded for `reason`."""
-    if not rows:
-        return manifest
-    table = manifest.table
-    lost = table.loc[list(rows)].groupby("split").size()
-    more = [{"split": split, "reason": reason, "n": int(n)} for split, n in lost.items()]
-    excluded = manifest.excluded.to_dict("records") + more
-    return replace(
-        manifest,
-        table=table.drop(index=list(rows)).reset_index(drop=True),
-        excluded=pd.DataFrame(excluded, columns=["split", "reason", "n"]),
-    )

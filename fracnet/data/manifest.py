@@ -1,8 +1,8 @@
 """The manifest: one table, a row an image, that everything downstream reads instead of folders."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from fracnet.data.splits import SPLITS, group_overlap
 from fracnet.errors import UserError
+from fracnet.words import counted
 
 COLUMNS = (
     "path",
@@ -44,6 +45,7 @@ class Manifest:
     groups: where patient and study come from, or "unknown".
     excluded: the flow of exclusions, columns split, reason, n.
     notes: what whoever uses the data must know; printed with every run.
+    split_note: the one of them that tells how validation was made, which folds make untrue.
     """
 
     table: pd.DataFrame
@@ -56,6 +58,7 @@ class Manifest:
     groups: str
     excluded: pd.DataFrame
     notes: tuple[str, ...] = ()
+    split_note: str | None = None
 
     def targets(self) -> npt.NDArray[np.int64]:
         """Class indices, int64 [N], in the order of the rows."""
@@ -101,9 +104,24 @@ class Manifest:
         if len(overlap):
             told = (f"{row.unit} {row.group} ({row.splits})" for row in overlap.itertuples())
             raise UserError(
-                f"{name} in {self.root} has {len(overlap)} groups in more than one split, so its "
-                f"test figures would be too good: {listed(told, len(overlap))}."
+                f"{name} in {self.root} has {counted(len(overlap), 'group')} in more than one "
+                f"split, so its test figures would be too good: {listed(told, len(overlap))}."
             )
+
+
+def without_rows(manifest: Manifest, rows: Collection[int], reason: str) -> Manifest:
+    """The manifest without some rows, which are counted as excluded for `reason`."""
+    if not rows:
+        return manifest
+    table = manifest.table
+    lost = table.loc[list(rows)].groupby("split").size()
+    more = [{"split": split, "reason": reason, "n": int(n)} for split, n in lost.items()]
+    excluded = manifest.excluded.to_dict("records") + more
+    return replace(
+        manifest,
+        table=table.drop(index=list(rows)).reset_index(drop=True),
+        excluded=pd.DataFrame(excluded, columns=["split", "reason", "n"]),
+    )
 
 
 def listed(items: Iterable[str], total: int, limit: int = 10) -> str:
@@ -175,8 +193,10 @@ def read_table(path: Path | str) -> pd.DataFrame:
 
     Ids stay text ("007"), only an empty field is missing ("NA" is a name), numbers are exact. The
     source's own columns become int64, float64 or bool where every value reads as such, else text.
+    The manifest's columns are added as missing where the file lacks them.
     """
     table = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""])
+    table = table.assign(**{name: np.nan for name in COLUMNS if name not in table})
     for column in table.columns:
         if column not in COLUMNS:
             table[column] = _numbers_if_so(table[column])

@@ -4,13 +4,15 @@ Plain ASCII rules and no reliance on colour, so that a log file reads as well as
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import Box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fracnet.evaluation.calibration_error import ESTIMATOR
+from fracnet.evaluation.scoring import brier_range
 from fracnet.evaluation.summary import FEW, TOO_FEW, Estimate, Summary
 
 METRICS = {
@@ -19,6 +21,16 @@ METRICS = {
     "macro_sensitivity": "macro sensitivity",
     "macro_specificity": "macro specificity",
     "macro_auc": "macro AUC",
+}
+FURTHER = {
+    "macro_precision": "macro precision",
+    "macro_f1": "macro F1",
+    "kappa": "Cohen's kappa",
+    "mcc": "MCC",
+    "macro_average_precision": "macro AUC-PR",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "calibration_error": "calibration error",
 }
 RESEARCH_ONLY = "For research use only; not a medical device."
 # A rule under the header and nothing else. Eight lines: top, head, head rule, ... bottom.
@@ -39,15 +51,20 @@ def print_summary(
     `shortcut` and `majority` are the baselines' summaries of the same rows. `notes` are sentences
     of the data source that a reader of the figures must know.
     """
-    console.print(_overall(model, shortcut, majority))
-    console.print(_per_class(model))
-    for sentence in [basis(model), *remarks(model)]:
-        _say(console, sentence)
+    rule = f", {model.classes[1]} above 0.5" if len(model.classes) == 2 else ""
+    title = f"{model.split} split, {model.n} images{rule}, 95 % intervals"
+    titled(console, title, _overall(METRICS, model, shortcut, majority))
+    titled(console, "each class against the rest", _per_class(model))
+    best, worst = brier_range(len(model.classes))
+    title = f"further figures; Brier score from {best} (perfect) to {worst}"
+    titled(console, title, _overall(FURTHER, model, shortcut, majority))
+    for sentence in [basis(model), further_basis(model), *remarks(model)]:
+        say(console, sentence)
     if shortcut is not None:
-        _say(console, verdict(model, shortcut), style="bold")
+        say(console, verdict(model, shortcut), style="bold")
     for note in notes:
-        _say(console, f"Note: {note}")
-    _say(console, RESEARCH_ONLY)
+        say(console, f"Note: {note}")
+    say(console, RESEARCH_ONLY)
 
 
 def figure(estimate: Estimate) -> str:
@@ -88,6 +105,16 @@ def basis(model: Summary) -> str:
     return f"n = {model.n} images{of}; 95 % intervals by {model.unit} ({made})."
 
 
+def further_basis(model: Summary) -> str:
+    """One sentence on the intervals of the further figures, and what the calibration error is."""
+    made: dict[str, list[str]] = {}
+    for name, title in FURTHER.items():
+        method = model.metrics[name].method.removesuffix(f" by {model.unit}")
+        made.setdefault(method, []).append(title)
+    told = "; ".join(f"{', '.join(titles)}: {method}" for method, titles in made.items())
+    return f"Further figures: {told}. Calibration error: {ESTIMATOR}."
+
+
 def remarks(model: Summary) -> list[str]:
     """Why a figure or its interval is missing, each reason once, with the figures it concerns."""
     found: dict[str, list[str]] = {}
@@ -105,7 +132,7 @@ def remarks(model: Summary) -> list[str]:
 
 
 def _estimates(model: Summary) -> Iterable[tuple[str, Estimate]]:
-    for name, title in METRICS.items():
+    for name, title in (METRICS | FURTHER).items():
         yield title, model.metrics[name]
     for row in model.per_class:
         yield f"sensitivity of {row.name}", row.sensitivity
@@ -113,16 +140,21 @@ def _estimates(model: Summary) -> Iterable[tuple[str, Estimate]]:
         yield f"AUC of {row.name}", row.auc
 
 
-def _overall(model: Summary, shortcut: Summary | None, majority: Summary | None) -> Table:
-    table = plain_table(f"{model.split} split, {model.n} images, 95 % intervals")
+def _overall(
+    names: Mapping[str, str],
+    model: Summary,
+    shortcut: Summary | None,
+    majority: Summary | None,
+) -> Table:
+    table = plain_table()
     table.add_column("", no_wrap=True)
     table.add_column("model", min_width=FIGURE_WIDTH, no_wrap=True)
     if shortcut is not None:
         table.add_column("shortcut baseline", min_width=FIGURE_WIDTH, no_wrap=True)
     if majority is not None:
         table.add_column("majority", no_wrap=True)
-    for name, title in METRICS.items():
-        cells = [title, figure(model.metrics[name])]
+    for name, row in names.items():
+        cells = [row, figure(model.metrics[name])]
         if shortcut is not None:
             cells.append(figure(shortcut.metrics[name]))
         if majority is not None:
@@ -132,7 +164,7 @@ def _overall(model: Summary, shortcut: Summary | None, majority: Summary | None)
 
 
 def _per_class(model: Summary) -> Table:
-    table = plain_table("each class against the rest")
+    table = plain_table()
     table.add_column("class", overflow="fold")
     table.add_column("n", justify="right", no_wrap=True)
     for title in ("sensitivity", "specificity", "AUC"):
@@ -143,7 +175,13 @@ def _per_class(model: Summary) -> Table:
     return table
 
 
-def plain_table(title: str) -> Table:
+def titled(console: Console, title: str, table: Table) -> None:
+    """Print a title, which may be wider than its table, and the table."""
+    say(console, title, style="bold")
+    console.print(table)
+
+
+def plain_table(title: str | None = None) -> Table:
     """An empty table in the style of all of fracnet's: no frame, a rule under the header."""
     return Table(
         title=title,
@@ -159,5 +197,6 @@ def _number(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
-def _say(console: Console, text: str, style: str | None = None) -> None:
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a sentence as it is, with no meaning given to its brackets and colons."""
     console.print(text, style=style, markup=False, highlight=False, emoji=False)

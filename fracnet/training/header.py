@@ -1,6 +1,7 @@
 """What a run says before its first epoch."""
 
 import logging
+import textwrap
 import warnings
 
 from fracnet.config import Config
@@ -41,6 +42,7 @@ def print_header(
         n = int(rows["n"].sum())
         if n:
             print(f"        left out: {n} ({reason})")
+    print_audit(data)
     print_balance(data, " an epoch" if isinstance(model, Classifier) else "")
     if isinstance(model, Classifier):
         size = sum(p.numel() for p in model.parameters())
@@ -52,6 +54,17 @@ def print_header(
         print(f"        fitted in one go; not used: {UNUSED}")
     print(f"device  {device}")
     print(f"run     {folder.path}\n", flush=True)
+
+
+def print_audit(data: RadiographData) -> None:
+    """Print the verdict of the audit of these data, where one has been made."""
+    audit = data.audit
+    if audit is None:
+        return
+    told = f"{audit.severity}: {audit.verdict}"
+    if data.split == "deduplicated":
+        told = f"of the official split, {told} Its verified copies are left out here."
+    print(textwrap.fill(told, 80, initial_indent="audit   ", subsequent_indent=" " * 8))
 
 
 def print_balance(data: RadiographData, when: str) -> None:

@@ -1,20 +1,18 @@
 """What a run was made from: code, data, packages, seed, command, device, time, memory."""
 
-import hashlib
 import json
 import platform
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from fracnet.data.manifest import Manifest, serialise
+from fracnet.data.fingerprint import data_fingerprint as data_fingerprint
 from fracnet.errors import UserError
 from fracnet.training.run_folder import RunFolder, write_json
 
@@ -38,7 +36,13 @@ class Provenance:
     """What a run was made from; written at its start and completed at its end."""
 
     def __init__(
-        self, folder: RunFolder, seed: int, fingerprint: str, device: str, resumed: bool = False
+        self,
+        folder: RunFolder,
+        seed: int,
+        fingerprint: str,
+        device: str,
+        resumed: bool = False,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder = folder
         self._clock = time.monotonic()
@@ -48,6 +52,7 @@ class Provenance:
             "command": [Path(sys.executable).name, "-m", "fracnet.train", *sys.argv[1:]],
             "seed": seed,
             "data_fingerprint": fingerprint,
+            "data": dict(data or {}),
             "device": device,
             "code": code_version(),
             "python": platform.python_version(),
@@ -66,6 +71,8 @@ class Provenance:
 
     def finish(self, status: str) -> None:
         """Add how the run ended, how long it took and the most memory it held."""
+        import torch  # seconds, which who only asks for the code's version need not wait
+
         self._content |= {
             "status": status,
             "finished": _now(),
@@ -79,12 +86,6 @@ class Provenance:
             peak = torch.cuda.max_memory_allocated() / 2**20
             self._content["peak_gpu_mib"] = round(peak, 1)
         write_json(self._folder.provenance, self._content)
-
-
-def data_fingerprint(manifest: Manifest) -> str:
-    """Hash of every row of the manifest: files, splits, labels, shapes, sizes (16 hex digits)."""
-    rows = serialise(manifest.table).to_csv(index=False, lineterminator="\n")
-    return hashlib.sha256(rows.encode()).hexdigest()[:16]
 
 
 def code_version() -> dict[str, Any]:

@@ -42,6 +42,26 @@ class RunFolder:
         return self.path / "predictions.csv"
 
     @property
+    def baselines(self) -> Path:
+        """One row an image of test and baseline, which the column `baseline` names."""
+        return self.path / "baselines.csv"
+
+    @property
+    def fit(self) -> Path:
+        """What the fit tells of itself: the selected epoch, the data's name and notes."""
+        return self.path / "fit.json"
+
+    @property
+    def decisions(self) -> Path:
+        """Temperature and operating points that validation has chosen, with a hash."""
+        return self.path / "decisions.json"
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of further evaluations, each with other options."""
+        return self.path / "evaluations"
+
+    @property
     def figures(self) -> Path:
         """Folder of PNG and SVG."""
         return self.path / "figures"

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from fracnet import cli
+from fracnet.evaluate import evaluate
 from fracnet.train import train
 
 
@@ -23,10 +24,22 @@ class Told(NamedTuple):
 
 def train_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
     """`python -m fracnet.train WORDS` without the cost of a new process."""
-    argv, sys.argv = sys.argv, ["fracnet.train", *words]
+    return here(train, "train", words, capsys)
+
+
+def evaluate_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
+    """`python -m fracnet.evaluate WORDS`, likewise."""
+    return here(evaluate, "evaluate", words, capsys)
+
+
+def here(
+    task: Callable[..., Any], name: str, words: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> Told:
+    """`python -m fracnet.NAME WORDS`, whose task this is."""
+    argv, sys.argv = sys.argv, [f"fracnet.{name}", *words]
     code = 0
     try:
-        cli.run(train, "train")
+        cli.run(task, name)
     except SystemExit as stop:
         code = int(stop.code or 0)
     finally:

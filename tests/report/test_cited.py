@@ -4,7 +4,7 @@ from helpers.predictions import UPPER_LIMB_COUNTS, make_table
 from scipy.stats import binomtest
 
 from fracnet.evaluation.summary import summarise
-from fracnet.report.cited import cited_lines
+from fracnet.report.cited import cited_lines, cited_pairs, told
 
 FIGURE = {"metric": "accuracy", "value": 0.89, "n": 83, "source": "a report", "remark": "one run"}
 
@@ -26,3 +26,13 @@ def test_a_published_proportion_gets_its_wilson_interval_and_ours_beside_it() ->
 def test_a_figure_without_n_has_no_interval() -> None:
     (line,) = cited_lines([FIGURE | {"n": None}], summarise(make_table(UPPER_LIMB_COUNTS)), "mura")
     assert "no interval: n is not stated" in line
+
+
+def test_what_was_published_is_said_once_for_all_jobs_that_cite_it() -> None:
+    pairs = []
+    for seed in (1, 2):
+        summary = summarise(make_table(UPPER_LIMB_COUNTS, seed=seed))
+        pairs.append((f"Job {seed}", cited_pairs([FIGURE], summary, "upper_limb")))
+    (line,) = told(pairs)
+    assert line.count("Published") == 1
+    assert line.index("Job 1, on upper_limb: 0.") < line.index("Job 2, on upper_limb: 0.")

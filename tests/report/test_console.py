@@ -84,6 +84,24 @@ def test_the_basis_names_n_the_unit_and_the_methods() -> None:
     assert "n = 83 images; 95 % intervals by image" in " ".join(printed(MODEL).split())
 
 
+def test_the_further_figures_stand_in_a_table_of_their_own_with_their_methods() -> None:
+    text = printed(MODEL, shortcut=WEAK)
+    assert "further figures; Brier score from 0 (perfect) to 2" in text
+    kappa = MODEL.metrics["kappa"]
+    assert line(text, "Cohen's kappa")[2:4] == [
+        f"{kappa.value:.3f}",
+        f"{kappa.low:.3f}-{kappa.high:.3f}",
+    ]
+    for title in ("macro precision", "macro F1", "MCC", "macro AUC-PR", "log loss"):
+        assert title in text
+    flat = " ".join(text.split())
+    assert "Calibration error: top-label, 15 equal-mass bins, debiased" in flat
+    assert f"MCC: {MODEL.metrics['mcc'].method.removesuffix(' by image')}" in flat
+    two = printed(summarise(make_table((30, 30), 1.0, classes=("normal", "abnormal"))))
+    assert "Brier score from 0 (perfect) to 1" in two
+    assert "test split, 60 images, abnormal above 0.5, 95 % intervals" in two
+
+
 def test_the_verdict_follows_the_lower_bound() -> None:
     low = MODEL.metrics["accuracy"].low
     assert low is not None

@@ -1,11 +1,10 @@
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.figures import check_pair, has_colour
 from helpers.predictions import UPPER_LIMB_COUNTS, make_table
-from PIL import Image
 
 from fracnet.errors import UserError
 from fracnet.evaluation.summary import summarise
@@ -30,21 +29,6 @@ def write_metrics(folder: Path, epochs: int, **changed: object) -> Path:
     path = folder / "metrics.csv"
     table.to_csv(path, index=False)
     return path
-
-
-def check_pair(paths: list[Path], name: str) -> Image.Image:
-    """Both files are there and sound; gives the PNG's pixels."""
-    assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
-    assert ElementTree.parse(paths[1]).getroot().tag.endswith("svg")
-    with Image.open(paths[0]) as image:
-        assert image.info["dpi"][0] == pytest.approx(150, abs=0.1)
-        return image.convert("RGB")
-
-
-def has_colour(image: Image.Image, colour: str) -> bool:
-    """Whether more than the edge of a letter has this colour."""
-    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return int((np.asarray(image) == wanted).all(axis=2).sum()) > 40
 
 
 @pytest.mark.parametrize("epochs", [1, 120])

@@ -56,6 +56,17 @@ def test_test_figures_of_the_chosen_job_alone_with_intervals(tmp_path: Path) -> 
     assert "second validation" in every
 
 
+def test_published_figures_stand_beside_the_jobs_whose_test_figures_are_shown(
+    tmp_path: Path,
+) -> None:
+    for number in range(3):
+        cited = [{"published": "Published accuracy: 0.890 (n = 83)", "here": f"on x: 0.{number}00"}]
+        add_job(tmp_path, number, [f"optim.lr={number}"], 0.5 + number / 10, cited=cited)
+    assert "Published accuracy: 0.890 (n = 83). Job 2, on x: 0.200." in printed(tmp_path)
+    every = " ".join(printed(tmp_path, "all").split())
+    assert "(n = 83). Job 0, on x: 0.000. Job 1, on x: 0.100. Job 2, on x: 0.200." in every
+
+
 def test_reasons_stand_in_one_line_each_and_once(tmp_path: Path) -> None:
     why = "a reason that is longer than one line of eighty columns can hold, with [brackets] in it"
     for number in range(3):

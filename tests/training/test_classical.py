@@ -46,9 +46,12 @@ def test_run_without_epochs_leaves_the_same_folder_but_for_curves(
 
     left = {path.name for path in run.iterdir() if path.name != "wandb"}
     assert left == {
+        "baselines.csv",
         "checkpoints",
         "config.yaml",
+        "decisions.json",
         "figures",
+        "fit.json",
         "metrics.json",
         "predictions.csv",
         "provenance.json",

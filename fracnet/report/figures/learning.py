@@ -1,6 +1,5 @@
-"""Pictures of one run: learning curves and the confusion matrix, as PNG and SVG."""
+"""Learning curves of one run: loss and validation rates by epoch."""
 
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from fracnet.errors import UserError
-from fracnet.evaluation.summary import Summary
 from fracnet.report import style
 
 if TYPE_CHECKING:
@@ -26,8 +24,6 @@ RATES = {
 }
 # With more epochs than this, markers run into one another.
 MARKED = 40
-# Characters of a class name in a line, and of one shortened to a single slanted line.
-NAME_WIDTH, SLANTED_WIDTH = 18, 26
 
 
 def curves(metrics_csv: Path, folder: Path, *, selected: int | None = None) -> list[Path]:
@@ -80,66 +76,3 @@ def _epochs(axis: "Axes", epochs: np.ndarray, selected: int | None) -> None:
         axis.axvline(
             selected, label=label, color=style.MUTED, linewidth=1.2, linestyle="--", zorder=1.5
         )
-
-
-def confusion_matrix(summary: Summary, folder: Path) -> list[Path]:
-    """Draw counts and row shares into confusion_matrix_<split>.png and .svg.
-
-    Colour is the share of a row, so that classes of any size compare; the diagonal then is the
-    sensitivity. The row of a class without cases stays grey.
-    """
-    from matplotlib.colors import LinearSegmentedColormap
-
-    counts = np.array(summary.confusion, dtype=np.int64)
-    total = counts.sum(axis=1, keepdims=True)
-    share = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
-    names = [_lines(name, NAME_WIDTH, 3) for name in summary.classes]
-    size = len(names)
-    ramp = LinearSegmentedColormap.from_list("share", style.RAMP)
-    colours = ramp.with_extremes(bad=style.EMPTY)
-    cell = 0.74 if size > 3 else 1.1
-    with style.canvas(cell * size + 2.6, cell * size + 1.7) as figure:
-        axis = figure.subplots()
-        image = axis.imshow(share, cmap=colours, vmin=0, vmax=1)
-        # White gaps between the cells, without ticks of their own.
-        axis.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-        axis.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-        axis.grid(False)
-        axis.grid(which="minor", color="white", linewidth=2)
-        axis.tick_params(which="both", length=0)
-        axis.spines[:].set_visible(False)
-        for row, column in np.ndindex(size, size):
-            count, part = counts[row, column], share[row, column]
-            ink = style.ink_on(colours(part)[:3])
-            if count == 0:
-                axis.text(column, row, "0", ha="center", va="center", color=style.MUTED, fontsize=9)
-                continue
-            axis.text(
-                column, row - 0.02, f"{count}", ha="center", va="bottom", color=ink, weight="bold"
-            )
-            axis.text(
-                column, row + 0.06, f"{part:.0%}", ha="center", va="top", color=ink, fontsize=8
-            )
-        if size <= 3:
-            axis.set_xticks(range(size), names)
-        else:
-            axis.set_xticks(
-                range(size), [_lines(name, SLANTED_WIDTH, 1) for name in summary.classes]
-            )
-            for label in axis.get_xticklabels():
-                label.set(rotation=40, ha="right", rotation_mode="anchor")
-        axis.set_yticks(
-            range(size), [f"{n}  (n={t})" for n, t in zip(names, total[:, 0], strict=True)]
-        )
-        axis.set_xlabel("predicted")
-        axis.set_ylabel("truth")
-        axis.set_title(f"{summary.split} split, {summary.n} images")
-        bar = figure.colorbar(image, ax=axis, shrink=0.6, aspect=18, format="{x:.0%}")
-        bar.set_label("share of the row")
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(length=0)
-        return style.save(figure, folder, f"confusion_matrix_{summary.split}")
-
-
-def _lines(name: str, width: int, most: int) -> str:
-    return textwrap.fill(name, width, max_lines=most, placeholder="…")

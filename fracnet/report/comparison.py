@@ -1,0 +1,204 @@
+"""The tables of a comparison on the screen: the standing by validation, then the differences."""
+
+import math
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fracnet.evaluation.comparison import Comparison, Standing
+from fracnet.evaluation.differences import Difference
+from fracnet.evaluation.ensembles import OUT_OF_FOLD, Ensemble
+from fracnet.evaluation.seeds import ENOUGH
+from fracnet.report.console import PLAIN, RESEARCH_ONLY
+from fracnet.report.verdicts import called, sentences, units
+from fracnet.words import counted
+
+KINDS = {
+    "model": "models, one run of each",
+    "configuration": "configurations, all runs of each",
+}
+
+
+def print_comparison(console: Console, found: Comparison) -> None:
+    """Print who stands where, what differs, and in sentences what that shows."""
+    console.print(Text(_heading(found), style="bold"))
+    console.print(_standings(found))
+    for sentence in _about_standings(found):
+        console.print(Text(sentence))
+    for kind, rows in (("model", found.models), ("configuration", found.configurations)):
+        if rows:
+            console.print()
+            console.print(Text(_title(found, kind, rows), style="bold"))
+            console.print(_differences(rows))
+            for sentence in sentences(found, rows):
+                console.print(Text(sentence))
+    if not found.configurations:
+        console.print(Text(_too_few_runs(found)))
+    console.print(Text(_made(found)))
+    console.print(RESEARCH_ONLY)
+
+
+def ensemble_lines(made: Ensemble) -> list[str]:
+    """How an ensemble was made, in a sentence or two."""
+    runs = sum(len(fold) for fold in made.folds)
+    told = [f"The mean of the probabilities of {runs} runs."]
+    if made.validation == OUT_OF_FOLD:
+        told.append(
+            f"Their val images are {len(made.folds)} folds, so each is predicted by the "
+            f"{'run' if runs == len(made.folds) else 'runs'} that validated on it. A mean over "
+            "all runs is less extreme than that: temperature and thresholds fit the test less well "
+            "than usual."
+        )
+    return told
+
+
+def _standings(found: Comparison) -> Table:
+    table = untitled()
+    several = any(len(row.runs) > 1 for row in found.standings)
+    table.add_column("", overflow="fold")
+    if several:
+        table.add_column("runs", justify="right", no_wrap=True)
+    table.add_column("validation", no_wrap=True)
+    table.add_column("test", no_wrap=True)
+    for row in found.standings:
+        runs = [str(len(row.runs))] if several else []
+        table.add_row(Text(row.name), *runs, number(row.validation), _test(row))
+    return table
+
+
+def _heading(found: Comparison) -> str:
+    """In a line of its own: as a table's title it would break at the table's width."""
+    rows = counted(found.n, found.level)
+    return f"{found.figure.title}, by validation; test: {rows}{_of_clusters(found)}"
+
+
+def _of_clusters(found: Comparison) -> str:
+    return "" if found.clusters.trivial else f" of {units(found.clusters.count, found)}"
+
+
+def _test(row: Standing) -> str:
+    value = number(row.value)
+    if row.low is not None and row.high is not None:
+        return f"{value} {limits(row.low, row.high)}"
+    return f"{value} no interval" if row.note else value
+
+
+def _about_standings(found: Comparison) -> list[str]:
+    told = []
+    if any(len(row.runs) > 1 for row in found.standings):
+        told.append("Figures of several runs are their means.")
+    if all(math.isnan(row.validation) for row in found.standings):
+        told.append("There are no validation figures: nothing is chosen, the order is that given.")
+    else:
+        top = found.standings[0].validation
+        ties = [row.name for row in found.standings[1:] if row.validation == top]
+        if ties:
+            told.append(f"As good by validation: {'; '.join(ties)}. The first is taken.")
+        told.append(
+            f"{found.standings[0].name} is the best by validation. The best of "
+            f"{len(found.standings)} is chosen on the same images, so its validation figure is "
+            "optimistic; who chooses by the test column makes the test a second validation."
+        )
+    notes = {row.note for row in found.standings if row.note}
+    return [*told, *(f"Test: {note}." for note in sorted(notes))]
+
+
+def _title(found: Comparison, kind: str, rows: Sequence[Difference]) -> str:
+    less = f" less {called(rows[0], 1)}" if _shared(rows) else ""
+    return f"difference in {found.figure.title}{less}: {KINDS[kind]}"
+
+
+def _shared(rows: Sequence[Difference]) -> bool:
+    """Whether all have one reference."""
+    return len({row.reference for row in rows}) == 1
+
+
+def _differences(rows: Sequence[Difference]) -> Table:
+    one = _shared(rows)
+    table = untitled()
+    table.add_column("", overflow="fold")
+    table.add_column("difference", no_wrap=True)
+    table.add_column("p", no_wrap=True)
+    if len(rows) > 1:
+        table.add_column("Holm", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        name = called(row, 0) + ("" if one else f" less {called(row, 1)}")
+        holm = [p_value(row.holm)] if len(rows) > 1 else []
+        table.add_row(Text(name), signed(row), p_value(row.p), *holm, row.verdict or "no test")
+    return table
+
+
+def _too_few_runs(found: Comparison) -> str:
+    if all(len(row.runs) == 1 for row in found.standings):
+        return (
+            f"Nothing is said of configurations: that takes {ENOUGH} runs or more of each, with "
+            "different seeds; here each is one run."
+        )
+    if sum(len(row.runs) >= ENOUGH for row in found.standings) > 1:
+        return (
+            f"Nothing is said of configurations: none of the pairs has {ENOUGH} runs or more on "
+            "both sides (pairs=all takes every pair)."
+        )
+    counts = ", ".join(f"{row.name} {len(row.runs)}" for row in found.standings[:4])
+    more = f" and {len(found.standings) - 4} more" if len(found.standings) > 4 else ""
+    return (
+        f"Nothing is said of configurations: that takes {ENOUGH} runs or more of each, with "
+        f"different seeds ({counts}{more})."
+    )
+
+
+def _made(found: Comparison) -> str:
+    methods = [
+        f"{kind}, intervals: {_one([row.method for row in rows])}; "
+        f"tests: {_one([row.test for row in rows])}"
+        for kind, rows in (("Models", found.models), ("Configurations", found.configurations))
+        if any(row.method or row.test for row in rows)
+    ]
+    many = max(len(found.models), len(found.configurations)) > 1
+    holm = (
+        " Holm corrects p for the number of differences of a kind; intervals are not corrected."
+        if many
+        else ""
+    )
+    return f"{'. '.join(methods)}.{holm}" if methods else "No test could be made."
+
+
+def _one(methods: Sequence[str]) -> str:
+    return " or ".join(dict.fromkeys(filter(None, methods))) or "nothing"
+
+
+def untitled() -> Table:
+    """An empty table in the style of all of fracnet's."""
+    return Table(box=PLAIN, pad_edge=False, collapse_padding=True)
+
+
+def number(value: float) -> str:
+    """Three decimals, or n/a."""
+    return "n/a" if math.isnan(value) else f"{value:.3f}"
+
+
+def limits(low: float, high: float) -> str:
+    """`0.81-0.93`; with a limit below 0 the word `to`, as a hyphen would read as a sign."""
+    return f"{low:.3f}-{high:.3f}" if low >= 0 else f"{low:.3f} to {high:.3f}"
+
+
+def signed(row: Difference) -> str:
+    """A difference with its sign and its interval."""
+    if math.isnan(row.value):
+        return "n/a"
+    if row.low is None or row.high is None:
+        return f"{_plus(row.value)} no interval"
+    return f"{_plus(row.value)} {_plus(row.low)} to {_plus(row.high)}"
+
+
+def _plus(value: float) -> str:
+    """With its sign, unless it rounds to nothing."""
+    return "0.000" if round(value, 3) == 0 else f"{value:+.3f}"
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals; smaller ones as a bound."""
+    return "n/a" if p is None else ("<0.001" if p < 0.001 else f"{p:.3f}")

@@ -1,0 +1,95 @@
+"""Figures by level at the operating point, and by the values of a column."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fracnet.evaluation.assess import Assessment, Stratum
+from fracnet.evaluation.decisions import said
+from fracnet.evaluation.strata import OVERALL
+from fracnet.evaluation.summary import Estimate
+from fracnet.report.console import FIGURE_WIDTH, figure, plain_table, say, titled
+
+SEVERAL = {
+    "accuracy": "accuracy",
+    "macro_sensitivity": "macro sens.",
+    "macro_specificity": "macro spec.",
+    "macro_auc": "macro AUC",
+}
+TWO = ("AUC", "sensitivity", "specificity", "precision")
+
+
+def print_strata(console: Console, found: Assessment) -> None:
+    """Print overall figures of each level, then those of each group at one level.
+
+    That level is the study where studies are known, else the image; metrics.json has the others.
+    """
+    overall = [stratum for stratum in found.strata if stratum.by == OVERALL]
+    two = any(stratum.threshold is not None for stratum in overall)
+    if two or len(overall) > 1:
+        how = _how(found, overall[0]) if two else "likeliest class by level"
+        titled(console, f"{how}, 95 % intervals", _table("level", overall))
+    for sentence in threshold_notes(found.decisions):
+        say(console, sentence)
+    for by in dict.fromkeys(stratum.by for stratum in found.strata if stratum.by != OVERALL):
+        groups = [stratum for stratum in found.strata if stratum.by == by]
+        level = "study" if any(stratum.level == "study" for stratum in groups) else "image"
+        shown = [stratum for stratum in groups if stratum.level == level]
+        same = "" if shown[0].threshold is None else f" above {cut(shown[0].threshold)}"
+        titled(console, f"{level} level{same}, by {by}", _table(by, shown))
+
+
+def threshold_notes(decisions: Mapping[str, Any] | None) -> list[str]:
+    """What is doubtful about the operating points, a sentence each."""
+    points = (decisions or {}).get("operating") or {}
+    told: dict[str, list[str]] = {}
+    for level, point in points.items():
+        for note in filter(None, point["note"].split("; ")):
+            told.setdefault(note, []).append(level)
+    return [f"Threshold ({', '.join(levels)} level): {note}." for note, levels in told.items()]
+
+
+def _how(found: Assessment, of: Stratum) -> str:
+    positive = of.summary.classes[1]
+    if found.decisions is None:
+        return f"{positive} above 0.5, without validation to choose a threshold"
+    return f"{positive} above a threshold chosen on validation ({said(found.decisions['rule'])})"
+
+
+def _table(by: str, rows: Sequence[Stratum]) -> Table:
+    """A row a stratum, each figure above its interval."""
+    two, levels = rows[0].threshold is not None, by == "level"
+    table = plain_table()
+    table.add_column(Text(by), overflow="fold")
+    if two and levels:
+        table.add_column("above", justify="right", no_wrap=True)
+    table.add_column("cases/n" if two else "n", justify="right", no_wrap=True)
+    for head in TWO if two else SEVERAL.values():
+        table.add_column(head, max_width=FIGURE_WIDTH, overflow="fold")
+    for row in rows:
+        above = [cut(row.threshold)] if two and levels else []
+        count = f"{row.positives}/{row.summary.n}" if two else str(row.summary.n)
+        cells = [stacked(figure(value)) for value in _figures(row)]
+        table.add_row(Text(row.level if levels else row.value), *above, count, *cells)
+    return table
+
+
+def _figures(row: Stratum) -> list[Estimate]:
+    if row.threshold is None:
+        return [row.summary.metrics[name] for name in SEVERAL]
+    one = row.summary.per_class[1]
+    return [one.auc, one.sensitivity, one.specificity, one.precision]
+
+
+def cut(threshold: float | None) -> str:
+    """A threshold in few characters, and not as 0.000 or 1.000 where it is neither."""
+    assert threshold is not None
+    return f"{threshold:.3f}" if 0.001 <= threshold <= 0.999 else f"{threshold:.3g}"
+
+
+def stacked(text: str) -> str:
+    """Value above interval: four figures side by side would not fit 80 columns."""
+    return text.replace(" ", "\n", 1)

@@ -1,0 +1,82 @@
+"""`data.test_on`: train on one data set, test on another besides."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fracnet.config import Config
+from fracnet.errors import UserError
+from fracnet.objects import build, near_miss
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fracnet.training.run_folder import RunFolder
+
+
+def with_node(plain: dict[str, Any]) -> dict[str, Any]:
+    """The resolved config with the named data set's own keys in the place of its name.
+
+    So that a resumed run finds them in its frozen config. Only to be called within a Hydra job.
+    """
+    name = plain["data"].get("test_on")
+    if not isinstance(name, str):
+        return plain
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    loader = GlobalHydra.instance().config_loader()
+    choices = sorted(loader.get_group_options("data"))
+    if name not in choices:
+        raise UserError(
+            f"data.test_on={name} is not one of the data sets; allowed: {', '.join(choices)}."
+            f"{near_miss(name, choices)}"
+        )
+    words = [f"data={name}", f"data_dir={plain['data_dir']}"]
+    node = OmegaConf.to_container(compose("train", words).data, resolve=True)
+    assert isinstance(node, dict)
+    ours = ("batch_size", "num_workers", "folds", "fold", "split", "test_on", "test_root")
+    kept = {str(k): v for k, v in node.items() if k not in (*ours, "class_map")}
+    root = plain["data"].get("test_root")
+    kept |= {"root": root} if root else {}
+    return {**plain, "data": {**plain["data"], "test_on": kept}}
+
+
+def check(config: Config, classes: "Sequence[str]") -> None:
+    """Raise UserError where the other data set is not there or has other classes."""
+    node = config.data.test_on
+    if node is None:
+        for key in ("test_root", "class_map"):
+            if (value := getattr(config.data, key)) is not None:
+                raise UserError(f"data.{key}={value} goes with data.test_on, and not without.")
+        return
+    assert isinstance(node, Mapping)
+    from fracnet.training.rerun import test_rows
+
+    test_rows(build(node, "data.test_on"), classes, config.data.class_map)
+
+
+def conclude(folder: "RunFolder", config: Config, in_sweep: bool) -> None:
+    """Predict the other set's test split; write evaluations/data-<name>, and print it.
+
+    in_sweep: nothing is printed; whose test figures are shown is the sweep's to decide.
+    """
+    node = config.data.test_on
+    if node is None:
+        return
+    assert isinstance(node, Mapping)
+    from rich.console import Console
+
+    from fracnet.training.judge import judge
+    from fracnet.training.present import draw, present, progress
+    from fracnet.training.rerun import load_model, on_other_data
+
+    show = progress(config.trainer.progress_bar)
+    logits = load_model(folder, config, trust=True)  # of the run that this process has trained
+    source = build(node, "data.test_on")
+    remade = on_other_data(folder, config, source, config.data.class_map, logits, show)
+    found = judge(folder, name=f"data-{remade.told.data}", remade=remade, show=show)
+    drawn = draw(found, config.evaluation.figures)
+    if not in_sweep:
+        print(f"\nThe same model on another data set, {remade.told.data}:\n")
+        present(Console(highlight=False, soft_wrap=False), found, drawn, "Evaluation")

@@ -1,0 +1,204 @@
+"""A finished run's model, shown another data set's images, or its own in more views."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from fracnet.config import Config, check
+from fracnet.data.cache import ImageCache
+from fracnet.data.classmap import ClassMap, align
+from fracnet.data.enhance import build_enhance, single_threaded
+from fracnet.data.fingerprint import data_fingerprint
+from fracnet.data.manifest import Manifest, read_table, without_rows
+from fracnet.data.sources.base import Source
+from fracnet.errors import UserError
+from fracnet.evaluation.baselines import NEVER
+from fracnet.evaluation.predictions import PROB, assemble, classes_of
+from fracnet.groups import Augment, Imbalance
+from fracnet.models.module import Classifier
+from fracnet.models.prediction import VIEWS, predict_logits
+from fracnet.objects import build, locate, near_miss
+from fracnet.options import EvaluateCommand
+from fracnet.progress import Show, unseen
+from fracnet.training.assembly import data_from
+from fracnet.training.fit import accelerator
+from fracnet.training.run_folder import RunFolder
+from fracnet.training.told import Remade, read_baselines, tell
+from fracnet.trust import check_trust
+
+Logits = Callable[[np.ndarray, np.ndarray, Show[Any]], np.ndarray]
+
+
+def read_config(run: RunFolder, trust: bool) -> Config:
+    """The run's config, checked; UserError where it names classes that are not to be trusted."""
+    if not run.config.is_file():
+        raise UserError(f"{run.path} has no config.yaml: its model cannot be rebuilt.")
+    plain = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    if "ensemble" in plain:
+        raise UserError(
+            f"run={run.path} is an ensemble: it has no model of its own that could look at images; "
+            "allowed: its members, one by one, and an ensemble of what comes out."
+        )
+    check_trust(plain, trust, str(run.config))
+    return check(plain)
+
+
+def load_model(run: RunFolder, config: Config, trust: bool, tta: Sequence[str] = ()) -> Logits:
+    """The function from cached images and rows to logits, float64 [n, C]; nothing is fetched.
+
+    Raises UserError for a checkpoint that is missing, or not to be trusted, or unknown views.
+    """
+    check_views(tta)
+    if config.model.fit == "classical":
+        if tta:
+            raise UserError(f"tta={list(tta)} is for networks; {config.model.target} is none.")
+        kind: Any = locate(config.model.target, "model")
+        classical = kind.load(_checkpoint(run, "best.npz"))
+        return lambda images, rows, show: np.asarray(classical.logits(images, rows, show))
+    path = _checkpoint(run, "best.ckpt")
+    # The checkpoint names classes as well, and they are the ones that will be called.
+    held = torch.load(path, map_location="cpu", weights_only=True)
+    check_trust(held["hyper_parameters"], trust, str(path))
+    model = Classifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    device = "cuda" if accelerator(config.trainer.accelerator) == "gpu" else "cpu"
+
+    def logits(images: np.ndarray, rows: np.ndarray, show: Show[Any]) -> np.ndarray:
+        size = config.data.batch_size  # known to fit into memory
+        return predict_logits(
+            model, images, rows, tta=tta, batch_size=size, device=device, show=show
+        )
+
+    return logits
+
+
+def _checkpoint(run: RunFolder, name: str) -> Path:
+    path = run.checkpoints / name
+    if not path.is_file():
+        raise UserError(f"{path} is not there: without its checkpoint a model cannot be rebuilt.")
+    return path
+
+
+def check_views(tta: Sequence[str]) -> None:
+    """Raise UserError for a view that is unknown or named twice."""
+    for place, name in enumerate(tta):
+        if name not in VIEWS:
+            raise UserError(
+                f"tta={name} is not allowed; allowed: {', '.join(VIEWS)}.{near_miss(name, VIEWS)}"
+            )
+        if name in tta[:place]:
+            raise UserError(f"tta={list(tta)} names {name} twice.")
+
+
+def remake(run: RunFolder, command: EvaluateCommand, show: Show[Any] = unseen) -> Remade:
+    """Predict again as an evaluate command asks.
+
+    Raises UserError for a run, data or classes that do not allow it.
+    """
+    tell(run)  # a folder without predictions is told first
+    config = read_config(run, command.trust)
+    logits = load_model(run, config, command.trust, command.tta)
+    if command.elsewhere:
+        source: Source = build(command.data, "data")
+        found = on_other_data(run, config, source, command.class_map, logits, show)
+        if not command.tta:
+            return found
+        table, notes = in_more_views(run, config, command.tta, logits, show)
+        both = pd.concat([table[table["split"] == "val"], found.test()], ignore_index=True)
+        told = replace(found.told, notes=(*found.told.notes, *notes))
+        return replace(found, table=both, told=told, validation_too=True)
+    table, notes = in_more_views(run, config, command.tta, logits, show)
+    own = tell(run)
+    told = replace(own, notes=(*own.notes, *notes))
+    return Remade(table, told, read_baselines(run), validation_too=True)
+
+
+def in_more_views(
+    run: RunFolder, config: Config, tta: Sequence[str], logits: Logits, show: Show[Any] = unseen
+) -> tuple[pd.DataFrame, list[str]]:
+    """Predictions of the run's own val and test images, and what to know of them.
+
+    Raises UserError where the data are no longer those of the run.
+    """
+    # What only training needs may name any class, and is not built.
+    bare = {"augment": Augment(transforms=[]), "imbalance": Imbalance(method="none")}
+    data = data_from(config.model_copy(update=bare))
+    data.prepare_data()
+    before = json.loads(run.provenance.read_text(encoding="utf-8"))["data_fingerprint"]
+    now = data_fingerprint(data.manifest)
+    if before != now:
+        raise UserError(
+            f"tta={list(tta)}: the data have changed since the run (fingerprint {before} then, "
+            f"{now} now); its own images are needed."
+        )
+    rows = np.concatenate([data.rows("val"), data.rows("test")])
+    found = logits(data.cache.images, rows, show)
+    note = f"Test-time augmentation: mean probability of the image and its {', '.join(tta)}."
+    return assemble(data.manifest.table.iloc[rows], data.classes, found), [note]
+
+
+def on_other_data(
+    run: RunFolder,
+    config: Config,
+    source: Source,
+    class_map: ClassMap,
+    logits: Logits,
+    show: Show[Any] = unseen,
+) -> Remade:
+    """The run's validation rows, which keep choosing, with another data set's test images.
+
+    Only that set's test images are read, and prepared as the run's own were. Raises UserError
+    where data or classes do not fit.
+    """
+    own = read_table(run.predictions)
+    classes = classes_of(own)
+    test = test_rows(source, classes, class_map)
+    single_threaded()
+    enhance = build_enhance(config.enhance.model_dump().get("steps", ()), config.image_size)
+    cache = ImageCache.open_or_build(test, enhance, on_bad_file=source.on_bad_file)
+    test = without_rows(test, cache.bad, "unreadable file")  # as the rows of the cache are
+    found = logits(cache.images, np.arange(len(test.table)), show)
+    notes = [
+        f"External test: {len(test.table)} images of {test.name}; the model and every choice are "
+        f"those of the run {run.path.name}.",
+        "The shortcut baseline is not shown: it would need the images that the run was trained on.",
+        *(note for note in test.notes if note != test.split_note),
+    ]
+    val, here = own[own["split"] == "val"], assemble(test.table, classes, found)
+    table = pd.concat([val, here], ignore_index=True)
+    told = replace(tell(run), data=test.name, notes=tuple(notes), cited=())
+    return Remade(table, told, _majority(run, test.table, classes), validation_too=False)
+
+
+def test_rows(source: Source, classes: Sequence[str], class_map: ClassMap) -> Manifest:
+    """The test split of a data set in the classes of a model.
+
+    Raises UserError for data that are missing or faulty, and for labels that cannot be aligned.
+    """
+    source.prepare()
+    full = source.manifest()
+    full.check()
+    aligned = align(full, classes, class_map)
+    here = aligned.table["split"] == "test"
+    if not here.any():
+        raise UserError(f"{full.name} has no test image of the classes {', '.join(classes)}.")
+    return replace(aligned, table=aligned.table[here].reset_index(drop=True))
+
+
+def _majority(
+    run: RunFolder, rows: pd.DataFrame, classes: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """The run's majority baseline, which gives the same prevalences whatever the image."""
+    stored = read_baselines(run).get("majority")
+    if stored is None or stored.empty:
+        return {}
+    prevalence = stored[[f"{PROB}{name}" for name in classes]].to_numpy(dtype=np.float64)[0]
+    with np.errstate(divide="ignore"):
+        logits = np.maximum(np.log(prevalence), NEVER)
+    return {"majority": assemble(rows, classes, np.tile(logits, (len(rows), 1)))}

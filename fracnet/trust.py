@@ -1,0 +1,68 @@
+"""What a run folder from elsewhere may have built: nothing of other packages unless asked.
+
+Whoever rebuilds a run's model calls the classes that its files name. So that opening a folder is
+not running a stranger's program, those must be models, losses or data sources of fracnet, timm or
+torch; `trust=true` is for runs with classes of one's own.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fracnet.errors import UserError
+from fracnet.objects import locate
+
+ALLOWED = (
+    "fracnet.data.sources",
+    "fracnet.models",
+    "timm.create_model",
+    "timm.models",
+    "torch.nn",
+    "torch.optim",
+    "torchvision.models",
+)
+# Never built when a run is taken up again, so it may name what it likes.
+UNUSED = ("augment", "imbalance", "hydra")
+
+
+def check_trust(config: Mapping[str, Any], trust: bool, where: str) -> None:
+    """Raise UserError for a `_target_` outside `ALLOWED`, unless `trust`.
+
+    config: plain containers, a run's config or the hyper-parameters of its checkpoint.
+    where: the file that holds it.
+    """
+    if trust:
+        return
+    for key, target in named(config):
+        if not _known(target, key):
+            raise UserError(
+                f"{where}: {key}._target_={target} is not fracnet's, timm's or torch's, and would "
+                "be run to rebuild the model; allowed without a question are classes of "
+                f"{', '.join(ALLOWED)}. If you know where the run comes from: trust=true."
+            )
+
+
+def named(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every `_target_` below a node with the key that holds it."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield key, str(node["_target_"])
+        for name, value in node.items():
+            if key or name not in UNUSED:
+                yield from named(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list | tuple):
+        for place, value in enumerate(node):
+            yield from named(value, f"{key}[{place}]")
+
+
+def _known(target: str, key: str) -> bool:
+    if not _within(target):
+        return False
+    # The path alone proves nothing: a module of fracnet's holds what it imports as well.
+    found = locate(target, key)
+    return _within(f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}") or (
+        target == "timm.create_model"
+    )
+
+
+def _within(name: str) -> bool:
+    return any(name == allowed or name.startswith(f"{allowed}.") for allowed in ALLOWED)

@@ -1,0 +1,75 @@
+"""What a drawn figure must be: two sound files, and no text that runs into other text."""
+
+import html
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fracnet.report import style
+
+
+def check_pair(paths: list[Path], name: str) -> Image.Image:
+    """Both files are there and sound; gives the PNG's pixels."""
+    assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
+    assert ElementTree.parse(paths[1]).getroot().tag.endswith("svg")
+    with Image.open(paths[0]) as image:
+        assert image.info["dpi"][0] == pytest.approx(150, abs=0.1)
+        return image.convert("RGB")
+
+
+def has_colour(image: Image.Image, colour: str) -> bool:
+    """Whether more than the edge of a letter has this colour."""
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.asarray(image) == wanted).all(axis=2).sum()) > 40
+
+
+def text_of(path: Path) -> str:
+    """All words of an SVG: letters are drawn as shapes, and the text stands beside as comments."""
+    content = path.read_text(encoding="utf-8")
+    return html.unescape("\n".join(re.findall(r"<!-- (.*?) -->", content, re.DOTALL)))
+
+
+def refuse_collisions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From now on a figure is saved only if its texts are apart; gives the names that were."""
+    save, saved = style.save, list[str]()
+
+    def checked(figure: Any, folder: Path, name: str) -> list[Path]:
+        paths = save(figure, folder, name)
+        assert not collisions(figure), f"{name}: {collisions(figure)}"
+        saved.append(name)
+        return paths
+
+    monkeypatch.setattr(style, "save", checked)
+    return saved
+
+
+def collisions(figure: Any) -> list[tuple[str, str]]:
+    """Pairs of texts of a drawn figure whose boxes share more than the edges of lines."""
+    from matplotlib.text import Text
+
+    # Labels of ticks beyond the ends of an axis are there and not drawn.
+    unseen = {
+        id(label)
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False)
+        if not min(axis.get_view_interval()) <= place <= max(axis.get_view_interval())
+    }
+    boxes = [
+        (text.get_text(), text.get_window_extent())
+        for text in figure.findobj(Text)
+        if text.get_text().strip() and text.get_visible() and text.get_rotation() in (0, 90)
+        if id(text) not in unseen
+    ]
+    return [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(boxes, 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1
+        and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.25 * min(a.height, b.height)
+    ]

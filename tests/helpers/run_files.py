@@ -1,0 +1,90 @@
+"""Run folders as training leaves them, without any training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from fracnet.data.manifest import write_table
+from fracnet.evaluation.predictions import assemble
+
+PAIR = ("normal", "abnormal")
+NOTE = "A note of the data source."
+
+
+def two_class_table(
+    val: int = 40, test: int = 40, seed: int = 0, shift: float = -1.0, sure: float = 2.0
+) -> pd.DataFrame:
+    """Patients with one or two studies of one to three views; val and test rows, as of MURA.
+
+    `shift` makes the likeliest class a bad rule, `sure` the logits too confident.
+    """
+    rng = np.random.default_rng(seed)
+    rows, scores = [], []
+    for patient in range(val + test):
+        split = "val" if patient < val else "test"
+        for study in range(1 + (patient % 4 == 0)):
+            abnormal = rng.random() < 0.4
+            region = ("elbow", "hand", "wrist")[(patient + study) % 3]
+            own = rng.normal()
+            for view in range(rng.integers(1, 4)):
+                name = f"{region}/{patient:03}/{study}"
+                rows.append(
+                    {
+                        "path": f"{split}/{name}/{view}.png",
+                        "split": split,
+                        "label": PAIR[abnormal],
+                        "patient": f"{patient:03}",
+                        "study": name,
+                        "region": region,
+                        "view": ("AP", "lateral", None)[view],
+                    }
+                )
+                scores.append(sure * (1.5 * abnormal - 0.5 + 0.7 * own + 0.7 * rng.normal()))
+    logits = np.column_stack([np.zeros(len(scores)), np.array(scores) + shift])
+    return assemble(pd.DataFrame(rows), PAIR, logits)
+
+
+def write_run(
+    folder: Path,
+    table: pd.DataFrame,
+    *,
+    baseline: bool = True,
+    **config: Any,
+) -> Path:
+    """predictions.csv, baselines.csv, config.yaml and fit.json of a finished run."""
+    folder.mkdir(parents=True)
+    write_table(full(table), folder / "predictions.csv")
+    if baseline:
+        test = table[table["split"] == "test"]
+        for name in [c for c in table.columns if c.startswith("prob_")]:
+            test = test.assign(**{name: 1 / sum(c.startswith("prob_") for c in table)})
+        rows = pd.concat([test.assign(baseline=name) for name in ("majority", "shortcut")])
+        rows.to_csv(folder / "baselines.csv", index=False)
+    settings = {"objective": "macro_auc", "cited": [], "evaluation": {"resamples": 100, "by": []}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings | config))
+    fit = {"selected": {"epoch": 2}, "data": {"name": "mura_like", "notes": [NOTE]}}
+    (folder / "fit.json").write_text(json.dumps(fit))
+    return folder
+
+
+def full(table: pd.DataFrame) -> pd.DataFrame:
+    """With the manifest's columns that tests of figures leave out."""
+    return table.assign(polygons=None, boxes=None)
+
+
+def scored(table: pd.DataFrame, folder: Path) -> None:
+    """preds.csv as another program might write it: test rows, other names, labels 0 and 1."""
+    test = table[table["split"] == "test"]
+    theirs = pd.DataFrame({"image": test["path"], "truth": (test["label"] == PAIR[1]) * 1})
+    theirs = theirs.assign(score=test[f"prob_{PAIR[1]}"], who=test["patient"])
+    theirs.to_csv(folder / "preds.csv")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Content of every file below, by its path from there."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}

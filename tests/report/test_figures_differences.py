@@ -1,0 +1,56 @@
+"""Differences between runs: drawn with sides, margin and reasons, and readable."""
+
+from pathlib import Path
+
+import pytest
+from helpers.figures import check_pair, has_colour, refuse_collisions, text_of
+
+from fracnet.report import style
+from fracnet.report.figures import DifferenceRow, differences
+
+ROWS = [
+    DifferenceRow("better", 0.031, 0.012, 0.05, 0.004),
+    DifferenceRow("the same, of a name that takes more than one line of text", 0.01, -0.02, 0.04),
+    DifferenceRow("worse", -0.21, -0.28, -0.15, 0.00001),
+    DifferenceRow("twin", 0.0, None, None, None, "identical predictions"),
+    DifferenceRow("none", float("nan"), None, None, None, "undefined: no cases"),
+]
+
+
+def test_each_line_has_its_digits_and_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_collisions(monkeypatch)
+    paths = differences(
+        ROWS, tmp_path, metric="macro AUC", reference="resnet18", margin=0.02, note="Holm over 4."
+    )
+    image = check_pair(paths, "differences")
+    for colour in (style.BLUE, style.VERMILION, style.MUTED, style.EMPTY):
+        assert has_colour(image, colour)
+    text = text_of(paths[1])
+    for words in (
+        "+0.031 (+0.012 to +0.050)  p = 0.004",
+        "p < 0.001",
+        "+0.000 (no interval)\nidentical predictions",
+        "n/a (no interval)",
+        "difference in macro AUC from resnet18",
+        "within ±0.02",
+        "Holm over 4.",
+    ):
+        assert words in text
+
+
+def test_for_a_loss_less_is_better(tmp_path: Path) -> None:
+    paths = differences(
+        ROWS[:1], tmp_path, metric="log loss", higher_is_better=False, name="losses"
+    )
+    image = check_pair(paths, "losses")
+    assert has_colour(image, style.VERMILION)
+    assert not has_colour(image, style.BLUE)
+    assert "← better" in text_of(paths[1])
+
+
+def test_an_interval_that_holds_zero_is_hollow(tmp_path: Path) -> None:
+    image = check_pair(differences(ROWS[1:2], tmp_path, metric="accuracy"), "differences")
+    assert not has_colour(image, style.BLUE)
+    assert has_colour(image, style.MUTED)

@@ -1,0 +1,141 @@
+"""`python -m fracnet.compare` as a person uses it, on folders as training leaves them."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from helpers.command import Told, here, in_new_process
+from helpers.run_folders import table_of, write_run
+
+from fracnet.compare import compare
+
+
+def compare_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
+    """`python -m fracnet.compare WORDS` without the cost of a new process."""
+    return here(compare, "compare", words, capsys)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two configurations of five seeds, and a run that is not finished."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(5):
+        write_run(tmp_path / f"runs/a{number}", table_of(1.8, number), seed=number)
+        slow = {"optim": {"lr": 0.01}}
+        write_run(tmp_path / f"runs/b{number}", table_of(0.6, 9 + number), seed=number, config=slow)
+    write_run(tmp_path / "runs/c", table_of(1.0), status="running")
+    return tmp_path / "runs"
+
+
+def test_tables_sentences_files_and_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["runs='runs/*'", "metric=accuracy", "margin=0.05", "resamples=300", "out=found"]
+    told = compare_here(words, capsys)
+    assert told.code == 0, told.err
+    out = " ".join(told.out.split())
+    for part in (
+        "left out: runs/c: still running",
+        "accuracy, by validation; test: 120 images of 60 patients",
+        "lr=0.1 5",
+        "its validation figure is optimistic",
+        "This model is better: lr=0.1 (runs/a",
+        "This configuration is better: lr=0.1, than lr=0.01, by",
+        "tests: permutation by patient",
+        "For research use only",
+    ):
+        assert part in out, part
+    tables = [line for line in told.out.splitlines() if str(runs.parent) not in line]
+    assert max(len(line) for line in tables[1:]) <= 80
+    folder = runs.parent / "found"
+    content = json.loads((folder / "comparison.json").read_text())
+    assert content["configurations"][0]["verdict"] == "worse"
+    assert content["left_out"][0]["run"] == "runs/c"
+    assert [c["differs"] for c in content["candidates"]] == [{"optim.lr": 0.1}, {"optim.lr": 0.01}]
+    assert content["candidates"][0]["runs"][3]["seed"] == 3
+    with (folder / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["kind"] for row in rows] == ["model", "configuration"]
+    assert float(rows[0]["value"]) == content["models"][0]["value"]
+    assert (folder / "standings.csv").read_text().count("\n") == 3
+    for kind in ("models", "configurations"):
+        for end in ("png", "svg"):
+            assert (folder / f"figures/differences_{kind}.{end}").stat().st_size > 0
+
+
+def test_single_runs_are_models_and_nothing_is_said_of_configurations(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["runs=[runs/a0,runs/a1,runs/b0]", "seeds=apart", "resamples=200"]
+    told = compare_here([*words, "reference=runs/b0", "margin=0.1"], capsys)
+    assert told.code == 0, told.err
+    out = " ".join(told.out.split())
+    assert "less runs/b0: models, one run of each" in out
+    assert "that takes 5 runs or more of each, with different seeds; here each is one run." in out
+    assert "Holm" in out
+    assert "Obuchowski, paired" in out
+    assert (runs / Path(told.out.split("Comparison: ")[1].split()[0]).name).is_dir()
+
+
+def test_levels_and_frozen_decisions(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["runs=[runs/a0,runs/b0]", "metric=sensitivity", "level=study", "out=found"]
+    told = compare_here([*words, "decisions=frozen", "resamples=200"], capsys)
+    assert told.code == 0, told.err
+    assert "sensitivity (abnormal), by validation; test: 60 studies" in told.out
+    assert (runs / "a0/decisions.json").is_file()
+    content = json.loads((runs.parent / "found/comparison.json").read_text())
+    raw = compare_here([*words[:3], "out=raw", "resamples=200"], capsys)
+    assert raw.code == 0, raw.err
+    other = json.loads((runs.parent / "raw/comparison.json").read_text())
+    assert [s["value"] for s in content["standings"]] != [s["value"] for s in other["standings"]]
+
+
+MISTAKES = [
+    ([], ["say which runs", "runs='runs/*'"]),
+    (["runs=nope"], ["runs=nope matches nothing"]),
+    (["runs=runs/a0"], ["only one finished run, runs/a0"]),
+    (["runs=[runs/a0,runs/c]"], ["only one finished run", "runs/c: still running"]),
+    (["runs=[runs/a0,runs/a1]"], ["2 runs of one configuration", "seeds=apart"]),
+    (["runs=[runs/a0,runs/b0]", "metric=acc"], ["metric=acc", "accuracy"]),
+    (["runs=[runs/a0,runs/b0]", "metric=calibration_error"], ["cannot be compared", "brier"]),
+    (["runs=[runs/a0,runs/b0]", "metric=auc", "of=normall"], ["Did you mean 'normal'?"]),
+    (["runs=[runs/a0,runs/b0]", "of=normal"], ["of=normal goes with the figure of one class"]),
+    (["runs=[runs/a0,runs/b0]", "reference=x"], ["reference=x is none of the runs"]),
+    (["runs=[runs/a0,runs/b0]", "margin=-1"], ["margin=-1", "greater than 0"]),
+    (["runs=[runs/a0,runs/b0]", "pairs=al"], ["pairs=al", "'reference' or 'all'"]),
+    (["runs=[runs/a0,runs/b0]", "margni=1"], ["'margni'", "Did you mean 'margin'?"]),
+]
+
+
+@pytest.mark.parametrize(("words", "parts"), MISTAKES, ids=lambda value: " ".join(value)[-40:])
+def test_mistake_is_answered_in_one_paragraph(
+    words: list[str], parts: list[str], runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = compare_here(words, capsys)
+    assert told.code == 1
+    assert told.err.startswith("fracnet: error: ")
+    assert told.err.count("\n") == 1, told.err
+    for part in parts:
+        assert part in told.err
+    assert {path.name for path in runs.parent.iterdir()} == {"runs"}
+
+
+def test_other_test_images_are_told_with_their_number(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(runs / "d", table_of(1.0, count=50), config={"image_size": 64})
+    told = compare_here(["runs=[runs/a0,runs/d]"], capsys)
+    assert told.code == 1
+    for part in ("runs/a0: 120 rows", "runs/d: 100 rows", "runs/d lacks 20"):
+        assert part in told.err
+
+
+def test_light_commands_import_nothing_heavy(tmp_path: Path) -> None:
+    for verb in ("compare", "ensemble"):
+        told = in_new_process([f"fracnet.{verb}", "--help"], tmp_path)
+        assert f"python -m fracnet.{verb} runs=" in told.out
+        assert "not a medical device" in told.out
+        told = in_new_process([f"fracnet.{verb}", "-m", "runs=a,b"], tmp_path)
+        assert told.code == 1
+        assert "has no -m" in told.err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,102 @@
+"""`python -m fracnet.ensemble`: a run folder made of others, which evaluate and compare take."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from helpers.command import Told, here
+from helpers.run_folders import table_of, write_run
+
+from fracnet.data.manifest import read_table
+from fracnet.ensemble import ensemble
+from fracnet.evaluation.summary import summarise
+
+QUICK = {"evaluation": {"figures": False, "resamples": 200}}
+
+
+def ensemble_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
+    """`python -m fracnet.ensemble WORDS` without the cost of a new process."""
+    return here(ensemble, "ensemble", words, capsys)
+
+
+def write_baselines(run: Path) -> None:
+    table = table_of(0.0)
+    test = table[table["split"] == "test"]
+    both = [test.assign(baseline=name) for name in ("majority", "shortcut")]
+    pd.concat(both).to_csv(run / "baselines.csv", index=False)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_mean_is_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        run = write_run(tmp_path / f"runs/a{seed}", table_of(1.0, seed), seed=seed, config=QUICK)
+        write_baselines(run)
+    told = ensemble_here(["runs=runs/*", "out=runs/mean"], capsys)
+    assert told.code == 0, told.err
+    assert "The mean of the probabilities of 3 runs." in told.out
+    folder = tmp_path / "runs/mean"
+    assert (folder / "baselines.csv").read_bytes() == (run / "baselines.csv").read_bytes()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["optim"] == {"lr": 0.1}
+    assert "seed" not in config
+    assert [run["folder"] for run in config["ensemble"]["runs"]] == ["../a0", "../a1", "../a2"]
+    assert json.loads((folder / "provenance.json").read_text())["status"] == "finished"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    table = read_table(folder / "predictions.csv")
+    test = summarise(table[table["split"] == "test"])
+    assert metrics["test"]["metrics"]["macro_auc"]["value"] == test.metrics["macro_auc"].value
+    alone = [summarise(t[t["split"] == "test"]) for t in (table_of(1.0, s) for s in range(3))]
+    mean = np.mean([summary.metrics["macro_auc"].value for summary in alone])
+    assert test.metrics["macro_auc"].value > mean
+    again = ensemble_here(["runs=runs/*", "out=runs/mean"], capsys)
+    assert again.code == 1
+    assert "holds a run already" in again.err
+    second = ensemble_here(["runs=runs/*", "out=runs/other"], capsys)
+    assert "left out: runs/mean: an ensemble itself" in second.out
+
+
+def test_folds_choose_on_out_of_fold_predictions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for fold in range(3):
+        config = QUICK | {"data": {"folds": 3, "fold": fold}}
+        write_run(tmp_path / f"runs/{fold}", table_of(1.0, fold, fold=fold), config=config)
+    told = ensemble_here(["runs=runs/*", "out=folds"], capsys)
+    assert told.code == 0, told.err
+    assert "3 folds, so each is predicted by the run that validated on it" in " ".join(
+        told.out.split()
+    )
+    decisions = json.loads((tmp_path / "folds/decisions.json").read_text())
+    assert decisions["validation"]["n"] == 60
+    config = yaml.safe_load((tmp_path / "folds/config.yaml").read_text())
+    assert config["ensemble"]["validation"] == "out_of_fold"
+    assert [run["fold"] for run in config["ensemble"]["runs"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ([], "say which runs"),
+        (["runs=runs/a"], "an ensemble needs two at least"),
+        (["runs=runs/*"], "share 20 of their val images"),
+        (["run=runs/*"], "Did you mean 'runs'?"),
+    ],
+)
+def test_mistake_leaves_no_folder(
+    words: list[str], part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "runs/a", table_of(1.0))
+    write_run(tmp_path / "runs/b", table_of(1.0, 1, fold=0))
+    told = ensemble_here(words, capsys)
+    assert told.code == 1
+    assert told.err.startswith("fracnet: error: ")
+    assert part in told.err
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_dir()) == ["a", "b", "runs"]

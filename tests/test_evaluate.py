@@ -1,0 +1,138 @@
+"""`python -m fracnet.evaluate` as a user types it: after a training, on a folder, on a csv."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.command import evaluate_here, in_new_process
+from helpers.run_files import files, scored, two_class_table, write_run
+from scipy.stats import binomtest
+
+USER_CONF = Path(__file__).parent / "user_conf"
+TABLE = two_class_table()
+
+
+@pytest.fixture(scope="module")
+def trained(phantom_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of seconds with all its figures: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    words = ["--config-dir", str(USER_CONF), "model=tiny", *phantom_words, "image_size=32"]
+    words += ["data.batch_size=16", "data.num_workers=0", "trainer.max_epochs=2", "logger=csv"]
+    words += ["trainer.accelerator=cpu", "evaluation.figures=true", f"hydra.run.dir={folder}"]
+    told = in_new_process(
+        ["fracnet.train", *words], folder.parent, PYTHONPATH=str(USER_CONF.parent)
+    )
+    assert told.code == 0, told.err
+    return folder, told.out
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_run(tmp_path / "runs/mine", TABLE)
+
+
+@pytest.mark.slow
+def test_a_trained_run_gives_the_same_to_the_last_digit(
+    trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, printed = trained
+    before = files(folder)
+    assert {"metrics.json", "decisions.json", "baselines.csv", "fit.json"} < set(before)
+    assert "figures/roc_test.svg" in before
+    for name in before:
+        if name.startswith("figures/") or name == "metrics.json":
+            (folder / name).unlink()
+    told = evaluate_here([f"run={folder}"], capsys)
+    assert told.code == 0, told.err
+    after = files(folder)
+    assert set(after) == set(before)
+    assert [name for name in before if after[name] != before[name]] == []
+    assert told.out in printed, "what training printed at its end, line by line"
+    assert told.out.splitlines()[-1].strip().startswith("figures/")
+
+
+def test_options_of_their_own_go_to_a_folder_of_their_own(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["operating={sensitivity: 0.95}", "by=[region,view]", "figures=false"]
+    told = evaluate_here(["run=runs/mine", *words], capsys)
+    assert told.code == 0, told.err
+    folder = run / "evaluations/operating-sensitivity-0.95_by-region-view"
+    assert f"Evaluation folder: {folder}" in told.out
+    assert "chosen on validation ({sensitivity: 0.95})" in told.out
+    stored = json.loads((folder / "metrics.json").read_text())
+    assert stored["evaluation"]["operating"] == {"sensitivity": 0.95}
+    assert not (run / "metrics.json").exists()
+    assert evaluate_here(["run=runs/mine", *words, "name=mine"], capsys).code == 0
+    assert json.loads((run / "evaluations/mine/metrics.json").read_text()) == stored
+
+
+def test_it_leaves_nothing_in_the_current_folder(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(files(tmp_path))
+    assert evaluate_here(["run=runs/mine", "figures=false"], capsys).code == 0
+    new = {name for name in files(tmp_path) if name not in before}
+    assert all(name.startswith("runs/mine/") for name in new)
+    assert "runs/mine/metrics.json" in new
+
+
+WORDS = ["table=preds.csv", "labels={0: normal, 1: abnormal}", "figures=false"]
+COLUMNS = "columns={path: image, label: truth, patient: who, prob_abnormal: score}"
+
+
+def test_a_plain_csv_of_anyone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scored(TABLE, tmp_path)
+    told = evaluate_here([*WORDS, COLUMNS], capsys)
+    assert told.code == 0, told.err
+    assert "abnormal above 0.5, without validation to choose a threshold" in told.out
+    assert "intervals by patient" in told.out
+    assert "The table has no column 'split'" in told.out
+    stored = json.loads((tmp_path / "preds_evaluation/metrics.json").read_text())
+    assert stored["test"]["n"] == (TABLE["split"] == "test").sum()
+    assert evaluate_here([*WORDS, COLUMNS, "out=elsewhere/x"], capsys).code == 0
+    assert json.loads((tmp_path / "elsewhere/x/metrics.json").read_text()) == stored
+
+
+def test_the_table_of_a_run_gives_the_figures_of_the_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = ["by=[]", "resamples=100", "figures=false"]
+    assert evaluate_here(["run=runs/mine", "figures=false"], capsys).code == 0
+    assert evaluate_here(["table=runs/mine/predictions.csv", "out=x", *same], capsys).code == 0
+    ours = json.loads((run / "metrics.json").read_text())
+    theirs = json.loads((tmp_path / "x/metrics.json").read_text())
+    for key in ("val", "test", "test_by_level_and_region", "decisions", "test_strata"):
+        assert theirs[key] == ours[key]
+
+
+def test_published_figures_stand_beside(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = [
+        {"metric": "accuracy", "value": 0.89, "n": 83, "source": "a report"},
+        {"metric": "kappa", "level": "study", "value": 0.705, "n": 207, "source": "MURA"},
+        {"metric": "sensitivity", "level": "study", "value": 0.815, "n": None, "source": "MURA"},
+    ]
+    (tmp_path / "cited.yaml").write_text(yaml.safe_dump({"cited": figures}))
+    told = evaluate_here(["run=runs/mine", "cited=cited.yaml", "figures=false"], capsys)
+    assert told.code == 0, told.err
+    flat = " ".join(told.out.split())
+    limits = binomtest(74, 83).proportion_ci(method="wilson")
+    wilson = f"95 % {limits.low:.3f}-{limits.high:.3f} by Wilson, n = 83"
+    assert f"Published accuracy: 0.890 ({wilson}; a report)" in flat
+    assert "Published kappa by study: 0.705 (no interval: it is no proportion; n = 207" in flat
+    stored = json.loads((run / "metrics.json").read_text())
+    row = next(
+        row
+        for row in stored["test_by_level_and_region"]
+        if (row["level"], row["region"]) == ("study", "overall")
+    )
+    assert f"This run, on mura_like: {row['kappa']['value']:.3f}" in flat
+    assert f"{row['sensitivity']['value']:.3f}" in flat
+    assert "Run folder" in told.out, "it changes no option, so the folder is the run's own"

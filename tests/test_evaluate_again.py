@@ -1,0 +1,186 @@
+"""A run's model looks at images again: those of another data set, or its own in more views."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers.command import Told, evaluate_here, train_here
+from helpers.fracture_files import write_fracatlas
+from helpers.mura_files import write_mura
+
+from fracnet.data.manifest import read_table
+
+USER_CONF = Path(__file__).parent / "user_conf"
+MAP = "class_map={no_fracture: normal, fracture: abnormal}"
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("sets")
+    write_mura(folder / "MURA-v1.1")
+    (folder / "fracatlas").mkdir()
+    return folder / "MURA-v1.1", write_fracatlas(folder / "fracatlas")
+
+
+@pytest.fixture(scope="module")
+def trained(sets: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained on MURA's layout with a class of the user's own, which is outside fracnet."""
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("here"))
+        told = train(sets, run)
+    assert told.code == 0, told.err
+    return run
+
+
+def train(sets: tuple[Path, Path], run: Path) -> Told:
+    words = [
+        "--config-dir", str(USER_CONF), "model=tiny", "data=mura", f"data.root={sets[0]}",
+        "image_size=32", "data.batch_size=16", "data.num_workers=0", "trainer.max_epochs=2",
+        "optim.lr=0.01", "trainer.accelerator=cpu", "evaluation.figures=false", "logger=csv",
+        f"hydra.run.dir={run}",
+    ]  # fmt: skip
+
+    class Silent:
+        def readouterr(self) -> tuple[str, str]:
+            return "", ""
+
+    return train_here(words, Silent())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def external(run: Path, sets: tuple[Path, Path], *words: str) -> list[str]:
+    return [f"run={run}", "data=fracatlas", f"data.root={sets[1]}", "figures=false", *words]
+
+
+def test_another_data_set_is_predicted_and_the_run_s_choices_hold(
+    run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    told = evaluate_here(external(run, sets, MAP, "trust=true"), capsys)
+    assert told.code == 0, told.err
+    assert "External test" in told.out
+    assert {path: path.read_bytes() for path in before} == before
+    out = run / "evaluations" / "data-fracatlas"
+    table = read_table(out / "predictions.csv")
+    test = table[table["split"] == "test"]
+    assert set(test["path"].str.split("/").str[0]) == {"images"}
+    assert set(test["label"]) == {"normal", "abnormal"}
+    fractured = test["path"].str.contains("/Fractured/")
+    assert (fractured == (test["label"] == "abnormal")).all()
+    own = read_table(run / "predictions.csv")
+    np.testing.assert_array_equal(
+        table.loc[table["split"] == "val", "prob_abnormal"],
+        own.loc[own["split"] == "val", "prob_abnormal"],
+    )
+    figures = json.loads((out / "metrics.json").read_text())
+    assert figures["test"]["n"] == len(test)
+    assert figures["decisions"] == json.loads((run / "decisions.json").read_text())
+    assert set(figures["baselines_on_test"]) == {"majority"}
+
+
+def test_its_own_test_split_is_predicted_as_training_did(
+    run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"run={run}", "data=mura", f"data.root={sets[0]}", "figures=false", "trust=true"]
+    told = evaluate_here(words, capsys)
+    assert told.code == 0, told.err
+    again, own = (
+        read_table(folder / "predictions.csv").sort_values("path")
+        for folder in (run / "evaluations" / "data-mura", run)
+    )
+    assert list(again["path"]) == list(own["path"])
+    np.testing.assert_allclose(again["prob_abnormal"], own["prob_abnormal"], atol=1e-5)
+
+
+def test_views_are_averaged_and_validation_chooses_anew(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = evaluate_here([f"run={run}", "tta=hflip", "figures=false", "trust=true"], capsys)
+    assert told.code == 0, told.err
+    assert "Test-time augmentation" in told.out
+    out = run / "evaluations" / "tta-hflip"
+    again, own = (read_table(folder / "predictions.csv") for folder in (out, run))
+    assert list(again["path"]) == list(own["path"])
+    assert not np.array_equal(again["prob_abnormal"], own["prob_abnormal"])
+    of_rows = [
+        json.loads((folder / "decisions.json").read_text())["validation"]["sha256"]
+        for folder in (out, run)
+    ]
+    assert of_rows[0] != of_rows[1]
+
+
+def test_a_class_of_another_package_is_not_built_unasked(
+    run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = evaluate_here(external(run, sets, MAP), capsys)
+    assert told.code == 1
+    assert "helpers.models.TinyNet" in told.err
+    assert "trust=true" in told.err
+    # Figures alone build nothing: no trust is asked for.
+    assert evaluate_here([f"run={run}", "figures=false"], capsys).code == 0
+
+
+def test_a_checkpoint_that_names_another_class_than_the_config_is_refused(
+    run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"] = {"_target_": "fracnet.models.custom_cnn.CustomCNN", "normalise": "half"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    told = evaluate_here(external(run, sets, MAP), capsys)
+    assert told.code == 1
+    assert "best.ckpt" in told.err
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    held = torch.load(checkpoint, weights_only=True)
+    held["hyper_parameters"]["loss"] = {"_target_": "os.system", "command": "false"}
+    torch.save(held, checkpoint)
+    told = evaluate_here(external(run, sets, MAP), capsys)
+    assert told.code == 1
+    assert "trust=true" in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told_of"),
+    [
+        (["data=fracatlas"], ["no_fracture, fracture", "class_map={"]),
+        (["data=fracatlas", "class_map={fracture: abnormal}"], ["class no_fracture"]),
+        (["tta=[hflip,hflop]"], ["hflop", "hflip, vflip, rot180"]),
+        (["tta=[hflip,hflip]"], ["twice"]),
+        (["class_map={a: b}"], ["data=..."]),
+        (["name=other"], ["data, tta"]),
+    ],
+)
+def test_mistakes_are_told_with_what_is_allowed(
+    run: Path,
+    sets: tuple[Path, Path],
+    words: list[str],
+    told_of: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if words[0] == "data=fracatlas":
+        words = [*words, f"data.root={sets[1]}"]
+    told = evaluate_here([f"run={run}", "trust=true", *words], capsys)
+    assert told.code == 1
+    for word in told_of:
+        assert word in told.err
+    assert not (run / "evaluations").exists()
+
+
+def test_changed_data_are_noticed(
+    run: Path, sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    provenance = json.loads((run / "provenance.json").read_text())
+    provenance["data_fingerprint"] = "0123456789abcdef"
+    (run / "provenance.json").write_text(json.dumps(provenance))
+    told = evaluate_here([f"run={run}", "tta=hflip", "trust=true"], capsys)
+    assert told.code == 1
+    assert "0123456789abcdef" in told.err

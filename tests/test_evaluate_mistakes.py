@@ -1,0 +1,106 @@
+"""Mistakes at `python -m fracnet.evaluate`, and in the evaluation of a training, told at once."""
+
+import resource
+from pathlib import Path
+
+import pytest
+from helpers.command import Told, evaluate_here, in_new_process, train_here
+from helpers.run_files import files, scored, two_class_table, write_run
+
+USER_CONF = Path(__file__).parent / "user_conf"
+TABLE = two_class_table()
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_run(tmp_path / "runs/mine", TABLE)
+
+
+CASES = [
+    ([], ["run=<folder> or table=<csv>, one of them is needed"]),
+    (["run=runs/mine", "table=x.csv"], ["not both"]),
+    (["rn=runs/mine"], ["'rn'", "Did you mean 'run'?"]),
+    (["run=runs/mien"], ["there is no such folder", "Did you mean 'mine'?"]),
+    (["run=runs"], ["is no run folder"]),
+    (["run=runs/mine", "by=[regoin]"], ["by=regoin", "Did you mean 'region'?"]),
+    (["run=runs/mine", "by=[path]"], ["by=path", "at most 50"]),
+    (["run=runs/mine", "operating=youdn"], ["operating=youdn", "youden, {sensitivity: 0.9}"]),
+    (["run=runs/mine", "operating={sensitivity: 90}"], ["sensitivity is a share"]),
+    (["run=runs/mine", "operating={cost_ratio: 0}"], ["cost_ratio is what a miss costs"]),
+    (["run=runs/mine", "operating={sensitivity: 0.9, specificity: 0.9}"], ["allowed: youden"]),
+    (["run=runs/mine", "views=median"], ["views=median", "'mean' or 'max'"]),
+    (["run=runs/mine", "calibrate=maybe"], ["calibrate=maybe", "boolean"]),
+    (["run=runs/mine", "resamples=10"], ["resamples=10", "100"]),
+    (["run=runs/mine", "name=a/b", "by=[]"], ["name=a/b", "pattern"]),
+    (["run=runs/mine", "name=mine"], ["name=mine", "views, operating"]),
+    (["run=runs/mine", "columns={label: truth}"], ["columns=", "goes with table="]),
+    (["table=preds.csv", "name=mine"], ["name=mine goes with run="]),
+    (["table=pred.csv"], ["there is no such file", "Did you mean 'preds.csv'?"]),
+    (["table=preds.csv"], ["no column 'label'"]),
+    (["run=runs/mine", "cited=no.yaml"], ["cited=no.yaml: there is no such file"]),
+    (["run=runs/mine", "cited=bad.yaml"], ["cited=bad.yaml is no YAML"]),
+    (["run=runs/mine", "cited=words.yaml"], ["holds no list of published figures"]),
+    (["run=runs/mine", "cited=odd.yaml"], ["odd.yaml: cited.0.metric=acuracy", "'accuracy'"]),
+]
+
+
+@pytest.mark.parametrize(("words", "parts"), CASES, ids=lambda value: " ".join(value)[:40])
+def test_mistake_is_answered_in_one_paragraph(
+    words: list[str],
+    parts: list[str],
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scored(TABLE, tmp_path)
+    (tmp_path / "bad.yaml").write_text("a: [")
+    (tmp_path / "odd.yaml").write_text("- {metric: acuracy, value: 0.9, n: 3, source: x}")
+    (tmp_path / "words.yaml").write_text("just words")
+    before = set(files(tmp_path))
+    told: Told = evaluate_here(words, capsys)
+    assert told.code == 1
+    assert told.err.startswith("fracnet: error: ")
+    assert told.err.count("\n") == 1, told.err
+    for part in parts:
+        assert part in told.err
+    assert set(files(tmp_path)) - before <= {"runs/mine/decisions.json"}
+
+
+def test_mistyped_evaluation_of_a_training_is_told_before_it(
+    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config-dir", str(USER_CONF), "model=tiny", *phantom_words, "image_size=32"]
+    for word, part in (
+        ("evaluation.by=[regoin]", "evaluation.by=regoin"),
+        ("evaluation.views=max", "evaluation.views=max is for two classes; there are 6"),
+        ("evaluation.operating=yuden", "evaluation.operating=yuden is not allowed"),
+        ("evaluation.bye=[]", "Did you mean 'by'?"),
+    ):
+        told = train_here([*words, word, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+        assert told.code == 1
+        assert part in told.err
+        assert not (tmp_path / "run").exists()
+
+
+def test_help_and_typos_answer_at_once(tmp_path: Path) -> None:
+    for words in (["--help"], ["rn=x"]):
+        in_new_process(["fracnet.evaluate", *words], tmp_path)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        told = in_new_process(["fracnet.evaluate", *words], tmp_path)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+        assert ("never on test rows" in told.out) == (words == ["--help"])
+    told = in_new_process(["fracnet.evaluate", "run=x", "-m"], tmp_path)
+    assert (told.code, told.err) == (
+        1,
+        "fracnet: error: fracnet.evaluate has no -m: name one run.\n",
+    )
+
+
+def test_an_empty_current_folder_survives_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evaluate_here(["run=nope"], capsys).code == 1
+    assert tmp_path.is_dir()

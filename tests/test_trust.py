@@ -1,0 +1,54 @@
+"""A run folder from elsewhere may name fracnet's, timm's and torch's classes, and no others."""
+
+import pytest
+
+from fracnet.errors import UserError
+from fracnet.trust import check_trust
+
+HARMLESS = {
+    "model": {"_target_": "fracnet.models.backbones.timm_backbone", "name": "resnet18"},
+    "optim": {"_target_": "torch.optim.Adam", "lr": 0.001},
+    "loss": {"_target_": "fracnet.models.losses.Focal"},
+    "data": {"_target_": "fracnet.data.sources.mura.Mura"},
+    "augment": {"transforms": [{"_target_": "albumentations.HorizontalFlip"}]},
+}
+
+
+def test_what_fracnet_ships_is_trusted() -> None:
+    check_trust(HARMLESS, False, "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "subprocess.run",
+        "torch.hub.load",
+        "torch.load",
+        "torchvision.io.write_file",
+        "fracnet.models.backbones.Path",  # what a module of fracnet's imports is not fracnet's
+        "fracnet.modelsevil.Net",
+        "somebody.network.Net",
+    ],
+)
+def test_others_are_refused_by_name(target: str) -> None:
+    config = HARMLESS | {"model": {"_target_": target}}
+    with pytest.raises(UserError, match="trust=true") as caught:
+        check_trust(config, False, "runs/a/config.yaml")
+    assert f"model._target_={target}" in str(caught.value)
+    assert "runs/a/config.yaml" in str(caught.value)
+    check_trust(config, True, "runs/a/config.yaml")
+
+
+def test_a_nested_target_is_found() -> None:
+    nested = {"_target_": "torch.nn.Sequential", "args": [{"layer": {"_target_": "os.system"}}]}
+    with pytest.raises(UserError, match=r"model\.args\[0\]\.layer"):
+        check_trust({"model": nested}, False, "config.yaml")
+
+
+def test_a_refused_module_is_not_even_imported(tmp_path, monkeypatch) -> None:
+    (tmp_path / "loud.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError):
+        check_trust({"model": {"_target_": "loud.Net"}}, False, "config.yaml")
