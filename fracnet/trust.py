@@ -20,6 +20,8 @@ ALLOWED = (
     "torch.optim",
     "torchvision.models",
 )
+# Arguments by which timm reads files: with older versions that runs what a pickle says.
+FILES = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "hf_hub_id")
 # Never built when a run is taken up again, so it may name what it likes.
 UNUSED = ("augment", "imbalance", "hydra")
 
@@ -39,6 +41,11 @@ def check_trust(config: Mapping[str, Any], trust: bool, where: str) -> None:
                 "be run to rebuild the model; allowed without a question are classes of "
                 f"{', '.join(ALLOWED)}. If you know where the run comes from: trust=true."
             )
+    for key, name in files(config):
+        raise UserError(
+            f"{where}: {key}.{name} names a file that would be read to rebuild the model; allowed "
+            "without a question is none. If you know where the run comes from: trust=true."
+        )
 
 
 def named(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -54,14 +61,42 @@ def named(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from named(value, f"{key}[{place}]")
 
 
+def files(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every argument of `FILES` below a node that has a value, with the key that holds it."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if name in FILES and value:
+                yield key, str(name)
+            if key or name not in UNUSED:
+                yield from files(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list | tuple):
+        for place, value in enumerate(node):
+            yield from files(value, f"{key}[{place}]")
+
+
 def _known(target: str, key: str) -> bool:
     if not _within(target):
         return False
     # The path alone proves nothing: a module of fracnet's holds what it imports as well.
     found = locate(target, key)
-    return _within(f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}") or (
-        target == "timm.create_model"
-    )
+    where = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+    if target == "timm.create_model":
+        return True
+    if not _within(where):
+        return False
+    return where.startswith("fracnet.") or _makes_a_part(found)
+
+
+def _makes_a_part(found: Any) -> bool:
+    """Whether it is a network, an optimiser or a schedule, or a function listed as making one."""
+    import timm
+    from torch import nn, optim
+    from torchvision import models
+
+    if isinstance(found, type):
+        return issubclass(found, nn.Module | optim.Optimizer | optim.lr_scheduler.LRScheduler)
+    name = getattr(found, "__name__", "")
+    return bool(timm.is_model(name)) or name in models.list_models()
 
 
 def _within(name: str) -> bool:

@@ -29,6 +29,10 @@ def test_what_fracnet_ships_is_trusted() -> None:
         "torchvision.io.write_file",
         "fracnet.models.backbones.Path",  # what a module of fracnet's imports is not fracnet's
         "fracnet.modelsevil.Net",
+        "timm.models.load_checkpoint",  # reads a file, and with older versions runs it
+        "timm.models.load_state_dict",
+        "torch.nn.utils.parametrize.register_parametrization",
+        "torch.nn.init.normal_",
         "somebody.network.Net",
     ],
 )
@@ -39,6 +43,21 @@ def test_others_are_refused_by_name(target: str) -> None:
     assert f"model._target_={target}" in str(caught.value)
     assert "runs/a/config.yaml" in str(caught.value)
     check_trust(config, True, "runs/a/config.yaml")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["timm.create_model", "timm.models.resnet18", "torch.nn.Linear", "torchvision.models.resnet18"],
+)
+def test_networks_of_timm_and_torch_are_trusted(target: str) -> None:
+    check_trust(HARMLESS | {"model": {"_target_": target}}, False, "config.yaml")
+
+
+def test_a_file_that_timm_would_read_is_refused() -> None:
+    node = {"_target_": "timm.create_model", "checkpoint_path": "/tmp/weights.pth"}
+    with pytest.raises(UserError, match=r"model\.checkpoint_path"):
+        check_trust({"model": node}, False, "config.yaml")
+    check_trust({"model": {**node, "checkpoint_path": ""}}, False, "config.yaml")
 
 
 def test_a_nested_target_is_found() -> None:
