@@ -18,7 +18,7 @@ BINS = 15
 LUCK = 0.1587
 # Below this number of right, or of wrong, answers there is no interval.
 FEWEST = 5
-ESTIMATOR = f"top-label, {BINS} equal-mass bins, debiased (Kumar 2019)"
+ESTIMATOR = f"top-label, {BINS} equal-mass bins, debiased by cluster (after Kumar 2019)"
 
 
 def bins_of(confidence: np.ndarray, clusters: Clusters, n_bins: int = BINS) -> np.ndarray:

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fracnet.evaluation.calibration_error import ESTIMATOR, calibration_error
+from fracnet.evaluation.calibration_error import (
+    ESTIMATOR,
+    calibration_error,
+    calibration_interval,
+)
 from fracnet.evaluation.predictions import (
     Clusters,
     classes_of,
@@ -63,11 +67,9 @@ def reliability_figure(
             below = figure.add_axes((x, foot / height, SIDE / width, 0.75 / height))
             score, _ = outcome(target, values)
             _diagram(above, below, score, drawn[column])
-            error = calibration_error(target, values, clusters)
-            words = "n/a" if np.isnan(error) else f"{error:.3f}"
             above.set_title(title, pad=21)
             line: dict[str, Any] = {"transform": above.transAxes, "fontsize": 8.5}
-            above.text(0, 1.02, f"calibration error {words}", **line)
+            above.text(0, 1.02, _error(target, values, clusters), **line)
             for axis in (above, below):
                 axis.tick_params(labelleft=column == 0, labelbottom=axis is below)
             pairs.append((above, below))
@@ -83,6 +85,16 @@ def reliability_figure(
         style.heading(figure, f"Reliability: {table['split'].iloc[0]} split")
         style.footnote(figure, note)
         return style.save(figure, folder, name)
+
+
+def _error(target: np.ndarray, values: np.ndarray, clusters: Clusters) -> str:
+    """The figure of the tables. It is of the class named, also where another one is drawn."""
+    error = calibration_error(target, values, clusters)
+    if np.isnan(error):
+        return "top-label calibration error n/a"
+    found = calibration_interval(target, values, clusters)
+    limits = "no interval" if found.low is None else f"{found.low:.3f}-{found.high:.3f}"
+    return f"top-label calibration error {error:.3f} ({limits})"
 
 
 def _note(drawn: Sequence[Reliability], n: int, clusters: Clusters) -> str:
