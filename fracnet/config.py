@@ -60,6 +60,9 @@ def reason(kind: str, message: str) -> str:
     """pydantic's message as the rest of a sentence."""
     if kind == "extra_forbidden":
         return "there is no such key"
+    if kind in ("literal_error", "enum"):
+        listed = message.removeprefix("Input should be ").replace(" or ", ", ")
+        return f"allowed: {listed}".replace("'", "")
     message = message.removeprefix("Value error, ")
     return message[0].lower() + message[1:]
 

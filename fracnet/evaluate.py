@@ -82,7 +82,7 @@ def of_run(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgement":
 
 def of_table(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgement":
     """The figures of a csv of anyone's predictions."""
-    from fracnet.evaluation.foreign import load
+    from fracnet.evaluation.foreign import load, origin
     from fracnet.training.judge import judge_table
     from fracnet.training.present import progress
 
@@ -92,7 +92,10 @@ def of_table(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgement"
     if command.out:
         out = Path(command.out).expanduser().resolve()
     options = validated(Evaluation, command.changes())
-    return judge_table(table, path.name, notes, options, out, beside=beside, show=progress(True))
+    read = origin(path, command.columns, command.labels)
+    return judge_table(
+        table, path.name, notes, options, out, origin=read, beside=beside, show=progress(True)
+    )
 
 
 def name_of(changes: dict[str, Any]) -> str:

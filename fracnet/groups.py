@@ -79,8 +79,8 @@ class Data(Target):
 
     def source(self) -> dict[str, Any]:
         """What the source itself takes."""
-        ours = ("batch_size", "num_workers", "folds", "fold", "split")
-        ours += ("test_on", "test_root", "class_map")
+        ours = {"batch_size", "num_workers", "folds", "fold", "split"}
+        ours |= {"test_on", "test_root", "class_map"}
         return {k: v for k, v in self.plain().items() if k not in ours}
 
 

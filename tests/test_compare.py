@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Told, here, in_new_process
+from helpers.figures import check_pair, has_colour, text_of
 from helpers.run_folders import table_of, write_run
 
 from fracnet.compare import compare
+from fracnet.report import style
 
 
 def compare_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
@@ -56,11 +58,45 @@ def test_tables_sentences_files_and_figures(runs: Path, capsys: pytest.CaptureFi
     with (folder / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["kind"] for row in rows] == ["model", "configuration"]
+    assert [(row["agree"], row["alpha"]) for row in rows] == [("True", "0.05")] * 2
+    assert content["planning"]["power"] == 0.8
     assert float(rows[0]["value"]) == content["models"][0]["value"]
     assert (folder / "standings.csv").read_text().count("\n") == 3
     for kind in ("models", "configurations"):
         for end in ("png", "svg"):
             assert (folder / f"figures/differences_{kind}.{end}").stat().st_size > 0
+    text = text_of(folder / "figures/differences_models.svg")
+    assert f"  p = {content['models'][0]['holm']:.3f}" in text
+    assert " 120 images of 60 patients." in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("metric", "views", "seed"), [("log_loss", 2, 11), ("balanced_accuracy", 1, 6)]
+)
+def test_the_figure_fills_only_what_the_verdict_calls_better(
+    metric: str,
+    views: int,
+    seed: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Test and interval disagree on these two runs; each way round once."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs/a", table_of(1.6, seed, 40, views))
+    write_run(tmp_path / "runs/b", table_of(0.8, seed + 100, 40, views), config={"x": 1})
+    words = ["runs='runs/*'", f"metric={metric}", "resamples=200", "out=found"]
+    told = compare_here(words, capsys)
+    assert told.code == 0, told.err
+    (row,) = json.loads((tmp_path / "found/comparison.json").read_text())["models"]
+    assert (row["verdict"], row["agree"]) == ("undecided", False)
+    folder = tmp_path / "found/figures"
+    paths = [folder / f"differences_models.{end}" for end in ("png", "svg")]
+    image = check_pair(paths, "differences_models")
+    assert not has_colour(image, style.BLUE)
+    assert not has_colour(image, style.VERMILION)
+    rows = "80 images of 40 patients." if views == 2 else "lies outside and p < 0.05. 40 images."
+    assert rows in " ".join(text_of(paths[1]).split())
 
 
 def test_single_runs_are_models_and_nothing_is_said_of_configurations(
@@ -73,7 +109,13 @@ def test_single_runs_are_models_and_nothing_is_said_of_configurations(
     assert "less runs/b0: models, one run of each" in out
     assert "that takes 5 runs or more of each, with different seeds; here each is one run." in out
     assert "Holm" in out
-    assert "Obuchowski, paired" in out
+    assert "intervals and tests: Obuchowski, paired." in out
+    assert "; p (Holm) " in out
+    (folder,) = runs.glob("comparison_*")
+    text = text_of(folder / "figures/differences_models.svg")
+    assert "  p (Holm) " in text
+    assert "  p = " not in text
+    assert "filled: 0 lies outside and p (Holm) < 0.05." in " ".join(text.split())
     assert (runs / Path(told.out.split("Comparison: ")[1].split()[0]).name).is_dir()
 
 
@@ -102,7 +144,7 @@ MISTAKES = [
     (["runs=[runs/a0,runs/b0]", "of=normal"], ["of=normal goes with the figure of one class"]),
     (["runs=[runs/a0,runs/b0]", "reference=x"], ["reference=x is none of the runs"]),
     (["runs=[runs/a0,runs/b0]", "margin=-1"], ["margin=-1", "greater than 0"]),
-    (["runs=[runs/a0,runs/b0]", "pairs=al"], ["pairs=al", "'reference' or 'all'"]),
+    (["runs=[runs/a0,runs/b0]", "pairs=al"], ["pairs=al", "allowed: reference, all"]),
     (["runs=[runs/a0,runs/b0]", "margni=1"], ["'margni'", "Did you mean 'margin'?"]),
 ]
 

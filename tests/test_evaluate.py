@@ -1,5 +1,6 @@
 """`python -m fracnet.evaluate` as a user types it: after a training, on a folder, on a csv."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -95,6 +96,12 @@ def test_a_plain_csv_of_anyone(
     assert "The table has no column 'split'" in told.out
     stored = json.loads((tmp_path / "preds_evaluation/metrics.json").read_text())
     assert stored["test"]["n"] == (TABLE["split"] == "test").sum()
+    assert stored["table"] == {
+        "file": "preds.csv",
+        "sha256": hashlib.sha256((tmp_path / "preds.csv").read_bytes()).hexdigest(),
+        "columns": {"path": "image", "label": "truth", "patient": "who", "prob_abnormal": "score"},
+        "labels": {"0": "normal", "1": "abnormal"},
+    }
     assert evaluate_here([*WORDS, COLUMNS, "out=elsewhere/x"], capsys).code == 0
     assert json.loads((tmp_path / "elsewhere/x/metrics.json").read_text()) == stored
 

@@ -29,7 +29,7 @@ CASES = [
     (["run=runs/mine", "operating={sensitivity: 90}"], ["sensitivity is a share"]),
     (["run=runs/mine", "operating={cost_ratio: 0}"], ["cost_ratio is what a miss costs"]),
     (["run=runs/mine", "operating={sensitivity: 0.9, specificity: 0.9}"], ["allowed: youden"]),
-    (["run=runs/mine", "views=median"], ["views=median", "'mean' or 'max'"]),
+    (["run=runs/mine", "views=median"], ["views=median", "allowed: mean, max."]),
     (["run=runs/mine", "calibrate=maybe"], ["calibrate=maybe", "boolean"]),
     (["run=runs/mine", "resamples=10"], ["resamples=10", "100"]),
     (["run=runs/mine", "name=a/b", "by=[]"], ["name=a/b", "pattern"]),
@@ -41,7 +41,7 @@ CASES = [
     (["run=runs/mine", "cited=no.yaml"], ["cited=no.yaml: there is no such file"]),
     (["run=runs/mine", "cited=bad.yaml"], ["cited=bad.yaml is no YAML"]),
     (["run=runs/mine", "cited=words.yaml"], ["holds no list of published figures"]),
-    (["run=runs/mine", "cited=odd.yaml"], ["odd.yaml: cited.0.metric=acuracy", "'accuracy'"]),
+    (["run=runs/mine", "cited=odd.yaml"], ["cited.0.metric=acuracy", "allowed: accuracy,"]),
 ]
 
 

@@ -62,21 +62,29 @@ def _intervals(
     for c, value in enumerate(values):
         if not defined[c]:
             results.append(none(f"undefined: {_reason(target == c)}"))
-        elif value == 1 and (target == c).all():
-            results.append(none("degenerate: every row is a case"))
         elif not known[c]:
-            results.append(none(f"all cases, or all others, are one {clusters.unit}"))
+            results.append(none(_lone(target == c, clusters)))
         else:
             results.append(logit_interval(float(value), moves[:, c], clusters, method, name, level))
     if not defined.any():
-        results.append(none("undefined: no class can be scored"))
+        results.append(none("undefined: every row is of one class"))
     elif not known[defined].all():
-        results.append(none(f"all cases of a class are one {clusters.unit}"))
+        c = int(np.flatnonzero(defined & ~known)[0])
+        results.append(none(f"a class without an interval: {_lone(target == c, clusters)}"))
     else:
         mean = moves[:, defined].mean(axis=1)
         value = float(values[defined].mean())
         results.append(logit_interval(value, mean, clusters, method, name, level))
     return results
+
+
+def _lone(case: np.ndarray, clusters: Clusters) -> str:
+    """Why rows that are cases, or that are not, have no variance."""
+    few = len(np.unique(clusters.ids[case])) < 2
+    rows, word = (case, "cases") if few else (~case, "others")
+    if rows.sum() == 1:
+        return "there is only one case" if few else "all rows but one are cases"
+    return f"all {word} come from one {clusters.unit}"
 
 
 def _reason(case: np.ndarray) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fracnet.evaluation.binary import BinaryRow, binary_rows
+from fracnet.evaluation.identity import check_apart, identified, identity_notes
 from fracnet.evaluation.levels import offered, positive, to_level
 from fracnet.evaluation.operating import DEFAULT
 from fracnet.evaluation.operating import decide as above
@@ -23,6 +24,7 @@ from fracnet.options import Evaluation
 from fracnet.progress import Show, unseen
 
 BASELINES = ("majority", "shortcut")
+MIXED = "images only, since a study has several values of it"
 # Figures that temperature changes although it leaves the likeliest class as it is.
 CALIBRATION = ("log_loss", "brier", "calibration_error")
 
@@ -104,9 +106,12 @@ def assess(
         show: told of the steps, of which some take seconds.
 
     Raises:
-        UserError: a table that `check` refuses, or a column in `by` that there is not.
+        UserError: a table that `check` refuses, patients or studies that are in val and in test, or
+            a column in `by` that there is not.
     """
     check(table)
+    check_apart(table)
+    told, table = identity_notes(table), identified(table)
     splits = {name: table[table["split"] == name] for name in ("val", "test")}
     splits = {name: rows for name, rows in splits.items() if len(rows)}
     check_by(splits.get("test", table), options.by)
@@ -139,7 +144,7 @@ def assess(
             for split in splits
         },
         strata=tuple(part.stratum(found[part.level, part.by, part.value]) for part in parts),
-        notes=tuple(notes),
+        notes=(*told, *notes),
     )
 
 
@@ -186,9 +191,13 @@ def _parts(
             continue
         fit = levels_for(test, name, levels)
         if fit != levels:
-            notes.append(f"by {name}: images only, since a study has several values of it")
+            notes.append(f"by {name}: {MIXED}")
         of[name] = (fit, list(groups(test, name)))
     two = len(classes_of(test)) == 2
+    mixed = f"by region: {MIXED}"
+    # The official figures go by region whatever `by` says.
+    if two and not why["study"] and "study" not in levels_for(test, "region", ("image", "study")):
+        notes += [mixed] if mixed not in notes else []
     cuts = {level: points[level]["threshold"] if points else DEFAULT for level in levels}
     parts = [
         _Part(level, by, value, to_level(rows, level, options.views), cuts[level] if two else None)
@@ -205,4 +214,6 @@ def _missing_levels(why: Mapping[str, str], n_classes: int) -> list[str]:
         return []
     if why["study"] and why["study"] == why["patient"].replace("patient", "study"):
         return [f"images only: {why['study'].replace('study is', 'study and patient are')}"]
+    if why["study"] and why["patient"].endswith(why["study"]):
+        return [f"no figures by study or patient: {why['study']}"]
     return [f"no figures by {level}: {reason}" for level, reason in why.items() if reason]

@@ -7,22 +7,22 @@ evaluation has it; its Cohen's kappa takes a mean above 0.5 as abnormal.
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fracnet.evaluation import metrics
 from fracnet.evaluation.areas import auc_intervals
-from fracnet.evaluation.bootstrap import RESAMPLES, bootstrap, percentile
-from fracnet.evaluation.intervals import Interval, proportion
-from fracnet.evaluation.levels import by_study
+from fracnet.evaluation.bootstrap import RESAMPLES
+from fracnet.evaluation.intervals import proportion
+from fracnet.evaluation.levels import by_study, offered
 from fracnet.evaluation.predictions import (
-    Clusters,
     check,
     classes_of,
     clusters_of,
     probabilities,
     targets,
 )
+from fracnet.evaluation.primary import agreement_intervals
+from fracnet.evaluation.strata import levels_for
 from fracnet.evaluation.summary import Estimate, estimate, plain
 
 OVERALL = "overall"
@@ -51,21 +51,22 @@ class BinaryRow:
 def binary_rows(table: pd.DataFrame, resamples: int = RESAMPLES) -> tuple[BinaryRow, ...]:
     """Score one split: images, then studies where they are known; overall first, then regions.
 
-    `resamples` are those of kappa's bootstrap.
-    Raises `UserError` for a table that `check` refuses, and for a study with two labels.
+    Studies have regions where each lies in one (`levels_for`). `resamples` are those of kappa's
+    bootstrap. Raises `UserError` for a table that `check` refuses.
     """
     check(table)
     assert len(classes_of(table)) == 2, "a task of two classes"
     table = table.sort_values("path")  # sums of floats depend on their order
     levels = {"image": table}
-    if table["study"].notna().all():
+    if "study" in offered(table)[1]:
         levels["study"] = by_study(table)
+    fit = levels_for(table, "region", tuple(levels))
     return tuple(
         _row(part, level, region, resamples)
         for level, rows in levels.items()
         for region, part in {
             OVERALL: rows,
-            **{str(name): of for name, of in rows.groupby("region", sort=True)},
+            **{str(name): of for name, of in rows.groupby("region", sort=True) if level in fit},
         }.items()
     )
 
@@ -93,17 +94,8 @@ def _row(table: pd.DataFrame, level: str, region: str, resamples: int) -> Binary
         ),
         kappa=estimate(
             metrics.kappa(matrix),
-            _kappa_interval(target, predicted, clusters, resamples),
+            agreement_intervals(target, predicted, 2, clusters, resamples=resamples)["kappa"],
             n,
             cases=min(positives, n - positives),
         ),
     )
-
-
-def _kappa_interval(
-    target: np.ndarray, predicted: np.ndarray, clusters: Clusters, resamples: int
-) -> Interval:
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        return metrics.kappa(metrics.confusion(target, predicted, 2, weights))[:, None]
-
-    return percentile(bootstrap(statistic, clusters, resamples=resamples)[:, 0], clusters)

@@ -86,7 +86,7 @@ def calibration_interval(
     share, gap, moves = _gaps(confidence, right, bins, clusters)
     rarer = int(min(right.sum(), (~right).sum()))
     if not np.isfinite(moves).all():
-        return Interval(None, None, method, f"undefined: all rows come from one {clusters.unit}")
+        return Interval(None, None, method, f"undefined: {clusters.lone}")
     if rarer < FEWEST:
         word = "wrong" if right.sum() > rarer else "right"
         return Interval(None, None, method, f"{rarer} {word} answers are too few for an interval")

@@ -20,6 +20,7 @@ from fracnet.evaluation.differences import (
 )
 from fracnet.evaluation.figure import Figure, Sample, figure_of
 from fracnet.evaluation.operating import decide
+from fracnet.evaluation.power import ALPHA, POWER
 from fracnet.evaluation.predictions import Clusters, classes_of, clusters_of, probabilities, targets
 from fracnet.evaluation.seeds import ENOUGH, spread
 from fracnet.evaluation.summary import plain, summarise
@@ -90,6 +91,8 @@ class Comparison:
             **figure,
             "larger_is_better": self.figure.larger_is_better,
             "margin": self.margin,
+            # What `detectable` and `needed` rest on; `alpha` of a difference is the corrected one.
+            "planning": {"power": POWER, "alpha": ALPHA, "error": "as observed on these rows"},
             "test": test,
             "standings": plain(self.standings),
             "models": [row.to_dict() for row in self.models],

@@ -14,7 +14,7 @@ import numpy as np
 from fracnet.evaluation.figure import Figure, Sample
 from fracnet.evaluation.intervals import Interval
 from fracnet.evaluation.multiplicity import holm
-from fracnet.evaluation.paired_interval import difference_interval
+from fracnet.evaluation.paired_interval import area_interval, difference_interval
 from fracnet.evaluation.paired_tests import Test, area_difference, area_test, mcnemar
 from fracnet.evaluation.permutation import permutation_test
 from fracnet.evaluation.power import ALPHA, clusters_needed, detectable
@@ -33,12 +33,16 @@ class Difference:
     runs: the run of each, or how many of each.
     error: standard error; `of_seeds` is the part of it that more patients would not shrink.
     holm: p corrected for all differences of this kind.
-    verdict: of the first against the second, None where there is no test.
+    verdict: of the first against the second, None where there is no test. It takes both the
+        corrected test and the interval to call one better.
+    agree: whether test, uncorrected as the interval is, and interval say the same of 0; None where
+        one of them is missing.
     within: whether the whole interval lies within the margin; None without margin or interval.
     detectable: the true difference that these patients would show in 8 of 10 such comparisons.
     needed: patients (or whatever the clusters are) for a true difference of the margin to be shown
         as often; None without a margin, where these suffice (detectable is no more than the
         margin), or where no number would do.
+    alpha: level of `detectable` and `needed`: that of all differences of this kind by their number.
     """
 
     name: str
@@ -56,9 +60,18 @@ class Difference:
     of_seeds: float = 0.0
     holm: float | None = None
     verdict: str | None = None
+    agree: bool | None = None
     within: bool | None = None
     detectable: float | None = None
     needed: int | None = None
+    alpha: float | None = None
+
+    @property
+    def leaves_out_0(self) -> bool:
+        """Whether the interval lies on one side of 0, the value's; False without an interval."""
+        if self.low is None or self.high is None:
+            return False
+        return min(self.low, self.value) > 0 or max(self.high, self.value) < 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON; undefined values are None."""
@@ -79,15 +92,19 @@ def between_models(
     one, two = samples
     value = figure.value(one) - figure.value(two)
     gaps = resampled[0] - resampled[1]
+    error = float(np.nanstd(gaps, ddof=1)) if (~np.isnan(gaps)).sum() > 1 else math.nan
     if clusters.count < 2:
         interval = Interval(None, None, "", f"all rows are one {clusters.unit}")
         test = Test(None, "", interval.note)
     elif same := _same(figure, one, two):
         interval, test = Interval(None, None, "", ""), Test(1.0, "", f"{IDENTICAL} {same}")
+    elif figure.is_area:
+        areas = area_difference(one.target, one.prob, two.prob, clusters, figure.index)
+        interval, test = area_interval(areas, clusters), area_test(areas, clusters)
+        error = areas.error
     else:
         interval = difference_interval(figure, one, two, gaps, clusters)
         test = _test(figure, one, two, clusters, seed)
-    error = float(np.nanstd(gaps, ddof=1)) if (~np.isnan(gaps)).sum() > 1 else math.nan
     few = TOO_FEW if figure.cases(one.target) < FEW else ""
     note = "; ".join(dict.fromkeys(filter(None, (interval.note, test.note, few))))
     return Difference(
@@ -150,11 +167,14 @@ def judged(
             verdict = IDENTICAL
         elif adjusted is not None:
             verdict = UNDECIDED
-            if adjusted < ALPHA:
+            if adjusted < ALPHA and row.leaves_out_0:
                 verdict = BETTER if (row.value > 0) == larger_is_better else WORSE
-        needed = within = None
-        if margin is not None and row.low is not None and row.high is not None:
-            within = -margin < row.low and row.high < margin
+        needed = within = agree = None
+        if row.low is not None and row.high is not None:
+            if row.p is not None:
+                agree = (row.p < ALPHA) == row.leaves_out_0
+            if margin is not None:
+                within = -margin < row.low and row.high < margin
         least = detectable(row.error, alpha) if row.error > 0 else None
         if margin is not None and least is not None and least > margin:
             needed = clusters_needed(
@@ -165,9 +185,11 @@ def judged(
                 row,
                 holm=adjusted,
                 verdict=verdict,
+                agree=agree,
                 within=within,
                 detectable=least,
                 needed=needed,
+                alpha=alpha,
             )
         )
     return result
@@ -182,10 +204,7 @@ def _same(figure: Figure, one: Sample, two: Sample) -> str:
 
 
 def _test(figure: Figure, one: Sample, two: Sample, clusters: Clusters, seed: int) -> Test:
-    """The test that fits the figure and the rows."""
-    if figure.is_area:
-        found = area_difference(one.target, one.prob, two.prob, clusters, figure.index)
-        return area_test(found, clusters)
+    """The test that fits the figure, which is no area, and the rows."""
     if figure.is_share and clusters.trivial:
         rows = np.ones(len(one.target), dtype=bool)
         if figure.name == "sensitivity":

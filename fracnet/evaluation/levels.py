@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fracnet.errors import UserError
+from fracnet.evaluation.identity import identified, known
 from fracnet.evaluation.predictions import PROB, assemble, classes_of, probabilities
 
 LEVELS = ("image", "study", "patient")
@@ -18,11 +19,13 @@ TINY = float(np.finfo(np.float64).tiny)
 def offered(table: pd.DataFrame) -> tuple[dict[str, str], list[str]]:
     """Why levels are not to be had, by level ("" where one is); and the list of those that are.
 
-    A level needs its column, without a gap; patients need studies, and two classes as well.
+    A level needs its column, without a gap; studies need one label each; patients need studies,
+    and two classes as well.
     """
+    table = identified(table)
     why = {"image": ""}
     for level in LEVELS[1:]:
-        gaps = len(table) if level not in table else int(_blank(table[level]).sum())
+        gaps = len(table) if level not in table else int((~known(table[level])).sum())
         if gaps:
             of = "any image" if gaps == len(table) else f"{gaps} of {len(table)} images"
             why[level] = f"the {level} is not known for {of}"
@@ -31,13 +34,14 @@ def offered(table: pd.DataFrame) -> tuple[dict[str, str], list[str]]:
         elif level == "patient" and why["study"]:
             why[level] = f"a patient is judged by studies, and {why['study']}"
         else:
-            why[level] = ""
+            why[level] = _two_labels(table) if level == "study" else ""
     return why, [level for level in LEVELS if not why[level]]
 
 
 def to_level(table: pd.DataFrame, level: str, views: str = "mean") -> pd.DataFrame:
     """The table at a level that `offered` names, sorted by the unit's name.
 
+    Names of studies that several patients have are told apart (`identified`).
     Raises `UserError` for a study with two labels, and for `views` "max" with more than two
     classes, whose maxima are no probabilities.
     """
@@ -57,13 +61,10 @@ def by_study(table: pd.DataFrame, views: str = "mean") -> pd.DataFrame:
     """
     classes = classes_of(table)
     check_views(views, len(classes))
+    table = identified(table)
+    if wrong := _two_labels(table):
+        raise UserError(f"{wrong[0].upper()}{wrong[1:]}.")
     groups = table.groupby("study", sort=True)
-    labels = groups["label"].nunique()
-    if (labels > 1).any():
-        raise UserError(
-            f"The study {labels.index[labels > 1][0]} has images of more than one label; "
-            "a study has one."
-        )
     first = groups.first()
     first["path"] = first.index.astype(object)
     first["views"] = groups.size()
@@ -120,5 +121,18 @@ def _assembled(rows: pd.DataFrame, prob: np.ndarray, classes: tuple[str, ...]) -
     return assemble(rows[kept], classes, np.log(np.maximum(prob, TINY)))
 
 
-def _blank(column: pd.Series) -> pd.Series:
-    return column.isna() | (column.astype(str).str.strip() == "")
+def _two_labels(table: pd.DataFrame) -> str:
+    """What is wrong where a study has images of several labels, and the way out; "" if none has."""
+    groups = table.groupby("study", sort=True)["label"]
+    wrong = groups.nunique()
+    wrong = wrong[wrong > 1]
+    if not len(wrong):
+        return ""
+    name = wrong.index[0]
+    labels = ", ".join(sorted(map(str, groups.get_group(name).unique())))
+    more = f", and so have {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    way = "a study has one"
+    rows = table["study"] == name
+    if "patient" not in table or not known(table.loc[rows, "patient"]).all():
+        way += "; where several patients have a study of that name, the column patient tells which"
+    return f"the study {name} has images of more than one label ({labels}){more}: {way}"

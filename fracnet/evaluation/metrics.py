@@ -138,8 +138,8 @@ def average_precision(
     """Area under the precision-recall curve of each class against the rest, [C] (or [B, C]).
 
     The mean, over the cases, of the precision among all rows that score at least as high: the
-    step-wise sum without interpolation, as in scikit-learn. NaN for a class without cases; 1 for
-    one without others.
+    step-wise sum without interpolation, as in scikit-learn. NaN where a class is absent or is all
+    there is: there is nothing to rank.
     """
     single = weights is None
     counts = np.ones((1, len(target))) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -152,8 +152,9 @@ def average_precision(
 
 def _binary_ap(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted average precision of one class, float64[B]."""
-    if not case.any():
+    if not case.any() or case.all():
         return np.full(len(weights), np.nan)
+    others = weights[:, ~case].sum(axis=1)
     order = np.argsort(-score, kind="stable")
     falling, case = -score[order], case[order]
     cases = falling[case]
@@ -165,7 +166,7 @@ def _binary_ap(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.n
     last_case = np.searchsorted(cases, cases, side="right") - 1
     above = everyone[:, last]
     precise = found[:, last_case] / np.where(above > 0, above, 1.0)
-    return _ratio((case_weights * precise).sum(axis=1), found[:, -1])
+    return _ratio((case_weights * precise).sum(axis=1), np.where(others > 0, found[:, -1], 0.0))
 
 
 def _diagonal(matrix: np.ndarray) -> np.ndarray:

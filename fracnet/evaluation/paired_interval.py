@@ -1,8 +1,10 @@
 """The interval of a difference of two models: a paired cluster bootstrap, widened for few clusters.
 
-Both models are scored in the same resamples. The plain percentile interval is too narrow where a
-handful of clusters decides: it knows neither that a sample varies less than what it is drawn from,
-nor a t quantile. In simulations of 83 images in six classes it held 92-95 %; widened, 94-96 %.
+Areas under the ROC curve have a variance of their own, and the interval that goes with their test.
+Else both models are scored in the same resamples. The plain percentile interval is too narrow where
+a handful of clusters decides: it knows neither that a sample varies less than what it is drawn
+from, nor a t quantile. In simulations of 83 images in six classes it held 92-95 %; widened,
+94-96 %.
 """
 
 import math
@@ -13,8 +15,21 @@ from scipy import stats
 from fracnet.evaluation.bootstrap import percentile
 from fracnet.evaluation.figure import Figure, Sample, cluster_sums
 from fracnet.evaluation.intervals import LEVEL, Interval
-from fracnet.evaluation.paired_tests import freedom
+from fracnet.evaluation.paired_tests import AreaDifference, area_test, freedom
 from fracnet.evaluation.predictions import Clusters
+
+
+def area_interval(difference: AreaDifference, clusters: Clusters, level: float = LEVEL) -> Interval:
+    """Value and t errors to either side, cut off at -1 and 1.
+
+    It leaves 0 out just where p of `area_test` is below 1 - `level`.
+    """
+    test = area_test(difference, clusters)
+    if not difference.error > 0:
+        return Interval(None, None, test.method, test.note)
+    reach = float(stats.t.ppf((1 + level) / 2, difference.freedom)) * difference.error
+    low, high = difference.value - reach, difference.value + reach
+    return Interval(max(low, -1.0), min(high, 1.0), test.method)
 
 
 def difference_interval(
@@ -44,9 +59,10 @@ def stretch(
 ) -> float:
     """How many standard deviations of `gaps` either limit lies away, for normal ones.
 
-    Areas: t of G - 1 degrees of freedom times sqrt(G / (G - 1)), for G clusters. What is a function
-    of sums: t of the degrees of freedom that the jackknife's terms are worth, times the jackknife's
-    standard error over the bootstrap's where that is larger, as for a class of six cases.
+    Average precision: t of G - 1 degrees of freedom times sqrt(G / (G - 1)), for G clusters. What
+    is a function of sums: t of the degrees of freedom that the jackknife's terms are worth, times
+    the jackknife's standard error over the bootstrap's where that is larger, as for a class of six
+    cases.
     """
     count = clusters.count
     ratio, degrees = math.sqrt(count / (count - 1)), float(count - 1)

@@ -13,12 +13,16 @@ import pandas as pd
 from scipy.special import softmax
 
 from fracnet.errors import UserError
+from fracnet.evaluation.identity import group_keys
+from fracnet.words import counted
 
 PROB, LOGIT = "prob_", "logit_"
 SPLITS = ("val", "test")
 REQUIRED = ("path", "split", "label")
 # Probabilities saved with four decimals, for up to a dozen classes, still pass.
 SUM_TOLERANCE = 1e-3
+# Rows named in a message.
+SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class Clusters:
     def trivial(self) -> bool:
         """Whether every row is a cluster of its own."""
         return self.count == len(self.ids)
+
+    @property
+    def lone(self) -> str:
+        """Why rows of a single cluster have no variance."""
+        return "there is only one row" if self.trivial else f"all rows come from one {self.unit}"
 
 
 def assemble(rows: pd.DataFrame, classes: Sequence[str], logits: np.ndarray) -> pd.DataFrame:
@@ -68,17 +77,12 @@ def targets(table: pd.DataFrame) -> np.ndarray:
 def clusters_of(table: pd.DataFrame) -> Clusters:
     """Group rows by patient where it is known, else by study, else each image by itself.
 
+    A study's patient is known for all of its images, and its name for one patient (`identified`).
     Ids follow the sorted keys, not the order of rows, so that a seeded draw by cluster is the same
     for any order of rows.
     """
-    keys = ("image:" + table["path"].astype(str)).astype(object)
-    units = pd.Series("image", index=table.index, dtype=object)
-    for column in ("study", "patient"):
-        if column in table:
-            known = table[column].notna() & (table[column].astype(str).str.strip() != "")
-            keys[known] = f"{column}:" + table.loc[known, column].astype(str)
-            units[known] = column
-    names, ids = np.unique(keys.to_numpy(dtype=str), return_inverse=True)
+    keys, units = group_keys(table)
+    names, ids = np.unique(keys.astype(str), return_inverse=True)
     present = [unit for unit in ("patient", "study", "image") if (units == unit).any()]
     return Clusters(ids.reshape(-1).astype(np.int64), len(names), ", else ".join(present))
 
@@ -87,7 +91,8 @@ def check(table: pd.DataFrame) -> None:
     """Raise `UserError` naming column and row if the table cannot be scored.
 
     Wanted: columns path, split (val or test), label (one of the classes) and at least two
-    `prob_<class>` columns of numbers in [0, 1] whose sum is 1 within `SUM_TOLERANCE` in each row.
+    `prob_<class>` columns of numbers in [0, 1] whose sum is 1 within `SUM_TOLERANCE` in each row;
+    and no path twice.
     """
     missing = [name for name in REQUIRED if name not in table]
     if missing:
@@ -114,8 +119,24 @@ def check(table: pd.DataFrame) -> None:
             row = int(np.flatnonzero(wrong)[0])
             raise UserError(
                 f"The predictions table's column {column!r} holds {table[column].iloc[row]!r} "
-                f"{_place(table, row)}; allowed: {', '.join(allowed)}."
+                f"{place(table, row)}; allowed: {', '.join(allowed)}."
             )
+    _check_paths(table)
+
+
+def _check_paths(table: pd.DataFrame) -> None:
+    double = table["path"].duplicated().to_numpy()
+    if double.any():
+        path = table["path"].iloc[int(np.flatnonzero(double)[0])]
+        rows = np.flatnonzero((table["path"] == path).to_numpy())
+        told = ", ".join(f"{row} ({table['split'].iloc[row]})" for row in rows[:SHOWN])
+        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        others = int(table["path"][double].nunique()) - 1
+        too = f", and so {counted(others, 'other path')}" if others else ""
+        raise UserError(
+            f"The predictions table holds the path {path} more than once, in the rows {told}{more}"
+            f"{too}; an image counts once, and in one split."
+        )
 
 
 def _check_probabilities(table: pd.DataFrame, classes: Sequence[str]) -> None:
@@ -130,7 +151,7 @@ def _check_probabilities(table: pd.DataFrame, classes: Sequence[str]) -> None:
             held = repr(held) if isinstance(held, str) else str(held)
             raise UserError(
                 f"The predictions table's column {PROB + name!r} holds {held} "
-                f"{_place(table, row)}; a probability is a number from 0 to 1."
+                f"{place(table, row)}; a probability is a number from 0 to 1."
             )
     total = probabilities(table).sum(axis=1)
     wrong = np.abs(total - 1) > SUM_TOLERANCE
@@ -138,9 +159,10 @@ def _check_probabilities(table: pd.DataFrame, classes: Sequence[str]) -> None:
         row = int(np.flatnonzero(wrong)[0])
         raise UserError(
             f"The {PROB}<class> columns of the predictions table sum to {total[row]:.6g} "
-            f"{_place(table, row)}; they must sum to 1 (within {SUM_TOLERANCE:g})."
+            f"{place(table, row)}; they must sum to 1 (within {SUM_TOLERANCE:g})."
         )
 
 
-def _place(table: pd.DataFrame, row: int) -> str:
+def place(table: pd.DataFrame, row: int) -> str:
+    """Where a row is, for messages."""
     return f"in row {row} (path {table['path'].iloc[row]})"

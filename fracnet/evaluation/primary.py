@@ -16,6 +16,8 @@ from fracnet.evaluation.intervals import Interval, mean_of_proportions, proporti
 from fracnet.evaluation.predictions import Clusters
 from fracnet.evaluation.scales import f1_interval, mean_loss
 
+UNDEFINED = "undefined: truth or answers are of one class only"
+
 
 def primary(
     target: np.ndarray,
@@ -47,7 +49,9 @@ def primary(
         "brier": mean_loss(scoring.brier_rows(target, prob), clusters),
         "log_loss": mean_loss(scoring.log_loss_rows(target, prob), clusters),
         "calibration_error": calibration_interval(target, prob, clusters),
-        **_resampled(target, predicted, prob.shape[1], clusters, resamples, seed),
+        **agreement_intervals(
+            target, predicted, prob.shape[1], clusters, resamples=resamples, seed=seed
+        ),
     }
     by_class = {
         "sensitivity": [proportion(named[:, c], case[:, c], clusters) for c in index],
@@ -67,14 +71,17 @@ def primary(
     return overall, by_class
 
 
-def _resampled(
+def agreement_intervals(
     target: np.ndarray,
     predicted: np.ndarray,
     n_classes: int,
     clusters: Clusters,
+    *,
     resamples: int,
-    seed: int,
+    seed: int = 0,
 ) -> dict[str, Interval]:
+    """Intervals of kappa, mcc and macro_f1 from int64[N] each, by a bootstrap of whole clusters."""
+
     def figures(matrix: np.ndarray) -> list[np.ndarray]:
         return [metrics.kappa(matrix), metrics.mcc(matrix), metrics.macro(metrics.f1(matrix))]
 
@@ -82,8 +89,10 @@ def _resampled(
     names, lowest = ("kappa", "mcc", "macro_f1"), (-1.0, -1.0, 0.0)
     values = figures(metrics.confusion(target, predicted, n_classes))
     if clusters.count < 2:
-        note = f"all rows come from one {clusters.unit}"
-        return {name: Interval(None, None, method, note) for name in names}
+        return {
+            name: Interval(None, None, method, clusters.lone if defined else UNDEFINED)
+            for name, defined in zip(names, ~np.isnan(values), strict=True)
+        }
     drawn = bootstrap(
         lambda weights: np.stack(
             figures(metrics.confusion(target, predicted, n_classes, weights)), axis=1
@@ -93,6 +102,8 @@ def _resampled(
         seed=seed,
     )
     return {
-        name: score(float(values[k]), drawn[:, k], clusters, lowest=lowest[k])
+        name: Interval(None, None, method, UNDEFINED)
+        if np.isnan(values[k])
+        else score(float(values[k]), drawn[:, k], clusters, lowest=lowest[k])
         for k, name in enumerate(names)
     }

@@ -18,6 +18,8 @@ from fracnet.evaluation.predictions import Clusters
 MIN_FREEDOM = 4.0
 # Below this mean loss every row is right and sure to the last digit: its spread means nothing.
 NO_LOSS = 1e-9
+# A spread below this share of the value is what floats make of none.
+ROUNDING = 1e-12
 
 
 def score_interval(
@@ -30,9 +32,9 @@ def score_interval(
     """
     width = 1 - lowest
     p = (value - lowest) / width
-    if not 0 < p < 1:
-        return Interval(None, None, method, f"degenerate: the value is {value:.0f}")
-    if error == 0:
+    if not ROUNDING < p < 1 - ROUNDING:
+        return Interval(None, None, method, f"degenerate: the value is {round(value)}")
+    if error <= ROUNDING * width:
         return Interval(None, None, method, "degenerate: equal in every resample")
     quantile = (1 + level) / 2
     shrink = float(stats.norm.ppf(quantile) / stats.t.ppf(quantile, clusters.count - 1)) ** 2
@@ -49,9 +51,9 @@ def logit_interval(
     `name` is how notes call the figure.
     """
     error, freedom = spread(moves, clusters)
-    if value in (0.0, 1.0):
-        return Interval(None, None, method, f"degenerate: the {name} is {value:.0f}")
-    if error == 0:
+    if not ROUNDING < value < 1 - ROUNDING:
+        return Interval(None, None, method, f"degenerate: the {name} is {round(value)}")
+    if error <= ROUNDING * value * (1 - value):
         return Interval(None, None, method, "degenerate: no variance, as with equal scores")
     reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error / (value * (1 - value))
     centre = math.log(value / (1 - value))
@@ -65,13 +67,13 @@ def mean_loss(losses: np.ndarray, clusters: Clusters, level: float = LEVEL) -> I
     """
     method = f"log scale, t by {clusters.unit}"
     if clusters.count < 2:
-        return Interval(None, None, method, f"all rows come from one {clusters.unit}")
+        return Interval(None, None, method, clusters.lone)
     value = float(losses.mean())
     moves = (losses - value) / len(losses) * math.sqrt(clusters.count / (clusters.count - 1))
     error, freedom = spread(moves, clusters)
     if value < NO_LOSS:
         return Interval(None, None, method, "degenerate: no row has a loss")
-    if error <= 1e-12 * value:
+    if error <= ROUNDING * value:
         return Interval(None, None, method, "degenerate: equal in every row")
     reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error / value
     return Interval(value * math.exp(-reach), value * math.exp(reach), method)

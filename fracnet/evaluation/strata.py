@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from fracnet.errors import UserError
+from fracnet.evaluation.identity import identified, known
 from fracnet.evaluation.predictions import LOGIT, PROB
 from fracnet.objects import near_miss
 
@@ -38,7 +39,7 @@ def check_by(table: pd.DataFrame, by: Sequence[str], key: str = "by") -> None:
 
 def groups(table: pd.DataFrame, name: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each value of a column, in the order of the values; missing ones last."""
-    missing = table[name].isna() | (table[name].astype(str).str.strip() == "")
+    missing = ~known(table[name])
     for value, rows in table[~missing].groupby(name, sort=True):
         yield str(value), rows
     if missing.any():
@@ -64,5 +65,5 @@ def levels_for(table: pd.DataFrame, name: str, levels: Sequence[str]) -> list[st
     """
     if "study" not in levels:
         return [level for level in levels if level == "image"]
-    whole = bool((table.groupby("study")[name].nunique(dropna=False) <= 1).all())
+    whole = bool((identified(table).groupby("study")[name].nunique(dropna=False) <= 1).all())
     return [level for level in levels if whole or level == "image"]

@@ -199,7 +199,7 @@ def estimate(value: float | np.ndarray, interval: Interval, n: int, cases: int) 
 def _macro(values: np.ndarray, interval: Interval, n: int) -> Estimate:
     scored = int(metrics.scored(values))
     notes = [interval.note]
-    if scored < len(values):
+    if 0 < scored < len(values):
         notes.append(f"{scored} of {len(values)} classes scored")
     note = "; ".join(filter(None, notes))
     value = float(metrics.macro(values))

@@ -12,7 +12,7 @@ from fracnet.report.console import FIGURE_WIDTH, figure, plain_table, titled
 def print_official(console: Console, rows: Sequence[BinaryRow], positive: str) -> None:
     """Print kappa by region, at image and (the official one) study level.
 
-    `positive` is the name of the positive class.
+    `positive` is the name of the positive class. Regions that split studies have a "-" for them.
     """
     levels = list(dict.fromkeys(row.level for row in rows))
     table = plain_table()
@@ -23,8 +23,8 @@ def print_official(console: Console, rows: Sequence[BinaryRow], positive: str) -
     for region in dict.fromkeys(row.region for row in rows):
         cells: list[str] = []
         for level in levels:
-            row = next(row for row in rows if (row.level, row.region) == (level, region))
-            cells += [f"{row.positives}/{row.n}", figure(row.kappa)]
+            row = next((r for r in rows if (r.level, r.region) == (level, region)), None)
+            cells += [f"{row.positives}/{row.n}", figure(row.kappa)] if row else ["-", "-"]
         table.add_row(Text(region), *cells)
     title = f"Cohen's kappa: {positive} where the raw mean is above 0.5, as in MURA"
     titled(console, title, table)

@@ -1,7 +1,8 @@
 """The tables of a comparison on the screen: the standing by validation, then the differences."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -11,10 +12,11 @@ from fracnet.evaluation.comparison import Comparison, Standing
 from fracnet.evaluation.differences import Difference
 from fracnet.evaluation.ensembles import OUT_OF_FOLD, Ensemble
 from fracnet.evaluation.seeds import ENOUGH
-from fracnet.report.console import PLAIN, RESEARCH_ONLY
-from fracnet.report.verdicts import called, sentences, units
-from fracnet.words import counted
+from fracnet.report.console import PLAIN, RESEARCH_ONLY, limits
+from fracnet.report.verdicts import called, rows_of, sentences, signed
 
+# Columns that names get on the narrowest screen.
+LEAST_ROOM = 12
 KINDS = {
     "model": "models, one run of each",
     "configuration": "configurations, all runs of each",
@@ -24,14 +26,14 @@ KINDS = {
 def print_comparison(console: Console, found: Comparison) -> None:
     """Print who stands where, what differs, and in sentences what that shows."""
     console.print(Text(_heading(found), style="bold"))
-    console.print(_standings(found))
+    console.print(_standings(found, console.width))
     for sentence in _about_standings(found):
         console.print(Text(sentence))
     for kind, rows in (("model", found.models), ("configuration", found.configurations)):
         if rows:
             console.print()
             console.print(Text(_title(found, kind, rows), style="bold"))
-            console.print(_differences(rows))
+            console.print(_differences(rows, console.width))
             for sentence in sentences(found, rows):
                 console.print(Text(sentence))
     if not found.configurations:
@@ -54,28 +56,19 @@ def ensemble_lines(made: Ensemble) -> list[str]:
     return told
 
 
-def _standings(found: Comparison) -> Table:
-    table = untitled()
+def _standings(found: Comparison, width: int) -> Table:
     several = any(len(row.runs) > 1 for row in found.standings)
-    table.add_column("", overflow="fold")
-    if several:
-        table.add_column("runs", justify="right", no_wrap=True)
-    table.add_column("validation", no_wrap=True)
-    table.add_column("test", no_wrap=True)
+    titles = [*(["runs"] if several else []), "validation", "test"]
+    rows = []
     for row in found.standings:
         runs = [str(len(row.runs))] if several else []
-        table.add_row(Text(row.name), *runs, number(row.validation), _test(row))
-    return table
+        rows.append(([row.name], [*runs, number(row.validation), _test(row)]))
+    return _named(titles, rows, width)
 
 
 def _heading(found: Comparison) -> str:
     """In a line of its own: as a table's title it would break at the table's width."""
-    rows = counted(found.n, found.level)
-    return f"{found.figure.title}, by validation; test: {rows}{_of_clusters(found)}"
-
-
-def _of_clusters(found: Comparison) -> str:
-    return "" if found.clusters.trivial else f" of {units(found.clusters.count, found)}"
+    return f"{found.figure.title}, by validation; test: {rows_of(found)}"
 
 
 def _test(row: Standing) -> str:
@@ -115,20 +108,55 @@ def _shared(rows: Sequence[Difference]) -> bool:
     return len({row.reference for row in rows}) == 1
 
 
-def _differences(rows: Sequence[Difference]) -> Table:
+def _differences(rows: Sequence[Difference], width: int) -> Table:
     one = _shared(rows)
+    titles = ["difference", "p", *(["Holm"] if len(rows) > 1 else []), "verdict"]
+    lines = []
+    for row in rows:
+        names = [called(row, 0)] if one else [called(row, 0), f"less {called(row, 1)}"]
+        holm = [p_value(row.holm)] if len(rows) > 1 else []
+        lines.append((names, [_sized(row), p_value(row.p), *holm, row.verdict or "no test"]))
+    return _named(titles, lines, width)
+
+
+def _named(
+    titles: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[str]]], width: int
+) -> Table:
+    """Rows of names, each on lines of its own, and cells; names get what cells leave of `width`."""
     table = untitled()
     table.add_column("", overflow="fold")
-    table.add_column("difference", no_wrap=True)
-    table.add_column("p", no_wrap=True)
-    if len(rows) > 1:
-        table.add_column("Holm", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for row in rows:
-        name = called(row, 0) + ("" if one else f" less {called(row, 1)}")
-        holm = [p_value(row.holm)] if len(rows) > 1 else []
-        table.add_row(Text(name), signed(row), p_value(row.p), *holm, row.verdict or "no test")
+    taken = 2
+    for column, title in enumerate(titles):
+        table.add_column(title, justify="right" if title == "runs" else "left", no_wrap=True)
+        taken += 2 + max(len(title), *(len(cells[column]) for _, cells in rows))
+    room = max(width - taken, LEAST_ROOM)
+    for names, cells in rows:
+        whole = " ".join(names)
+        lines = [whole] if len(whole) <= room else [x for name in names for x in broken(name, room)]
+        table.add_row(Text("\n".join(lines)), *cells)
     return table
+
+
+def broken(name: str, width: int) -> list[str]:
+    """A name on lines of `width`, parted where words end, or failing that within one at a mark."""
+    lines = [""]
+    for piece in _pieces(name, width, (" ,/", "_", ".;-")):
+        if len((lines[-1] + piece).rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def _pieces(name: str, width: int, ends: Sequence[str]) -> Iterator[str]:
+    """Pieces no wider than `width`, each up to one of the characters of `ends`, best first."""
+    if len(name.rstrip()) <= width:
+        yield name
+    elif not ends:
+        yield from (name[start : start + width] for start in range(0, len(name), width))
+    else:
+        of = re.escape(ends[0])
+        for piece in re.findall(f"[^{of}]*[{of}]|[^{of}]+", name):
+            yield from _pieces(piece, width, ends[1:])
 
 
 def _too_few_runs(found: Comparison) -> str:
@@ -152,8 +180,7 @@ def _too_few_runs(found: Comparison) -> str:
 
 def _made(found: Comparison) -> str:
     methods = [
-        f"{kind}, intervals: {_one([row.method for row in rows])}; "
-        f"tests: {_one([row.test for row in rows])}"
+        f"{kind}, {_methods(_one([r.method for r in rows]), _one([r.test for r in rows]))}"
         for kind, rows in (("Models", found.models), ("Configurations", found.configurations))
         if any(row.method or row.test for row in rows)
     ]
@@ -164,6 +191,12 @@ def _made(found: Comparison) -> str:
         else ""
     )
     return f"{'. '.join(methods)}.{holm}" if methods else "No test could be made."
+
+
+def _methods(intervals: str, tests: str) -> str:
+    if intervals == tests:
+        return f"intervals and tests: {tests}"
+    return f"intervals: {intervals}; tests: {tests}"
 
 
 def _one(methods: Sequence[str]) -> str:
@@ -180,23 +213,13 @@ def number(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
-def limits(low: float, high: float) -> str:
-    """`0.81-0.93`; with a limit below 0 the word `to`, as a hyphen would read as a sign."""
-    return f"{low:.3f}-{high:.3f}" if low >= 0 else f"{low:.3f} to {high:.3f}"
-
-
-def signed(row: Difference) -> str:
+def _sized(row: Difference) -> str:
     """A difference with its sign and its interval."""
     if math.isnan(row.value):
         return "n/a"
     if row.low is None or row.high is None:
-        return f"{_plus(row.value)} no interval"
-    return f"{_plus(row.value)} {_plus(row.low)} to {_plus(row.high)}"
-
-
-def _plus(value: float) -> str:
-    """With its sign, unless it rounds to nothing."""
-    return "0.000" if round(value, 3) == 0 else f"{value:+.3f}"
+        return f"{signed(row.value)} no interval"
+    return f"{signed(row.value)} {signed(row.low)} to {signed(row.high)}"
 
 
 def p_value(p: float | None) -> str:

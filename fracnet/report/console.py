@@ -14,6 +14,7 @@ from rich.text import Text
 from fracnet.evaluation.calibration_error import ESTIMATOR
 from fracnet.evaluation.scoring import brier_range
 from fracnet.evaluation.summary import FEW, TOO_FEW, Estimate, Summary
+from fracnet.words import counted
 
 METRICS = {
     "accuracy": "accuracy",
@@ -38,26 +39,34 @@ PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 FIGURE_WIDTH = len("0.940 0.867-0.974")
 
 
-def print_summary(
+def print_tables(
     console: Console,
     model: Summary,
     *,
     shortcut: Summary | None = None,
     majority: Summary | None = None,
-    notes: Sequence[str] = (),
 ) -> None:
-    """Print overall figures, figures per class, how they were made, and the verdict.
+    """Print overall figures, figures per class, and further figures.
 
-    `shortcut` and `majority` are the baselines' summaries of the same rows. `notes` are sentences
-    of the data source that a reader of the figures must know.
+    `shortcut` and `majority` are the baselines' summaries of the same rows.
     """
     rule = f", {model.classes[1]} above 0.5" if len(model.classes) == 2 else ""
-    title = f"{model.split} split, {model.n} images{rule}, 95 % intervals"
+    title = f"{model.split} split, {counted(model.n, 'image')}{rule}, 95 % intervals"
     titled(console, title, _overall(METRICS, model, shortcut, majority))
     titled(console, "each class against the rest", _per_class(model))
     best, worst = brier_range(len(model.classes))
     title = f"further figures; Brier score from {best} (perfect) to {worst}"
     titled(console, title, _overall(FURTHER, model, shortcut, majority))
+
+
+def print_sentences(
+    console: Console,
+    model: Summary,
+    *,
+    shortcut: Summary | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Print how the figures were made, the verdict, and `notes` of the data source."""
     for sentence in [basis(model), further_basis(model), *remarks(model)]:
         say(console, sentence)
     if shortcut is not None:
@@ -71,10 +80,15 @@ def figure(estimate: Estimate) -> str:
     """`0.940 0.867-0.974`: value and interval, `n/a` if undefined, `too few` on a second line."""
     text = _number(estimate.value)
     if estimate.low is not None and estimate.high is not None:
-        text += f" {estimate.low:.3f}-{estimate.high:.3f}"
+        text += f" {limits(estimate.low, estimate.high)}"
     elif not math.isnan(estimate.value):
         text += " no interval"
     return f"{text}\n{TOO_FEW}" if TOO_FEW in estimate.note.split("; ") else text
+
+
+def limits(low: float, high: float) -> str:
+    """`0.81-0.93`; with a limit below 0 the word `to`, as a hyphen would read as a sign."""
+    return f"{low:.3f}-{high:.3f}" if low >= 0 else f"{low:.3f} to {high:.3f}"
 
 
 def verdict(model: Summary, shortcut: Summary) -> str:
@@ -95,14 +109,14 @@ def verdict(model: Summary, shortcut: Summary) -> str:
 
 def basis(model: Summary) -> str:
     """One sentence: what was counted, what counts as independent, how intervals were made."""
-    of = "" if model.unit == "image" else f" in {model.clusters} clusters ({model.unit})"
+    of = "" if model.unit == "image" else f" in {counted(model.clusters, 'cluster')} ({model.unit})"
     methods = {
         "accuracy and per class": model.metrics["accuracy"].method,
         "macro": model.metrics["macro_sensitivity"].method,
         "AUC": model.metrics["macro_auc"].method,
     }
     made = "; ".join(f"{name}: {method}" for name, method in methods.items())
-    return f"n = {model.n} images{of}; 95 % intervals by {model.unit} ({made})."
+    return f"n = {counted(model.n, 'image')}{of}; 95 % intervals by {model.unit} ({made})."
 
 
 def further_basis(model: Summary) -> str:

@@ -8,7 +8,7 @@ from fracnet.evaluation.assess import Assessment
 from fracnet.report.binary import print_official
 from fracnet.report.calibration import print_calibration
 from fracnet.report.cited import told
-from fracnet.report.console import print_summary, say
+from fracnet.report.console import print_sentences, print_tables, say
 from fracnet.report.strata import print_strata
 
 
@@ -32,7 +32,8 @@ def print_assessment(
     print_strata(console, found)
     if found.official:
         print_official(console, found.official, shown.classes[1])
-    print_calibration(console, found)
+    if len(shown.classes) == 2:  # the tables above are calibrated
+        print_calibration(console, found)
     if found.test is None:
         say(
             console,
@@ -41,12 +42,10 @@ def print_assessment(
         )
     for note in found.notes:
         say(console, f"{note[0].upper()}{note[1:]}.")
-    print_summary(
-        console,
-        shown,
-        shortcut=found.baselines.get("shortcut"),
-        majority=found.baselines.get("majority"),
-        notes=notes,
-    )
+    shortcut, majority = (found.baselines.get(name) for name in ("shortcut", "majority"))
+    print_tables(console, shown, shortcut=shortcut, majority=majority)
+    if len(shown.classes) > 2:
+        print_calibration(console, found)
+    print_sentences(console, shown, shortcut=shortcut, notes=notes)
     for line in told([("This run", cited)]):
         say(console, line)

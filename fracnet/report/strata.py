@@ -11,7 +11,7 @@ from fracnet.evaluation.assess import Assessment, Stratum
 from fracnet.evaluation.decisions import said
 from fracnet.evaluation.strata import OVERALL
 from fracnet.evaluation.summary import Estimate
-from fracnet.report.console import FIGURE_WIDTH, figure, plain_table, say, titled
+from fracnet.report.console import figure, plain_table, say, titled
 
 SEVERAL = {
     "accuracy": "accuracy",
@@ -39,6 +39,8 @@ def print_strata(console: Console, found: Assessment) -> None:
         level = "study" if any(stratum.level == "study" for stratum in groups) else "image"
         shown = [stratum for stratum in groups if stratum.level == level]
         same = "" if shown[0].threshold is None else f" above {cut(shown[0].threshold)}"
+        if (shown[0].threshold or 0) < 0:
+            same = ", everything positive"
         titled(console, f"{level} level{same}, by {by}", _table(by, shown))
 
 
@@ -68,7 +70,7 @@ def _table(by: str, rows: Sequence[Stratum]) -> Table:
         table.add_column("above", justify="right", no_wrap=True)
     table.add_column("cases/n" if two else "n", justify="right", no_wrap=True)
     for head in TWO if two else SEVERAL.values():
-        table.add_column(head, max_width=FIGURE_WIDTH, overflow="fold")
+        table.add_column(head, no_wrap=True)  # a number is never broken: the first column gives way
     for row in rows:
         above = [cut(row.threshold)] if two and levels else []
         count = f"{row.positives}/{row.summary.n}" if two else str(row.summary.n)
@@ -85,9 +87,13 @@ def _figures(row: Stratum) -> list[Estimate]:
 
 
 def cut(threshold: float | None) -> str:
-    """A threshold in few characters, and not as 0.000 or 1.000 where it is neither."""
+    """A threshold in at most eight characters, and not as 0.000 or 1.000 where it is neither."""
     assert threshold is not None
-    return f"{threshold:.3f}" if 0.001 <= threshold <= 0.999 else f"{threshold:.3g}"
+    if threshold < 0:
+        return "<0"  # what lets a probability of 0 count as positive
+    if threshold < 0.001:
+        return f"{threshold:.2g}"
+    return ">0.999" if 0.999 < threshold < 1 else f"{threshold:.3f}"
 
 
 def stacked(text: str) -> str:

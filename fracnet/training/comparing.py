@@ -16,13 +16,12 @@ from fracnet.evaluation.comparison import Candidate, Comparison, Member
 from fracnet.evaluation.levels import offered, to_level
 from fracnet.evaluation.temperature import calibrated
 from fracnet.report.figures import DifferenceRow, differences
-from fracnet.report.verdicts import called, units
+from fracnet.report.verdicts import called, rows_of
 from fracnet.run_options import CompareCommand
 from fracnet.training.configurations import Configuration, apart, grouped
 from fracnet.training.finished import COMPARISON, FinishedRun, LeftOut, find
 from fracnet.training.judge import frozen, tell
 from fracnet.training.run_folder import write_json, write_whole
-from fracnet.words import counted
 
 DIFFERENCE = (
     "kind",
@@ -32,13 +31,16 @@ DIFFERENCE = (
     "low",
     "high",
     "method",
+    "error",
     "p",
     "holm",
     "test",
     "verdict",
+    "agree",
     "within",
     "detectable",
     "needed",
+    "alpha",
     "note",
 )
 STANDING = ("name", "runs", "chosen", "validation", "value", "low", "high", "method", "note")
@@ -178,7 +180,8 @@ def _figures(folder: Path, found: Comparison) -> list[Path]:
             reference=one,
             margin=found.margin,
             higher_is_better=found.figure.larger_is_better,
-            note=f"{counted(found.n, found.level)}, {units(found.clusters.count, found)}.",
+            note=f"{rows_of(found)}.",
+            p_name="p (Holm)" if len(every) > 1 else "p",
             name=f"differences_{kind}",
         )
     return [path for path in drawn if path.suffix == ".png"]

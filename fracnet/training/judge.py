@@ -20,7 +20,8 @@ from fracnet.data.manifest import read_table, write_table
 from fracnet.errors import UserError
 from fracnet.evaluation.assess import Assessment, assess
 from fracnet.evaluation.decisions import decide, settings, verify
-from fracnet.evaluation.predictions import targets
+from fracnet.evaluation.identity import check_apart
+from fracnet.evaluation.predictions import check, targets
 from fracnet.evaluation.summary import Summary, plain
 from fracnet.evaluation.temperature import logits
 from fracnet.groups import Cited
@@ -74,6 +75,8 @@ def judge(
         folder = run.evaluations / name
     own = settings(options) != settings(told.options) or bool(remade and remade.validation_too)
     table = remade.table if remade else read_table(run.predictions)
+    check(table)
+    check_apart(table)  # before validation chooses anything
     val = table[table["split"] == "val"]
     decisions = None
     if len(val):
@@ -95,13 +98,16 @@ def judge_table(
     options: Evaluation,
     folder: Path,
     *,
+    origin: Mapping[str, Any] | None = None,
     beside: Sequence[Cited] = (),
     show: Show = unseen,
 ) -> Judgement:
     """Score anyone's predictions: writes the table as it was read, decisions and metrics.json.
 
-    `data` and `notes` are what it is called and what a reader must know.
+    `data` and `notes` are what it is called and what a reader must know; `origin`, the file and how
+    it was read, is kept in metrics.json under "table".
     """
+    check_apart(table)  # before validation chooses anything
     val = table[table["split"] == "val"]
     decisions = decide(val, options) if len(val) else None
     found = assess(table, options, decisions, show=show)
@@ -112,15 +118,20 @@ def judge_table(
     if decisions is not None:
         write_json(out.decisions, decisions)
     told = Told(options, None, (), None, data, tuple(notes))
-    return record(found, told, table, folder, beside)
+    return record(found, told, table, folder, beside, origin)
 
 
 def record(
-    found: Assessment, told: Told, table: pd.DataFrame, folder: Path, beside: Sequence[Cited] = ()
+    found: Assessment,
+    told: Told,
+    table: pd.DataFrame,
+    folder: Path,
+    beside: Sequence[Cited] = (),
+    origin: Mapping[str, Any] | None = None,
 ) -> Judgement:
     """Write metrics.json into the folder."""
     objective = math.nan
-    content: dict[str, Any] = {}
+    content: dict[str, Any] = {"table": dict(origin)} if origin else {}
     if told.objective is not None and found.val is not None:
         val = table[table["split"] == "val"]
         objective = objective_value(found.val, val, told.objective)

@@ -159,6 +159,7 @@ def on_other_data(
     own = read_table(run.predictions)
     classes = classes_of(own)
     test = test_rows(source, classes, class_map)
+    told, val = tell(run), own[own["split"] == "val"]
     single_threaded()
     enhance = build_enhance(config.enhance.model_dump().get("steps", ()), config.image_size)
     cache = ImageCache.open_or_build(test, enhance, on_bad_file=source.on_bad_file)
@@ -170,10 +171,25 @@ def on_other_data(
         "The shortcut baseline is not shown: it would need the images that the run was trained on.",
         *(note for note in test.notes if note != test.split_note),
     ]
-    val, here = own[own["split"] == "val"], assemble(test.table, classes, found)
-    table = pd.concat([val, here], ignore_index=True)
-    told = replace(tell(run), data=test.name, notes=tuple(notes), cited=())
-    return Remade(table, told, _majority(run, test.table, classes), validation_too=False)
+    # Of the run's own data set equal names are the same people, which is refused later on.
+    rows = test.table if test.name == told.data else told_apart(test.table, val, test.name)
+    table = pd.concat([val, assemble(rows, classes, found)], ignore_index=True)
+    told = replace(told, data=test.name, notes=tuple(notes), cited=())
+    return Remade(table, told, _majority(run, rows, classes), validation_too=False)
+
+
+def told_apart(rows: pd.DataFrame, others: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of the data set `name`, whose ids are not those of other rows of another data set.
+
+    Where a path, patient or study is in both, all ids of that column become `<name>:<id>`: two data
+    sets number their patients alike without having one in common.
+    """
+    rows = rows.copy()
+    for column in ("path", "patient", "study"):
+        there = rows[column].notna()
+        if set(rows.loc[there, column].astype(str)) & set(others[column].dropna().astype(str)):
+            rows.loc[there, column] = f"{name}:" + rows.loc[there, column].astype(str)
+    return rows
 
 
 def test_rows(source: Source, classes: Sequence[str], class_map: ClassMap) -> Manifest:

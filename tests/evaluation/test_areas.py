@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers.predictions import draw_scores
@@ -96,11 +98,11 @@ def test_absent_classes_and_lone_cases_have_no_interval_but_the_others_do() -> N
     found = auc_intervals(target, score, Clusters(np.arange(21), 21, "image"))
     assert found[0].low is not None
     assert found[2].note == "undefined: no cases"
-    assert found[3].note == "all cases, or all others, are one image"
+    assert found[3].note == "there is only one case"
     assert found[4].low is None
     every = auc_intervals(np.zeros(4, dtype=int), score[:4], Clusters(np.arange(4), 4, "image"))
     assert every[0].note == "undefined: every row is a case"
-    assert every[-1].note == "undefined: no class can be scored"
+    assert every[-1].note == "undefined: every row is of one class"
 
 
 def two(score: np.ndarray) -> np.ndarray:
@@ -171,6 +173,27 @@ def test_average_precision_without_variance_has_no_interval() -> None:
     perfect = average_precision_intervals(target, np.eye(2)[target], own)
     assert {i.note for i in perfect} == {"degenerate: the average precision is 1"}
     alone = average_precision_intervals(np.zeros(10, dtype=int), np.eye(2)[target], own)
-    assert alone[0].note == "degenerate: every row is a case"
+    assert alone[0].note == "undefined: every row is a case"
     assert alone[1].note == "undefined: no cases"
-    assert alone[2].low is None
+    assert alone[2].note == "undefined: every row is of one class"
+
+
+@pytest.mark.parametrize("intervals", [auc_intervals, average_precision_intervals])
+def test_equal_scores_have_no_interval_of_width_zero(intervals: Any) -> None:
+    """Sums of floats leave a spread of some 1e-17, on which no limit may stand."""
+    rng = np.random.default_rng(0)
+    clusters = Clusters(np.arange(180) // 3, 60, "patient")
+    target = rng.integers(0, 2, 60)[clusters.ids]
+    for prob in (np.full((180, 2), 0.5), np.eye(2)[1 - target]):
+        macro = intervals(target, prob, clusters)[-1]
+        assert (macro.low, macro.high) == (None, None)
+        assert macro.note.startswith("degenerate: ")
+
+
+def test_the_reason_names_what_comes_from_one_patient() -> None:
+    clusters = Clusters(np.arange(12) // 3, 4, "patient")
+    prob = np.random.default_rng(0).dirichlet([1, 1], 12)
+    for case, word in ((clusters.ids == 0, "others"), (clusters.ids > 0, "cases")):
+        found = auc_intervals((~case).astype(int), prob, clusters)
+        assert found[1].note == f"all {word} come from one patient"
+        assert found[2].note.startswith("a class without an interval: all ")

@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import cohen_kappa_score, recall_score, roc_auc_score
 
-from fracnet.errors import UserError
 from fracnet.evaluation import metrics
 from fracnet.evaluation.binary import binary_rows
 from fracnet.evaluation.levels import by_study
 from fracnet.evaluation.predictions import assemble
+from fracnet.evaluation.summary import summarise
 from fracnet.report.binary import print_official
 
 CLASSES = ("normal", "abnormal")
@@ -90,12 +90,30 @@ def test_a_mean_of_exactly_one_half_is_normal() -> None:
     assert by_study(table)["prob_abnormal"].tolist() == [0.5]
 
 
-def test_a_study_with_two_labels_is_refused() -> None:
+def test_with_two_labels_in_a_study_there_are_images_only() -> None:
     table = mura_like(patients=20)
     views = table[table["study"].duplicated(keep=False)].index[:1]
     table.loc[views, "label"] = [c for c in CLASSES if c != table.loc[views[0], "label"]]
-    with pytest.raises(UserError, match="more than one label"):
-        binary_rows(table)
+    assert {row.level for row in binary_rows(table, 100)} == {"image"}
+
+
+def test_a_study_of_two_regions_is_judged_whole() -> None:
+    table = mura_like()
+    views = table[table["study"].duplicated()].index[:1]
+    table.loc[views, "region"] = "hand"
+    rows = [(row.level, row.region) for row in binary_rows(table, 100)]
+    assert rows == [("image", r) for r in ("overall", "elbow", "hand", "wrist")] + [
+        ("study", "overall")
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_official(console, binary_rows(table, 100), "abnormal")
+    (line,) = [row.split() for row in console.export_text().splitlines() if "elbow" in row]
+    assert line[-2:] == ["-", "-"], "and not the figure of a part"
+
+
+def test_kappa_has_the_interval_that_it_has_elsewhere() -> None:
+    table = mura_like()
+    assert binary_rows(table, 100)[0].kappa == summarise(table, resamples=100).metrics["kappa"]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -88,16 +88,16 @@ def test_rows_without_a_path_are_numbered(tmp_path: Path) -> None:
             THEIRS,
             {"label": "truth", "prob_abnormal": "p1"},
             None,
-            ["'abnormal' and one other; they are: 0, 1", "labels={0: negative, 1: abnormal}"],
+            ["'abnormal' and one other; they are: 0, 1", "labels={<label>: <class>, ...}"],
         ),
         (
             THEIRS,
             {"label": "truth", "prob_normal": "p0", "prob_abnormal": "p1"},
             None,
-            ["the labels are 0, 1", "normal, abnormal", "labels={0: normal, 1: abnormal}"],
+            ["the labels are 0, 1", "normal, abnormal", "labels={<label>: <class>, ...}"],
         ),
         (THEIRS, {"label": "truth", "path": "truth"}, None, ["for two of fracnet's"]),
-        (OURS.assign(prob_normal=2.0), None, None, ["'prob_normal' holds 2.0", "from 0 to 1"]),
+        (OURS.assign(prob_normal=2.0), None, None, ["'prob_normal' holds '2.0'", "from 0 to 1"]),
         (OURS.assign(prob_normal="high"), None, None, ["'prob_normal' holds 'high'"]),
         (OURS.assign(logit_normal="high"), None, None, ["'logit_normal' holds 'high' in row 0"]),
         (OURS.assign(split="train"), None, None, ["'split' holds 'train'", "val, test"]),
@@ -113,10 +113,51 @@ def test_faults_are_told(
         assert part in str(told.value)
 
 
+ALONE = {**COLUMNS, "prob_abnormal": "p1"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "parts"),
+    [
+        ("p1", np.nan, ["the column 'p1' (prob_abnormal) is empty in row 3 (path test/"]),
+        ("p1", "n/a", ["the column 'p1' (prob_abnormal) holds 'n/a' in row 3", "from 0 to 1"]),
+        ("p1", 1.5, ["the column 'p1' (prob_abnormal) holds '1.5' in row 3", "from 0 to 1"]),
+        ("truth", np.nan, ["the column 'truth' (label) is empty in row 3 (path test/"]),
+    ],
+)
+def test_a_missing_or_odd_field_is_named(
+    column: str, value: Any, parts: list[str], tmp_path: Path
+) -> None:
+    table = THEIRS.astype({column: object})
+    table.loc[3, column] = value
+    with pytest.raises(UserError) as told:
+        load(written(tmp_path, table), ALONE, NAMES)
+    for part in parts:
+        assert part in str(told.value)
+
+
+def test_a_class_that_only_the_map_names_is_one(tmp_path: Path) -> None:
+    for label in (0, 1):
+        path = written(tmp_path, THEIRS[THEIRS["truth"] == label])
+        assert classes_of(load(path, ALONE, NAMES)[0]) == ("normal", "abnormal")
+
+
+def test_only_equal_names_are_proposed_for_labels(tmp_path: Path) -> None:
+    named = THEIRS.assign(truth=np.where(THEIRS["truth"] == 1, "Abnormal", "Normal"))
+    with pytest.raises(UserError) as told:
+        load(written(tmp_path, named), ALONE)
+    assert "labels={Abnormal: abnormal, Normal: <class>}" in str(told.value)
+    with pytest.raises(UserError) as told:
+        load(written(tmp_path, named), {**ALONE, "prob_normal": "p0"})
+    assert "labels={Abnormal: abnormal, Normal: normal}" in str(told.value)
+
+
 def test_a_file_that_is_no_csv_is_told(tmp_path: Path) -> None:
     written(tmp_path, THEIRS)
     with pytest.raises(UserError, match=r"no such file. Did you mean 'preds.csv'\?"):
         load(tmp_path / "pred.csv")
+    with pytest.raises(UserError, match=r"no such file.$"):
+        load(tmp_path / "truth.csv")  # that both are csv makes it no nearer
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "picture.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3\n")

@@ -157,5 +157,7 @@ def test_average_precision_of_extremes() -> None:
     flat = np.full((5, 2), 0.5)
     np.testing.assert_allclose(metrics.average_precision(target, flat), [0.6, 0.4])
     only = metrics.average_precision(np.zeros(5, dtype=int), both)
-    np.testing.assert_array_equal(only, [1.0, np.nan])
-    assert metrics.average_precision(target[:1], both[:1])[1] == 1.0
+    assert np.isnan(only).all(), "where all rows are cases there is nothing to rank"
+    cases_alone = np.array([[2.0, 0, 1, 0, 0], [1, 1, 1, 1, 1]])
+    drawn = metrics.average_precision(target, both, cases_alone)
+    assert np.isnan(drawn).tolist() == [[True, True], [False, False]]

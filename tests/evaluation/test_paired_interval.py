@@ -7,13 +7,18 @@ from helpers.predictions import UPPER_LIMB_COUNTS
 from scipy import stats
 
 from fracnet.evaluation.figure import Figure, Sample
-from fracnet.evaluation.paired_interval import difference_interval, stretch
+from fracnet.evaluation.paired_interval import area_interval, difference_interval, stretch
+from fracnet.evaluation.paired_tests import area_difference
 
 RESAMPLES = 300
 
 
 def interval_of(figure: Figure, one: Sample, two: Sample, group: np.ndarray, seed: int) -> tuple:
     rows = rows_of(group)
+    if figure.is_area:
+        areas = area_difference(one.target, one.prob, two.prob, rows, figure.index)
+        found = area_interval(areas, rows)
+        return found.low, found.high
     drawn = [figure.resampled(sample, rows, RESAMPLES, seed) for sample in (one, two)]
     found = difference_interval(figure, one, two, drawn[0] - drawn[1], rows)
     return found.low, found.high
@@ -30,7 +35,22 @@ def test_coverage_in_six_classes_of_few_images() -> None:
 
 @pytest.mark.parametrize("scene", ["patients", "upper limb"])
 def test_coverage_of_areas(scene: str) -> None:
-    check_coverage(scene, ("macro_auc",), 150)
+    check_coverage(scene, ("macro_auc",), 600)
+
+
+def test_coverage_of_average_precision() -> None:
+    check_coverage("patients", ("macro_average_precision",), 100)
+
+
+def test_an_area_interval_ends_where_areas_end() -> None:
+    target = np.repeat([0, 1], 6)
+    good, bad = (np.r_[np.arange(6), np.arange(6) + shift] for shift in (5.5, -4.5))
+    rows = rows_of(np.arange(12), "image")
+    one, two = (np.stack([-score, score], axis=1) for score in (good, bad))
+    found = area_interval(area_difference(target, one, two, rows, 1), rows)
+    assert found.high == 1
+    assert found.low is not None
+    assert 0 < found.low < 0.99
 
 
 def check_coverage(scene: str, names: tuple[str, ...], draws: int) -> None:

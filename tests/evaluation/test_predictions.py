@@ -61,6 +61,18 @@ def test_a_faulty_table_is_refused_naming_column_and_row(
         assert words in str(caught.value)
 
 
+def test_an_image_stands_in_one_row() -> None:
+    val = make_table((2, 2), split="val")
+    table = pd.concat([val, make_table((2, 2))], ignore_index=True)
+    check(table)
+    table.loc[5, "path"] = "val/0001.png"
+    table.loc[[2, 6], "path"] = "twice.png"
+    with pytest.raises(UserError) as told:
+        check(table)
+    assert "path val/0001.png more than once, in the rows 1 (val), 5 (test)" in str(told.value)
+    assert "and so 1 other path;" in str(told.value)
+
+
 def test_probabilities_must_sum_to_one_within_the_tolerance() -> None:
     table = make_table((2, 2))
     table["prob_elbow"], table["prob_fingers"] = 0.6, 0.4005

@@ -3,7 +3,13 @@ import pytest
 from scipy import stats
 
 from fracnet.evaluation.predictions import Clusters
-from fracnet.evaluation.scales import f1_interval, mean_loss, spread
+from fracnet.evaluation.scales import (
+    f1_interval,
+    logit_interval,
+    mean_loss,
+    score_interval,
+    spread,
+)
 
 
 def grouped(n: int, size: int) -> Clusters:
@@ -56,3 +62,15 @@ def test_f1_has_the_limits_of_its_jaccard_index() -> None:
     nobody = np.zeros(40, dtype=bool)
     assert f1_interval(case, nobody, grouped(40, 1)).low == 0.0
     assert f1_interval(nobody, nobody, grouped(40, 1)).note.startswith("undefined")
+
+
+def test_a_spread_that_is_a_rounding_error_makes_no_limits() -> None:
+    clusters = grouped(30, 1)
+    moves = np.full(30, 1e-18)
+    found = logit_interval(0.5, moves, clusters, "logit", "AUC", 0.95)
+    assert (found.low, found.note) == (None, "degenerate: no variance, as with equal scores")
+    near = logit_interval(1 - 1e-16, np.full(30, 1e-3), clusters, "logit", "AUC", 0.95)
+    assert near.note == "degenerate: the AUC is 1"
+    assert logit_interval(0.5, np.full(30, 1e-3), clusters, "logit", "AUC", 0.95).low is not None
+    equal = score_interval(0.4, 1e-17, clusters, "score", -1.0)
+    assert (equal.low, equal.note) == (None, "degenerate: equal in every resample")

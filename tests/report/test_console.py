@@ -1,4 +1,5 @@
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +9,20 @@ from rich.console import Console
 
 from fracnet.evaluation.baselines import majority
 from fracnet.evaluation.summary import Summary, summarise
-from fracnet.report.console import RESEARCH_ONLY, print_summary, verdict
+from fracnet.report.console import RESEARCH_ONLY, print_sentences, print_tables, verdict
 
 
-def printed(model: Summary, width: int = 80, **extra: object) -> str:
+def printed(
+    model: Summary,
+    width: int = 80,
+    shortcut: Summary | None = None,
+    majority: Summary | None = None,
+    notes: Sequence[str] = (),
+) -> str:
     stream = io.StringIO()
-    print_summary(Console(file=stream, width=width), model, **extra)  # type: ignore[arg-type]
+    console = Console(file=stream, width=width)
+    print_tables(console, model, shortcut=shortcut, majority=majority)
+    print_sentences(console, model, shortcut=shortcut, notes=notes)
     return stream.getvalue()
 
 
@@ -124,3 +133,11 @@ def test_long_names_and_large_counts_stay_whole() -> None:
         assert word in joined
     assert "1597" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_one_image_is_no_images() -> None:
+    text = printed(summarise(make_table((1, 0), classes=("normal", "abnormal"))))
+    assert "test split, 1 image, abnormal above 0.5" in text
+    assert "n = 1 image; 95 % intervals by image" in text
+    assert "calibration error: undefined: there is only one row." in text
+    assert "come from one image" not in text

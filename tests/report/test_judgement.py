@@ -88,6 +88,27 @@ def test_six_classes_have_no_thresholds() -> None:
 
 
 def test_a_threshold_is_not_rounded_to_nothing() -> None:
-    assert [cut(t) for t in (0.4321, 0.00012, 0.9999, 0.0, 1.0)] == [
-        *("0.432", "0.00012", "1", "0", "1")
+    assert [cut(t) for t in (0.4321, 0.00012, 0.9999, 0.0, 1.0, np.nextafter(0, -1))] == [
+        *("0.432", "0.00012", ">0.999", "0", "1.000", "<0")
     ]
+
+
+def test_a_long_name_of_a_group_breaks_no_number() -> None:
+    name = "left wrist in a plaster cast, seen from the side by a portable device"
+    rng = np.random.default_rng(0)
+    table = TEST.assign(view=np.where(rng.random(len(TEST)) < 0.5, name, "other"))
+    found = assess(table, OPTIONS, None)
+    text = printed(found)
+    assert max(map(len, text.splitlines())) <= 80
+    of_name = next(s for s in found.strata if s.value == name).summary.per_class[1]
+    for figure in (of_name.auc, of_name.sensitivity, of_name.specificity, of_name.precision):
+        assert f"{figure.low:.3f}-{figure.high:.3f}" in text
+
+
+def test_a_threshold_below_all_is_said_in_words() -> None:
+    val = VAL.assign(prob_abnormal=0.0, prob_normal=1.0, logit_abnormal=-99.0, logit_normal=0.0)
+    rule = {"sensitivity": 1.0}
+    options = Evaluation(resamples=100, calibrate=False, operating=rule, by=["view"])
+    text = printed(assess(TEST, options, decide(val, options)))
+    assert "image level, everything positive, by view" in text
+    assert "e-3" not in text

@@ -186,6 +186,20 @@ def test_a_broken_file_is_named(run: RunFolder, name: str) -> None:
             judge(run)
 
 
+def test_a_leaky_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    leaky = TABLE.assign(patient=TABLE["patient"].replace("041", "001"))
+    run = RunFolder(write_run(tmp_path / "run", leaky))
+    before = files(run.path)
+    for judged in (
+        lambda: judge(run),
+        lambda: judge_table(leaky, "preds.csv", [], Evaluation(resamples=100), tmp_path / "a"),
+    ):
+        with pytest.raises(UserError, match=r"in val too.*patient 001 \(val"):
+            judged()
+    assert files(run.path) == before
+    assert not (tmp_path / "a").exists()
+
+
 def test_anyones_table_gets_decisions_where_it_has_validation_rows(tmp_path: Path) -> None:
     options = Evaluation(resamples=100)
     judge_table(TABLE, "preds.csv", ["told"], options, tmp_path / "a")

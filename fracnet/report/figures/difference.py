@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fracnet.evaluation.power import ALPHA
 from fracnet.report import style
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class DifferenceRow:
     """One comparison: `value` is the first run's metric minus the reference's.
 
     `low` and `high` are the limits of its 95 % interval, None with a `note` where there is none.
-    `p` is the p-value as reported (after Holm's correction), None where there is no test.
+    `p` is the p-value as reported, None where there is no test; the line is filled only where it,
+    too, is below 0.05.
     """
 
     label: str
@@ -43,6 +45,7 @@ def differences(
     margin: float | None = None,
     higher_is_better: bool = True,
     note: str = "",
+    p_name: str = "p",
     name: str = "differences",
 ) -> list[Path]:
     """Draw one line a comparison into `name`.png and .svg, in the order given; their paths.
@@ -56,13 +59,15 @@ def differences(
             margin. None shades nothing.
         higher_is_better: False for a loss or an error: then the sides are named the other way.
         note: a sentence under the figure: how intervals were made, how many patients.
+        p_name: what `p` is, `p (Holm)` where it is corrected.
         name: of the files.
     """
     from matplotlib.ticker import MaxNLocator
 
     assert rows, "nothing to compare"
     assert margin is None or margin > 0, margin
-    key = "Bars: 95 % intervals; filled: 0 lies outside."
+    tested = f" and {p_name} < {ALPHA:g}" if any(row.p is not None for row in rows) else ""
+    key = f"Bars: 95 % intervals; filled: 0 lies outside{tested}."
     sides = ("worse", "better") if higher_is_better else ("better", "worse")
     low, high = _reach(rows, margin or 0.0)
     labels = [textwrap.fill(row.label, LABEL_WIDTH, max_lines=2, placeholder="…") for row in rows]
@@ -75,7 +80,7 @@ def differences(
             key += f" Grey: within ±{margin:g}."
         axis.axvline(0, color=style.MUTED, linewidth=1)
         for y, row in enumerate(rows):
-            _line(axis, y, row, higher_is_better)
+            _line(axis, y, row, higher_is_better, p_name)
         axis.set_yticks(range(len(rows)), labels)
         axis.grid(axis="y", visible=False)
         axis.spines["left"].set_visible(False)
@@ -95,12 +100,12 @@ def differences(
         return style.save(figure, folder, name)
 
 
-def _line(axis: "Axes", y: int, row: DifferenceRow, higher_is_better: bool) -> None:
-    """Point, bar and digits: filled where the interval leaves 0 out, by side; else hollow."""
+def _line(axis: "Axes", y: int, row: DifferenceRow, higher_is_better: bool, p_name: str) -> None:
+    """Point, bar and digits: filled where interval and test show a difference; else hollow."""
     low = np.nan if row.low is None else row.low
     high = np.nan if row.high is None else row.high
     known = bool(np.isfinite([low, high]).all())
-    away = known and (low > 0 or high < 0)
+    away = known and (low > 0 or high < 0) and (row.p is None or row.p < ALPHA)
     good = (row.value > 0) == higher_is_better
     colour = style.MUTED if not away else style.BLUE if good else style.VERMILION
     axis.plot([low, high], [y, y], color=colour, zorder=2.5)
@@ -113,7 +118,7 @@ def _line(axis: "Axes", y: int, row: DifferenceRow, higher_is_better: bool) -> N
     value = "n/a" if np.isnan(row.value) else f"{row.value:+.3f}"
     words = f"{value} ({low:+.3f} to {high:+.3f})" if known else f"{value} (no interval)"
     if row.p is not None:
-        words += "  p < 0.001" if row.p < 0.001 else f"  p = {row.p:.3f}"
+        words += f"  {p_name} < 0.001" if row.p < 0.001 else f"  {p_name} = {row.p:.3f}"
     if row.note:
         words += "\n" + textwrap.fill(row.note, LABEL_WIDTH + 6, max_lines=2, placeholder="…")
     place: dict[str, Any] = {

@@ -10,6 +10,7 @@ import pandas as pd
 from fracnet.evaluation.assess import Stratum
 from fracnet.evaluation.predictions import Clusters, clusters_of, probabilities, targets
 from fracnet.evaluation.summary import ClassSummary, Estimate, Summary
+from fracnet.report.console import limits
 
 # More panels than this make no figure: the classes with the most cases are drawn.
 MOST = 24
@@ -95,7 +96,7 @@ def told(estimate: Estimate, name: str = "") -> str:
         return f"{name} n/a".strip()
     text = f"{name} {estimate.value:.3f}".strip()
     if estimate.low is not None and estimate.high is not None:
-        return f"{text} ({estimate.low:.3f}-{estimate.high:.3f})"
+        return f"{text} ({limits(estimate.low, estimate.high)})"
     return f"{text} (no interval)"
 
 
