@@ -67,6 +67,12 @@ def reason(kind: str, message: str) -> str:
     return message[0].lower() + message[1:]
 
 
+def refusal(what: str, kind: str, message: str) -> str:
+    """The sentence that refuses `what`, a key with its value, for pydantic's reason."""
+    why = reason(kind, message)
+    return f"{what} is not allowed{';' if why.startswith('allowed:') else ':'} {why}."
+
+
 def check(plain: Mapping[str, Any]) -> Config:
     """Turn a resolved config into a typed one.
 
@@ -92,7 +98,7 @@ def validated(model: type[Checked], plain: Mapping[str, Any], under: str = "") -
         for fault in error.errors(include_url=False):
             key = ".".join(str(part) for part in (under, *fault["loc"]) if part != "")
             value = "" if fault["type"] == "missing" else f"={fault['input']}"
-            faults.append(f"{key}{value} is not allowed: {reason(fault['type'], fault['msg'])}.")
+            faults.append(refusal(f"{key}{value}", fault["type"], fault["msg"]))
         raise UserError(" ".join(faults)) from error
 
 

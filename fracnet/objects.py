@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from fracnet.config import reason
+from fracnet.config import refusal
 from fracnet.errors import UserError
 
 
@@ -102,6 +102,6 @@ def _checked(function: Callable[..., Any], arguments: dict[str, Any], key: str) 
             fault = error.errors(include_url=False)[0]
             place = ".".join([key, name, *(str(part) for part in fault["loc"])])
             raise UserError(
-                f"{place}={fault['input']} is not allowed: {reason(fault['type'], fault['msg'])}."
+                refusal(f"{place}={fault['input']}", fault["type"], fault["msg"])
             ) from error
     return checked

@@ -1,0 +1,122 @@
+"""What an image is compared by: key points with their surroundings, a small picture, a hash."""
+
+import hashlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Grey = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+WORK = 256  # pixels of the longest side, where key points are looked for
+SMALL = 160  # pixels of the longest side, where pictures are compared
+MOST_POINTS = 160
+# Contrast is made equal everywhere first, or a lead marker would take most of the key points. The
+# floor, in grey levels, keeps an empty background from becoming all noise.
+EVEN_SIGMA, EVEN_FLOOR = 8.0, 4.0
+# Lower contrast and rounder blobs than OpenCV's defaults keep, for radiographs are soft.
+CONTRAST, EDGE = 0.02, 12.0
+# In SIFT's 4 x 4 x 8 bins (across, along the orientation, direction), a mirror image has the first
+# axis reversed and the directions negated.
+_MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][..., [0, 7, 6, 5, 4, 3, 2, 1]].ravel()
+
+
+@dataclass(frozen=True)
+class Features:
+    """One image, about 45 kB.
+
+    size: (height, width) of the image. work: the same where key points lie. points: float32 [K, 4],
+    x and y in pixels of the working picture, diameter, direction in radians. descriptors: uint8
+    [K, 128], SIFT. small: uint8 [h, w], longest side `SMALL`. digest: of the image's pixels.
+    """
+
+    size: tuple[int, int]
+    work: tuple[int, int]
+    points: Floats
+    descriptors: Grey
+    small: Grey
+    digest: bytes
+
+
+def describe(image: Grey) -> Features:
+    """The features of a uint8 image [H, W]: the same for the same pixels, on any thread."""
+    assert image.ndim == 2, image.shape
+    assert image.dtype == np.uint8, image.dtype
+    work = _fitted(image, WORK)
+    finder = cv2.SIFT.create(
+        nfeatures=MOST_POINTS,
+        contrastThreshold=CONTRAST,
+        edgeThreshold=EDGE,
+        # Or all points lie a quarter of a pixel off, in a mirror to the other side.
+        enable_precise_upscale=True,
+    )
+    found, descriptors = finder.detectAndCompute(_evened(work), None)
+    # Ties at the last place make it a few more.
+    found = found[:MOST_POINTS]
+    points = [(*key.pt, key.size, np.radians(key.angle)) for key in found]
+    if descriptors is None:
+        descriptors = np.zeros((0, 128), np.float32)
+    return Features(
+        size=image.shape,
+        work=work.shape,
+        points=np.array(points, np.float32).reshape(-1, 4),
+        descriptors=descriptors[:MOST_POINTS].astype(np.uint8),
+        small=_fitted(work, SMALL),
+        digest=_digest(image),
+    )
+
+
+def mirrored(features: Features) -> Features:
+    """The features of the image with left and right exchanged, without looking at it again."""
+    points = features.points.copy()
+    points[:, 0] = features.work[1] - 1 - points[:, 0]
+    points[:, 3] = np.pi - points[:, 3]
+    return Features(
+        size=features.size,
+        work=features.work,
+        points=points,
+        descriptors=mirrored_descriptors(features.descriptors),
+        small=np.ascontiguousarray(features.small[:, ::-1]),
+        digest=features.digest,
+    )
+
+
+def mirrored_descriptors(descriptors: Grey) -> Grey:
+    """SIFT descriptors [K, 128] of the same surroundings in a mirror."""
+    return np.ascontiguousarray(descriptors[:, _MIRRORED])
+
+
+def rooted(descriptors: Grey) -> Floats:
+    """Unit vectors float32 [K, 128] whose products compare descriptors by Hellinger's kernel.
+
+    RootSIFT: Arandjelovic and Zisserman, CVPR 2012.
+    """
+    values = descriptors.astype(np.float32)
+    values /= np.maximum(values.sum(axis=1, keepdims=True), 1)
+    return np.sqrt(values)
+
+
+def _fitted(image: Grey, longest: int) -> Grey:
+    """Resized so that the longest side has that many pixels."""
+    height, width = image.shape
+    scale = longest / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    # Averaging areas keeps noise from turning into patterns; it does not enlarge.
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+
+
+def _evened(image: Grey) -> Grey:
+    """Local mean and contrast made equal everywhere, mid-grey without contrast."""
+    values = image.astype(np.float32)
+    values -= cv2.GaussianBlur(values, (0, 0), EVEN_SIGMA)
+    spread = cv2.sqrt(cv2.GaussianBlur(values * values, (0, 0), EVEN_SIGMA))
+    return np.clip(128 + 40 * values / (spread + EVEN_FLOOR), 0, 255).astype(np.uint8)
+
+
+def _digest(image: Grey) -> bytes:
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()

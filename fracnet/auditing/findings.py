@@ -1,0 +1,91 @@
+"""What an audit says: findings of five severities."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+SEVERITIES = ("ok", "hint", "warning", "leak", "error")
+"""From nothing found, by what is worth knowing, what may mislead, and what makes test figures too
+good, to what cannot be trained on."""
+
+LISTED = 12  # items of a finding that the page and the screen show; the JSON has all
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked for.
+
+    check: which. title: one sentence with the figure. text: what it means. advice: what to do.
+    items: the first `LISTED` for the page, without patients' names, of `n` in all (None: those).
+    details: for the JSON, in full.
+    """
+
+    check: str
+    severity: str
+    title: str
+    text: str = ""
+    advice: str = ""
+    items: Sequence[str] = ()
+    details: Sequence[dict[str, Any]] = ()
+    n: int | None = None
+
+    def __post_init__(self) -> None:
+        assert self.severity in SEVERITIES, self.severity
+
+    @property
+    def listed(self) -> list[str]:
+        """The first items, and how many more there are."""
+        more = self.total - len(self.items[:LISTED])
+        return [*self.items[:LISTED], *([f"and {more} more, in audit.json"] if more > 0 else [])]
+
+    @property
+    def total(self) -> int:
+        """Items in all."""
+        return len(self.items) if self.n is None else self.n
+
+
+def rank(severity: str) -> int:
+    """0 for ok to 4 for error."""
+    return SEVERITIES.index(severity)
+
+
+def worst(findings: Iterable[Finding]) -> str:
+    """The highest severity among them; ok where there are none."""
+    return max((finding.severity for finding in findings), key=rank, default="ok")
+
+
+def by_severity(findings: Iterable[Finding]) -> list[Finding]:
+    """The worst first; those of one severity in the order in which they were made."""
+    return sorted(findings, key=lambda finding: -rank(finding.severity))
+
+
+def called(table: pd.DataFrame, row: int) -> str:
+    """How the page calls an image: split, row and label, with its file's name.
+
+    Where patients are known the name is left out: in many sets it holds the patient's.
+    """
+    image = detail(table, row)
+    patient: Any = table["patient"].iat[row]
+    name = "" if pd.notna(patient) else f", {PurePosixPath(image['path']).name}"
+    return f"{image['split']} #{row} ({image['label']}{name})"
+
+
+def detail(table: pd.DataFrame, row: int) -> dict[str, Any]:
+    """How the JSON names an image: path, split, label, row."""
+    held: dict[str, Any] = {key: table[key].iat[row] for key in ("path", "split", "label")}
+    return {key: None if pd.isna(value) else str(value) for key, value in held.items()} | {
+        "row": row
+    }
+
+
+def share(n: int, of: int) -> str:
+    """`11.1 %`."""
+    return f"{100 * n / max(1, of):.1f} %"
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as plain mappings, for the JSON."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

@@ -1,0 +1,113 @@
+"""Checks that need no pixels: files, names, classes, what is left out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.tiny import tiny_manifest
+
+from fracnet.auditing import files, labels
+from fracnet.auditing.findings import LISTED, Finding, by_severity, called, worst
+from fracnet.auditing.verdict import HEADLINES, line, verdict
+from fracnet.data.manifest import Manifest
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    return tiny_manifest(tmp_path)
+
+
+def renamed(manifest: Manifest, paths: list[str]) -> Manifest:
+    kept = manifest.table.iloc[: len(paths)].assign(path=paths).reset_index(drop=True)
+    return replace(manifest, table=kept)
+
+
+def test_unreadable_files_are_as_grave_as_the_policy_makes_them(manifest: Manifest) -> None:
+    bad = {2: "the file is truncated", 0: "no permission to read it"}
+    error = files.unreadable(manifest, bad, "error")
+    assert error.severity == "error"
+    assert error.title == "2 files of 36 cannot be read."
+    assert [item["reason"] for item in error.details] == [bad[0], bad[2]]
+    assert "data.on_bad_file=skip" in error.advice
+    assert files.unreadable(manifest, bad, "skip").severity == "warning"
+    assert files.unreadable(manifest, {}, "error").severity == "ok"
+
+
+def test_a_set_that_training_would_refuse_is_an_error_with_its_reason(manifest: Manifest) -> None:
+    assert files.structure(manifest) == []
+    table = manifest.table[manifest.table["split"] != "val"].reset_index(drop=True)
+    (found,) = files.structure(replace(manifest, table=table))
+    assert found.severity == "error"
+    assert "no labelled image in the split val" in found.text
+
+
+def test_names_shared_across_splits_are_a_hint_and_set_beside_the_copies(
+    manifest: Manifest,
+) -> None:
+    one = manifest.table["split"].tolist().index("val")
+    paths = [f"a/{i}.jpg" for i in range(len(manifest.table))]
+    paths[0], paths[one] = "a/knee.rf.1.jpg", "b/knee.rf.2.jpg"
+    paths[1], paths[one + 1] = "a/hip.jpg", "b/hip.png"
+    found = files.stems(renamed(manifest, paths), {(0, one)})
+    assert found.severity == "hint"
+    assert found.title == "2 file names are shared across splits."
+    assert "Of the 2 pairs" in found.text
+    assert "1 is verified" in found.text
+    assert files.stems(renamed(manifest, paths[:2]), set()).severity == "ok"
+
+
+def test_names_that_number_the_images_of_a_folder_say_nothing(manifest: Manifest) -> None:
+    paths = [f"study{i // 2}/image{i % 2}.png" for i in range(len(manifest.table))]
+    found = files.stems(renamed(manifest, paths), set())
+    assert found.severity == "ok"
+    assert "only number" in found.title
+
+
+def test_uneven_and_rare_classes(manifest: Manifest) -> None:
+    train = (manifest.table["split"] == "train").to_numpy()
+    label = manifest.table["label"].where(~train, ["wrist"] + ["elbow"] * 31 + ["forearm"] * 4)
+    label[train.nonzero()[0][:3]] = ["wrist", "forearm", "forearm"]
+    found = labels.balance(replace(manifest, table=manifest.table.assign(label=label)))
+    assert found[0].severity == "hint"
+    assert found[0].title == "elbow has 18.0 times as many train images as wrist."
+    assert "0.857" in found[0].text
+    assert labels.balance(manifest)[0].severity == "ok"
+    gone = manifest.table[(manifest.table["label"] != "wrist") | train].reset_index(drop=True)
+    few = labels.balance(replace(manifest, table=gone))[-1]
+    assert few.severity == "warning"
+    assert "wrist: 0 test images" in few.items
+
+
+def test_what_is_left_out_is_counted_by_reason(manifest: Manifest) -> None:
+    found = labels.left_out(manifest)
+    assert found.title == "2 images are left out before training."
+    assert found.items == ["train: 2 (no label)"]
+    none = replace(manifest, excluded=pd.DataFrame(columns=["split", "reason", "n"]))
+    assert labels.left_out(none).severity == "ok"
+
+
+def test_the_page_calls_an_image_by_its_file_only_where_patients_are_unknown(
+    manifest: Manifest,
+) -> None:
+    assert called(manifest.table, 0) == "train #0 (elbow, 0.png)"
+    known = manifest.table.assign(patient="Jane")
+    assert called(known, 0) == "train #0 (elbow)"
+
+
+def test_verdict_says_the_worst_first() -> None:
+    ok, hint = Finding("a", "ok", "A."), Finding("b", "hint", "B.")
+    leak, error = Finding("c", "leak", "C."), Finding("d", "error", "D.")
+    assert worst([]) == "ok"
+    assert verdict([ok]) == [HEADLINES["ok"]]
+    assert verdict([ok, hint]) == [HEADLINES["hint"], "B."]
+    assert verdict([hint, leak, ok, error]) == [HEADLINES["error"], "D.", "C."]
+    assert line([hint, leak]) == f"{HEADLINES['leak']} C."
+    assert [f.check for f in by_severity([ok, hint, leak, error])] == ["d", "c", "b", "a"]
+    assert verdict([leak] * 6)[-1] == "Further: 2 more."
+
+
+def test_long_lists_say_how_many_more_there_are() -> None:
+    found = Finding("a", "hint", "A.", items=[str(i) for i in range(LISTED)], n=100)
+    assert found.listed[-1] == f"and {100 - LISTED} more, in audit.json"
+    assert Finding("a", "hint", "A.", items=["x"]).listed == ["x"]

@@ -1,0 +1,69 @@
+"""A small data set on disk with planted faults, and its audit."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers.command import Told
+from helpers.tiny import picture
+
+from fracnet import cli
+from fracnet.audit import audit
+from fracnet.auditing.whole import Audited
+from fracnet.auditing.whole import audit as look
+from fracnet.data.manifest import Manifest
+from fracnet.progress import unseen
+
+CLASSES = ("normal", "fractured")
+
+
+def write_set(root: Path, train: int = 20, val: int = 6, test: int = 8) -> Path:
+    """So many different pictures in `root/<split>/<class>`, half of them of each class."""
+    seed = 0
+    for split, count in {"train": train, "val": val, "test": test}.items():
+        for i in range(count):
+            path = root / split / CLASSES[i % 2] / f"{split}{i:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            seed += 1
+            write_picture(path, picture(seed, 120, 100))
+    return root
+
+
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """As PNG."""
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Grey."""
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert image is not None, path
+    return image
+
+
+def audited(manifest: Manifest, on_bad_file: str = "error") -> Audited:
+    """Without a bar, by one thread."""
+    return look(manifest, on_bad_file=on_bad_file, show=unseen, workers=1)
+
+
+def folder_words(root: Path, out: Path) -> list[str]:
+    """Words of a command on such a set."""
+    order = "data.class_order=[normal,fractured]"
+    return ["data=folder", f"data.root={root}", order, f"out={out}"]
+
+
+def audit_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
+    """`python -m fracnet.audit WORDS` without the cost of a new process."""
+    argv, sys.argv = sys.argv, ["fracnet.audit", *words]
+    code = 0
+    try:
+        cli.run(audit, "audit")
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    out, err = capsys.readouterr()
+    return Told(code, out, err)

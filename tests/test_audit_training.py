@@ -1,0 +1,93 @@
+"""What training makes of an audit: its verdict, its fingerprint, a split without copies."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.audited import audit_here, folder_words, read_picture, write_picture, write_set
+from helpers.command import Told, train_here
+
+USER_CONF = Path(__file__).parent / "user_conf"
+
+
+@pytest.fixture
+def words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> list[str]:
+    """Of a training on a set with a copy of a train image in the test, which has been audited."""
+    monkeypatch.setattr("fracnet.auditing.shortcuts.TREES", {"all": 10, "family": 3})
+    monkeypatch.setenv("FRACNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    root = write_set(tmp_path / "set")
+    image = read_picture(root / "train/normal/train00.png")
+    write_picture(root / "test/normal/copy.png", image[::-1])
+    assert audit_here(folder_words(root, tmp_path / "out"), capsys).code == 0
+    run = "model=tiny image_size=32 data.batch_size=8 data.num_workers=0 trainer.max_epochs=1"
+    rest = "trainer.accelerator=cpu evaluation.figures=false evaluation.resamples=100"
+    own = ["--config-dir", str(USER_CONF), *run.split(), *rest.split()]
+    return [*own, *folder_words(root, tmp_path)[:-1]]
+
+
+def trained(words: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> Told:
+    told = train_here([*words, f"hydra.run.dir={run}"], capsys)
+    assert told.code == 0, told.err
+    return told
+
+
+def test_a_run_prints_the_verdict_and_stores_the_fingerprint(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = trained(words, tmp_path / "run", capsys)
+    audit = json.loads((tmp_path / "out/audit.json").read_text())
+    unbroken = " ".join(told.out.split())
+    assert f"audit leak: {audit['line']}" in unbroken
+    assert "1 of 9 test images (11.1 %) has a verified copy" in unbroken
+    stored = json.loads((tmp_path / "run/provenance.json").read_text())
+    assert stored["data_fingerprint"] == audit["fingerprint"]["hash"]
+    assert stored["data"]["audit"] == {"severity": "leak", "verdict": audit["line"]}
+    for key in ("counts", "width", "file_size", "mean"):
+        assert stored["data"][key] == audit["fingerprint"][key], key
+
+
+def test_other_data_have_no_verdict(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "set/train/normal/train00.png").unlink()
+    told = trained(words, tmp_path / "run", capsys)
+    assert "\naudit " not in told.out
+    assert json.loads((tmp_path / "run/provenance.json").read_text())["data"]["audit"] is None
+
+
+def test_the_deduplicated_split_leaves_the_copied_image_out_of_train(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = trained([*words, "data.split=deduplicated"], tmp_path / "run", capsys)
+    unbroken = " ".join(told.out.split())
+    assert "34 images (19 train, 6 val, 9 test)" in unbroken
+    assert "left out: 1 (verified copy in a later split)" in unbroken
+    assert "of the official split, leak:" in unbroken
+    stored = json.loads((tmp_path / "run/provenance.json").read_text())
+    audit = json.loads((tmp_path / "out/audit.json").read_text())
+    assert stored["data_fingerprint"] != stored["data"]["source"] == audit["fingerprint"]["hash"]
+
+
+def test_folds_of_a_set_without_patients_are_dealt_by_copies(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folds = [*words, "data.folds=3", "data.fold=1"]
+    refused = train_here([*folds, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert refused.code == 1
+    assert "data.split=deduplicated" in refused.err
+    told = trained([*folds, "data.split=deduplicated"], tmp_path / "run", capsys)
+    assert "Patients are unknown" in " ".join(told.out.split())
+
+
+def test_without_an_audit_the_command_is_named(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kept in (tmp_path / "cache/audits").iterdir():
+        kept.unlink()
+    told = train_here([*words, "data.split=deduplicated"], capsys)
+    assert told.code == 1
+    assert "python -m fracnet.audit data=folder" in told.err
+    assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
