@@ -38,7 +38,7 @@ CASES = [
     (["logger.project=a/b"], ["logger.project=a/b", "pattern"]),
     (["logger.tags=[1]"], ["logger.tags.0=1", "string"]),
     (["imbalance=oversampl"], ["undersample", "Did you mean 'oversample'?"]),
-    (["imbalance.method=smote"], ["imbalance.method=smote", "'oversample', 'undersample'"]),
+    (["imbalance.method=smote"], ["imbalance.method=smote", "oversample, un"]),
     (
         ["imbalance.method=augment_minority"],
         ["imbalance.transforms", "the whole group, imbalance=augment_minority"],
