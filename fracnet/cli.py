@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,8 +38,17 @@ _register("fracnet.run_dir", lambda resume, new: resume or new, replace=True)
 _register("fracnet.unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
 
-def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
+def run(
+    task: Callable[[DictConfig], Any],
+    config_name: str,
+    *,
+    multirun: bool = True,
+    instead: str = "",
+) -> None:
     """Run `task` with the config that Hydra composes from conf/ and the command line.
+
+    multirun: whether the verb can be swept with `-m`. instead: what a person who tried `-m` on a
+    verb that cannot be swept is to do.
 
     Exit codes: 0 done, 1 a fault the user can mend (one paragraph on stderr), 130 interrupted.
     Any other exception is a fault of the program and keeps its traceback. A sweep (`-m`) prints
@@ -47,7 +56,15 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     130 or 143 if it was ended as a whole.
     """
     with pipes.may_close():
+        if not multirun and any(_asks_for_multirun(word) for word in sys.argv[1:]):
+            _give_up(f"fracnet.{config_name} has no -m{instead and f': {instead}'}.")
         _run(task, config_name)
+
+
+def _asks_for_multirun(word: str) -> bool:
+    """Hydra takes any beginning of `--multirun` for it, and a key of its own."""
+    begins = len(word) > 2 and "--multirun".startswith(word)
+    return begins or word in ("-m", "hydra.mode=MULTIRUN")
 
 
 def _run(task: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -80,7 +97,7 @@ def _run(task: Callable[[DictConfig], Any], config_name: str) -> None:
             if isinstance(cause, UserError):
                 _give_up(str(cause))
             if isinstance(cause, HydraException | OmegaConfBaseException):
-                _give_up(_explain(cause, config_name))
+                _give_up(explain(cause, config_name, sys.argv[1:]))
         raise
     finally:
         if before is None:
@@ -130,8 +147,11 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _explain(error: BaseException, config_name: str) -> str:
-    """Hydra's or OmegaConf's complaint in one paragraph, with the allowed set and the near miss."""
+def explain(error: BaseException, config_name: str, words: Sequence[str]) -> str:
+    """Hydra's or OmegaConf's complaint in one paragraph, with the allowed set and the near miss.
+
+    words: the arguments that it is about.
+    """
     message = _one_line(error)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
@@ -142,23 +162,23 @@ def _explain(error: BaseException, config_name: str) -> str:
         )
     unknown = re.search(r"Could not override '([\w./@]+)'", message)
     if unknown:
-        return _explain_key(unknown.group(1), config_name)
+        return _explain_key(unknown.group(1), config_name, words)
     bare = getattr(error, "override", None)
     if bare:
         return f"'{bare}' is not an override; allowed: key=value, group=choice, ~key, +key=value."
     return message
 
 
-def _explain_key(key: str, config_name: str) -> str:
+def _explain_key(key: str, config_name: str, words: Sequence[str]) -> str:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    words = [word for argument in sys.argv[1:] for word in argument.split("=", 1)]
-    own = [Path(b).resolve() for a, b in pairwise(words) if a in ("--config-dir", "-cd")]
+    pieces = [piece for word in words for piece in word.split("=", 1)]
+    own = [Path(b).resolve() for a, b in pairwise(pieces) if a in ("--config-dir", "-cd")]
     groups = [
         word
-        for word in sys.argv[1:]
+        for word in words
         if re.fullmatch(r"\w+=\w+", word)
         and any((folder / word.split("=")[0]).is_dir() for folder in (config_dir(), *own))
     ]

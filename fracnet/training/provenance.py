@@ -4,9 +4,8 @@ import json
 import platform
 import resource
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +37,7 @@ class Provenance:
     def __init__(
         self,
         folder: RunFolder,
+        command: Sequence[str],
         seed: int,
         fingerprint: str,
         device: str,
@@ -49,7 +49,7 @@ class Provenance:
         self._content: dict[str, Any] = {
             "status": "running",
             "started": _now(),
-            "command": [Path(sys.executable).name, "-m", "fracnet.train", *sys.argv[1:]],
+            "command": list(command),
             "seed": seed,
             "data_fingerprint": fingerprint,
             "data": dict(data or {}),

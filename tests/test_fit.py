@@ -1,0 +1,78 @@
+"""`fracnet.fit`: a notebook's way to what `python -m fracnet.train` does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.command import train_here
+
+import fracnet
+from fracnet.errors import UserError
+
+USER_CONF = Path(__file__).parent / "user_conf"
+SMALL = ("image_size=32", "data.batch_size=16", "data.num_workers=0", "trainer.accelerator=cpu")
+
+
+def test_it_does_what_the_command_does(
+    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [word for word in phantom_words if not word.startswith("data=")]
+    run = fracnet.fit(
+        *own,
+        *SMALL,
+        "trainer.max_epochs=2",
+        folder=tmp_path / "a run",
+        config_dir=USER_CONF,
+        data="upper_limb_phantom",
+        model="tiny",
+        seed=1,
+    )
+    words = ["--config-dir", str(USER_CONF), *phantom_words, *SMALL, "model=tiny", "seed=1"]
+    told = train_here([*words, "trainer.max_epochs=2", f"hydra.run.dir={tmp_path / 'b'}"], capsys)
+    assert told.code == 0, told.err
+
+    assert run.folder == tmp_path / "a run"
+    assert (run.folder / "config.yaml").read_text() == (tmp_path / "b/config.yaml").read_text()
+    assert run.metrics == json.loads((tmp_path / "b/metrics.json").read_text())
+    pd.testing.assert_frame_equal(run.predictions, fracnet.api.Run(tmp_path / "b", 0).predictions)
+    assert run.objective == run.metrics["objective"]["value"]
+    provenance = json.loads((run.folder / "provenance.json").read_text())
+    assert provenance["command"][0] == "fracnet.fit"
+    assert "seed=1" in provenance["command"]
+    assert run.report.is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "choices", "told"),
+    [
+        (["optim.lrr=1"], {}, "there is no key 'optim.lrr'"),
+        ([], {"model": "resnet81"}, "Did you mean 'resnet18'"),
+        (["trainer.max_epochs=-1"], {}, "trainer.max_epochs=-1"),
+        (["trainer.devices=2"], {}, "trainer.devices=2"),
+        ([], {"sweep": "lr_batch_epochs"}, "with -m"),
+    ],
+)
+def test_a_mistake_is_told_as_the_command_tells_it(
+    words: list[str], choices: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=told):
+        fracnet.fit(*words, folder=tmp_path / "run", **choices)
+    assert not (tmp_path / "run").exists()
+
+
+def test_python_values_become_overrides() -> None:
+    from fracnet.api import _said
+
+    assert _said(1) == "1"
+    assert _said(True) == "true"
+    assert _said(None) == "null"
+    assert _said({"sensitivity": 0.9}) == "{sensitivity: 0.9}"
+    assert _said(["a", 1]) == "[a, 1]"
+
+
+def test_importing_fracnet_is_light() -> None:
+    code = "import sys, fracnet; sys.exit(bool({'torch', 'hydra', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
