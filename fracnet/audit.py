@@ -1,10 +1,10 @@
 """`python -m fracnet.audit`: what is wrong with a data set, before anything is trained on it."""
 
+import hashlib
 import os
 import re
 import sys
 import textwrap
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,10 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from fracnet import cli
 from fracnet.auditing.command import AuditCommand, without_training
 from fracnet.config import validated
-from fracnet.errors import UserError
+from fracnet.errors import DataFault, UserError
+from fracnet.words import counted
 
 if TYPE_CHECKING:
     from fracnet.auditing.whole import Audited
+    from fracnet.data.manifest import Manifest
+    from fracnet.data.sources.base import Source
 
 FAILED = 2  # exit code from `fail_on` on
 
@@ -26,7 +29,8 @@ def audit(cfg: DictConfig) -> None:
     """Audit a data set; write a page and a JSON, and say on the screen what was found.
 
     Raises:
-        UserError: a fault in the command, data that cannot be had, a folder that cannot be written.
+        UserError: a fault in the command, data that cannot be had or of which no image can be
+            read, a folder that cannot be written.
         SystemExit: with code 2, after all is written, where a finding is as grave as `fail_on`.
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
@@ -36,25 +40,27 @@ def audit(cfg: DictConfig) -> None:
 
     source = build(command.data.plain(), "data")
     source.prepare()
-    manifest = source.manifest()
+    manifest, fault = _listed(source)
 
     from fracnet.auditing.findings import rank
     from fracnet.auditing.whole import audit as look
+    from fracnet.auditing.whole import unlisted
     from fracnet.auditing.writing import write
-    from fracnet.data.fingerprint import data_fingerprint
     from fracnet.progress import shown
 
-    name = re.sub(r"[^-\w.]+", "-", manifest.name)
-    own = Path("audits", f"{name}-{data_fingerprint(manifest)}")
-    folder = Path(command.out or own).expanduser().resolve()
+    folder = Path(command.out or _own_folder(source, manifest)).expanduser().resolve()
     made = _ready(folder)
     try:
-        found = look(
-            manifest,
-            on_bad_file=command.data.on_bad_file,
-            show=partial(shown, visible=command.progress_bar),
-            workers=command.workers or len(os.sched_getaffinity(0)),
-        )
+        if manifest is not None:
+            found = look(
+                manifest,
+                on_bad_file=command.data.on_bad_file,
+                show=partial(shown, visible=command.progress_bar),
+                workers=command.workers or len(os.sched_getaffinity(0)),
+            )
+        else:
+            assert fault is not None
+            found = unlisted(source, fault)
         write(found, folder, command.pictures)
     except BaseException:
         _leave(made)
@@ -67,6 +73,26 @@ def audit(cfg: DictConfig) -> None:
             file=sys.stderr,
         )
         sys.exit(FAILED)
+
+
+def _listed(source: "Source") -> "tuple[Manifest | None, DataFault | None]":
+    """The table of images, or what is wrong with the data that there can be none."""
+    try:
+        return source.manifest(), None
+    except DataFault as fault:
+        return None, fault
+
+
+def _own_folder(source: "Source", manifest: "Manifest | None") -> Path:
+    """Where an audit goes that is told no place: by the data, or by where they lie."""
+    from fracnet.data.fingerprint import data_fingerprint
+
+    if manifest is not None:
+        name, told = manifest.name, data_fingerprint(manifest)
+    else:
+        place = hashlib.sha256(str(source.folder).encode()).hexdigest()[:8]
+        name, told = source.name, f"unlisted-{place}"
+    return Path("audits", re.sub(r"[^-\w.]+", "-", name) + f"-{told}")
 
 
 def _ready(folder: Path) -> list[Path]:
@@ -99,15 +125,23 @@ def _tell(found: "Audited", folder: Path) -> None:
     from fracnet.report.console import RESEARCH_ONLY, say
 
     console = Console(highlight=False)
-    held = Counter(found.manifest.table["split"])
-    counts = ", ".join(f"{held[split]} {split}" for split in SPLITS if held[split])
-    say(console, f"{found.manifest.name}: {len(found.manifest.table)} images ({counts})")
-    say(console, f"fingerprint {found.fingerprint['hash']}\n")
+    about = found.fingerprint
+    if found.looked:
+        held = {split: sum(about["counts"][split].values()) for split in SPLITS}
+        counts = ", ".join(f"{n} {split}" for split, n in held.items() if n)
+        say(console, f"{found.manifest.name}: {counted(about['images'], 'image')} ({counts})")
+        if n_bad := about["unreadable"]:
+            say(console, f"{counted(n_bad, 'more file')}, which cannot be read")
+        say(console, f"fingerprint {about['hash']}\n")
+    else:
+        say(console, f"{found.manifest.name} in {found.manifest.root}\n")
     say(console, found.verdict[0] + "\n", style="bold")
     for finding in by_severity(found.findings):
         start = f"{finding.severity:9}"
+        # What is wrong with a set that cannot be trained on stands in the text alone.
+        told = f"{finding.title} {finding.text}" if finding.check == "table" else finding.title
         wrapped = textwrap.fill(
-            finding.title, console.width, initial_indent=start, subsequent_indent=" " * len(start)
+            told, console.width, initial_indent=start, subsequent_indent=" " * len(start)
         )
         say(console, wrapped)
     say(console, f"\n{CAUTION}")
@@ -117,7 +151,4 @@ def _tell(found: "Audited", folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        print("fracnet: error: fracnet.audit has no -m: name one data set.", file=sys.stderr)
-        sys.exit(1)
-    cli.run(audit, "audit")
+    cli.run(audit, "audit", multirun=False, instead="name one data set")

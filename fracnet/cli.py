@@ -114,20 +114,36 @@ def _explained(task: Callable[[DictConfig], Any], wanted_full: bool) -> Callable
     def wrapped(cfg: DictConfig) -> Any:
         if sweep.running():
             return sweep.run_job(task, cfg, wanted_full)
+        done = False
         try:
-            return task(cfg)
+            value = task(cfg)
+            done = True
+            return value
         except (UserError, OmegaConfBaseException) as error:
             if wanted_full:
                 raise
             if ranks.rank() > 0 and isinstance(error, Diverged):
                 sys.exit(0)  # number 0 says it; a failure here would have it killed
-            folder = Path(HydraConfig.get().runtime.output_dir)
-            own = folder != Path.cwd()  # an entry point without a folder works in the current one
-            if own and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
             _give_up(str(error) if isinstance(error, UserError) else _one_line(error))
+        finally:
+            if not done:
+                _leave_no_empty(Path(HydraConfig.get().runtime.output_dir))
 
     return wrapped
+
+
+def _leave_no_empty(folder: Path) -> None:
+    """Take away the folder that Hydra has made for a run that wrote nothing, and empty ones above.
+
+    Only below the current folder, which itself stays: some entry points work in it.
+    """
+    here = Path.cwd()
+    own = [path for path in (folder, *folder.parents) if here in path.parents]
+    for path in own or ([folder] if folder != here else []):
+        try:
+            path.rmdir()
+        except OSError:
+            return  # it is not empty, or another run may just be starting in it
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -8,6 +8,10 @@ class UserError(ValueError):
     """
 
 
+class DataFault(UserError):
+    """A fault in a data set's own files, which no other command would mend: an audit's finding."""
+
+
 class Diverged(UserError):
     """Training has run away to figures that are no numbers."""
 

@@ -48,30 +48,29 @@ def check_trust(config: Mapping[str, Any], trust: bool, where: str) -> None:
         )
 
 
-def named(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every `_target_` below a node with the key that holds it."""
-    if isinstance(node, Mapping):
+def named(config: Any) -> Iterator[tuple[str, str]]:
+    """Every `_target_` in a config with the key that holds it."""
+    for key, node in _nodes(config):
         if "_target_" in node:
             yield key, str(node["_target_"])
-        for name, value in node.items():
-            if key or name not in UNUSED:
-                yield from named(value, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, list | tuple):
-        for place, value in enumerate(node):
-            yield from named(value, f"{key}[{place}]")
 
 
-def files(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every argument of `FILES` below a node that has a value, with the key that holds it."""
+def files(config: Any) -> Iterator[tuple[str, str]]:
+    """Every argument of `FILES` in a config that has a value, with the key that holds it."""
+    for key, node in _nodes(config):
+        yield from ((key, str(name)) for name, value in node.items() if name in FILES and value)
+
+
+def _nodes(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Every mapping from a node downwards, with its key; without what is never built."""
     if isinstance(node, Mapping):
+        yield key, node
         for name, value in node.items():
-            if name in FILES and value:
-                yield key, str(name)
             if key or name not in UNUSED:
-                yield from files(value, f"{key}.{name}" if key else str(name))
+                yield from _nodes(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, list | tuple):
         for place, value in enumerate(node):
-            yield from files(value, f"{key}[{place}]")
+            yield from _nodes(value, f"{key}[{place}]")
 
 
 def _known(target: str, key: str) -> bool:

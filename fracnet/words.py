@@ -13,3 +13,8 @@ def counted(n: int, noun: str) -> str:
 def are(n: int) -> str:
     """The verb that goes with it."""
     return "is" if n == 1 else "are"
+
+
+def limits(low: float, high: float, digits: int = 3) -> str:
+    """`0.81-0.93`; with a limit below 0 the word `to`, as a hyphen would read as a sign."""
+    return f"{low:.{digits}f}{'-' if low >= 0 else ' to '}{high:.{digits}f}"

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from helpers.audited import audit_here, folder_words, read_picture, write_picture, write_set
 from helpers.command import Told, train_here
-
-USER_CONF = Path(__file__).parent / "user_conf"
+from helpers.tiny_words import tiny_words
 
 
 @pytest.fixture
@@ -22,10 +21,8 @@ def words(
     image = read_picture(root / "train/normal/train00.png")
     write_picture(root / "test/normal/copy.png", image[::-1])
     assert audit_here(folder_words(root, tmp_path / "out"), capsys).code == 0
-    run = "model=tiny image_size=32 data.batch_size=8 data.num_workers=0 trainer.max_epochs=1"
-    rest = "trainer.accelerator=cpu evaluation.figures=false evaluation.resamples=100"
-    own = ["--config-dir", str(USER_CONF), *run.split(), *rest.split()]
-    return [*own, *folder_words(root, tmp_path)[:-1]]
+    quick = ["evaluation.figures=false", "evaluation.resamples=100"]
+    return tiny_words(*folder_words(root, tmp_path)[:-1], *quick, batch=8)
 
 
 def trained(words: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> Told:

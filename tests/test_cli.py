@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.command import train_here
 
 from fracnet import cli
 
@@ -35,3 +36,53 @@ def test_output_may_be_cut_short(words: list[str], tmp_path: Path) -> None:
 def test_releases_are_compared_as_numbers(version: str, release: tuple[int, int]) -> None:
     assert cli._release(version) == release
     assert cli._release("1.10.0") > cli._release("1.4.0")
+
+
+@pytest.mark.parametrize("word", ["-m", "--multirun", "--multi", "hydra.mode=MULTIRUN"])
+def test_a_verb_that_cannot_be_swept_says_so_before_it_does_anything(
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fracnet.compare", word, "runs=a,b"])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lambda cfg: None, "compare", multirun=False, instead="runs= takes several")
+    assert stop.value.code == 1
+    told = capsys.readouterr().err
+    assert told == "fracnet: error: fracnet.compare has no -m: runs= takes several.\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["alone", "beside others"])
+def test_a_run_that_never_began_leaves_no_folder(
+    kept: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if kept:
+        (tmp_path / "runs/other").mkdir(parents=True)
+        (tmp_path / "runs/other/config.yaml").write_text("")
+    told = train_here(["data=folder", "data.root=nowhere"], capsys)
+    assert told.code == 1
+    assert "nowhere does not exist" in told.err
+    left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
+    assert sorted(left) == (["runs", "runs/other", "runs/other/config.yaml"] if kept else [])
+
+
+def test_an_interrupted_run_that_wrote_nothing_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(cfg: object) -> None:
+        assert list((tmp_path / "runs").iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fracnet.train"])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(stopped, "train")
+    assert stop.value.code == 130
+    assert not list(tmp_path.iterdir())

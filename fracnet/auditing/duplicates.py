@@ -20,7 +20,7 @@ from fracnet.auditing.candidates import BLOCK, Codebook, nearest
 from fracnet.auditing.features import Features, Grey, describe, mirrored_descriptors
 from fracnet.auditing.geometry import Affine, inverse
 from fracnet.auditing.verify import verified
-from fracnet.data.enhance import single_threaded
+from fracnet.data.threads import single_threaded
 from fracnet.progress import Show, unseen
 
 Kind = Literal["same bytes", "same pixels", "copy"]

@@ -1,9 +1,11 @@
 """Checks of files: which can be read, what their names share, whether the set can be trained on."""
 
+import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -36,6 +38,45 @@ def unreadable(manifest: Manifest, bad: Mapping[int, str], policy: str) -> Findi
         [detail(table, row) | {"reason": bad[row]} for row in rows],
         n,
     )
+
+
+def unreadable_copies(manifest: Manifest, bad: Mapping[int, str]) -> list[Finding]:
+    """Unreadable files of the same bytes, whose pictures no one can compare; empty files apart."""
+    table = manifest.table
+    rows_of = defaultdict(list)
+    for row in sorted(bad):
+        if digest := _digest(manifest.root / table["path"].iloc[row]):
+            rows_of[digest].append(row)
+    twins = [rows for rows in rows_of.values() if len(rows) > 1]
+    if not twins:
+        return []
+    splits = table["split"].to_numpy(str)
+    parted = sum(len({*splits[rows]}) > 1 for rows in twins)
+    n = sum(map(len, twins))
+    across = f", {parted} of them across splits" if parted else ""
+    return [
+        Finding(
+            "copies of unreadable files",
+            "warning" if parted else "hint",
+            f"{n} of the files that cannot be read are copies of one another, byte for byte.",
+            f"They hold {counted(len(twins), 'picture')}{across}. Mended, they would be copies as "
+            "others are.",
+            "Fetch them again, then repeat the audit.",
+            [" and ".join(called(table, row) for row in rows[:4]) for rows in twins[:LISTED]],
+            [{"images": [detail(table, row) for row in rows]} for rows in twins],
+            len(twins),
+        )
+    ]
+
+
+def _digest(path: Path) -> bytes:
+    """Of the file's bytes; nothing where it is empty or the disk does not give it."""
+    try:
+        with path.open("rb") as file:
+            empty = not os.fstat(file.fileno()).st_size
+            return b"" if empty else hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b""  # among the unreadable, with its reason, already
 
 
 def structure(manifest: Manifest) -> list[Finding]:

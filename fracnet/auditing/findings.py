@@ -11,6 +11,23 @@ SEVERITIES = ("ok", "hint", "warning", "leak", "error")
 """From nothing found, by what is worth knowing, what may mislead, and what makes test figures too
 good, to what cannot be trained on."""
 
+CONSEQUENCE = (
+    "table",
+    "copies across splits",
+    "groups",
+    "shortcuts",
+    "two labels",
+    "two patients",
+    "copies within splits",
+    "files",
+    "copies of unreadable files",
+    "balance",
+    "unlabelled",
+    "stems",
+    "copies",
+)
+"""Checks of one severity, by how much a finding changes what can be believed, the most first."""
+
 LISTED = 12  # items of a finding that the page and the screen show; the JSON has all
 
 
@@ -58,8 +75,14 @@ def worst(findings: Iterable[Finding]) -> str:
 
 
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:
-    """The worst first; those of one severity in the order in which they were made."""
-    return sorted(findings, key=lambda finding: -rank(finding.severity))
+    """The worst first; of one severity by `CONSEQUENCE`, then in the order of making."""
+
+    def key(finding: Finding) -> tuple[int, int]:
+        known = finding.check in CONSEQUENCE
+        place = CONSEQUENCE.index(finding.check) if known else len(CONSEQUENCE)
+        return -rank(finding.severity), place
+
+    return sorted(findings, key=key)
 
 
 def called(table: pd.DataFrame, row: int) -> str:

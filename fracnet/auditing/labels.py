@@ -47,7 +47,7 @@ def balance(manifest: Manifest) -> list[Finding]:
                     "balance",
                     "warning" if any(n == 0 for _, n in few) else "hint",
                     f"{counted(len(few), 'class')} {'has' if len(few) == 1 else 'have'} fewer than "
-                    f"{FEW} {split} images.",
+                    f"{FEW} {split} images{'' if len(few) == 1 else ' each'}.",
                     "A sensitivity from so few has an interval tens of points wide.",
                     "",
                     [f"{c}: {counted(n, split + ' image')}" for c, n in few],
@@ -56,17 +56,23 @@ def balance(manifest: Manifest) -> list[Finding]:
     return found
 
 
-def left_out(manifest: Manifest) -> Finding:
-    """Images without a label, and others that the source does not offer."""
+def left_out(manifest: Manifest, n_stopping: int = 0) -> Finding:
+    """Images without a label, and others that the source does not offer or training leaves out.
+
+    n_stopping: unreadable files at which training stops, so that they are not left out.
+    """
     excluded = manifest.excluded[manifest.excluded["n"] > 0]
     if not len(excluded):
-        return Finding("unlabelled", "ok", "Every image has a label; none is left out.")
+        rest = "; none is left out" if not n_stopping else ""
+        return Finding("unlabelled", "ok", f"Every image has a label{rest}.")
     n = int(excluded["n"].sum())
     return Finding(
         "unlabelled",
         "hint",
         f"{counted(n, 'image')} {are(n)} left out before training.",
-        "Images without a label are no verified normals; they are not used as such.",
+        "Images without a label are no verified normals; they are not used as such."
+        if excluded["reason"].str.contains("label").any()
+        else "",
         "",
         [f"{row.split}: {row.n} ({row.reason})" for row in excluded.itertuples()],
         records(excluded),

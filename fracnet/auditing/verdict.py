@@ -11,6 +11,11 @@ HEADLINES = {
     "hint": "No leak was found; a few things are worth knowing.",
     "ok": "Nothing was found that would make figures on these data too good.",
 }
+# Where unreadable files are all that is so grave; policies of data.on_bad_file.
+FILES_ALONE = {
+    "error": "Training stops at files of these data that cannot be read.",
+    "warning": "No leak was found; files that cannot be read are left out.",
+}
 CAUTION = (
     "An audit finds what it looks for: it cannot show that labels are right, nor that two pictures "
     "are of two people where patients are unknown."
@@ -27,10 +32,22 @@ def verdict(findings: Sequence[Finding]) -> list[str]:
         if finding.severity != "ok" and (finding.severity != "hint" or severity == "hint")
     ]
     more = [f"Further: {len(grave) - TOLD} more."] if len(grave) > TOLD else []
-    return [HEADLINES[severity], *grave[:TOLD], *more]
+    return [_headline(findings, severity), *grave[:TOLD], *more]
 
 
 def line(findings: Sequence[Finding]) -> str:
-    """One line for a run's header: the headline and the gravest finding."""
-    told = verdict(findings)
-    return " ".join(told[:2])
+    """One line for a run's header: the headline and the gravest finding.
+
+    A leak behind an error is told too: a file that is mended or left out does not mend it.
+    """
+    ordered = by_severity(findings)
+    leak = next((finding.title for finding in ordered if finding.severity == "leak"), None)
+    behind = [leak] if leak and worst(findings) == "error" else []
+    return " ".join([*verdict(findings)[:2], *behind])
+
+
+def _headline(findings: Sequence[Finding], severity: str) -> str:
+    grave = {finding.check for finding in findings if finding.severity == severity}
+    if grave <= {"files", "copies of unreadable files"} and severity in FILES_ALONE:
+        return FILES_ALONE[severity]
+    return HEADLINES[severity]

@@ -7,8 +7,10 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fracnet.auditing import files, labels, leaks, shortcuts
+from fracnet.auditing.copies import copies
 from fracnet.auditing.duplicates import Pair, find_duplicates
 from fracnet.auditing.findings import Finding, by_severity, worst
 from fracnet.auditing.looking import Looking
@@ -17,16 +19,20 @@ from fracnet.auditing.verdict import CAUTION, line, verdict
 from fracnet.data import audits
 from fracnet.data.deduplicated import joined_groups
 from fracnet.data.fingerprint import files_digest, fingerprint
-from fracnet.data.manifest import Manifest
+from fracnet.data.manifest import Manifest, typed, without_rows
 from fracnet.data.shortcuts import FEATURE_NAMES
+from fracnet.data.sources.base import Source
 from fracnet.data.splits import groups_of
-from fracnet.errors import UserError
+from fracnet.errors import DataFault, UserError
 from fracnet.progress import Show
 
 
 @dataclass(frozen=True)
 class Audited:
-    """An audit: what was found, and what the page and training need of it."""
+    """An audit: what was found, and what the page and training need of it.
+
+    looked: whether any image was looked at; not where the data set cannot even be listed.
+    """
 
     manifest: Manifest
     fingerprint: dict[str, Any]
@@ -35,6 +41,7 @@ class Audited:
     reached: list[shortcuts.Reached]
     groups: str
     made: str
+    looked: bool = True
 
     @property
     def severity(self) -> str:
@@ -59,7 +66,7 @@ class Audited:
                 "licence": self.manifest.licence,
                 "notes": list(self.manifest.notes),
             },
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.fingerprint if self.looked else None,
             "severity": self.severity,
             "line": line(self.findings),
             "verdict": self.verdict,
@@ -102,15 +109,23 @@ def audit(
             f"None of the {len(table)} images of {manifest.name} in {manifest.root} can be read: "
             f"{table['path'].iloc[row]} ({looking.bad[row]})."
         )
+    readable = without_rows(manifest, looking.bad, "unreadable file")
+    trained = readable if on_bad_file == "skip" else manifest
     found = [
         files.unreadable(manifest, looking.bad, on_bad_file),
-        *files.structure(manifest),
+        *files.unreadable_copies(manifest, looking.bad),
+        *files.structure(trained),
         leaks.groups(manifest),
-        *leaks.copies(manifest, pairs),
+        *copies(manifest, pairs),
     ]
     splits = table["split"].to_numpy(str)
     parted = {(pair.a, pair.b) for pair in pairs if splits[pair.a] != splits[pair.b]}
-    found += [files.stems(manifest, parted), *labels.balance(manifest), labels.left_out(manifest)]
+    n_stopping = len(looking.bad) if on_bad_file == "error" else 0
+    found += [
+        files.stems(manifest, parted),
+        *labels.balance(readable),
+        labels.left_out(trained, n_stopping),
+    ]
     unit = _unit(manifest, pairs)
     reached = _reached(manifest, looking, pairs, unit, show, workers)
     found.append(shortcuts.finding(reached, len(manifest.classes), unit))
@@ -122,8 +137,45 @@ def audit(
         pairs=pairs,
         reached=[] if isinstance(reached, str) else reached,
         groups=unit,
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        made=_now(),
     )
+
+
+def unlisted(source: Source, fault: DataFault) -> Audited:
+    """The audit of a data set of which its own source can make no table of images."""
+    empty = Manifest(
+        table=typed(pd.DataFrame()),
+        root=source.folder,
+        classes=(),
+        task=source.task,
+        name=source.name,
+        licence=source.licence,
+        citation=source.citation,
+        groups=source.groups,
+        excluded=pd.DataFrame(columns=["split", "reason", "n"]),
+    )
+    return Audited(
+        manifest=empty,
+        fingerprint=fingerprint(empty, np.empty((0, len(FEATURE_NAMES)))),
+        findings=[
+            Finding(
+                "table",
+                "error",
+                "The data set contradicts itself or is not whole, so no image was looked at.",
+                str(fault),
+                "Mend that, then repeat the audit.",
+            )
+        ],
+        pairs=[],
+        reached=[],
+        groups="",
+        made=_now(),
+        looked=False,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _reached(

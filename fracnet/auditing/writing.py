@@ -1,6 +1,8 @@
 """From an audit to its page and its JSON, on disk and in the cache."""
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ UNITS = {
     "mean": "mean, grey levels",
     "standard_deviation": "deviation, grey levels",
 }
-LOWEST = 0.4  # left end of the drawn intervals
+LOWEST = 0.4  # left end of the drawn intervals, or further left where one of them begins there
 
 
 def write(found: Audited, folder: Path, pictures: int) -> None:
@@ -35,7 +37,8 @@ def write(found: Audited, folder: Path, pictures: int) -> None:
     text = json.dumps(found.as_json(str(folder)), indent=1, allow_nan=False) + "\n"
     audits.write_whole(folder / "audit.json", text)
     audits.write_whole(folder / "index.html", html)
-    audits.write_whole(audits.place(found.fingerprint["hash"]), text)
+    if found.looked:
+        audits.write_whole(audits.place(found.fingerprint["hash"]), text)
 
 
 def as_page(found: Audited, pictures: int) -> str:
@@ -44,6 +47,7 @@ def as_page(found: Audited, pictures: int) -> str:
     chosen = first_to_show(manifest.table, found.pairs)[:pictures]
     totals = [sum(counts[split].values()) for split in SPLITS]
     n_pairs = len(found.pairs)
+    lowest = _left_end(found.reached)
     return page(
         "audit.html",
         {
@@ -52,7 +56,8 @@ def as_page(found: Audited, pictures: int) -> str:
             "verdict": found.verdict,
             "caution": CAUTION,
             "made": found.made[:10],
-            "facts": _facts(found),
+            "facts": _facts(found) if found.looked else [],
+            "looked": found.looked,
             "findings": [
                 {
                     "severity": finding.severity,
@@ -73,7 +78,8 @@ def as_page(found: Audited, pictures: int) -> str:
             f"{len(chosen)} {are(len(chosen))} shown, those across splits first.",
             "pairs": shown_pairs(manifest, chosen),
             "area": "AUC" if len(manifest.classes) == 2 else "macro AUC",
-            "shortcuts": [_reach(one) for one in found.reached],
+            "shortcuts": [_reach(one, lowest) for one in found.reached],
+            "shortcuts_from": f"{lowest:g}",
             "shortcuts_told": _shortcuts_told(found),
             "fingerprint": found.fingerprint,
             "quantiles": _quantiles(found.fingerprint),
@@ -83,10 +89,11 @@ def as_page(found: Audited, pictures: int) -> str:
 
 
 def _facts(found: Audited) -> list[dict[str, str]]:
-    table = found.manifest.table
-    patients = table["patient"].nunique()
+    patients, bad = found.manifest.table["patient"].nunique(), found.fingerprint["unreadable"]
+    unreadable = [{"name": "files that cannot be read", "value": str(bad)}] if bad else []
     return [
-        {"name": "images", "value": str(len(table))},
+        {"name": "images", "value": str(found.fingerprint["images"])},
+        *unreadable,
         {"name": "classes", "value": str(len(found.manifest.classes))},
         {"name": "patients", "value": str(patients) if patients else "unknown"},
         {"name": "verified pairs of copies", "value": str(len(found.pairs))},
@@ -103,9 +110,15 @@ def _line(label: str, counts: dict[str, dict[str, int]], totals: list[int]) -> d
     }
 
 
-def _reach(one: Reached) -> dict[str, Any]:
+def _left_end(reached: Sequence[Reached]) -> float:
+    """Where the drawn intervals begin, so that none is cut off."""
+    begins = [one.auc if one.low is None else one.low for one in reached]
+    return min(LOWEST, math.floor(10 * min(begins, default=LOWEST)) / 10)
+
+
+def _reach(one: Reached, lowest: float) -> dict[str, Any]:
     def at(value: float) -> float:
-        return round(200 * (min(max(value, LOWEST), 1.0) - LOWEST) / (1 - LOWEST), 1)
+        return round(200 * (value - lowest) / (1 - lowest), 1)
 
     known = one.low is not None and one.high is not None
     return {
@@ -124,8 +137,9 @@ def _shortcuts_told(found: Audited) -> str:
         return ""
     best = found.reached[1]
     return (
-        "What forests of trees reach that see no bone, each on groups of images that it has not "
-        f"seen. Alone, {best.name} tells most."
+        "What forests of trees reach that are given these figures of an image and not its picture, "
+        "each on groups of images that it has not seen. A histogram or a file's size is made by "
+        f"bone too, but knows no shape. Alone, {best.name} tells most."
     )
 
 

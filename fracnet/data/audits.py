@@ -17,6 +17,7 @@ from fracnet.data.fingerprint import data_fingerprint, files_digest
 from fracnet.data.manifest import Manifest
 from fracnet.errors import UserError
 from fracnet.paths import cache_dir
+from fracnet.words import are, counted
 
 FORMAT = 1
 
@@ -35,6 +36,14 @@ class Audit:
     verdict: str
     pairs: tuple[tuple[str, str], ...]
     page: str
+
+    def about(self, left_out: int | None = None) -> dict[str, str]:
+        """For the record of a run on these data, or on them without `left_out` copies."""
+        told = {"severity": self.severity, "verdict": self.verdict}
+        if left_out is None:
+            return told
+        copies = f"{counted(left_out, 'verified copy')} {are(left_out)} left out here"
+        return told | {"note": f"Of the official split; {copies}."}
 
 
 def place(fingerprint: str) -> Path:

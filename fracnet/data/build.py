@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from fracnet.data.cachefolder import write_meta
-from fracnet.data.enhance import Enhance, single_threaded
+from fracnet.data.enhance import Enhance
 from fracnet.data.reading import BadImage, read_grey
 from fracnet.data.shortcuts import FEATURE_NAMES, shortcut_features
+from fracnet.data.threads import single_threaded
 from fracnet.errors import UserError
 from fracnet.progress import shown
 

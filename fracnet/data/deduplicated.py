@@ -17,6 +17,7 @@ from fracnet.words import are, counted
 
 Pairs = Sequence[tuple[str, str]]
 RANK = {"train": 0, "val": 1, "test": 2}
+REASON = "verified copy in a later split"
 
 
 def deduplicated(manifest: Manifest, pairs: Pairs, *, pooled: bool = False) -> Manifest:
@@ -36,8 +37,14 @@ def deduplicated(manifest: Manifest, pairs: Pairs, *, pooled: bool = False) -> M
         f"verified copy in a later split {are(int(lost.sum()))} left out; the test is the official "
         "one."
     )
-    rest = without_rows(manifest, np.flatnonzero(lost).tolist(), "verified copy in a later split")
+    rest = without_rows(manifest, np.flatnonzero(lost).tolist(), REASON)
     return replace(rest, notes=(*rest.notes, note))
+
+
+def n_left_out(manifest: Manifest) -> int:
+    """How many images `deduplicated` has left out of it."""
+    excluded = manifest.excluded
+    return int(excluded.loc[excluded["reason"] == REASON, "n"].sum())
 
 
 def joined_groups(table: pd.DataFrame, pairs: Pairs) -> list[str]:

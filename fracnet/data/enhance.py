@@ -102,6 +102,18 @@ class Enhance:
         assert image.shape == (self.image_size, self.image_size), image.shape
         return np.ascontiguousarray(image)
 
+    def frame(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Where a file of that many pixels lies in the enhanced image: left, top, width, height.
+
+        In pixels; the outer corner of the upper left one is (0, 0), that of the last (S, S). A
+        point at the shares (x, y) of the file goes to (left + x * width, top + y * height).
+        """
+        (resize,) = (step for step in self.steps if step["name"] == "resize")
+        if resize["mode"] == "squash":
+            return 0.0, 0.0, float(self.image_size), float(self.image_size)
+        top, left, new_height, new_width = padded(height, width, self.image_size)
+        return float(left), float(top), float(new_width), float(new_height)
+
     def key(self) -> str:
         """Canonical JSON of everything that decides the pixels: steps, size, library versions."""
         libraries = {
@@ -193,15 +205,6 @@ def _always(transform: A.ImageOnlyTransform) -> Callable[[Image], Image]:
     return lambda image: transform(image=image)["image"]
 
 
-def single_threaded() -> None:
-    """Keep OpenCV from splitting one image over threads: the work is parallel over images.
-
-    Call it before loader workers are forked. They inherit the setting; a worker that changed it
-    itself would wait for ever for threads that did not survive the fork.
-    """
-    cv2.setNumThreads(1)
-
-
 def squash(image: Image, image_size: int) -> Image:
     """Resize uint8 [H, W] to [S, S] and give up the aspect, as the published work does.
 
@@ -219,12 +222,17 @@ def squash(image: Image, image_size: int) -> Image:
 def pad(image: Image, image_size: int) -> Image:
     """Resize the longer side of uint8 [H, W] to S and centre the rest on black: uint8 [S, S]."""
     height, width = image.shape
-    scale = image_size / max(height, width)
-    new_height, new_width = (max(1, round(side * scale)) for side in (height, width))
+    top, left, new_height, new_width = padded(height, width, image_size)
     if (new_height, new_width) != (height, width):
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        how = cv2.INTER_AREA if image_size < max(height, width) else cv2.INTER_LINEAR
         image = cv2.resize(image, (new_width, new_height), interpolation=how)
-    top, left = (image_size - new_height) // 2, (image_size - new_width) // 2
     canvas = np.zeros((image_size, image_size), np.uint8)
     canvas[top : top + new_height, left : left + new_width] = image
     return canvas
+
+
+def padded(height: int, width: int, image_size: int) -> tuple[int, int, int, int]:
+    """Top, left, height and width, in pixels, of an image that `pad` has put on its canvas."""
+    scale = image_size / max(height, width)
+    new_height, new_width = (max(1, round(side * scale)) for side in (height, width))
+    return (image_size - new_height) // 2, (image_size - new_width) // 2, new_height, new_width

@@ -38,18 +38,21 @@ def fingerprint(manifest: Manifest, features: np.ndarray) -> dict[str, Any]:
     """The figures of a data set, in plain containers.
 
     features: float64 [N, F], `shortcuts.FEATURE_NAMES` of each row; NaN where a file is unreadable.
-    Returns hash, images, counts {split: {class: n}}, and of the readable images the quantiles
-    (`QUANTILES`) of width, height (pixels), file_size (bytes), mean and standard_deviation (grey
-    levels of the image as it lies in the file).
+    Returns hash (of all rows), images (readable ones), unreadable (how many are not), and of the
+    readable ones counts {split: {class: n}} and the quantiles (`QUANTILES`) of width, height
+    (pixels), file_size (bytes), mean and standard_deviation (grey levels of the image as it lies
+    in the file).
     """
     table = manifest.table
     assert features.shape == (len(table), len(FEATURE_NAMES)), (features.shape, len(table))
-    counts = Counter(zip(table["split"], table["label"], strict=True))
-    known = features[~np.isnan(features).any(axis=1)]
+    readable = ~np.isnan(features).any(axis=1)
+    known, rows = features[readable], table[readable]
+    counts = Counter(zip(rows["split"], rows["label"], strict=True))
     names = ("width", "height", "file_size", "mean", "standard_deviation")
     return {
         "hash": data_fingerprint(manifest),
-        "images": len(table),
+        "images": len(known),
+        "unreadable": len(table) - len(known),
         "counts": {
             split: {label: counts[split, label] for label in manifest.classes} for split in SPLITS
         },

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from fracnet.evaluation.bootstrap import RESAMPLES, bootstrap
-from fracnet.evaluation.intervals import LEVEL
+from fracnet.evaluation.intervals import LEVEL, score_limits
 from fracnet.evaluation.predictions import Clusters
 
 GRID = np.linspace(0, 1, 101)
@@ -165,9 +165,8 @@ def _wilson(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's score interval, with t for the normal quantile: few clusters, few degrees."""
     z = float(stats.t.ppf((1 + level) / 2, groups - 1))
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return np.clip(centre - half, 0, p), np.clip(centre + half, p, 1)
+    low, high = score_limits(p, n, z)
+    return np.clip(low, 0, p), np.clip(high, p, 1)
 
 
 class _Groups:

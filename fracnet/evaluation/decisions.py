@@ -14,11 +14,10 @@ import pandas as pd
 from fracnet.errors import UserError
 from fracnet.evaluation import temperature
 from fracnet.evaluation.levels import check_views, offered, positive, to_level
-from fracnet.evaluation.operating import choose
+from fracnet.evaluation.operating import choose, said
 from fracnet.evaluation.predictions import LOGIT, PROB, classes_of, targets
 from fracnet.options import Evaluation
 
-FILE = "decisions.json"
 # The columns of a table on which a decision can depend.
 IDENTITY = ("path", "label", "patient", "study")
 
@@ -105,12 +104,3 @@ def verify(content: Any, val: pd.DataFrame, options: Evaluation, where: str) -> 
                 f"{where} was made with {key}={said(content[key])}, and the run's config.yaml "
                 f"says {key}={said(value)}; bring the config back as it was, or {again}."
             )
-
-
-def said(value: Any) -> str:
-    """A rule, or another option, as it stands on a command line."""
-    if value == {"youden": True}:
-        return "youden"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {number:g}" for key, number in value.items()) + "}"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -5,6 +5,7 @@ had is None with a note, never one of zero width.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
@@ -12,6 +13,7 @@ from scipy import stats
 from fracnet.evaluation.predictions import Clusters
 
 LEVEL = 0.95
+Values = TypeVar("Values", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,16 @@ def wilson(k: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """
     assert 0 <= k <= n, (k, n)
     assert n > 0, n
-    z = float(stats.norm.ppf((1 + level) / 2))
-    p = k / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * float(np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)))
+    low, high = score_limits(k / n, n, float(stats.norm.ppf((1 + level) / 2)))
     # At p = 0 and 1 the limit is exact; rounding must not push it past the value.
-    return (0.0 if k == 0 else max(0.0, centre - half), 1.0 if k == n else min(1.0, centre + half))
+    return (0.0 if k == 0 else max(0.0, float(low)), 1.0 if k == n else min(1.0, float(high)))
+
+
+def score_limits(p: Values, n: Values, z: float) -> tuple[Values, Values]:
+    """Wilson's limits of proportions p of n rows, for a quantile z; rounding may pass 0 and 1."""
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return centre - half, centre + half
 
 
 def score_mean(k: np.ndarray, n: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

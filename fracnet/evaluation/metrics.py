@@ -4,6 +4,8 @@ Every rate is computed from a confusion matrix `[..., C, C]` (rows: truth, colum
 the same functions serve one sample and, with a leading axis, thousands of weighted resamples.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -106,13 +108,7 @@ def auc(target: np.ndarray, prob: np.ndarray, weights: np.ndarray | None = None)
     The chance that a case scores above a non-case, ties counted half (the Mann-Whitney form).
     NaN where a class is absent or is all there is. `weights` [B, N] counts rows as often as given.
     """
-    single = weights is None
-    counts = np.ones((1, len(target))) if weights is None else np.asarray(weights, dtype=np.float64)
-    n_classes = prob.shape[1]
-    areas = np.empty((len(counts), n_classes))
-    for c in range(n_classes):
-        areas[:, c] = _binary_auc(np.asarray(target) == c, prob[:, c], counts)
-    return areas[0] if single else areas
+    return _against_rest(_binary_auc, target, prob, weights)
 
 
 def _binary_auc(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -141,13 +137,7 @@ def average_precision(
     step-wise sum without interpolation, as in scikit-learn. NaN where a class is absent or is all
     there is: there is nothing to rank.
     """
-    single = weights is None
-    counts = np.ones((1, len(target))) if weights is None else np.asarray(weights, dtype=np.float64)
-    n_classes = prob.shape[1]
-    areas = np.empty((len(counts), n_classes))
-    for c in range(n_classes):
-        areas[:, c] = _binary_ap(np.asarray(target) == c, prob[:, c], counts)
-    return areas[0] if single else areas
+    return _against_rest(_binary_ap, target, prob, weights)
 
 
 def _binary_ap(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -167,6 +157,22 @@ def _binary_ap(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.n
     above = everyone[:, last]
     precise = found[:, last_case] / np.where(above > 0, above, 1.0)
     return _ratio((case_weights * precise).sum(axis=1), np.where(others > 0, found[:, -1], 0.0))
+
+
+def _against_rest(
+    area: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    target: np.ndarray,
+    prob: np.ndarray,
+    weights: np.ndarray | None,
+) -> np.ndarray:
+    """`area`(case, score, weights) of each class against the rest, float64[C] (or [B, C])."""
+    single = weights is None
+    counts = np.ones((1, len(target))) if weights is None else np.asarray(weights, dtype=np.float64)
+    n_classes = prob.shape[1]
+    areas = np.empty((len(counts), n_classes))
+    for c in range(n_classes):
+        areas[:, c] = area(np.asarray(target) == c, prob[:, c], counts)
+    return areas[0] if single else areas
 
 
 def _diagonal(matrix: np.ndarray) -> np.ndarray:

@@ -10,9 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from fracnet.errors import UserError
 from fracnet.evaluation.summary import FEW
 
 DEFAULT = 0.5
+
+
+def check_operating(rule: object, n_classes: int) -> None:
+    """Raise `UserError` for a rule that was asked for where there is no threshold to choose."""
+    if n_classes != 2:
+        raise UserError(
+            f"operating={said(rule)} chooses a threshold for two classes; there are {n_classes} "
+            "here, and the decision is the likeliest class. Leave operating= out."
+        )
 
 
 @dataclass(frozen=True)
@@ -104,3 +114,12 @@ def _best(
     top = allowed & (gain == gain[allowed].max())
     most = top & (hits == hits[top].max())
     return int(np.flatnonzero(most & (alarms == alarms[most].min()))[0])
+
+
+def said(value: Any) -> str:
+    """A rule, or another option, as it stands on a command line."""
+    if value == {"youden": True}:
+        return "youden"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {number:g}" for key, number in value.items()) + "}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

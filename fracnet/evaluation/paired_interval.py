@@ -15,8 +15,9 @@ from scipy import stats
 from fracnet.evaluation.bootstrap import percentile
 from fracnet.evaluation.figure import Figure, Sample, cluster_sums
 from fracnet.evaluation.intervals import LEVEL, Interval
-from fracnet.evaluation.paired_tests import AreaDifference, area_test, freedom
+from fracnet.evaluation.paired_tests import AreaDifference, area_test
 from fracnet.evaluation.predictions import Clusters
+from fracnet.evaluation.scales import freedom
 
 
 def area_interval(difference: AreaDifference, clusters: Clusters, level: float = LEVEL) -> Interval:

@@ -12,7 +12,7 @@ from scipy import stats
 from fracnet.evaluation import metrics
 from fracnet.evaluation.areas import influence
 from fracnet.evaluation.predictions import Clusters
-from fracnet.evaluation.scales import MIN_FREEDOM
+from fracnet.evaluation.scales import freedom
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,6 @@ def area_difference(
     return AreaDifference(
         float(gap[columns].mean()), math.sqrt(float((sums**2).sum())), freedom(sums)
     )
-
-
-def freedom(sums: np.ndarray) -> float:
-    """Degrees of freedom of sum(sums^2) as a variance, by Satterthwaite from its fourth moment.
-
-    As many as there are terms where they are normal, fewer where a handful decides.
-    """
-    square = float((sums**2).sum())
-    if not square > 0:
-        return math.nan
-    kurtosis = len(sums) * float((sums**4).sum()) / square**2
-    return max(MIN_FREEDOM, min(len(sums), 2 * len(sums) / max(kurtosis - 1, 1e-9)))
 
 
 def area_test(difference: AreaDifference, clusters: Clusters) -> Test:

@@ -95,16 +95,22 @@ def f1_interval(
 
 
 def spread(moves: np.ndarray, clusters: Clusters) -> tuple[float, float]:
-    """Standard error sqrt(sum_g (sum_i moves_i)^2) over clusters, and its degrees of freedom.
-
-    Satterthwaite: the variance estimate's own variance, from the fourth moment of its terms, says
-    how many degrees of freedom it is worth: as many as clusters for normal terms, fewer where a
-    handful of rows decides.
-    """
+    """Standard error sqrt(sum_g (sum_i moves_i)^2) over clusters, and its degrees of freedom."""
     sums = np.bincount(clusters.ids, weights=moves, minlength=clusters.count)
-    variance, count = float((sums**2).sum()), clusters.count
+    variance = float((sums**2).sum())
     if variance == 0:
-        return 0.0, float(count)
-    kurtosis = count * float((sums**4).sum()) / variance**2
-    freedom = max(MIN_FREEDOM, min(count, 2 * count / max(kurtosis - 1, 1e-9)))
-    return math.sqrt(variance), freedom
+        return 0.0, float(clusters.count)
+    return math.sqrt(variance), freedom(sums)
+
+
+def freedom(sums: np.ndarray) -> float:
+    """Degrees of freedom of sum(sums^2) as a variance, by Satterthwaite; NaN where it is 0.
+
+    The variance estimate's own variance, from the fourth moment of its terms, says how many degrees
+    of freedom it is worth: as many as terms where they are normal, fewer where a handful decides.
+    """
+    square = float((sums**2).sum())
+    if not square > 0:
+        return math.nan
+    kurtosis = len(sums) * float((sums**4).sum()) / square**2
+    return max(MIN_FREEDOM, min(len(sums), 2 * len(sums) / max(kurtosis - 1, 1e-9)))

@@ -6,6 +6,7 @@ from typing import Any
 from fracnet.evaluation.binary import OVERALL, BinaryRow
 from fracnet.evaluation.intervals import wilson
 from fracnet.evaluation.summary import Estimate, Summary
+from fracnet.words import limits
 
 # What is no share of counted cases has no Wilson interval.
 NO_PROPORTION = ("auc", "macro_auc", "macro_f1", "kappa", "mcc")
@@ -35,7 +36,7 @@ def cited_pairs(
             basis = f"no interval: it is no proportion; n = {n}"
         else:
             low, high = wilson(round(figure["value"] * n), n)
-            basis = f"95 % {low:.3f}-{high:.3f} by Wilson, n = {n}"
+            basis = f"95 % {limits(low, high)} by Wilson, n = {n}"
         remark = f"; {figure['remark']}" if figure["remark"] else ""
         title = metric.replace("_", " ") + (f" by {level}" if level != "image" else "")
         published = (
@@ -58,8 +59,10 @@ def _ours(metric: str, level: str, model: Summary, official: Sequence[BinaryRow]
                 n = found.n if metric in SHARES else row.n
     if found is None:
         return "no such figure"
-    limits = "no interval" if found.low is None else f"{found.low:.3f}-{found.high:.3f}"
-    return f"{found.value:.3f} ({limits}, n = {n})"
+    interval = "no interval"
+    if found.low is not None and found.high is not None:
+        interval = limits(found.low, found.high)
+    return f"{found.value:.3f} ({interval}, n = {n})"
 
 
 def cited_lines(cited: Sequence[Mapping[str, Any]], model: Summary, data: str) -> list[str]:

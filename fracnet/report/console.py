@@ -14,7 +14,7 @@ from rich.text import Text
 from fracnet.evaluation.calibration_error import ESTIMATOR
 from fracnet.evaluation.scoring import brier_range
 from fracnet.evaluation.summary import FEW, TOO_FEW, Estimate, Summary
-from fracnet.words import counted
+from fracnet.words import counted, limits
 
 METRICS = {
     "accuracy": "accuracy",
@@ -84,11 +84,6 @@ def figure(estimate: Estimate) -> str:
     elif not math.isnan(estimate.value):
         text += " no interval"
     return f"{text}\n{TOO_FEW}" if TOO_FEW in estimate.note.split("; ") else text
-
-
-def limits(low: float, high: float) -> str:
-    """`0.81-0.93`; with a limit below 0 the word `to`, as a hyphen would read as a sign."""
-    return f"{low:.3f}-{high:.3f}" if low >= 0 else f"{low:.3f} to {high:.3f}"
 
 
 def verdict(model: Summary, shortcut: Summary) -> str:

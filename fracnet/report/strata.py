@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fracnet.evaluation.assess import Assessment, Stratum
-from fracnet.evaluation.decisions import said
+from fracnet.evaluation.operating import said
 from fracnet.evaluation.strata import OVERALL
 from fracnet.evaluation.summary import Estimate
 from fracnet.report.console import figure, plain_table, say, titled

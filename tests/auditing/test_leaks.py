@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fracnet.auditing.copies import copies
 from fracnet.auditing.duplicates import Pair
 from fracnet.auditing.findings import Finding
-from fracnet.auditing.leaks import copies, groups
+from fracnet.auditing.leaks import groups
 from fracnet.auditing.pairs import as_json, first_to_show
 from fracnet.data.manifest import Manifest, typed
 
@@ -73,6 +74,7 @@ def test_a_copy_of_a_copy_leaks_although_the_pair_was_not_listed() -> None:
     (within,) = found["copies within splits"]
     assert [item["row"] for item in leak.details] == [4]
     assert within.severity == "hint"
+    assert [[image["row"] for image in one["images"]] for one in within.details] == [[0, 1]]
     assert within.title.startswith("1 of 3 train images (33.3 %) repeats")
 
 
@@ -84,6 +86,18 @@ def test_copies_within_the_test_narrow_its_intervals() -> None:
     assert mixed.severity == "warning"
     assert mixed.title == "1 picture has copies with different labels."
     assert {item["label"] for item in mixed.details[0]["images"]} == {"normal", "fractured"}
+
+
+def test_twins_under_two_patients_put_the_ids_in_doubt() -> None:
+    pairs = [Pair(0, 2, "same pixels"), Pair(0, 1, "same pixels")]
+    (found,) = by_check(copies(manifest(), pairs))["two patients"]
+    assert found.severity == "warning"
+    assert found.title.startswith("1 picture has copies under different patients (2 in all)")
+    assert found.details[0]["patients"] == ["p1", "p1", "p2"]
+    assert "p1" not in " ".join(found.items), "nobody is named on the page"
+    assert "two patients" not in by_check(copies(manifest(), pairs[1:]))
+    nobody = manifest([(split, label, np.nan, np.nan) for split, label, *_ in ROWS])
+    assert "two patients" not in by_check(copies(nobody, pairs))
 
 
 @pytest.mark.parametrize("column", ["patient", "study"])

@@ -11,7 +11,8 @@ from helpers.audited import audited, read_picture, write_picture, write_set
 from helpers.patients import PatientSource
 
 from fracnet.auditing.pictures import laid_over
-from fracnet.auditing.writing import as_page
+from fracnet.auditing.shortcuts import Reached
+from fracnet.auditing.writing import _left_end, _reach, as_page
 from fracnet.data.sources.folder import Folder
 from fracnet.report.page import page
 
@@ -175,3 +176,19 @@ def test_the_second_picture_is_brought_into_the_place_of_the_first(tmp_path: Pat
 def test_a_name_that_the_content_lacks_is_an_error() -> None:
     with pytest.raises(Exception, match="'name' is undefined"):
         page("audit.html", {})
+
+
+def test_an_interval_is_drawn_whole_however_low_it_begins() -> None:
+    found = [Reached("all", 0.5, 0.27, 0.73), Reached("border", 0.48, 0.42, 0.55)]
+    left = _left_end(found)
+    assert left == 0.2
+    drawn = [_reach(one, left) for one in found]
+    assert drawn[0]["low"] == pytest.approx(200 * 0.07 / 0.8, abs=0.1)
+    assert 0 < drawn[0]["low"] < drawn[1]["low"] < drawn[1]["high"] < drawn[0]["high"] < 200
+    assert _left_end(found[1:]) == 0.4
+
+
+def test_the_fingerprint_stays_on_one_line(html: str) -> None:
+    assert [held for held in read(html).all("dd") if held.get("class") == "hash"]
+    (rule,) = [line for line in html.splitlines() if line.startswith(".facts dd.hash")]
+    assert "white-space: nowrap" in rule

@@ -1,4 +1,4 @@
-"""A label that can be told without looking at bone is noticed, and what tells it is named."""
+"""A label that a file's figures tell without its picture is noticed, and what tells it is named."""
 
 import numpy as np
 import pytest
@@ -65,3 +65,21 @@ def test_too_few_groups_are_said_to_be() -> None:
 def test_every_feature_belongs_to_one_family() -> None:
     held = [name for family in FAMILIES.values() for name in family]
     assert sorted(held) == sorted(FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "severity", "said"),
+    [
+        (0.45, 0.59, "ok", "can hardly be told"),
+        (0.45, 0.75, "hint", "cannot be said from so few images"),
+        (None, None, "hint", "cannot be said from so few images"),
+        (0.62, 0.75, "hint", "The label can be told"),
+        (0.72, 0.85, "warning", "The label can be told"),
+    ],
+)
+def test_nothing_is_denied_that_the_interval_leaves_open(
+    low: float | None, high: float | None, severity: str, said: str
+) -> None:
+    told = finding([Reached("all", 0.55, low, high), Reached("border", 0.5, low, high)], 2, "image")
+    assert told.severity == severity
+    assert said in told.title

@@ -10,7 +10,7 @@ from helpers.tiny import tiny_manifest
 from fracnet.auditing import files, labels
 from fracnet.auditing.findings import LISTED, Finding, by_severity, called, worst
 from fracnet.auditing.verdict import HEADLINES, line, verdict
-from fracnet.data.manifest import Manifest
+from fracnet.data.manifest import Manifest, without_rows
 
 
 @pytest.fixture
@@ -111,3 +111,66 @@ def test_long_lists_say_how_many_more_there_are() -> None:
     found = Finding("a", "hint", "A.", items=[str(i) for i in range(LISTED)], n=100)
     assert found.listed[-1] == f"and {100 - LISTED} more, in audit.json"
     assert Finding("a", "hint", "A.", items=["x"]).listed == ["x"]
+
+
+def test_of_one_severity_the_most_consequential_comes_first() -> None:
+    within = Finding("copies within splits", "warning", "Within.")
+    shortcut, labels_ = (
+        Finding("shortcuts", "warning", "Shortcut."),
+        Finding("balance", "hint", "B"),
+    )
+    assert verdict([within, labels_, shortcut])[1:] == ["Shortcut.", "Within."]
+    assert line([within, shortcut]) == f"{HEADLINES['warning']} Shortcut."
+    people, pictures = (
+        Finding("groups", "leak", "P."),
+        Finding("copies across splits", "leak", "C."),
+    )
+    assert verdict([people, pictures])[1:] == ["C.", "P."]
+
+
+def test_an_error_does_not_hide_a_leak_from_the_line() -> None:
+    error, leak = Finding("files", "error", "F."), Finding("groups", "leak", "L.")
+    assert line([leak, error]).endswith(" F. L.")
+
+
+@pytest.mark.parametrize(("policy", "word"), [("error", "stops"), ("skip", "left out")])
+def test_unreadable_files_alone_have_a_headline_of_their_own(
+    manifest: Manifest, policy: str, word: str
+) -> None:
+    alone = files.unreadable(manifest, {2: "truncated"}, policy)
+    headline = verdict([alone, Finding("balance", "hint", "B.")])[0]
+    assert "cannot be read" in headline
+    assert word in headline
+    other = Finding("two labels", alone.severity, "T.")
+    assert verdict([alone, other])[0] == HEADLINES[alone.severity]
+
+
+def test_each_of_several_classes_has_too_few(manifest: Manifest) -> None:
+    few = labels.balance(manifest)[-1]
+    assert few.title == "3 classes have fewer than 10 test images each."
+
+
+def test_copies_of_a_broken_file_are_told_by_their_bytes(manifest: Manifest) -> None:
+    paths = [manifest.root / path for path in manifest.table["path"]]
+    last = len(paths) - 1  # of test
+    for row in (0, last):
+        paths[row].write_bytes(b"broken")
+    for row in (3, 4):
+        paths[row].write_bytes(b"")
+    bad = dict.fromkeys((0, 3, 4, last), "it is broken")
+    (found,) = files.unreadable_copies(manifest, bad)
+    assert found.severity == "warning"
+    assert found.title.startswith("2 of the files that cannot be read are copies")
+    assert "1 of them across splits" in found.text
+    assert [image["row"] for image in found.details[0]["images"]] == [0, last]
+    assert files.unreadable_copies(manifest, {0: "broken", 3: "empty", 4: "empty"}) == []
+
+
+def test_where_training_stops_at_a_file_it_is_not_left_out(manifest: Manifest) -> None:
+    none = replace(manifest, excluded=pd.DataFrame(columns=["split", "reason", "n"]))
+    assert "none is left out" in labels.left_out(none).title
+    assert "left out" not in labels.left_out(none, 1).title
+    skipped = labels.left_out(without_rows(none, [0], "unreadable file"))
+    assert skipped.title == "1 image is left out before training."
+    assert skipped.items == ["train: 1 (unreadable file)"]
+    assert skipped.text == ""

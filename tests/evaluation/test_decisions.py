@@ -9,9 +9,9 @@ from helpers.predictions import make_table
 from helpers.run_files import two_class_table
 
 from fracnet.errors import UserError
-from fracnet.evaluation.decisions import decide, fingerprint, said, sealed, verify
+from fracnet.evaluation.decisions import decide, fingerprint, sealed, verify
 from fracnet.evaluation.levels import to_level
-from fracnet.evaluation.operating import choose
+from fracnet.evaluation.operating import choose, said
 from fracnet.evaluation.temperature import calibrated
 from fracnet.options import Evaluation
 

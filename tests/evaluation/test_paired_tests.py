@@ -6,7 +6,8 @@ from helpers.pairs import draw_pair, patients, rows_of
 from helpers.published import mra_readings
 from scipy import stats
 
-from fracnet.evaluation.paired_tests import area_difference, area_test, freedom, mcnemar
+from fracnet.evaluation.paired_tests import area_difference, area_test, mcnemar
+from fracnet.evaluation.scales import freedom
 
 # DeLong, DeLong and Clarke-Pearson 1988, ovarian cancer: total protein, K-G score, benefit; the
 # 43 complete records. Printed with them (SAS/STAT, PROC LOGISTIC, example of ROCCONTRAST): areas

@@ -1,16 +1,14 @@
 """A small data set on disk with planted faults, and its audit."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from helpers.command import Told
+from helpers.command import Told, here
 from helpers.tiny import picture
 
-from fracnet import cli
 from fracnet.audit import audit
 from fracnet.auditing.whole import Audited
 from fracnet.auditing.whole import audit as look
@@ -57,13 +55,4 @@ def folder_words(root: Path, out: Path) -> list[str]:
 
 def audit_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
     """`python -m fracnet.audit WORDS` without the cost of a new process."""
-    argv, sys.argv = sys.argv, ["fracnet.audit", *words]
-    code = 0
-    try:
-        cli.run(audit, "audit")
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = argv
-    out, err = capsys.readouterr()
-    return Told(code, out, err)
+    return here(audit, "audit", words, capsys)

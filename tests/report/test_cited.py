@@ -36,3 +36,11 @@ def test_what_was_published_is_said_once_for_all_jobs_that_cite_it() -> None:
     (line,) = told(pairs)
     assert line.count("Published") == 1
     assert line.index("Job 1, on upper_limb: 0.") < line.index("Job 2, on upper_limb: 0.")
+
+
+def test_a_limit_below_zero_is_joined_by_a_word() -> None:
+    summary = summarise(make_table((20, 20, 20), separation=0.0, seed=3))
+    kappa = summary.metrics["kappa"]
+    assert kappa.low < 0
+    (line,) = cited_lines([FIGURE | {"metric": "kappa"}], summary, "mura")
+    assert f"({kappa.low:.3f} to {kappa.high:.3f}, n = 60)" in line

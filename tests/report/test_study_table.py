@@ -6,7 +6,7 @@ from pathlib import Path
 from helpers.jobs import add_job
 from rich.console import Console
 
-from fracnet.report.study import print_study
+from fracnet.report.study import _cell, print_study
 from fracnet.training.study import collect
 
 
@@ -106,3 +106,8 @@ def test_keys_with_the_same_last_part_are_written_out(tmp_path: Path) -> None:
         words = [f"model.dropout={number}", f"head.dropout={number}"]
         add_job(tmp_path, number, words, 0.5)
     assert "model.dropout" in printed(tmp_path)
+
+
+def test_limits_below_zero_are_joined_by_a_word() -> None:
+    assert _cell({"value": 0.1, "low": -0.1, "high": 0.3}) == "0.100\n-0.100 to 0.300"
+    assert _cell({"value": 0.2, "low": 0.1, "high": 0.3}) == "0.200\n0.100-0.300"

@@ -12,7 +12,7 @@ from typing import Any
 from fracnet.data.manifest import listed
 from fracnet.data.sources.base import contents, header_sizes, is_image, subfolders
 from fracnet.data.sources.tables import Table, read_csv
-from fracnet.errors import UserError
+from fracnet.errors import DataFault, UserError
 
 SPLIT_NAMES = {
     "train": "train",
@@ -38,7 +38,7 @@ class Found:
 
 
 def read_class_folders(root: Path) -> Found:
-    """Images of root/class/** or root/split/class/**. Raises UserError for a mixture."""
+    """Images of root/class/** or root/split/class/**. Raises DataFault for a mixture."""
     entries = subfolders(root)
     split_of = {e.name: SPLIT_NAMES.get(e.name.lower()) for e in entries}
     splits = {split for split in split_of.values() if split}
@@ -48,18 +48,18 @@ def read_class_folders(root: Path) -> Found:
             _add_class(found, root, entry, None)
     else:
         if other := [name for name, split in split_of.items() if split is None]:
-            raise UserError(
+            raise DataFault(
                 f"{root} has folders of splits ({', '.join(set(split_of) - set(other))}) and "
                 f"others ({listed(other, len(other), 6)}). Move the others away, or class folders "
                 "into a split."
             )
         if len(splits) < len(entries):
-            raise UserError(f"{root} has two folders for one split: {', '.join(split_of)}.")
+            raise DataFault(f"{root} has two folders for one split: {', '.join(split_of)}.")
         if "train" not in splits:
-            raise UserError(f"{root} has no folder train, but {', '.join(split_of)}.")
+            raise DataFault(f"{root} has no folder train, but {', '.join(split_of)}.")
         for entry in entries:
             if not subfolders(entry):
-                raise UserError(f"{entry} has no class folders; {contents(entry)}.")
+                raise DataFault(f"{entry} has no class folders; {contents(entry)}.")
             for folder in subfolders(entry):
                 _add_class(found, root, folder, split_of[entry.name])
         _refuse_differing_classes(root, found)
@@ -88,7 +88,7 @@ def _refuse_differing_classes(root: Path, found: Found) -> None:
     for split in found.splits - {"train"}:
         names = {row["label"] for row in found.rows if row["split"] == split}
         if more := sorted(names - trained):
-            raise UserError(
+            raise DataFault(
                 f"{root}: the split {split} has class folders that train has not: "
                 f"{', '.join(more)}; train has {', '.join(sorted(trained))}."
             )
@@ -126,9 +126,9 @@ def read_listed(root: Path, csv: Path, columns: Mapping[str, str | None]) -> Fou
         found.rows.append(row)
     found.splits = set(splits or [])
     if not found.rows:
-        raise UserError(f"{table.path}: no line has a label in the column {column['label']!r}.")
+        raise DataFault(f"{table.path}: no line has a label in the column {column['label']!r}.")
     if splits and "train" not in found.splits:
-        raise UserError(f"{table.path}: no line is of the split train.")
+        raise DataFault(f"{table.path}: no line is of the split train.")
     return found
 
 

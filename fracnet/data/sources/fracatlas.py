@@ -16,7 +16,7 @@ from fracnet.data.sources.fetching import fetch_if_absent
 from fracnet.data.sources.own_split import OwnSplit
 from fracnet.data.sources.tables import read_csv
 from fracnet.data.sources.yolo import read_marks
-from fracnet.errors import UserError
+from fracnet.errors import DataFault, UserError
 
 FOLDER = "FracAtlas"
 ARTICLE, FILE = 22363012, 43283628
@@ -108,7 +108,7 @@ class FracAtlas(OwnSplit):
                             row["boxes"], turned = None, turned + 1
                     rows.append(row)
         if not rows:
-            raise UserError(f"{base}: none of its images is in dataset.csv, with the same label.")
+            raise DataFault(f"{base}: none of its images is in dataset.csv, with the same label.")
         if turned:
             notes.append(
                 f"fracatlas: the boxes of {turned} images with an orientation tag are left out: "

@@ -15,7 +15,7 @@ from fracnet.data.sources.base import contents, is_image
 from fracnet.data.sources.own_split import OwnSplit
 from fracnet.data.sources.tables import Table, read_csv
 from fracnet.data.sources.yolo import read_marks
-from fracnet.errors import UserError
+from fracnet.errors import DataFault
 
 MARKS = (
     "boneanomaly",
@@ -118,7 +118,7 @@ class Grazped(OwnSplit):
 
 
 def _images(root: Path) -> dict[str, str]:
-    """Stem -> path of every image below; UserError for two files of one stem."""
+    """Stem -> path of every image below; DataFault for two files of one stem."""
     found: dict[str, str] = {}
     twice = []
     for folder, below, names in os.walk(root, followlinks=True):
@@ -132,7 +132,7 @@ def _images(root: Path) -> dict[str, str]:
                 twice.append(f"{found[path.stem]} and {relative}")
             found[path.stem] = relative
     if twice:
-        raise UserError(
+        raise DataFault(
             f"{root} holds {len(twice)} images twice: {listed(twice, len(twice), 3)}. Leave one "
             "copy of each."
         )

@@ -23,7 +23,7 @@ from fracnet.data.sources.mura_files import (
 )
 from fracnet.data.splitfile import SplitFile
 from fracnet.data.splits import carve
-from fracnet.errors import UserError
+from fracnet.errors import DataFault, UserError
 from fracnet.words import are, counted
 
 SPLIT_FILE = "fracnet_split.csv"
@@ -113,7 +113,7 @@ class Mura(Source):
                 return base
             if parts:
                 lacking = next(part for part in PARTS if part not in parts)
-                raise UserError(
+                raise DataFault(
                     f"{base} has images for {parts[0]}, but no folders in {lacking}: expected is "
                     f"{LAYOUT}; {contents(base)}."
                 )
@@ -150,7 +150,7 @@ def _read_part(
     if file.is_file():
         images = {place.path: place for place in read_image_list(file, part)}
         if lost := [path for path in images if path not in tree.images]:
-            raise UserError(
+            raise DataFault(
                 f"{file} names {counted(len(lost), 'image')} that {are(len(lost))} not there: "
                 f"{listed(lost, len(lost))}. Unpack the data set again, or take these lines out of "
                 "the list."
@@ -160,10 +160,10 @@ def _read_part(
     else:
         notes.append(f"{file} is not there: the images are those of the folders.")
     if not images:
-        raise UserError(f"{base / part} holds no image laid out as {LAYOUT}.")
+        raise DataFault(f"{base / part} holds no image laid out as {LAYOUT}.")
     if odd := sorted({place.folder for place in images.values() if place.region not in REGIONS}):
         told = listed(odd, len(odd), 3)
-        raise UserError(
+        raise DataFault(
             f"{base}: {counted(len(odd), 'study')} {are(len(odd))} of an unknown region: {told}; "
             f"known are {', '.join(f'XR_{region.upper()}' for region in REGIONS)}."
         )
@@ -204,7 +204,7 @@ def _refuse_shared_patients(base: Path, rows: Sequence[Mapping[str, Any]]) -> No
     for row in rows:
         of_part[row["path"].partition("/")[0]].add(row["patient"])
     if shared := sorted(of_part["train"] & of_part["valid"]):
-        raise UserError(
+        raise DataFault(
             f"{base}: {counted(len(shared), 'patient')} {are(len(shared))} in train and in valid, "
             f"so the test figures would be too good: {listed(shared, len(shared))}. MURA has none "
             "such; unpack it again."

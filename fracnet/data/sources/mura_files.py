@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fracnet.data.manifest import listed
 from fracnet.data.sources.base import IMAGE_SUFFIXES
-from fracnet.errors import UserError
+from fracnet.errors import DataFault, UserError
 from fracnet.words import counted
 
 LAYOUT = "{train,valid}/XR_WRIST/patient00001/study1_positive/image1.png"
@@ -88,7 +88,7 @@ def read_tree(base: Path, part: str) -> Tree:
 def read_image_list(file: Path, part: str) -> list[Place]:
     """The images that {part}_image_paths.csv names, without those that macOS left behind.
 
-    Raises UserError for lines that are no path of this part.
+    Raises DataFault for lines that are no path of this part.
     """
     places, wrong = [], []
     for number, cells in _lines(file):
@@ -99,14 +99,14 @@ def read_image_list(file: Path, part: str) -> list[Place]:
             places.append(place)
     _refuse(file, wrong, f"a path such as {LAYOUT.replace('{train,valid}', part)}")
     if not places:
-        raise UserError(f"{file} names no image; delete it to have the folders read instead.")
+        raise DataFault(f"{file} names no image; delete it to have the folders read instead.")
     return places
 
 
 def study_labels(base: Path, part: str, places: Iterable[Place]) -> dict[str, str]:
     """The label of each study folder: by the official list where there is one, else by its name.
 
-    Raises UserError where the two contradict each other and where there is no label.
+    Raises DataFault where the two contradict each other and where there is no label.
     """
     file = base / f"{part}_labeled_studies.csv"
     listed_label = _read_label_list(file, part) if file.is_file() else None
@@ -122,7 +122,7 @@ def study_labels(base: Path, part: str, places: Iterable[Place]) -> dict[str, st
         else:
             labels[place.folder] = label
     if contradicting:
-        raise UserError(
+        raise DataFault(
             f"{file} contradicts the names of {counted(len(contradicting), 'study folder')}: "
             f"{listed(contradicting, len(contradicting))}. Find out which is right and mend the "
             "other."
@@ -130,12 +130,12 @@ def study_labels(base: Path, part: str, places: Iterable[Place]) -> dict[str, st
     if unlabelled:
         told = listed(unlabelled, len(unlabelled))
         if listed_label is None:
-            raise UserError(
+            raise DataFault(
                 f"{base} has {counted(len(unlabelled), 'study folder')} with neither _positive nor "
                 f"_negative at the end of the name, and there is no {file.name} to tell the label: "
                 f"{told}."
             )
-        raise UserError(f"{file} gives no label for {counted(len(unlabelled), 'study')}: {told}.")
+        raise DataFault(f"{file} gives no label for {counted(len(unlabelled), 'study')}: {told}.")
     return labels
 
 
@@ -178,7 +178,7 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _refuse(file: Path, wrong: list[str], expected: str) -> None:
     if wrong:
-        raise UserError(
+        raise DataFault(
             f"{file} has {counted(len(wrong), 'line')} that cannot be understood: "
             f"{listed(wrong, len(wrong))}; expected is {expected}."
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fracnet.data.manifest import listed
-from fracnet.errors import UserError
+from fracnet.errors import DataFault, UserError
 from fracnet.objects import near_miss
 
 
@@ -29,16 +29,16 @@ class Table:
                 )
 
     def refuse(self, wrong: Sequence[int], column: str, expected: str) -> None:
-        """Raise UserError naming the rows `wrong`, unless there are none."""
+        """Raise DataFault naming the rows `wrong`, unless there are none."""
         if wrong:
             told = (f"line {self.lines[row]} ({self.rows[row][column]!r})" for row in wrong)
-            raise UserError(
+            raise DataFault(
                 f"{self.path}: {len(wrong)} values of the column {column!r} cannot be understood: "
                 f"{listed(told, len(wrong))}; expected is {expected}."
             )
 
     def flags(self, column: str) -> list[int]:
-        """A column of 0 and 1, empty for 0; UserError for anything else."""
+        """A column of 0 and 1, empty for 0; DataFault for anything else."""
         known = {"": 0, "0": 0, "0.0": 0, "1": 1, "1.0": 1}
         cells = [row[column] for row in self.rows]
         self.refuse([i for i, cell in enumerate(cells) if cell not in known], column, "0 or 1")
@@ -65,7 +65,7 @@ def read_csv(path: Path) -> Table:
                 columns = tuple(cells)
                 continue
             if len(cells) > len(columns) and any(cells[len(columns) :]):
-                raise UserError(
+                raise DataFault(
                     f"{path}, line {reader.line_num}: {len(cells)} cells, but the header has "
                     f"{len(columns)}."
                 )
@@ -73,7 +73,7 @@ def read_csv(path: Path) -> Table:
             rows.append(dict(zip(columns, cells, strict=False)))
             lines.append(reader.line_num)
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}.") from error
+        raise DataFault(f"{path}, line {reader.line_num}: {error}.") from error
     if not rows:
-        raise UserError(f"{path} has no line below its header.")
+        raise DataFault(f"{path} has no line below its header.")
     return Table(path, columns, rows, lines)

@@ -24,7 +24,7 @@ from fracnet.data.sources.base import (
 from fracnet.data.sources.fetching import fetch_if_absent
 from fracnet.data.sources.yolo import Mark, read_marks, read_names
 from fracnet.data.splits import SPLITS
-from fracnet.errors import UserError
+from fracnet.errors import DataFault
 from fracnet.words import counted
 
 HANDLE = "pkdarabi/bone-fracture-detection-computer-vision-project"
@@ -109,7 +109,7 @@ class UpperLimb(Source):
         for split, folder in folders.items():
             for part in ("images", "labels"):
                 if not (folder / part).is_dir():
-                    raise UserError(f"{folder} has no folder {part}; {contents(folder)}.")
+                    raise DataFault(f"{folder} has no folder {part}; {contents(folder)}.")
             images, others = image_files(folder / "images")
             labels = {file.stem: file for file in (folder / "labels").glob("[!.]*.txt")}
             _note_leftovers(notes, folder, others, set(labels) - {image.stem for image in images})
@@ -133,7 +133,7 @@ class UpperLimb(Source):
                 row["boxes"] = _shapes(marks, merged, boxes=True)
                 rows.append(row)
         if ambiguous:
-            raise UserError(
+            raise DataFault(
                 f"{base} has {counted(len(ambiguous), 'image')} marked with two different classes: "
                 f"{listed(ambiguous, len(ambiguous))}. Choose data.on_ambiguous=drop to leave them "
                 "out or data.on_ambiguous=first to take the class of the first line."
@@ -153,19 +153,19 @@ def find_base(folder: Path) -> Path | None:
 
 
 def split_folders(base: Path) -> dict[str, Path]:
-    """Split -> folder, in the order train, val, test; UserError where one is lacking or double."""
+    """Split -> folder, in the order train, val, test; DataFault where one is lacking or double."""
     found: dict[str, Path] = {}
     for entry in subfolders(base):
         split = SPLIT_FOLDERS.get(entry.name.lower())
         if split in found:
-            raise UserError(
+            raise DataFault(
                 f"{base} has both {found[split].name} and {entry.name}, two folders for one "
                 "split; remove or rename one."
             )
         if split:
             found[split] = entry
     if lacking := [split for split in SPLITS if split not in found]:
-        raise UserError(
+        raise DataFault(
             f"{base} has no folder for the split {' and '.join(lacking)}; expected are train, "
             f"valid (or val) and test; {contents(base)}."
         )
@@ -189,7 +189,7 @@ def _class_names(base: Path, notes: list[str]) -> tuple[dict[int, str], dict[int
     for class_id, name in names.items():
         label = merge_name(name)
         if label is None:
-            raise UserError(
+            raise DataFault(
                 f"{path}: the class name {name!r} is unknown; known are {', '.join(MERGE)}."
             )
         merged[class_id] = label
@@ -203,7 +203,7 @@ def _read_class_folders(
         for entry in subfolders(folder):
             label = merge_name(entry.name)
             if label is None:
-                raise UserError(
+                raise DataFault(
                     f"{entry}: this folder is none of the classes; known are {', '.join(MERGE)}."
                 )
             images, others = image_files(entry)

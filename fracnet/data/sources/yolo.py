@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from fracnet.errors import UserError
+from fracnet.errors import DataFault
 from fracnet.words import are, counted
 
 # How far outside the image a coordinate may lie by rounding; it is then moved onto the edge.
@@ -28,19 +28,19 @@ class Mark:
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """Class id -> raw name from `names`, a list or a mapping; UserError naming file and fault."""
+    """Class id -> raw name from `names`, a list or a mapping; DataFault naming file and fault."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
-        raise UserError(f"{path}{line}: this is not YAML.") from error
+        raise DataFault(f"{path}{line}: this is not YAML.") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list) and names:
         return {index: str(name) for index, name in enumerate(names)}
     if isinstance(names, dict) and names and all(str(key).isdecimal() for key in names):
         return {int(key): str(name) for key, name in names.items()}
-    raise UserError(
+    raise DataFault(
         f"{path}: names={names!r}; it must be a list of class names, or a mapping from class id "
         "to name."
     )
@@ -49,13 +49,13 @@ def read_names(path: Path) -> dict[int, str]:
 def read_marks(path: Path, names: Mapping[int, str]) -> list[Mark]:
     """The lines of a label file in their order; empty if it has none.
 
-    UserError with file, line number and line for a line that is not a class id of `names` and a
+    DataFault with file, line number and line for a line that is not a class id of `names` and a
     polygon or a box inside the image.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: this is not a text file of YOLO labels.") from error
+        raise DataFault(f"{path}: this is not a text file of YOLO labels.") from error
     return [
         _mark(line, f"{path}, line {number}", names)
         for number, line in enumerate(lines, start=1)
@@ -66,8 +66,8 @@ def read_marks(path: Path, names: Mapping[int, str]) -> list[Mark]:
 def _mark(line: str, where: str, names: Mapping[int, str]) -> Mark:
     shown = line.strip() if len(line.strip()) <= 80 else line.strip()[:77] + "..."
 
-    def broken(why: str) -> UserError:
-        return UserError(
+    def broken(why: str) -> DataFault:
+        return DataFault(
             f"{where}: {why}: {shown!r}. A line is a class id and a polygon (three or more x,y "
             "pairs) or a box (centre x, centre y, width, height), in shares from 0 to 1."
         )
@@ -89,7 +89,7 @@ def _mark(line: str, where: str, names: Mapping[int, str]) -> Mark:
         raise broken("a coordinate is not finite")
     if class_id not in names:
         known = ", ".join(f"{key} {name}" for key, name in names.items())
-        raise UserError(f"{where}: class id {class_id} is not among the names ({known}).")
+        raise DataFault(f"{where}: class id {class_id} is not among the names ({known}).")
     is_box = len(numbers) == 4
     if is_box:
         x, y, width, height = numbers

@@ -10,7 +10,7 @@ import pandas as pd
 from fracnet.evaluation.assess import Stratum
 from fracnet.evaluation.predictions import Clusters, clusters_of, probabilities, targets
 from fracnet.evaluation.summary import ClassSummary, Estimate, Summary
-from fracnet.report.console import limits
+from fracnet.words import limits
 
 # More panels than this make no figure: the classes with the most cases are drawn.
 MOST = 24

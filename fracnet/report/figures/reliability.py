@@ -24,6 +24,7 @@ from fracnet.evaluation.reliability import Reliability, outcome, reliability
 from fracnet.evaluation.temperature import calibrated
 from fracnet.report import style
 from fracnet.report.figures.panels import counted
+from fracnet.words import limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,8 +94,10 @@ def _error(target: np.ndarray, values: np.ndarray, clusters: Clusters) -> str:
     if np.isnan(error):
         return "top-label calibration error n/a"
     found = calibration_interval(target, values, clusters)
-    limits = "no interval" if found.low is None else f"{found.low:.3f}-{found.high:.3f}"
-    return f"top-label calibration error {error:.3f} ({limits})"
+    interval = "no interval"
+    if found.low is not None and found.high is not None:
+        interval = limits(found.low, found.high)
+    return f"top-label calibration error {error:.3f} ({interval})"
 
 
 def _note(drawn: Sequence[Reliability], n: int, clusters: Clusters) -> str:
