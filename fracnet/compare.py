@@ -1,6 +1,5 @@
 """`python -m fracnet.compare`: runs side by side on the same test images."""
 
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +9,7 @@ from fracnet import cli
 
 
 def compare(cfg: DictConfig) -> None:
-    """Read the runs, compare them, write comparison.json, two CSV files and figures.
+    """Read the runs, compare them, write comparison.json, two CSV files, a page and figures.
 
     Raises:
         UserError: a fault in the command, fewer than two runs, or runs that do not go together.
@@ -56,7 +55,4 @@ def compare(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        print("fracnet: error: fracnet.compare has no -m: runs= takes several.", file=sys.stderr)
-        sys.exit(1)
-    cli.run(compare, "compare")
+    cli.run(compare, "compare", multirun=False, instead="runs= takes several")

@@ -10,10 +10,11 @@ from fracnet import pipes
 from fracnet.errors import UserError
 from fracnet.report.study import print_study
 from fracnet.training.study import collect
+from fracnet.words import counted
 
 
 def main() -> None:
-    """Read FOLDER, write its study.json and study.csv anew, and print the table."""
+    """Read FOLDER, write its study.json, study.csv and index.html anew, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m fracnet.study", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of a sweep: runs/sweep_...")
     parser.add_argument(
@@ -30,6 +31,14 @@ def main() -> None:
         print(f"fracnet: error: {error}", file=sys.stderr)
         sys.exit(1)
     print_study(Console(highlight=False), content, folder)
+    if not any(job["status"] == "finished" for job in content["jobs"]):
+        print(
+            f"fracnet: error: none of the {counted(len(content['jobs']), 'job')} in {folder} has "
+            "come to its end; python -m fracnet.train resume=<folder of a job> goes on with one "
+            "that was cut off.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ def test_tables_sentences_files_and_figures(runs: Path, capsys: pytest.CaptureFi
     assert content["planning"]["power"] == 0.8
     assert float(rows[0]["value"]) == content["models"][0]["value"]
     assert (folder / "standings.csv").read_text().count("\n") == 3
+    assert "lr=0.1 is better than lr=0.01." in (folder / "index.html").read_text()
+    assert "\n  index.html\n" in told.out
     for kind in ("models", "configurations"):
         for end in ("png", "svg"):
             assert (folder / f"figures/differences_{kind}.{end}").stat().st_size > 0

@@ -52,11 +52,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Standing:
-    """A candidate's figures: means over its runs. `chosen` is the run of the best validation."""
+    """A candidate's figures: means over its runs. `chosen` is the run of the best validation.
+
+    validations, values: of each of `runs`, on val and on test.
+    """
 
     name: str
     runs: tuple[str, ...]
     chosen: str
+    validations: tuple[float, ...]
+    values: tuple[float, ...]
     validation: float
     value: float
     low: float | None
@@ -191,13 +196,14 @@ def _standing(
     best = 0
     if not np.isnan(validation).all():
         best = int((np.nanargmax if figure.larger_is_better else np.nanargmin)(validation))
-    who = candidate.name, names, names[best], float(validation.mean())
+    values = np.array([figure.value(samples[name]) for name in names])
+    each = tuple(map(float, validation)), tuple(map(float, values))
+    who = candidate.name, names, names[best], *each, float(validation.mean())
     if len(names) == 1:
         count = NONE_NEEDED if figure.closed_form else len(drawn[names[0]])
         named = samples[names[0]].predicted
         found = figure.estimate(summarise(tables[names[0]], named, resamples=count))
         return Standing(*who, found.value, found.low, found.high, found.method, found.note)
-    values = np.array([figure.value(samples[name]) for name in names])
     if len(names) < FEWEST:
         note = f"{len(names)} runs are too few for an interval of their mean"
         return Standing(*who, float(values.mean()), None, None, "", note)

@@ -27,7 +27,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
     """Print who stands where, what differs, and in sentences what that shows."""
     console.print(Text(_heading(found), style="bold"))
     console.print(_standings(found, console.width))
-    for sentence in _about_standings(found):
+    for sentence in about_standings(found):
         console.print(Text(sentence))
     for kind, rows in (("model", found.models), ("configuration", found.configurations)):
         if rows:
@@ -37,8 +37,8 @@ def print_comparison(console: Console, found: Comparison) -> None:
             for sentence in sentences(found, rows):
                 console.print(Text(sentence))
     if not found.configurations:
-        console.print(Text(_too_few_runs(found)))
-    console.print(Text(_made(found)))
+        console.print(Text(too_few_runs(found)))
+    console.print(Text(how_made(found)))
     console.print(RESEARCH_ONLY)
 
 
@@ -78,7 +78,8 @@ def _test(row: Standing) -> str:
     return f"{value} no interval" if row.note else value
 
 
-def _about_standings(found: Comparison) -> list[str]:
+def about_standings(found: Comparison) -> list[str]:
+    """What the column of validation is worth, and why figures have no interval."""
     told = []
     if any(len(row.runs) > 1 for row in found.standings):
         told.append("Figures of several runs are their means.")
@@ -159,7 +160,8 @@ def _pieces(name: str, width: int, ends: Sequence[str]) -> Iterator[str]:
             yield from _pieces(piece, width, ends[1:])
 
 
-def _too_few_runs(found: Comparison) -> str:
+def too_few_runs(found: Comparison) -> str:
+    """Why nothing is said of configurations."""
     if all(len(row.runs) == 1 for row in found.standings):
         return (
             f"Nothing is said of configurations: that takes {ENOUGH} runs or more of each, with "
@@ -178,7 +180,8 @@ def _too_few_runs(found: Comparison) -> str:
     )
 
 
-def _made(found: Comparison) -> str:
+def how_made(found: Comparison) -> str:
+    """The methods of intervals and tests, in a sentence or two."""
     methods = [
         f"{kind}, {_methods(_one([r.method for r in rows]), _one([r.test for r in rows]))}"
         for kind, rows in (("Models", found.models), ("Configurations", found.configurations))

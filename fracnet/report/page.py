@@ -4,6 +4,7 @@ Light and dark as the reader's system has it, A4 on paper, readable on a telepho
 A page is a template in `fracnet/report/templates/` that extends `base.html`.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from fracnet.report.console import RESEARCH_ONLY
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def page(template: str, content: Mapping[str, Any]) -> str:
@@ -23,6 +25,13 @@ def page(template: str, content: Mapping[str, Any]) -> str:
     """
     always = {"research_only": RESEARCH_ONLY, "fracnet_version": version("fracnet")}
     return _environment().get_template(template).render(always | dict(content))
+
+
+def coded(text: str) -> "Markup":
+    """A sentence as HTML, with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 @cache
@@ -36,6 +45,7 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["coded"] = coded
     environment.filters["share"] = lambda value: f"{100 * value:.1f} %"
     environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", "\u202f")
     return environment

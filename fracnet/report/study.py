@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fracnet.report.cited import told
 from fracnet.report.console import METRICS, RESEARCH_ONLY, plain_table
-from fracnet.words import counted
+from fracnet.words import counted, limits
 
 TITLES = METRICS | {"loss": "loss"}
 FIGURES = {
@@ -33,22 +33,24 @@ def print_study(console: Console, study: Mapping[str, Any], folder: Path) -> Non
         folder: of the sweep, for the last lines.
     """
     console.print(_jobs(study))
-    for sentence in _remarks(study):
+    for sentence in remarks(study):
         console.print(Text(sentence))
-    for sentence in _ends(study):
+    for sentence in endings(study):
         # One line each, however long: whoever pipes this can search it.
         console.print(Text(sentence), soft_wrap=True)
     if any(job["test"] for job in study["jobs"]):
         console.print(_test(study))
-        console.print(Text(_about_test(study)))
+        console.print(Text(about_test(study)))
         shown = [job for job in study["jobs"] if job["test"]]
         for line in told([(f"Job {job['job']}", job["cited"]) for job in shown]):
             console.print(Text(line))
         console.print(RESEARCH_ONLY)
-    console.print(f"\nSweep folder: {folder}\n  study.json\n  study.csv", soft_wrap=True)
+    console.print(
+        f"\nSweep folder: {folder}\n  study.json\n  study.csv\n  index.html", soft_wrap=True
+    )
 
 
-def _choice(study: Mapping[str, Any]) -> bool:
+def is_choice(study: Mapping[str, Any]) -> bool:
     """Whether something was chosen: the folds of one setting are no choice."""
     return bool(study["best"]) and len(study["folds"] or "several") > 1
 
@@ -68,7 +70,7 @@ def _jobs(study: Mapping[str, Any]) -> Table:
         value = "" if job["value"] is None else f"{job['value']:.3f}"
         if value and not objective:
             value += f" {TITLES[job['objective']]}"
-        star = "  *" if job["job"] in study["best"] and _choice(study) else ""
+        star = "  *" if job["job"] in study["best"] and is_choice(study) else ""
         table.add_row(
             str(job["job"]),
             *(Text("-" if value is None else value) for value in job["overrides"].values()),
@@ -85,17 +87,17 @@ def _short(keys: Sequence[str]) -> list[str]:
     return [key if last.count(end) > 1 else end for key, end in zip(keys, last, strict=True)]
 
 
-def _remarks(study: Mapping[str, Any]) -> list[str]:
+def remarks(study: Mapping[str, Any]) -> list[str]:
     """What the table means, and the mean over folds."""
     told = []
-    if _choice(study):
+    if is_choice(study):
         whose = "* the best" if len(study["best"]) == 1 else "* the best by the mean over folds"
         told.append(
             f"{whose} ({study['better']} is better). Each figure stands at the job's selected "
             "epoch; the best of several is chosen on the same images, so it is optimistic."
         )
     if study["ties"]:
-        told.append(f"As good: {_named(study['ties'])}; the first is taken.")
+        told.append(f"As good: {named(study['ties'])}; the first is taken.")
     if len(study["objectives"]) > 1:
         told.append(
             f"No best: the jobs have different objectives ({', '.join(study['objectives'])})."
@@ -107,13 +109,13 @@ def _remarks(study: Mapping[str, Any]) -> list[str]:
     return told + [_folds(setting, study["objective"]) for setting in study["folds"] or []]
 
 
-def _ends(study: Mapping[str, Any]) -> list[str]:
+def endings(study: Mapping[str, Any]) -> list[str]:
     """Why jobs have no figure, each reason once."""
     ends: dict[tuple[str, str], list[int]] = {}
     for job in study["jobs"]:
         if job["status"] != "finished":
             ends.setdefault((job["status"], job["reason"]), []).append(job["job"])
-    return [f"{_named(jobs)} {status}: {reason}" for (status, reason), jobs in ends.items()]
+    return [f"{named(jobs)} {status}: {reason}" for (status, reason), jobs in ends.items()]
 
 
 def _folds(setting: Mapping[str, Any], objective: str) -> str:
@@ -130,7 +132,8 @@ def _folds(setting: Mapping[str, Any], objective: str) -> str:
     )
 
 
-def _named(jobs: Sequence[int]) -> str:
+def named(jobs: Sequence[int]) -> str:
+    """`job 3`, `jobs 3, 5`."""
     return f"{'job' if len(jobs) == 1 else 'jobs'} {', '.join(str(job) for job in jobs)}"
 
 
@@ -153,20 +156,21 @@ def _cell(estimate: Mapping[str, Any]) -> str:
     value, low, high = (estimate[key] for key in ("value", "low", "high"))
     if value is None:
         return "n/a"
-    interval = "no interval" if low is None or high is None else f"{low:.3f}-{high:.3f}"
+    interval = "no interval" if low is None or high is None else limits(low, high)
     return f"{value:.3f}\n{interval}"
 
 
-def _about_test(study: Mapping[str, Any]) -> str:
+def about_test(study: Mapping[str, Any]) -> str:
+    """Whose test figures are shown, and what that means."""
     if study["show_test"] == "all":
         return (
             "All jobs' test figures are shown, which study.json keeps on record: choosing among "
             "them makes the test a second validation."
         )
-    if not _choice(study):
+    if not is_choice(study):
         return "Each fold's model on the one test split; nothing was chosen among them."
     return (
-        f"Test figures of {_named(study['best'])} alone, which validation has chosen. "
+        f"Test figures of {named(study['best'])} alone, which validation has chosen. "
         "`python -m fracnet.study FOLDER --show-test all` shows the others; study.json keeps that "
         "on record."
     )

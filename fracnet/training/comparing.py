@@ -22,6 +22,7 @@ from fracnet.training.configurations import Configuration, apart, grouped
 from fracnet.training.finished import COMPARISON, FinishedRun, LeftOut, find
 from fracnet.training.judge import frozen, tell
 from fracnet.training.run_folder import write_json, write_whole
+from fracnet.training.study_pages import write_comparison
 
 DIFFERENCE = (
     "kind",
@@ -43,6 +44,8 @@ DIFFERENCE = (
     "alpha",
     "note",
 )
+# Options that say where things lie, which a page that is shown around leaves out.
+_PLACES = {"runs", "out"}
 STANDING = ("name", "runs", "chosen", "validation", "value", "low", "high", "method", "note")
 
 
@@ -116,7 +119,7 @@ def write(
     known: Sequence[Configuration],
     left: Sequence[LeftOut],
 ) -> list[Path]:
-    """Write comparison.json, two tables and figures of the differences; their paths."""
+    """Write comparison.json, two tables, a page and figures of the differences; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -132,7 +135,8 @@ def write(
     standings = [row | {"runs": " ".join(row["runs"])} for row in content["standings"]]
     write_whole(folder / "standings.csv", _as_csv(STANDING, standings))
     names = (COMPARISON, "comparison.csv", "standings.csv")
-    return [folder / name for name in names] + _figures(folder, found)
+    page = write_comparison(folder, found, known, left, command.model_dump(exclude=_PLACES))
+    return [page, *(folder / name for name in names), *_figures(folder, found)]
 
 
 def _candidate(configuration: Configuration) -> dict[str, Any]:

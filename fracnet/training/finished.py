@@ -2,7 +2,6 @@
 
 import glob
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonpath, relpath
@@ -14,8 +13,10 @@ import yaml
 
 from fracnet.data.manifest import read_table
 from fracnet.errors import UserError
+from fracnet.evaluation.identity import check_apart
 from fracnet.evaluation.predictions import check
-from fracnet.training.run_folder import RunFolder
+from fracnet.training.run_folder import RunFolder, jobs_of
+from fracnet.training.told import mapping
 
 # What a comparison leaves in its own folder.
 COMPARISON = "comparison.json"
@@ -55,8 +56,8 @@ def find(patterns: Sequence[str], key: str = "runs") -> tuple[list[FinishedRun],
     paths, from the last folder that all runs have in common. Each folder is taken once.
 
     Raises:
-        UserError: nothing matches, or a table that cannot be scored; `key` is where the config
-            names the patterns.
+        UserError: nothing matches, or a table that cannot be scored, or whose val and test share
+            a patient; `key` is where the config names the patterns.
     """
     runs, left = [], []
     paths = [path for path in _folders(patterns, key) if not (path / COMPARISON).exists()]
@@ -77,14 +78,6 @@ def _start(paths: Sequence[Path]) -> Path:
     return Path(commonpath(parents)).parent if parents else Path()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """What the file holds; nothing where there is none."""
-    if not path.is_file():
-        return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
 def _folders(patterns: Sequence[str], key: str) -> Iterator[Path]:
     seen = set()
     for pattern in patterns:
@@ -103,17 +96,15 @@ def _folders(patterns: Sequence[str], key: str) -> Iterator[Path]:
 
 
 def _within(folder: Path) -> list[Path]:
-    """The runs of a sweep's folder, in the order of their numbers; else the folder itself."""
-    jobs = [path.parent for path in folder.glob("*/job.json")]
-    if not jobs or (folder / "predictions.csv").exists():
-        return [folder]
-    return sorted(jobs, key=lambda path: (len(path.name), path.name))
+    """The runs of a sweep's folder; else the folder itself."""
+    jobs = jobs_of(folder)
+    return jobs if jobs and not (folder / "predictions.csv").exists() else [folder]
 
 
 def _unfinished(folder: RunFolder) -> str:
     """Why this is no finished run; empty where it is one."""
     if folder.provenance.is_file():
-        status = read_json(folder.provenance).get("status")
+        status = mapping(folder.provenance).get("status")
         if status != "finished":
             known = {"running": "still running, or its process has ended without a word"}
             return known.get(str(status), str(status))
@@ -131,6 +122,7 @@ def _read(folder: RunFolder, name: str) -> FinishedRun:
     table = read_table(folder.predictions)
     try:
         check(table)
+        check_apart(table)
     except UserError as error:
         raise UserError(f"{folder.predictions}: {error}") from error
     return FinishedRun(name, folder, config, table)

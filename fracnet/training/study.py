@@ -1,4 +1,4 @@
-"""A sweep's folder as one table: study.json and study.csv, made from the folders of its jobs.
+"""A sweep's folder as one table: study.json, study.csv and a page, from the folders of its jobs.
 
 What stands in the table of each job is its validation figure at its selected checkpoint. Test
 figures are taken over for the job that validation has chosen, for all on request; every time that
@@ -18,6 +18,7 @@ from typing import Any
 from fracnet.errors import UserError
 from fracnet.groups import mode
 from fracnet.training.run_folder import RunFolder, write_json, write_whole
+from fracnet.training.study_pages import write_sweep
 
 JOB = "job.json"
 FOLD = "data.fold"
@@ -26,7 +27,7 @@ Row = dict[str, Any]
 
 
 def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
-    """Read all jobs, choose one by validation, write study.json and study.csv.
+    """Read all jobs, choose one by validation, write study.json, study.csv and index.html.
 
     show_test: "best" takes over the test figures of the chosen job alone, "all" those of all.
 
@@ -72,6 +73,7 @@ def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
     }
     write_json(folder / "study.json", content)
     write_whole(folder / "study.csv", _as_csv(content))
+    write_sweep(folder, content)
     return content
 
 
@@ -95,11 +97,17 @@ def _read(path: Path, folder: Path) -> Row:
         "selected_epoch": None,
         "objective": None,
         "value": None,
+        "low": None,
+        "high": None,
         "metrics": None,
     }
     if told["status"] == "finished" and run.metrics.is_file():
         metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+        of_val = (metrics.get("val") or {}).get("metrics", {})
+        interval = of_val.get(metrics["objective"]["name"], {})
         row |= {
+            "low": interval.get("low"),
+            "high": interval.get("high"),
             "selected_epoch": (metrics.get("selected") or {}).get("epoch"),
             "objective": metrics["objective"]["name"],
             "value": metrics["objective"]["value"],

@@ -51,6 +51,17 @@ def test_a_pattern_that_names_nothing_or_a_broken_table_is_refused(tmp_path: Pat
         find([str(tmp_path / "a")])
 
 
+def test_a_patient_in_val_and_in_test_is_refused_with_the_run_named(tmp_path: Path) -> None:
+    table = TABLE.assign(patient=[f"p{i}" for i in range(len(TABLE))])
+    write_run(tmp_path / "a", table)
+    assert len(find([str(tmp_path / "a")])[0]) == 1
+    first = {split: table.index[table["split"] == split][0] for split in ("val", "test")}
+    table.loc[first["test"], "patient"] = table.loc[first["val"], "patient"]
+    write_run(tmp_path / "b", table)
+    with pytest.raises(UserError, match=r"b/predictions.csv: 1 row of test is of patients"):
+        find([str(tmp_path / "*")])
+
+
 def test_runs_that_differ_in_seed_and_fold_alone_are_one_configuration(tmp_path: Path) -> None:
     for number in range(3):
         paths = {"data_dir": f"/elsewhere/{number}", "data": {"folds": 3, "fold": number}}

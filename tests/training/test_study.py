@@ -2,12 +2,14 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.jobs import add_job
 
+from fracnet import study
 from fracnet.errors import UserError
 from fracnet.training.study import collect
 
@@ -128,3 +130,19 @@ def test_a_folder_without_jobs_or_of_several_sweeps_is_refused(tmp_path: Path) -
     with pytest.raises(UserError, match=r"more than one sweep"):
         collect(tmp_path)
     assert not (tmp_path / "study.json").exists()
+
+
+def test_a_study_of_which_no_job_has_finished_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_job(tmp_path, 0, ["optim.lr=1"], status="failed", reason="no such thing")
+    add_job(tmp_path, 1, ["optim.lr=2"], status="running")
+    monkeypatch.setattr(sys, "argv", ["fracnet.study", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        study.main()
+    assert stop.value.code == 1
+    told = capsys.readouterr()
+    assert "no such thing" in told.out, "the table is printed all the same"
+    assert told.err.startswith("fracnet: error: none of the 2 jobs in ")
+    add_job(tmp_path, 2, ["optim.lr=3"], 0.5)
+    study.main()

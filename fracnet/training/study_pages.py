@@ -1,0 +1,171 @@
+"""The page of a comparison or of a sweep, from its result and the folders of its runs."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+
+from fracnet.evaluation.comparison import Comparison
+from fracnet.report.comparison_page import comparison_page
+from fracnet.report.sweep_page import sweep_page
+from fracnet.report.trials import Trial
+from fracnet.training.configurations import TELLING, TRIAL, Configuration, grouped
+from fracnet.training.finished import FinishedRun, LeftOut
+from fracnet.training.run_folder import RunFolder, write_whole
+from fracnet.training.told import mapping
+
+PAGE = "index.html"
+
+
+def write_comparison(
+    folder: Path,
+    found: Comparison,
+    known: Sequence[Configuration],
+    left: Sequence[LeftOut],
+    options: Mapping[str, Any],
+) -> Path:
+    """Write index.html for a comparison; its path. options: what was asked for."""
+    alike = grouped([run for configuration in known for run in configuration.runs])
+    settings = {run.name: _telling_first(one.differs) for one in alike for run in one.runs}
+    standings = {standing.name: standing for standing in found.standings}
+    first = found.standings[0]
+    trials = []
+    for configuration in known:
+        standing = standings[configuration.name]
+        values = dict(zip(standing.runs, standing.validations, strict=True))
+        for run in configuration.runs:
+            best = run.name == first.chosen and not math.isnan(first.validation)
+            of = configuration.name
+            trials.append(_trial(folder, run, of, settings[run.name], values[run.name], best))
+    order = list(standings)
+    trials = _by_value(trials, found.figure.larger_is_better)
+    trials.sort(key=lambda trial: order.index(trial.of))
+    html = comparison_page(
+        found,
+        trials,
+        options=options,
+        left=[{"name": run.name, "reason": run.reason} for run in left],
+        warnings=_unlike([run for configuration in known for run in configuration.runs]),
+        made=_today(),
+    )
+    write_whole(folder / PAGE, html)
+    return folder / PAGE
+
+
+def write_sweep(folder: Path, study: Mapping[str, Any]) -> Path:
+    """Write index.html for a sweep, whose study.json holds `study`; its path."""
+    trials = []
+    comparable = study["objective"] is not None
+    for job in study["jobs"]:
+        run = RunFolder(folder / job["folder"])
+        name = f"job {job['job']}"
+        settings = dict(job["overrides"])
+        words = [f"{k.rpartition('.')[2]}={v}" for k, v in settings.items() if k not in TRIAL]
+        trials.append(
+            Trial(
+                name=name,
+                of=" ".join(words) or name,
+                settings=settings,
+                # Figures of several objectives have no common axis.
+                value=job["value"] if job["value"] is not None and comparable else math.nan,
+                curves=_curves(run),
+                selected=job["selected_epoch"],
+                page=_link(folder, run),
+                chosen=job["job"] in study["best"],
+                facts=_facts(run, job["selected_epoch"]),
+            )
+        )
+    trials = _by_value(trials, study["better"] != "smaller")
+    html = sweep_page(study, trials, name=folder.name, made=_today())
+    write_whole(folder / PAGE, html)
+    return folder / PAGE
+
+
+def _trial(
+    folder: Path, run: FinishedRun, of: str, settings: Mapping[str, Any], value: float, best: bool
+) -> Trial:
+    selected = (mapping(run.folder.fit).get("selected") or {}).get("epoch")
+    return Trial(
+        name=run.name,
+        of=of,
+        settings=settings,
+        value=value,
+        curves=_curves(run.folder),
+        selected=selected,
+        page=_link(folder, run.folder),
+        chosen=best,
+        facts=_facts(run.folder, selected),
+    )
+
+
+def _telling_first(differs: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: differs[key] for key in sorted(differs, key=lambda key: key not in TELLING)}
+
+
+def _by_value(trials: Sequence[Trial], larger_is_better: bool) -> list[Trial]:
+    sign = -1 if larger_is_better else 1
+    return sorted(
+        trials, key=lambda t: (math.inf if math.isnan(t.value) else sign * t.value, not t.chosen)
+    )
+
+
+def _curves(run: RunFolder) -> pd.DataFrame | None:
+    if not run.curves.is_file() or not run.curves.stat().st_size:
+        return None
+    return pd.read_csv(run.curves)
+
+
+def _link(folder: Path, run: RunFolder) -> str:
+    """Where the run's own page lies, if it has one, seen from `folder`."""
+    if not run.report.is_file():
+        return ""
+    return quote(Path(os.path.relpath(run.report, folder)).as_posix())
+
+
+def _facts(run: RunFolder, selected: int | None) -> dict[str, str]:
+    """Seed, epoch, time, device, code and data of a run, as far as it tells them."""
+    told = mapping(run.provenance)
+    code = told.get("code") or {}
+    seconds = told.get("seconds")
+    return {
+        "seed": str(told.get("seed", "")),
+        "kept epoch": "" if selected is None else str(selected),
+        "time": "" if seconds is None else f"{seconds:.0f} s",
+        "device": str(told.get("device", "")),
+        "code": _version(code),
+        "data": str(told.get("data_fingerprint", ""))[:12],
+    }
+
+
+def _version(code: Mapping[str, Any]) -> str:
+    commit = str(code.get("commit") or "")[:8]
+    changed = " (modified)" if code.get("modified") else ""
+    return " ".join(filter(None, (str(code.get("fracnet", "")), commit))) + changed
+
+
+def _unlike(runs: Sequence[FinishedRun]) -> list[str]:
+    """What the runs do not share besides their configs, and a reader must know."""
+    told = [mapping(run.folder.provenance) for run in runs]
+    warnings = []
+    data = {str(one["data_fingerprint"]) for one in told if one.get("data_fingerprint")}
+    if len(data) > 1:
+        warnings.append(
+            f"The runs saw {len(data)} states of the data (fingerprints {', '.join(sorted(data))})."
+            " Their test rows are the same; what they were trained and validated on may not be."
+        )
+    codes = {_version(one["code"]) for one in told if one.get("code")}
+    if len(codes) > 1:
+        warnings.append(
+            f"The runs were made by {len(codes)} versions of the code ({', '.join(sorted(codes))}):"
+            " a difference may be one of code."
+        )
+    return warnings
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()

@@ -1,0 +1,98 @@
+"""A page of each kind in a folder, with long names and with much of what it can show."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from helpers.audited import audited, read_picture, write_picture, write_set
+from helpers.jobs import add_job
+from helpers.run_folders import table_of, write_run
+
+from fracnet.auditing.writing import as_page
+from fracnet.data.sources.folder import Folder
+from fracnet.evaluation.comparison import compare
+from fracnet.run_options import CompareCommand
+from fracnet.training import comparing, reporting
+from fracnet.training.judge import judge
+from fracnet.training.run_folder import RunFolder
+from fracnet.training.study import collect
+
+RESAMPLES = 100
+
+
+def audit(root: Path) -> Path:
+    """Of a few pictures, two of which are copies."""
+    write_set(root / "set")
+    first = read_picture(root / "set/train/normal/train00.png")
+    write_picture(root / "set/test/normal/copy.png", first[:, ::-1])
+    source = Folder(root=str(root / "set"), class_order=["normal", "fractured"])
+    (root / "index.html").write_text(as_page(audited(source.manifest()), 24), encoding="utf-8")
+    return root / "index.html"
+
+
+def run(root: Path) -> Path:
+    """Of a run with studies and patients."""
+    write_run(root, table_of(1.2))
+    curves(root, 0)
+    judge(RunFolder(root))
+    return reporting.write(root)[0]
+
+
+def comparison(root: Path, metric: str = "macro_auc") -> Path:
+    """Of two configurations with five runs each, of which one is clearly better."""
+    for number in range(10):
+        name, seed = f"a_rather_long_name_of_a_run_{number}", number // 2
+        config = {"optim": {"lr": (0.1, 0.01)[number % 2]}}
+        table = table_of(1.8 if number % 2 else 0.6, number)
+        curves(write_run(root / "runs" / name, table, seed=seed, config=config), number)
+    command = CompareCommand(
+        runs=[str(root / "runs/*")],
+        metric=metric,
+        of=None,
+        level="image",
+        decisions="raw",
+        reference=None,
+        pairs="reference",
+        seeds="grouped",
+        margin=0.02,
+        resamples=RESAMPLES,
+        out=None,
+    )
+    made, left, known = comparing.candidates(command)
+    found = compare(made, metric, margin=0.02, resamples=RESAMPLES)
+    return comparing.write(root / "out", command, found, known, left)[0]
+
+
+def sweep(root: Path) -> Path:
+    """Of eight jobs, two of which have diverged; all test figures are shown."""
+    number = 0
+    for model in ("custom_cnn", "resnet18"):
+        for lr in ("1e-5", "0.0001", "0.001", "1e35"):
+            words = [f"model={model}", f"optim.lr={lr}", "seed=0"]
+            if lr == "1e35":
+                add_job(root, number, words, status="diverged", reason="the loss is nan")
+            else:
+                add_job(root, number, words, 0.5 + number / 100)
+                curves(root / str(number), number)
+            number += 1
+    collect(root, "all")
+    return root / "index.html"
+
+
+def curves(folder: Path, seed: int) -> None:
+    """A metrics.csv of twelve epochs."""
+    epochs = np.arange(1, 13)
+    noise = np.random.default_rng(seed).normal(0, 0.02, len(epochs))
+    rising = 0.9 - 0.4 * np.exp(-epochs / 4) + noise
+    columns = {"val/macro_auc": rising, "val/accuracy": rising}
+    columns |= {"val/loss": 1 - rising, "train/loss": 0.9 - rising}
+    pd.DataFrame({"epoch": epochs} | columns).to_csv(folder / "metrics.csv", index=False)
+
+
+KINDS: dict[str, Callable[[Path], Path]] = {
+    "audit": audit,
+    "run": run,
+    "comparison": comparison,
+    "sweep": sweep,
+}

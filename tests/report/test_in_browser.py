@@ -1,0 +1,122 @@
+"""Each kind of page in Chromium, wide and narrow, light, dark and printed; where one is installed.
+
+FRACNET_CHROMIUM names the browser where it has another name than usual. FRACNET_SHOTS names a
+folder for pictures of what was seen.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.browser import Browser, browser
+from helpers.pages import KINDS
+
+PROBE = (Path(__file__).parents[1] / "helpers/probe.js").read_text(encoding="utf-8")
+WIDTHS = {"desktop": 1280, "phone": 390}
+PAPER = 688  # 210 mm less margins, in pixels at 96 to an inch
+A4 = (595, 842)  # points
+SHOTS = os.environ.get("FRACNET_SHOTS")
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as found:
+        if found is None:
+            pytest.skip("no Chromium here; FRACNET_CHROMIUM names one")
+        yield found
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def page(
+    request: pytest.FixtureRequest, chromium: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A page of each kind; the browser comes first, as without it none is needed."""
+    return KINDS[request.param](tmp_path_factory.mktemp("page") / str(request.param))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_page_reads_well(page: Path, width: str, scheme: str, chromium: Browser) -> None:
+    """Nothing sticks out, is cut, faint or without a name, and the console is silent."""
+    chromium.open(page, WIDTHS[width], scheme)
+    if SHOTS:
+        chromium.picture(Path(SHOTS) / f"{_kind(page)}_{width}_{scheme}.png")
+    assert chromium.faults == []
+    assert chromium.value("document.body.innerText.length") > 500, "there is something to see"
+    found = chromium.value(PROBE)
+    assert {name: told for name, told in found.items() if told} == {}
+    ground = chromium.value("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == (scheme == "dark")
+
+
+def test_page_prints_on_a4(page: Path, chromium: Browser) -> None:
+    """Black on white whatever the screen, nothing wider than the paper within its margins."""
+    chromium.open(page, PAPER, "dark", media="print")
+    found = chromium.value(PROBE)
+    assert found["wide"] == []
+    assert chromium.value("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    printed = chromium.printed()
+    if SHOTS:
+        (Path(SHOTS) / f"{_kind(page)}.pdf").write_bytes(printed)
+    boxes = re.findall(rb"/MediaBox\s*\[\s*0\s+0\s+([\d.]+)\s+([\d.]+)", printed)
+    assert boxes
+    assert {(round(float(w)), round(float(h))) for w, h in boxes} == {A4}
+
+
+def test_page_is_used_by_keyboard(page: Path, chromium: Browser) -> None:
+    """The first key leads past the menu, and each part that scrolls can be reached."""
+    chromium.open(page, WIDTHS["phone"], "light")
+    for press in ("rawKeyDown", "keyUp"):
+        chromium.ask("Input.dispatchKeyEvent", type=press, key="Tab", windowsVirtualKeyCode=9)
+    assert chromium.value("document.activeElement.className") == "skip"
+    assert chromium.value("document.activeElement.getBoundingClientRect().left") > 0
+    loose = "document.querySelectorAll('.scroll:not([tabindex=\"0\"][aria-label])').length"
+    assert chromium.value(loose) == 0
+
+
+def _kind(page: Path) -> str:
+    return next(part for part in reversed(page.parts) if part in KINDS)
+
+
+def _chart(label: str, words: str) -> str:
+    return f"<svg role='img' {label} viewBox='0 0 90 50' width='180'>{words}</svg>"
+
+
+TWO = "<text x='2' y='20'>one</text><text x='9' y='20'>two</text>"
+FAULTS = {
+    "wide": "<div style='width: 2000px'>wide</div>",
+    "faint": "<p style='color: #999'>faint</p>",
+    "small": "<p style='font-size: 7px'>small</p>",
+    "cut": _chart("aria-label='x'", "<text x='70' y='20'>cut off</text>"),
+    "crossed": _chart("aria-label='x'", TWO),
+    "broken": "<p style='width: 1rem; overflow-wrap: anywhere'>abnormal</p>",
+    "unnamed": _chart("", ""),
+    "links": "<a href='#nowhere'>link</a>",
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_the_probe_would_notice(kind: str, chromium: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    start = "<!doctype html><html><body style='background: #fff; overflow: visible'>"
+    path.write_text(f"{start}{FAULTS[kind]}</body></html>")
+    chromium.open(path, WIDTHS["phone"], "light")
+    assert chromium.value(PROBE)[kind]
+
+
+def test_a_picture_that_cannot_be_read_is_noticed(chromium: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    path.write_text("<!doctype html><img src='data:image/png;base64,AAAA' alt='x' loading='lazy'>")
+    with pytest.raises(AssertionError, match="cannot be decoded"):
+        chromium.open(path, WIDTHS["phone"], "light")
+
+
+def test_the_console_is_listened_to(chromium: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    policy = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'\">"
+    away = "<link rel='stylesheet' href='http://127.0.0.1:9/x.css'>"
+    path.write_text(f"<!doctype html>{policy}{away}<p>words</p>")
+    chromium.open(path, WIDTHS["phone"], "light")
+    assert any("Content Security Policy" in fault for fault in chromium.faults)
