@@ -12,6 +12,7 @@ import fracnet
 PACKAGE = Path(fracnet.__file__).parent
 GROUND = (
     "errors",
+    "explain_options",
     "groups",
     "options",
     "config",
@@ -23,7 +24,7 @@ GROUND = (
     "trust",
     "words",
 )
-ROOMS = ("evaluation", "data", "models", "explain", "report", "auditing", "training")
+ROOMS = ("evaluation", "data", "models", "explaining", "report", "auditing", "training")
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 

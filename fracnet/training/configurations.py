@@ -21,7 +21,7 @@ BESIDE = (
     "sweep",
     "resume",
 )
-NODES_BESIDE = ("logger", "cited", "evaluation", "ensemble.runs")
+NODES_BESIDE = ("logger", "cited", "evaluation", "explain", "report", "ensemble.runs")
 # Where configurations differ in many keys, these name them best.
 TELLING = ("model.name", "model._target_")
 

@@ -14,10 +14,12 @@ import yaml
 from fracnet.config import Config, check
 from fracnet.data.cache import ImageCache
 from fracnet.data.classmap import ClassMap, align
-from fracnet.data.enhance import build_enhance, single_threaded
+from fracnet.data.datamodule import RadiographData
+from fracnet.data.enhance import build_enhance
 from fracnet.data.fingerprint import data_fingerprint
 from fracnet.data.manifest import Manifest, read_table, without_rows
 from fracnet.data.sources.base import Source
+from fracnet.data.threads import single_threaded
 from fracnet.errors import UserError
 from fracnet.evaluation.baselines import NEVER
 from fracnet.evaluation.predictions import PROB, assemble, classes_of
@@ -59,15 +61,10 @@ def load_model(run: RunFolder, config: Config, trust: bool, tta: Sequence[str] =
     if config.model.fit == "classical":
         if tta:
             raise UserError(f"tta={list(tta)} is for networks; {config.model.target} is none.")
-        kind: Any = locate(config.model.target, "model")
-        classical = kind.load(_checkpoint(run, "best.npz"))
+        classical = load_classical(run, config)
         return lambda images, rows, show: np.asarray(classical.logits(images, rows, show))
-    path = _checkpoint(run, "best.ckpt")
-    # The checkpoint names classes as well, and they are the ones that will be called.
-    held = torch.load(path, map_location="cpu", weights_only=True)
-    check_trust(held["hyper_parameters"], trust, str(path))
-    model = Classifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    device = "cuda" if accelerator(config.trainer.accelerator) == "gpu" else "cpu"
+    model = load_classifier(run, trust)
+    device = device_of(config)
 
     def logits(images: np.ndarray, rows: np.ndarray, show: Show[Any]) -> np.ndarray:
         size = config.data.batch_size  # known to fit into memory
@@ -76,6 +73,29 @@ def load_model(run: RunFolder, config: Config, trust: bool, tta: Sequence[str] =
         )
 
     return logits
+
+
+def load_classifier(run: RunFolder, trust: bool) -> Classifier:
+    """The network of the selected checkpoint, on the CPU; nothing is fetched.
+
+    Raises UserError for a checkpoint that is missing, or not to be trusted.
+    """
+    path = _checkpoint(run, "best.ckpt")
+    # The checkpoint names classes as well, and they are the ones that will be called.
+    held = torch.load(path, map_location="cpu", weights_only=True)
+    check_trust(held["hyper_parameters"], trust, str(path))
+    return Classifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+
+
+def load_classical(run: RunFolder, config: Config) -> Any:
+    """The model that was fitted in one go (`classical.Classical`); UserError if it is missing."""
+    kind: Any = locate(config.model.target, "model")
+    return kind.load(_checkpoint(run, "best.npz"))
+
+
+def device_of(config: Config) -> str:
+    """The device, as torch calls it, that the run's config asks for."""
+    return "cuda" if accelerator(config.trainer.accelerator) == "gpu" else "cpu"
 
 
 def _checkpoint(run: RunFolder, name: str) -> Path:
@@ -126,7 +146,19 @@ def in_more_views(
 
     Raises UserError where the data are no longer those of the run.
     """
-    # What only training needs may name any class, and is not built.
+    data = own_data(run, config, f"tta={list(tta)}")
+    rows = np.concatenate([data.rows("val"), data.rows("test")])
+    found = logits(data.cache.images, rows, show)
+    note = f"Test-time augmentation: mean probability of the image and its {', '.join(tta)}."
+    return assemble(data.manifest.table.iloc[rows], data.classes, found), [note]
+
+
+def own_data(run: RunFolder, config: Config, key: str) -> RadiographData:
+    """The data of the run, set up, without what only training needs.
+
+    Raises UserError, which begins with `key`, where they are no longer those of the run.
+    """
+    # Augmentation may name any class; it is not built.
     bare = {"augment": Augment(transforms=[]), "imbalance": Imbalance(method="none")}
     data = data_from(config.model_copy(update=bare))
     data.prepare_data()
@@ -134,13 +166,10 @@ def in_more_views(
     now = data_fingerprint(data.manifest)
     if before != now:
         raise UserError(
-            f"tta={list(tta)}: the data have changed since the run (fingerprint {before} then, "
-            f"{now} now); its own images are needed."
+            f"{key}: the data have changed since the run (fingerprint {before} then, {now} now); "
+            "its own images are needed."
         )
-    rows = np.concatenate([data.rows("val"), data.rows("test")])
-    found = logits(data.cache.images, rows, show)
-    note = f"Test-time augmentation: mean probability of the image and its {', '.join(tta)}."
-    return assemble(data.manifest.table.iloc[rows], data.classes, found), [note]
+    return data
 
 
 def on_other_data(
@@ -158,7 +187,7 @@ def on_other_data(
     """
     own = read_table(run.predictions)
     classes = classes_of(own)
-    test = test_rows(source, classes, class_map)
+    test = rows_to_test(source, classes, class_map)
     told, val = tell(run), own[own["split"] == "val"]
     single_threaded()
     enhance = build_enhance(config.enhance.model_dump().get("steps", ()), config.image_size)
@@ -192,7 +221,7 @@ def told_apart(rows: pd.DataFrame, others: pd.DataFrame, name: str) -> pd.DataFr
     return rows
 
 
-def test_rows(source: Source, classes: Sequence[str], class_map: ClassMap) -> Manifest:
+def rows_to_test(source: Source, classes: Sequence[str], class_map: ClassMap) -> Manifest:
     """The test split of a data set in the classes of a model.
 
     Raises UserError for data that are missing or faulty, and for labels that cannot be aligned.

@@ -57,14 +57,34 @@ class RunFolder:
         return self.path / "decisions.json"
 
     @property
+    def novelty(self) -> Path:
+        """The training images in short, to tell others that are unlike them."""
+        return self.path / "novelty.npz"
+
+    @property
     def evaluations(self) -> Path:
         """Folder of further evaluations, each with other options."""
         return self.path / "evaluations"
 
     @property
+    def explain(self) -> Path:
+        """Folder of heatmaps: explain.json and overlays/*.png."""
+        return self.path / "explain"
+
+    @property
+    def explanation(self) -> Path:
+        """What the heatmaps show, how well they find what is marked, and whether to trust them."""
+        return self.explain / "explain.json"
+
+    @property
     def figures(self) -> Path:
         """Folder of PNG and SVG."""
         return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The page for people; the model card lies beside it."""
+        return self.path / "report" / "index.html"
 
     @property
     def checkpoints(self) -> Path:
@@ -87,3 +107,9 @@ def write_whole(path: Path, text: str) -> None:
     draft = path.with_name(path.name + ".part")
     draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)
+
+
+def jobs_of(folder: Path) -> list[Path]:
+    """The runs of a sweep's folder, in the order of their numbers; none where it is no such."""
+    jobs = [path.parent for path in folder.glob("*/job.json")]
+    return sorted(jobs, key=lambda path: (len(path.name), path.name))

@@ -1,5 +1,6 @@
 """Writes phantoms in the on-disk layout of MURA v1.1: patients, studies of one to four views."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from fracnet.data.phantom.spec import VERSION, Spec
 from fracnet.data.phantom.workers import write_all
 
 PARTS = ("train", "valid")
+# Raised whenever other files are written of unchanged pixels; 2 added the polygons.
+FILES = 2
+POLYGONS = "fracture_polygons.json"
 # Studies of each region in the real train part (Rajpurkar et al. 2018, arXiv:1712.06957, table 1).
 SHARES = {
     "elbow": 1754,
@@ -58,12 +62,15 @@ def write_mura(
     the same in all regions; unlike in the real set, every view of such a study shows it. workers:
     processes (default: the CPUs at hand); the bytes do not depend on it. Raises UserError for a bad
     argument and where `root` holds another data set.
+
+    The file `POLYGONS`, which the real set has not, outlines the fractures (`polygons_of`).
     """
     recipe = {
         "seed": seed,
         "patients": {part: int(patients.get(part, 0)) for part in PARTS},
         "abnormal": float(abnormal),
         "version": VERSION,
+        "files": FILES,
     }
     check_counts("patients", patients, PARTS)
     check_range("abnormal", abnormal, 0, 1)
@@ -77,7 +84,9 @@ def _build(folder: Path, recipe: dict, workers: int | None, progress: bool) -> N
     for part in PARTS:
         (folder / part).mkdir(parents=True)
     write_all(__name__, folder, recipe, workers, progress)
-    _write_lists(folder, [job.path for job in plan(folder, recipe)])
+    images = [job.path for job in plan(folder, recipe)]
+    _gather_polygons(folder, images)
+    _write_lists(folder, images)
 
 
 def plan(folder: Path, recipe: dict) -> Iterator[Job]:
@@ -125,12 +134,36 @@ def xr(region: str) -> str:
 
 
 def write_one(job: Job) -> None:
-    """Renders one image and writes its PNG."""
+    """Renders one image and writes its PNG, and beside it the outlines of what is broken in it."""
     drawn = render_shown(job.spec, "view", SAME_PROJECTION)
     ok, data = cv2.imencode(".png", drawn.image, PNG)
     assert ok
     job.path.parent.mkdir(parents=True, exist_ok=True)
     job.path.write_bytes(data.tobytes())
+    if drawn.polygons:
+        outlines = [np.round(polygon, 6).tolist() for polygon in drawn.polygons]
+        job.path.with_suffix(".json").write_text(json.dumps(outlines))
+
+
+def _gather_polygons(folder: Path, images: list[Path]) -> None:
+    """One file in place of one an image: the real set has nothing but images in its folders."""
+    found = {}
+    for path in images:
+        own = path.with_suffix(".json")
+        if own.exists():
+            found[path.relative_to(folder).as_posix()] = json.loads(own.read_text())
+            own.unlink()
+    lines = (f"{json.dumps(path)}: {json.dumps(found[path])}" for path in found)
+    (folder / POLYGONS).write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def polygons_of(folder: Path) -> dict[str, list[list[list[float]]]]:
+    """The outlines in `folder` (MURA-v1.1) by image path, such as valid/XR_WRIST/...: each the
+    convex hull of a bone's pixels that a fracture changes, [[x, y], ...] in shares of the width and
+    height. Images without a fracture are not listed.
+    """
+    found: dict[str, list[list[list[float]]]] = json.loads((folder / POLYGONS).read_text())
+    return found
 
 
 def _write_lists(folder: Path, images: list[Path]) -> None:

@@ -1,12 +1,13 @@
 """The normal/abnormal task on generated radiographs: the files differ, the reading does not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from fracnet.data.phantom.mura import write_mura
+from fracnet.data.manifest import Manifest, typed
+from fracnet.data.phantom.mura import polygons_of, write_mura
 from fracnet.data.sources.mura import Mura
 
 PHANTOM_NOTE = (
@@ -39,3 +40,16 @@ class MuraPhantom(Mura):
     def prepare(self) -> None:
         """Draw the images where they are not there yet."""
         write_mura(self.folder, seed=self.seed, patients=self.patients, abnormal=self.abnormal)
+
+    def manifest(self) -> Manifest:
+        """As the real set's, and with the outlines of the fractures, which that has not."""
+        manifest = super().manifest()
+        outlines = polygons_of(manifest.root)
+        table = manifest.table.drop(columns="polygons")
+        table["polygons"] = [
+            [{"label": "abnormal", "points": points} for points in outlines[path]]
+            if path in outlines
+            else None
+            for path in table["path"]
+        ]
+        return replace(manifest, table=typed(table))

@@ -1,0 +1,1 @@
+"""Heatmaps: made, drawn, scored against marked fractures, and checked against lost weights."""

@@ -1,0 +1,121 @@
+"""Weights are lost from the head down, and maps that do not notice are called out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.marked import Placed, Seeing, looking, marked_data
+from helpers.models import ADAM, TINY
+
+from fracnet.data.datamodule import RadiographData
+from fracnet.explaining import sanity
+from fracnet.explaining.sanity import lose_weights, null, over_draws, ranks, verdict
+from fracnet.models.module import Classifier
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> RadiographData:
+    return marked_data(tmp_path_factory.mktemp("marked"), patients=8)
+
+
+def test_a_map_that_survives_the_loss_of_the_weights_is_called_out(data: RadiographData) -> None:
+    found = lose_weights(looking(Seeing), data, layer="map")
+    assert found is not None
+    assert found["verdict"] == "survives"
+    assert found["model_dependent"] is False
+    assert found["stages"][-1]["correlation"] == pytest.approx(1.0)
+    assert "must not be taken for the network's reasons" in found["sentences"][0]
+    # Images without a square have no map: it shows nothing.
+    assert found["images"] + found["empty"] == 16
+    assert "50 or more are usual" in " ".join(found["sentences"])
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_map_that_the_weights_make_is_lost_with_them(data: RadiographData) -> None:
+    model = looking(Placed)
+    found = lose_weights(model, data, layer="map", draws=4)
+    assert found is not None
+    assert found["verdict"] == "lost"
+    assert found["model_dependent"] is True
+    assert found["stages"][-1]["weights"] == 1.0
+    assert found["stages"][-1]["correlation"] < found["null"]["high"] - 0.3
+    assert "depend on what was learned" in found["sentences"][0]
+    assert (found["draws"], found["images"], found["units"]) == (4, 16, 8)
+    assert found == lose_weights(model, data, layer="map", draws=4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_left_as_it_was(data: RadiographData, training: bool) -> None:
+    torch.manual_seed(0)
+    model = Classifier(
+        TINY | {"_target_": "helpers.models.TinyNormNet"}, ["normal", "fracture"], ADAM
+    ).train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    lose_weights(model, data, images=6, draws=2)
+    after = model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert model.training is training
+    assert model.backbone.norm.training is training
+    assert model.backbone.norm.momentum == 0.1
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_one_image_of_each_patient_comes_first(data: RadiographData) -> None:
+    rows, clusters = sanity._chosen(data, 8, seed=0)
+    assert clusters.count == 8
+    rows, clusters = sanity._chosen(data, 10, seed=0)
+    assert (len(set(rows)), clusters.count) == (10, 8)
+    assert set(data.manifest.table.loc[rows, "split"]) == {"test"}
+
+
+def test_one_image_has_nothing_to_be_compared_with(data: RadiographData) -> None:
+    assert lose_weights(looking(Placed), data, layer="map", images=1) is None
+
+
+def test_correlations_are_of_ranks() -> None:
+    rng = np.random.default_rng(0)
+    heat = rng.random((1, sanity.SIDE, sanity.SIDE)).astype(np.float32)
+    one, rising, falling, flat = (
+        ranks(some)[0] for some in (heat, heat**3, 1 - heat, np.zeros_like(heat))
+    )
+    assert one @ rising == pytest.approx(1.0)
+    assert one @ falling == pytest.approx(-1.0)
+    assert one @ flat == 0.0
+
+
+def test_the_null_is_between_different_patients() -> None:
+    a, b = (np.eye(2)[i] for i in range(2))
+    ranked = np.stack([a, a, b])
+    found = null(ranked, np.array([0, 0, 1]))
+    assert found is not None
+    assert (found["pairs"], found["correlation"], found["high"]) == (2, 0.0, 0.0)
+    assert null(ranked[:2], np.array([0, 0])) is None
+
+
+def test_the_interval_is_of_the_draws() -> None:
+    found = over_draws([0.1, 0.3])
+    # The t quantile of one degree of freedom is 12.7; an error of 0.1 reaches beyond -1 and 1.
+    assert found == {"correlation": pytest.approx(0.2), "low": -1.0, "high": 1.0}
+    narrow = over_draws([0.19, 0.2, 0.21, 0.2])
+    assert narrow["high"] == pytest.approx(0.2 + 3.182 * 0.00816 / 2, abs=1e-3)
+    assert over_draws([0.4]) == {"correlation": 0.4, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    ("correlation", "low", "expected"),
+    [(0.1, 0.0, "lost"), (0.4, 0.1, "lost"), (0.4, 0.3, "partly"), (0.8, 0.1, "survives")],
+)
+def test_the_verdict_holds_the_last_stage_against_the_null(
+    correlation: float, low: float, expected: str
+) -> None:
+    against = {"correlation": 0.2, "low": -0.3, "high": 0.7}
+    assert verdict({"correlation": correlation, "low": low}, against) == expected
+
+
+def test_eigen_cam_is_told_to_know_no_class(data: RadiographData, tmp_path: Path) -> None:
+    found = lose_weights(looking(Placed), data, method="eigencam", layer="map", draws=2)
+    assert found is not None
+    assert "Eigen-CAM knows no class" in " ".join(found["sentences"])
