@@ -1,6 +1,5 @@
 """`python -m fracnet.ensemble`: the mean of several runs, as a run of its own."""
 
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,11 +41,8 @@ def ensemble(cfg: DictConfig) -> None:
     made = combine(runs, folder)
     for line in ensemble_lines(made):
         console.print(Text(line))
-    conclude(judge(folder, show=progress(True)), "Run", None)
+    conclude(judge(folder, show=progress(True)), "Run", folder.path)
 
 
 if __name__ == "__main__":
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        print("fracnet: error: fracnet.ensemble has no -m: runs= takes several.", file=sys.stderr)
-        sys.exit(1)
-    cli.run(ensemble, "ensemble")
+    cli.run(ensemble, "ensemble", multirun=False, instead="runs= takes several")

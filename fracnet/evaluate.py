@@ -1,7 +1,6 @@
 """`python -m fracnet.evaluate`: all figures of a run, or of anyone's predictions, once more."""
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -33,7 +32,9 @@ def evaluate(cfg: DictConfig) -> None:
     beside = read_cited(Path(command.cited).expanduser()) if command.cited else []
     found = of_run(command, beside) if command.run else of_table(command, beside)
     own = bool(command.run) and not command.changes() and not command.again
-    conclude(found, "Run" if own else "Evaluation", command.figures)
+    run = Path(command.run).expanduser().resolve() if command.run else None
+    word, images = "Run" if own else "Evaluation", command.report.images
+    conclude(found, word, run, figures=command.figures, images=images)
 
 
 def check_command(command: EvaluateCommand) -> None:
@@ -83,11 +84,15 @@ def of_run(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgement":
 def of_table(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgement":
     """The figures of a csv of anyone's predictions."""
     from fracnet.evaluation.foreign import load, origin
+    from fracnet.evaluation.operating import check_operating
+    from fracnet.evaluation.predictions import classes_of
     from fracnet.training.judge import judge_table
     from fracnet.training.present import progress
 
     path = Path(str(command.table)).expanduser().resolve()
     table, notes = load(path, command.columns, command.labels)
+    if command.operating is not None:
+        check_operating(command.operating, len(classes_of(table)))
     out = path.with_name(f"{path.stem}_evaluation")
     if command.out:
         out = Path(command.out).expanduser().resolve()
@@ -125,18 +130,31 @@ def read_cited(path: Path) -> "list[Cited]":
     return [validated(Cited, row, f"{path}: cited.{i}") for i, row in enumerate(rows)]
 
 
-def conclude(found: "Judgement", word: str, figures: bool | None) -> None:
-    """Draw the figures and print the tables; `figures` None is as the run has it."""
+def conclude(
+    found: "Judgement",
+    word: str,
+    run: Path | None,
+    *,
+    figures: bool | None = None,
+    images: bool | None = None,
+) -> None:
+    """Draw the figures, print the tables, write the report.
+
+    run: whose figures they are; None for those of others' predictions. figures, images: None is as
+    the run has it.
+    """
     from rich.console import Console
 
+    from fracnet.training import reporting
     from fracnet.training.present import draw, present
+    from fracnet.training.run_folder import RunFolder
 
     drawn = draw(found, found.told.options.figures if figures is None else figures)
     present(Console(highlight=False, soft_wrap=False), found, drawn, word)
+    home = RunFolder(run) if run and run != found.folder else None
+    paths = reporting.write(found.folder, run=home, images=images, cited=found.cited)
+    print(f"\nReport  {paths[0]}", flush=True)
 
 
 if __name__ == "__main__":
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        print("fracnet: error: fracnet.evaluate has no -m: name one run.", file=sys.stderr)
-        sys.exit(1)
-    cli.run(evaluate, "evaluate")
+    cli.run(evaluate, "evaluate", multirun=False, instead="name one run")

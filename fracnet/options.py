@@ -55,6 +55,15 @@ class Evaluation(Fixed):
         return self.model_dump(exclude={"figures"})
 
 
+class Report(Fixed):
+    """How much a report shows. images: pixels, and names of files and patients.
+
+    None: yes, but no where W&B gets the run at once; of a finished run, as it has it.
+    """
+
+    images: bool | None = None
+
+
 class EvaluateCommand(Fixed):
     """The keys of `python -m fracnet.evaluate`; what is None is as the run has it."""
 
@@ -71,6 +80,7 @@ class EvaluateCommand(Fixed):
     by: Any
     resamples: Any
     figures: bool | None
+    report: Report
     data: dict[str, Any]
     data_dir: str
     class_map: dict[str, str | None] | None

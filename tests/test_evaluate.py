@@ -8,9 +8,9 @@ import pytest
 import yaml
 from helpers.command import evaluate_here, in_new_process
 from helpers.run_files import files, scored, two_class_table, write_run
+from helpers.tiny_words import TESTS, tiny_words
 from scipy.stats import binomtest
 
-USER_CONF = Path(__file__).parent / "user_conf"
 TABLE = two_class_table()
 
 
@@ -18,12 +18,9 @@ TABLE = two_class_table()
 def trained(phantom_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run of seconds with all its figures: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    words = ["--config-dir", str(USER_CONF), "model=tiny", *phantom_words, "image_size=32"]
-    words += ["data.batch_size=16", "data.num_workers=0", "trainer.max_epochs=2", "logger=csv"]
-    words += ["trainer.accelerator=cpu", "evaluation.figures=true", f"hydra.run.dir={folder}"]
-    told = in_new_process(
-        ["fracnet.train", *words], folder.parent, PYTHONPATH=str(USER_CONF.parent)
-    )
+    more = ["logger=csv", "evaluation.figures=true", f"hydra.run.dir={folder}"]
+    words = tiny_words(*phantom_words, *more, epochs=2)
+    told = in_new_process(["fracnet.train", *words], folder.parent, PYTHONPATH=str(TESTS))
     assert told.code == 0, told.err
     return folder, told.out
 
@@ -50,8 +47,10 @@ def test_a_trained_run_gives_the_same_to_the_last_digit(
     after = files(folder)
     assert set(after) == set(before)
     assert [name for name in before if after[name] != before[name]] == []
-    assert told.out in printed, "what training printed at its end, line by line"
-    assert told.out.splitlines()[-1].strip().startswith("figures/")
+    figures, _, report = told.out.partition("\nReport  ")
+    assert figures in printed, "what training printed at its end, line by line"
+    assert report in printed, "after its heatmaps"
+    assert figures.splitlines()[-1].strip().startswith("figures/")
 
 
 def test_options_of_their_own_go_to_a_folder_of_their_own(

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fracnet.config import Config
+from fracnet.config import Config, validated
 from fracnet.errors import UserError
+from fracnet.groups import Data
 from fracnet.objects import build, near_miss
 
 if TYPE_CHECKING:
@@ -33,12 +34,9 @@ def with_node(plain: dict[str, Any]) -> dict[str, Any]:
             f"{near_miss(name, choices)}"
         )
     words = [f"data={name}", f"data_dir={plain['data_dir']}"]
-    node = OmegaConf.to_container(compose("train", words).data, resolve=True)
-    assert isinstance(node, dict)
-    ours = ("batch_size", "num_workers", "folds", "fold", "split", "test_on", "test_root")
-    kept = {str(k): v for k, v in node.items() if k not in (*ours, "class_map")}
+    node: Any = OmegaConf.to_container(compose("train", words).data, resolve=True)
     root = plain["data"].get("test_root")
-    kept |= {"root": root} if root else {}
+    kept = validated(Data, node, "data.test_on").source() | ({"root": root} if root else {})
     return {**plain, "data": {**plain["data"], "test_on": kept}}
 
 
@@ -51,9 +49,9 @@ def check(config: Config, classes: "Sequence[str]") -> None:
                 raise UserError(f"data.{key}={value} goes with data.test_on, and not without.")
         return
     assert isinstance(node, Mapping)
-    from fracnet.training.rerun import test_rows
+    from fracnet.training.rerun import rows_to_test
 
-    test_rows(build(node, "data.test_on"), classes, config.data.class_map)
+    rows_to_test(build(node, "data.test_on"), classes, config.data.class_map)
 
 
 def conclude(folder: "RunFolder", config: Config, in_sweep: bool) -> None:
@@ -67,6 +65,7 @@ def conclude(folder: "RunFolder", config: Config, in_sweep: bool) -> None:
     assert isinstance(node, Mapping)
     from rich.console import Console
 
+    from fracnet.training import reporting
     from fracnet.training.judge import judge
     from fracnet.training.present import draw, present, progress
     from fracnet.training.rerun import load_model, on_other_data
@@ -77,6 +76,7 @@ def conclude(folder: "RunFolder", config: Config, in_sweep: bool) -> None:
     remade = on_other_data(folder, config, source, config.data.class_map, logits, show)
     found = judge(folder, name=f"data-{remade.told.data}", remade=remade, show=show)
     drawn = draw(found, config.evaluation.figures)
+    reporting.write(found.folder, run=folder, images=reporting.shows_images(config))
     if not in_sweep:
         print(f"\nThe same model on another data set, {remade.told.data}:\n")
         present(Console(highlight=False, soft_wrap=False), found, drawn, "Evaluation")

@@ -21,7 +21,8 @@ from fracnet.errors import UserError
 from fracnet.evaluation.assess import Assessment, assess
 from fracnet.evaluation.decisions import decide, settings, verify
 from fracnet.evaluation.identity import check_apart
-from fracnet.evaluation.predictions import check, targets
+from fracnet.evaluation.operating import check_operating
+from fracnet.evaluation.predictions import check, classes_of, targets
 from fracnet.evaluation.summary import Summary, plain
 from fracnet.evaluation.temperature import logits
 from fracnet.groups import Cited
@@ -76,6 +77,8 @@ def judge(
     own = settings(options) != settings(told.options) or bool(remade and remade.validation_too)
     table = remade.table if remade else read_table(run.predictions)
     check(table)
+    if changes and "operating" in changes:
+        check_operating(changes["operating"], len(classes_of(table)))
     check_apart(table)  # before validation chooses anything
     val = table[table["split"] == "val"]
     decisions = None
@@ -147,6 +150,7 @@ def record(
 
     if told.cited:
         content["cited"] = pairs(told.cited)
+    content["data"] = {"name": told.data, "notes": list(told.notes)}
     write_json(folder / RunFolder(folder).metrics.name, plain(content))  # undefined: null
     return Judgement(found, told, table, folder, objective, pairs([*told.cited, *beside]))
 

@@ -1,5 +1,6 @@
 """What a run leaves behind: predictions, metrics.json, figures, and the table on the screen."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,27 @@ def write_baselines(tables: dict[str, pd.DataFrame], path: Path) -> None:
     pd.concat(parts).to_csv(path, index=False, lineterminator="\n")
 
 
+def about_data(data: RadiographData) -> dict[str, Any]:
+    """What fit.json holds of the data besides their fingerprint: names, exclusions, patients."""
+    manifest = data.manifest
+    groups = {}
+    for unit in ("patient", "study"):
+        of = manifest.table.groupby("split")[unit].nunique()
+        if of.sum():
+            groups["patients" if unit == "patient" else "studies"] = {
+                str(split): int(n) for split, n in of.items()
+            }
+    return {
+        "name": manifest.name,
+        "notes": list(manifest.notes),
+        "licence": manifest.licence,
+        "citation": manifest.citation,
+        "groups": manifest.groups,
+        "counts": groups,
+        "excluded": json.loads(manifest.excluded.to_json(orient="records")),
+    }
+
+
 def conclude(
     folder: RunFolder,
     table: pd.DataFrame,
@@ -74,8 +96,7 @@ def conclude(
     """
     write_table(table, folder.predictions)
     write_baselines(baseline_tables(data), folder.baselines)
-    told = {"name": data.manifest.name, "notes": list(data.manifest.notes)}
-    write_json(folder.fit, {"selected": selected, "data": told})
+    write_json(folder.fit, {"selected": selected, "data": about_data(data)})
     # Of a run that had this folder before, or was cut off right here: its rows were others.
     folder.decisions.unlink(missing_ok=True)
     found = judge(folder, show=progress(config.trainer.progress_bar))

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fracnet.data.fingerprint import data_fingerprint as data_fingerprint
 from fracnet.errors import UserError
 from fracnet.training.run_folder import RunFolder, write_json
 
@@ -69,13 +68,11 @@ class Provenance:
             self._content["resumed_from"] = [*before.pop("resumed_from", []), before]
         write_json(folder.provenance, self._content)
 
-    def finish(self, status: str) -> None:
-        """Add how the run ended, how long it took and the most memory it held."""
+    def so_far(self) -> None:
+        """Add time and memory up to now, which stand: the report that follows tells them."""
         import torch  # seconds, which who only asks for the code's version need not wait
 
         self._content |= {
-            "status": status,
-            "finished": _now(),
             "seconds": round(time.monotonic() - self._clock, 1),
             # Linux counts KiB; mapped files (the image cache) are part of it.
             "peak_resident_mib": round(
@@ -85,6 +82,13 @@ class Provenance:
         if torch.cuda.is_available():
             peak = torch.cuda.max_memory_allocated() / 2**20
             self._content["peak_gpu_mib"] = round(peak, 1)
+        write_json(self._folder.provenance, self._content)
+
+    def finish(self, status: str) -> None:
+        """Add how the run ended, how long it took and the most memory it held."""
+        self._content |= {"status": status, "finished": _now()}
+        if "seconds" not in self._content:
+            self.so_far()
         write_json(self._folder.provenance, self._content)
 
 

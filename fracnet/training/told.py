@@ -15,7 +15,7 @@ from fracnet.errors import UserError
 from fracnet.groups import Cited
 from fracnet.objects import near_miss
 from fracnet.options import Evaluation
-from fracnet.training.run_folder import RunFolder
+from fracnet.training.run_folder import RunFolder, jobs_of
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def tell(run: RunFolder) -> Told:
     """Read what the folder says of itself; `UserError` if it holds no predictions."""
     if not run.predictions.is_file():
         raise UserError(_no_predictions(run))
-    config = _mapping(run.config)
-    fit = _mapping(run.fit)
+    config = mapping(run.config)
+    fit = mapping(run.fit)
     cited = [
         validated(Cited, figure, f"{run.config}: cited.{i}")
         for i, figure in enumerate(config.get("cited") or [])
@@ -60,7 +60,7 @@ def tell(run: RunFolder) -> Told:
         objective=config.get("objective"),
         cited=tuple(cited),
         # Runs of before there was fit.json have it among their figures.
-        selected=fit.get("selected") or _mapping(run.metrics).get("selected"),
+        selected=fit.get("selected") or mapping(run.metrics).get("selected"),
         data=data.get("name", "the test split"),
         notes=tuple(data.get("notes", ())),
     )
@@ -74,7 +74,7 @@ def read_baselines(run: RunFolder) -> dict[str, pd.DataFrame]:
     return {str(name): rows for name, rows in table.groupby("baseline", sort=False)}
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def mapping(path: Path) -> dict[str, Any]:
     """What a JSON or YAML file holds; nothing where there is none."""
     if not path.is_file():
         return {}
@@ -94,14 +94,14 @@ def _no_predictions(run: RunFolder) -> str:
         parent = folder.parent
         here = sorted(p.name for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
         return f"run={folder}: there is no such folder.{near_miss(folder.name, here)}"
-    jobs = sorted((p.parent for p in folder.rglob("job.json")), key=lambda p: (len(p.name), p.name))
+    jobs = jobs_of(folder)
     if jobs and not run.config.is_file():
         names = ", ".join(job.relative_to(folder).as_posix() for job in jobs[:10])
         return (
             f"run={folder} is the folder of a sweep; name one of its jobs, {names}"
             f"{' and so on' if len(jobs) > 10 else ''}, as in run={jobs[0]}."
         )
-    status = _mapping(run.provenance).get("status")
+    status = mapping(run.provenance).get("status")
     if status is not None:
         return (
             f"run={folder} holds no predictions.csv: the run is {status!r} and has not come to its "

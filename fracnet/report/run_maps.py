@@ -1,0 +1,94 @@
+"""Heatmaps in figures on a run's page: how well they find what is marked, and what they rest on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fracnet.report.console import limits
+from fracnet.report.reach import Reach, interval
+from fracnet.report.run_content import RunContent
+from fracnet.report.svg import Axis
+from fracnet.report.tables import Cell, Table
+
+SCORES = {
+    "pointing": "peak on the mark",
+    "energy": "share of heat on the mark",
+    "iou": "overlap (IoU)",
+}
+ROWS = {"centre": "a blob in the centre", "edges": "an edge detector", "chance": "chance"}
+
+
+def localisation(content: RunContent) -> Table | None:
+    """Scores of the heatmaps beside maps that see no network; None where nothing is marked."""
+    found = (content.explained or {}).get("localisation")
+    if not found:
+        return None
+    names = [name for name in SCORES if name in found["scores"]]
+    rows: list[list[Cell]] = [["heatmaps", *(_cell(found["scores"].get(name)) for name in names)]]
+    for key, title in ROWS.items():
+        held = found["baselines"].get(key)
+        if held:
+            rows.append([title, *(_cell(held.get(name)) for name in names)])
+            gaps = found["differences"].get(key, {})
+            rows.append(["difference", *(_cell(gaps.get(n), True) for n in names)])
+    caption = f"{found['images']} marked test images, 95 % intervals by {found['unit']}"
+    return Table(caption, ["", *(SCORES[name] for name in names)], rows, strong=True)
+
+
+def sanity(content: RunContent) -> Table | None:
+    """How alike maps are before and after the loss of weights; None where it was not asked."""
+    found = (content.explained or {}).get("sanity")
+    if not found:
+        return None
+    null = found["null"]
+    scale = Axis(-0.5, 1.0)
+    rows: list[list[Cell]] = []
+    for stage in found["stages"]:
+        reach = Reach(stage["correlation"], stage["low"], stage["high"])
+        drawn = interval(reach, scale, guide=null["correlation"])
+        share = f"{100 * stage['weights']:.0f} %"
+        rows.append([f"down to {stage['name']}", share, _stage(stage), drawn])
+    reach = Reach(null["correlation"], null["low"], null["high"])
+    drawn = interval(reach, scale, guide=null["correlation"], look="s5")
+    rows.append(["maps of different images", "", _stage(null), drawn])
+    return Table(
+        f"Rank correlation of maps before and after the loss; {found['images']} test images",
+        ["weights lost", "share", "correlation", "-0.5 to 1"],
+        rows,
+        wide=[3],
+        note="The dashed line is the mean between maps of different images; its bar is the middle "
+        "95 % of them.",
+    )
+
+
+def parts(content: RunContent) -> list[dict[str, Any]]:
+    """Each question that was put to the maps: title, what was said, and the figures."""
+    made = {
+        "localisation": ("Do they find what is marked?", localisation(content)),
+        "sanity": ("Do they depend on what was learned?", sanity(content)),
+    }
+    return [
+        {
+            "title": title,
+            "table": table,
+            "sentences": list((content.explained or {})[key].get("sentences", [])) or [""],
+        }
+        for key, (title, table) in made.items()
+        if table is not None
+    ]
+
+
+def _stage(held: Mapping[str, Any]) -> Cell:
+    text = f"{held['correlation']:.2f}"
+    return text if held["low"] is None else f"{text} ({held['low']:.2f} to {held['high']:.2f})"
+
+
+def _cell(held: Mapping[str, Any] | None, signed: bool = False) -> Cell:
+    if held is None or held["value"] is None:
+        return "-"
+    form = "+.3f" if signed else ".3f"
+    text = format(held["value"], form)
+    if held["low"] is None:
+        return text
+    if signed:
+        return f"{text} ({held['low']:+.3f} to {held['high']:+.3f})"
+    return f"{text} ({limits(held['low'], held['high'])})"

@@ -1,0 +1,161 @@
+"""A run's report: report/index.html and report/model_card.md, from the files of its folder alone.
+
+Training writes it at its end, `fracnet.evaluate` for what it has scored, `fracnet.explain` anew.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fracnet.config import Config
+from fracnet.data.manifest import read_table
+from fracnet.evaluation.stored import assessment_of
+from fracnet.report.model_card import as_card
+from fracnet.report.run_content import RunContent
+from fracnet.report.run_page import as_page
+from fracnet.training.run_folder import RunFolder, write_json, write_whole
+from fracnet.training.told import mapping, read_baselines
+from fracnet.training.tracking.privacy import Scrubber
+
+if TYPE_CHECKING:
+    from fracnet.models.module import Classifier
+    from fracnet.training.classical import Classical
+
+PEOPLE = ("patient", "study", "path")
+NAMED = "(left out)"
+
+
+def conclude(
+    folder: RunFolder, config: Config, model: "Classifier | Classical", in_sweep: bool
+) -> None:
+    """Write the report of the run that has just been trained, and what it needs to know of it.
+
+    Whether it shows images is decided here once, by the config and where W&B runs, and kept in
+    fit.json: later the environment may be another one.
+    """
+    from fracnet.models.module import Classifier  # seconds, which an evaluation need not wait for
+    from fracnet.training.header import model_name
+    from fracnet.training.recipe import recipe
+
+    fit = mapping(folder.fit)
+    described: dict[str, Any] = {"name": model_name(config)}
+    if isinstance(model, Classifier):
+        described["parameters"] = sum(p.numel() for p in model.parameters())
+        described["recipe"] = recipe(config, model)
+    else:
+        described["name"] = model.describe()
+    write_json(folder.fit, fit | {"model": described, "report": {"images": shows_images(config)}})
+    paths = write(folder.path)
+    if not in_sweep:
+        print(f"\nReport  {paths[0]}", flush=True)
+
+
+def shows_images(config: Config) -> bool:
+    """What `report.images` comes to: null is yes, but no where W&B gets the run at once."""
+    asked = config.report.images
+    return config.logger.mode != "online" if asked is None else asked
+
+
+def write(
+    folder: Path,
+    *,
+    run: RunFolder | None = None,
+    images: bool | None = None,
+    cited: Sequence[Mapping[str, str]] | None = None,
+) -> list[Path]:
+    """Write report/index.html and report/model_card.md into a folder with a metrics.json.
+
+    Args:
+        folder: of a run, of a further evaluation of one, or of one of others' predictions.
+        run: whose evaluation it is; None where it is the run's own, or there is none.
+        images: whether pixels, names of files and of patients are shown; None as the run has it.
+        cited: published figures beside the own ones; None for those that metrics.json holds.
+
+    Returns:
+        The files. A card is written for a run's own figures alone.
+
+    Raises:
+        UserError: a metrics.json of an older fracnet.
+    """
+    content = content_of(folder, run, images, cited)
+    report = RunFolder(folder).report
+    report.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(report, as_page(content))
+    if not content.run_known or content.evaluation:
+        return [report]
+    card = report.with_name("model_card.md")
+    # Made to be published, so without names whatever the page shows.
+    write_whole(card, as_card(content_of(folder, images=False) if content.images else content))
+    return [report, card]
+
+
+def content_of(
+    folder: Path,
+    run: RunFolder | None = None,
+    images: bool | None = None,
+    cited: Sequence[Mapping[str, str]] | None = None,
+) -> RunContent:
+    """Read what `write` writes of; its arguments."""
+    own = RunFolder(folder)
+    home = run or own
+    metrics, fit = mapping(own.metrics), mapping(home.fit)
+    config, provenance = mapping(home.config), mapping(home.provenance)
+    if images is None:
+        images = bool((fit.get("report") or {}).get("images", True))
+    table = read_table((own if own.predictions.is_file() else home).predictions)
+    anew = run is not None and own.predictions.is_file()
+    about = metrics.get("data") or fit.get("data") or {}
+    notes = [str(note) for note in about.get("notes", [])]
+    if not images:
+        scrub = Scrubber().scrub
+        config, provenance = scrub(config), scrub(provenance)
+        notes = list(unnamed(scrub(notes), table))
+        metrics |= {"notes": list(unnamed(metrics.get("notes", []), table))}
+    explained = mapping(home.explanation) if not anew else {}
+    return RunContent(
+        name=home.path.name,
+        evaluation=folder.name if run is not None else "",
+        run_known=home.config.is_file(),
+        data=str(about.get("name") or data_named(config)),
+        notes=notes,
+        assessment=assessment_of(metrics, str(own.metrics)),
+        table=table,
+        baselines=baselines_for(home, table),
+        config=config,
+        fit=fit,
+        provenance=provenance,
+        curves=pd.read_csv(home.curves) if home.curves.is_file() else None,
+        explained=explained or None,
+        explain_folder=home.explain,
+        cited=metrics.get("cited", []) if cited is None else cited,
+        images=images,
+    )
+
+
+def data_named(config: Mapping[str, Any]) -> str:
+    """The data set's class, for runs of before there was fit.json; else that it is not known."""
+    target = str((config.get("data") or {}).get("_target_", ""))
+    return target.rpartition(".")[2] or "unnamed data"
+
+
+def baselines_for(run: RunFolder, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The run's baselines where they are of the test rows of this table; else none."""
+    test = set(table.loc[table["split"] == "test", "path"])
+    return {name: of for name, of in read_baselines(run).items() if set(of["path"]) == test}
+
+
+def unnamed(sentences: Iterable[str], table: pd.DataFrame) -> Iterable[str]:
+    """The sentences without the names of files, studies and patients of the table."""
+    names: set[str] = set()
+    for column in PEOPLE:
+        if column in table:
+            names |= set(table[column].dropna().astype(str))
+    for sentence in sentences:
+        # A name stands between blanks or brackets, with a stop behind it at most.
+        for word in sorted(re.findall(r"[^\s(),;]+", sentence), key=len, reverse=True):
+            if word.rstrip(".:") in names:
+                sentence = sentence.replace(word.rstrip(".:"), NAMED)
+        yield sentence

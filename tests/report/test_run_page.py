@@ -1,0 +1,130 @@
+"""A run's page stands alone, shows the figures of metrics.json, and does without what lacks."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.reports import Page, configured, explain, six_classes, tell_more, two_classes
+
+from fracnet.training.reporting import write
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With everything that a run can leave."""
+    made = two_classes(tmp_path_factory.mktemp("page") / "run<b>")
+    tell_more(made)
+    figure = {"value": 0.4, "low": 0.3, "high": 0.5, "method": "x", "note": ""}
+    scores = {"pointing": figure, "energy": figure}
+    localisation = {
+        "images": 30,
+        "unit": "patient",
+        "scores": scores,
+        "baselines": {"centre": scores},
+        "differences": {"centre": scores},
+        "verdict": "better",
+        "sentences": ["They find it.", "In detail."],
+    }
+    stage = {"name": "head", "weights": 0.1, "correlation": 0.2, "low": 0.1, "high": 0.3}
+    sanity = {
+        "images": 50,
+        "stages": [stage],
+        "null": {"correlation": 0.1, "low": -0.2, "high": 0.4},
+        "verdict": "lost",
+        "sentences": ["They need the weights."],
+    }
+    explain(made, localisation=localisation, sanity=sanity)
+    write(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    return (folder / "report/index.html").read_text(encoding="utf-8")
+
+
+def test_page_is_well_formed_and_its_parts_are_found_by_the_menu(html: str) -> None:
+    page = Page(html)
+    ids = [held["id"] for _, held in page.seen if "id" in held]
+    assert len(ids) == len(set(ids))
+    targets = {str(held["href"]).removeprefix("#") for held in page.all("a")}
+    assert targets <= set(ids)
+    assert len(targets) > 9
+    assert {str(held["aria-labelledby"]) for held in page.all("section") if "id" in held} <= targets
+    assert len(page.all("h1")) == 1
+
+
+def test_page_loads_nothing_and_runs_no_script(html: str) -> None:
+    page = Page(html)
+    assert "http" not in html.replace("http-equiv", "")
+    assert "url(" not in html
+    for tag in ("script", "link", "iframe", "object"):
+        assert not page.all(tag), tag
+    for image in page.all("img"):
+        assert str(image["src"]).startswith("data:image/jpeg;base64,")
+        assert image["alt"]
+    assert len(page.all("img")) == 4
+    assert "<b>" not in html.partition("<main")[0], "names are escaped"
+
+
+def test_figures_are_those_of_metrics_json(folder: Path, html: str) -> None:
+    text = " ".join(Page(html).text.split())
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for name, held in metrics["test"]["metrics"].items():
+        if held["low"] is not None and held["low"] >= 0:
+            assert f"{held['value']:.3f} ({held['low']:.3f}-{held['high']:.3f})" in text, name
+    for stratum in metrics["test_strata"]:
+        held = stratum["per_class"][1]["sensitivity"]
+        assert f"{held['value']:.3f} ({held['low']:.3f}-{held['high']:.3f})" in text
+    study = next(s for s in metrics["test_strata"] if s["level"] == "study")
+    rate = study["per_class"][1]["sensitivity"]["value"]
+    assert f"Of 100 abnormal studies, {round(100 * rate)} are found" in text
+
+
+def test_verdict_comes_first_and_everything_else_is_there(html: str) -> None:
+    text = " ".join(Page(html).text.split())
+    parts = (
+        "better than chance",
+        "Confusion matrix",
+        "Precision and recall",
+        "Are the probabilities to be believed?",
+        "Wrong and sure",
+        "Do they find what is marked?",
+        "In detail.",
+        "Do they depend on what was learned?",
+        "left out: 7 unreadable file",
+        "A note of the data source.",
+        "8 min 50 s",
+        "no medical device",
+    )
+    places = [text.find(part) for part in parts]
+    assert -1 not in places, parts[places.index(-1)]
+    assert places == sorted(places)
+
+
+def test_without_the_optional_files_the_page_says_how_to_get_them(tmp_path: Path) -> None:
+    folder = two_classes(tmp_path / "bare", baseline=False)
+    (folder / "fit.json").unlink()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    del metrics["data"]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    configured(folder, data={"_target_": "fracnet.data.sources.mura.Mura"})
+    page = Page(write(folder)[0].read_text(encoding="utf-8"))
+    assert "python -m fracnet.explain run=bare" in page.text
+    assert "no shortcut baseline here" in page.text
+    assert "Mura" in page.text.split()
+
+
+def test_six_classes_have_a_curve_each_and_no_operating_point(tmp_path: Path) -> None:
+    page = Page(write(six_classes(tmp_path / "run"))[0].read_text(encoding="utf-8"))
+    labels = [str(held.get("aria-label")) for held in page.all("svg")]
+    for name in ("elbow", "wrist"):
+        assert f"sensitivity against 1 - specificity: {name}" in labels
+        assert f"precision against recall (sensitivity): {name}" in labels
+    assert "on validation" not in page.text
+    assert "get the right class" in page.text
+    assert "too few" in page.text
+
+
+def test_the_same_files_give_the_same_page(folder: Path, html: str) -> None:
+    assert write(folder)[0].read_text(encoding="utf-8") == html
