@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fracnet.api import fit as fit
+    from fracnet.training.predictor import Predictor as load
 
 __version__ = version("fracnet")
 
@@ -15,4 +16,8 @@ def __getattr__(name: str) -> Any:
         from fracnet import api
 
         return getattr(api, name)
+    if name == "load":
+        from fracnet.training.predictor import Predictor
+
+        return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

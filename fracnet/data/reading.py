@@ -158,9 +158,9 @@ def _to_grey(image: ImageFile.ImageFile, data: bytes, deep: bool) -> Grey:
         pixels = np.asarray(image).astype(np.float64)
         # TIFF's "0 is white": Pillow turns it round for 8 bits only.
         inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
-        return _stretch(pixels.max() - pixels if inverted else pixels)
+        return stretched(pixels.max() - pixels if inverted else pixels)
     if deep and image.mode in ("RGB", "RGBA", "LA"):
-        return _stretch(_deep_luma(data))
+        return stretched(_deep_luma(data))
     if image.has_transparency_data:
         # By way of RGBA: the one conversion that knows every kind of transparency.
         pair = np.asarray(image.convert("RGBA").convert("LA"), dtype=np.uint16)
@@ -181,8 +181,8 @@ def _deep_luma(data: bytes) -> npt.NDArray[np.float64]:
     return luma * (pixels[..., 3] / 65535) if pixels.shape[2] == 4 else luma
 
 
-def _stretch(pixels: npt.NDArray[np.float64]) -> Grey:
-    """Own minimum..maximum to 0..255, rounded."""
+def stretched(pixels: npt.NDArray[np.float64]) -> Grey:
+    """float64 [H, W] from its own minimum..maximum to 0..255, rounded; ValueError if not finite."""
     if not np.isfinite(pixels).all():
         raise ValueError("it holds values that are not finite")
     low, high = pixels.min(), pixels.max()

@@ -1,0 +1,220 @@
+"""Whether an image is unlike those that a model was trained on.
+
+Two distances, each put on the scale of validation's:
+
+- appearance: Mahalanobis distance, with Ledoit and Wolf's shrinkage (2004, J Multivar Anal 88:365),
+  of a few dozen plain statistics of the image (`data.appearance`) to those of the training images;
+- features: distance to the K-th nearest training image in the input of the model's head, each
+  scaled to length 1 (Y. Sun et al. 2022, Out-of-distribution detection with deep nearest
+  neighbors, ICML).
+
+The larger one counts. The limit is a tolerance limit: were validation's patients drawn like new
+ones, and its scores above the median as those of a normal distribution, then at most `CONTENT` of
+new images would lie above with confidence `CONFIDENCE`. So it lies the higher the fewer patients
+there are. It speaks of single images, and sees what these two distances see, no more: an image that
+is not flagged may still be one on which the model fails.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from scipy import stats
+
+from fracnet.data.appearance import NAMES, appearance
+from fracnet.errors import UserError
+
+FORMAT = 1
+NEIGHBOUR = 5
+CONTENT, CONFIDENCE = 0.05, 0.9
+MOST = 2000  # training images that are kept for comparison
+FEWEST_UNITS, FEWEST_TRAIN = 8, 20
+# A statistic that hardly varies in training (no white pixel anywhere) must not decide by a hair.
+LEAST_SCALE = 0.005
+TINY = 1e-6
+MEANING = (
+    "distance from the training images: 0 as near as half of the validation images or nearer, 1 at "
+    "the limit"
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The training images in short, and the limit.
+
+    mean, scale: float32 [A] of the statistics. precision: float32 [A, A] of the standardised ones.
+    features: float16 [n, F], each of length 1, or None where there are none. middle, spread:
+    float64 [1 or 2], of the distances' logarithms on validation. counts: images of train that are
+    compared with, of val, its independent units, and how many of val and test (of so many) are
+    flagged.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    precision: np.ndarray
+    features: np.ndarray | None
+    middle: np.ndarray
+    spread: np.ndarray
+    limit: float
+    counts: dict[str, int]
+
+    def scores(self, images: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+        """float64 [n], 0 or more; above 1 is unlike. images: uint8 [n, S, S], as the model sees
+        them; features: float32 [n, F]."""
+        return self.of(appearance(images), features)
+
+    def of(self, looks: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+        """As `scores`, of `appearance` float32 [n, A]."""
+        logs = self.distances(looks, features)
+        standard = (logs - self.middle) / self.spread
+        return np.asarray(np.maximum(standard.max(axis=1), 0) / self.limit)
+
+    def distances(self, looks: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+        """Logarithms float64 [n, 1 or 2] of the distances."""
+        z = ((looks - self.mean) / self.scale).astype(np.float64)
+        squared = np.einsum("na,ab,nb->n", z, self.precision.astype(np.float64), z)
+        columns = [np.log(np.sqrt(np.maximum(squared, 0)) + TINY)]
+        if self.features is not None:
+            assert features is not None, "this model has given features before"
+            columns.append(np.log(_to_neighbour(_unit(features), self.features) + TINY))
+        return np.column_stack(columns)
+
+    def about(self) -> dict[str, Any]:
+        """In words and numbers, for whoever reads what it has flagged."""
+        by = "appearance and the model's features" if self.features is not None else "appearance"
+        return {
+            "by": by,
+            "limit": f"at most {CONTENT:g} of images like validation's, confidence {CONFIDENCE:g}",
+            **self.counts,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write it as .npz, without pickle."""
+        names, numbers = list(self.counts), list(self.counts.values())
+        held = {} if self.features is None else {"features": self.features}
+        np.savez_compressed(
+            path,
+            format=FORMAT,
+            mean=self.mean,
+            scale=self.scale,
+            precision=self.precision,
+            middle=self.middle,
+            spread=self.spread,
+            limit=self.limit,
+            counted=np.array(names),
+            counts=np.array(numbers),
+            allow_pickle=False,
+            **held,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Reference":
+        """Read what `save` wrote. Raises UserError for another file."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                if int(stored["format"]) != FORMAT or stored["mean"].shape != (len(NAMES),):
+                    raise UserError(f"{path} was written by another version of fracnet.")
+                names = (str(name) for name in stored["counted"])
+                return cls(
+                    mean=stored["mean"],
+                    scale=stored["scale"],
+                    precision=stored["precision"],
+                    features=stored.get("features"),
+                    middle=stored["middle"],
+                    spread=stored["spread"],
+                    limit=float(stored["limit"]),
+                    counts=dict(zip(names, map(int, stored["counts"]), strict=True)),
+                )
+        except (BadZipFile, KeyError, ValueError, EOFError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"{path} cannot be read ({' '.join(str(error).split())}); bring it back as the "
+                "run has left it, or remove it to predict without."
+            ) from error
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images of one split. looks: float32 [n, A]; features: float32 [n, F] or None."""
+
+    looks: np.ndarray
+    features: np.ndarray | None
+
+
+def fit(train: Sample, val: Sample, units: int) -> Reference:
+    """The reference of training images, and the limit by those of validation.
+
+    units: how many independent ones validation has, patients where they are known.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    assert len(train.looks) >= FEWEST_TRAIN, len(train.looks)
+    assert units >= FEWEST_UNITS, units
+    mean = train.looks.mean(axis=0)
+    scale = np.maximum(train.looks.std(axis=0), LEAST_SCALE)
+    # Centred already, by the mean that later images are centred by.
+    shrunk = LedoitWolf(assume_centered=True).fit((train.looks - mean) / scale)
+    features = None
+    if train.features is not None:
+        features = _unit(train.features).astype(np.float16)
+    bare = Reference(
+        mean, scale, shrunk.precision_.astype(np.float32), features,
+        middle=np.zeros(1), spread=np.ones(1), limit=1.0, counts={},
+    )  # fmt: skip
+    logs = bare.distances(val.looks, val.features)
+    middle, spread = _upper(logs)
+    standard = ((logs - middle) / spread).max(axis=1)
+    (centre,), (width,) = _upper(standard[:, None])
+    limit = float(centre + _factor(units) * width)
+    return Reference(
+        mean, scale, bare.precision, features, middle, spread, limit,
+        counts={"train": len(train.looks), "val": len(val.looks), "val_units": units},
+    )  # fmt: skip
+
+
+def _upper(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median and spread of the upper half, by column of [n, K]: the lower half says nothing of
+    what is far away, and has a tail of its own."""
+    middle = np.median(values, axis=0)
+    above = np.where(values > middle, (values - middle) ** 2, np.nan)
+    spread = np.array([np.nanmean(c) if np.isfinite(c).any() else 0.0 for c in above.T])
+    return middle, np.sqrt(np.maximum(spread, TINY))
+
+
+def _factor(n: int) -> float:
+    """One-sided normal tolerance factor (Owen 1958): mean + factor x deviation of n values."""
+    shift = stats.norm.ppf(1 - CONTENT) * np.sqrt(n)
+    return float(stats.nct.ppf(CONFIDENCE, n - 1, shift) / np.sqrt(n))
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    """float32 [n, F], each row of length 1; a row of zeros stays one."""
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(length, TINY), dtype=np.float32)
+
+
+def _to_neighbour(features: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Distance float32 [n] of each row to its K-th nearest among `others`."""
+    kept = others.astype(np.float32)
+    squared = (features**2).sum(axis=1)[:, None] + (kept**2).sum(axis=1) - 2 * features @ kept.T
+    k = min(NEIGHBOUR, len(kept)) - 1
+    return np.asarray(np.sqrt(np.maximum(np.partition(squared, k, axis=1)[:, k], 0)))
+
+
+Look = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+
+
+def sample(images: np.ndarray, rows: np.ndarray, look: Look | None, batch_size: int) -> Sample:
+    """Looks and features of rows int64 [n] of uint8 [N, S, S]; `look` None: no features."""
+    looks = appearance(images, rows)
+    if look is None or not len(rows):
+        return Sample(looks, None)
+    starts = range(0, len(rows), batch_size)
+    parts = [look(np.asarray(images[rows[s : s + batch_size]]))[1] for s in starts]
+    if any(part is None for part in parts):
+        return Sample(looks, None)
+    return Sample(looks, np.concatenate([part for part in parts if part is not None]))

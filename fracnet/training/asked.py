@@ -1,0 +1,147 @@
+"""Which images `input=` means: files, folders, patterns, and tables that name them."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fracnet.data.manifest import listed
+from fracnet.data.sources.base import contents, is_image
+from fracnet.data.sources.tables import read_csv
+from fracnet.errors import UserError
+from fracnet.objects import near_miss
+from fracnet.words import are, counted
+
+OWN = "predictions.json"
+"""A folder that holds it was left by an earlier prediction: its pictures are no radiographs."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image to look at; patient and study where a table names them."""
+
+    path: Path
+    patient: str | None = None
+    study: str | None = None
+
+
+@dataclass
+class Asked:
+    """items: each file once, in the order named. notes: what was left out, in sentences."""
+
+    items: list[Item] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    name: str = "images"
+
+
+def find(words: Sequence[str]) -> Asked:
+    """The images that the words mean, each a file, a folder, a pattern or a table of paths.
+
+    - A folder: all images in it and below, by extension, DICOM also by content; hidden entries and
+      what an earlier prediction has left there are not looked at.
+    - A pattern: `*`, `?`, `[...]`, and `**` for any depth.
+    - A table: a .csv with a column path, and perhaps patient and study; or a .txt with a path a
+      line. Paths are relative to the table.
+    - Any other file is taken for an image, whatever its name.
+
+    Raises UserError for a word that means nothing, or no image.
+    """
+    found = Asked()
+    seen: set[Path] = set()
+    twice = 0
+    for word in words:
+        for item in _meant(word, found):
+            place = Path(os.path.abspath(item.path))
+            if place in seen:
+                twice += 1
+                continue
+            seen.add(place)
+            found.items.append(item)
+    if twice:
+        found.notes.append(
+            f"{counted(twice, 'image')} {are(twice)} named more than once and predicted once."
+        )
+    if not found.items:
+        left = f" {' '.join(found.notes)}" if found.notes else ""
+        raise UserError(f"input={_said(words)} holds no image.{left}")
+    first = Path(words[0]).expanduser()
+    if len(words) == 1 and not _is_pattern(first):
+        found.name = (first.resolve().name if first.is_dir() else first.stem) or "images"
+    return found
+
+
+def _meant(word: str, found: Asked) -> Iterator[Item]:
+    path = Path(word).expanduser()
+    if path.is_dir():
+        yield from _below(path, found)
+    elif _is_pattern(path):
+        matched = sorted(glob.glob(str(path), recursive=True))
+        if not matched:
+            raise UserError(f"input={word}: nothing is called so.")
+        for name in matched:
+            if Path(name).is_dir():
+                # Of `**` each folder comes by itself, and its files besides.
+                yield from () if "**" in word else _below(Path(name), found)
+            elif is_image(Path(name)) or "**" not in word:
+                yield Item(Path(name))
+    elif not path.exists():
+        here = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = near_miss(path.name, here) if here else f" {contents(path.parent)}."
+        raise UserError(f"input={word}: there is no such file or folder.{hint}")
+    elif path.suffix.lower() == ".csv":
+        yield from _listed_in_csv(path)
+    elif path.suffix.lower() == ".txt":
+        lines = path.read_text(encoding="utf-8").splitlines()
+        yield from (Item(path.parent / line.strip()) for line in lines if line.strip())
+    else:
+        yield Item(path)
+
+
+def _is_pattern(path: Path) -> bool:
+    return not path.exists() and glob.has_magic(str(path))
+
+
+def _below(folder: Path, found: Asked) -> Iterator[Item]:
+    """The images of a folder and those below it, sorted; others are counted."""
+    others: list[str] = []
+    walked: set[str] = set()
+
+    def cannot(error: OSError) -> None:
+        found.notes.append(f"{error.filename} cannot be looked into: {error.strerror}.")
+
+    for parent, below, names in os.walk(folder, onerror=cannot, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in walked:  # a link that leads back
+            below.clear()
+            continue
+        walked.add(real)
+        if OWN in names:
+            below.clear()
+            found.notes.append(f"{parent} holds an earlier prediction; left out.")
+            continue
+        below[:] = sorted(name for name in below if name[0] != "." and name != "__MACOSX")
+        for name in sorted(name for name in names if not name.startswith(".")):
+            path = Path(parent, name)
+            if is_image(path):
+                yield Item(path)
+            else:
+                others.append(path.relative_to(folder).as_posix())
+    if others:
+        told = listed(others, len(others), 3)
+        files = f"{counted(len(others), 'file')} {are(len(others))}"
+        found.notes.append(f"{folder}: {files} no image by name ({told}).")
+
+
+def _listed_in_csv(path: Path) -> Iterator[Item]:
+    table = read_csv(path)
+    table.require(["path"], " It needs one called path; patient and study may stand beside it.")
+    if empty := [i for i, cells in enumerate(table.rows) if not cells["path"]]:
+        table.refuse(empty, "path", "the path of an image")
+    for cells in table.rows:
+        ids = (cells.get(key) or None for key in ("patient", "study"))
+        yield Item(path.parent / cells["path"], *ids)
+
+
+def _said(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"[{', '.join(words)}]"

@@ -1,0 +1,94 @@
+"""Images for a model: files read ahead by a few threads, arrays taken as they are."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from fracnet.data.dicom import HEAD, NoDecoder, is_dicom
+from fracnet.data.enhance import Enhance
+from fracnet.data.reading import BadImage, read_grey, read_ids, stretched
+from fracnet.data.threads import single_threaded
+from fracnet.errors import UserError
+from fracnet.training.asked import Item
+
+Given = Item | np.ndarray
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image, prepared as the run's own were; `image` uint8 [S, S] is None where `error` says
+    why the file cannot be read. `row` counts what was given."""
+
+    row: int
+    path: str
+    patient: str | None
+    study: str | None
+    image: np.ndarray | None
+    error: str = ""
+
+
+def decoded(
+    given: Iterable[Given], enhance: Enhance, workers: int, ahead: int
+) -> Iterator[Decoded]:
+    """Each in its turn; at most `ahead` are held in memory beside the one that is handed over.
+
+    Raises UserError for an array that is no grey image. A file that cannot be read is told in
+    `Decoded.error`, a missing decoder of DICOM likewise.
+    """
+    single_threaded()
+    pool = ThreadPoolExecutor(workers)
+    left = enumerate(given)
+    waiting: deque[Future[Decoded]] = deque()
+    one = _reader(enhance)
+    try:
+        waiting.extend(pool.submit(one, *item) for item in islice(left, ahead))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(one, *item) for item in islice(left, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _reader(enhance: Enhance) -> Callable[[int, Given], Decoded]:
+    def one(row: int, given: Given) -> Decoded:
+        if isinstance(given, np.ndarray):
+            return Decoded(row, f"array {row}", None, None, enhance(_grey(given, row)))
+        patient, study = given.patient, given.study
+        try:
+            image = enhance(read_grey(given.path))
+            if patient is None and study is None:
+                patient, study = _header_ids(given.path)
+        except BadImage as error:
+            return Decoded(row, str(given.path), patient, study, None, error.reason)
+        except (NoDecoder, OSError) as error:  # a package is missing; the file has just gone
+            return Decoded(row, str(given.path), patient, study, None, str(error))
+        return Decoded(row, str(given.path), patient, study, image)
+
+    return one
+
+
+def _header_ids(path: Path) -> tuple[str | None, str | None]:
+    with path.open("rb") as file:
+        if not is_dicom(file.read(HEAD)):
+            return None, None
+    return read_ids(path)
+
+
+def _grey(pixels: np.ndarray, row: int) -> np.ndarray:
+    """An array as a file of that depth would be read: uint8 as it is, others stretched."""
+    if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "uif":
+        raise UserError(
+            f"image {row} is an array of {pixels.dtype} with shape {list(pixels.shape)}; allowed: "
+            "one grey image [height, width] of numbers, black low and white high."
+        )
+    if pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels)
+    try:
+        return stretched(pixels.astype(np.float64))
+    except ValueError as error:
+        raise UserError(f"image {row}: {error}.") from error

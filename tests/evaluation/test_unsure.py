@@ -1,0 +1,106 @@
+"""The limits of "unsure" promise what they keep, and follow from validation alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.run_files import two_class_table
+from scipy.special import softmax
+
+from fracnet.evaluation.decisions import decide
+from fracnet.evaluation.unsure import NEVER, by_level, decided, limits, reasons, unsure
+from fracnet.options import Evaluation
+
+
+def drawn(rng: np.random.Generator, n: int, shares: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities [n, C] of a model with some skill, and labels of classes so common."""
+    target = rng.choice(len(shares), n, p=shares)
+    scores = rng.normal(size=(n, len(shares)))
+    scores[np.arange(n), target] += 1.5
+    return softmax(scores, axis=1), target
+
+
+@pytest.mark.parametrize("error", [0.05, 0.2])
+def test_of_each_class_no_more_than_promised_is_surely_taken_for_another(error: float) -> None:
+    rng = np.random.default_rng(0)
+    shares = [0.7, 0.2, 0.1]
+    wrong = []
+    for _ in range(200):
+        found = limits(*drawn(rng, 600, shares), error)
+        assert not found.note
+        prob, target = drawn(rng, 400, [0.1, 0.1, 0.8])  # classes may be common or rare
+        choice = decided(prob, None)
+        surely = ~unsure(prob, choice, found) & (choice != target)
+        wrong.append([surely[target == c].mean() for c in range(3)])
+    mean, deviation = np.mean(wrong, axis=0), np.std(wrong, axis=0) / np.sqrt(len(wrong))
+    assert (mean <= error + 3 * deviation).all()
+
+
+def test_more_is_sure_where_more_error_is_allowed() -> None:
+    rng = np.random.default_rng(1)
+    val, (prob, _) = drawn(rng, 500, [0.5, 0.5]), drawn(rng, 500, [0.5, 0.5])
+    choice = decided(prob, 0.5)
+    shares = [unsure(prob, choice, limits(*val, error)).mean() for error in (0.02, 0.05, 0.1)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > shares[2]
+
+
+def test_a_limit_is_the_kth_smallest_probability_of_its_class() -> None:
+    own = np.arange(1, 20) / 20  # 19 images: k = floor(0.1 * 20) = 2
+    prob = np.concatenate([np.column_stack([own, 1 - own]), np.column_stack([1 - own, own])])
+    target = np.repeat([0, 1], 19)
+    assert limits(prob, target, 0.1).values == (0.1, 0.1)
+    assert limits(prob, target, 0.05).values == (0.05, 0.05)
+
+
+def test_too_few_of_a_class_share_one_limit_and_too_few_images_have_none() -> None:
+    rng = np.random.default_rng(2)
+    prob = rng.dirichlet([1, 1], 100)
+    target = np.repeat([0, 1], [90, 10])
+    found = limits(prob, target, 0.05)
+    assert found.values[0] == found.values[1] > 0
+    assert "fewer than 19 validation images" in found.note
+    few = limits(prob[:5], np.array([0, 1, 0, 1, 0]), 0.05)
+    assert few.values == (NEVER, NEVER)
+    assert "nothing can be called sure" in few.note
+    assert unsure(prob, decided(prob, None), few).all()
+
+
+def test_a_threshold_that_decides_against_the_likely_class_is_unsure_there() -> None:
+    rng = np.random.default_rng(3)
+    found = limits(*drawn(rng, 400, [0.5, 0.5]), 0.05)
+    low, high = found.values[1] / 4, found.values[1] / 2
+    prob = np.array([[1 - high, high]])
+    assert not unsure(prob, decided(prob, 0.5), found)[0]
+    sensitive = decided(prob, low)  # a threshold so low that the image is called positive
+    assert sensitive[0] == 1
+    assert unsure(prob, sensitive, found)[0]
+    assert reasons(prob, np.array([True]), found) == ["another class fits better"]
+
+
+def test_test_rows_choose_no_limit_and_are_reported_by_level() -> None:
+    table = two_class_table(val=60, test=60)
+    decisions = decide(table[table["split"] == "val"], Evaluation())
+    found = by_level(table, decisions, 0.05)
+    assert set(found) == {"image", "study"}
+    changed = table.copy()
+    rows = changed["split"] == "test"
+    names = ["prob_normal", "prob_abnormal"]
+    changed.loc[rows, names] = changed.loc[rows, names[::-1]].to_numpy()
+    logits = ["logit_normal", "logit_abnormal"]
+    changed.loc[rows, logits] = changed.loc[rows, logits[::-1]].to_numpy()
+    again = by_level(changed, decisions, 0.05)
+    for level in found:
+        assert again[level]["limits"] == found[level]["limits"]
+        assert again[level]["threshold"] == decisions["operating"][level]["threshold"]
+    told, worse = found["image"]["test"], again["image"]["test"]
+    assert told["n"] == rows.sum()
+    assert worse["wrong_of_sure"]["value"] > told["wrong_of_sure"]["value"]
+    low, high = told["sure"]["low"], told["sure"]["high"]
+    assert low < told["sure"]["value"] < high
+
+
+def test_without_test_rows_nothing_is_told_of_them() -> None:
+    table: pd.DataFrame = two_class_table(val=60, test=1)
+    val = table[table["split"] == "val"]
+    found = by_level(val, decide(val, Evaluation()), 0.05)
+    assert found["image"]["test"] is None

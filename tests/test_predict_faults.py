@@ -1,0 +1,162 @@
+"""What goes wrong while a folder is predicted leaves whole rows and a true account."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pandas as pd
+import pytest
+from helpers.predicting import trained_on_views, write_views
+from helpers.tiny import picture
+
+import fracnet
+from fracnet.errors import UserError
+from fracnet.training.asked import find
+from fracnet.training.predicting import predict_into
+from fracnet.training.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    views = write_views(tmp_path_factory.mktemp("set") / "views")
+    return trained_on_views(views, tmp_path_factory.mktemp("runs") / "trained")
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """60 images, which are eight batches."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    packed = cv2.imencode(".png", picture(1))[1].tobytes()
+    for n in range(60):
+        (folder / f"{n:02d}.png").write_bytes(packed)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def status(out: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((out / "predictions.json").read_text())
+    return content
+
+
+def test_a_full_disk_is_told_and_the_rows_before_it_stay_whole(
+    run: Path, many: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, asked = fracnet.load(run, trust=True), find([str(many)])
+    write, left = os.write, 4000
+
+    def full(file: int, data: bytes) -> int:
+        nonlocal left
+        if not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done = write(file, data[:left])
+        left -= done
+        return done
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(UserError, match=r"No space left on device\. The first \d+ of 60 images"):
+        predict_into(out, predictor, asked)
+    monkeypatch.undo()
+    rows = pd.read_csv(out / "predictions.csv")
+    assert 0 < len(rows) < 60
+    assert len(rows) % 8 == 0
+    assert rows["prob_abnormal"].notna().all()
+    assert status(out)["images"]["done"] == len(rows)
+    assert status(out)["status"] == "unfinished"
+
+
+def test_ctrl_c_between_two_rows_leaves_what_was_done(
+    run: Path, many: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, asked, seen = fracnet.load(run, trust=True), find([str(many)]), 0
+    batch = Predictor._batch
+
+    def interrupted(self: Predictor, *given: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == 4:
+            raise KeyboardInterrupt
+        return batch(self, *given)
+
+    monkeypatch.setattr(Predictor, "_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="24 of 60 images are in"):
+        predict_into(out, predictor, asked)
+    assert len(pd.read_csv(out / "predictions.csv")) == 24
+    assert status(out)["status"] == "interrupted"
+    assert status(out)["images"] == status(out)["images"] | {"asked": 60, "done": 24}
+
+
+def test_a_file_that_goes_away_meanwhile_is_one_more_that_cannot_be_read(
+    run: Path, many: Path, out: Path
+) -> None:
+    asked = find([str(many)])
+    (many / "07.png").unlink()
+    told = predict_into(out, fracnet.load(run, trust=True), asked)
+    assert [Path(path).name for path, _ in told.lost] == ["07.png"]
+    assert "no such file" in told.lost[0][1]
+    assert told.n == 60
+    assert status(out)["status"] == "finished"
+
+
+def test_a_folder_without_a_readable_image_is_an_account_of_that(
+    run: Path, many: Path, out: Path
+) -> None:
+    for path in many.iterdir():
+        path.write_bytes(b"")
+    told = predict_into(out, fracnet.load(run, trust=True), find([str(many)]))
+    assert len(told.lost) == 60
+    assert pd.read_csv(out / "predictions.csv")["decision"].isna().all()
+
+
+def test_images_are_not_held(run: Path, many: Path) -> None:
+    predictor, held, most = fracnet.load(run, trust=True), 0, 0
+    items = find([str(many)]).items * 20
+
+    def counted() -> Any:
+        nonlocal held
+        for item in items:
+            held += 1
+            yield item
+
+    done = 0
+    for batch in predictor.batches(counted(), workers=2):
+        done += len(batch.table)
+        most = max(most, held - done)
+    assert done == len(items)
+    assert most <= 2 * 8  # what is read ahead: a batch of the run's size, and one under way
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_the_command(run: Path, many: Path, tmp_path: Path) -> None:
+    for n in range(3000):
+        shutil.copy(many / "00.png", many / f"more{n}.png")
+    words = [f"run={run}", f"input={many}", "out=out", "trust=true"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "fracnet.predict", *words],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+    )  # fmt: skip
+    rows = tmp_path / "out" / "predictions.csv"
+    while started.poll() is None and not (rows.is_file() and rows.stat().st_size > 2000):
+        time.sleep(0.02)
+    started.send_signal(signal.SIGINT)
+    _, err = started.communicate(timeout=120)
+    assert started.returncode == 130, err
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    table = pd.read_csv(rows)
+    assert 0 < len(table) < 3060
+    assert status(tmp_path / "out")["images"]["done"] == len(table)
