@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from fracnet.errors import UserError
+from fracnet.explain_options import Explain
 from fracnet.groups import (
     Augment,
     Callbacks,
@@ -26,7 +27,7 @@ from fracnet.groups import (
     Trainer,
     no_fraction,
 )
-from fracnet.options import Evaluation
+from fracnet.options import Evaluation, Report
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -54,6 +55,8 @@ class Config(Fixed):
     logger: Logger
     trainer: Trainer
     evaluation: Evaluation = Field(default_factory=Evaluation)  # runs of before it had the node
+    explain: Explain | None = None  # likewise
+    report: Report = Field(default_factory=Report)  # likewise
 
 
 def reason(kind: str, message: str) -> str:

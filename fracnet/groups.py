@@ -31,6 +31,12 @@ def _none_backbone_or_epochs(value: Any) -> Any:
     raise ValueError("none, backbone or a number of epochs, 1 or more")
 
 
+def _auto_or_workers(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and 0 <= value <= 256):
+        return value
+    raise ValueError("auto or a number of processes, 0 to 256")
+
+
 Count = Annotated[int, BeforeValidator(no_fraction), Field(ge=1)]
 Real = Annotated[float, BeforeValidator(no_fraction), Field(allow_inf_nan=False)]
 Freeze = Annotated[Literal["none", "backbone"] | int, BeforeValidator(_none_backbone_or_epochs)]
@@ -59,7 +65,7 @@ class Data(Target):
     root: str = Field(min_length=1)
     on_bad_file: Literal["error", "skip"]
     batch_size: Count
-    num_workers: Annotated[int, BeforeValidator(no_fraction), Field(ge=0, le=256)]
+    num_workers: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_workers)]
     folds: Annotated[int, BeforeValidator(no_fraction), Field(ge=2, le=100)] | None = None
     fold: Annotated[int, BeforeValidator(no_fraction), Field(ge=0)] = 0
     split: Literal["official", "deduplicated"] = "official"
@@ -194,6 +200,7 @@ class Trainer(Fixed):
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
     gradient_clip_val: Annotated[Real, Field(gt=0)] | None
     channels_last: bool
+    compile: bool = False  # runs of before it had the key
     progress_bar: bool
 
 

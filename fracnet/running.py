@@ -82,7 +82,9 @@ def run(plain: dict[str, Any], order: Order) -> float:
     with sweep.taken_up(folder.path, resumed, order.words) as by_itself:
         tracker = Tracker(config, ready.plain, folder)
         of_a_sweep = order.in_sweep or by_itself
-        return _closed(lambda: _measured(ready, tracker, of_a_sweep), folder, provenance, tracker)
+        return _closed(
+            lambda: _measured(ready, provenance, tracker, of_a_sweep), folder, provenance, tracker
+        )
 
 
 def _prepared(plain: dict[str, Any], order: Order) -> _Ready:
@@ -100,10 +102,10 @@ def _prepared(plain: dict[str, Any], order: Order) -> _Ready:
 
     from lightning.pytorch import seed_everything
 
-    from fracnet.training import classical, fit, outcome, resume
+    from fracnet.training import classical, explained, fit, outcome, resume
     from fracnet.training.devices import check_devices
     from fracnet.training.header import quiet_libraries
-    from fracnet.training.rehearsal import check_figures, rehearse
+    from fracnet.training.rehearsal import check_figures, check_targets, rehearse
     from fracnet.training.run_folder import RunFolder
 
     quiet_libraries()
@@ -114,6 +116,7 @@ def _prepared(plain: dict[str, Any], order: Order) -> _Ready:
     check_devices(config, fit.accelerator(config.trainer.accelerator))
     device = fit.device_name(config)
 
+    check_targets(config)
     data = data_from(config, source)
     if ranks.rank() == 0:
         data.prepare_data()
@@ -128,6 +131,7 @@ def _prepared(plain: dict[str, Any], order: Order) -> _Ready:
         return _Ready(config, plain, folder, device, data, classical.build_classical(config, data))
     model = classifier_from(config, data, fetch_weights=not config.resume)
     rehearse(model, config)
+    explained.check(config, model, order.in_sweep)
     return _Ready(config, plain, folder, device, data, model)
 
 
@@ -141,10 +145,13 @@ def _helped(ready: _Ready) -> float:
     return math.nan
 
 
-def _measured(ready: _Ready, tracker: "Tracker", of_a_sweep: bool) -> float:
+def _measured(
+    ready: _Ready, provenance: "Provenance", tracker: "Tracker", of_a_sweep: bool
+) -> float:
     """Train, and write everything that follows; the objective's value."""
     from fracnet.models.module import Classifier
-    from fracnet.training import classical, fit, outcome, resume
+    from fracnet.training import classical, explained, fit, outcome, reference, reporting, resume
+    from fracnet.training.present import progress
 
     config, folder, data = ready.config, ready.folder, ready.data
     if isinstance(ready.model, Classifier):
@@ -155,6 +162,10 @@ def _measured(ready: _Ready, tracker: "Tracker", of_a_sweep: bool) -> float:
         table, selected = classical.fit_and_predict(ready.model, config, data, folder)
     value = outcome.conclude(folder, table, data, selected, config, of_a_sweep)
     elsewhere.conclude(folder, config, of_a_sweep)
+    explained.conclude(folder, config, data, of_a_sweep)
+    reference.conclude(folder, config, data, progress(config.trainer.progress_bar))
+    provenance.so_far()
+    reporting.conclude(folder, config, ready.model, of_a_sweep)
     tracker.results(table, data)
     resume.last(folder).unlink(missing_ok=True)  # only an unfinished run needs it
     return value

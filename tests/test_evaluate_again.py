@@ -11,10 +11,10 @@ import yaml
 from helpers.command import Told, evaluate_here, train_here
 from helpers.fracture_files import write_fracatlas
 from helpers.mura_files import write_mura
+from helpers.tiny_words import tiny_words
 
 from fracnet.data.manifest import read_table
 
-USER_CONF = Path(__file__).parent / "user_conf"
 MAP = "class_map={no_fracture: normal, fracture: abnormal}"
 
 
@@ -38,12 +38,15 @@ def trained(sets: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def train(sets: tuple[Path, Path], run: Path) -> Told:
-    words = [
-        "--config-dir", str(USER_CONF), "model=tiny", "data=mura", f"data.root={sets[0]}",
-        "image_size=32", "data.batch_size=16", "data.num_workers=0", "trainer.max_epochs=2",
-        "optim.lr=0.01", "trainer.accelerator=cpu", "evaluation.figures=false", "logger=csv",
+    words = tiny_words(
+        "data=mura",
+        f"data.root={sets[0]}",
+        "optim.lr=0.01",
+        "evaluation.figures=false",
+        "logger=csv",
         f"hydra.run.dir={run}",
-    ]  # fmt: skip
+        epochs=2,
+    )
 
     class Silent:
         def readouterr(self) -> tuple[str, str]:

@@ -3,12 +3,15 @@
 import resource
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from helpers.command import Told, evaluate_here, in_new_process, train_here
+from helpers.predictions import make_table
 from helpers.run_files import files, scored, two_class_table, write_run
+from helpers.tiny_words import tiny_words
 
-USER_CONF = Path(__file__).parent / "user_conf"
 TABLE = two_class_table()
+SPLITS = ("val", "test")
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def test_mistake_is_answered_in_one_paragraph(
 def test_mistyped_evaluation_of_a_training_is_told_before_it(
     phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--config-dir", str(USER_CONF), "model=tiny", *phantom_words, "image_size=32"]
+    words = tiny_words(*phantom_words)
     for word, part in (
         ("evaluation.by=[regoin]", "evaluation.by=regoin"),
         ("evaluation.views=max", "evaluation.views=max is for two classes; there are 6"),
@@ -104,3 +107,18 @@ def test_an_empty_current_folder_survives_an_error(
     monkeypatch.chdir(tmp_path)
     assert evaluate_here(["run=nope"], capsys).code == 1
     assert tmp_path.is_dir()
+
+
+def test_a_rule_for_a_threshold_needs_two_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = pd.concat([make_table((8, 9, 10), seed=i, split=s) for i, s in enumerate(SPLITS)])
+    write_run(tmp_path / "run", table.assign(region=None), baseline=False)
+    words = ["operating={sensitivity: 0.9}", "figures=false"]
+    for of in ("run=run", "table=run/predictions.csv"):
+        told = evaluate_here([of, *words], capsys)
+        assert told.code == 1
+        assert "operating={sensitivity: 0.9} chooses a threshold for two classes" in told.err
+        assert "there are 3 here" in told.err
+        assert evaluate_here([of, words[1]], capsys).code == 0

@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers.command import train_here
+from helpers.dicom_files import dicom
 
 import fracnet
 from fracnet.errors import UserError
@@ -76,3 +79,24 @@ def test_python_values_become_overrides() -> None:
 def test_importing_fracnet_is_light() -> None:
     code = "import sys, fracnet; sys.exit(bool({'torch', 'hydra', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_readme_s_example_runs(
+    phantom_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands there, but for a smaller data set and a shorter training."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    example = readme.partition("## From a notebook")[2].partition("```python\n")[2]
+    example = example.partition("```")[0]
+    own = [word for word in phantom_words if not word.startswith("data=")]
+    words = [*own, *SMALL[1:], "trainer.max_epochs=1", "explain=none", "logger=csv"]
+    assert example.count('"trainer.max_epochs=3"') == 1
+    shorter = example.replace('"trainer.max_epochs=3"', "*words")
+    monkeypatch.chdir(tmp_path)
+    pixels = np.linspace(0, 4095, 90 * 60).reshape(90, 60).astype(np.uint16)
+    (tmp_path / "a.dcm").write_bytes(dicom(pixels))
+    told: dict[str, Any] = {"words": words}
+    exec(shorter, told)
+    assert told["run"].folder.parent == tmp_path / "runs"
+    assert len(told["table"]) == 1
+    assert told["table"]["decision"].isin(told["model"].classes).all()

@@ -8,15 +8,17 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.command import Told, in_new_process, train_here
+from helpers.tiny_words import tiny_words
 
 from fracnet.data import build
 from fracnet.data.reading import read_grey
+from fracnet.models.module import Classifier
 
 HERE = Path(__file__).parent
 LIGHT = str(HERE / "helpers/forked_sweep.py")
@@ -26,19 +28,7 @@ FORKS = "hydra.launcher._target_=hydra_plugins.forks.Forks"
 @pytest.fixture(scope="module")
 def words(phantom_words: list[str]) -> list[str]:
     """Jobs of a second."""
-    return [
-        "--config-dir",
-        str(HERE / "user_conf"),
-        "model=tiny",
-        *phantom_words,
-        "image_size=40",
-        "data.batch_size=16",
-        "data.num_workers=0",
-        "trainer.max_epochs=2",
-        "trainer.accelerator=cpu",
-        "scheduler=none",
-        "logger=csv",
-    ]
+    return tiny_words(*phantom_words, "scheduler=none", "logger=csv", size=40, epochs=2)
 
 
 class Sweep(NamedTuple):
@@ -56,9 +46,17 @@ def mixed(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         decoded[str(path)] += 1
         return read_grey(path)
 
-    jobs = ["-m", "optim.lr=1e-2,1e35,-1,3e-2,1e38", f"hydra.sweep.dir={folder}"]
+    step = Classifier.training_step
+
+    def faulty(model: Classifier, batch: Any, batch_idx: int) -> Any:
+        if model.hparams["optim"]["lr"] == 7e-2:
+            raise RuntimeError("a fault of the program")
+        return step(model, batch, batch_idx)
+
+    jobs = ["-m", "optim.lr=1e-2,1e35,-1,3e-2,7e-2", f"hydra.sweep.dir={folder}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "read_grey", counted)
+        patch.setattr(Classifier, "training_step", faulty)
         patch.setenv("FRACNET_CACHE", str(tmp_path_factory.mktemp("cache")))
         done = run_here([*words, *jobs])
     return Sweep(done, folder, decoded)
@@ -92,7 +90,7 @@ def test_jobs_end_each_in_its_way_and_the_others_go_on(mixed: Sweep) -> None:
     ]
     assert "nan" in jobs[1]["reason"]
     assert jobs[2]["reason"].startswith("optim.lr=-1 is not allowed")
-    assert jobs[4]["reason"].startswith("RuntimeError: ")
+    assert jobs[4]["reason"] == "RuntimeError: a fault of the program"
     assert mixed.told.code == 1
 
 

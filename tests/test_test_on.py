@@ -8,10 +8,10 @@ import yaml
 from helpers.command import train_here
 from helpers.fracture_files import write_fracatlas
 from helpers.mura_files import write_mura
+from helpers.tiny_words import tiny_words
 
 from fracnet.data.manifest import read_table
 
-USER_CONF = Path(__file__).parent / "user_conf"
 MAP = "data.class_map={no_fracture: normal, fracture: abnormal}"
 
 
@@ -21,11 +21,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     write_mura(folder / "MURA-v1.1")
     (folder / "fracatlas").mkdir()
     write_fracatlas(folder / "fracatlas")
-    return [
-        "--config-dir", str(USER_CONF), "model=tiny", "data=mura", f"data_dir={folder}",
-        "image_size=32", "data.batch_size=16", "data.num_workers=0", "trainer.max_epochs=1",
-        "trainer.accelerator=cpu", "evaluation.figures=false", "logger=csv",
-    ]  # fmt: skip
+    return tiny_words("data=mura", f"data_dir={folder}", "evaluation.figures=false", "logger=csv")
 
 
 def test_the_other_set_is_measured_besides(

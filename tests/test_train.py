@@ -15,29 +15,17 @@ import pytest
 import torch
 import yaml
 from helpers.command import Told, train_here
+from helpers.tiny_words import tiny_words
 
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.summary import summarise
 from fracnet.models.module import Classifier
 
-USER_CONF = Path(__file__).parent / "user_conf"
-
 
 @pytest.fixture(scope="module")
 def words(phantom_words: list[str]) -> list[str]:
     """A run of seconds."""
-    return [
-        "--config-dir",
-        str(USER_CONF),
-        "model=tiny",
-        *phantom_words,
-        "image_size=32",
-        "data.batch_size=16",
-        "data.num_workers=0",
-        "trainer.max_epochs=3",
-        "optim.lr=0.01",
-        "trainer.accelerator=cpu",
-    ]
+    return tiny_words(*phantom_words, "optim.lr=0.01", epochs=3)
 
 
 def run_in(folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> Told:

@@ -16,16 +16,18 @@ from fracnet.data import audits
 from fracnet.data.augment import Augment, build_augment
 from fracnet.data.cache import ImageCache
 from fracnet.data.dataset import EpochLoader, RadiographDataset, as_is
-from fracnet.data.deduplicated import deduplicated
-from fracnet.data.enhance import Enhance, build_enhance, single_threaded
+from fracnet.data.deduplicated import deduplicated, n_left_out
+from fracnet.data.enhance import Enhance, build_enhance
 from fracnet.data.fingerprint import data_fingerprint, fingerprint
 from fracnet.data.folding import folded
 from fracnet.data.imbalance import Imbalance
+from fracnet.data.loading import UNCHANGED
 from fracnet.data.manifest import Manifest, without_rows
 from fracnet.data.sampling import EpochSampler
 from fracnet.data.shards import Shard, of_this_process
 from fracnet.data.sources.base import Source
 from fracnet.data.splits import SPLITS
+from fracnet.data.threads import single_threaded
 
 log = logging.getLogger(__name__)
 
@@ -162,12 +164,13 @@ class RadiographData(LightningDataModule):
         return audits.find(self._official)
 
     def about(self) -> dict[str, Any]:
-        """Fingerprint of what is trained on, that of its source, and the audit's verdict."""
+        """Fingerprint of what is trained on, that of its source, and what an audit says of it."""
         assert self._official is not None, "call prepare_data() or setup() first"
         audit = self.audit
+        left = n_left_out(self.manifest) if self.split == "deduplicated" else None
         return fingerprint(self.manifest, self.cache.features) | {
             "source": data_fingerprint(self._official),
-            "audit": audit and {"severity": audit.severity, "verdict": audit.verdict},
+            "audit": audit and audit.about(left),
         }
 
     def rows(self, split: str) -> np.ndarray:
@@ -192,7 +195,7 @@ class RadiographData(LightningDataModule):
         """
         single_threaded()
         rows = self.rows(split)
-        workers = self.num_workers
+        workers = self.num_workers if augment else min(self.num_workers, UNCHANGED)
         targets = self.manifest.targets()
         sampler: EpochSampler | Shard
         if shuffle:

@@ -1,6 +1,7 @@
-"""What can be told of an image without looking at bone: the inputs of the shortcut baseline.
+"""Figures of an image that know no shape: the inputs of the shortcut baseline.
 
-A label that these numbers predict is predicted by scanner, hospital or export, not by anatomy.
+A label that they predict is as a rule predicted by scanner, hospital or export: bone is among what
+a histogram counts, but nothing here knows where it lies or whether it is broken.
 """
 
 import cv2

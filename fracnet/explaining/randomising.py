@@ -78,12 +78,14 @@ def randomise(stage: Stage, generator: torch.Generator) -> None:
                     weight.copy_(_normal(weight, generator) * spread + middle)
 
 
-def renormalise(model: Classifier, images: Sequence[Tensor]) -> None:
-    """Batch normalisation takes its means and variances anew, from batches uint8 [b, 1, S, S].
+def renormalise(model: Classifier, lost: Sequence[Stage], images: Sequence[Tensor]) -> None:
+    """Batch normalisation in lost stages takes its statistics anew, from batches [b, 1, S, S].
 
-    Those of lost weights would not fit the new ones. No label is looked at.
+    Means and variances of lost weights would not fit the new ones; what is nearer to the image than
+    any lost weight keeps its own. No label is looked at.
     """
-    norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
+    modules = [module for stage in lost for module in stage.modules]
+    norms = [module for module in modules if isinstance(module, BATCH_NORMS)]
     norms = [norm for norm in norms if norm.running_mean is not None]
     if not norms:
         return

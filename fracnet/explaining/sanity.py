@@ -141,7 +141,7 @@ def _cascade(
         with weights_kept(model):
             for number, stage in enumerate(stages):
                 randomise(stage, generator)
-                renormalise(model, [sample])
+                renormalise(model, stages[: number + 1], [sample])
                 now = ranked(share)
                 left[number].append((intact[share] * now).sum(axis=1))
                 empty[number] += int((~now.any(axis=1)).sum())

@@ -23,8 +23,8 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         "was learned, and must not be taken for the network's reasons.",
         "partly": f"{maps} depend on the weights, but not only: without any trained weight a part "
         "of their order remains, which the image and the architecture give.",
-        "lost": f"{maps} depend on what was learned: without any trained weight they resemble "
-        "themselves no more than the map of another image does.",
+        "lost": f"{maps} depend on what was learned: without any trained weight they are not shown "
+        "to resemble themselves more than they resemble the map of another image.",
     }[told["verdict"]]
     said = [
         verdict,

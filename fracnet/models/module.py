@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -105,9 +106,21 @@ class Classifier(LightningModule):
         loss: Tensor = self.loss(self(batch["image"]), batch["target"])
         if self.l1:
             loss = loss + self.l1 * l1_penalty(self.backbone)
-        n = len(batch["target"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
+        self._log_at_the_end(loss, len(batch["target"]))
         return loss
+
+    def _log_at_the_end(self, loss: Tensor, n: int) -> None:
+        """Log the epoch's mean loss an image, with its last batch.
+
+        To log each batch would take a good part of the time that Lightning's loop takes.
+        """
+        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 1:
+            self._loss, self._shown = loss.new_zeros((), dtype=torch.float64), 0
+        self._loss += n * loss.detach()
+        self._shown += n
+        if self.trainer.is_last_batch:
+            mean, n = self._loss / self._shown, self._shown
+            self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather one batch of the validation split."""
@@ -144,7 +157,9 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser over all weights and the schedule, stepped once an epoch."""
-        optimiser = make_optimiser(self.hparams["optim"], self, self.backbone)
+        # Lightning clips no gradients that such a step would scale back itself.
+        scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
+        optimiser = make_optimiser(self.hparams["optim"], self, self.backbone, fuse=not scaled)
         if self.hparams["scheduler"] is None:
             return optimiser
         schedule = build(self.hparams["scheduler"], "scheduler", optimiser)

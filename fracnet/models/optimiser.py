@@ -1,5 +1,6 @@
 """The optimiser over a model's weights: rates of their own for backbone and head, and L1."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,13 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from fracnet.models.heads import find_heads
-from fracnet.objects import build
+from fracnet.objects import build, locate
 
 OWN_KEYS = ("backbone_lr_factor", "l1")
 
 
+# Other ways to take a step, of which torch allows one: a user who names one has chosen.
+WAYS = ("fused", "foreach", "capturable", "differentiable")
+
+
 def make_optimiser(
-    node: Mapping[str, Any], module: nn.Module, backbone: nn.Module
+    node: Mapping[str, Any], module: nn.Module, backbone: nn.Module, *, fuse: bool = True
 ) -> torch.optim.Optimizer:
     """The optimiser that `optim._target_` names.
 
@@ -26,8 +31,12 @@ def make_optimiser(
         node: `_target_`, its arguments, and the keys of fracnet's own.
         module: all that is trained.
         backbone: the part of it that maps images to logits.
+        fuse: take a step in one pass over the weights, where torch's optimiser can: on a CPU
+            that takes about a third of the time of Adam's usual step.
     """
     arguments = {key: value for key, value in node.items() if key not in OWN_KEYS}
+    if fuse and _can_be_fused(arguments, module):
+        arguments["fused"] = True
     factor = float(node.get("backbone_lr_factor", 1.0))
     if factor == 1.0:
         optimiser: torch.optim.Optimizer = build(arguments, "optim", module.parameters())
@@ -38,6 +47,15 @@ def make_optimiser(
     groups = [{"params": list(head.values())}, {"params": rest, "lr": node["lr"] * factor}]
     optimiser = build(arguments, "optim", groups)
     return optimiser
+
+
+def _can_be_fused(arguments: Mapping[str, Any], module: nn.Module) -> bool:
+    target = str(arguments["_target_"])
+    if not target.startswith("torch.optim.") or any(way in arguments for way in WAYS):
+        return False
+    on = {(weight.device.type, weight.is_floating_point()) for weight in module.parameters()}
+    known = inspect.signature(locate(target, "optim")).parameters
+    return "fused" in known and on <= {("cpu", True), ("cuda", True)}
 
 
 def l1_penalty(module: nn.Module) -> Tensor:

@@ -25,8 +25,15 @@ def data_from(config: Config, source: "Source | None" = None) -> "RadiographData
 
     source: where it has been made already.
     """
-    from fracnet.data.datamodule import RadiographData
+    import torch
 
+    from fracnet.data.datamodule import RadiographData
+    from fracnet.data.loading import loader_workers
+
+    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    workers = loader_workers(
+        config.data.num_workers, on_gpu=on_gpu, processes=config.trainer.devices
+    )
     return RadiographData(
         source=source or source_from(config),
         enhance=config.enhance.model_dump(),
@@ -34,7 +41,7 @@ def data_from(config: Config, source: "Source | None" = None) -> "RadiographData
         imbalance=config.imbalance.model_dump(),
         image_size=config.image_size,
         batch_size=config.data.batch_size,
-        num_workers=config.data.num_workers,
+        num_workers=workers,
         seed=config.seed,
         folds=config.data.folds,
         fold=config.data.fold,

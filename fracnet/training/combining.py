@@ -10,9 +10,10 @@ from typing import Any
 from fracnet.data.manifest import write_table
 from fracnet.errors import UserError
 from fracnet.evaluation.ensembles import Ensemble, average
-from fracnet.training.finished import FinishedRun, LeftOut, find, read_json
+from fracnet.training.finished import FinishedRun, LeftOut, find
 from fracnet.training.provenance import code_version
 from fracnet.training.run_folder import RunFolder, write_config, write_json
+from fracnet.training.told import mapping
 
 KEY = "ensemble"
 
@@ -54,7 +55,7 @@ def combine(runs: Sequence[FinishedRun], folder: RunFolder) -> Ensemble:
     }
     write_config(folder, common([run.config for run in runs]) | {KEY: who})
     write_table(made.table, folder.predictions)
-    told = common([read_json(run.folder.fit) for run in runs])
+    told = common([mapping(run.folder.fit) for run in runs])
     write_json(folder.fit, {"selected": None, "data": told.get("data") or {}})
     baselines = [run.folder.baselines for run in runs]
     if all(path.is_file() for path in baselines):
@@ -91,7 +92,7 @@ def _member(run: FinishedRun, start: Path) -> dict[str, Any]:
 
 
 def _provenance(runs: Sequence[FinishedRun]) -> dict[str, Any]:
-    data = {read_json(run.folder.provenance).get("data_fingerprint") for run in runs}
+    data = {mapping(run.folder.provenance).get("data_fingerprint") for run in runs}
     return {
         "status": "finished",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

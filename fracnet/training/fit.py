@@ -105,6 +105,8 @@ def fit_and_predict(
     Each process of a run calls it; number 0 alone writes.
     """
     trainer, best = make_trainer(config, folder, tell)
+    if config.trainer.compile:
+        model.backbone.compile()  # in place: names of weights stay, a checkpoint is the same
     if config.resume:
         trainer.fit(model, data, ckpt_path=last(folder), weights_only=True)
     else:

@@ -6,7 +6,9 @@ import warnings
 
 from fracnet.config import Config
 from fracnet.data.datamodule import RadiographData
+from fracnet.evaluation.operating import said
 from fracnet.models.module import Classifier
+from fracnet.options import Evaluation
 from fracnet.training.classical import UNUSED, Classical
 from fracnet.training.recipe import recipe
 from fracnet.training.run_folder import RunFolder
@@ -43,6 +45,7 @@ def print_header(
         if n:
             print(f"        left out: {n} ({reason})")
     print_audit(data)
+    print_unused(config, data)
     print_balance(data, " an epoch" if isinstance(model, Classifier) else "")
     if isinstance(model, Classifier):
         size = sum(p.numel() for p in model.parameters())
@@ -65,6 +68,14 @@ def print_audit(data: RadiographData) -> None:
     if data.split == "deduplicated":
         told = f"of the official split, {told} Its verified copies are left out here."
     print(textwrap.fill(told, 80, initial_indent="audit   ", subsequent_indent=" " * 8))
+
+
+def print_unused(config: Config, data: RadiographData) -> None:
+    """Print that a rule for a threshold is of no use, where one was asked for in vain."""
+    rule, n = config.evaluation.operating, len(data.classes)
+    if n > 2 and rule != Evaluation().operating:
+        print(f"        evaluation.operating={said(rule)} is not used: with {n} classes the")
+        print("        decision is the likeliest one")
 
 
 def print_balance(data: RadiographData, when: str) -> None:

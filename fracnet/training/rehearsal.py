@@ -12,7 +12,20 @@ from fracnet.config import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.errors import UserError
 from fracnet.models.module import Classifier, validation_figures
+from fracnet.objects import locate
 from fracnet.words import counted
+
+
+def check_targets(config: Config) -> None:
+    """Raise UserError where a class that the config names is not there to be imported.
+
+    Before the images are decoded, which can take an hour.
+    """
+    nodes = {"model": config.model, "optim": config.optim, "loss": config.loss}
+    if config.scheduler is not None:
+        nodes["scheduler"] = config.scheduler
+    for key, node in nodes.items():
+        locate(node.target, key)
 
 
 def check_figures(config: Config, data: RadiographData) -> None:

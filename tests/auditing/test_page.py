@@ -1,7 +1,6 @@
 """The page stands alone, is well formed, shows pairs side by side, and names no patient."""
 
 import base64
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -9,51 +8,13 @@ import numpy as np
 import pytest
 from helpers.audited import audited, read_picture, write_picture, write_set
 from helpers.patients import PatientSource
+from helpers.reports import Page
 
 from fracnet.auditing.pictures import laid_over
 from fracnet.auditing.shortcuts import Reached
 from fracnet.auditing.writing import _left_end, _reach, as_page
 from fracnet.data.sources.folder import Folder
 from fracnet.report.page import page
-
-VOID = {"meta", "img", "br", "hr", "link", "input", "line", "rect"}
-
-
-class Reader(HTMLParser):
-    """Notes elements, and refuses any that is closed in the wrong place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-        assert len(dict(attrs)) == len(attrs), f"<{tag}> has an attribute twice"
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.seen if name == tag]
-
-
-def read(html: str) -> Reader:
-    reader = Reader()
-    reader.feed(html)
-    reader.close()
-    assert reader.open == []
-    return reader
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +28,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_page_is_well_formed_and_its_parts_are_found_by_the_menu(html: str) -> None:
-    reader = read(html)
+    reader = Page(html)
     ids = [held["id"] for _, held in reader.seen if "id" in held]
     assert len(ids) == len(set(ids))
     targets = [str(held["href"]) for held in reader.all("a")]
@@ -82,7 +43,7 @@ def test_page_is_well_formed_and_its_parts_are_found_by_the_menu(html: str) -> N
 
 
 def test_page_loads_nothing_from_elsewhere_and_runs_no_script(html: str) -> None:
-    reader = read(html)
+    reader = Page(html)
     assert "http" not in html.replace("http-equiv", "")
     assert "url(" not in html
     assert "@import" not in html
@@ -95,7 +56,7 @@ def test_page_loads_nothing_from_elsewhere_and_runs_no_script(html: str) -> None
 
 
 def test_every_picture_is_a_radiograph_and_says_so(html: str) -> None:
-    images = read(html).all("img")
+    images = Page(html).all("img")
     assert len(images) >= 5, "an altered pair is three pictures, an equal one two"
     for image in images:
         assert str(image["alt"]).startswith("Radiograph ")
@@ -106,7 +67,7 @@ def test_every_picture_is_a_radiograph_and_says_so(html: str) -> None:
 
 
 def test_verdict_comes_before_findings_and_names_are_escaped(html: str) -> None:
-    text = read(html).text
+    text = Page(html).text
     verdict = text.index("Test figures on these data, split as they are, will be too good.")
     assert verdict < text.index("Findings, the worst first") < text.index("How this was found")
     assert "altered copy, mirrored" in text
@@ -143,7 +104,7 @@ def test_no_patient_is_named(tmp_path: Path) -> None:
     assert found.severity == "error"
     for name in ("images in more than one split", "the same file", "cannot be read"):
         assert name in html
-    reader = read(html)
+    reader = Page(html)
     said = reader.text + " ".join(str(held.get("alt")) for _, held in reader.seen)
     for patient in table["patient"].unique():
         assert patient not in said
@@ -189,6 +150,6 @@ def test_an_interval_is_drawn_whole_however_low_it_begins() -> None:
 
 
 def test_the_fingerprint_stays_on_one_line(html: str) -> None:
-    assert [held for held in read(html).all("dd") if held.get("class") == "hash"]
+    assert [held for held in Page(html).all("dd") if held.get("class") == "hash"]
     (rule,) = [line for line in html.splitlines() if line.startswith(".facts dd.hash")]
     assert "white-space: nowrap" in rule

@@ -49,16 +49,11 @@ def test_every_weight_is_lost_once_the_head_first_the_input_last(
     after = dict(made.named_parameters())
     assert not any(torch.equal(before[key], after[key]) for key in kernels)
     with torch.no_grad():
-        renormalise_plain(made)
+        renormalise(made, stages, [noise(8)])  # type: ignore[arg-type]
         left = made(noise()).std()
     assert left > 0.01 * reference.clamp(min=0.01)
     assert torch.isfinite(left)
     assert left < 1e3
-
-
-def renormalise_plain(made: nn.Module) -> None:
-    """`renormalise` for a bare network."""
-    renormalise(made, [noise(8)])  # type: ignore[arg-type]
 
 
 def test_a_stage_loses_its_own_weights_alone() -> None:
@@ -100,7 +95,10 @@ def test_batch_normalisation_fits_the_new_weights() -> None:
     norm = model.backbone.norm
     norm.running_mean.fill_(50.0)
     images = torch.randint(0, 256, (8, 1, SIZE, SIZE), dtype=torch.uint8)
-    renormalise(model, [images[:4], images[4:]])
+    head, body = stages_of(model.backbone, model.input(images), most=2)
+    renormalise(model, [head], [images])
+    assert (norm.running_mean == 50).all()  # nothing before it was lost
+    renormalise(model, [head, body], [images[:4], images[4:]])
     seen = model.backbone.convolution(model.input(images))
     assert torch.allclose(norm.running_mean, seen.mean(dim=(0, 2, 3)), atol=1e-4)
     assert not norm.training

@@ -1,7 +1,6 @@
 """Weights are lost from the head down, and maps that do not notice are called out."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,7 +114,17 @@ def test_the_verdict_holds_the_last_stage_against_the_null(
     assert verdict({"correlation": correlation, "low": low}, against) == expected
 
 
-def test_eigen_cam_is_told_to_know_no_class(data: RadiographData, tmp_path: Path) -> None:
-    found = lose_weights(looking(Placed), data, method="eigencam", layer="map", draws=2)
+def test_eigen_cam_does_not_notice_the_loss_of_the_head_and_is_told_to_know_no_class(
+    data: RadiographData,
+) -> None:
+    torch.manual_seed(0)
+    node = TINY | {"_target_": "helpers.models.TinyNormNet"}
+    model = Classifier(node, ["normal", "fracture"], ADAM)
+    model.backbone.norm.running_mean.fill_(0.1)  # not what these images would give
+    found = lose_weights(model, data, method="eigencam", layer="norm", draws=2)
     assert found is not None
-    assert "Eigen-CAM knows no class" in " ".join(found["sentences"])
+    assert found["stages"][0]["name"] == "head"
+    assert found["stages"][0]["correlation"] == pytest.approx(1.0)
+    told = " ".join(found["sentences"])
+    assert "The loss of the head alone left the maps as they were" in told
+    assert "Eigen-CAM knows no class" in told

@@ -133,3 +133,39 @@ def test_validation_loss_is_the_plain_one_whatever_is_trained_with(tmp_path: Pat
 def test_a_rate_of_its_own_needs_a_head() -> None:
     with pytest.raises(UserError, match=r"optim.backbone_lr_factor=0.1 needs to know the head"):
         Classifier(HEADLESS, CLASSES, SLOW)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
+def test_torchs_optimisers_step_in_one_pass_unless_told_otherwise(name: str) -> None:
+    model = Classifier(TINY, CLASSES, ADAM)
+    node = {"_target_": f"torch.optim.{name}", "lr": 0.1}
+
+    def fused(node: dict[str, Any], **how: Any) -> Any:
+        return make_optimiser(node, model, model.backbone, **how).defaults["fused"]
+
+    assert fused(node) is True
+    assert fused(node | {"fused": False}) is False
+    assert fused(node | {"foreach": True}) is None or name == "SGD"
+    assert not fused(node, fuse=False)
+
+
+def test_an_optimiser_that_cannot_step_in_one_pass_is_left_alone() -> None:
+    model = Classifier(TINY, CLASSES, ADAM)
+    node = {"_target_": "torch.optim.RMSprop", "lr": 0.1}
+    assert "fused" not in make_optimiser(node, model, model.backbone).defaults
+
+
+def test_one_pass_and_the_usual_step_agree() -> None:
+    weights = []
+    for fuse in (True, False):
+        torch.manual_seed(0)
+        model = Classifier(TINY, CLASSES, ADAM)
+        optimiser = make_optimiser(ADAM, model, model.backbone, fuse=fuse)
+        images = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)
+        for _ in range(3):
+            optimiser.zero_grad()
+            model.eval()(images).square().sum().backward()
+            optimiser.step()
+        weights.append([weight.detach().clone() for weight in model.parameters()])
+    for one, other in zip(*weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

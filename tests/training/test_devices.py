@@ -18,6 +18,7 @@ import torch
 import yaml
 from helpers.command import Told, in_new_process
 from helpers.models import ADAM, TINY
+from helpers.tiny_words import tiny_words
 
 from fracnet.config import check
 from fracnet.data.datamodule import RadiographData
@@ -40,19 +41,15 @@ class Run(NamedTuple):
 @pytest.fixture(scope="module")
 def words(phantom_words: list[str]) -> list[str]:
     # Of 18 validation images in batches of 20 the second process has none of its own.
-    return [
-        "--config-dir",
-        str(TESTS / "user_conf"),
-        "model=tiny_norm",
+    return tiny_words(
         *phantom_words,
-        "image_size=32",
-        "data.batch_size=20",
-        "data.num_workers=0",
-        "trainer.max_epochs=2",
         "optim.lr=0.01",
-        "trainer.accelerator=cpu",
         "logger=csv",
-    ]
+        model="tiny_norm",
+        batch=20,
+        epochs=2,
+        explain=True,
+    )
 
 
 def train(words: list[str], folder: Path) -> Run:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.command import train_here
 from helpers.tiny_data import tiny_data
+from helpers.tiny_words import tiny_words
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -22,18 +23,7 @@ TESTS = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def words(phantom_words: list[str]) -> list[str]:
     """A run of seconds."""
-    return [
-        "--config-dir",
-        str(TESTS / "user_conf"),
-        "model=tiny",
-        *phantom_words,
-        "image_size=32",
-        "data.batch_size=16",
-        "data.num_workers=0",
-        "trainer.max_epochs=3",
-        "optim.lr=0.01",
-        "trainer.accelerator=cpu",
-    ]
+    return tiny_words(*phantom_words, "optim.lr=0.01", epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -153,3 +143,21 @@ def test_nothing_is_left_of_a_run_whose_objective_is_undefined(
     assert told.code == 1
     assert "fracnet: error: objective=macro_auc cannot be computed" in told.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["model", "optim", "loss"])
+def test_a_class_that_is_not_there_is_told_before_an_image_is_read(
+    key: str,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(*args: object) -> None:
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr("fracnet.data.cache.ImageCache.open_or_build", read)
+    wrong = f"{key}._target_=helpers.models.Nonesuch"
+    told = train_here([*words, wrong, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert told.code == 1
+    assert f"{key}._target_=helpers.models.Nonesuch: module helpers.models has no" in told.err

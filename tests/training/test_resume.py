@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 from helpers.command import train_here
+from helpers.tiny_words import tiny_words
 
 from fracnet.training.study import collect
 
@@ -30,19 +31,7 @@ STATEFUL = [
 
 @pytest.fixture(scope="module")
 def words(phantom_words: list[str]) -> list[str]:
-    return [
-        "--config-dir",
-        str(TESTS / "user_conf"),
-        "model=tiny",
-        *phantom_words,
-        "image_size=32",
-        "data.batch_size=8",
-        "data.num_workers=1",
-        "trainer.max_epochs=6",
-        "trainer.accelerator=cpu",
-        "logger=csv",
-        *STATEFUL,
-    ]
+    return tiny_words(*phantom_words, "logger=csv", *STATEFUL, batch=8, workers=1, epochs=6)
 
 
 def killed_in_the_middle_of_epoch(number: int, words: list[str], run: Path) -> None:

@@ -1,8 +1,9 @@
 """The flat figures that a finished run leaves in W&B."""
 
+import json
 from pathlib import Path
 
-from fracnet.training.tracking.results import figures, summary
+from fracnet.training.tracking.results import external, figures, summary
 
 ESTIMATE = {"value": 0.7, "low": 0.6, "high": 0.8}
 METRICS = {
@@ -61,3 +62,15 @@ def test_figures_are_those_of_the_splits_that_may_be_shown(tmp_path: Path) -> No
     # The values of any other column may be names of patients or hospitals.
     (tmp_path / "forest_patient_test.png").write_bytes(b"")
     assert len(figures(tmp_path, ("val", "test"))) == 4
+
+
+def test_a_test_on_another_data_set_is_told_by_its_name(tmp_path: Path) -> None:
+    for name in ("data-fracatlas", "tta-flip"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps(METRICS))
+    assert external(tmp_path) == {
+        "external/fracatlas/accuracy": 0.7,
+        "external/fracatlas/accuracy_low": 0.6,
+        "external/fracatlas/accuracy_high": 0.8,
+    }
+    assert external(tmp_path / "none") == {}

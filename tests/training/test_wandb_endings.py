@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.command import train_here
+from helpers.tiny_words import tiny_words
 from helpers.wandb_file import only, read
 
 from fracnet.training.tracking.worker import last_epoch
@@ -21,19 +22,7 @@ TESTS = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def words(phantom_words: list[str]) -> list[str]:
     """A run of a second, beside what W&B takes."""
-    return [
-        "--config-dir",
-        str(TESTS / "user_conf"),
-        "model=tiny",
-        *phantom_words,
-        "image_size=32",
-        "data.batch_size=16",
-        "data.num_workers=0",
-        "trainer.max_epochs=2",
-        "optim.lr=0.01",
-        "trainer.accelerator=cpu",
-        "logger.mode=offline",
-    ]
+    return tiny_words(*phantom_words, "optim.lr=0.01", "logger.mode=offline", epochs=2)
 
 
 def test_failed_run_has_its_exit_code(

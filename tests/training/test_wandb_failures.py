@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.command import Told, train_here
+from helpers.tiny_words import tiny_words
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -41,17 +42,7 @@ def small_results() -> tuple[pd.DataFrame, RadiographData]:
 
 @pytest.fixture(scope="module")
 def words(phantom_words: list[str]) -> list[str]:
-    return [
-        "--config-dir",
-        str(TESTS / "user_conf"),
-        "model=tiny",
-        *phantom_words,
-        "image_size=32",
-        "data.batch_size=16",
-        "data.num_workers=0",
-        "trainer.max_epochs=2",
-        "trainer.accelerator=cpu",
-    ]
+    return tiny_words(*phantom_words, epochs=2)
 
 
 def finished(words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> Told:

@@ -1,5 +1,6 @@
 """What a finished run shows in W&B, made from metrics.json, the predictions table and the cache."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,15 @@ def summary(metrics: dict[str, Any], splits: Sequence[str]) -> dict[str, Any]:
     for key, value in metrics["selected"].items():
         if isinstance(value, int | float | str):
             found[f"selected/{key}"] = value
+    return found
+
+
+def external(evaluations: Path) -> dict[str, Any]:
+    """Test figures on other data sets, `external/<name>/macro_auc`, from a run's evaluations."""
+    found: dict[str, Any] = {}
+    for path in sorted(evaluations.glob("data-*/metrics.json")):
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        found |= _estimates(metrics["test"], f"external/{path.parent.name.removeprefix('data-')}")
     return found
 
 

@@ -75,6 +75,8 @@ class Tracker:
         metrics = json.loads(self._folder.metrics.read_text(encoding="utf-8"))
         content: dict[str, Any] = {"tables": {}, "images": {}}
         content["summary"] = results.summary(metrics, self._splits)
+        if "test" in self._splits:
+            content["summary"] |= results.external(self._folder.evaluations)
         for split in self._splits:
             rows = table[table["split"] == split]
             content["tables"] |= results.tables(split, metrics[split], rows)

@@ -1,0 +1,150 @@
+"""How others bring a radiograph to the network: decoded and enhanced anew in every epoch.
+
+All do the same work on a grey JPEG: CLAHE (clip limit 2, 8 x 8 tiles), a resize to S squared,
+rotation by up to 15 degrees with scale 0.9 to 1.1, both flips, ImageNet's normalisation.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import transforms as v1
+from torchvision.transforms import v2
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DEGREES, SCALE = 15.0, (0.9, 1.1)
+CLIP, TILES = 2.0, (8, 8)
+
+Step = tuple[str, Callable[[Any], Any]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """Steps for one image, each by name: from the bytes of a JPEG to one item of a batch.
+
+    together: makes float32 [B, 3, S, S] of the items.
+    """
+
+    name: str
+    steps: Sequence[Step]
+    together: Step
+
+    def batch(self, files: Sequence[bytes]) -> Tensor:
+        """float32 [B, 3, S, S] of B files."""
+        items = []
+        for item in files:
+            for _, step in self.steps:
+                item = step(item)
+            items.append(item)
+        result: Tensor = self.together[1](items)
+        return result
+
+
+def published(size: int) -> Way:
+    """As student code does it: PIL, CLAHE on the lightness of a colour image, torchvision."""
+    clahe = cv2.createCLAHE(CLIP, TILES)
+
+    def decode(data: bytes) -> Image.Image:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+
+    def enhance(image: Image.Image) -> Image.Image:
+        lab = cv2.cvtColor(cv2.cvtColor(np.array(image), cv2.COLOR_RGB2BGR), cv2.COLOR_BGR2LAB)
+        lightness, a, b = cv2.split(lab)
+        lab = cv2.merge((clahe.apply(lightness), a, b))
+        return Image.fromarray(
+            cv2.cvtColor(cv2.cvtColor(lab, cv2.COLOR_LAB2BGR), cv2.COLOR_BGR2RGB)
+        )
+
+    # One warp for rotation and scale, in PIL's quickest interpolation, which is the default.
+    turned = v1.Compose(
+        [v1.RandomAffine(DEGREES, scale=SCALE), v1.RandomHorizontalFlip(), v1.RandomVerticalFlip()]
+    )
+    return Way(
+        "published way",
+        [
+            ("decode", decode),
+            ("CLAHE", enhance),
+            ("resize", v1.Resize((size, size))),
+            ("augment", turned),
+            ("tensor, normalise", v1.Compose([v1.ToTensor(), v1.Normalize(MEAN, STD)])),
+        ],
+        ("batch", torch.stack),
+    )
+
+
+def lean(size: int, *, small_first: bool = False) -> Way:
+    """OpenCV alone, as short as it can be made: grey until the end, one warp for all geometry.
+
+    small_first: resize before CLAHE, which then has fewer pixels to work on.
+    """
+    clahe = cv2.createCLAHE(CLIP, TILES)
+    draws = np.random.default_rng(0)
+    mean = np.array(MEAN, np.float32).reshape(3, 1, 1)
+    std = np.array(STD, np.float32).reshape(3, 1, 1)
+    scale, shift = 1 / (255 * std), -mean / std
+
+    def decode(data: bytes) -> np.ndarray:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert image is not None
+        return image
+
+    def resize(image: np.ndarray) -> np.ndarray:
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+    def augment(image: np.ndarray) -> np.ndarray:
+        angle, zoom = draws.uniform(-DEGREES, DEGREES), draws.uniform(*SCALE)
+        centre = (size - 1) / 2
+        matrix = cv2.getRotationMatrix2D((centre, centre), angle, zoom)
+        for axis in (0, 1):
+            if draws.random() < 0.5:
+                matrix[axis] = -matrix[axis]
+                matrix[axis, 2] += size - 1
+        return cv2.warpAffine(image, matrix, (size, size))
+
+    def normalise(image: np.ndarray) -> np.ndarray:
+        return image.astype(np.float32) * scale + shift
+
+    steps: list[Step] = [("CLAHE", clahe.apply), ("resize", resize)]
+    steps = steps[::-1] if small_first else steps
+    return Way(
+        "lean OpenCV, small first" if small_first else "lean OpenCV",
+        [("decode", decode), *steps, ("augment", augment), ("normalise", normalise)],
+        ("batch", lambda items: torch.from_numpy(np.stack(items))),
+    )
+
+
+def modern(size: int) -> Way:
+    """torchvision's transforms v2 on grey tensors, with OpenCV's CLAHE inside."""
+    clahe = cv2.createCLAHE(CLIP, TILES)
+
+    def decode(data: bytes) -> Tensor:
+        # By PIL: torchvision gives up decoders of its own.
+        image: Tensor = v2.functional.pil_to_tensor(Image.open(io.BytesIO(data)).convert("L"))
+        return image
+
+    def enhance(image: Tensor) -> Tensor:
+        return torch.from_numpy(clahe.apply(image[0].numpy()))[None]
+
+    turned = v2.Compose(
+        [v2.RandomAffine(DEGREES, scale=SCALE), v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
+    )
+    finish = v2.Compose(
+        [v2.ToDtype(torch.float32, scale=True), v2.Grayscale(3), v2.Normalize(MEAN, STD)]
+    )
+    return Way(
+        "torchvision v2",
+        [
+            ("decode", decode),
+            ("CLAHE", enhance),
+            ("resize", v2.Resize((size, size))),
+            ("augment", turned),
+            ("tensor, normalise", finish),
+        ],
+        ("batch", torch.stack),
+    )
