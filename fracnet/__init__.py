@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fracnet.api import fit as fit
-    from fracnet.training.predictor import Predictor as load
+    from fracnet.training.predictor import Predictor
+
+    load = Predictor
 
 __version__ = version("fracnet")
 
@@ -21,3 +23,7 @@ def __getattr__(name: str) -> Any:
 
         return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "fit", "load"]

@@ -162,6 +162,10 @@ def _measured(
         table, selected = classical.fit_and_predict(ready.model, config, data, folder)
     value = outcome.conclude(folder, table, data, selected, config, of_a_sweep)
     elsewhere.conclude(folder, config, of_a_sweep)
+    provenance.so_far()
+    if not of_a_sweep:
+        # Heatmaps may fail on somebody's own network: by then the run has its report, told last.
+        reporting.conclude(folder, config, ready.model, in_sweep=True)
     explained.conclude(folder, config, data, of_a_sweep)
     reference.conclude(folder, config, data, progress(config.trainer.progress_bar))
     provenance.so_far()

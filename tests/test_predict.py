@@ -128,6 +128,24 @@ def test_images_unlike_the_training_are_flagged_and_never_sure(run: Path) -> Non
     assert list(found["unsure"]) == [True, True]
     assert (found["novelty"] > 1).all()
     assert found["why"].str.contains("unlike the training images").all()
+
+
+def test_a_study_with_a_strange_or_lost_view_is_never_sure(run: Path) -> None:
+    model = fracnet.load(run, trust=True)
+    table = pd.DataFrame({"patient": ["a", "a", "b", "b", None], "error": [""] * 5})
+    table["study"] = ["1", "1", "2", "2", "3"]
+    table[["prob_normal", "prob_abnormal"]] = [[1.0, 0.0]] * 5
+    table["unlike"] = pd.Series([True, False, False, None, False], dtype=object)
+    table.loc[3, ["prob_normal", "prob_abnormal"]] = np.nan
+    table.loc[3, "error"] = "the file is empty"
+    found = model.studies(table).set_index("study")
+    assert list(found["views"]) == [2, 1, 1]
+    assert list(found["unlike"]) == [1, 0, 0]
+    assert list(found["unreadable"]) == [0, 1, 0]
+    assert found.loc["1", "unsure"]
+    assert "unlike the training images" in found.loc["1", "why"]
+    assert found.loc["2", "unsure"]
+    assert "a view cannot be read" in found.loc["2", "why"]
     (run / "novelty.npz").unlink()
     found = fracnet.load(run, trust=True).predict(photograph(1, 200))
     assert found["novelty"].isna().all()

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fracnet.evaluation.predictions import classes_of, probabilities, targets
 from fracnet.evaluation.temperature import calibrated
-from fracnet.evaluation.unsure import decided, limits, unsure
+from fracnet.evaluation.unsure import Limits, decided, limits, unsure
 
 KINDS = ("wrong and sure", "wrong and unsure", "right and unsure", "right and sure")
 
@@ -36,7 +36,7 @@ def choose(
 
     Predicted is what validation's operating point decides. Sure is what its limits call so
     (`fracnet.evaluation.unsure`), as in prediction. Drawn by lot within a kind, in turns from the
-    classes, and of each patient at most one image a kind.
+    classes, and of each patient at most one image a kind. With `each` 0 there is nothing to tell.
 
     Args:
         table: all of predictions.csv.
@@ -51,7 +51,8 @@ def choose(
     threshold = points["image"]["threshold"] if points else None
     prob, truth = probabilities(test), targets(test)
     choice = decided(prob, threshold)
-    doubt = unsure(prob, choice, limits(probabilities(val), targets(val), error))
+    bounds = limits(probabilities(val), targets(val), error)
+    doubt = unsure(prob, choice, bounds)
     lot = _lot(test["path"], seed)
     members = {
         "wrong and sure": (choice != truth) & ~doubt,
@@ -67,13 +68,27 @@ def choose(
         for i in _in_turns(lot[member[lot]], truth, test["patient"], each):
             named = int(choice[i])
             found.append(Case(kind, int(rows[i]), int(truth[i]), named, float(prob[i, named])))
+    if not each:
+        return [], []
     how = (
         f"The pictures were drawn by lot, at most {each} of each kind, in turns from the classes. "
-        f"All {len(test)} test images: {', '.join(counts)}. A decision is sure where limits chosen "
-        f"on validation, by which at most {100 * error:g} % of a class would surely be taken for "
-        "another, leave no other class."
+        f"All {len(test)} test images: {', '.join(counts)}. {_sure(bounds)}"
     )
     return found, [how]
+
+
+def _sure(bounds: Limits) -> str:
+    """What a sure decision is, and what that promises."""
+    if bounds.note:
+        return (
+            "A decision is sure where limits chosen on validation leave no other class; but "
+            f"{bounds.note}."
+        )
+    return (
+        f"A decision is sure where limits chosen on validation, by which at most "
+        f"{100 * bounds.error:g} % of a class would surely be taken for another, leave no other "
+        "class."
+    )
 
 
 def _lot(paths: pd.Series, seed: int) -> np.ndarray:

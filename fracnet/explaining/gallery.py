@@ -12,7 +12,7 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.data.marks import outlines
 from fracnet.explaining.cases import Case, as_entry
 from fracnet.explaining.layers import Layer
-from fracnet.explaining.localisation_words import AGNOSTIC, METHOD_NAMES
+from fracnet.explaining.localisation_words import METHOD_NAMES, listed
 from fracnet.explaining.maps import CLASS_AGNOSTIC, heatmaps
 from fracnet.explaining.overlay import draw, enlarged
 from fracnet.models.module import Classifier
@@ -22,8 +22,12 @@ from fracnet.words import counted
 FOLDER = "overlays"
 READING = (
     "A heatmap shows which places raised the score of the predicted class, by one way of sharing "
-    "it out. It is no proof that the model has seen a fracture, and no diagnosis."
+    "it out."
 )
+AGNOSTIC = (
+    "Eigen-CAM knows no class: it shows what the layer holds most of, not what speaks for a class."
+)
+NO_PROOF = "It is no proof that the model has seen a fracture, and no diagnosis."
 PARTS = (
     "The classes are body parts: the maps explain what tells one part from another, not the "
     "fracture."
@@ -45,8 +49,8 @@ def draw_cases(
 ) -> tuple[list[dict[str, Any]], int]:
     """Write two pictures a case to `folder`/overlays; entries for explain.json, and empty maps.
 
-    The map is that of the predicted class; outlines are of what is marked as a case of the
-    image's own class.
+    The map is that of the predicted class, if the method knows one; outlines are of what is marked
+    as a case of the image's own class.
 
     Args:
         data: set up; holds all images of `table`, the run's predictions.
@@ -100,17 +104,20 @@ def notes(layer: Layer, method: str, data: RadiographData, shown: int, empty: in
     told = [
         f"Heatmaps by {METHOD_NAMES[method]} at the layer {layer.name}, whose output has {cells} "
         "cells for an image: no map is finer than that.",
-        READING,
+        f"{AGNOSTIC if method in CLASS_AGNOSTIC else READING} {NO_PROOF}",
     ]
-    if method in CLASS_AGNOSTIC:
-        told.append(AGNOSTIC)
     if is_of_parts(data):
         told.append(PARTS)
-    if empty:
+    elif data.task == "multiclass":
         told.append(
-            f"In {empty} of the {counted(shown, 'picture')} nothing spoke for the predicted class: "
-            "no colour."
+            f"The classes are {listed(data.manifest.classes)}: a map explains what tells one of "
+            "them from the others, and not what is marked as such."
         )
+    if empty:
+        what = "the layer showed nothing"
+        if method not in CLASS_AGNOSTIC:
+            what = "nothing spoke for the predicted class"
+        told.append(f"In {empty} of the {counted(shown, 'picture')} {what}: no colour.")
     return told
 
 

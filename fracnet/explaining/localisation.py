@@ -17,7 +17,8 @@ class that can be placed. Otherwise plain values for explain.json:
     scores                        {SCORE: FIGURE} of the heatmaps; iou only where cuts is not None
     baselines                     {BASELINE: {SCORE: FIGURE}}
     differences                   {BASELINE: {SCORE: FIGURE}}, heatmaps less baseline, paired
-    verdict                       "better" (than each baseline in each score), "mixed", "not better"
+    verdict                       "better" (than each baseline, by the pointing game), "not better",
+                                  or "too few" (marked test images to tell)
     sentences                     what this means, the verdict first
 
 with SCORE one of pointing, near, energy, iou (see `scores`); BASELINE one of centre, edges, chance;
@@ -80,7 +81,7 @@ def localise(
         "marked": len(marked["test"]),
     } | result
     told["verdict"] = verdict(told)
-    told["sentences"] = sentences(told, data.manifest.classes, data.task)
+    told["sentences"] = sentences(told)
     return told
 
 

@@ -9,19 +9,24 @@ plain values for explain.json:
     method, layer        as given (layer may be None)
     images, units, unit  test images, how many patients (studies, images) these are, and the word
     empty                further images that were left out, as they have no map to lose
+    asked, held          how many images were asked for at most; how many the test split has
     draws                networks with weights of their own; the images are dealt out among them
     stages               [{"name", "weights": share lost so far, "correlation", "low", "high",
-                         "empty": maps that went out}], the head first, all weights last
+                         "empty": maps that went out}], the head first, all weights last; the
+                         correlation is of the other maps, and None where all went out
     null                 {"correlation": mean, "low", "high": middle 95 %, "pairs"}: between maps of
                          different images
-    verdict              "lost", "partly" or "survives"; model_dependent: false where it survives
+    verdict              "lost", "partly", "survives" or "unclear"
+    model_dependent      true where lost or partly, false where it survives, None where unclear
     sentences            what this means, the verdict first
 
 A correlation is Spearman's, over places, between an image's map before and after; the maps are
 those of the class that the intact network named. Its interval is of t over the draws, so it knows
 of both the images and the weights being a sample. After the loss of all weights the verdict is
-"survives" where the correlation is not below the null's high, "partly" where its low is above the
-null's mean, else "lost". Adebayo et al. 2018 (arXiv:1810.03292); the null is fracnet's own.
+"survives" where the correlation is not below the null's high. Where all of its interval is below,
+the verdict is "partly" if its low is above the null's mean, else "lost". In between, without an
+interval, or where more than half of the maps went out, it is "unclear". Adebayo et al. 2018
+(arXiv:1810.03292); the null is fracnet's own.
 """
 
 from collections.abc import Callable
@@ -37,7 +42,7 @@ from fracnet.evaluation.intervals import LEVEL
 from fracnet.evaluation.predictions import Clusters, clusters_of
 from fracnet.explaining.maps import heatmaps
 from fracnet.explaining.randomising import randomise, renormalise, stages_of, weights_kept
-from fracnet.explaining.sanity_words import sentences
+from fracnet.explaining.sanity_words import sentences, went_out
 from fracnet.models.modes import evaluating
 from fracnet.models.module import Classifier
 from fracnet.models.prediction import predict_logits
@@ -48,6 +53,7 @@ IMAGES, DRAWS, STAGES = 60, 5, 6
 SIDE = 56
 # Images that batch normalisation takes its statistics from.
 TO_NORMALISE = 16
+DEPENDENT = {"lost": True, "partly": True, "survives": False, "unclear": None}
 
 
 def lose_weights(
@@ -107,12 +113,14 @@ def lose_weights(
         "units": len(np.unique(clusters.ids[used])),
         "unit": clusters.unit,
         "empty": len(rows) - len(used),
+        "asked": images,
+        "held": len(data.rows("test")),
         "draws": draws,
         "stages": stages,
         "null": against,
-        "verdict": verdict(stages[-1], against),
+        "verdict": verdict(stages[-1], against, len(used)),
     }
-    told["model_dependent"] = told["verdict"] != "survives"
+    told["model_dependent"] = DEPENDENT[told["verdict"]]
     told["sentences"] = sentences(told)
     return told
 
@@ -143,12 +151,14 @@ def _cascade(
                 randomise(stage, generator)
                 renormalise(model, stages[: number + 1], [sample])
                 now = ranked(share)
-                left[number].append((intact[share] * now).sum(axis=1))
-                empty[number] += int((~now.any(axis=1)).sum())
+                # A map that went out has no order to compare: it speaks neither for nor against.
+                lit = now.any(axis=1)
+                left[number].append((intact[share] * now).sum(axis=1)[lit])
+                empty[number] += int((~lit).sum())
     lost = np.cumsum([_weights(stage.modules) for stage in stages])
     return [
         {"name": stage.name, "weights": float(lost[number] / lost[-1])}
-        | over_draws([float(of.mean()) for of in left[number]])
+        | over_draws([float(of.mean()) for of in left[number] if len(of)])
         | {"empty": int(empty[number])}
         for number, stage in enumerate(stages)
     ]
@@ -184,7 +194,9 @@ def null(ranked: np.ndarray, ids: np.ndarray) -> dict[str, Any] | None:
 
 
 def over_draws(values: list[float]) -> dict[str, float | None]:
-    """Mean correlation of the draws, with an interval of t; None for a single draw."""
+    """Mean correlation of the draws, with an interval of t; None for a single draw, or for none."""
+    if not values:
+        return {"correlation": None, "low": None, "high": None}
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"correlation": mean, "low": None, "high": None}
@@ -196,12 +208,18 @@ def over_draws(values: list[float]) -> dict[str, float | None]:
     }
 
 
-def verdict(last: dict[str, Any], against: dict[str, Any]) -> str:
-    """survives, partly or lost: the correlation without any trained weight against the null."""
+def verdict(last: dict[str, Any], against: dict[str, Any], images: int) -> str:
+    """survives, partly, lost or unclear: the correlation without trained weights against the null.
+
+    images: how many there are, of which last["empty"] have no map left.
+    """
+    if went_out(last, images):
+        return "unclear"
     if last["correlation"] >= against["high"]:
         return "survives"
-    least = last["correlation"] if last["low"] is None else last["low"]
-    return "partly" if least > against["correlation"] else "lost"
+    if last["high"] is None or last["high"] >= against["high"]:
+        return "unclear"
+    return "partly" if last["low"] > against["correlation"] else "lost"
 
 
 def _chosen(data: RadiographData, images: int, seed: int) -> tuple[np.ndarray, Clusters]:

@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fracnet.explaining.localisation_words import AGNOSTIC, METHOD_NAMES
+from fracnet.explaining.localisation_words import METHOD_NAMES
 from fracnet.words import are, counted, limits
 
 # A correlation from which on the maps count as the same.
 SAME = 0.99
+# Images from which on the result is not called one of few.
+USUAL = 50
+
+
+def went_out(stage: Mapping[str, Any], images: int) -> bool:
+    """Whether more than half of the maps are blank after a stage: too few are left to judge by."""
+    return bool(2 * stage["empty"] > images)
 
 
 def sentences(told: Mapping[str, Any]) -> list[str]:
@@ -25,6 +32,8 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         "of their order remains, which the image and the architecture give.",
         "lost": f"{maps} depend on what was learned: without any trained weight they are not shown "
         "to resemble themselves more than they resemble the map of another image.",
+        "unclear": f"With {METHOD_NAMES[told['method']]} it is not shown whether the heatmaps "
+        f"depend on what was learned. {_why_unclear(told)}",
     }[told["verdict"]]
     said = [
         verdict,
@@ -34,20 +43,36 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         f"From {counted(told['images'], 'test image')}{_whose(told)} and "
         f"{counted(told['draws'], 'draw')} of new weights; the interval knows of both.",
     ]
-    if stages[0]["correlation"] >= SAME and len(stages) > 1:
+    if (stages[0]["correlation"] or 0) >= SAME and len(stages) > 1:
         said.append("The loss of the head alone left the maps as they were: they know no class.")
-    if told["method"] == "eigencam":
-        said.append(AGNOSTIC)
     if n := told["empty"]:
         said.append(f"{counted(n, 'further image')} without a map {are(n)} left out.")
     if n := stages[-1]["empty"]:
         said.append(
-            f"Without any trained weight {counted(n, 'map')} went out altogether, and "
-            f"{'counts' if n == 1 else 'count'} as a correlation of 0."
+            f"Without any trained weight {counted(n, 'map')} of {told['images']} went out "
+            f"altogether, and {are(n)} left out of that correlation."
         )
-    if told["images"] < 50:
-        said.append(f"The test split gave {told['images']} images; 50 or more are usual.")
+    if told["images"] < USUAL:
+        said.append(f"{_why_few(told)}; {USUAL} or more are usual.")
     return said
+
+
+def _why_unclear(told: Mapping[str, Any]) -> str:
+    last = told["stages"][-1]
+    if went_out(last, told["images"]):
+        return "Most maps went out with the weights, and a blank map resembles nothing."
+    if last["high"] is None:
+        return "A single draw of new weights gives no interval."
+    return "Without any trained weight their correlation may still be that of maps that survive."
+
+
+def _why_few(told: Mapping[str, Any]) -> str:
+    tried = told["images"] + told["empty"]
+    if tried >= USUAL:
+        return f"Only {told['images']} of {tried} test images had a map"
+    if tried < told["held"]:
+        return f"{told['asked']} of the {told['held']} test images were asked for"
+    return f"The test split has {counted(told['held'], 'image')}"
 
 
 def _whose(told: Mapping[str, Any]) -> str:
@@ -57,6 +82,8 @@ def _whose(told: Mapping[str, Any]) -> str:
 
 
 def _number(stage: Mapping[str, Any]) -> str:
+    if stage["correlation"] is None:
+        return "not known, as all maps went out,"
     if stage["low"] is None:
         return f"{stage['correlation']:.2f}"
     return f"{stage['correlation']:.2f} ({limits(stage['low'], stage['high'], 2)})"

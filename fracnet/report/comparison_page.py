@@ -19,7 +19,7 @@ from fracnet.report.comparison import (
 from fracnet.report.page import page
 from fracnet.report.reach import Reach, interval
 from fracnet.report.swept import swept
-from fracnet.report.trials import MOST_RUNS, Trial, columns, overlaid
+from fracnet.report.trials import MOST_RUNS, Trial, about_data, columns, overlaid
 from fracnet.report.verdicts import called, rows_of, sentences, signed
 from fracnet.words import counted
 
@@ -62,6 +62,7 @@ def comparison_page(
             "told": [
                 *([ONE_NETWORK] if main is found.models else []),
                 *sentences(found, main),
+                *about_data(trials),
             ],
             "facts": _facts(found, trials, made),
             "warnings": warnings,

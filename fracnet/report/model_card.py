@@ -45,9 +45,13 @@ def metadata(content: RunContent) -> dict[str, Any]:
     return {
         "license": "other",
         "license_name": "not-stated",
-        "library_name": "timm" if timm else "fracnet",
+        "library_name": "fracnet",
         "pipeline_tag": "image-classification",
-        "tags": [*tags, *(["synthetic-data"] if content.drawn else [])],
+        "tags": [
+            *tags,
+            *(["timm"] if timm else []),
+            *(["synthetic-data"] if content.drawn else []),
+        ],
         "model-index": [{"name": content.name, "results": [_result(content)]}],
     }
 

@@ -17,18 +17,33 @@ from fracnet.report.tables import Table
 SIDE = 320  # pixels of the longest side: two stand side by side on a telephone
 QUALITY = 80
 WORST = 10
-NO_MAPS = "python -m fracnet.explain run={}"
+NO_MAPS = "python -m fracnet.explain run=<this run's folder>"
 
 
 def gallery(content: RunContent) -> list[dict[str, Any]]:
     """Cases of explain.json by their kind, wrong ones first; nothing where images stay out."""
-    if content.explained is None or not content.images:
+    if content.explained is None or not content.images or content.redecided:
         return []
     cases: dict[str, list[dict[str, Any]]] = {}
     for case in content.explained.get("cases", []):
         cases.setdefault(str(case["kind"]), []).append(_case(case, content.explain_folder))
     kinds = sorted(cases, key=lambda kind: not kind.startswith("wrong"))
     return [{"kind": f"{kind[0].upper()}{kind[1:]}", "cases": cases[kind]} for kind in kinds]
+
+
+def why_no_gallery(content: RunContent) -> str:
+    """Why an evaluation of a run shows no cases, in a sentence; "" where there may be some."""
+    if content.anew:
+        return (
+            "Heatmaps are made for the test images of the run's own predictions only, so there "
+            "are none here."
+        )
+    if content.redecided and content.explained is not None:
+        return (
+            "The run's gallery is not shown: its cases are right or wrong by the run's own "
+            "decisions, and this evaluation decides otherwise."
+        )
+    return ""
 
 
 def _case(case: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class RunContent:
     curves: a row an epoch. explained: explain.json, whose files lie in `explain_folder`.
     cited: as `report.cited.cited_pairs` gives them.
     images: whether pixels, and names of files and patients, may stand on the page.
+    anew: whether the predictions are others than those in the run's folder.
+    redecided: whether a further evaluation decides otherwise than the run does.
     """
 
     name: str
@@ -44,6 +46,8 @@ class RunContent:
     explain_folder: Path
     cited: Sequence[Mapping[str, str]]
     images: bool
+    anew: bool = False
+    redecided: bool = False
 
     @property
     def shown(self) -> Summary:

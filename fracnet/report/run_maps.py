@@ -1,20 +1,14 @@
 """Heatmaps in figures on a run's page: how well they find what is marked, and what they rest on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fracnet.report.console import limits
 from fracnet.report.reach import Reach, interval
 from fracnet.report.run_content import RunContent
+from fracnet.report.run_rules import Said
 from fracnet.report.svg import Axis
 from fracnet.report.tables import Cell, Table
-
-SCORES = {
-    "pointing": "peak on the mark",
-    "energy": "share of heat on the mark",
-    "iou": "overlap (IoU)",
-}
-ROWS = {"centre": "a blob in the centre", "edges": "an edge detector", "chance": "chance"}
 
 
 def localisation(content: RunContent) -> Table | None:
@@ -22,16 +16,18 @@ def localisation(content: RunContent) -> Table | None:
     found = (content.explained or {}).get("localisation")
     if not found:
         return None
-    names = [name for name in SCORES if name in found["scores"]]
+    from fracnet.explaining.localisation_words import BASELINE_NAMES, SCORE_NAMES  # imports OpenCV
+
+    names = [name for name in SCORE_NAMES if name in found["scores"]]
     rows: list[list[Cell]] = [["heatmaps", *(_cell(found["scores"].get(name)) for name in names)]]
-    for key, title in ROWS.items():
+    for key, title in BASELINE_NAMES.items():
         held = found["baselines"].get(key)
         if held:
             rows.append([title, *(_cell(held.get(name)) for name in names)])
             gaps = found["differences"].get(key, {})
             rows.append(["difference", *(_cell(gaps.get(n), True) for n in names)])
     caption = f"{found['images']} marked test images, 95 % intervals by {found['unit']}"
-    return Table(caption, ["", *(SCORES[name] for name in names)], rows, strong=True)
+    return Table(caption, ["", *(SCORE_NAMES[name] for name in names)], rows, strong=True)
 
 
 def sanity(content: RunContent) -> Table | None:
@@ -40,7 +36,7 @@ def sanity(content: RunContent) -> Table | None:
     if not found:
         return None
     null = found["null"]
-    scale = Axis(-0.5, 1.0)
+    scale = Axis(-1.0, 1.0)
     rows: list[list[Cell]] = []
     for stage in found["stages"]:
         reach = Reach(stage["correlation"], stage["low"], stage["high"])
@@ -52,7 +48,7 @@ def sanity(content: RunContent) -> Table | None:
     rows.append(["maps of different images", "", _stage(null), drawn])
     return Table(
         f"Rank correlation of maps before and after the loss; {found['images']} test images",
-        ["weights lost", "share", "correlation", "-0.5 to 1"],
+        ["weights lost", "share", "correlation", "-1 to 1"],
         rows,
         wide=[3],
         note="The dashed line is the mean between maps of different images; its bar is the middle "
@@ -75,6 +71,25 @@ def parts(content: RunContent) -> list[dict[str, Any]]:
         for key, (title, table) in made.items()
         if table is not None
     ]
+
+
+def of_maps(content: RunContent) -> Iterator[Said]:
+    """What scored heatmaps say, in the words of who scored them."""
+    grave = {
+        "survives": "warning",
+        "partly": "hint",
+        "not better": "hint",
+        "mixed": "hint",
+        "too few": "hint",
+    }
+    explained = content.explained or {}
+    for key in ("localisation", "sanity"):
+        told_of = explained.get(key) or {}
+        if told_of and key == "sanity" and explained.get("model_dependent", True) is None:
+            yield Said("hint", "It is not shown whether the heatmaps depend on what was learned.")
+            continue
+        for sentence in told_of.get("sentences", [])[:1]:
+            yield Said(grave.get(str(told_of.get("verdict")), "ok"), str(sentence))
 
 
 def _stage(held: Mapping[str, Any]) -> Cell:

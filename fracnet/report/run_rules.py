@@ -157,6 +157,14 @@ def of_threshold(content: RunContent) -> Iterator[Said]:
     point, stratum = points.get(content.level), content.overall[content.level]
     if point is None or stratum.threshold is None:
         return
+    for way in ("everything", "nothing"):
+        if f"only by naming {way} positive" in point["note"]:
+            positive = content.classes[1]
+            yield Said(
+                "warning",
+                f"On validation the threshold reaches what was asked for only by calling {way} "
+                f"{positive}: sensitivity and specificity there say nothing about the model.",
+            )
     fell = []
     units = {"sensitivity": point["positives"], "specificity": point["n"] - point["positives"]}
     for rate, n in units.items():
@@ -232,12 +240,3 @@ def of_calibration(content: RunContent) -> Iterator[Said]:
             f"Its probabilities are not to be taken at face value{when}: calibration error "
             f"{told(error)}.",
         )
-
-
-def of_maps(content: RunContent) -> Iterator[Said]:
-    """What scored heatmaps say, in the words of who scored them."""
-    grave = {"survives": "warning", "partly": "hint", "not better": "hint", "mixed": "hint"}
-    for key in ("localisation", "sanity"):
-        told_of = (content.explained or {}).get(key) or {}
-        for sentence in told_of.get("sentences", [])[:1]:
-            yield Said(grave.get(str(told_of.get("verdict")), "ok"), str(sentence))

@@ -9,6 +9,7 @@ from fracnet.evaluation.summary import Estimate
 from fracnet.report.console import FURTHER, METRICS
 from fracnet.report.run_content import IMAGE, RunContent
 from fracnet.report.strata import SEVERAL, cut, threshold_notes
+from fracnet.report.svg import Axis
 from fracnet.report.tables import Table, common_scale, drawn, figure_cell
 from fracnet.words import counted
 
@@ -88,7 +89,7 @@ def per_class(content: RunContent) -> Table:
         ]
         for one in classes
     ]
-    heads = ["class", "n", "sensitivity", "specificity", "precision", "AUC", "AUC drawn"]
+    heads = ["class", "n", "sensitivity", "specificity", "precision", "AUC", _ends("AUC", scale)]
     return Table("Each class against the rest, by the likeliest class", heads, rows, wide=[6])
 
 
@@ -139,7 +140,7 @@ def _forest(content: RunContent, by: str, members: Sequence[Stratum]) -> Table:
         count = f"{member.summary.per_class[1].n}/{n}" if content.binary else f"{n}"
         first, *others = [figure_cell(value) for value in values]
         rows.append([name, count, first, drawn(values[0], scale, guide), *others])
-    heads = [by, "cases/n" if content.binary else "n", names[0], f"{names[0]} drawn", *names[1:]]
+    heads = [by, "cases/n" if content.binary else "n", names[0], _ends(names[0], scale), *names[1:]]
     return Table(
         f"Groups below all rows; the dashed line is the {names[0]} of all",
         heads,
@@ -177,6 +178,11 @@ def calibration(content: RunContent) -> Table | None:
         told = "No temperature was fitted."
     heads = ["less is better", *(f"{moment} scaling" for moment in moments)]
     return Table(f"Probabilities of the {content.shown.split} rows", heads, rows, note=told)
+
+
+def _ends(name: str, scale: Axis) -> str:
+    """The name with the ends of the scale that its bars stand on."""
+    return f"{name}, {scale.low:g} to {scale.high:g}"
 
 
 def level_of(content: RunContent) -> str:

@@ -49,10 +49,7 @@ def _limits(content: RunContent) -> list[str]:
             "may be too narrow, and copies of one patient in two splits cannot be ruled out."
         )
     if content.binary:
-        limits.append(
-            f"Threshold and temperature were chosen on validation for the share of "
-            f"{content.classes[1]} there; another share calls for others."
-        )
+        limits.append(_chosen(content))
     if content.assessment.test is None:
         limits.append("There is no test: all figures are those of the rows that chose the model.")
     limits.append(
@@ -60,3 +57,24 @@ def _limits(content: RunContent) -> list[str]:
         "the model treats them alike."
     )
     return limits
+
+
+def _chosen(content: RunContent) -> str:
+    """What validation has chosen of threshold and temperature, if anything."""
+    decisions = content.assessment.decisions or {}
+    points = decisions.get("operating") or {}
+    # A point without rates was not chosen: validation lacks a class.
+    chosen = ["threshold"] if any(p["sensitivity"] is not None for p in points.values()) else []
+    if decisions.get("calibrate") and not decisions.get("temperature_note"):
+        chosen.append("temperature")
+    positive, whole = content.classes[1], ""
+    if "threshold" not in chosen:
+        whole = f"The threshold is 0.5: validation has not chosen one for the share of {positive}."
+    if chosen:
+        verb, other = ("was", "another") if len(chosen) == 1 else ("were", "others")
+        words = " and ".join(chosen)
+        whole += (
+            f" {words[0].upper()}{words[1:]} {verb} chosen on validation for the share of "
+            f"{positive} there; another share calls for {other}."
+        )
+    return whole.strip()

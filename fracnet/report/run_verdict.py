@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fracnet.report import run_rules as rules
 from fracnet.report.run_against import Against
 from fracnet.report.run_content import RunContent
+from fracnet.report.run_maps import of_maps
 
 SEVERITIES = ("ok", "hint", "warning", "leak", "error")
 TAGS = {
@@ -46,7 +47,7 @@ def verdict(content: RunContent, found: Against) -> Verdict:
         *rules.of_majority(content),
         *rules.of_few(content),
         *rules.of_calibration(content),
-        *rules.of_maps(content),
+        *of_maps(content),
         *rules.of_data(content),
     ]
     worst = max((one.severity for one in said), key=SEVERITIES.index)

@@ -10,7 +10,7 @@ from fracnet.report.page import page
 from fracnet.report.reach import Reach, interval
 from fracnet.report.study import FIGURES, TITLES, about_test, endings, is_choice, named, remarks
 from fracnet.report.swept import swept
-from fracnet.report.trials import MOST_RUNS, Trial, columns, overlaid
+from fracnet.report.trials import MOST_RUNS, Trial, about_data, columns, overlaid
 from fracnet.words import counted
 
 MOST_ROWS = 60
@@ -39,11 +39,12 @@ def sweep_page(study: Mapping[str, Any], trials: Sequence[Trial], *, name: str, 
             "tag": f"{len(finished)} of {counted(len(jobs), 'job')} finished",
             "headline": _headline(study, title),
             "told": [
-                *remarks(study),
+                *(line.replace("* the best", "Marked is the best", 1) for line in remarks(study)),
                 *_against(study),
                 *(line[:1].upper() + line[1:] for line in endings(study)),
                 *([SEEDS] if "seed" in study["swept"] and is_choice(study) else []),
                 *([COMPARE] if len(finished) > 1 else []),
+                *about_data(trials),
             ],
             "facts": _facts(study, title, made),
             "warnings": [],

@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -42,6 +43,7 @@ def swept(trials: Sequence[Trial], title: str) -> list[SweptKey]:
     apart. No more than `MOST_CHARTS`.
     """
     known = [trial for trial in trials if math.isfinite(trial.value)]
+    without = [trial for trial in trials if not math.isfinite(trial.value)]
     keys = dict.fromkeys(key for trial in known for key in trial.settings)
     together: dict[tuple[int, ...], list[str]] = {}
     for key in keys:
@@ -50,11 +52,18 @@ def swept(trials: Sequence[Trial], title: str) -> list[SweptKey]:
         if len(seen) > 1:
             together.setdefault(tuple(seen.index(value) for value in values), []).append(key)
     return [
-        _one(group[0], group[1:], known, title) for group in list(together.values())[:MOST_CHARTS]
+        _one(group[0], group[1:], known, without, title)
+        for group in list(together.values())[:MOST_CHARTS]
     ]
 
 
-def _one(key: str, beside: Sequence[str], trials: Sequence[Trial], title: str) -> SweptKey:
+def _one(
+    key: str,
+    beside: Sequence[str],
+    trials: Sequence[Trial],
+    without: Sequence[Trial],
+    title: str,
+) -> SweptKey:
     values = [trial.settings.get(key) for trial in trials]
     axis, places = _axis(key, values)
     chart = svg.Chart(axis, svg.linear([trial.value for trial in trials], title))
@@ -82,7 +91,19 @@ def _one(key: str, beside: Sequence[str], trials: Sequence[Trial], title: str) -
         for x, mean in means:
             chart.dot(x, mean, "mean", svg.BAR, f"mean of {len(groups[x])}: {mean:.3f}")
     words = f"{title} against {key}, {counted(len(trials), 'run')}"
-    return SweptKey(key, chart.drawn(words), beside, _note(means, groups, repeated, axis))
+    notes = (_note(means, groups, repeated, axis), _missing(key, without))
+    return SweptKey(key, chart.drawn(words), beside, " ".join(filter(None, notes)))
+
+
+def _missing(key: str, without: Sequence[Trial]) -> str:
+    """How many runs have no figure to draw, and at which values of the key."""
+    if not without:
+        return ""
+    counts = Counter(_short(trial.settings.get(key)) for trial in without)
+    told = [f"{value} ({n})" for value, n in counts.most_common(MOST_TICKS)]
+    more = [f"{len(counts) - len(told)} more values"] if len(counts) > len(told) else []
+    what = counted(len(without), "run")
+    return f"Not drawn: {what} without a figure, at {', '.join([*told, *more])}."
 
 
 def _note(

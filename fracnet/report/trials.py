@@ -27,7 +27,8 @@ class Trial:
     name: as on the screen. of: what trials that differ in seed or fold alone have in common.
     settings: its values of the keys that vary in the study, as the config or the command has them.
     value: its validation figure, NaN where it has none. curves: its metrics.csv. page: where its
-    own page lies, seen from the study's. facts: what the page tells of it besides.
+    own page lies, seen from the study's. facts: what the page tells of it besides. data: name of
+    the data set, "" where it is not known.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Trial:
     page: str = ""
     chosen: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,17 @@ def overlaid(trials: Sequence[Trial], metric: str, title: str) -> Curves:
     if without:
         notes.append(f"{counted(without, 'run')} {are(without)} without curves (metrics.csv).")
     return Curves(charts, legend if len(names) > 1 else [], notes)
+
+
+def about_data(trials: Sequence[Trial]) -> list[str]:
+    """Which data sets the trials are of, and what their images or labels cannot tell."""
+    names = sorted({trial.data for trial in trials if trial.data})
+    said = [f"Data: {', '.join(names)}."] if names else []
+    if any(name.endswith("_phantom") for name in names):
+        said.append("Images drawn by a program (phantoms) say nothing about patients.")
+    if any(name.lower() == "mura" for name in names):
+        said.append("In MURA abnormal is what its radiologists called so, which is not fracture.")
+    return said
 
 
 def columns(trials: Sequence[Trial]) -> list[str]:

@@ -92,7 +92,10 @@ def _meant(word: str, found: Asked) -> Iterator[Item]:
     elif path.suffix.lower() == ".csv":
         yield from _listed_in_csv(path)
     elif path.suffix.lower() == ".txt":
-        lines = path.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"input={word} cannot be read: {error}.") from error
         yield from (Item(path.parent / line.strip()) for line in lines if line.strip())
     else:
         yield Item(path)

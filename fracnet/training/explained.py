@@ -135,10 +135,13 @@ def _replacing(folder: RunFolder) -> Iterator[Path]:
     new = folder.explain.with_name(folder.explain.name + ".part")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    yield new
-    if folder.explain.exists():
-        shutil.rmtree(folder.explain)
-    os.replace(new, folder.explain)
+    try:
+        yield new
+        if folder.explain.exists():
+            shutil.rmtree(folder.explain)
+        os.replace(new, folder.explain)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)  # gone already where all went well
 
 
 def tell_of(folder: RunFolder, content: Mapping[str, Any], everything: bool = False) -> None:

@@ -32,6 +32,7 @@ CAUTION = (
     "diagnosis of anyone."
 )
 UNLIKE = "unlike the training images"
+UNREAD = "a view cannot be read"
 ERROR = 0.05
 """Of new images of a class, the share that may be surely taken for another (`unsure`)."""
 
@@ -135,10 +136,12 @@ class Predictor:
     def studies(self, table: pd.DataFrame) -> pd.DataFrame:
         """A row for each study of `predict`'s rows, where it is known: its views put together.
 
-        Columns: study, patient, views, prob_<class>, decision, unsure, why, unlike (views that
-        are). Decision and unsure are empty where validation knew no studies.
+        Columns: study, patient, views, prob_<class>, decision, unsure, why, unlike and unreadable
+        (views that are; a study with one of either is unsure). Decision and unsure are empty where
+        validation knew no studies.
         """
-        rows = table[table["study"].notna() & (table["error"] == "")]
+        known = table[table["study"].notna()]
+        rows = known[known["error"] == ""]
         names = [f"{PROB}{name}" for name in self.classes]
         groups = rows.groupby(["patient", "study"], sort=False, dropna=False)
         found = groups[names].mean()
@@ -147,10 +150,22 @@ class Predictor:
             found[names[0]] = 1 - found[names[1]]
         found["views"] = groups.size()
         found["unlike"] = groups["unlike"].sum() if self.novelty else None
-        found = found.reset_index()
+        bad = (known["error"] != "").groupby([known["patient"], known["study"]], dropna=False)
+        lost = bad.sum().rename("unreadable").reset_index()
+        found = found.reset_index().merge(lost, how="left", on=["patient", "study"])
         choice, doubt, why = self._decided("study", found[names].to_numpy(dtype=np.float64))
+        if doubt is not None:
+            # What is wrong with one view may be what the others do not show.
+            strange = found["unlike"].fillna(0).astype(int) > 0
+            doubt = doubt | strange | (found["unreadable"] > 0)
+            given = zip(why, strange, found["unreadable"] > 0, strict=True)
+            why = [
+                "; ".join(filter(None, (one, UNLIKE if far else "", UNREAD if unread else "")))
+                for one, far, unread in given
+            ]
         found["decision"], found["unsure"], found["why"] = choice, doubt, why
-        return found[["study", "patient", "views", *names, "decision", "unsure", "why", "unlike"]]
+        told = ["decision", "unsure", "why", "unlike", "unreadable"]
+        return found[["study", "patient", "views", *names, *told]]
 
     def _look(self) -> Look:
         """A function from uint8 [n, S, S] to logits and features."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PEOPLE = ("patient", "study", "path")
 NAMED = "(left out)"
+# At either end of a name no letter, digit or hyphen: that would be another, longer name.
+BEFORE, BEHIND = r"(?<![\w.-])", r"(?![\w-])"
+KIND = r"\b(?i:patient|study)(?: |\s*[=:]\s*)['\"(\[]?"
 
 
 def conclude(
@@ -115,13 +118,16 @@ def content_of(
         notes = list(unnamed(scrub(notes), table))
         metrics |= {"notes": list(unnamed(metrics.get("notes", []), table))}
     explained = mapping(home.explanation) if not anew else {}
+    assessment = assessment_of(metrics, str(own.metrics))
+    # The run's heatmaps were sorted into right and wrong by what the run itself decides.
+    redecided = run is not None and (assessment.decisions or {}) != mapping(home.decisions)
     return RunContent(
         name=home.path.name,
         evaluation=folder.name if run is not None else "",
         run_known=home.config.is_file(),
         data=str(about.get("name") or data_named(config)),
         notes=notes,
-        assessment=assessment_of(metrics, str(own.metrics)),
+        assessment=assessment,
         table=table,
         baselines=baselines_for(home, table),
         config=config,
@@ -132,6 +138,8 @@ def content_of(
         explain_folder=home.explain,
         cited=metrics.get("cited", []) if cited is None else cited,
         images=images,
+        anew=anew,
+        redecided=redecided,
     )
 
 
@@ -148,14 +156,29 @@ def baselines_for(run: RunFolder, table: pd.DataFrame) -> dict[str, pd.DataFrame
 
 
 def unnamed(sentences: Iterable[str], table: pd.DataFrame) -> Iterable[str]:
-    """The sentences without the names of files, studies and patients of the table."""
+    """The sentences without the names of files, studies and patients of the table.
+
+    A name that might be a figure or a word is one behind `patient` or `study` only.
+    """
     names: set[str] = set()
     for column in PEOPLE:
         if column in table:
             names |= set(table[column].dropna().astype(str))
+    longest = [re.escape(name) for name in sorted(names - {""}, key=lambda n: (-len(n), n))]
+    telling = {re.escape(name) for name in names if _telling(name)}
+    forms = []
+    if telling:
+        forms.append(rf"{BEFORE}(?:{'|'.join(n for n in longest if n in telling)}){BEHIND}")
+    if len(telling) < len(longest):
+        others = "|".join(name for name in longest if name not in telling)
+        forms.append(rf"(?P<kind>{KIND})(?:{others}){BEHIND}(?!\.\d)")
+    pattern = re.compile("|".join(forms) or r"(?!)")
     for sentence in sentences:
-        # A name stands between blanks or brackets, with a stop behind it at most.
-        for word in sorted(re.findall(r"[^\s(),;]+", sentence), key=len, reverse=True):
-            if word.rstrip(".:") in names:
-                sentence = sentence.replace(word.rstrip(".:"), NAMED)
-        yield sentence
+        yield pattern.sub(lambda found: f"{found.groupdict().get('kind') or ''}{NAMED}", sentence)
+
+
+def _telling(name: str) -> bool:
+    """Whether it cannot be taken for a figure, or for a word as short as `a`."""
+    if name.isdigit() or len(name) < 3:
+        return False
+    return len(name) > 4 or any(letter.isalpha() for letter in name)

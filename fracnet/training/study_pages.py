@@ -78,6 +78,7 @@ def write_sweep(folder: Path, study: Mapping[str, Any]) -> Path:
                 page=_link(folder, run),
                 chosen=job["job"] in study["best"],
                 facts=_facts(run, job["selected_epoch"]),
+                data=_data(run),
             )
         )
     trials = _by_value(trials, study["better"] != "smaller")
@@ -100,6 +101,7 @@ def _trial(
         page=_link(folder, run.folder),
         chosen=best,
         facts=_facts(run.folder, selected),
+        data=_data(run.folder),
     )
 
 
@@ -125,6 +127,11 @@ def _link(folder: Path, run: RunFolder) -> str:
     if not run.report.is_file():
         return ""
     return quote(Path(os.path.relpath(run.report, folder)).as_posix())
+
+
+def _data(run: RunFolder) -> str:
+    """The data set's name; empty where the run does not say."""
+    return str((mapping(run.fit).get("data") or {}).get("name", ""))
 
 
 def _facts(run: RunFolder, selected: int | None) -> dict[str, str]:

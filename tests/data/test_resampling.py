@@ -115,4 +115,4 @@ def test_copies_look_different_and_the_first_as_if_there_were_no_others() -> Non
         if copy == 0:
             assert augment(image, seed=7, epoch=epoch, row=row).tobytes() == look
     numbers = build_augment([Lottery(p=1)])(image, seed=7, epoch=1, row=2)
-    assert numbers[0, :6].tolist() == [228, 22, 34, 241, 64, 159]
+    assert numbers[0, :6].tolist() == [84, 115, 206, 87, 196, 178]

@@ -75,7 +75,16 @@ def test_the_lot_follows_the_seed_and_not_the_order_of_rows(table: pd.DataFrame)
 
 
 def test_none_are_shown_where_none_are_asked_for(table: pd.DataFrame) -> None:
-    assert chosen(table, each=0) == []
+    decisions = decide(table[table["split"] == "val"], Evaluation())
+    assert choose(table, decisions, 0, error=ERROR, seed=0) == ([], [])
+
+
+def test_too_few_validation_images_promise_nothing(table: pd.DataFrame) -> None:
+    decisions = decide(table[table["split"] == "val"], Evaluation())
+    few = pd.concat([table[table["split"] == "val"].head(12), table[table["split"] == "test"]])
+    how = " ".join(choose(few.reset_index(drop=True), decisions, 1, error=ERROR, seed=0)[1])
+    assert "fewer than 19 images: nothing can be called sure" in how
+    assert "at most 5 %" not in how
 
 
 def test_an_entry_is_plain_and_complete(table: pd.DataFrame) -> None:

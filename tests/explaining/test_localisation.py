@@ -10,14 +10,14 @@ from helpers.tiny_data import tiny_data
 
 from fracnet.data.datamodule import RadiographData
 from fracnet.explaining.localisation import localise, marked_rows
-from fracnet.explaining.localisation_words import sentences
+from fracnet.explaining.localisation_words import sentences, verdict
 
 BASELINES = {"centre", "edges", "chance"}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> RadiographData:
-    return marked_data(tmp_path_factory.mktemp("marked"))
+    return marked_data(tmp_path_factory.mktemp("marked"), patients=20)
 
 
 def test_a_network_that_sees_the_marks_is_better_than_all_that_see_none(
@@ -25,7 +25,7 @@ def test_a_network_that_sees_the_marks_is_better_than_all_that_see_none(
 ) -> None:
     found = localise(looking(Seeing), data, layer="map")
     assert found is not None
-    assert (found["images"], found["units"], found["unit"]) == (12, 12, "patient")
+    assert (found["images"], found["units"], found["unit"]) == (20, 20, "patient")
     assert found["area"] == pytest.approx((6 / 32) ** 2)
     assert found["scores"]["pointing"]["value"] == 1.0
     assert found["scores"]["energy"]["value"] > 0.95
@@ -77,8 +77,10 @@ def test_without_marks_there_is_nothing_to_score(tmp_path: Path) -> None:
 def test_more_marked_images_than_asked_for_are_drawn_from_and_told(data: RadiographData) -> None:
     found = localise(looking(Seeing), data, layer="map", most=5)
     assert found is not None
-    assert (found["images"], found["marked"]) == (5, 12)
-    assert "5 of 12 marked test images" in " ".join(found["sentences"])
+    assert (found["images"], found["marked"]) == (5, 20)
+    assert "5 of 20 marked test images" in " ".join(found["sentences"])
+    assert found["verdict"] == "too few"
+    assert "It cannot be told" in found["sentences"][0]
     assert found == localise(looking(Seeing), data, layer="map", most=5)
     others = localise(looking(Seeing), data, layer="map", most=5, seed=1)
     assert others is not None
@@ -94,8 +96,29 @@ def test_a_padded_image_is_scored_in_its_frame(tmp_path: Path) -> None:
 def test_the_words_name_what_a_reader_must_know(data: RadiographData) -> None:
     found = localise(looking(Seeing), data, method="eigencam", layer="map")
     assert found is not None
-    assert "Eigen-CAM knows no class" in " ".join(found["sentences"])
-    told = " ".join(sentences(found | {"empty": 2}, ("elbow", "wrist", "hand"), "multiclass"))
-    assert "body part" in told
-    assert "2 heatmaps of them showed nothing" in told
+    told = " ".join(sentences(found | {"empty": 2}))
+    assert "true class" not in told, "Eigen-CAM knows none"
+    assert "2 heatmaps of them showed nothing, and count" in told
+    told = " ".join(sentences(found | {"empty": 1, "method": "gradcam"}))
+    assert "The highest place of the true class's map" in told
+    assert "1 heatmap of them showed nothing for the true class, and counts" in told
+
+
+def test_only_the_score_that_was_named_before_decides(data: RadiographData) -> None:
+    found = localise(looking(Staring), data, layer="map")
+    assert found is not None
+    for gaps in found["differences"].values():
+        gaps["energy"] |= {"low": 0.1, "high": 0.2}
+        gaps["iou"] |= {"low": 0.1, "high": 0.2}
+    assert verdict(found) == "not better"
+    assert "Besides, they are better than all of these by energy inside and overlap" in " ".join(
+        sentences(found)
+    )
+    few = found | {"cuts": found["cuts"] | {"images": 4}}
+    told = " ".join(sentences(few))
+    assert "all of these by energy inside." in told
+    assert "by overlap it cannot be told" in told
+    for gaps in found["differences"].values():
+        gaps["pointing"] |= {"low": 0.1, "high": 0.2}
+    assert verdict(found) == "better"
     assert np.all([len(sentence) > 20 for sentence in found["sentences"]])

@@ -11,7 +11,10 @@ from helpers.models import ADAM, TINY
 from fracnet.data.datamodule import RadiographData
 from fracnet.explaining import sanity
 from fracnet.explaining.sanity import lose_weights, null, over_draws, ranks, verdict
+from fracnet.explaining.sanity_words import sentences
 from fracnet.models.module import Classifier
+
+AGAINST = {"correlation": 0.2, "low": -0.3, "high": 0.7}
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +107,71 @@ def test_the_interval_is_of_the_draws() -> None:
 
 
 @pytest.mark.parametrize(
-    ("correlation", "low", "expected"),
-    [(0.1, 0.0, "lost"), (0.4, 0.1, "lost"), (0.4, 0.3, "partly"), (0.8, 0.1, "survives")],
+    ("correlation", "low", "high", "expected"),
+    [
+        (0.1, 0.0, 0.2, "lost"),
+        (0.4, 0.1, 0.69, "lost"),
+        (0.4, 0.3, 0.5, "partly"),
+        (0.8, 0.1, 1.0, "survives"),
+        (-0.09, -1.0, 0.88, "unclear"),
+        (0.5, 0.3, 0.7, "unclear"),
+        (0.1, None, None, "unclear"),
+        (0.8, None, None, "survives"),
+    ],
 )
 def test_the_verdict_holds_the_last_stage_against_the_null(
-    correlation: float, low: float, expected: str
+    correlation: float, low: float | None, high: float | None, expected: str
 ) -> None:
-    against = {"correlation": 0.2, "low": -0.3, "high": 0.7}
-    assert verdict({"correlation": correlation, "low": low}, against) == expected
+    last = {"correlation": correlation, "low": low, "high": high, "empty": 5}
+    assert verdict(last, AGAINST, 10) == expected
+    assert verdict(last | {"empty": 6}, AGAINST, 10) == "unclear", "most maps went out"
+
+
+def told(**changed: object) -> dict:
+    """What is found of 12 images whose maps are lost."""
+    stage = {"name": "head", "correlation": 0.1, "low": 0.0, "high": 0.2, "empty": 0}
+    stages = [stage, stage | changed.pop("last", {})]  # type: ignore[operator]
+    counts = {"images": 12, "units": 12, "unit": "patient", "empty": 0, "draws": 3}
+    found = counts | {"asked": 60, "held": 12, "method": "gradcam", "verdict": "lost"}
+    return found | {"null": AGAINST, "stages": stages} | changed
+
+
+def test_what_is_not_shown_is_not_claimed() -> None:
+    last = {"correlation": -0.09, "low": -1.0, "high": 0.88}
+    said = sentences(told(verdict="unclear", last=last))
+    assert "it is not shown whether the heatmaps depend on what was learned" in said[0]
+    assert "may still be" in said[0]
+    gone = {"correlation": None, "low": None, "high": None, "empty": 12}
+    said = sentences(told(verdict="unclear", last=gone))
+    assert "Most maps went out" in said[0]
+    assert "12 maps of 12 went out altogether" in " ".join(said)
+    assert sanity.DEPENDENT["unclear"] is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, "The test split has 12 images; 50"),
+        ({"asked": 12, "held": 45}, "12 of the 45 test images were asked for; 50"),
+        ({"empty": 48, "held": 90}, "Only 12 of 60 test images had a map; 50"),
+        ({"empty": 4, "held": 16}, "The test split has 16 images; 50"),
+    ],
+)
+def test_why_there_are_few_images_is_told(changed: dict, expected: str) -> None:
+    assert expected in sentences(told(**changed))[-1]
+
+
+def test_blank_maps_are_no_evidence(data: RadiographData, monkeypatch: pytest.MonkeyPatch) -> None:
+    def black(stage: object, generator: object) -> None:
+        model.backbone.place.weight.data.fill_(-1e3)
+
+    model = looking(Placed)
+    monkeypatch.setattr(sanity, "randomise", black)
+    found = lose_weights(model, data, layer="map", draws=2)
+    assert found is not None
+    assert found["stages"][-1]["empty"] == found["images"]
+    assert found["stages"][-1]["correlation"] is None
+    assert (found["verdict"], found["model_dependent"]) == ("unclear", None)
 
 
 def test_eigen_cam_does_not_notice_the_loss_of_the_head_and_is_told_to_know_no_class(
@@ -125,6 +185,4 @@ def test_eigen_cam_does_not_notice_the_loss_of_the_head_and_is_told_to_know_no_c
     assert found is not None
     assert found["stages"][0]["name"] == "head"
     assert found["stages"][0]["correlation"] == pytest.approx(1.0)
-    told = " ".join(found["sentences"])
-    assert "The loss of the head alone left the maps as they were" in told
-    assert "Eigen-CAM knows no class" in told
+    assert "The loss of the head alone left the maps as they were" in " ".join(found["sentences"])

@@ -104,6 +104,7 @@ def test_trials_without_a_figure_are_not_drawn() -> None:
     (found,) = swept(trials, "AUC")
     assert str(found.chart).count('class="dot') == 2
     assert "1e+35" not in found.chart
+    assert found.note == "Not drawn: 1 run without a figure, at 1e+35 (1)."
     assert swept(trials[1:], "AUC") == []
 
 

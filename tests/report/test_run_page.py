@@ -110,7 +110,7 @@ def test_without_the_optional_files_the_page_says_how_to_get_them(tmp_path: Path
     (folder / "metrics.json").write_text(json.dumps(metrics))
     configured(folder, data={"_target_": "fracnet.data.sources.mura.Mura"})
     page = Page(write(folder)[0].read_text(encoding="utf-8"))
-    assert "python -m fracnet.explain run=bare" in page.text
+    assert "python -m fracnet.explain run=<this run's folder>" in page.text
     assert "no shortcut baseline here" in page.text
     assert "Mura" in page.text.split()
 

@@ -50,11 +50,14 @@ def test_run_without_epochs_leaves_the_same_folder_but_for_curves(
         "checkpoints",
         "config.yaml",
         "decisions.json",
+        "explain",
         "figures",
         "fit.json",
         "metrics.json",
+        "novelty.npz",
         "predictions.csv",
         "provenance.json",
+        "report",
     }
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["best.npz"]
     figures = {path.name for path in (run / "figures").iterdir()}

@@ -68,6 +68,17 @@ def test_with_images_they_are(folder: Path) -> None:
     assert "person-003" not in read(card)
 
 
+def test_names_are_found_in_any_setting_and_figures_are_left_alone() -> None:
+    numbers = pd.DataFrame({"patient": ["3", "12"]})
+    said = ["AUC 0.3 of 3 images; patient 3, patient='12', patient 3.5."]
+    left = "AUC 0.3 of 3 images; patient (left out), patient='(left out)', patient 3.5."
+    assert list(reporting.unnamed(said, numbers)) == [left]
+    table = pd.DataFrame({"path": ["a b.png", "x/y.png"], "patient": ["p-001", "p-0011"]})
+    said = ["'a b.png' [x/y.png] patient=p-0011 and p-001, p-00112."]
+    left = "'(left out)' [(left out)] patient=(left out) and (left out), p-00112."
+    assert list(reporting.unnamed(said, table)) == [left]
+
+
 @pytest.mark.parametrize(
     ("asked", "mode", "shown"),
     [
@@ -117,7 +128,8 @@ def test_a_further_evaluation_has_a_report_of_its_own(
     text = Page(read(own / "index.html")).text
     assert "Evaluation careful of run run" in text
     assert "sensitivity: 0.95" in text
-    assert "Wrong and sure" in text, "the same images, so the run's heatmaps"
+    assert "Wrong and sure" not in text, "wrong by another threshold"
+    assert "The run's gallery is not shown" in text
     assert not (folder / "report").exists()
 
 
@@ -153,7 +165,8 @@ def test_a_card_of_a_timm_model_says_so(tmp_path: Path) -> None:
     target = "fracnet.models.backbones.timm_backbone"
     configured(made, model={"_target_": target, "name": "resnet18"})
     head = yaml.safe_load(read(reporting.write(made)[1]).split("---")[1])
-    assert head["library_name"] == "timm"
+    assert head["library_name"] == "fracnet"
+    assert "timm" in head["tags"]
 
 
 def test_training_leaves_a_report(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -46,10 +46,11 @@ class MuraPhantom(Mura):
         manifest = super().manifest()
         outlines = polygons_of(manifest.root)
         table = manifest.table.drop(columns="polygons")
-        table["polygons"] = [
+        polygons: list[Any] = [
             [{"label": "abnormal", "points": points} for points in outlines[path]]
             if path in outlines
             else None
             for path in table["path"]
         ]
+        table["polygons"] = polygons
         return replace(manifest, table=typed(table))
