@@ -4,6 +4,7 @@ Both read the same config and write the same run folder; nothing but the way to 
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fracnet.errors import UserError
+
+PLAIN = r"[\w.+:%@/~-]+"  # what an override may hold unquoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +73,7 @@ def fit(
 
     overrides = [*(f"{key}={_said(value)}" for key, value in choices.items()), *words]
     if folder is not None:
-        overrides.append(f"hydra.run.dir='{Path(folder)}'")
+        overrides.append(f"hydra.run.dir={_said(Path(folder))}")
     with _composed(overrides, config_dir) as (plain, place, said):
         if plain["trainer"]["devices"] != 1:
             raise UserError(
@@ -87,11 +90,15 @@ def _said(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {_said(held)}" for key, held in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_said, value)) + "]"
-    if isinstance(value, Path):
-        return f"'{value}'"
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | Path) or re.fullmatch(PLAIN, str(value)):
+        return str(value)
+    # As Hydra's grammar has it, and so that OmegaConf looks for nothing to insert.
+    text = re.sub(r"(\\*)('|$)", r"\1\1\2", str(value)).replace("'", r"\'").replace("${", r"\${")
+    return f"'{text}'"
 
 
 @contextmanager

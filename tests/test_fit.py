@@ -76,6 +76,16 @@ def test_python_values_become_overrides() -> None:
     assert _said(["a", 1]) == "[a, 1]"
 
 
+@pytest.mark.parametrize("name", ["it's", "a b (1), c=d", "${x}", "a\\b", "end\\", "[no list"])
+def test_any_text_comes_through_as_it_is(name: str) -> None:
+    from fracnet.api import _composed, _said
+
+    words = [f"data_dir={_said(name)}", f"hydra.run.dir={_said('/tmp/' + name)}"]
+    with _composed(words, None) as (plain, folder, _):
+        assert plain["data_dir"] == name
+        assert str(folder) == f"/tmp/{name}"
+
+
 def test_importing_fracnet_is_light() -> None:
     code = "import sys, fracnet; sys.exit(bool({'torch', 'hydra', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
