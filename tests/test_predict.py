@@ -93,6 +93,9 @@ def test_a_folder_gives_rows_studies_and_a_list_of_what_cannot_be_read(
     assert list(pd.read_csv(out / "unreadable.csv")["path"]) == list(bad["path"])
     good = rows[rows["error"].isna()]
     np.testing.assert_allclose(good["prob_normal"] + good["prob_abnormal"], 1)
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == list(rows["path"])
+    assert [line["decision"] for line in lines if line["error"] is None] == list(good["decision"])
     (study,) = pd.read_csv(out / "studies.csv").to_dict("records")
     views = good[good["study"] == "1.2.3"]
     assert (study["views"], study["patient"]) == (2, "p7")

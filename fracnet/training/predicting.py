@@ -53,9 +53,9 @@ def predict_into(
 ) -> Told:
     """Predict everything asked for into a new folder; returns what to tell the person.
 
-    Writes predictions.csv, predictions.json, studies.csv where studies are known, unreadable.csv
-    where a file cannot be read. Raises UserError where the folder cannot be written, and
-    KeyboardInterrupt with what was done so far.
+    Writes predictions.csv, when all is done the same rows as predictions.jsonl, predictions.json,
+    studies.csv where studies are known, unreadable.csv where a file cannot be read. Raises
+    UserError where the folder cannot be written, and KeyboardInterrupt with what was done so far.
     """
     told = Told(folder, notes=list(asked.notes))
     told.unlike = None if predictor.novelty is None else 0
@@ -83,8 +83,16 @@ def predict_into(
                     f"All {told.n} images name one study, as anonymised files do; unless they are "
                     "views of one study its row in studies.csv means nothing."
                 )
+        write_lines(rows.path)
         told.status = "finished"
     return told
+
+
+def write_lines(rows: Path) -> None:
+    """The rows of a csv once more, a JSON object a line, in a file of the same name (.jsonl)."""
+    with rows.with_suffix(".jsonl").open("w", encoding="utf-8") as lines:
+        for part in pd.read_csv(rows, chunksize=5000, dtype={"patient": str, "study": str}):
+            lines.write(part.to_json(orient="records", lines=True, force_ascii=False))
 
 
 def _by_image(batches: Iterator[Batch], show: Show[Any], total: int) -> Iterator[Batch]:

@@ -156,7 +156,7 @@ class Predictor:
         choice, doubt, why = self._decided("study", found[names].to_numpy(dtype=np.float64))
         if doubt is not None:
             # What is wrong with one view may be what the others do not show.
-            strange = found["unlike"].fillna(0).astype(int) > 0
+            strange = found["unlike"].astype(float) > 0
             doubt = doubt | strange | (found["unreadable"] > 0)
             given = zip(why, strange, found["unreadable"] > 0, strict=True)
             why = [
