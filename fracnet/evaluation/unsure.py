@@ -85,8 +85,11 @@ def reasons(prob: np.ndarray, doubt: np.ndarray, found: Limits) -> list[str]:
     """Why a decision is unsure, by row; "" where it is sure."""
     possible = (prob >= np.asarray(found.values)).sum(axis=1)
     words = {0: "no class fits", 1: "another class fits better"}
+    many = "more than one class fits"
+    if all(value == NEVER for value in found.values):
+        many = "validation has too few images to be sure of any"
     return [
-        words.get(int(n), "more than one class fits") if unsure_here else ""
+        words.get(int(n), many) if unsure_here else ""
         for n, unsure_here in zip(possible, doubt, strict=True)
     ]
 

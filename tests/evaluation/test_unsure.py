@@ -104,3 +104,11 @@ def test_without_test_rows_nothing_is_told_of_them() -> None:
     val = table[table["split"] == "val"]
     found = by_level(val, decide(val, Evaluation()), 0.05)
     assert found["image"]["test"] is None
+
+
+def test_where_validation_is_too_small_that_is_the_reason() -> None:
+    found = limits(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), 0.05)
+    assert set(found.values) == {NEVER}
+    prob = np.array([[1.0, 0.0]])
+    doubt = unsure(prob, np.array([0]), found)
+    assert reasons(prob, doubt, found) == ["validation has too few images to be sure of any"]
