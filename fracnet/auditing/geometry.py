@@ -30,12 +30,12 @@ def fitted(a: Features, b: Features) -> Affine | None:
     from_a, from_b = _matches(a, b)
     if len(from_a) < FEWEST:
         return None
-    found, most = None, FEWEST - 1
-    for agreeing in _proposals(from_a, from_b):
-        proposed, count = _refined(from_a[:, :2], from_b[:, :2], agreeing)
-        if proposed is not None and count > most:
-            found, most = proposed, count
-    return found if found is not None and _plausible(found) else None
+    agreeing = _proposals(from_a, from_b)
+    if not len(agreeing):
+        return None
+    maps, counts = _refined(from_a[:, :2], from_b[:, :2], agreeing)
+    best = int(counts.argmax())
+    return maps[best] if counts[best] >= FEWEST and _plausible(maps[best]) else None
 
 
 def inverse(affine: Affine) -> Affine:
@@ -60,8 +60,8 @@ def _matches(a: Features, b: Features) -> tuple[Affine, Affine]:
     return a.points[kept].astype(np.float64), b.points[partner[kept]].astype(np.float64)
 
 
-def _proposals(a: Affine, b: Affine) -> list[np.ndarray]:
-    """Which matches [M] agree with the similarity of one of them, the most popular first."""
+def _proposals(a: Affine, b: Affine) -> npt.NDArray[np.bool_]:
+    """Which matches [P, M] agree with the similarity of one of them, the most popular first."""
     turn = b[:, 3] - a[:, 3]
     rate = b[:, 2] / a[:, 2]
     # The plane as complex numbers: a similarity is a product and a sum.
@@ -71,24 +71,28 @@ def _proposals(a: Affine, b: Affine) -> list[np.ndarray]:
     agree = np.abs(miss) < NEAR + SLACK * np.abs(away)
     count = agree.sum(axis=1)
     first = np.argsort(-count, kind="stable")[:TRIED]
-    return [agree[i] for i in first if count[i] >= FEWEST // 2]
+    return np.asarray(agree[first[count[first] >= FEWEST // 2]])
 
 
-def _refined(a: Affine, b: Affine, kept: np.ndarray) -> tuple[Affine | None, int]:
-    """Least squares over the matches that agree, again and again with less tolerance."""
+def _refined(
+    a: Affine, b: Affine, kept: npt.NDArray[np.bool_]
+) -> tuple[Affine, npt.NDArray[np.int64]]:
+    """Least squares over the matches that agree, again and again with less tolerance.
+
+    All proposals [P, M] at once: maps [P, 2, 3], and how many matches each explains, 0 where too
+    few were left on the way.
+    """
     ones = np.column_stack([a, np.ones(len(a))])
-    solved = None
+    alive = np.ones(len(kept), bool)
+    solved: npt.NDArray[np.float64] = np.zeros((len(kept), 3, 2))
     for tolerance in TIGHTENING:
-        if kept.sum() < FEWEST // 2:
-            return None, 0
-        used = ones[kept]
+        alive &= kept.sum(axis=1) >= FEWEST // 2
+        used = kept[:, None] * ones.T
         # Three points in a line leave it open; a grain of ridge makes that a poor fit instead.
-        normal = used.T @ used + 1e-6 * np.eye(3)
-        solved = np.linalg.solve(normal, used.T @ b[kept])
+        solved = np.asarray(np.linalg.solve(used @ ones + 1e-6 * np.eye(3), used @ b))
         miss = ones @ solved - b
-        kept = (miss * miss).sum(axis=1) < tolerance * tolerance
-    assert solved is not None
-    return solved.T, int(kept.sum())
+        kept = (miss * miss).sum(axis=2) < tolerance * tolerance
+    return solved.transpose(0, 2, 1), kept.sum(axis=1) * alive
 
 
 def _plausible(found: Affine) -> bool:
