@@ -109,10 +109,10 @@ def composed(words: Sequence[str]) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
-def freeze(words: Sequence[str], beside: Path) -> None:
-    """Write the config of a training as config.yaml beside that file, with paths of no machine."""
+def freeze(words: Sequence[str], file: Path) -> None:
+    """Write the config of a training, with paths of no machine."""
     plain = composed([*words, "data.root=data/folder", "data_dir=data"])
-    beside.with_name("config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+    file.write_text(yaml.safe_dump(plain, sort_keys=False))
 
 
 def prepared(words: Sequence[str]) -> tuple[Config, RadiographData, Classifier]:

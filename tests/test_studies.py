@@ -63,13 +63,16 @@ def test_only_the_split_by_patient_keeps_patients_and_copies_apart(
     assert shares["file"][0] > 0
     assert shares["file"][1] == 0
     assert shares["copies"][1] > 0.8
+    assert shares["copies, by patient"] == (0, 0)
     for figure in ("accuracy", "macro_auc"):
-        of = {arm: found["summary"][arm][figure] for arm in ("patient", "file", "copies")}
+        of = {arm: found["summary"][arm][figure] for arm in shares}
         for told in of.values():
             gap = told["reported"][0] - told["fresh"][0]
             assert told["optimism"][0] == pytest.approx(gap, abs=2e-4)
-        less = of["copies"]["optimism"][0] - of["patient"]["optimism"][0]
-        assert found["summary"]["copies less patient"][figure][0] == pytest.approx(less, abs=2e-4)
+        for other in ("patient", "copies, by patient"):
+            less = of["copies"]["optimism"][0] - of[other]["optimism"][0]
+            told = found["summary"][f"copies less {other}"][figure][0]
+            assert told == pytest.approx(less, abs=2e-4)
 
 
 def test_kept_epochs_can_be_counted_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -39,7 +39,10 @@ ARMS = {
     "patient": "split by patient, augmented in training",
     "file": "split by file, augmented in training",
     "copies": f"{COPIES} copies of each image, then split by file",
+    "copies, by patient": f"{COPIES} copies of each image, then split by patient",
 }
+# Two arms that differ in more than the split by copies, and two that differ in the split alone.
+COMPARED = (("copies", "patient"), ("copies", "copies, by patient"))
 PUBLISHED = [
     {"_target_": "albumentations.Affine", "rotate": [-15, 15], "scale": [0.9, 1.1], "p": 1.0},
     {"_target_": "albumentations.HorizontalFlip", "p": 0.5},
@@ -58,17 +61,21 @@ def with_copies(own: Phantoms, seed: int) -> tuple[Phantoms, np.ndarray]:
     return found, origin
 
 
+def copied(arm: str) -> bool:
+    """Whether the arm is trained on copies, made once, in place of augmentation."""
+    return arm.startswith("copies")
+
+
 def train(
     arm: str, own: Phantoms, fresh: Phantoms, seed: int, root: Path, words: Sequence[str]
 ) -> tuple[dict[str, Any], np.ndarray]:
     """What one run reports and what is true of it, and its probabilities of the fresh images."""
     shutil.rmtree(root, ignore_errors=True)
     origin = np.arange(len(own.images))
-    if arm == "copies":
+    if copied(arm):
         own, origin = with_copies(own, seed)
-    write_set(root, own, **({"patient": own.patients} if arm == "patient" else {}))
-    augment = "none" if arm == "copies" else "published"
-    more = [f"augment={augment}", f"data.root={root}", f"seed={seed}", f"data.split_seed={seed}"]
+    write_set(root, own, **({"patient": own.patients} if arm.endswith("patient") else {}))
+    more = [f"data.root={root}", f"seed={seed}", f"data.split_seed={seed}"]
     config, data, model = prepared([*WORDS, *more, *words])
     folder = RunFolder(root / "run")
     folder.path.mkdir()
@@ -110,7 +117,8 @@ def summarise(
         bootstrap(partial(figures, fresh.targets, prob), clusters, resamples=RESAMPLES)
         for prob in probs
     ]
-    found: dict[str, Any] = {arm: {} for arm in [*ARMS, "copies less patient"]}
+    found: dict[str, Any] = {arm: {} for arm in ARMS}
+    found |= {f"{one} less {other}": {} for one, other in COMPARED}
     for place, name in enumerate(FIGURES):
         gap, moved = {}, {}
         for arm in ARMS:
@@ -126,8 +134,9 @@ def summarise(
                 "optimism": _told(gap[arm], moved[arm], clusters.count),
             }
         # The arms of a seed have the same patients, so they are compared seed by seed.
-        more, moved_more = gap["copies"] - gap["patient"], moved["copies"] - moved["patient"]
-        found["copies less patient"][name] = _told(more, moved_more, clusters.count)
+        for one, other in COMPARED:
+            more = _told(gap[one] - gap[other], moved[one] - moved[other], clusters.count)
+            found[f"{one} less {other}"][name] = more
     return found
 
 
@@ -151,15 +160,21 @@ def main() -> None:
     asked = parser.parse_args()
     n = asked.seeds * asked.patients
     pool, fresh = draw(asked.folder / "phantoms", seed=5, patients=n, fresh=asked.fresh)
-    words = [f"model={asked.model}", f"trainer.max_epochs={asked.epochs}", "augment=published"]
-    freeze([*WORDS, *words, *asked.words], asked.out)
+
+    def words(arm: str) -> list[str]:
+        epochs = asked.epochs // COPIES if copied(arm) else asked.epochs
+        augment = "none" if copied(arm) else "published"
+        own = [f"model={asked.model}", f"trainer.max_epochs={epochs}", f"augment={augment}"]
+        return [*own, *asked.words]
+
+    freeze([*WORDS, *words("patient")], asked.out.with_name("config.yaml"))
+    freeze([*WORDS, *words("copies")], asked.out.with_name("config_copies.yaml"))
     rows, probs = [], []
     for seed, own in enumerate(pool.shares(asked.seeds, seed=0)):
         for arm in ARMS:
-            epochs = asked.epochs // COPIES if arm == "copies" else asked.epochs
-            words = [f"model={asked.model}", f"trainer.max_epochs={epochs}", *asked.words]
-            root = (asked.folder / "leakage" / f"{seed}_{arm}").resolve()
-            row, prob = train(arm, own, fresh, seed, root, words)
+            name = arm.replace(", ", "_").replace(" ", "_")
+            root = (asked.folder / "leakage" / f"{seed}_{name}").resolve()
+            row, prob = train(arm, own, fresh, seed, root, words(arm))
             print(json.dumps(row), flush=True)
             rows.append(row)
             probs.append(prob)

@@ -137,7 +137,7 @@ def main() -> None:
     n = asked.seeds * asked.patients
     pool, kept = draw(asked.folder / "phantoms", seed=5, patients=n, fresh=asked.fresh)
     words = [f"model={asked.model}", f"trainer.max_epochs={asked.epochs}", *asked.words]
-    freeze([*WORDS, *OWN_WORDS, *words], asked.out)
+    freeze([*WORDS, *OWN_WORDS, *words], asked.out.with_name("config.yaml"))
     found = []
     for seed, own in enumerate(pool.shares(asked.seeds, seed=0)):
         root = (asked.folder / "selection" / str(seed)).resolve()
