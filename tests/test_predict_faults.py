@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import pandas as pd
 import pytest
+from helpers.dicom_files import dicom
 from helpers.predicting import trained_on_views, write_views
 from helpers.tiny import picture
 
@@ -119,6 +120,34 @@ def test_a_folder_without_a_readable_image_is_an_account_of_that(
     told = predict_into(out, fracnet.load(run, trust=True), find([str(many)]))
     assert len(told.lost) == 60
     assert pd.read_csv(out / "predictions.csv")["decision"].isna().all()
+
+
+def test_a_study_with_a_broken_view_is_unsure_and_says_so(
+    run: Path, tmp_path: Path, out: Path
+) -> None:
+    pixels = picture(1)
+    for name, study, broken in (("a", "1.2.3", 0), ("b", "1.2.3", 1), ("c", "1.2.4", 1)):
+        header = {"PatientID": "p7", "StudyInstanceUID": study}
+        whole = dicom(pixels, **header)
+        cut = whole[: len(whole) - pixels.size // 2] if broken else whole
+        (tmp_path / f"{name}.dcm").write_bytes(cut)
+    (tmp_path / "d.dcm").write_bytes(dicom(pixels)[:200])  # cut off within its header
+    told = predict_into(out, fracnet.load(run, trust=True), find([str(tmp_path / "*.dcm")]))
+    assert [Path(path).stem for path, _ in told.lost] == ["b", "c", "d"]
+    rows = pd.read_csv(out / "predictions.csv", dtype={"study": str})
+    assert list(rows["study"].fillna("")) == ["1.2.3", "1.2.3", "1.2.4", ""]
+    half, none = pd.read_csv(out / "studies.csv", dtype={"study": str}).to_dict("records")
+    assert (half["study"], half["patient"], half["views"], half["unreadable"]) == (
+        "1.2.3", "p7", 1, 1,
+    )  # fmt: skip
+    assert half["unsure"] is True
+    assert "a view cannot be read" in half["why"]
+    assert half["decision"] in ("normal", "abnormal")
+    assert (none["study"], none["views"], none["unreadable"]) == ("1.2.4", 0, 1)
+    assert none["unsure"] is True
+    assert none["why"] == "no view can be read"
+    assert pd.isna(none["decision"])
+    assert told.studies == 2
 
 
 def test_images_are_not_held(run: Path, many: Path) -> None:

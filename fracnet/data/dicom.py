@@ -39,7 +39,7 @@ _DECODERS = {
 }
 _BASELINE_JPEG = "1.2.840.10008.1.2.4.50"
 _JPEG_2000 = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")
-_HEADER = ("Rows", "Columns", "PatientID", "StudyInstanceUID")
+_IDS = ("PatientID", "StudyInstanceUID")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
 
@@ -48,11 +48,9 @@ class NoDecoder(UserError):
     """A package is missing, which is no fault of the file: not a case for data.on_bad_file."""
 
 
-class Header(NamedTuple):
-    """Size in pixels; ids as text, None where the header has none."""
+class Ids(NamedTuple):
+    """As text, None where the header has none."""
 
-    width: int
-    height: int
     patient: str | None
     study: str | None
 
@@ -68,11 +66,28 @@ def may_be_dicom(path: Path | str) -> bool:
     return suffix in SUFFIXES or suffix[1:].isdecimal() or not suffix
 
 
-def read_header(file: BinaryIO) -> Header:
-    """Size and ids from an open DICOM file, without its pixels."""
-    dataset = _opened(file, stop_before_pixels=True, specific_tags=list(_HEADER))
-    ids = (" ".join(str(dataset.get(key) or "").split()) or None for key in _HEADER[2:])
-    return Header(_number(dataset, "Columns"), _number(dataset, "Rows"), *ids)
+def read_size(file: BinaryIO) -> tuple[int, int]:
+    """(width, height) from the header of an open DICOM file."""
+    dataset = _opened(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+    return _number(dataset, "Columns"), _number(dataset, "Rows")
+
+
+def read_ids(file: BinaryIO) -> Ids:
+    """The ids from the header of an open DICOM file, whatever else is wrong with it."""
+    dataset = _opened(file, stop_before_pixels=True, specific_tags=list(_IDS))
+    return Ids(*(_whole_text(dataset, key) for key in _IDS))
+
+
+def _whole_text(dataset: "Dataset", key: str) -> str | None:
+    """The element's text; None where there is none, and where the file ends within it."""
+    from pydicom.dataelem import RawDataElement
+
+    raw = dataset.get_item(key)
+    if raw is None or raw.value is None:
+        return None
+    if isinstance(raw, RawDataElement) and len(raw.value) < raw.length:
+        return None  # half an id would be that of somebody else
+    return " ".join(str(dataset[key].value).split()) or None
 
 
 def decode(data: bytes, path: Path | str, max_pixels: int) -> npt.NDArray[np.uint8]:

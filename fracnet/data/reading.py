@@ -2,7 +2,9 @@
 
 import io
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ from fracnet.data.strictness import strict
 from fracnet.errors import UserError
 
 Grey = npt.NDArray[np.uint8]
+Found = TypeVar("Found")
 
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP")
 # Pillow's own refusal limit. The largest stitched long-leg radiographs have about 40 million.
@@ -81,26 +84,40 @@ def read_grey(path: Path | str) -> Grey:
 
 def image_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in pixels, from the header only; BadImage where there is none."""
-    return _header(Path(path))[:2]
+    path = Path(path)
+
+    def size(file: io.BufferedReader, of_dicom: bool) -> tuple[int, int]:
+        if of_dicom:
+            found = dicom.read_size(file)
+            _check_size(path, *found)
+            return found
+        with _open(path, file) as image:
+            return image.size
+
+    return _of_header(path, size)
 
 
-def read_ids(path: Path | str) -> tuple[str | None, str | None]:
-    """(patient, study) that a DICOM header names, None for what it does not, and other formats."""
-    return _header(Path(path))[2:]
+def read_ids(path: Path | str) -> dicom.Ids:
+    """(patient, study) that a DICOM header names, None for what it does not, and other formats.
+
+    Also of a file whose pixels are broken; BadImage where its header cannot be read.
+    """
+
+    def ids(file: io.BufferedReader, of_dicom: bool) -> dicom.Ids:
+        return dicom.read_ids(file) if of_dicom else dicom.Ids(None, None)
+
+    return _of_header(Path(path), ids)
 
 
-def _header(path: Path) -> dicom.Header:
+def _of_header(path: Path, read: Callable[[io.BufferedReader, bool], Found]) -> Found:
+    """What `read` finds in the open file, which it is told to be DICOM or not."""
     with strict:
         try:
             _refuse_what_is_no_file(path)
             with path.open("rb") as file:
-                if dicom.is_dicom(file.read(dicom.HEAD)):
-                    header = dicom.read_header(file)
-                    _check_size(path, header.width, header.height)
-                    return header
+                of_dicom = dicom.is_dicom(file.read(dicom.HEAD))
                 file.seek(0)
-                with _open(path, file) as image:
-                    return dicom.Header(*image.size, None, None)
+                return read(file, of_dicom)
         except BadImage:
             raise
         except Exception as error:

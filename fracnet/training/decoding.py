@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fracnet.data.dicom import HEAD, NoDecoder, is_dicom
+from fracnet.data.dicom import NoDecoder
 from fracnet.data.enhance import Enhance
 from fracnet.data.reading import BadImage, read_grey, read_ids, stretched
 from fracnet.data.threads import single_threaded
@@ -59,24 +59,26 @@ def _reader(enhance: Enhance) -> Callable[[int, Given], Decoded]:
         if isinstance(given, np.ndarray):
             return Decoded(row, f"array {row}", None, None, enhance(_grey(given, row)))
         patient, study = given.patient, given.study
-        try:
-            image = enhance(read_grey(given.path))
-            if patient is None and study is None:
-                patient, study = _header_ids(given.path)
-        except BadImage as error:
-            return Decoded(row, str(given.path), patient, study, None, error.reason)
-        except (NoDecoder, OSError) as error:  # a package is missing; the file has just gone
-            return Decoded(row, str(given.path), patient, study, None, str(error))
-        return Decoded(row, str(given.path), patient, study, image)
+        image, error = _image(given.path, enhance)
+        if patient is None and study is None:
+            try:
+                # Also of a file whose pixels are broken: its study lacks a view.
+                patient, study = read_ids(given.path)
+            except BadImage as fault:
+                image, error = None, error or fault.reason
+        return Decoded(row, str(given.path), patient, study, image, error)
 
     return one
 
 
-def _header_ids(path: Path) -> tuple[str | None, str | None]:
-    with path.open("rb") as file:
-        if not is_dicom(file.read(HEAD)):
-            return None, None
-    return read_ids(path)
+def _image(path: Path, enhance: Enhance) -> tuple[np.ndarray | None, str]:
+    """The prepared image, or why there is none."""
+    try:
+        return enhance(read_grey(path)), ""
+    except BadImage as error:
+        return None, error.reason
+    except (NoDecoder, OSError) as error:  # a package is missing; the file has just gone
+        return None, str(error)
 
 
 def _grey(pixels: np.ndarray, row: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,12 @@ from fracnet.training.judge import frozen
 from fracnet.training.rerun import load_classical, load_classifier, read_config
 from fracnet.training.run_folder import RunFolder
 from fracnet.training.told import tell
+from fracnet.training.views import UNLIKE, by_study
 
 CAUTION = (
     "Research use only, not a medical device: these rows are the output of an experiment and no "
     "diagnosis of anyone."
 )
-UNLIKE = "unlike the training images"
-UNREAD = "a view cannot be read"
 ERROR = 0.05
 """Of new images of a class, the share that may be surely taken for another (`unsure`)."""
 
@@ -136,36 +136,11 @@ class Predictor:
     def studies(self, table: pd.DataFrame) -> pd.DataFrame:
         """A row for each study of `predict`'s rows, where it is known: its views put together.
 
-        Columns: study, patient, views, prob_<class>, decision, unsure, why, unlike and unreadable
-        (views that are; a study with one of either is unsure). Decision and unsure are empty where
-        validation knew no studies.
+        See `views.by_study` for the columns.
         """
-        known = table[table["study"].notna()]
-        rows = known[known["error"] == ""]
-        names = [f"{PROB}{name}" for name in self.classes]
-        groups = rows.groupby(["patient", "study"], sort=False, dropna=False)
-        found = groups[names].mean()
-        if self.decisions["views"] == "max":
-            found[names[1]] = groups[names[1]].max()
-            found[names[0]] = 1 - found[names[1]]
-        found["views"] = groups.size()
-        found["unlike"] = groups["unlike"].sum() if self.novelty else None
-        bad = (known["error"] != "").groupby([known["patient"], known["study"]], dropna=False)
-        lost = bad.sum().rename("unreadable").reset_index()
-        found = found.reset_index().merge(lost, how="left", on=["patient", "study"])
-        choice, doubt, why = self._decided("study", found[names].to_numpy(dtype=np.float64))
-        if doubt is not None:
-            # What is wrong with one view may be what the others do not show.
-            strange = found["unlike"].astype(float) > 0
-            doubt = doubt | strange | (found["unreadable"] > 0)
-            given = zip(why, strange, found["unreadable"] > 0, strict=True)
-            why = [
-                "; ".join(filter(None, (one, UNLIKE if far else "", UNREAD if unread else "")))
-                for one, far, unread in given
-            ]
-        found["decision"], found["unsure"], found["why"] = choice, doubt, why
-        told = ["decision", "unsure", "why", "unlike", "unreadable"]
-        return found[["study", "patient", "views", *names, *told]]
+        return by_study(
+            table, self.classes, self.decisions["views"], partial(self._decided, "study")
+        )
 
     def _look(self) -> Look:
         """A function from uint8 [n, S, S] to logits and features."""

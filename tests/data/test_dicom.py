@@ -7,7 +7,7 @@ from helpers.pictures import picture
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from fracnet.data.reading import BadImage, image_size, read_grey
+from fracnet.data.reading import BadImage, image_size, read_grey, read_ids
 
 GREY = np.asarray(picture())
 DEEP = GREY.astype(np.uint16) * 13 + 200  # 12 of 16 bits, not from zero
@@ -188,3 +188,25 @@ def test_a_grey_scale_that_makes_no_sense_is_refused_and_not_shown_black(read, h
 def test_all_padding_is_refused(read):
     with pytest.raises(BadImage, match="all its pixels are padding"):
         read(np.full((8, 8), 7, np.uint16), PixelPaddingValue=7)
+
+
+def test_ids_are_read_from_what_is_left_of_a_file_and_never_by_half(tmp_path):
+    patient, study = "patient77", "1.2.840.123456.7.8"
+    whole = dicom(GREY, PatientID=patient, StudyInstanceUID=study, Rows=None)
+    ends = [whole.index(text.encode()) + len(text) for text in (patient, study)]
+    path, seen = tmp_path / "image.dcm", set()
+    for size in (*range(ends[0] - 9, ends[1] + 4), len(whole)):
+        path.write_bytes(whole[:size])
+        expected = (patient if size >= ends[0] else None, study if size >= ends[1] else None)
+        try:
+            found = tuple(read_ids(path))
+        except BadImage:  # where it ends between two elements
+            found = (None, None)
+        assert found in (expected, (None, None))
+        seen.add(found)
+    assert seen == {(None, None), (patient, None), (patient, study)}
+    assert found == (patient, study)
+    with pytest.raises(BadImage, match="has no Rows"):
+        image_size(path)
+    path.write_bytes(whole[:100])
+    assert read_ids(path) == (None, None)
