@@ -63,6 +63,21 @@ def test_the_mean_is_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "left out: runs/mean: an ensemble itself" in second.out
 
 
+def test_names_that_one_run_must_not_show_the_mean_does_not_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(2):
+        run = write_run(tmp_path / f"runs/a{seed}", table_of(1.0, seed), seed=seed, config=QUICK)
+    told = ensemble_here(["runs=runs/*", "out=shown"], capsys)
+    assert told.code == 0, told.err
+    assert ".png" in (tmp_path / "shown/report/index.html").read_text()
+    fit = json.loads((run / "fit.json").read_text()) | {"report": {"images": False}}
+    (run / "fit.json").write_text(json.dumps(fit))
+    told = ensemble_here(["runs=runs/*", "out=hidden"], capsys)
+    assert told.code == 0, told.err
+    assert ".png" not in (tmp_path / "hidden/report/index.html").read_text()
+
+
 def test_folds_choose_on_out_of_fold_predictions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

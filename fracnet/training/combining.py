@@ -12,6 +12,7 @@ from fracnet.errors import UserError
 from fracnet.evaluation.ensembles import Ensemble, average
 from fracnet.training.finished import FinishedRun, LeftOut, find
 from fracnet.training.provenance import code_version
+from fracnet.training.reporting import chosen
 from fracnet.training.run_folder import RunFolder, write_config, write_json
 from fracnet.training.told import mapping
 
@@ -56,7 +57,10 @@ def combine(runs: Sequence[FinishedRun], folder: RunFolder) -> Ensemble:
     write_config(folder, common([run.config for run in runs]) | {KEY: who})
     write_table(made.table, folder.predictions)
     told = common([mapping(run.folder.fit) for run in runs])
-    write_json(folder.fit, {"selected": None, "data": told.get("data") or {}})
+    # Names that one of the runs must not show, the ensemble would.
+    images = all(chosen(run.folder) for run in runs)
+    about = {"selected": None, "data": told.get("data") or {}, "report": {"images": images}}
+    write_json(folder.fit, about)
     baselines = [run.folder.baselines for run in runs]
     if all(path.is_file() for path in baselines):
         contents = {path.read_bytes() for path in baselines}

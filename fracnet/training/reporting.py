@@ -36,8 +36,8 @@ def conclude(
 ) -> None:
     """Write the report of the run that has just been trained, and what it needs to know of it.
 
-    Whether it shows images is decided here once, by the config and where W&B runs, and kept in
-    fit.json: later the environment may be another one.
+    Whether it shows images is decided here by the config and where W&B runs, and kept in fit.json:
+    later the environment may be another one.
     """
     from fracnet.models.module import Classifier  # seconds, which an evaluation need not wait for
     from fracnet.training.header import model_name
@@ -74,7 +74,8 @@ def write(
     Args:
         folder: of a run, of a further evaluation of one, or of one of others' predictions.
         run: whose evaluation it is; None where it is the run's own, or there is none.
-        images: whether pixels, names of files and of patients are shown; None as the run has it.
+        images: whether pixels, names of files and of patients are shown, from now on; None as it
+            was last said of the run.
         cited: published figures beside the own ones; None for those that metrics.json holds.
 
     Returns:
@@ -83,7 +84,7 @@ def write(
     Raises:
         UserError: a metrics.json of an older fracnet.
     """
-    content = content_of(folder, run, images, cited)
+    content = content_of(folder, run, chosen(run or RunFolder(folder), images), cited)
     report = RunFolder(folder).report
     report.parent.mkdir(parents=True, exist_ok=True)
     write_whole(report, as_page(content))
@@ -95,10 +96,24 @@ def write(
     return [report, card]
 
 
+def chosen(run: RunFolder, said: bool | None = None) -> bool:
+    """Whether pages of the run and of its evaluations show images: as it was last said.
+
+    What is said is kept in fit.json, so that a later command that says nothing brings back no
+    pixels and no names. True where nobody has said anything.
+    """
+    fit = mapping(run.fit)
+    kept = bool((fit.get("report") or {}).get("images", True))
+    if said is None or said == kept:
+        return kept
+    write_json(run.fit, fit | {"report": {"images": said}})
+    return said
+
+
 def content_of(
     folder: Path,
     run: RunFolder | None = None,
-    images: bool | None = None,
+    images: bool = True,
     cited: Sequence[Mapping[str, str]] | None = None,
 ) -> RunContent:
     """Read what `write` writes of; its arguments."""
@@ -106,8 +121,6 @@ def content_of(
     home = run or own
     metrics, fit = mapping(own.metrics), mapping(home.fit)
     config, provenance = mapping(home.config), mapping(home.provenance)
-    if images is None:
-        images = bool((fit.get("report") or {}).get("images", True))
     table = read_table((own if own.predictions.is_file() else home).predictions)
     anew = run is not None and own.predictions.is_file()
     about = metrics.get("data") or fit.get("data") or {}

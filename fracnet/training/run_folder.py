@@ -48,7 +48,7 @@ class RunFolder:
 
     @property
     def fit(self) -> Path:
-        """What the fit tells of itself: the selected epoch, the data's name and notes."""
+        """What the fit tells of itself: the selected epoch, the data's name and notes; `report`."""
         return self.path / "fit.json"
 
     @property

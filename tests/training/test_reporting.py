@@ -105,6 +105,34 @@ def test_what_training_decided_holds_later(folder: Path) -> None:
     assert "data:image" in read(reporting.write(folder, images=True)[0])
 
 
+def test_what_was_left_out_once_comes_back_only_when_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, person = folder / "report/index.html", "person-010"
+    for words, shown in (([], True), (["report.images=false"], False), ([], False)):
+        told = evaluate_here([f"run={folder}", "figures=false", *words], capsys)
+        assert told.code == 0, told.err
+        assert ("data:image" in read(page), person in read(page)) == (shown, shown)
+    further = [f"run={folder}", "figures=false", "by=[patient]", "name=further"]
+    beside = folder / "evaluations/further/report/index.html"
+    for words, shown in (([], False), (["report.images=true"], True), ([], True)):
+        assert evaluate_here([*further, *words], capsys).code == 0
+        assert (person in read(beside)) == shown
+    assert "data:image" in read(reporting.write(folder)[0])
+    assert json.loads(read(folder / "fit.json"))["data"]["notes"], "the rest of it stays"
+
+
+def test_a_table_s_names_stay_out_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scored(two_class_table(), tmp_path)
+    columns = "{path: image, label: truth, prob_abnormal: score, patient: who}"
+    words = [f"table={tmp_path / 'preds.csv'}", f"columns={columns}", "figures=false"]
+    words += ["labels={0: normal, 1: abnormal}"]
+    page, name = tmp_path / "preds_evaluation/report/index.html", ".png"
+    for more, shown in (([], True), (["report.images=false"], False), ([], False)):
+        assert evaluate_here([*words, *more], capsys).code == 0
+        assert (name in read(page)) == shown
+
+
 def test_evaluate_writes_the_report_and_takes_the_key(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
