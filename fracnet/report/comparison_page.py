@@ -18,8 +18,9 @@ from fracnet.report.comparison import (
 )
 from fracnet.report.page import page
 from fracnet.report.reach import Reach, interval
+from fracnet.report.study_data import about_data, audits, graver
 from fracnet.report.swept import swept
-from fracnet.report.trials import MOST_RUNS, Trial, about_data, columns, overlaid
+from fracnet.report.trials import MOST_RUNS, Trial, columns, overlaid
 from fracnet.report.verdicts import called, rows_of, sentences, signed
 from fracnet.words import counted
 
@@ -50,21 +51,23 @@ def comparison_page(
     main = kinds[0]
     title = found.figure.title
     decided = [row for row in main if row.verdict in (BETTER, WORSE)]
+    audited = audits(trials)
     return page(
         "study.html",
         {
             "kind": "Comparison",
             "name": f"{counted(len(found.standings), _noun(found))} by {title}",
             "made": made,
-            "severity": "ok" if decided else "hint",
+            "severity": graver("ok" if decided else "hint", audited.severity),
             "tag": f"{len(decided)} of {counted(len(main), 'difference')} shown",
             "headline": headline(found, main),
             "told": [
                 *([ONE_NETWORK] if main is found.models else []),
                 *sentences(found, main),
                 *about_data(trials),
+                *audited.sentences,
             ],
-            "facts": _facts(found, trials, made),
+            "facts": _facts(found, trials, made, audited.fact),
             "warnings": warnings,
             "leaders": _leaders(found),
             "differences": [_differences(found, rows, rows is not main) for rows in kinds],
@@ -136,13 +139,16 @@ def _noun(found: Comparison) -> str:
     return "run" if single else "configuration"
 
 
-def _facts(found: Comparison, trials: Sequence[Trial], made: str) -> list[dict[str, str]]:
+def _facts(
+    found: Comparison, trials: Sequence[Trial], made: str, audited: str
+) -> list[dict[str, str]]:
     facts = {
         f"{_noun(found)}s": str(len(found.standings)),
         "trained runs": str(len(trials)),
         "figure": found.figure.title,
         "test": rows_of(found),
         "margin that matters": "none given" if found.margin is None else f"{found.margin:g}",
+        "audit of the data": audited,
         "made on": made,
     }
     return [{"name": name, "value": value} for name, value in facts.items()]

@@ -10,6 +10,7 @@ from fracnet.evaluation.summary import FEW, Estimate
 from fracnet.report.figures.panels import told
 from fracnet.report.run_against import Against
 from fracnet.report.run_content import RunContent
+from fracnet.report.study_data import DRAWN, FLAWED, NOT_KNOWN
 from fracnet.words import are, counted
 
 CHANCE = 0.5
@@ -32,11 +33,7 @@ def of_data(content: RunContent) -> Iterator[Said]:
     """Whether the images are real, and what the audit of the data says."""
     audit = content.audit
     if content.drawn:
-        yield Said(
-            "hint",
-            "The images are drawn by a program, not taken of people: no figure here says anything "
-            "about patients.",
-        )
+        yield Said("hint", DRAWN)
     if content.elsewhere:
         yield Said(
             "hint",
@@ -48,8 +45,7 @@ def of_data(content: RunContent) -> Iterator[Said]:
         if content.run_known:
             yield Said(
                 "hint",
-                "The data have not been audited: whether copies of test images were trained on, "
-                "or a frame or marker tells the label, is not known (python -m fracnet.audit).",
+                f"The data have not been audited: {NOT_KNOWN} (python -m fracnet.audit).",
             )
         else:
             yield Said(
@@ -64,12 +60,8 @@ def of_data(content: RunContent) -> Iterator[Said]:
     elif severity == "leak" and content.deduplicated:
         note = audit.get("note", "Of the official split; its verified copies are left out here.")
         yield Said("hint", f"The audit says: {line} {note}")
-    elif severity in ("leak", "error"):
-        heads = {
-            "leak": "These figures are too good: the audit found a leak in the data.",
-            "error": "These figures may mislead: the audit found the data faulty.",
-        }
-        yield Said(severity, f"The audit says: {line}", heads[severity])
+    elif severity in FLAWED:
+        yield Said(severity, f"The audit says: {line}", FLAWED[severity])
     else:
         yield Said(severity, f"The audit says: {line}")
 

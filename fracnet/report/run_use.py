@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fracnet.report.run_content import RunContent
+from fracnet.report.study_data import ABNORMAL
 from fracnet.words import counted
 
 
@@ -42,7 +43,7 @@ def _limits(content: RunContent) -> list[str]:
         "machines and patients may give others."
     )
     if "abnormal" in content.classes:
-        limits.append("Abnormal is what the data set calls so, which is not the same as fractured.")
+        limits.append(ABNORMAL)
     if "image" in shown.unit:
         limits.append(
             "Patients are not known for all images, which then count as independent: intervals "

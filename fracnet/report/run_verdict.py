@@ -9,8 +9,8 @@ from fracnet.report import run_rules as rules
 from fracnet.report.run_against import Against
 from fracnet.report.run_content import RunContent
 from fracnet.report.run_maps import of_maps
+from fracnet.report.study_data import SEVERITIES
 
-SEVERITIES = ("ok", "hint", "warning", "leak", "error")
 TAGS = {
     "ok": "no fault found",
     "hint": "worth knowing",

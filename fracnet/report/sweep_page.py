@@ -9,8 +9,9 @@ from fracnet.report.cited import told
 from fracnet.report.page import page
 from fracnet.report.reach import Reach, interval
 from fracnet.report.study import FIGURES, TITLES, about_test, endings, is_choice, named, remarks
+from fracnet.report.study_data import about_data, audits, graver
 from fracnet.report.swept import swept
-from fracnet.report.trials import MOST_RUNS, Trial, about_data, columns, overlaid
+from fracnet.report.trials import MOST_RUNS, Trial, columns, overlaid
 from fracnet.words import counted
 
 MOST_ROWS = 60
@@ -29,13 +30,15 @@ def sweep_page(study: Mapping[str, Any], trials: Sequence[Trial], *, name: str, 
     finished = [job for job in jobs if job["status"] == "finished"]
     title = TITLES.get(objective, objective) if objective else "objective"
     missing = len(jobs) - len(finished)
+    state = "error" if not finished else "warning" if missing else "hint"
+    audited = audits(trials)
     return page(
         "study.html",
         {
             "kind": "Sweep",
             "name": name,
             "made": made,
-            "severity": "error" if not finished else "warning" if missing else "hint",
+            "severity": graver(state, audited.severity),
             "tag": f"{len(finished)} of {counted(len(jobs), 'job')} finished",
             "headline": _headline(study, title),
             "told": [
@@ -45,8 +48,9 @@ def sweep_page(study: Mapping[str, Any], trials: Sequence[Trial], *, name: str, 
                 *([SEEDS] if "seed" in study["swept"] and is_choice(study) else []),
                 *([COMPARE] if len(finished) > 1 else []),
                 *about_data(trials),
+                *audited.sentences,
             ],
-            "facts": _facts(study, title, made),
+            "facts": _facts(study, title, made, audited.fact),
             "warnings": [],
             "leaders": _leaders(study, title),
             "differences": [],
@@ -113,7 +117,7 @@ def _settings(overrides: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={'-' if value is None else value}" for key, value in pairs)
 
 
-def _facts(study: Mapping[str, Any], title: str, made: str) -> list[dict[str, str]]:
+def _facts(study: Mapping[str, Any], title: str, made: str, audited: str) -> list[dict[str, str]]:
     shown = [job for job in study["jobs"] if job["test"]]
     facts = {
         "jobs": str(len(study["jobs"])),
@@ -121,6 +125,7 @@ def _facts(study: Mapping[str, Any], title: str, made: str) -> list[dict[str, st
         "objective": f"validation {title}",
         "jobs whose test is shown": str(len(shown)),
         "looks at test on record": str(len(study["test_shown"])),
+        "audit of the data": audited,
         "made on": made,
     }
     return [{"name": name, "value": value} for name, value in facts.items()]

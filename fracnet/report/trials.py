@@ -28,7 +28,8 @@ class Trial:
     settings: its values of the keys that vary in the study, as the config or the command has them.
     value: its validation figure, NaN where it has none. curves: its metrics.csv. page: where its
     own page lies, seen from the study's. facts: what the page tells of it besides. data: name of
-    the data set, "" where it is not known.
+    the data set, "" where it is not known. audit: severity, verdict and note of the data's audit;
+    empty where there was none, None where the folder does not tell. classes: their names, if known.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Trial:
     chosen: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
     data: str = ""
+    audit: Mapping[str, str] | None = None
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -101,17 +104,6 @@ def overlaid(trials: Sequence[Trial], metric: str, title: str) -> Curves:
     if without:
         notes.append(f"{counted(without, 'run')} {are(without)} without curves (metrics.csv).")
     return Curves(charts, legend if len(names) > 1 else [], notes)
-
-
-def about_data(trials: Sequence[Trial]) -> list[str]:
-    """Which data sets the trials are of, and what their images or labels cannot tell."""
-    names = sorted({trial.data for trial in trials if trial.data})
-    said = [f"Data: {', '.join(names)}."] if names else []
-    if any(name.endswith("_phantom") for name in names):
-        said.append("Images drawn by a program (phantoms) say nothing about patients.")
-    if any(name.lower() == "mura" for name in names):
-        said.append("In MURA abnormal is what its radiologists called so, which is not fracture.")
-    return said
 
 
 def columns(trials: Sequence[Trial]) -> list[str]:

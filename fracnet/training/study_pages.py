@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from fracnet.evaluation.comparison import Comparison
+from fracnet.evaluation.predictions import classes_of
 from fracnet.report.comparison_page import comparison_page
 from fracnet.report.sweep_page import sweep_page
 from fracnet.report.trials import Trial
@@ -79,6 +80,8 @@ def write_sweep(folder: Path, study: Mapping[str, Any]) -> Path:
                 chosen=job["job"] in study["best"],
                 facts=_facts(run, job["selected_epoch"]),
                 data=_data(run),
+                audit=_audit(run),
+                classes=_classes(run),
             )
         )
     trials = _by_value(trials, study["better"] != "smaller")
@@ -102,6 +105,8 @@ def _trial(
         chosen=best,
         facts=_facts(run.folder, selected),
         data=_data(run.folder),
+        audit=_audit(run.folder),
+        classes=_classes(run.folder),
     )
 
 
@@ -132,6 +137,18 @@ def _link(folder: Path, run: RunFolder) -> str:
 def _data(run: RunFolder) -> str:
     """The data set's name; empty where the run does not say."""
     return str((mapping(run.fit).get("data") or {}).get("name", ""))
+
+
+def _audit(run: RunFolder) -> dict[str, str] | None:
+    """What the audit of its data said; empty where there was none, None where it does not tell."""
+    about = mapping(run.provenance).get("data") or {}
+    return {k: str(v) for k, v in (about["audit"] or {}).items()} if "audit" in about else None
+
+
+def _classes(run: RunFolder) -> tuple[str, ...]:
+    if not run.predictions.is_file():
+        return ()
+    return classes_of(pd.read_csv(run.predictions, nrows=0))
 
 
 def _facts(run: RunFolder, selected: int | None) -> dict[str, str]:

@@ -1,0 +1,87 @@
+"""What a study's figures rest on: its data, what their labels mean, and what an audit says."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fracnet.report.trials import Trial
+
+DRAWN = (
+    "The images are drawn by a program, not taken of people: no figure here says anything about "
+    "patients."
+)
+ABNORMAL = "Abnormal is what the data set calls so, which is not the same as fractured."
+NOT_KNOWN = (
+    "whether copies of test images were trained on, or a frame or marker tells the label, is not "
+    "known"
+)
+FLAWED = {
+    "leak": "These figures are too good: the audit found a leak in the data.",
+    "error": "These figures may mislead: the audit found the data faulty.",
+}
+NOT_AUDITED = "not audited"
+SEVERITIES = ("ok", "hint", "warning", "leak", "error")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What the audits of a study's data come to.
+
+    severity: the worst of them; "hint" where an audit is missing, or its leak was left out.
+    fact: the severities in a few words. sentences: what each audit says, a fault's sentence first.
+    """
+
+    severity: str
+    fact: str
+    sentences: Sequence[str]
+
+
+def about_data(trials: Sequence[Trial]) -> list[str]:
+    """Which data sets the trials are of, and what their images or labels cannot tell."""
+    names = sorted({trial.data for trial in trials if trial.data})
+    said = [f"Data: {', '.join(names)}."] if names else []
+    drawn = {name.endswith("_phantom") for name in names}
+    if drawn == {True}:
+        said.append(DRAWN)
+    elif True in drawn:
+        said.append("Images drawn by a program (phantoms) say nothing about patients.")
+    if any("abnormal" in trial.classes for trial in trials):
+        said.append(ABNORMAL)
+    return said
+
+
+def audits(trials: Sequence[Trial]) -> Audited:
+    """What was known of the data when the trials were trained; those that do not tell are left out.
+
+    A later audit changes nothing here: it may be of other files.
+    """
+    telling = [trial for trial in trials if trial.audit is not None]
+    if not telling:
+        sentence = "The runs do not say whether their data were audited."
+        return Audited("hint", "not known", [sentence] if trials else [])
+    groups = Counter((trial.data, *_of(trial.audit or {})) for trial in telling)
+    sentences, facts, found = [], [], ["ok"]
+    for (data, severity, line, note), n in groups.items():
+        some = f" ({n} of {len(telling)} runs)" if len(groups) > 1 else ""
+        facts.append(severity or NOT_AUDITED)
+        if not severity:
+            found.append("hint")
+            whose = data or "The data"
+            verb = "has" if data else "have"
+            end = f"{verb} not been audited{some}: {NOT_KNOWN} (`python -m fracnet.audit`)."
+            sentences.append(f"{whose} {end}")
+            continue
+        found.append("hint" if note and severity == "leak" else severity)
+        sentences.append(f"Audit of {data or 'the data'}{some}: {severity}. {line} {note}".strip())
+    worst = max(found, key=SEVERITIES.index)
+    heads = [FLAWED[worst]] if worst in FLAWED else []
+    return Audited(worst, ", ".join(dict.fromkeys(facts)), [*heads, *sentences])
+
+
+def graver(one: str, other: str) -> str:
+    """The graver of two severities, of which only a leak or an error of the data counts as such."""
+    return max(one, other, key=SEVERITIES.index) if other in FLAWED else one
+
+
+def _of(audit: Mapping[str, str]) -> tuple[str, str, str]:
+    return audit.get("severity", ""), audit.get("verdict", ""), audit.get("note", "")
