@@ -6,7 +6,6 @@ step makes another one, and a damaged one is built again.
 """
 
 import hashlib
-import io
 import logging
 import os
 from collections.abc import Sequence
@@ -60,12 +59,12 @@ class ImageCache:
         is "error" (all are named together), and where the folder is full or not writable.
         """
         assert on_bad_file in ON_BAD_FILE, on_bad_file
-        files = [manifest.root / path for path in manifest.table["path"]]
-        states = [_state(file) for file in files]
+        # No Path of every file: that many objects would be kept in memory for good.
+        states = [_state(os.path.join(manifest.root, path)) for path in manifest.table["path"]]
         folder = cachefolder.images_dir() / _key(manifest, states, enhance)
         cache = cls._open(folder)
         if cache is None:
-            cache = cls._build(folder, manifest, files, states, enhance, workers, progress)
+            cache = cls._build(folder, manifest, states, enhance, workers, progress)
         cache._judge_bad_files(manifest, on_bad_file)
         return cache
 
@@ -76,31 +75,32 @@ class ImageCache:
             return None
         meta = cachefolder.read_meta(folder)
         try:
-            packed = (folder / "features.npy").read_bytes()
+            with (folder / "features.npy").open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = (folder / "images.uint8").stat().st_size
         except FileNotFoundError:
             meta = None
         if (
             meta is None
             or size != meta["images"] * meta["image_size"] ** 2
-            or hashlib.sha256(packed).hexdigest() != meta["features_sha256"]
+            or digest != meta["features_sha256"]
         ):
             log.warning("The image cache %s is damaged; it is built again.", folder)
             return None
         shape = (meta["images"], meta["image_size"], meta["image_size"])
         try:
             images = _mapped(folder, shape)
+            features = np.asarray(np.load(folder / "features.npy", mmap_mode="r"))
         except FileNotFoundError:  # cleared this very moment
             return None
         bad = {int(row): str(reason) for row, reason in meta["bad"].items()}
-        return cls(folder, images, np.load(io.BytesIO(packed)), bad)
+        return cls(folder, images, features, bad)
 
     @classmethod
     def _build(
         cls,
         folder: Path,
         manifest: Manifest,
-        files: Sequence[Path],
         states: Sequence[tuple[int, int]],
         enhance: Enhance,
         workers: int | None,
@@ -116,13 +116,14 @@ class ImageCache:
                     return cache
                 cachefolder.discard(folder)
                 part = cachefolder.part_of(folder)
+                files = [manifest.root / path for path in manifest.table["path"]]
                 sizes = [size for size, _ in states]
                 build(part, manifest.name, files, sizes, enhance, workers, progress)
                 os.replace(part, folder)
                 _sync(folder.parent)
                 cache = cls._open(folder)
         except OSError as error:
-            raise UserError(_cannot_write(folder.parent, len(files) * side**2, error)) from error
+            raise UserError(_cannot_write(folder.parent, len(states) * side**2, error)) from error
         assert cache is not None, folder
         return cache
 
@@ -150,10 +151,10 @@ def _mapped(folder: Path, shape: tuple[int, ...]) -> np.memmap:
     return np.memmap(folder / "images.uint8", dtype=np.uint8, mode="r", shape=shape)
 
 
-def _state(file: Path) -> tuple[int, int]:
+def _state(file: str) -> tuple[int, int]:
     """(bytes, time of last change in ns), (-1, -1) for a file that is not there."""
     try:
-        found = file.stat()
+        found = os.stat(file)
     except OSError:
         return -1, -1
     return found.st_size, found.st_mtime_ns

@@ -6,6 +6,7 @@ file's name to it. Sizes are checked against the header before anything is decod
 
 import io
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -62,8 +63,8 @@ def is_dicom(head: bytes) -> bool:
 
 def may_be_dicom(path: Path | str) -> bool:
     """Whether the name is one that DICOM files have: .dcm, or none, or the end of a UID."""
-    suffix = Path(path).suffix.lower()
-    return suffix in SUFFIXES or suffix[1:].isdecimal() or not suffix
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix in SUFFIXES or suffix[1:].isdecimal() or suffix in ("", ".")
 
 
 def read_size(file: BinaryIO) -> tuple[int, int]:

@@ -119,7 +119,7 @@ def test_damaged_cache_is_built_again(
     manifest: Manifest, caplog: pytest.LogCaptureFixture, name: str, damage: object
 ) -> None:
     first = opened(manifest)
-    expected, features = np.array(first.images), first.features
+    expected, features = np.array(first.images), np.array(first.features)
     damage(first.path / name)  # type: ignore[operator]
     again = opened(manifest)
     assert "damaged" in caplog.text

@@ -30,10 +30,18 @@ def manifest(tmp_path: Path) -> Manifest:
     return tiny_manifest(tmp_path / "files")
 
 
-def start(root: Path, log: Path, pause: float) -> subprocess.Popen[str]:
+def start(root: Path, log: Path, pause: float, together: int = 1) -> subprocess.Popen[str]:
     places = f"{HELPERS}{os.pathsep}{Path(fracnet.__file__).parents[1]}"
     return subprocess.Popen(
-        [sys.executable, "-m", "helpers.slow_build", str(root), str(log), str(pause)],
+        [
+            sys.executable,
+            "-m",
+            "helpers.slow_build",
+            str(root),
+            str(log),
+            str(pause),
+            str(together),
+        ],
         env=os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -75,7 +83,7 @@ def test_killed_build_leaves_nothing_trusted(
 @pytest.mark.slow
 def test_two_processes_build_once(tmp_path: Path, manifest: Manifest) -> None:
     log = tmp_path / "log"
-    processes = [start(manifest.root, log, 0.1) for _ in range(2)]
+    processes = [start(manifest.root, log, 0.1, together=2) for _ in range(2)]
     results = [process.communicate(timeout=90) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], results
     assert len({path for path, _ in results}) == 1

@@ -1,6 +1,6 @@
 """Builds the cache of a tiny data set slowly, one line in a log for each image it decodes.
 
-Arguments: root of the images, log file, seconds for an image.
+Arguments: root of the images, log file, seconds for an image, processes that begin together.
 """
 
 import sys
@@ -17,7 +17,11 @@ from fracnet.data.reading import read_grey
 
 
 def main() -> None:
-    root, log, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+    root, log, pause, together = sys.argv[1:]
+    build_slowly(Path(root), Path(log), float(pause), int(together))
+
+
+def build_slowly(root: Path, log: Path, pause: float, together: int) -> None:
 
     def slowly(path: Path) -> np.ndarray:
         time.sleep(pause)
@@ -25,6 +29,10 @@ def main() -> None:
             lines.write(f"{path.name}\n")
         return read_grey(path)
 
+    with log.with_suffix(".ready").open("a") as ready:
+        ready.write("ready\n")
+    while len(log.with_suffix(".ready").read_text().splitlines()) < together:
+        time.sleep(0.01)
     build.read_grey = slowly  # type: ignore[assignment]
     cache = ImageCache.open_or_build(
         tiny_manifest(root), build_enhance(RESIZE, 32), on_bad_file="error", workers=1

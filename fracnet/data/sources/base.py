@@ -1,5 +1,6 @@
 """What every data set has in common: its facts, `prepare`, `manifest`, and walking its folder."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -164,14 +165,14 @@ def image_files(folder: Path) -> tuple[list[Path], int]:
     return images, len(files) - len(images)
 
 
-def is_image(file: Path) -> bool:
+def is_image(file: Path | str) -> bool:
     """By its extension; DICOM files often have none, or the end of a UID, and tell by content."""
-    if file.suffix.lower() in IMAGE_SUFFIXES:
+    if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES:
         return True
     if not dicom.may_be_dicom(file):
         return False
     try:
-        with file.open("rb") as opened:
+        with open(file, "rb") as opened:
             return dicom.is_dicom(opened.read(dicom.HEAD))
     except OSError:
         return False  # as any other file that does not look like an image

@@ -72,12 +72,13 @@ def _add_class(found: Found, root: Path, folder: Path, split: str | None) -> Non
     others = 0
     for parent, below, names in os.walk(folder, followlinks=True):
         below[:] = sorted(name for name in below if name[0] != "." and name != "__MACOSX")
+        # No Path of every file: each would leave a trace in memory.
+        here = Path(parent).relative_to(root).as_posix()
         for name in sorted(name for name in names if not name.startswith(".")):
-            path = Path(parent, name)
-            if not is_image(path):
+            if not is_image(os.path.join(parent, name)):
                 others += 1
                 continue
-            row = {"path": path.relative_to(root).as_posix(), "label": folder.name}
+            row = {"path": f"{here}/{name}", "label": folder.name}
             found.rows.append(row | ({"split": split} if split else {}))
     if others:
         found.notes.append(f"{folder}: {others} files are no images; left out.")
