@@ -8,17 +8,17 @@ Two distances, each put on the scale of validation's:
   scaled to length 1 (Y. Sun et al. 2022, Out-of-distribution detection with deep nearest
   neighbors, ICML).
 
-The larger one counts. The limit is a tolerance limit: were validation's patients drawn like new
-ones, and its scores above the median as those of a normal distribution, then at most `CONTENT` of
-new images would lie above. Its factor is that of a mean and a standard deviation at `CONFIDENCE`;
-the median and the spread of the upper half vary more, so that in simulations the confidence was
-0.82 with 400 patients, 0.67 with 20 and 0.54 with 8. It lies the higher the fewer patients there
-are. It speaks of single images, and sees what these two distances see, no more: an image that is
-not flagged may still be one on which the model fails.
+The larger one counts. The limit is a tolerance limit: with the confidence `CONFIDENCE`, at most
+`CONTENT` of new images lie above it, were validation's patients drawn like new ones and the
+logarithms of the distances, above their medians, those of a normal distribution. Its factor comes
+from a simulation of just this estimate (`factor`), so it lies the higher the fewer patients there
+are; of a patient's several images it counts one. It speaks of single images, and sees what these
+two distances see, no more: an image that is not flagged may still be one on which the model fails.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -34,6 +34,7 @@ NEIGHBOUR = 5
 CONTENT, CONFIDENCE = 0.05, 0.9
 MOST = 2000  # training images that are kept for comparison
 FEWEST_UNITS, FEWEST_TRAIN = 8, 20
+SIMULATED, MOST_UNITS = 2000, 400
 # A statistic that hardly varies in training (no white pixel anywhere) must not decide by a hair.
 LEAST_SCALE = 0.005
 TINY = 1e-6
@@ -171,7 +172,7 @@ def fit(train: Sample, val: Sample, units: int) -> Reference:
     middle, spread = _upper(logs)
     standard = ((logs - middle) / spread).max(axis=1)
     (centre,), (width,) = _upper(standard[:, None])
-    limit = float(centre + _factor(units) * width)
+    limit = float(centre + factor(units, logs.shape[1]) * width)
     return Reference(
         mean, scale, bare.precision, features, middle, spread, limit,
         counts={"train": len(train.looks), "val": len(val.looks), "val_units": units},
@@ -179,18 +180,33 @@ def fit(train: Sample, val: Sample, units: int) -> Reference:
 
 
 def _upper(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median and spread of the upper half, by column of [n, K]: the lower half says nothing of
+    """Median and spread of the upper half, along the first axis: the lower half says nothing of
     what is far away, and has a tail of its own."""
     middle = np.median(values, axis=0)
-    above = np.where(values > middle, (values - middle) ** 2, np.nan)
-    spread = np.array([np.nanmean(c) if np.isfinite(c).any() else 0.0 for c in above.T])
-    return middle, np.sqrt(np.maximum(spread, TINY))
+    above = np.maximum(values - middle, 0)
+    squared = (above**2).sum(axis=0) / np.maximum((above > 0).sum(axis=0), 1)
+    return middle, np.sqrt(np.maximum(squared, TINY))
 
 
-def _factor(n: int) -> float:
-    """One-sided normal tolerance factor (Owen 1958): mean + factor x deviation of n values."""
-    shift = stats.norm.ppf(1 - CONTENT) * np.sqrt(n)
-    return float(stats.nct.ppf(CONFIDENCE, n - 1, shift) / np.sqrt(n))
+@lru_cache
+def factor(units: int, columns: int) -> float:
+    """By how many spreads the limit lies above the middle of the larger of `columns` distances.
+
+    What `fit` does, done `SIMULATED` times on `units` rows of independent standard normal
+    distances: each time the share of new rows above a limit is known, hence the factor that just
+    leaves `CONTENT` of them; the `CONFIDENCE` quantile of these factors. More than `MOST_UNITS`
+    count as so many, which errs to a higher limit.
+    """
+    rng = np.random.default_rng(0)  # the same limit whenever it is asked for
+    drawn = rng.standard_normal((min(units, MOST_UNITS), columns, SIMULATED))
+    middle, spread = _upper(drawn)
+    centre, width = _upper(((drawn - middle) / spread).max(axis=1))
+    low, high = np.full(SIMULATED, -1e3), np.full(SIMULATED, 1e3)
+    for _ in range(50):
+        limit = (low + high) / 2
+        above = 1 - stats.norm.cdf(middle + spread * limit).prod(axis=0)
+        low, high = np.where(above > CONTENT, limit, low), np.where(above > CONTENT, high, limit)
+    return float(np.quantile((high - centre) / width, CONFIDENCE))
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
