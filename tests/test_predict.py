@@ -105,6 +105,12 @@ def test_a_folder_gives_rows_studies_and_a_list_of_what_cannot_be_read(
     assert told_of["images"]["done"] == 10
     assert told_of["images"]["unreadable"] == 2
     assert "no diagnosis" in told_of["caution"]
+    # 16 validation images of each class, which is less than 5 % takes
+    assert "there the limits promise 5.9 % and 5.9 %" in " ".join(told_of["notes"])
+    assert "there the limits promise 5.9 % and 5.9 %" in " ".join(told.out.split())
+    assert told_of["levels"]["image"]["limits"]["promised"] == pytest.approx(
+        {"normal": 1 / 17, "abnormal": 1 / 17}
+    )
     assert "no diagnosis" in " ".join(told.out.split())
     assert "notes.txt" in told.out
     assert max(map(len, told.out.splitlines())) <= 80 + len(str(scans))

@@ -6,14 +6,18 @@ image unless its probability lies below nearly all that validation's images of t
 given. Where exactly the decided class stays possible the decision is sure, otherwise it is not.
 
 What that promises: of new images of a class, drawn as those of validation were, at most the share
-`error` is surely taken for another class, on average over validation sets. It promises nothing for
-images of another kind, nor for the share of errors among the sure ones, which depends on how
-common the classes are; and rows that have also chosen checkpoint, temperature and threshold, or
-that come in groups of one patient, make it approximate.
+`error` is surely taken for another class, on average over validation sets. A class with too few
+images for that is ruled out only below the lowest probability of its own n, which promises
+1 / (n + 1) for it; one for which that is more than `MOST` times `error` is never ruled out. It
+cannot surely be taken for another then, but no decision for another class is sure, either.
+
+Nothing is promised for images of another kind, nor for the share of errors among the sure ones,
+which depends on how common the classes are; and rows that have also chosen checkpoint, temperature
+and threshold, or that come in groups of one patient, make it approximate.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,51 +28,90 @@ from fracnet.evaluation.levels import offered, to_level
 from fracnet.evaluation.operating import decide
 from fracnet.evaluation.predictions import classes_of, clusters_of, probabilities, targets
 from fracnet.evaluation.temperature import calibrated
+from fracnet.words import counted
 
 NEVER = -1.0  # a limit that no probability lies below
+MOST = 2.0
 
 
 @dataclass(frozen=True)
 class Limits:
     """A class with a probability below its limit is ruled out; one limit a class.
 
-    note: why limits are not those that were asked for, or "".
+    error: what was asked for. promised: by class, the share that is surely taken for another at
+    most; 0 for a class that is never ruled out. counts: of validation's images, or studies.
+    note: sentences on the classes for which `error` is not promised, or "".
     """
 
+    classes: tuple[str, ...]
     error: float
     values: tuple[float, ...]
+    promised: tuple[float, ...]
     counts: tuple[int, ...]
     note: str = ""
 
 
-def limits(prob: np.ndarray, target: np.ndarray, error: float) -> Limits:
+def limits(
+    prob: np.ndarray, target: np.ndarray, error: float, classes: Sequence[str], unit: str = "image"
+) -> Limits:
     """Limits from validation's probabilities float64 [N, C] and labels int64 [N].
 
     The limit of a class is the k-th smallest probability that its own images have been given, with
-    k = floor(error (n + 1)) of its n images. Where a class has too few for k = 1, all classes
-    share the limit of all rows together, and the promise holds for the classes' mixture alone.
+    k = floor(promised (n + 1)) of its n images. unit: what a row is, in the note.
     """
-    counts = np.bincount(target, minlength=prob.shape[1])
+    counts = np.bincount(target, minlength=prob.shape[1]).tolist()
     own = prob[np.arange(len(target)), target]
-    found = [_limit(own[target == c], error) for c in range(prob.shape[1])]
-    note = ""
-    if any(value is None for value in found):
-        least = int(np.ceil(1 / error - 1 - 1e-9))
-        together = _limit(own, error)
-        found = [together] * prob.shape[1]
-        note = (
-            f"a class has fewer than {least} validation images: one limit for all classes, and its "
-            "promise is for all images together, not for each class"
+    values, promised = [], []
+    for c, n in enumerate(counts):
+        share = max(error, 1 / (n + 1))
+        never = not n or share > MOST * error + 1e-9
+        k = int(np.floor(share * (n + 1) + 1e-9))
+        values.append(NEVER if never else float(np.sort(own[target == c])[k - 1]))
+        promised.append(0.0 if never else share)
+    found = Limits(tuple(classes), error, tuple(values), tuple(promised), tuple(counts))
+    return replace(found, note=_note(found, unit))
+
+
+def _note(found: Limits, unit: str) -> str:
+    """What to know of classes with too few images."""
+    error, every = found.error, range(len(found.classes))
+    few = [c for c in every if found.promised[c] > error]
+    none = [c for c in every if found.values[c] == NEVER]
+    said = []
+    if few:
+        shares = _and([f"{100 * found.promised[c]:.1f} %" for c in few])
+        have = _and([f"{found.classes[c]} has {found.counts[c]}" for c in few])
+        said.append(
+            f"{100 * error:g} % takes {_least(error)} validation {_plural(unit)} of a class; "
+            f"{have}: there the limits promise {shares}."
         )
-        if together is None:
-            note = f"validation has fewer than {least} images: nothing can be called sure"
-    values = tuple(NEVER if value is None else value for value in found)
-    return Limits(error, values, tuple(int(n) for n in counts), note)
+    if none:
+        them = "it" if len(none) == 1 else "them"
+        listed = _and([f"{found.classes[c]} ({found.counts[c]})" for c in none])
+        text = f"Validation has too few {_plural(unit)} of {listed} to rule {them} out"
+        if len(none) == 1:
+            text += f", so no decision but {found.classes[none[0]]} can be sure"
+        else:
+            text += ", so no decision can be sure"
+        text += f"; it takes {_least(MOST * error)} of each class"
+        if all(found.counts[c] for c in none):
+            enough = max(1 / (MOST * (found.counts[c] + 1)) for c in none)
+            text += f", or fracnet.predict with unsure={np.ceil(1000 * enough - 1e-6) / 1000:g}"
+        said.append(f"{text}.")
+    return " ".join(said)
 
 
-def _limit(own: np.ndarray, error: float) -> float | None:
-    k = int(np.floor(error * (len(own) + 1) + 1e-9))
-    return float(np.sort(own)[k - 1]) if k >= 1 else None
+def _least(share: float) -> int:
+    """The fewest images of which one in (n + 1) is no more than the share."""
+    return max(1, int(np.ceil(1 / share - 1 - 1e-9)))
+
+
+def _plural(unit: str) -> str:
+    return counted(2, unit)[2:]
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def unsure(prob: np.ndarray, decided: np.ndarray, found: Limits) -> np.ndarray:
@@ -81,17 +124,32 @@ def unsure(prob: np.ndarray, decided: np.ndarray, found: Limits) -> np.ndarray:
     return np.asarray(~(alone & possible[np.arange(len(decided)), decided]))
 
 
-def reasons(prob: np.ndarray, doubt: np.ndarray, found: Limits) -> list[str]:
-    """Why a decision is unsure, by row; "" where it is sure."""
-    possible = (prob >= np.asarray(found.values)).sum(axis=1)
-    words = {0: "no class fits", 1: "another class fits better"}
-    many = "more than one class fits"
-    if all(value == NEVER for value in found.values):
-        many = "validation has too few images to be sure of any"
+def reasons(prob: np.ndarray, decided: np.ndarray, doubt: np.ndarray, found: Limits) -> list[str]:
+    """Why a decision, int64 [N], is unsure, by row; "" where it is sure."""
+    never = np.asarray(found.values) == NEVER
+    possible = (prob >= np.asarray(found.values)) & ~never
     return [
-        words.get(int(n), many) if unsure_here else ""
-        for n, unsure_here in zip(possible, doubt, strict=True)
+        _reason(set(np.flatnonzero(row).tolist()), int(choice), never, found.classes)
+        if here
+        else ""
+        for row, choice, here in zip(possible, decided, doubt, strict=True)
     ]
+
+
+def _reason(fitting: set[int], choice: int, never: np.ndarray, classes: tuple[str, ...]) -> str:
+    """fitting: classes that have a limit and are not ruled out by it."""
+    if never.all():
+        return "validation has too few images to be sure of any"
+    untold = [classes[c] for c in np.flatnonzero(never) if c != choice]
+    if fitting - {choice}:
+        alone = choice not in fitting and not never[choice]
+        return "another class fits better" if alone else "more than one class fits"
+    them = "it" if len(untold) == 1 else "them"
+    few = f"validation has too few of {_and(untold)} to rule {them} out" if untold else ""
+    if choice in fitting or never[choice]:
+        assert few, "a decision that fits alone is sure"
+        return few
+    return "; ".join(filter(None, ("no class fits", few)))
 
 
 def decided(prob: np.ndarray, threshold: float | None) -> np.ndarray:
@@ -125,7 +183,7 @@ def by_level(
             continue
         threshold = decisions["operating"][level]["threshold"] if two else None
         units = to_level(val, level, decisions["views"])
-        found = limits(probabilities(units), targets(units), error)
+        found = limits(probabilities(units), targets(units), error, classes_of(units), level)
         told = None
         if len(test) and level in offered(test)[1]:
             told = _seen(to_level(test, level, decisions["views"]), threshold, found)

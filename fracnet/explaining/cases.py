@@ -51,7 +51,7 @@ def choose(
     threshold = points["image"]["threshold"] if points else None
     prob, truth = probabilities(test), targets(test)
     choice = decided(prob, threshold)
-    bounds = limits(probabilities(val), targets(val), error)
+    bounds = limits(probabilities(val), targets(val), error, classes_of(val))
     doubt = unsure(prob, choice, bounds)
     lot = _lot(test["path"], seed)
     members = {
@@ -81,8 +81,8 @@ def _sure(bounds: Limits) -> str:
     """What a sure decision is, and what that promises."""
     if bounds.note:
         return (
-            "A decision is sure where limits chosen on validation leave no other class; but "
-            f"{bounds.note}."
+            "A decision is sure where limits chosen on validation leave no other class. "
+            f"{bounds.note}"
         )
     return (
         f"A decision is sure where limits chosen on validation, by which at most "

@@ -57,7 +57,7 @@ def predict_into(
     studies.csv where studies are known, unreadable.csv where a file cannot be read. Raises
     UserError where the folder cannot be written, and KeyboardInterrupt with what was done so far.
     """
-    told = Told(folder, notes=list(asked.notes))
+    told = Told(folder, notes=[*asked.notes, *_of_limits(predictor, "image")])
     told.unlike = None if predictor.novelty is None else 0
     of_studies: list[pd.DataFrame] = []
     total = len(asked.items)
@@ -78,6 +78,7 @@ def predict_into(
             studies = predictor.studies(pd.concat(of_studies, ignore_index=True))
             studies.to_csv(folder / "studies.csv", index=False, lineterminator="\n")
             told.studies = len(studies)
+            told.notes += _of_limits(predictor, "study")
             if len(studies) == 1 and told.n > 1:
                 told.notes.append(
                     f"All {told.n} images name one study, as anonymised files do; unless they are "
@@ -86,6 +87,12 @@ def predict_into(
         write_lines(rows.path)
         told.status = "finished"
     return told
+
+
+def _of_limits(predictor: Predictor, level: str) -> list[str]:
+    """What to know of the limits of `unsure`, which make decisions sure."""
+    note = predictor.levels[level]["limits"].note if level in predictor.levels else ""
+    return [note] if note else []
 
 
 def write_lines(rows: Path) -> None:
@@ -208,7 +215,9 @@ def _content(told: Told, predictor: Predictor, total: int) -> dict[str, Any]:
 
 def _named(level: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
     limits = asdict(level["limits"])
-    named = {key: dict(zip(classes, limits[key], strict=True)) for key in ("values", "counts")}
+    limits.pop("classes")
+    keys = ("values", "promised", "counts")
+    named = {key: dict(zip(classes, limits[key], strict=True)) for key in keys}
     return {"limits": limits | named, "on_the_run_s_test": level["test"]}
 
 

@@ -209,7 +209,8 @@ class Predictor:
         threshold, limits = self.levels[level]["threshold"], self.levels[level]["limits"]
         choice = decided(prob, threshold)
         doubt = unsure(prob, choice, limits)
-        return np.array(self.classes, dtype=object)[choice], doubt, reasons(prob, doubt, limits)
+        why = reasons(prob, choice, doubt, limits)
+        return np.array(self.classes, dtype=object)[choice], doubt, why
 
 
 def _device(asked: str) -> str:
