@@ -12,7 +12,7 @@ from fracnet.evaluation.predictions import probabilities, targets
 from fracnet.evaluation.strata import is_class
 from fracnet.evaluation.temperature import calibrated
 from fracnet.report.run_content import IMAGE, RunContent
-from fracnet.report.tables import Table
+from fracnet.report.tables import Cell, Table, named_file
 
 SIDE = 320  # pixels of the longest side: two stand side by side on a telephone
 QUALITY = 80
@@ -52,7 +52,7 @@ def _case(case: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "predicted": case["predicted"],
         "probability": float(case["probability"]),
         "row": case["row"],
-        "path": case.get("path") or "",
+        "path": named_file(case.get("path") or ""),
         "pictures": [
             {"src": as_source(folder / case[key]), "alt": f"Radiograph, row {case['row']}{words}"}
             for key, words in (("plain", ""), ("overlay", ", with its heatmap"))
@@ -75,6 +75,10 @@ def as_source(path: Path) -> str:
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert done, path
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+
+
+def _as_cell(column: str, value: str) -> Cell:
+    return named_file(value) if column == "path" else value
 
 
 def surest_errors(content: RunContent) -> Table | None:
@@ -104,7 +108,7 @@ def surest_errors(content: RunContent) -> Table | None:
             content.classes[target[at]],
             content.classes[named[at]],
             f"{sure[at]:.3f}",
-            *(str(warm[key].iloc[at]) for key in told),
+            *(_as_cell(key, str(warm[key].iloc[at])) for key in told),
         ]
         for at in wrong
     ]

@@ -1,6 +1,7 @@
 """Tables of a page: cells as text or as pieces of HTML, with one form for a figure everywhere."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,12 @@ class Table:
     def narrow(self) -> bool:
         """Whether a whole sheet would set its columns too far apart."""
         return len(self.heads) <= NARROW
+
+
+def named_file(path: str) -> Markup:
+    """A file's name that may run on in a new line behind a part of it, and not at any letter."""
+    parts = [escape(part) for part in re.split(r"(?<=[/_.-])(?=[^/_.-])", path)]
+    return Markup("<wbr>").join(parts)
 
 
 def figure_cell(estimate: Estimate | None) -> Cell:

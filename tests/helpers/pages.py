@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from helpers.audited import audited, read_picture, write_picture, write_set
 from helpers.jobs import add_job
+from helpers.reports import explain, tell_more
 from helpers.run_folders import table_of, write_run
 
 from fracnet.auditing.writing import as_page
@@ -21,6 +22,7 @@ from fracnet.training.run_folder import RunFolder
 from fracnet.training.study import collect
 
 RESAMPLES = 100
+LONG = "_right_wrist_lateral_png.rf.2a7c4a2a2f0e6e6a3c1f70b1de9c5a44.jpg"
 
 
 def audit(root: Path) -> Path:
@@ -34,10 +36,27 @@ def audit(root: Path) -> Path:
 
 
 def run(root: Path) -> Path:
-    """Of a run with studies and patients."""
-    write_run(root, table_of(1.2))
-    curves(root, 0)
+    """Of a run with studies and patients, long names of files, and all that a run can leave."""
+    table = table_of(1.2)
+    long = table["path"].str.replace(".png", LONG, regex=False)
+    table = table.assign(path="MURA-v1.1/valid/" + long)
+    write_run(root, table)
     judge(RunFolder(root))
+    tell_more(root)
+    curves(root, 0)
+    figure = {"value": 0.42, "low": 0.31, "high": 0.53, "method": "x", "note": ""}
+    scores = dict.fromkeys(("pointing", "near", "energy", "iou"), figure)
+    told = {"verdict": "better", "sentences": ["They find more of it than a guess.", "In detail."]}
+    localisation = {"images": 30, "unit": "patient", "scores": scores} | told
+    localisation |= {
+        key: {"centre": scores, "edges": scores} for key in ("baselines", "differences")
+    }
+    alike = {"correlation": 0.2, "low": 0.1, "high": 0.3}
+    stages = [{"name": f"blocks.{n}.norm1", "weights": 1 - n / 12} | alike for n in (11, 6, 0)]
+    sanity: dict[str, Any] = {"images": 50, "stages": stages, "null": alike, "verdict": "lost"}
+    sanity |= {"sentences": ["They need the weights."]}
+    kinds = [f"{right} and {sure}" for right in ("right", "wrong") for sure in ("sure", "unsure")]
+    explain(root, sorted(kinds * 4), localisation=localisation, sanity=sanity)
     return reporting.write(root)[0]
 
 

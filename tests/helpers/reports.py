@@ -1,6 +1,7 @@
 """Run folders with a report's worth of files, and their pages read as a browser would."""
 
 import json
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from helpers.run_files import two_class_table, write_run
 from fracnet.training.judge import judge
 from fracnet.training.run_folder import RunFolder
 
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "wbr", "hr", "link", "input"}
 
 
 def two_classes(folder: Path, table: pd.DataFrame | None = None, **config: Any) -> Path:
@@ -62,15 +63,18 @@ def tell_more(folder: Path) -> None:
     (folder / "fit.json").write_text(json.dumps(fit))
 
 
-def explain(folder: Path, **scores: Any) -> None:
-    """explain.json with a right and a wrong case, and their pictures."""
+def explain(
+    folder: Path, kinds: Sequence[str] = ("right and sure", "wrong and sure"), **scores: Any
+) -> None:
+    """explain.json with a case of each of `kinds`, and their pictures."""
     (folder / "explain/overlays").mkdir(parents=True)
     table = pd.read_csv(folder / "predictions.csv")
     cases = []
-    for number, kind in enumerate(("right and sure", "wrong and sure")):
+    for number, kind in enumerate(kinds):
         row = len(table) - 1 - number
         case: dict[str, Any] = {"kind": kind, "path": table["path"][row], "row": row}
-        case |= {"truth": "normal", "predicted": ("normal", "abnormal")[number]}
+        predicted = "abnormal" if kind.startswith("wrong") else "normal"
+        case |= {"truth": "normal", "predicted": predicted}
         case |= {"probability": 0.9, "patient": str(table["patient"][row])}
         for key in ("overlay", "plain"):
             case[key] = f"overlays/{number}_{key}.png"

@@ -50,7 +50,7 @@ def test_without_images_nobody_is_shown_or_named(folder: Path) -> None:
     html = read(page)
     assert "data:image" not in html
     assert "<img" not in html
-    for text in (html, read(card)):
+    for text in (html.replace("<wbr>", ""), read(card)):
         assert [name for name in names(folder) if name in text] == []
         assert "/home/somebody" not in text
         assert "The file (left out), and a person ((left out)), are odd." in text
