@@ -153,6 +153,49 @@ def test_mistakes_are_told_in_a_sentence_and_change_nothing(
     assert (run / "explain/explain.json").stat().st_mtime_ns == before
 
 
+def failing(*_: object, **__: object) -> None:
+    raise RuntimeError("no map of this network")
+
+
+def test_a_crash_leaves_the_heatmaps_of_before_and_no_half_ones(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in (run / "explain").rglob("*") if path.is_file()}
+    (run / "explain.part/overlays").mkdir(parents=True)  # of one that was killed
+    (run / "explain.part/overlays/of_before.png").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("fracnet.training.explained.localise", failing)  # the pictures are drawn
+        with pytest.raises(RuntimeError, match="no map"):
+            explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
+    assert not (run / "explain.part").exists()
+    after = {path: path.read_bytes() for path in (run / "explain").rglob("*") if path.is_file()}
+    assert after == before
+    assert not (run / "report.part").exists()
+
+
+def test_training_whose_heatmaps_crash_leaves_its_report_and_they_can_be_made_later(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("fracnet.training.explained.draw_cases", failing)
+        with pytest.raises(RuntimeError, match="no map"):
+            train_here(words(root, run, "explain.cases=1", "explain.sanity=0"), capsys)
+    capsys.readouterr()
+    assert not (run / "explain.part").exists()
+    assert json.loads((run / "provenance.json").read_text())["status"] == "failed"
+    page = (run / "report/index.html").read_text(encoding="utf-8")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert f"{metrics['test']['metrics']['accuracy']['value']:.3f}" in page
+    assert "There are no heatmaps yet" in page
+    assert "parameters" in page, "what only training knows"
+    assert (run / "report/model_card.md").is_file()
+    told = explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
+    assert told.code == 0, told.err
+    assert "data:image" in (run / "report/index.html").read_text(encoding="utf-8")
+
+
 def test_data_that_have_changed_since_are_refused(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

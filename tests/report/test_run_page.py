@@ -1,6 +1,7 @@
 """A run's page stands alone, shows the figures of metrics.json, and does without what lacks."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def html(folder: Path) -> str:
     return (folder / "report/index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a run of six classes."""
+    folder = six_classes(tmp_path_factory.mktemp("six") / "run")
+    return write(folder)[0].read_text(encoding="utf-8")
 
 
 def test_page_is_well_formed_and_its_parts_are_found_by_the_menu(html: str) -> None:
@@ -115,8 +123,8 @@ def test_without_the_optional_files_the_page_says_how_to_get_them(tmp_path: Path
     assert "Mura" in page.text.split()
 
 
-def test_six_classes_have_a_curve_each_and_no_operating_point(tmp_path: Path) -> None:
-    page = Page(write(six_classes(tmp_path / "run"))[0].read_text(encoding="utf-8"))
+def test_six_classes_have_a_curve_each_and_no_operating_point(six: str) -> None:
+    page = Page(six)
     labels = [str(held.get("aria-label")) for held in page.all("svg")]
     for name in ("elbow", "wrist"):
         assert f"sensitivity against 1 - specificity: {name}" in labels
@@ -124,6 +132,22 @@ def test_six_classes_have_a_curve_each_and_no_operating_point(tmp_path: Path) ->
     assert "on validation" not in page.text
     assert "get the right class" in page.text
     assert "too few" in page.text
+
+
+def test_a_drawn_column_s_head_tells_the_scale_that_its_bars_stand_on(six: str) -> None:
+    of = "<caption><span>Each class against the rest"
+    table = next(part for part in six.split("<table") if of in part)
+    ((low, high),) = re.findall(r'class="wide">AUC, (\S+) to (\S+)</th>', table)
+    wide = float(high) - float(low)
+    rows = [row.partition('<svg class="reach"') for row in table.split("<tr>")]
+    drawn = [(cells, svg) for cells, reach, svg in rows if reach]
+    assert len(drawn) == 6
+    for cells, svg in drawn:
+        value = re.findall(r"<td>([01]\.\d{3})", cells)[-1]
+        place = re.search(r'<circle[^>]* cx="([\d.]+)%"', svg)
+        assert place is not None
+        share = 100 * (float(value) - float(low)) / wide
+        assert float(place[1]) == pytest.approx(share, abs=0.1 / wide)
 
 
 def test_the_same_files_give_the_same_page(folder: Path, html: str) -> None:

@@ -138,6 +138,34 @@ def test_a_threshold_is_reproached_only_where_its_fall_is_shown(good: RunContent
     assert "The threshold does less" not in said(12)
 
 
+@pytest.mark.parametrize(
+    ("rule", "sure", "said"),
+    [
+        ({"sensitivity": 1.0}, -3.0, "only by calling everything abnormal"),
+        ({"specificity": 1.0}, -3.0, "only by calling nothing abnormal"),
+        ({"sensitivity": 0.8}, 3.0, ""),
+    ],
+)
+def test_a_threshold_that_decides_nothing_is_called_out(
+    rule: dict[str, float], sure: float, said: str, tmp_path: Path
+) -> None:
+    options = {"resamples": 100, "by": [], "operating": rule, "calibrate": False}
+    table = two_class_table(60, 60, shift=0.0, sure=sure)
+    found = judged(content_of(two_classes(tmp_path / "run", table, evaluation=options)))
+    sentences = [one for one in found.sentences if "only by calling" in one]
+    assert len(sentences) == bool(said)
+    assert said in " ".join(sentences)
+
+
+def test_maps_of_unclear_dependence_are_not_called_sound(good: RunContent) -> None:
+    sanity = {"verdict": "unclear", "sentences": ["It cannot be told."]}
+    explained = {"sanity": sanity, "localisation": None, "model_dependent": None}
+    found = judged(replace(good, explained=explained))
+    said = "It is not shown whether the heatmaps depend on what was learned."
+    assert said in found.sentences
+    assert said not in judged(replace(good, explained=explained | {"sanity": None})).sentences
+
+
 def test_maps_that_survive_are_called_out(good: RunContent) -> None:
     sanity = {"verdict": "survives", "sentences": ["They survive.", "More."]}
     found = judged(replace(good, explained={"sanity": sanity, "localisation": None}))
