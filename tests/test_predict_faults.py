@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import pandas as pd
 import pytest
+import torch
 from helpers.dicom_files import dicom
 from helpers.predicting import trained_on_views, write_views
 from helpers.tiny import picture
@@ -148,6 +149,19 @@ def test_a_study_with_a_broken_view_is_unsure_and_says_so(
     assert none["why"] == "no view can be read"
     assert pd.isna(none["decision"])
     assert told.studies == 2
+
+
+def test_a_reference_of_another_checkpoint_is_not_used(run: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    path = other / "checkpoints" / "best.ckpt"
+    held = torch.load(path, weights_only=True)
+    for name, weights in held["state_dict"].items():
+        held["state_dict"][name] = weights * 1.01
+    torch.save(held, path)
+    with pytest.raises(UserError, match=r"novelty\.npz goes with another checkpoint"):
+        fracnet.load(other, trust=True)
+    (other / "novelty.npz").unlink()
+    assert fracnet.load(other, trust=True).predict(picture(1))["unlike"].isna().all()
 
 
 def test_images_are_not_held(run: Path, many: Path) -> None:

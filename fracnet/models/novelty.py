@@ -19,17 +19,13 @@ two distances see, no more: an image that is not flagged may still be one on whi
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from scipy import stats
 
-from fracnet.data.appearance import NAMES, appearance
-from fracnet.errors import UserError
+from fracnet.data.appearance import appearance
 
-FORMAT = 1
 NEIGHBOUR = 5
 CONTENT, CONFIDENCE = 0.05, 0.9
 MOST = 2000  # training images that are kept for comparison
@@ -93,51 +89,6 @@ class Reference:
             "limit": f"meant for at most {CONTENT:g} of images like validation's",
             **self.counts,
         }
-
-    def save(self, path: Path) -> None:
-        """Write it as .npz, without pickle."""
-        names, numbers = list(self.counts), list(self.counts.values())
-        held = {} if self.features is None else {"features": self.features}
-        np.savez_compressed(
-            path,
-            format=FORMAT,
-            mean=self.mean,
-            scale=self.scale,
-            precision=self.precision,
-            middle=self.middle,
-            spread=self.spread,
-            limit=self.limit,
-            counted=np.array(names),
-            counts=np.array(numbers),
-            allow_pickle=False,
-            **held,
-        )
-
-    @classmethod
-    def load(cls, path: Path) -> "Reference":
-        """Read what `save` wrote. Raises UserError for another file."""
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                if int(stored["format"]) != FORMAT or stored["mean"].shape != (len(NAMES),):
-                    raise UserError(f"{path} was written by another version of fracnet.")
-                names = (str(name) for name in stored["counted"])
-                return cls(
-                    mean=stored["mean"],
-                    scale=stored["scale"],
-                    precision=stored["precision"],
-                    features=stored.get("features"),
-                    middle=stored["middle"],
-                    spread=stored["spread"],
-                    limit=float(stored["limit"]),
-                    counts=dict(zip(names, map(int, stored["counts"]), strict=True)),
-                )
-        except (BadZipFile, KeyError, ValueError, EOFError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(
-                f"{path} cannot be read ({' '.join(str(error).split())}); bring it back as the "
-                "run has left it, or remove it to predict without."
-            ) from error
 
 
 @dataclass(frozen=True)

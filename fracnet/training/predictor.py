@@ -18,12 +18,13 @@ from fracnet.errors import UserError
 from fracnet.evaluation.predictions import PROB, check
 from fracnet.evaluation.unsure import by_level, decided, reasons, unsure
 from fracnet.models.features import Seen, watched
-from fracnet.models.novelty import Look, Reference
+from fracnet.models.novelty import Look
 from fracnet.progress import unseen
 from fracnet.training.asked import find
 from fracnet.training.decoding import Decoded, Given, decoded
 from fracnet.training.fit import accelerator
 from fracnet.training.judge import frozen
+from fracnet.training.reference import kept
 from fracnet.training.rerun import load_classical, load_classifier, read_config
 from fracnet.training.run_folder import RunFolder
 from fracnet.training.told import tell
@@ -76,7 +77,7 @@ class Predictor:
         self.decisions = frozen(folder.decisions, rows[rows["split"] == "val"], told.options)
         self.classes: tuple[str, ...] = tuple(self.decisions["classes"])
         self.levels = by_level(rows, self.decisions, error)
-        self.novelty = Reference.load(folder.novelty) if folder.novelty.is_file() else None
+        self.novelty = kept(folder, self.config)
         self.device = _device(device)
         self.classical = self.config.model.fit == "classical"
         self._model: Any = (

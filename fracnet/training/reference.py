@@ -9,11 +9,11 @@ import numpy as np
 from fracnet.config import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.predictions import clusters_of
-from fracnet.models import novelty
+from fracnet.models import novelty, novelty_file
 from fracnet.models.features import watched
 from fracnet.models.novelty import Look, Reference, Sample
 from fracnet.progress import Show, unseen
-from fracnet.training.rerun import device_of, load_classifier
+from fracnet.training.rerun import checkpoint, device_of, load_classifier
 from fracnet.training.run_folder import RunFolder
 
 
@@ -35,7 +35,8 @@ def conclude(
         drawn = np.random.default_rng(config.seed).choice(train, novelty.MOST, replace=False)
         train = np.sort(drawn)
     look: Look | None = None
-    if config.model.fit != "classical":
+    classical = config.model.fit == "classical"
+    if not classical:
         look = watched(load_classifier(folder, trust=True), device_of(config))
 
     def sample(rows: np.ndarray) -> Sample:
@@ -49,6 +50,16 @@ def conclude(
     }
     found = replace(found, counts=found.counts | {"test": len(test)} | flagged)
     draft = folder.novelty.with_name(".novelty.npz")
-    found.save(draft)
+    novelty_file.save(found, draft, checkpoint(folder, classical))
     os.replace(draft, folder.novelty)
     return found
+
+
+def kept(folder: RunFolder, config: Config) -> Reference | None:
+    """What `conclude` has left; None where there is no file.
+
+    Raises UserError for a file that is not whole, or goes with another checkpoint than the run's.
+    """
+    if not folder.novelty.is_file():
+        return None
+    return novelty_file.load(folder.novelty, checkpoint(folder, config.model.fit == "classical"))

@@ -80,7 +80,7 @@ def load_classifier(run: RunFolder, trust: bool) -> Classifier:
 
     Raises UserError for a checkpoint that is missing, or not to be trusted.
     """
-    path = _checkpoint(run, "best.ckpt")
+    path = checkpoint(run, classical=False)
     # The checkpoint names classes as well, and they are the ones that will be called.
     held = torch.load(path, map_location="cpu", weights_only=True)
     check_trust(held["hyper_parameters"], trust, str(path))
@@ -90,7 +90,7 @@ def load_classifier(run: RunFolder, trust: bool) -> Classifier:
 def load_classical(run: RunFolder, config: Config) -> Any:
     """The model that was fitted in one go (`classical.Classical`); UserError if it is missing."""
     kind: Any = locate(config.model.target, "model")
-    return kind.load(_checkpoint(run, "best.npz"))
+    return kind.load(checkpoint(run, classical=True))
 
 
 def device_of(config: Config) -> str:
@@ -98,8 +98,12 @@ def device_of(config: Config) -> str:
     return "cuda" if accelerator(config.trainer.accelerator) == "gpu" else "cpu"
 
 
-def _checkpoint(run: RunFolder, name: str) -> Path:
-    path = run.checkpoints / name
+def checkpoint(run: RunFolder, classical: bool) -> Path:
+    """The file of the selected model; UserError if it is missing.
+
+    classical: whether it is one that was fitted in one go.
+    """
+    path = run.checkpoints / ("best.npz" if classical else "best.ckpt")
     if not path.is_file():
         raise UserError(f"{path} is not there: without its checkpoint a model cannot be rebuilt.")
     return path
