@@ -51,7 +51,9 @@ def benchmark(cfg: DictConfig) -> None:
             compiled=command.compile,
         )
         setting.network_words()  # a network that cannot be had is told now, not after minutes
-        content = {"code": code_version(), "machine": table.machine(), "settings": plain}
+        # Without places of this machine: the file is there to be shown.
+        settings = {key: value for key, value in plain.items() if key not in ("out", "scratch")}
+        content = {"code": code_version(), "machine": table.machine(), "settings": settings}
         parts: dict[str, dict[str, Any]] = {}
         for part in command.part:
             print(f"measuring: {part} ...", file=sys.stderr, flush=True)
