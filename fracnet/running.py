@@ -94,8 +94,11 @@ def _prepared(plain: dict[str, Any], order: Order) -> _Ready:
     sweep.check(config, order.in_sweep)
     ranks.check_start()
 
+    from fracnet.training import names
     from fracnet.training.assembly import classifier_from, data_from, source_from
 
+    if not config.resume:
+        names.check_names(config)
     source = None if config.resume else source_from(config)  # a resumed run has its own
     if ranks.rank() == 0 and source is not None:
         source.prepare()  # data that cannot be had are told before the imports that take seconds

@@ -32,12 +32,7 @@ def timm_backbone(
     Raises:
         UserError: unknown name, or weights that cannot be had. There is no silent random start.
     """
-    known = timm.list_models(exclude_filters="")
-    if name.split(".")[0] not in known:
-        raise UserError(
-            f"model.name={name} is not a timm model; allowed: the {len(known)} names that "
-            f"timm.list_models() gives.{near_miss(name, known)}"
-        )
+    check_name(name)
     if weights is not None:
         return _from_file(name, num_classes, Path(weights))
     if not pretrained:
@@ -53,6 +48,16 @@ def timm_backbone(
             "model.weights=/path/to/weights (.pth or .safetensors) loads a local file, "
             "model.pretrained=false starts at random."
         ) from error
+
+
+def check_name(name: str) -> None:
+    """Raise UserError unless timm has a model of this name, with or without a tag."""
+    known = timm.list_models(exclude_filters="")
+    if name.split(".")[0] not in known:
+        raise UserError(
+            f"model.name={name} is not a timm model; allowed: the {len(known)} names that "
+            f"timm.list_models() gives.{near_miss(name, known)}"
+        )
 
 
 @contextmanager
