@@ -12,8 +12,8 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.data.marks import outlines
 from fracnet.explaining.cases import Case, as_entry
 from fracnet.explaining.layers import Layer
-from fracnet.explaining.localisation_words import METHOD_NAMES, listed
-from fracnet.explaining.maps import CLASS_AGNOSTIC, heatmaps
+from fracnet.explaining.localisation_words import CLASS_AGNOSTIC, METHOD_NAMES, listed
+from fracnet.explaining.maps import heatmaps
 from fracnet.explaining.overlay import draw, enlarged
 from fracnet.models.module import Classifier
 from fracnet.progress import Show, unseen

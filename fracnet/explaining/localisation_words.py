@@ -13,6 +13,7 @@ METHOD_NAMES = {
     "gradcam++": "Grad-CAM++",
     "eigencam": "Eigen-CAM",
 }
+CLASS_AGNOSTIC = ("eigencam",)
 # The score that the verdict is of, named before there are any figures: of several scores one wins
 # by luck. The others are told besides.
 PRIMARY = "pointing"

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pytorch_grad_cam.base_cam import BaseCAM
 
 METHODS = ("gradcam", "hirescam", "gradcam++", "eigencam")
-CLASS_AGNOSTIC = ("eigencam",)
 
 
 def heatmaps(

@@ -62,6 +62,7 @@ def comparison_page(
             "tag": f"{len(decided)} of {counted(len(main), 'difference')} shown",
             "headline": headline(found, main),
             "told": [
+                *audited.flaw,
                 *([ONE_NETWORK] if main is found.models else []),
                 *sentences(found, main),
                 *about_data(trials),

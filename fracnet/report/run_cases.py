@@ -31,6 +31,23 @@ def gallery(content: RunContent) -> list[dict[str, Any]]:
     return [{"kind": f"{kind[0].upper()}{kind[1:]}", "cases": cases[kind]} for kind in kinds]
 
 
+def gallery_told(content: RunContent) -> str:
+    """What a pair of pictures is: by which method, at which layer, of which class."""
+    # Here, as it imports OpenCV.
+    from fracnet.explaining.localisation_words import CLASS_AGNOSTIC, METHOD_NAMES
+
+    made = content.explained or {}
+    method = str(made.get("method"))
+    by = f"by {METHOD_NAMES.get(method, method)} at the layer {made.get('layer')}"
+    shows = f"the heatmap of the class that it named, {by}"
+    if method in CLASS_AGNOSTIC:
+        shows = f"a heatmap {by}, which is the same for every class"
+    return (
+        f"Each pair is the radiograph as the model sees it and {shows}; what is marked in the data "
+        "set is outlined."
+    )
+
+
 def why_no_gallery(content: RunContent) -> str:
     """Why an evaluation of a run shows no cases, in a sentence; "" where there may be some."""
     if content.anew:

@@ -73,19 +73,22 @@ def recipe(content: RunContent) -> Facts:
     transforms = (config.get("augment") or {}).get("transforms") or []
     facts.append(("augmentation", ", ".join(_short(one) for one in transforms) or "none"))
     if model.get("fit") != "classical":
-        rates = f", rate {optim['lr']:g}" if "lr" in optim else ""
-        decay = f", weight decay {optim['weight_decay']:g}" if optim.get("weight_decay") else ""
-        facts.append(("optimiser", f"{_short(optim)}{rates}{decay}"))
+        parts = [_short(optim)]
+        parts += [f"rate {optim['lr']:g}"] if "lr" in optim else []
+        parts += [f"weight decay {optim['weight_decay']:g}"] if optim.get("weight_decay") else []
+        facts.append(("optimiser", ", ".join(filter(None, parts))))
         facts.append(("schedule", _short(schedule) or "none"))
         facts.append(("loss", _short(config.get("loss") or {})))
         if "batch_size" in data:
             facts.append(("batch", f"{data['batch_size']} images"))
         epochs = (config.get("trainer") or {}).get("max_epochs")
         if "epoch" in selected:
-            facts.append(("epochs", f"{selected['epoch']} selected, of at most {epochs}"))
+            most = "" if epochs is None else f", of at most {epochs}"
+            facts.append(("epochs", f"{selected['epoch']} selected{most}"))
     if selected.get("by"):
         value = selected.get("value")
-        facts.append(("selected by", f"{selected['by']}{'' if value is None else f' {value:.3f}'}"))
+        by = str(selected["by"]).replace("val/", "validation ").replace("_", " ")
+        facts.append(("selected by", f"{by}{'' if value is None else f' {value:.3f}'}"))
     method = (config.get("imbalance") or {}).get("method", "none")
     facts.append(("imbalance", str(method).replace("_", " ")))
     if "seed" in config:

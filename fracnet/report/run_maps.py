@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from fracnet.report.console import limits
 from fracnet.report.reach import Reach, interval
 from fracnet.report.run_content import RunContent
@@ -41,7 +43,8 @@ def sanity(content: RunContent) -> Table | None:
     for stage in found["stages"]:
         reach = Reach(stage["correlation"], stage["low"], stage["high"])
         drawn = interval(reach, scale, guide=null["correlation"])
-        share = f"{100 * stage['weights']:.0f} %"
+        part = 100 * stage["weights"]
+        share = f"{part:.0f} %" if part >= 1 else "under 1 %"
         rows.append([f"down to {stage['name']}", share, _stage(stage), drawn])
     reach = Reach(null["correlation"], null["low"], null["high"])
     drawn = interval(reach, scale, guide=null["correlation"], look="s5")
@@ -104,6 +107,7 @@ def _cell(held: Mapping[str, Any] | None, signed: bool = False) -> Cell:
     text = format(held["value"], form)
     if held["low"] is None:
         return text
+    reach = limits(held["low"], held["high"])
     if signed:
-        return f"{text} ({held['low']:+.3f} to {held['high']:+.3f})"
-    return f"{text} ({limits(held['low'], held['high'])})"
+        reach = f"{held['low']:+.3f} to {held['high']:+.3f}"
+    return Markup('{} <span class="i">({})</span>').format(text, reach)

@@ -49,6 +49,7 @@ def _values(content: RunContent, found: Against, said: Verdict) -> dict[str, Any
         "calibration": run_tables.calibration(content),
         "strata": list(run_tables.strata(content)),
         "gallery": run_cases.gallery(content),
+        "gallery_told": run_cases.gallery_told(content) if content.explained else "",
         "errors": run_cases.surest_errors(content),
         "images": content.images,
         "explained": content.explained is not None,

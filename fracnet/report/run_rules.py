@@ -193,11 +193,11 @@ def of_majority(content: RunContent) -> Iterator[Said]:
     if ours.low is not None and ours.low <= theirs.value:
         # The baseline names one class alone: the one that all its predictions fall into.
         column = max(range(len(base.classes)), key=lambda c: sum(row[c] for row in base.confusion))
-        rule = "above 0.5" if content.binary else "by the likeliest class"
+        where = f", each called {content.classes[1]} above 0.5," if content.binary else ""
         yield Said(
             "warning",
-            f"Its accuracy {rule}, {told(ours)}, is not shown to exceed the {theirs.value:.3f} of "
-            f"always answering {base.classes[column]}.",
+            f"Its accuracy by image{where} is {told(ours)}, which is not shown to exceed the "
+            f"{theirs.value:.3f} of always answering {base.classes[column]}.",
         )
 
 

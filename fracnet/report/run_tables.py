@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from fracnet.evaluation.assess import CALIBRATION, Stratum
-from fracnet.evaluation.operating import said
 from fracnet.evaluation.strata import OVERALL
 from fracnet.evaluation.summary import Estimate
 from fracnet.report.console import FURTHER, METRICS
+from fracnet.report.figures.panels import in_words
 from fracnet.report.run_content import IMAGE, RunContent
 from fracnet.report.strata import SEVERAL, cut, threshold_notes
 from fracnet.report.svg import Axis
@@ -36,12 +36,12 @@ def operating(content: RunContent) -> Table | None:
         threshold = 0.5 if stratum.threshold is None else stratum.threshold
         count = f"{of.n}/{stratum.summary.n}"
         rows.append([level, count, cut(threshold), *figures, there if point else "-"])
-    how = "at 0.5, as there is no validation to choose by"
+    how = "above 0.5, as there is no validation to choose by"
     if points:
-        how = f"at the threshold that validation chose ({said(decisions['rule'])})"
+        how = f"above the threshold that validation chose ({in_words(decisions['rule'])})"
     heads = ["level", "cases/n", "above", *(HEADS.get(name, name) for name in TWO)]
     return Table(
-        f"{content.classes[1]} {how}; 95 % intervals",
+        f"Called {content.classes[1]} {how}; 95 % intervals",
         [*heads, "on validation"],
         rows,
         note=" ".join(

@@ -28,12 +28,14 @@ class Audited:
     """What the audits of a study's data come to.
 
     severity: the worst of them; "hint" where an audit is missing, or its leak was left out.
-    fact: the severities in a few words. sentences: what each audit says, a fault's sentence first.
+    fact: the severities in a few words. sentences: what each audit says. flaw: what that means for
+    every figure of the study, where it means something.
     """
 
     severity: str
     fact: str
     sentences: Sequence[str]
+    flaw: Sequence[str] = ()
 
 
 def about_data(trials: Sequence[Trial]) -> list[str]:
@@ -75,7 +77,7 @@ def audits(trials: Sequence[Trial]) -> Audited:
         sentences.append(f"Audit of {data or 'the data'}{some}: {severity}. {line} {note}".strip())
     worst = max(found, key=SEVERITIES.index)
     heads = [FLAWED[worst]] if worst in FLAWED else []
-    return Audited(worst, ", ".join(dict.fromkeys(facts)), [*heads, *sentences])
+    return Audited(worst, ", ".join(dict.fromkeys(facts)), sentences, heads)
 
 
 def graver(one: str, other: str) -> str:

@@ -42,6 +42,7 @@ def sweep_page(study: Mapping[str, Any], trials: Sequence[Trial], *, name: str, 
             "tag": f"{len(finished)} of {counted(len(jobs), 'job')} finished",
             "headline": _headline(study, title),
             "told": [
+                *audited.flaw,
                 *(line.replace("* the best", "Marked is the best", 1) for line in remarks(study)),
                 *_against(study),
                 *(line[:1].upper() + line[1:] for line in endings(study)),
@@ -84,7 +85,8 @@ def _headline(study: Mapping[str, Any], title: str) -> str:
     if len(best) > 1:
         return f"Validation chooses {words}: mean {title} {mean:.3f} over {len(best)} folds."
     of = f" ({words})" if words else ""
-    return f"Validation chooses {named(study['best'])}{of}: {title} {mean:.3f}."
+    who = named(study["best"]).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"Validation chooses {who}{of}: {title} {mean:.3f}."
 
 
 def _against(study: Mapping[str, Any]) -> list[str]:

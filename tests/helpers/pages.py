@@ -22,6 +22,17 @@ from fracnet.training.run_folder import RunFolder
 from fracnet.training.study import collect
 
 RESAMPLES = 100
+RECIPE = {
+    "model": {"_target_": "fracnet.models.backbones.timm_backbone", "name": "vit_tiny_patch16_224"},
+    "optim": {"_target_": "torch.optim.AdamW", "lr": 1e-4, "weight_decay": 0.01},
+    "scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"},
+    "trainer": {"max_epochs": 12},
+    "image_size": 224,
+}
+ABOUT = {
+    "licence": "research use only; ask its owners",
+    "citation": "Somebody et al. 2018, A Large Data Set of Radiographs",
+}
 LONG = "_right_wrist_lateral_png.rf.2a7c4a2a2f0e6e6a3c1f70b1de9c5a44.jpg"
 
 
@@ -40,7 +51,8 @@ def run(root: Path) -> Path:
     table = table_of(1.2)
     long = table["path"].str.replace(".png", LONG, regex=False)
     table = table.assign(path="MURA-v1.1/valid/" + long)
-    write_run(root, table)
+    write_run(root, table, config=RECIPE)
+    tell(root / "fit.json", data={"name": "mura", "notes": ["A note."]} | ABOUT)
     judge(RunFolder(root))
     tell_more(root)
     curves(root, 0)
@@ -56,7 +68,7 @@ def run(root: Path) -> Path:
     sanity: dict[str, Any] = {"images": 50, "stages": stages, "null": alike, "verdict": "lost"}
     sanity |= {"sentences": ["They need the weights."]}
     kinds = [f"{right} and {sure}" for right in ("right", "wrong") for sure in ("sure", "unsure")]
-    explain(root, sorted(kinds * 4), localisation=localisation, sanity=sanity)
+    explain(root, sorted(kinds * 3), localisation=localisation, sanity=sanity)
     return reporting.write(root)[0]
 
 

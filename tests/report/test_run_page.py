@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.reports import Page, configured, explain, six_classes, tell_more, two_classes
 
-from fracnet.training.reporting import write
+from fracnet.report.run_page import as_page
+from fracnet.training.reporting import content_of, write
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,21 @@ def test_without_the_optional_files_the_page_says_how_to_get_them(tmp_path: Path
     assert "python -m fracnet.explain run=<this run's folder>" in page.text
     assert "no shortcut baseline here" in page.text
     assert "Mura" in page.text.split()
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("gradcam", "the heatmap of the class that it named, by Grad-CAM at the layer blocks.11"),
+        ("eigencam", "a heatmap by Eigen-CAM at the layer blocks.11, which is the same for every"),
+    ],
+)
+def test_the_gallery_says_of_which_layer_and_class_its_heatmaps_are(
+    folder: Path, method: str, said: str
+) -> None:
+    content = content_of(folder)
+    explained = {**(content.explained or {}), "method": method, "layer": "blocks.11"}
+    assert said in as_page(replace(content, explained=explained))
 
 
 def test_six_classes_have_a_curve_each_and_no_operating_point(six: str) -> None:

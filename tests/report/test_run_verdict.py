@@ -109,6 +109,14 @@ def test_without_a_test_nothing_is_known(good: RunContent) -> None:
     assert "optimistic" in found.sentences[0]
 
 
+def test_an_accuracy_no_better_than_one_answer_is_told_as_such(tmp_path: Path) -> None:
+    table = two_class_table(40, 40, shift=-9.0)  # all called normal at 0.5
+    found = judged(content_of(two_classes(tmp_path / "run", table)))
+    (sentence,) = [one for one in found.sentences if "always answering" in one]
+    assert sentence.startswith("Its accuracy by image, each called abnormal above 0.5, is 0.")
+    assert "always answering normal" in sentence
+
+
 def test_few_cases_are_named(tmp_path: Path) -> None:
     found = judged(content_of(six_classes(tmp_path / "run")))
     assert "Fewer than 10 cases: wrist 8." in " ".join(found.sentences)

@@ -39,7 +39,7 @@ def test_phantoms_say_nothing_about_patients() -> None:
 @pytest.mark.parametrize(
     ("audit", "severity", "fact", "said"),
     [
-        (LEAK, "leak", "leak", ["These figures are too good", "Audit of mura: leak. Test figures"]),
+        (LEAK, "leak", "leak", ["Audit of mura: leak. Test figures"]),
         (LEAK | NOTE, "hint", "leak", ["3 verified copies are left out here"]),
         ({"severity": "ok", "verdict": "Nothing."}, "ok", "ok", ["Audit of mura: ok. Nothing."]),
         ({}, "hint", "not audited", ["mura has not been audited: whether copies"]),
@@ -51,6 +51,7 @@ def test_the_audit_of_the_data_is_told_as_the_runs_know_it(
 ) -> None:
     found = audits([trial(audit=audit), trial(audit=audit)])
     assert (found.severity, found.fact) == (severity, fact)
+    assert bool(found.flaw) == (severity == "leak")
     assert len(found.sentences) == len(said)
     for sentence, part in zip(found.sentences, said, strict=True):
         assert part in sentence
@@ -69,6 +70,7 @@ def test_the_page_of_a_comparison_says_it(tmp_path: Path) -> None:
     assert "not the same as fractured" in page
     assert '<section class="verdict leak"' in page
     assert "Audit of mura_copies: leak. Test figures" in page
+    assert page.index("These figures are too good") < page.index("This configuration is better")
     assert "<dt>audit of the data</dt><dd>leak</dd>" in page
 
 
