@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fracnet.errors import UserError
+from fracnet.typed import quoted
 
-PLAIN = r"[\w.+:%@/~-]+"  # what an override may hold unquoted
+PLAIN = r"[A-Za-z0-9_.+:%@/-]+"  # what an override may hold unquoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,9 +97,7 @@ def _said(value: Any) -> str:
         return str(value).lower()
     if not isinstance(value, str | Path) or re.fullmatch(PLAIN, str(value)):
         return str(value)
-    # As Hydra's grammar has it, and so that OmegaConf looks for nothing to insert.
-    text = re.sub(r"(\\*)('|$)", r"\1\1\2", str(value)).replace("'", r"\'").replace("${", r"\${")
-    return f"'{text}'"
+    return quoted(str(value))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Light on purpose: `--help`, `--cfg job` and a mistyped override must answer at o
 import os
 import re
 import secrets
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -19,7 +20,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fracnet import pipes, ranks, sweep
+from fracnet import pipes, ranks, sweep, typed
 from fracnet.errors import Diverged, Interrupted, UserError
 from fracnet.objects import near_miss
 from fracnet.paths import config_dir
@@ -56,8 +57,10 @@ def run(
     130 or 143 if it was ended as a whole.
     """
     with pipes.may_close():
-        if not multirun and any(_asks_for_multirun(word) for word in sys.argv[1:]):
+        several = any(_asks_for_multirun(word) for word in sys.argv[1:])
+        if not multirun and several:
             _give_up(f"fracnet.{config_name} has no -m{instead and f': {instead}'}.")
+        sys.argv[1:] = typed.as_typed(sys.argv[1:], several)
         _run(task, config_name)
 
 
@@ -179,7 +182,21 @@ def explain(error: BaseException, config_name: str, words: Sequence[str]) -> str
     unknown = re.search(r"Could not override '([\w./@]+)'", message)
     if unknown:
         return _explain_key(unknown.group(1), config_name, words)
+    several = re.match(r"Ambiguous value for argument '([^']*)'", message)
+    if several:
+        key, _, value = several.group(1).partition("=")
+        sweep_too = ", for a job each add -m" if config_name == "train" else ""
+        return (
+            f"'{several.group(1)}' has a comma: for several values type "
+            f"{shlex.quote(f'{key}=[{value}]')}, for one with a comma in it "
+            f"{typed.to_type(several.group(1))}{sweep_too}."
+        )
     bare = getattr(error, "override", None)
+    if bare and re.match(r"[+~]*[\w./@]+=", bare):
+        return (
+            f"'{bare}' cannot be read: what has other signs than letters, digits and _-./ must "
+            f"stand in quotes within quotes. Type {typed.to_type(bare)}."
+        )
     if bare:
         return f"'{bare}' is not an override; allowed: key=value, group=choice, ~key, +key=value."
     return message

@@ -1,0 +1,110 @@
+"""Names of files may hold what has a meaning to Hydra, and need no quotes within quotes."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import Told, here, train_here
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from fracnet.predict import predict
+from fracnet.typed import as_typed, to_type
+
+NAMES = [
+    "scan (1).dcm", "my scans", "a=b.png", "x[1].png", "{a}.png", "#1.png", "\u00e4.png", "~/a.png",
+    "it's.png", "12", "1e3", "a&b;c.png", "a'b c\\\\", "\u4e2d.png", "(1).png", "a,",
+]  # fmt: skip
+
+
+def understood(word: str) -> Any:
+    return OverridesParser.create().parse_override(word).value()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_is_what_was_typed(name: str) -> None:
+    (word,) = as_typed([f"input={name}"], sweep=False)
+    assert understood(word) == name
+
+
+def test_any_text_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng, signs = np.random.default_rng(0), "ab1 .,=()[]{}:;&%#!?~'\"\\$\u00e4"
+    for _ in range(300):
+        name = "x" + "".join(rng.choice(list(signs), size=6))
+        if "," in name or "${" in name or name != name.strip():
+            continue  # may be several, may be a reference; Hydra strips the ends
+        assert understood(as_typed([f"out={name}"], sweep=False)[0]) == name
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "input=[a.png,b.png]", "input=scans/**/*.png", "input='a b'", 'input="a (1)"', "out=null",
+        "run=runs/2026-01-02_03-04-05_ab12", "input=", "runs=runs/*", "lr=a(", "a(", "-m",
+        "input=[a (1).png,b.png]", "data.root=a,b", "input=${data_dir}",
+    ],
+)  # fmt: skip
+def test_all_else_is_left_as_it_is(word: str) -> None:
+    assert as_typed([word], sweep=False) == [word]
+
+
+def test_a_name_with_a_comma_is_one_if_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a,b.png", "[x].png", "[1,2]"):
+        Path(name).touch()
+        assert understood(as_typed([f"input={name}"], sweep=False)[0]) == name
+    assert as_typed(["data.root=a,b.png"], sweep=True) == ["data.root=a,b.png"]
+    assert as_typed(["data.root=\u00e4,b"], sweep=True) == ["data.root=\u00e4,b"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, 'say "a".png', "a${b}.png", "c,d.png"])
+def test_the_line_to_type_gives_the_name(name: str) -> None:
+    (word,) = shlex.split(to_type(f"input={name}"))
+    value = understood(word)
+    assert value.replace("\\${", "${") == name
+
+
+def told_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> Told:
+    return here(predict, "predict", words, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run=no (1)", "input=\u00e4 [2].png"], "input=\u00e4 [2].png: nothing is called so"),
+        (["run=r", "input=a=b.png"], "input=a=b.png: there is no such file"),
+        (
+            ["run=r", "input=[scan (1).dcm,b.png]"],
+            """Type 'input=["scan (1).dcm",b.png]'.""",
+        ),
+        (
+            ["run=r", "input=a.png,b.png"],
+            """for several values type 'input=[a.png,b.png]', for one with a comma in it """
+            """'input="a.png,b.png"'.""",
+        ),
+    ],
+)
+def test_the_command_says_what_it_was_given_or_what_to_type(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = told_of(words, capsys)
+    assert found.code == 1
+    assert told in found.err
+    assert found.err.count("\n") == 1
+
+
+def test_other_keys_are_told_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    told = train_here(["model.name=a (1)"], capsys)
+    assert told.code == 1
+    assert """Type 'model.name="a (1)"'.""" in told.err
+    told = train_here(["optim.lr=1,2"], capsys)
+    assert "add -m" in told.err
