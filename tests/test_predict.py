@@ -124,8 +124,13 @@ def test_a_picture_of_each_image_beside_its_row(
     rows = pd.read_csv("out/predictions.csv")
     good = rows["error"].isna()
     assert rows.loc[~good, "overlay"].isna().all()
-    shapes = {read_grey(f"out/{path}").shape for path in rows.loc[good, "overlay"]}
-    assert len(shapes) == 1
+    pictures = [read_grey(f"out/{path}") for path in rows.loc[good, "overlay"]]
+    assert {picture.shape for picture in pictures} == {pictures[0].shape}
+    side = (pictures[0].shape[1] - 8) // 2
+    below = [picture[side:] for picture in pictures]  # a caution that lies over no image
+    assert below[0].min() < 100
+    assert (below[0] > 200).mean() > 0.5
+    assert all(np.array_equal(line, below[0]) for line in below)
     assert rows.loc[good, "overlay"].is_unique
 
 

@@ -164,6 +164,17 @@ def test_a_reference_of_another_checkpoint_is_not_used(run: Path, tmp_path: Path
     assert fracnet.load(other, trust=True).predict(picture(1))["unlike"].isna().all()
 
 
+def test_what_is_no_image_is_told_and_what_is_left_out_noted(run: Path, many: Path) -> None:
+    model = fracnet.load(run, trust=True)
+    for odd in (None, 3, [[1, 2]], [None], b"scan.png", {"a": 1}, "", [" "]):
+        with pytest.raises(UserError, match=r"allowed: a path .* a grey array \[height, width\]"):
+            model.predict(odd)  # type: ignore[arg-type]
+    (many / "notes.txt").write_text("no image")
+    table = model.predict(many)
+    assert "notes.txt" in " ".join(table.attrs["notes"])
+    assert list(model.predict([]).columns) == list(table.columns)
+
+
 def test_images_are_not_held(run: Path, many: Path) -> None:
     predictor, held, most = fracnet.load(run, trust=True), 0, 0
     items = find([str(many)]).items * 20

@@ -1,11 +1,13 @@
 """Images for a model: files read ahead by a few threads, arrays taken as they are."""
 
+import reprlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +16,38 @@ from fracnet.data.enhance import Enhance
 from fracnet.data.reading import BadImage, read_grey, read_ids, stretched
 from fracnet.data.threads import single_threaded
 from fracnet.errors import UserError
-from fracnet.training.asked import Item
+from fracnet.training.asked import Item, find
 
 Given = Item | np.ndarray
+
+
+def meant(images: Any) -> tuple[list[Given], list[str]]:
+    """The images that are meant, and what was left out of folders, in sentences.
+
+    images: as `Predictor.predict` takes them; UserError for anything else.
+    """
+    allowed = (
+        "allowed: a path of a file, a folder or a table, a pattern, a grey array [height, width], "
+        "or a list of these"
+    )
+    if isinstance(images, str | Path | np.ndarray):
+        images = [images]
+    if not isinstance(images, Iterable) or isinstance(images, bytes | Mapping):
+        raise UserError(f"{reprlib.repr(images)} is no image; {allowed}.")
+    given: list[Given] = []
+    notes: list[str] = []
+    for place, one in enumerate(images):
+        if isinstance(one, np.ndarray):
+            given.append(one)
+        elif isinstance(one, Path) or (isinstance(one, str) and one.strip()):
+            found = find([str(one)])
+            given += found.items
+            notes += found.notes
+        else:
+            raise UserError(
+                f"image {place} is {reprlib.repr(one)} ({type(one).__name__}); {allowed}."
+            )
+    return given, notes
 
 
 @dataclass(frozen=True)

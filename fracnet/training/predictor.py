@@ -20,8 +20,7 @@ from fracnet.evaluation.unsure import by_level, decided, reasons, unsure
 from fracnet.models.features import Seen, watched
 from fracnet.models.novelty import Look
 from fracnet.progress import unseen
-from fracnet.training.asked import find
-from fracnet.training.decoding import Decoded, Given, decoded
+from fracnet.training.decoding import Decoded, Given, decoded, meant
 from fracnet.training.fit import accelerator
 from fracnet.training.judge import frozen
 from fracnet.training.reference import kept
@@ -106,16 +105,15 @@ class Predictor:
             them; grey arrays [H, W], uint8 as they are, others stretched from their own minimum to
             maximum; black low, white high.
 
-        Raises UserError for a path that is not there, and an array that is no grey image. A file
+        `.attrs["notes"]` of the table has sentences on files that were left out. Raises UserError
+        for what is neither, a path that is not there, and an array that is no grey image. A file
         that cannot be read has a row with the reason under `error`.
         """
-        if isinstance(images, str | Path | np.ndarray):
-            images = [images]
-        given: list[Given] = []
-        for one in images:
-            given += [one] if isinstance(one, np.ndarray) else find([str(one)]).items
+        given, notes = meant(images)
         tables = [batch.table for batch in self.batches(given)]
-        return pd.concat(tables, ignore_index=True) if tables else self._table([], None, None)
+        table = pd.concat(tables, ignore_index=True) if tables else self._table([], None, None)
+        table.attrs["notes"] = notes
+        return table
 
     def batches(self, given: Iterable[Given], workers: int = 0) -> Iterator[Batch]:
         """The images in batches of the run's own size, read ahead by `workers` threads (0: auto).
