@@ -139,7 +139,7 @@ def reasons(prob: np.ndarray, decided: np.ndarray, doubt: np.ndarray, found: Lim
 def _reason(fitting: set[int], choice: int, never: np.ndarray, classes: tuple[str, ...]) -> str:
     """fitting: classes that have a limit and are not ruled out by it."""
     if never.all():
-        return "validation has too few images to be sure of any"
+        return "validation is too small to be sure of any"
     untold = [classes[c] for c in np.flatnonzero(never) if c != choice]
     if fitting - {choice}:
         alone = choice not in fitting and not never[choice]

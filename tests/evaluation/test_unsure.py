@@ -172,5 +172,5 @@ def test_where_validation_is_too_small_that_is_the_reason() -> None:
     prob = np.array([[1.0, 0.0]])
     doubt = unsure(prob, np.array([0]), found)
     assert reasons(prob, np.array([0]), doubt, found) == [
-        "validation has too few images to be sure of any"
+        "validation is too small to be sure of any"
     ]
