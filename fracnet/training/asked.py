@@ -87,7 +87,7 @@ def _meant(word: str, found: Asked) -> Iterator[Item]:
                 yield Item(Path(name))
     elif not path.exists():
         here = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = near_miss(path.name, here) if here else f" {contents(path.parent)}."
+        hint = near_miss(path.name, here) or f" {contents(path.parent)}."
         raise UserError(f"input={word}: there is no such file or folder.{hint}")
     elif path.suffix.lower() == ".csv":
         yield from _listed_in_csv(path)

@@ -100,7 +100,8 @@ def _text(spec: Any) -> str | None:
     """What stands in the module's file; None where that is no Python text."""
     if spec.origin is None or not spec.origin.endswith(tuple(importlib.machinery.SOURCE_SUFFIXES)):
         return None
-    return Path(spec.origin).read_text(encoding="utf-8", errors="replace")
+    path = Path(spec.origin)  # within a zip it is no file
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def _in_timm(name: str) -> bool:

@@ -46,6 +46,15 @@ def test_patterns_files_and_lists_name_each_image_once(folder: Path) -> None:
     assert "named more than once" in find([f"{folder}/b", f"{folder}/b/1.jpg"]).notes[0]
 
 
+def test_of_what_is_not_there_the_next_best_name_is_told_or_what_there_is(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"no such file or folder\. Did you mean 'a\.png'\?"):
+        find([str(folder / "aa.png")])
+    with pytest.raises(UserError, match=r"no such file or folder\. .*scans holds .*a\.png"):
+        find([str(folder / "q")])
+    with pytest.raises(UserError, match=r"no such file or folder\. .*nowhere does not exist"):
+        find([str(folder / "nowhere" / "q")])
+
+
 def test_tables_name_images_and_studies(folder: Path) -> None:
     (folder / "list.csv").write_text("path;patient;study\na.png;p;s1\nb/1.jpg;;\n")
     first, second = find([str(folder / "list.csv")]).items
