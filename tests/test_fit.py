@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from helpers.command import train_here
 from helpers.dicom_files import dicom
+from helpers.tiny_words import USER_CONF, tiny_words
 
 import fracnet
 from fracnet.errors import UserError
 
-USER_CONF = Path(__file__).parent / "user_conf"
-SMALL = ("image_size=32", "data.batch_size=16", "data.num_workers=0", "trainer.accelerator=cpu")
+# A notebook says the folder and the model in its own way.
+SMALL = tiny_words(epochs=2)[len(["--config-dir", USER_CONF, "model=tiny"]) :]
 
 
 def test_it_does_what_the_command_does(
@@ -26,15 +27,14 @@ def test_it_does_what_the_command_does(
     run = fracnet.fit(
         *own,
         *SMALL,
-        "trainer.max_epochs=2",
         folder=tmp_path / "a run",
         config_dir=USER_CONF,
         data="upper_limb_phantom",
         model="tiny",
         seed=1,
     )
-    words = ["--config-dir", str(USER_CONF), *phantom_words, *SMALL, "model=tiny", "seed=1"]
-    told = train_here([*words, "trainer.max_epochs=2", f"hydra.run.dir={tmp_path / 'b'}"], capsys)
+    words = tiny_words(*phantom_words, "seed=1", f"hydra.run.dir={tmp_path / 'b'}", epochs=2)
+    told = train_here(words, capsys)
     assert told.code == 0, told.err
 
     assert run.folder == tmp_path / "a run"
@@ -99,7 +99,7 @@ def test_the_readme_s_example_runs(
     example = readme.partition("## From a notebook")[2].partition("```python\n")[2]
     example = example.partition("```")[0]
     own = [word for word in phantom_words if not word.startswith("data=")]
-    words = [*own, *SMALL[1:], "trainer.max_epochs=1", "explain=none", "logger=csv"]
+    words = [*own, *SMALL[1:], "logger=csv"]
     assert example.count('"trainer.max_epochs=3"') == 1
     shorter = example.replace('"trainer.max_epochs=3"', "*words")
     monkeypatch.chdir(tmp_path)

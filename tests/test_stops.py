@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.tiny_words import tiny_words
 
 HERE = Path(__file__).parent
 LIGHT = [sys.executable, str(HERE / "helpers/forked_sweep.py"), "-m"]
@@ -113,20 +114,8 @@ def test_while_libraries_are_loaded_once_is_enough(tmp_path: Path) -> None:
 def test_a_training_and_its_loaders_processes_end_and_another_training_follows(
     phantom_words: list[str], tmp_path: Path
 ) -> None:
-    words = [
-        "--config-dir",
-        str(HERE / "user_conf"),
-        "model=tiny",
-        *phantom_words,
-        "image_size=40",
-        "data.batch_size=16",
-        "data.num_workers=1",
-        "trainer.accelerator=cpu",
-        "scheduler=none",
-        "logger=csv",
-        "callbacks.early_stopping=null",
-        "trainer.max_epochs=100000,2",
-    ]
+    more = ["scheduler=none", "logger=csv", "callbacks.early_stopping=null"]
+    words = tiny_words(*phantom_words, *more, size=40, workers=1, epochs="100000,2")
     folder = tmp_path / "sweep"
     job = started([sys.executable, "-m", "fracnet.train", "-m", *words], folder)
     wait_for(folder / "0/checkpoints/last.ckpt", job)

@@ -12,13 +12,14 @@ def tiny_words(
     size: int = 32,
     batch: int = 16,
     workers: int = 0,
-    epochs: int = 1,
+    epochs: int | str = 1,
     explain: bool = False,
 ) -> list[str]:
     """Words for `fracnet.train`, with the data set and whatever else is wanted in `more`.
 
     model: a choice of tests/user_conf. size: pixels. batch: images. workers: of the loaders.
-    explain: whether heatmaps are made at the end, which takes as long as all the rest.
+    epochs: as text for a sweep's several. explain: whether heatmaps are made at the end, which
+    takes as long as all the rest.
     """
     return [
         "--config-dir",

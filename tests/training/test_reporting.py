@@ -11,12 +11,11 @@ import yaml
 from helpers.command import evaluate_here, train_here
 from helpers.reports import Page, configured, explain, six_classes, tell_more, two_classes
 from helpers.run_files import scored, two_class_table
+from helpers.tiny_words import tiny_words
 from huggingface_hub import ModelCard
 
 from fracnet.training import reporting
 from fracnet.training.run_folder import RunFolder
-
-USER_CONF = Path(__file__).parents[1] / "user_conf"
 
 
 def read(path: Path) -> str:
@@ -200,10 +199,8 @@ def test_a_card_of_a_timm_model_says_so(tmp_path: Path) -> None:
 def test_training_leaves_a_report(
     phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--config-dir", str(USER_CONF), "model=tiny", *phantom_words, "image_size=32"]
-    words += ["data.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
     run = RunFolder(tmp_path / "run")
-    told = train_here([*words, "explain=none", f"hydra.run.dir={run.path}"], capsys)
+    told = train_here(tiny_words(*phantom_words, f"hydra.run.dir={run.path}"), capsys)
     assert told.code == 0, told.err
     assert f"Report  {run.report}" in told.out
     text = " ".join(Page(read(run.report)).text.split())
