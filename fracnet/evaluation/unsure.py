@@ -90,9 +90,9 @@ def _note(found: Limits, unit: str) -> str:
         listed = _and([f"{found.classes[c]} ({found.counts[c]})" for c in none])
         text = f"Validation has too few {_plural(unit)} of {listed} to rule {them} out"
         if len(none) == 1:
-            text += f", so no decision but {found.classes[none[0]]} can be sure"
+            text += f", so no {unit} is surely anything but {found.classes[none[0]]}"
         else:
-            text += ", so no decision can be sure"
+            text += f", so no decision on {_one(unit)} can be sure"
         text += f"; it takes {_least(MOST * error)} of each class"
         if all(found.counts[c] for c in none):
             enough = max(1 / (MOST * (found.counts[c] + 1)) for c in none)
@@ -108,6 +108,10 @@ def _least(share: float) -> int:
 
 def _plural(unit: str) -> str:
     return counted(2, unit)[2:]
+
+
+def _one(unit: str) -> str:
+    return f"an {unit}" if unit[0] in "aeiou" else f"a {unit}"
 
 
 def _and(words: Sequence[str]) -> str:

@@ -97,8 +97,8 @@ def test_a_class_with_hardly_an_image_is_never_ruled_out_and_that_is_the_reason(
     assert found.values[0] > 0
     assert found.promised == (0.05, 0.05, 0.0)
     assert found.note == (
-        "Validation has too few images of c (3) to rule it out, so no decision but c can be sure; "
-        "it takes 9 of each class, or fracnet.predict with unsure=0.125."
+        "Validation has too few images of c (3) to rule it out, so no image is surely anything "
+        "but c; it takes 9 of each class, or fracnet.predict with unsure=0.125."
     )
     assert NEVER not in limits(*val, 0.125, NAMES).values
     prob, _ = of_classes(rng, [100, 100, 100], 2.0)
@@ -120,7 +120,7 @@ def test_a_class_with_hardly_an_image_is_never_ruled_out_and_that_is_the_reason(
 def test_a_class_that_validation_lacks_cannot_be_ruled_out_at_any_price() -> None:
     found = limits(*of_classes(np.random.default_rng(5), [60, 60, 0], 2.0), 0.5, NAMES)
     assert found.values[2] == NEVER
-    assert found.note.endswith("can be sure; it takes 1 of each class.")
+    assert found.note.endswith("anything but c; it takes 1 of each class.")
 
 
 def test_a_threshold_that_decides_against_the_likely_class_is_unsure_there() -> None:
@@ -168,7 +168,7 @@ def test_where_validation_is_too_small_that_is_the_reason() -> None:
     found = limits(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), 0.05, NAMES[:2], "study")
     assert set(found.values) == {NEVER}
     assert found.note.startswith("Validation has too few studies of a (1) and b (1) to rule them")
-    assert "so no decision can be sure; it takes 9 of each class" in found.note
+    assert "so no decision on a study can be sure; it takes 9 of each class" in found.note
     prob = np.array([[1.0, 0.0]])
     doubt = unsure(prob, np.array([0]), found)
     assert reasons(prob, np.array([0]), doubt, found) == [

@@ -83,7 +83,7 @@ def test_too_few_validation_images_promise_nothing(table: pd.DataFrame) -> None:
     decisions = decide(table[table["split"] == "val"], Evaluation())
     few = pd.concat([table[table["split"] == "val"].head(12), table[table["split"] == "test"]])
     how = " ".join(choose(few.reset_index(drop=True), decisions, 1, error=ERROR, seed=0)[1])
-    assert "so no decision can be sure; it takes 9 of each class" in how
+    assert "so no decision on an image can be sure; it takes 9 of each class" in how
     assert "at most 5 %" not in how
 
 
