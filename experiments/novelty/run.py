@@ -1,0 +1,136 @@
+"""How often images of the training's own kind are called unlike it, and how often others are.
+
+PYTHONPATH=tests FRACATLAS_ROOT=<folder> OMP_NUM_THREADS=2 python -m experiments.novelty.run
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helpers.photographs import photograph
+
+import fracnet
+from fracnet.data.enhance import Enhance
+from fracnet.data.reading import BadImage, read_grey
+from fracnet.evaluation.intervals import wilson
+from fracnet.models import novelty
+from fracnet.models.features import watched
+from fracnet.training.assembly import data_from
+from fracnet.training.predictor import Predictor
+
+# As `make train`, with other patients for each seed.
+WORDS = ["data=upper_limb_phantom", "model=resnet18", "model.pretrained=false", "image_size=128"]
+WORDS += ["data.batch_size=16", "explain=none", "logger=csv", "trainer.accelerator=cpu"]
+UNITS = (8, 20, 50, 120)  # images of validation that the limit is taken from
+DRAWS = 40  # of so many, from each run's validation
+MADE = 100  # photographs, noise images
+
+
+def others(raw: list[np.ndarray]) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Images that the training knew nothing of, uint8 [H, W], by kind. raw: the test images."""
+    yield "test images, inverted", [255 - image for image in raw]
+    yield "photographs", [photograph(seed, 512) for seed in range(MADE)]
+    rng = np.random.default_rng(0)
+    yield "noise", [rng.integers(0, 256, (512, 512), np.uint8) for _ in range(MADE)]
+    yield "blank", [np.full((512, 512), level, np.uint8) for level in range(256)]
+    if root := os.environ.get("FRACATLAS_ROOT"):
+        yield "real radiographs", list(_real(Path(root)))
+
+
+def _real(root: Path) -> Iterator[np.ndarray]:
+    for path in sorted(root.rglob("*.jpg")):
+        try:
+            yield read_grey(path)
+        except BadImage:  # the set is known for its truncated files
+            continue
+
+
+def measure(seed: int, folder: Path, words: list[str]) -> dict[str, Any]:
+    """One training, and what its limit flags; then limits of fewer validation images."""
+    root = (folder / f"phantoms_{seed}").resolve()
+    own = [f"seed={seed}", f"data.seed={100 + seed}"]
+    run = fracnet.fit(*WORDS, *own, *words, data_dir=root, folder=folder / f"run_{seed}")
+    model = Predictor(run.folder, device="cpu")
+    data = data_from(model.config)
+    data.progress = False
+    data.setup("fit")
+    data.setup("test")
+    look = watched(model.model)
+
+    def of(images: np.ndarray, rows: np.ndarray) -> novelty.Sample:
+        return novelty.sample(images, rows, look, 32)
+
+    rows = {split: np.unique(data.rows(split)) for split in ("train", "val", "test")}
+    own_kind = {split: of(data.cache.images, found) for split, found in rows.items()}
+    paths = data.manifest.table["path"].iloc[rows["test"]]
+    raw = [read_grey(data.manifest.root / path) for path in paths]
+    kinds = {"test images": own_kind["test"]}
+    kinds |= {name: of(*_enhanced(model.enhance, images)) for name, images in others(raw)}
+
+    def flagged(reference: novelty.Reference) -> dict[str, tuple[int, int]]:
+        unlike = {name: reference.of(one.looks, one.features) > 1 for name, one in kinds.items()}
+        return {name: (int(one.sum()), len(one)) for name, one in unlike.items()}
+
+    assert model.novelty is not None
+    fewer: dict[str, Any] = {}
+    rng = np.random.default_rng(seed)
+    for units in UNITS:
+        shares = []
+        for _ in range(DRAWS if units < len(rows["val"]) else 1):
+            some = rng.choice(len(rows["val"]), min(units, len(rows["val"])), replace=False)
+            val = novelty.Sample(*(v[some] for v in vars(own_kind["val"]).values()))
+            found = flagged(novelty.fit(own_kind["train"], val, len(some)))
+            shares.append([hit / count for hit, count in found.values()])
+        fewer[str(units)] = {
+            "at most 5 % of test": float((np.array(shares)[:, 0] <= novelty.CONTENT).mean()),
+            "mean flagged": dict(
+                zip(kinds, np.mean(shares, axis=0).round(4).tolist(), strict=True)
+            ),
+        }
+    return {"seed": seed, "flagged": flagged(model.novelty), "by validation images": fewer}
+
+
+def _enhanced(enhance: Enhance, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return np.stack([enhance(image) for image in images]), np.arange(len(images))
+
+
+def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Shares over all seeds, with the lowest and highest seed's."""
+    found: dict[str, Any] = {}
+    for kind in runs[0]["flagged"]:
+        hits, counts = np.array([run["flagged"][kind] for run in runs]).T
+        low, high = wilson(int(hits.sum()), int(counts.sum()))
+        found[kind] = {
+            "flagged": int(hits.sum()),
+            "of": int(counts.sum()),
+            "share": round(float(hits.sum() / counts.sum()), 4),
+            "95 % interval, were images independent": [round(low, 4), round(high, 4)],
+            "by seed": [round(float(share), 4) for share in hits / counts],
+        }
+    return found
+
+
+def main() -> None:
+    """Train with every seed, and write the figures down."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("data/novelty"), help="for all files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("words", nargs="*", help="further ones of fracnet.train")
+    asked = parser.parse_args()
+    words = asked.words or ["trainer.max_epochs=6"]
+    runs = []
+    for seed in range(asked.seeds):
+        runs.append(measure(seed, asked.folder.resolve(), words))
+        print(json.dumps(runs[-1]), flush=True)
+    content = {"words": [*WORDS, *words], "summary": summarise(runs), "runs": runs}
+    asked.out.write_text(json.dumps(content, indent=1) + "\n")
+    print(json.dumps(content["summary"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
