@@ -18,7 +18,6 @@ from fracnet.groups import (
     Enhance,
     Fixed,
     Imbalance,
-    Logger,
     Loss,
     Metric,
     Model,
@@ -27,6 +26,7 @@ from fracnet.groups import (
     Trainer,
     no_fraction,
 )
+from fracnet.logger_options import Logger
 from fracnet.options import Evaluation, Report
 
 Checked = TypeVar("Checked", bound=BaseModel)
