@@ -48,7 +48,7 @@ class Table:
 
 def named_file(path: str) -> Markup:
     """A file's name that may run on in a new line behind a part of it, and not at any letter."""
-    parts = [escape(part) for part in re.split(r"(?<=[/_.-])(?=[^/_.-])", path)]
+    parts = [escape(part) for part in re.split(r"(?<=[/_.-])(?=[^/_.-])(?!\w{2,5}$)", path)]
     return Markup("<wbr>").join(parts)
 
 

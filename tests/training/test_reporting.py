@@ -154,7 +154,7 @@ def test_a_further_evaluation_has_a_report_of_its_own(
     assert [path.name for path in own.iterdir()] == ["index.html"]
     text = Page(read(own / "index.html")).text
     assert "Evaluation careful of run run" in text
-    assert "sensitivity: 0.95" in text
+    assert "the threshold that validation chose (sensitivity 0.95)" in text
     assert "Wrong and sure" not in text, "wrong by another threshold"
     assert "The run's gallery is not shown" in text
     assert not (folder / "report").exists()
