@@ -1,4 +1,4 @@
-"""Do heatmaps depend on what was learned? A network loses its weights, and its maps should go too.
+"""Do heatmaps depend on the weights? A network loses its weights, and its maps should go too.
 
     lose_weights(model, data, *, method="gradcam", layer=None, batch_size=16, device="cpu",
                  images=60, draws=5, most_stages=6, seed=0, show=unseen) -> dict | None
@@ -24,9 +24,10 @@ A correlation is Spearman's, over places, between an image's map before and afte
 those of the class that the intact network named. Its interval is of t over the draws, so it knows
 of both the images and the weights being a sample. After the loss of all weights the verdict is
 "survives" where the correlation is not below the null's high. Where all of its interval is below,
-the verdict is "partly" if its low is above the null's mean, else "lost". In between, without an
-interval, or where more than half of the maps went out, it is "unclear". Adebayo et al. 2018
-(arXiv:1810.03292); the null is fracnet's own.
+the verdict is "partly" if its low is above the null's mean, and "lost" if its high is at most
+`MARGIN` above that mean: a wide interval shows nothing. Otherwise, without an interval, or where
+more than half of the maps went out, it is "unclear". Adebayo et al. 2018 (arXiv:1810.03292); the
+null and the margin are fracnet's own.
 """
 
 from collections.abc import Callable
@@ -49,6 +50,8 @@ from fracnet.models.prediction import predict_logits
 from fracnet.progress import Show, unseen
 
 IMAGES, DRAWS, STAGES = 60, 5, 6
+# Above the mean correlation of different images' maps: as far as that of lost maps may reach.
+MARGIN = 0.3
 # Side of the maps that are compared: finer than any network's own, and quickly ranked.
 SIDE = 56
 # Images that batch normalisation takes its statistics from.
@@ -219,7 +222,9 @@ def verdict(last: dict[str, Any], against: dict[str, Any], images: int) -> str:
         return "survives"
     if last["high"] is None or last["high"] >= against["high"]:
         return "unclear"
-    return "partly" if last["low"] > against["correlation"] else "lost"
+    if last["low"] > against["correlation"]:
+        return "partly"
+    return "lost" if last["high"] <= against["correlation"] + MARGIN else "unclear"
 
 
 def _chosen(data: RadiographData, images: int, seed: int) -> tuple[np.ndarray, Clusters]:

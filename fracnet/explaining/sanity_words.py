@@ -30,11 +30,13 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         "was learned, and must not be taken for the network's reasons.",
         "partly": f"{maps} depend on the weights, but not only: without any trained weight a part "
         "of their order remains, which the image and the architecture give.",
-        "lost": f"{maps} depend on what was learned: without any trained weight they are not shown "
-        "to resemble themselves more than they resemble the map of another image.",
+        "lost": f"{maps} depend on the weights: without any trained one they resemble themselves "
+        "hardly more than they resemble the map of another image.",
         "unclear": f"With {METHOD_NAMES[told['method']]} it is not shown whether the heatmaps "
-        f"depend on what was learned. {_why_unclear(told)}",
+        f"depend on the weights. {_why_unclear(told)}",
     }[told["verdict"]]
+    if told["images"] < USUAL:
+        verdict += f" That is of {counted(told['images'], 'image')} only."
     said = [
         verdict,
         f"Rank correlation with the trained network's maps: {last} once all weights were drawn "

@@ -63,7 +63,7 @@ def parts(content: RunContent) -> list[dict[str, Any]]:
     """Each question that was put to the maps: title, what was said, and the figures."""
     made = {
         "localisation": ("Do they find what is marked?", localisation(content)),
-        "sanity": ("Do they depend on what was learned?", sanity(content)),
+        "sanity": ("Do they depend on the weights?", sanity(content)),
     }
     return [
         {
@@ -89,7 +89,7 @@ def of_maps(content: RunContent) -> Iterator[Said]:
     for key in ("localisation", "sanity"):
         told_of = explained.get(key) or {}
         if told_of and key == "sanity" and explained.get("model_dependent", True) is None:
-            yield Said("hint", "It is not shown whether the heatmaps depend on what was learned.")
+            yield Said("hint", "It is not shown whether the heatmaps depend on the weights.")
             continue
         for sentence in told_of.get("sentences", [])[:1]:
             yield Said(grave.get(str(told_of.get("verdict")), "ok"), str(sentence))

@@ -43,7 +43,7 @@ def test_a_map_that_the_weights_make_is_lost_with_them(data: RadiographData) -> 
     assert found["model_dependent"] is True
     assert found["stages"][-1]["weights"] == 1.0
     assert found["stages"][-1]["correlation"] < found["null"]["high"] - 0.3
-    assert "depend on what was learned" in found["sentences"][0]
+    assert "depend on the weights" in found["sentences"][0]
     assert (found["draws"], found["images"], found["units"]) == (4, 16, 8)
     assert found == lose_weights(model, data, layer="map", draws=4)
 
@@ -110,7 +110,9 @@ def test_the_interval_is_of_the_draws() -> None:
     ("correlation", "low", "high", "expected"),
     [
         (0.1, 0.0, 0.2, "lost"),
-        (0.4, 0.1, 0.69, "lost"),
+        (0.2, -0.1, 0.5, "lost"),
+        (-0.4, -1.0, 0.3, "lost"),
+        (0.4, 0.1, 0.69, "unclear"),
         (0.4, 0.3, 0.5, "partly"),
         (0.8, 0.1, 1.0, "survives"),
         (-0.09, -1.0, 0.88, "unclear"),
@@ -139,7 +141,7 @@ def told(**changed: object) -> dict:
 def test_what_is_not_shown_is_not_claimed() -> None:
     last = {"correlation": -0.09, "low": -1.0, "high": 0.88}
     said = sentences(told(verdict="unclear", last=last))
-    assert "it is not shown whether the heatmaps depend on what was learned" in said[0]
+    assert "it is not shown whether the heatmaps depend on the weights" in said[0]
     assert "may still be" in said[0]
     gone = {"correlation": None, "low": None, "high": None, "empty": 12}
     said = sentences(told(verdict="unclear", last=gone))
@@ -158,7 +160,9 @@ def test_what_is_not_shown_is_not_claimed() -> None:
     ],
 )
 def test_why_there_are_few_images_is_told(changed: dict, expected: str) -> None:
-    assert expected in sentences(told(**changed))[-1]
+    said = sentences(told(**changed))
+    assert expected in said[-1]
+    assert "That is of 12 images only." in said[0]
 
 
 def test_blank_maps_are_no_evidence(data: RadiographData, monkeypatch: pytest.MonkeyPatch) -> None:

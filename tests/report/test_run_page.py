@@ -101,7 +101,7 @@ def test_verdict_comes_first_and_everything_else_is_there(html: str) -> None:
         "Wrong and sure",
         "Do they find what is marked?",
         "In detail.",
-        "Do they depend on what was learned?",
+        "Do they depend on the weights?",
         "left out: 7 unreadable file",
         "A note of the data source.",
         "8 min 50 s",

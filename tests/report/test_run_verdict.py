@@ -169,7 +169,7 @@ def test_maps_of_unclear_dependence_are_not_called_sound(good: RunContent) -> No
     sanity = {"verdict": "unclear", "sentences": ["It cannot be told."]}
     explained = {"sanity": sanity, "localisation": None, "model_dependent": None}
     found = judged(replace(good, explained=explained))
-    said = "It is not shown whether the heatmaps depend on what was learned."
+    said = "It is not shown whether the heatmaps depend on the weights."
     assert said in found.sentences
     assert said not in judged(replace(good, explained=explained | {"sanity": None})).sentences
 
