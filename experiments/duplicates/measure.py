@@ -25,7 +25,7 @@ T = TypeVar("T")
 UPPER_LIMB_SEED, MURA_SEED, PLANTING_SEED, COST_SEED = 71, 72, 73, 74
 
 
-def found(folder: Path, workers: int) -> None:
+def found(folder: Path, workers: int, out: Path | None) -> None:
     """Recall by origin and by kind of alteration, precision, and what went wrong."""
     counts = {"train": 130, "val": 10, "test": 10}
     write_upper_limb(folder / "upper_limb", seed=UPPER_LIMB_SEED, counts=counts, progress=False)
@@ -45,6 +45,19 @@ def found(folder: Path, workers: int) -> None:
     pairs = find_duplicates(lambda i: planted.images[i], len(planted), workers=workers)
     result = judge(planted, pairs)
     _print(planted, result)
+    if out is not None:
+        told = {
+            "images": len(planted),
+            "copies": result.copies,
+            "recall": result.recall,
+            "recall by cluster": result.by_cluster,
+            "precision": result.precision,
+            "pairs": result.pairs,
+            "wrong": [f"{planted.origins[p.a]} and {planted.origins[p.b]}" for p in result.false],
+            "missed": [f"{planted.origins[i]} {planted.recipes[i]}" for i in result.missed],
+            "by kind": result.by_kind,
+        }
+        out.write_text(json.dumps(told, indent=1) + "\n")
 
 
 def _print(planted: Planted, result: Found) -> None:
@@ -125,10 +138,10 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 4000, 8000])
     parser.add_argument("--copies", type=int, default=200, help="planted, at every size")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--out", type=Path, help="JSON with the lines of `cost`")
+    parser.add_argument("--out", type=Path, help="JSON with the figures")
     chosen = parser.parse_args()
     if chosen.what == "found":
-        found(chosen.folder, chosen.workers)
+        found(chosen.folder, chosen.workers, chosen.out)
     else:
         cost(chosen.folder, chosen.sizes, chosen.copies, chosen.workers, chosen.out)
 
