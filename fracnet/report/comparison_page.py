@@ -8,6 +8,7 @@ from fracnet.evaluation.comparison import Comparison, Standing
 from fracnet.evaluation.differences import BETTER, IDENTICAL, WORSE, Difference
 from fracnet.evaluation.power import ALPHA
 from fracnet.report import svg
+from fracnet.report.chance import SHOWN, none_exceeds
 from fracnet.report.comparison import (
     KINDS,
     about_standings,
@@ -18,7 +19,7 @@ from fracnet.report.comparison import (
 )
 from fracnet.report.page import page
 from fracnet.report.reach import Reach, interval
-from fracnet.report.study_data import about_data, audits, graver
+from fracnet.report.study_data import about_data, audits, box
 from fracnet.report.swept import swept
 from fracnet.report.trials import MOST_RUNS, Trial, columns, overlaid
 from fracnet.report.verdicts import called, rows_of, sentences, signed
@@ -52,17 +53,21 @@ def comparison_page(
     title = found.figure.title
     decided = [row for row in main if row.verdict in (BETTER, WORSE)]
     audited = audits(trials)
+    lows = [standing.low for standing in found.standings] if found.figure.is_area else []
+    chance = [f"{_none(len(lows), _noun(found))} is {SHOWN}."] if none_exceeds(lows) else []
+    own = "warning" if chance else "ok" if decided else "hint"
     return page(
         "study.html",
         {
             "kind": "Comparison",
             "name": f"{counted(len(found.standings), _noun(found))} by {title}",
             "made": made,
-            "severity": graver("ok" if decided else "hint", audited.severity),
+            "severity": box(own, audited, trials, open_to_doubt=bool(warnings)),
             "tag": f"{len(decided)} of {counted(len(main), 'difference')} shown",
             "headline": headline(found, main),
             "told": [
                 *audited.flaw,
+                *chance,
                 *([ONE_NETWORK] if main is found.models else []),
                 *sentences(found, main),
                 *about_data(trials),
@@ -119,7 +124,7 @@ def headline(found: Comparison, rows: Sequence[Difference]) -> str:
         return f"{shown} of {of} pairs can be told apart."
     name, unclear = called(first, 1), of - shown
     if not shown:
-        return f"None of the {of} others can be told from {name}."
+        return f"{_none(of, 'other')} can be told from {name}."
     parts = []
     if behind:
         parts.append(f"better than {_some(behind, of)}")
@@ -131,8 +136,13 @@ def headline(found: Comparison, rows: Sequence[Difference]) -> str:
 
 def _some(rows: Sequence[Difference], of: int) -> str:
     if len(rows) == of:
-        return f"all {of} others"
+        return "both others" if of == 2 else f"all {of} others"
     return called(rows[0], 0) if len(rows) == 1 else f"{len(rows)} of {of} others"
+
+
+def _none(of: int, noun: str) -> str:
+    """`Neither run`, `None of the 3 runs`."""
+    return f"Neither {noun}" if of == 2 else f"None of the {counted(of, noun)}"
 
 
 def _noun(found: Comparison) -> str:

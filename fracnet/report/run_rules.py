@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from fracnet.evaluation.differences import BETTER, WORSE
 from fracnet.evaluation.intervals import wilson
 from fracnet.evaluation.summary import FEW, Estimate
+from fracnet.report.chance import CHANCE, reaches_chance
 from fracnet.report.figures.panels import told
 from fracnet.report.run_against import Against
 from fracnet.report.run_content import RunContent
 from fracnet.report.study_data import DRAWN, FLAWED, NOT_KNOWN
 from fracnet.words import are, counted
 
-CHANCE = 0.5
 # Wider than this, an interval of an AUC leaves good and poor models side by side.
 WIDE = 0.2
 # A calibration error that is shown to be more than this misleads who reads the probability.
@@ -104,7 +104,7 @@ def of_ability(content: RunContent, found: Against) -> Iterator[Said]:
     elif area.high < CHANCE:
         head = "The model does worse than chance: are labels or classes swapped?"
         yield Said("error", sentence, head)
-    elif area.low <= CHANCE:
+    elif reaches_chance(area.low):
         yield Said("warning", sentence, "The model is not shown to do better than chance.")
     elif not other:
         yield Said("ok", sentence, f"The model tells {what} better than chance.")

@@ -42,7 +42,7 @@ def about_data(trials: Sequence[Trial]) -> list[str]:
     """Which data sets the trials are of, and what their images or labels cannot tell."""
     names = sorted({trial.data for trial in trials if trial.data})
     said = [f"Data: {', '.join(names)}."] if names else []
-    drawn = {name.endswith("_phantom") for name in names}
+    drawn = {_drawn(name) for name in names}
     if drawn == {True}:
         said.append(DRAWN)
     elif True in drawn:
@@ -80,9 +80,22 @@ def audits(trials: Sequence[Trial]) -> Audited:
     return Audited(worst, ", ".join(dict.fromkeys(facts)), sentences, heads)
 
 
-def graver(one: str, other: str) -> str:
-    """The graver of two severities, of which only a leak or an error of the data counts as such."""
-    return max(one, other, key=SEVERITIES.index) if other in FLAWED else one
+def box(own: str, audited: Audited, trials: Sequence[Trial], *, open_to_doubt: bool = False) -> str:
+    """The severity of a study's verdict: no better than its data let it be.
+
+    own: what its figures alone come to. A leak or an error of the data counts as such. Any other
+    doubt of an audit, drawn images and what is else `open_to_doubt` make it no better than "hint".
+    """
+    found = [own]
+    if audited.severity in FLAWED:
+        found.append(audited.severity)
+    elif audited.severity != "ok" or open_to_doubt or any(_drawn(one.data) for one in trials):
+        found.append("hint")
+    return max(found, key=SEVERITIES.index)
+
+
+def _drawn(name: str) -> bool:
+    return name.endswith("_phantom")
 
 
 def _of(audit: Mapping[str, str]) -> tuple[str, str, str]:

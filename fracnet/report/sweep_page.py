@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fracnet.report import svg
+from fracnet.report.chance import SHOWN, none_exceeds
 from fracnet.report.cited import told
 from fracnet.report.page import page
 from fracnet.report.reach import Reach, interval
 from fracnet.report.study import FIGURES, TITLES, about_test, endings, is_choice, named, remarks
-from fracnet.report.study_data import about_data, audits, graver
+from fracnet.report.study_data import about_data, audits, box
 from fracnet.report.swept import swept
 from fracnet.report.trials import MOST_RUNS, Trial, columns, overlaid
-from fracnet.words import counted
+from fracnet.words import are, counted
 
 MOST_ROWS = 60
 AGAINST = "macro_auc"
@@ -30,19 +31,21 @@ def sweep_page(study: Mapping[str, Any], trials: Sequence[Trial], *, name: str, 
     finished = [job for job in jobs if job["status"] == "finished"]
     title = TITLES.get(objective, objective) if objective else "objective"
     missing = len(jobs) - len(finished)
-    state = "error" if not finished else "warning" if missing else "hint"
     audited = audits(trials)
+    chance = _chance(study)
+    state = "error" if not finished else "warning" if missing or chance else "hint"
     return page(
         "study.html",
         {
             "kind": "Sweep",
             "name": name,
             "made": made,
-            "severity": graver(state, audited.severity),
+            "severity": box(state, audited, trials),
             "tag": f"{len(finished)} of {counted(len(jobs), 'job')} finished",
             "headline": _headline(study, title),
             "told": [
                 *audited.flaw,
+                *chance,
                 *(line.replace("* the best", "Marked is the best", 1) for line in remarks(study)),
                 *_against(study),
                 *(line[:1].upper() + line[1:] for line in endings(study)),
@@ -87,6 +90,17 @@ def _headline(study: Mapping[str, Any], title: str) -> str:
     of = f" ({words})" if words else ""
     who = named(study["best"]).replace(" ", "\N{NO-BREAK SPACE}")
     return f"Validation chooses {who}{of}: {title} {mean:.3f}."
+
+
+def _chance(study: Mapping[str, Any]) -> list[str]:
+    """That no job whose test figures are shown is shown to exceed chance, where it is so."""
+    shown = [job for job in study["jobs"] if job["test"]]
+    if not none_exceeds([job["test"][AGAINST]["low"] for job in shown]):
+        return []
+    if len(shown) > 2:
+        return [f"None of the {len(shown)} jobs whose test is looked at is {SHOWN}."]
+    names = named([job["job"] for job in shown])
+    return [f"{names[0].upper()}{names[1:]} {are(len(shown))} not {SHOWN}."]
 
 
 def _against(study: Mapping[str, Any]) -> list[str]:
