@@ -42,7 +42,8 @@ def _limits(content: RunContent) -> list[str]:
         f"The figures hold for {counted(shown.n, 'image')} of {content.data}; other hospitals, "
         "machines and patients may give others."
     )
-    if "abnormal" in content.classes:
+    # Where abnormal images are drawn, the data set's own note says what is drawn in them.
+    if "abnormal" in content.classes and not content.drawn:
         limits.append(ABNORMAL)
     if "image" in shown.unit:
         limits.append(

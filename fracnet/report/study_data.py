@@ -47,7 +47,8 @@ def about_data(trials: Sequence[Trial]) -> list[str]:
         said.append(DRAWN)
     elif True in drawn:
         said.append("Images drawn by a program (phantoms) say nothing about patients.")
-    if any("abnormal" in trial.classes for trial in trials):
+    # Where abnormal images are drawn, the data set's own note says what is drawn in them.
+    if any("abnormal" in trial.classes and not _drawn(trial.data) for trial in trials):
         said.append(ABNORMAL)
     return said
 

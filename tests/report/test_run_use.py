@@ -57,7 +57,9 @@ def test_limits_are_those_of_the_data(content: RunContent, tmp_path: Path) -> No
     assert "not the same as fractured" in found
     assert "phantoms" not in found
     assert "Patients are not known" not in found
-    assert "phantoms" in limits(replace(content, data="mura_phantom"))
+    drawn = limits(replace(content, data="mura_phantom"))
+    assert "phantoms" in drawn
+    assert "fractured" not in drawn, "there a fracture is drawn"
     nobody = limits(content_of(six_classes(tmp_path / "run")))
     assert "Patients are not known for all images" in nobody
     assert "fractured" not in nobody
