@@ -6,9 +6,11 @@ once the imports are made anyway.
 """
 
 import importlib.machinery
+import pkgutil
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,8 @@ def _found(module: str) -> tuple[str, Any]:
 
     Packages on the way are not imported, unlike by `importlib.util.find_spec`. One of the user's
     may make up parts of itself as it is imported, which is none of the finders' knowledge; that is
-    so rare that it is no reason to let the usual mistake wait.
+    so rare that it is no reason to let the usual mistake wait. The spec is None where it cannot be
+    told.
     """
     spec: Any = None
     parts = module.split(".")
@@ -89,16 +92,48 @@ def _found(module: str) -> tuple[str, Any]:
         elif n > 1 and where is None:
             return name, None
         else:
-            finders = (f for f in sys.meta_path if hasattr(f, "find_spec"))
-            spec = next((s for f in finders if (s := f.find_spec(name, where))), None)
+            try:
+                spec = _asked(name, where if where is None else list(where))
+            except KeyError:  # a finder that looks for the parent among what is imported
+                return "", None
         if spec is None:
             return name, None
     return "", spec
 
 
+def _asked(name: str, where: list[str] | None) -> Any:
+    """What the first finder that knows the module says of it; None where none does."""
+    for finder in sys.meta_path:
+        if finder is importlib.machinery.PathFinder and where is not None:
+            spec: Any = _in_folders(name, where)
+        else:
+            spec = finder.find_spec(name, where) if hasattr(finder, "find_spec") else None
+        if spec is not None:
+            return spec
+    return None
+
+
+def _in_folders(name: str, folders: Iterable[str]) -> ModuleSpec | None:
+    """As `PathFinder`, which fails at a folder without `__init__.py` in one not yet imported."""
+    parts: list[str] = []
+    for folder in folders:
+        finder = pkgutil.get_importer(folder)
+        spec = finder.find_spec(name) if finder is not None else None
+        if spec is not None and spec.loader is not None:
+            return spec
+        parts += (spec.submodule_search_locations or []) if spec is not None else []
+    if not parts:
+        return None
+    made = ModuleSpec(name, None, is_package=True)
+    made.submodule_search_locations = parts
+    return made
+
+
 def _text(spec: Any) -> str | None:
-    """What stands in the module's file; None where that is no Python text."""
-    if spec.origin is None or not spec.origin.endswith(tuple(importlib.machinery.SOURCE_SUFFIXES)):
+    """What stands in the module's file; None where that is no Python text, or not known."""
+    if spec is None or spec.origin is None:
+        return None
+    if not spec.origin.endswith(tuple(importlib.machinery.SOURCE_SUFFIXES)):
         return None
     path = Path(spec.origin)  # within a zip it is no file
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None

@@ -56,6 +56,35 @@ def test_what_is_there_or_may_be_made_up_is_let_through(target: str, package: Pa
     assert not (package / "was_run").exists()
 
 
+@pytest.mark.parametrize("target", ["lab_a.nets.mine.MyNet", "mine_a.sub.deep.own.MyNet"])
+def test_folders_without_an_init_file_are_searched_as_an_import_does(
+    target: str, package: Path
+) -> None:
+    module, _, _ = target.rpartition(".")
+    path = package / (module.replace(".", "/") + ".py")
+    path.parent.mkdir(parents=True)
+    path.write_text(MODULE)
+    names._check_target(target, "model")
+    with pytest.raises(UserError, match=r"has no 'MyNte'\. Did you mean 'MyNet'"):
+        names._check_target(f"{module}.MyNte", "model")
+    with pytest.raises(UserError, match=f"there is no module '{module}s'"):
+        names._check_target(f"{module}s.MyNet", "model")
+    assert not (package / "was_run").exists()
+    told = in_new_process([module], package)
+    assert told.code == 0, told.err
+
+
+def test_what_a_finder_cannot_tell_is_left_until_it_is_imported(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Finder:
+        def find_spec(self, name: str, where: object, target: object = None) -> None:
+            raise KeyError(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    names._check_target("mine_a.nets.MyNte", "model")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
