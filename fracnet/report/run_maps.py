@@ -1,5 +1,6 @@
 """Heatmaps in figures on a run's page: how well they find what is marked, and what they rest on."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,7 +42,8 @@ def sanity(content: RunContent) -> Table | None:
     scale = Axis(-1.0, 1.0)
     rows: list[list[Cell]] = []
     for stage in found["stages"]:
-        reach = Reach(stage["correlation"], stage["low"], stage["high"])
+        value = math.nan if stage["correlation"] is None else stage["correlation"]
+        reach = Reach(value, stage["low"], stage["high"])
         drawn = interval(reach, scale, guide=null["correlation"])
         part = 100 * stage["weights"]
         share = f"{part:.0f} %" if part >= 1 else "under 1 %"
@@ -96,6 +98,8 @@ def of_maps(content: RunContent) -> Iterator[Said]:
 
 
 def _stage(held: Mapping[str, Any]) -> Cell:
+    if held["correlation"] is None:
+        return "all maps went out"
     text = f"{held['correlation']:.2f}"
     return text if held["low"] is None else f"{text} ({held['low']:.2f} to {held['high']:.2f})"
 

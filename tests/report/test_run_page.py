@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.reports import Page, configured, explain, six_classes, tell_more, two_classes
@@ -138,6 +139,16 @@ def test_the_gallery_says_of_which_layer_and_class_its_heatmaps_are(
     content = content_of(folder)
     explained = {**(content.explained or {}), "method": method, "layer": "blocks.11"}
     assert said in as_page(replace(content, explained=explained))
+
+
+def test_a_stage_at_which_all_heatmaps_went_out_is_told_and_has_no_dot(folder: Path) -> None:
+    content = content_of(folder)
+    asked: Any = content.explained or {}
+    out = {"name": "stem", "weights": 1.0, "correlation": None, "low": None, "high": None}
+    sanity = {**asked["sanity"], "stages": [*asked["sanity"]["stages"], out]}
+    html = as_page(replace(content, explained={**asked, "sanity": sanity}))
+    assert "all maps went out" in html
+    assert html.count('class="dot') == as_page(content).count('class="dot')
 
 
 def test_six_classes_have_a_curve_each_and_no_operating_point(six: str) -> None:
