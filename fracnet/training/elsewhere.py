@@ -49,9 +49,9 @@ def check(config: Config, classes: "Sequence[str]") -> None:
                 raise UserError(f"data.{key}={value} goes with data.test_on, and not without.")
         return
     assert isinstance(node, Mapping)
-    from fracnet.training.rerun import rows_to_test
+    from fracnet.training.other_data import open_test
 
-    rows_to_test(build(node, "data.test_on"), classes, config.data.class_map)
+    open_test(build(node, "data.test_on"), classes, config.data.class_map, config)
 
 
 def conclude(folder: "RunFolder", config: Config, in_sweep: bool) -> None:
@@ -67,8 +67,9 @@ def conclude(folder: "RunFolder", config: Config, in_sweep: bool) -> None:
 
     from fracnet.training import reporting
     from fracnet.training.judge import judge
+    from fracnet.training.other_data import on_other_data
     from fracnet.training.present import draw, present, progress
-    from fracnet.training.rerun import load_model, on_other_data
+    from fracnet.training.rerun import load_model
 
     show = progress(config.trainer.progress_bar)
     logits = load_model(folder, config, trust=True)  # of the run that this process has trained

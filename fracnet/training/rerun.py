@@ -1,7 +1,7 @@
-"""A finished run's model, shown another data set's images, or its own in more views."""
+"""A finished run's model, rebuilt, and shown its own images in more views."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,11 @@ import torch
 import yaml
 
 from fracnet.config import Config, check
-from fracnet.data.cache import ImageCache
-from fracnet.data.classmap import ClassMap, align
 from fracnet.data.datamodule import RadiographData
-from fracnet.data.enhance import build_enhance
 from fracnet.data.fingerprint import data_fingerprint
-from fracnet.data.manifest import Manifest, read_table, without_rows
 from fracnet.data.sources.base import Source
-from fracnet.data.threads import single_threaded
 from fracnet.errors import UserError
-from fracnet.evaluation.baselines import NEVER
-from fracnet.evaluation.predictions import PROB, assemble, classes_of
+from fracnet.evaluation.predictions import assemble
 from fracnet.groups import Augment, Imbalance
 from fracnet.models.module import Classifier
 from fracnet.models.prediction import VIEWS, predict_logits
@@ -31,11 +25,10 @@ from fracnet.options import EvaluateCommand
 from fracnet.progress import Show, unseen
 from fracnet.training.assembly import data_from
 from fracnet.training.fit import accelerator
+from fracnet.training.other_data import Logits, on_other_data
 from fracnet.training.run_folder import RunFolder
 from fracnet.training.told import Remade, read_baselines, tell
 from fracnet.trust import check_trust
-
-Logits = Callable[[np.ndarray, np.ndarray, Show[Any]], np.ndarray]
 
 
 def read_config(run: RunFolder, trust: bool) -> Config:
@@ -174,80 +167,3 @@ def own_data(run: RunFolder, config: Config, key: str) -> RadiographData:
             "its own images are needed."
         )
     return data
-
-
-def on_other_data(
-    run: RunFolder,
-    config: Config,
-    source: Source,
-    class_map: ClassMap,
-    logits: Logits,
-    show: Show[Any] = unseen,
-) -> Remade:
-    """The run's validation rows, which keep choosing, with another data set's test images.
-
-    Only that set's test images are read, and prepared as the run's own were. Raises UserError
-    where data or classes do not fit.
-    """
-    own = read_table(run.predictions)
-    classes = classes_of(own)
-    test = rows_to_test(source, classes, class_map)
-    told, val = tell(run), own[own["split"] == "val"]
-    single_threaded()
-    enhance = build_enhance(config.enhance.model_dump().get("steps", ()), config.image_size)
-    cache = ImageCache.open_or_build(test, enhance, on_bad_file=source.on_bad_file)
-    test = without_rows(test, cache.bad, "unreadable file")  # as the rows of the cache are
-    found = logits(cache.images, np.arange(len(test.table)), show)
-    notes = [
-        f"External test: {len(test.table)} images of {test.name}; the model and every choice are "
-        f"those of the run {run.path.name}.",
-        "The shortcut baseline is not shown: it would need the images that the run was trained on.",
-        *(note for note in test.notes if note != test.split_note),
-    ]
-    # Of the run's own data set equal names are the same people, which is refused later on.
-    rows = test.table if test.name == told.data else told_apart(test.table, val, test.name)
-    table = pd.concat([val, assemble(rows, classes, found)], ignore_index=True)
-    told = replace(told, data=test.name, notes=tuple(notes), cited=())
-    return Remade(table, told, _majority(run, rows, classes), validation_too=False)
-
-
-def told_apart(rows: pd.DataFrame, others: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows of the data set `name`, whose ids are not those of other rows of another data set.
-
-    Where a path, patient or study is in both, all ids of that column become `<name>:<id>`: two data
-    sets number their patients alike without having one in common.
-    """
-    rows = rows.copy()
-    for column in ("path", "patient", "study"):
-        there = rows[column].notna()
-        if set(rows.loc[there, column].astype(str)) & set(others[column].dropna().astype(str)):
-            rows.loc[there, column] = f"{name}:" + rows.loc[there, column].astype(str)
-    return rows
-
-
-def rows_to_test(source: Source, classes: Sequence[str], class_map: ClassMap) -> Manifest:
-    """The test split of a data set in the classes of a model.
-
-    Raises UserError for data that are missing or faulty, and for labels that cannot be aligned.
-    """
-    source.prepare()
-    full = source.manifest()
-    full.check()
-    aligned = align(full, classes, class_map)
-    here = aligned.table["split"] == "test"
-    if not here.any():
-        raise UserError(f"{full.name} has no test image of the classes {', '.join(classes)}.")
-    return replace(aligned, table=aligned.table[here].reset_index(drop=True))
-
-
-def _majority(
-    run: RunFolder, rows: pd.DataFrame, classes: Sequence[str]
-) -> dict[str, pd.DataFrame]:
-    """The run's majority baseline, which gives the same prevalences whatever the image."""
-    stored = read_baselines(run).get("majority")
-    if stored is None or stored.empty:
-        return {}
-    prevalence = stored[[f"{PROB}{name}" for name in classes]].to_numpy(dtype=np.float64)[0]
-    with np.errstate(divide="ignore"):
-        logits = np.maximum(np.log(prevalence), NEVER)
-    return {"majority": assemble(rows, classes, np.tile(logits, (len(rows), 1)))}

@@ -14,7 +14,7 @@ from helpers.run_files import two_class_table, write_run
 from fracnet.errors import UserError
 from fracnet.evaluation.identity import check_apart
 from fracnet.evaluation.predictions import check
-from fracnet.training.rerun import on_other_data, told_apart
+from fracnet.training.other_data import on_other_data, told_apart
 from fracnet.training.run_folder import RunFolder
 from fracnet.training.told import Remade
 

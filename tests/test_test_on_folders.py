@@ -1,0 +1,120 @@
+"""Testing on another set of the same kind, `folder`: its names, its labels and what is wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.command import evaluate_here, train_here
+from helpers.pictures import encoded, picture
+from helpers.tiny_words import tiny_words
+
+from fracnet.data.manifest import read_table
+from fracnet.data.splits import SPLITS
+
+CLASSES = ("normal", "fracture")
+N = 8
+
+
+def write_set(root: Path, seed: int, classes: tuple[str, ...] = CLASSES) -> Path:
+    """A table labels.csv and images; of another seed, the same names are in other splits."""
+    root.mkdir()
+    rows = []
+    for number in range(3 * N):
+        path, split = f"{number}.png", SPLITS[(number // N + seed) % 3]
+        (root / path).write_bytes(encoded(picture(100 * seed + number, 40, 36), "PNG"))
+        label = classes[number % 2]
+        rows.append({"path": path, "label": label, "split": split, "patient": f"p{number}"})
+    pd.DataFrame(rows).to_csv(root / "labels.csv", index=False)
+    return root
+
+
+def write_class_folders(root: Path, seed: int, classes: tuple[str, ...] = CLASSES) -> Path:
+    """The same layout in folders split/class."""
+    for split in SPLITS:
+        for number in range(N):
+            path = root / split / classes[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = picture(1000 * seed + 100 * len(split) + number, 40, 36)
+            path.write_bytes(encoded(grey, "PNG"))
+    return root
+
+
+def training(root: Path, run: Path, *more: str) -> list[str]:
+    return tiny_words(
+        "data=folder",
+        f"data.root={root}",
+        "evaluation.figures=false",
+        "logger=csv",
+        f"hydra.run.dir={run}",
+        *more,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The set with its table and the run that was trained on it."""
+    folder = tmp_path_factory.mktemp("trained")
+    root, run = write_set(folder / "first", 1), folder / "run"
+
+    class Silent:
+        def readouterr(self) -> tuple[str, str]:
+            return "", ""
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = training(root, run, "data.csv=labels.csv")
+        assert train_here(words, Silent()).code == 0  # type: ignore[arg-type]
+    return root, run
+
+
+def evaluation(run: Path, root: Path, *more: str) -> list[str]:
+    words = [f"run={run}", "data=folder", f"data.root={root}", "data.csv=labels.csv"]
+    return [*words, "figures=false", "trust=true", *more]
+
+
+def test_two_folders_with_the_same_names_are_two_data_sets(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_set(tmp_path / "second", 2)
+    told = evaluate_here(evaluation(trained[1], other), capsys)
+    assert told.code == 0, told.err
+    out = trained[1] / "evaluations" / "data-folder-second"
+    test = read_table(out / "predictions.csv").query("split == 'test'")
+    assert len(test) == json.loads((out / "metrics.json").read_text())["test"]["n"] == N
+    assert test["path"].str.startswith("folder-second:").all()
+    assert test["patient"].str.startswith("folder-second:").all()
+
+
+def test_a_copy_elsewhere_is_the_same_data_set(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(trained[0], tmp_path / "copy"))
+    told = evaluate_here(evaluation(trained[1], copy), capsys)
+    assert told.code == 0, told.err
+    test = read_table(trained[1] / "evaluations" / "data-folder" / "predictions.csv")
+    assert test["path"].isin(read_table(copy / "labels.csv")["path"]).all()
+
+
+def test_equal_rows_over_other_pixels_are_another_data_set(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(shutil.copytree(trained[0], tmp_path / "other"))
+    for path in other.glob("*.png"):
+        path.write_bytes(encoded(picture(int(path.stem) + 5000, 40, 36), "PNG"))
+    told = evaluate_here(evaluation(trained[1], other), capsys)
+    assert told.code == 0, told.err
+    assert (trained[1] / "evaluations" / "data-folder-other").is_dir()
+
+
+def test_train_on_one_folder_and_test_on_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (write_class_folders(tmp_path / name, i) for i, name in enumerate("ab"))
+    run = tmp_path / "run"
+    words = training(first, run, "data.test_on=folder", f"data.test_root={second}")
+    told = train_here(words, capsys)
+    assert told.code == 0, told.err
+    assert "The same model on another data set, folder-b:" in told.out
+    assert (run / "evaluations" / "data-folder-b" / "metrics.json").is_file()
