@@ -22,7 +22,7 @@ NONE_NEEDED = 2
 
 @dataclass(frozen=True)
 class Against:
-    """AUC (macro, of more than two classes) of model and baseline at `level`, and the difference.
+    """AUC (`RunContent.area`) of model and baseline at `level`, and the difference.
 
     `baseline` and `difference` are None where there is no such baseline, or are no test rows.
     """
@@ -36,7 +36,7 @@ class Against:
 def against(content: RunContent) -> Against:
     """Set the model's AUC beside that of the shortcut baseline; see `Against`."""
     level = content.level
-    model = content.first.metrics["macro_auc"]
+    model = content.area
     theirs = content.baselines.get(SHORTCUT)
     if theirs is None or content.assessment.test is None or math.isnan(model.value):
         return Against(level, model, None, None)
@@ -47,12 +47,16 @@ def against(content: RunContent) -> Against:
     }
     tables = align(tables, "test")
     ours, other = tables.values()
-    figure, clusters = Figure("macro_auc", len(content.classes)), clusters_of(ours)
+    classes = content.classes
+    figure = (
+        Figure("auc", 2, 1, classes[1]) if content.binary else Figure("macro_auc", len(classes))
+    )
+    clusters = clusters_of(ours)
     nothing = np.full(NONE_NEEDED, np.nan)
     names = ("the model", "the baseline")
     samples = (_sample(ours), _sample(other))
     found = between_models(figure, names, names, samples, (nothing, nothing), clusters)
-    baseline = summarise(other, resamples=NONE_NEEDED).metrics["macro_auc"]
+    baseline = figure.estimate(summarise(other, resamples=NONE_NEEDED))
     return Against(level, model, baseline, judged([found], clusters, True, None)[0])
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fracnet.evaluation.assess import Assessment, Stratum
 from fracnet.evaluation.strata import OVERALL
-from fracnet.evaluation.summary import Summary
+from fracnet.evaluation.summary import Estimate, Summary
 from fracnet.evaluation.temperature import calibrated
 
 IMAGE, STUDY = "image", "study"
@@ -81,6 +81,15 @@ class RunContent:
         Of more classes as they are, since temperature changes the order of rows between classes.
         """
         return self.overall[self.level].summary if self.binary else self.shown
+
+    @property
+    def area(self) -> Estimate:
+        """The AUC of `first`: of two classes the positive one's, of more the macro AUC.
+
+        Of two classes the mean over both is another figure where probabilities round to 1: rows
+        tie there in one class, which the tiny probability of the other still tells apart.
+        """
+        return self.first.per_class[1].auc if self.binary else self.first.metrics["macro_auc"]
 
     @property
     def decided(self) -> pd.DataFrame:

@@ -209,7 +209,7 @@ def of_few(content: RunContent) -> Iterator[Said]:
             "warning",
             f"Fewer than {FEW} cases: {', '.join(rare)}. Figures of such a class say little.",
         )
-    area = content.first.metrics["macro_auc"]
+    area = content.area
     if area.low is not None and area.high is not None and area.high - area.low > WIDE:
         n = content.shown.clusters
         yield Said(

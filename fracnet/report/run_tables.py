@@ -69,8 +69,23 @@ def all_figures(content: RunContent) -> Table:
         f"{counted(shown.n, f'{shown.split} image')}{rule}; raw probabilities, 95 % intervals",
         ["figure", "model", *(NAMES[name] for name in beside)],
         rows,
-        note="For Brier score, log loss and calibration error less is better.",
+        note=" ".join(
+            ["For Brier score, log loss and calibration error less is better.", *_tied(content)]
+        ),
     )
+
+
+def _tied(content: RunContent) -> list[str]:
+    """Why the macro AUC of two classes is not that of the positive class, where it shows."""
+    if not content.binary:
+        return []
+    here = [f"{one.auc.value:.3f} ({one.name})" for one in content.shown.per_class]
+    if len({words.partition(" ")[0] for words in here}) == 1:
+        return []
+    return [
+        f"Macro AUC is the mean of {' and '.join(here)}. They differ since probabilities that "
+        "round to 1 tie in one class, while the rest of the other still tells the rows apart."
+    ]
 
 
 def per_class(content: RunContent) -> Table:
