@@ -36,6 +36,25 @@ def _auto_or_workers(value: Any) -> Any:
     raise ValueError("auto or a number of processes, 0 to 256")
 
 
+def _quoted(label: Any) -> Any:
+    if isinstance(label, bool):
+        raise ValueError(
+            f"YAML reads a bare yes, no, on, off, true or false as {str(label).lower()}; put the "
+            "label into quotes"
+        )
+    return str(label) if isinstance(label, int) else label
+
+
+def _labels_as_text(value: Any) -> Any:
+    """Labels that are numbers, which YAML does not read as text: {0: normal} is {"0": normal}."""
+    if not isinstance(value, Mapping):
+        return value
+    return {_quoted(key): _quoted(label) for key, label in value.items()}
+
+
+Labels = Annotated[dict[str, str | None], BeforeValidator(_labels_as_text)]
+"""Label of a data set -> class of the model, or None."""
+
 Count = Annotated[int, BeforeValidator(no_fraction), Field(ge=1)]
 Real = Annotated[float, BeforeValidator(no_fraction), Field(allow_inf_nan=False)]
 Freeze = Annotated[Literal["none", "backbone"] | int, BeforeValidator(_none_backbone_or_epochs)]
@@ -70,7 +89,7 @@ class Data(Target):
     split: Literal["official", "deduplicated"] = "official"
     test_on: str | dict[str, Any] | None = None  # a name, then the keys of that data set
     test_root: str | None = None
-    class_map: dict[str, str | None] | None = None
+    class_map: Labels | None = None
 
     @field_validator("fold")
     @classmethod

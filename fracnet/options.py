@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from fracnet.groups import Count, Fixed
+from fracnet.groups import Count, Fixed, Labels
 
 RULES = ("sensitivity", "specificity", "cost_ratio")
 ALLOWED = "youden, {sensitivity: 0.9}, {specificity: 0.9} or {cost_ratio: 5}"
@@ -83,7 +83,7 @@ class EvaluateCommand(Fixed):
     report: Report
     data: dict[str, Any]
     data_dir: str
-    class_map: dict[str, str | None] | None
+    class_map: Labels | None
     tta: Annotated[list[str], BeforeValidator(_several)]
     trust: bool
 

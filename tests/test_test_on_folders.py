@@ -3,15 +3,18 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from helpers.command import evaluate_here, train_here
 from helpers.pictures import encoded, picture
 from helpers.tiny_words import tiny_words
+from pydantic import TypeAdapter, ValidationError
 
 from fracnet.data.manifest import read_table
 from fracnet.data.splits import SPLITS
+from fracnet.groups import Labels
 
 CLASSES = ("normal", "fracture")
 N = 8
@@ -118,3 +121,30 @@ def test_train_on_one_folder_and_test_on_another(
     assert told.code == 0, told.err
     assert "The same model on another data set, folder-b:" in told.out
     assert (run / "evaluations" / "data-folder-b" / "metrics.json").is_file()
+
+
+def test_labels_that_are_numbers_are_mapped(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_set(tmp_path / "numbered", 2, ("0", "1"))
+    told = evaluate_here(
+        evaluation(trained[1], other, "class_map={0: normal, 1: fracture}"), capsys
+    )
+    assert told.code == 0, told.err
+    test = read_table(trained[1] / "evaluations" / "data-folder-numbered" / "predictions.csv")
+    assert set(test["label"]) == set(CLASSES)
+
+
+@pytest.mark.parametrize("given", [{"normal": 0, "fracture": 1}, {"normal": "0", "fracture": "1"}])
+def test_a_class_map_may_have_numbers_on_either_side(given: dict[str, Any]) -> None:
+    labels = TypeAdapter(Labels)
+    assert labels.validate_python(given) == {"normal": "0", "fracture": "1"}
+    turned = {value: key for key, value in given.items()}
+    assert labels.validate_python(turned) == {"0": "normal", "1": "fracture"}
+    assert labels.validate_python({0: None}) == {"0": None}
+
+
+@pytest.mark.parametrize("given", [{True: "fracture"}, {"normal": False}])
+def test_a_label_that_yaml_takes_for_a_truth_value_is_to_be_quoted(given: dict[Any, Any]) -> None:
+    with pytest.raises(ValidationError, match="put the label into quotes"):
+        TypeAdapter(Labels).validate_python(given)
