@@ -19,11 +19,12 @@ OWN = "predictions.json"
 
 @dataclass(frozen=True)
 class Item:
-    """An image to look at; patient and study where a table names them."""
+    """An image to look at; patient and study where a table names them, and in which line."""
 
     path: Path
     patient: str | None = None
     study: str | None = None
+    line: str = field(default="", compare=False)
 
 
 @dataclass
@@ -45,19 +46,20 @@ def find(words: Sequence[str]) -> Asked:
       line. Paths are relative to the table.
     - Any other file is taken for an image, whatever its name.
 
-    Raises UserError for a word that means nothing, or no image.
+    Raises UserError for a word that means nothing, or no image, and for a file that is named for
+    different patients or studies: which of them it shows cannot be told.
     """
     found = Asked()
-    seen: set[Path] = set()
+    seen: dict[Path, Item] = {}
     twice = 0
     for word in words:
         for item in _meant(word, found):
             place = Path(os.path.abspath(item.path))
             if place in seen:
                 twice += 1
-                continue
-            seen.add(place)
-            found.items.append(item)
+                item = _same(seen[place], item)
+            seen[place] = item
+    found.items = list(seen.values())
     if twice:
         found.notes.append(
             f"{counted(twice, 'image')} {are(twice)} named more than once and predicted once."
@@ -101,6 +103,23 @@ def _meant(word: str, found: Asked) -> Iterator[Item]:
         yield Item(path)
 
 
+def _same(first: Item, again: Item) -> Item:
+    """Which of the two that name a file is kept: the one that knows patient or study."""
+    if not (again.patient or again.study):
+        return first
+    if not (first.patient or first.study):
+        return again
+    for key in ("patient", "study"):
+        one, other = getattr(first, key), getattr(again, key)
+        if one != other:
+            raise UserError(
+                f"{again.line}: {again.path.name} is of {key}={other or ''}, but {first.line}, "
+                f"names the same file with {key}={one or ''}; allowed: one patient and one study "
+                "for each file."
+            )
+    return first
+
+
 def _is_pattern(path: Path) -> bool:
     return not path.exists() and glob.has_magic(str(path))
 
@@ -141,9 +160,9 @@ def _listed_in_csv(path: Path) -> Iterator[Item]:
     table.require(["path"], " It needs one called path; patient and study may stand beside it.")
     if empty := [i for i, cells in enumerate(table.rows) if not cells["path"]]:
         table.refuse(empty, "path", "the path of an image")
-    for cells in table.rows:
-        ids = (cells.get(key) or None for key in ("patient", "study"))
-        yield Item(path.parent / cells["path"], *ids)
+    for cells, line in zip(table.rows, table.lines, strict=True):
+        patient, study = (cells.get(key) or None for key in ("patient", "study"))
+        yield Item(path.parent / cells["path"], patient, study, f"{path}, line {line}")
 
 
 def _said(words: Sequence[str]) -> str:

@@ -64,6 +64,30 @@ def test_tables_name_images_and_studies(folder: Path) -> None:
     assert names([str(folder / "list.txt")], folder) == ["b/2.png", "a.png"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("a.png;p;s1\n./a.png;p;s2", "study=s2, but .*list.csv, line 2, .* study=s1; allowed: one"),
+        ("a.png;p;s1\na.png;q;s1", "patient=q, but .*list.csv, line 2, .* patient=p;"),
+        ("a.png;p;s1\na.png;p;", "study=, but .*list.csv, line 2, .* study=s1;"),
+    ],
+)
+def test_a_file_that_a_table_names_for_two_studies_is_told(
+    rows: str, told: str, folder: Path
+) -> None:
+    (folder / "list.csv").write_text(f"path;patient;study\n{rows}\n")
+    with pytest.raises(UserError, match=rf"list\.csv, line 3: a\.png is of {told}"):
+        find([str(folder / "list.csv")])
+
+
+def test_a_file_named_twice_is_one_image_and_a_table_s_study_is_kept(folder: Path) -> None:
+    (folder / "list.csv").write_text("path;patient;study\na.png;p;s1\na.png;p;s1\n")
+    for words in (["list.csv"], ["a.png", "list.csv"], ["list.csv", "a.png"]):
+        found = find([str(folder / word) for word in words])
+        assert [(item.patient, item.study) for item in found.items] == [("p", "s1")]
+        assert "named more than once and predicted once" in found.notes[0]
+
+
 def test_a_link_that_leads_back_ends(folder: Path) -> None:
     (folder / "b" / "up").symlink_to(folder)
     assert names([str(folder)], folder) == ["a.png", "b/1.jpg", "b/2.png"]
