@@ -36,8 +36,10 @@ class Asked:
     name: str = "images"
 
 
-def find(words: Sequence[str]) -> Asked:
+def find(words: Sequence[str], key: str = "input=") -> Asked:
     """The images that the words mean, each a file, a folder, a pattern or a table of paths.
+
+    key: what stands before the words in messages; "" where no command was typed.
 
     - A folder: all images in it and below, by extension, DICOM also by content; hidden entries and
       what an earlier prediction has left there are not looked at.
@@ -53,7 +55,7 @@ def find(words: Sequence[str]) -> Asked:
     seen: dict[Path, Item] = {}
     twice = 0
     for word in words:
-        for item in _meant(word, found):
+        for item in _meant(word, found, key):
             place = Path(os.path.abspath(item.path))
             if place in seen:
                 twice += 1
@@ -66,21 +68,21 @@ def find(words: Sequence[str]) -> Asked:
         )
     if not found.items:
         left = f" {' '.join(found.notes)}" if found.notes else ""
-        raise UserError(f"input={_said(words)} holds no image.{left}")
+        raise UserError(f"{key}{_said(words)} holds no image.{left}")
     first = Path(words[0]).expanduser()
     if len(words) == 1 and not _is_pattern(first):
         found.name = (first.resolve().name if first.is_dir() else first.stem) or "images"
     return found
 
 
-def _meant(word: str, found: Asked) -> Iterator[Item]:
+def _meant(word: str, found: Asked, key: str) -> Iterator[Item]:
     path = Path(word).expanduser()
     if path.is_dir():
         yield from _below(path, found)
     elif _is_pattern(path):
         matched = sorted(glob.glob(str(path), recursive=True))
         if not matched:
-            raise UserError(f"input={word}: nothing is called so.")
+            raise UserError(f"{key}{word}: nothing is called so.")
         for name in matched:
             if Path(name).is_dir():
                 # Of `**` each folder comes by itself, and its files besides.
@@ -89,15 +91,18 @@ def _meant(word: str, found: Asked) -> Iterator[Item]:
                 yield Item(Path(name))
     elif not path.exists():
         here = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = near_miss(path.name, here) or f" {contents(path.parent)}."
-        raise UserError(f"input={word}: there is no such file or folder.{hint}")
+        told = contents(path.parent)
+        if path.parent == Path():  # which is told in words
+            told = told[0].upper() + told[1:]
+        hint = near_miss(path.name, here) or f" {told}."
+        raise UserError(f"{key}{word}: there is no such file or folder.{hint}")
     elif path.suffix.lower() == ".csv":
         yield from _listed_in_csv(path)
     elif path.suffix.lower() == ".txt":
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"input={word} cannot be read: {error}.") from error
+            raise UserError(f"{key}{word} cannot be read: {error}.") from error
         yield from (Item(path.parent / line.strip()) for line in lines if line.strip())
     else:
         yield Item(path)

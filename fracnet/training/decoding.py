@@ -40,7 +40,7 @@ def meant(images: Any) -> tuple[list[Given], list[str]]:
         if isinstance(one, np.ndarray):
             given.append(one)
         elif isinstance(one, Path) or (isinstance(one, str) and one.strip()):
-            found = find([str(one)])
+            found = find([str(one)], key="")
             given += found.items
             notes += found.notes
         else:

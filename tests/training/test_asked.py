@@ -9,6 +9,7 @@ from PIL import Image
 
 from fracnet.errors import UserError
 from fracnet.training.asked import find
+from fracnet.training.decoding import meant
 
 
 @pytest.fixture
@@ -53,6 +54,22 @@ def test_of_what_is_not_there_the_next_best_name_is_told_or_what_there_is(folder
         find([str(folder / "q")])
     with pytest.raises(UserError, match=r"no such file or folder\. .*nowhere does not exist"):
         find([str(folder / "nowhere" / "q")])
+
+
+def test_this_folder_is_told_in_words_and_no_key_where_none_was_typed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    said = "q.dcm: there is no such file or folder. This folder holds a.png, b/"
+    with pytest.raises(UserError) as typed:
+        find(["q.dcm"])
+    assert str(typed.value).startswith(f"input={said}")
+    for given in ("q.dcm", Path("q.dcm"), ["a.png", "q.dcm"]):
+        with pytest.raises(UserError) as called:
+            meant(given)
+        assert str(called.value).startswith(said)
+    with pytest.raises(UserError, match=r"^qq\*: nothing is called so"):
+        meant("qq*")
 
 
 def test_tables_name_images_and_studies(folder: Path) -> None:

@@ -185,4 +185,5 @@ def contents(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder} is a file, not a folder"
     names = [entry.name + ("/" if entry.is_dir() else "") for entry in visible(folder)]
-    return f"{folder} holds {listed(names, len(names), 6)}" if names else f"{folder} is empty"
+    named = "this folder" if folder == Path() else str(folder)  # a dot reads as the end
+    return f"{named} holds {listed(names, len(names), 6)}" if names else f"{named} is empty"
