@@ -148,3 +148,43 @@ def test_a_class_map_may_have_numbers_on_either_side(given: dict[str, Any]) -> N
 def test_a_label_that_yaml_takes_for_a_truth_value_is_to_be_quoted(given: dict[Any, Any]) -> None:
     with pytest.raises(ValidationError, match="put the label into quotes"):
         TypeAdapter(Labels).validate_python(given)
+
+
+def test_an_unreadable_file_of_the_other_set_is_told_before_training_or_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (write_class_folders(tmp_path / name, i) for i, name in enumerate("ab"))
+    broken = second / "test" / "normal" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    run = tmp_path / "run"
+    words = training(first, run, "data.test_on=folder", f"data.test_root={second}")
+    told = train_here(words, capsys)
+    assert told.code == 1
+    assert "test/normal/0.png" in told.err
+    assert "data.on_bad_file=skip" in told.err
+    assert not (run / "metrics.csv").exists()
+    told = train_here([*words, "data.on_bad_file=skip"], capsys)
+    assert told.code == 0, told.err
+    figures = json.loads((run / "evaluations" / "data-folder-b" / "metrics.json").read_text())
+    assert figures["test"]["n"] == N - 1
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_a_set_that_needs_more_keys_is_tested_after_the_training(
+    trained: tuple[Path, Path], table: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = write_set if table else write_class_folders
+    other = write(tmp_path / f"needy_{table}", 2, ("a", "b"))
+    words = ["data.csv=labels.csv", "data.test_on=folder", f"data.test_root={other}"]
+    told = train_here(training(trained[0], tmp_path / "run", *words), capsys)
+    assert told.code == 1
+    flat = " ".join(told.err.split())
+    assert (
+        f"python -m fracnet.evaluate run=<folder of the run> data=folder data.root={other}" in flat
+    )
+    assert ("data.csv=labels.csv" if table else "data.class_order=[a,b]") in flat
+    words = [f"run={trained[1]}", "data=folder", f"data.root={other}", "data.class_order=[a,b]"]
+    words += ["class_map={a: normal, b: fracture}", "trust=true", "figures=false"]
+    told = evaluate_here([*words, *(["data.csv=labels.csv"] if table else [])], capsys)
+    assert told.code == 0, told.err
+    assert (trained[1] / "evaluations" / f"data-folder-needy_{table}" / "metrics.json").is_file()

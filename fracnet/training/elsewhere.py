@@ -11,6 +11,7 @@ from fracnet.objects import build, near_miss
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fracnet.data.sources.base import Source
     from fracnet.training.run_folder import RunFolder
 
 
@@ -37,11 +38,15 @@ def with_node(plain: dict[str, Any]) -> dict[str, Any]:
     node: Any = OmegaConf.to_container(compose("train", words).data, resolve=True)
     root = plain["data"].get("test_root")
     kept = validated(Data, node, "data.test_on").source() | ({"root": root} if root else {})
+    kept["on_bad_file"] = plain["data"]["on_bad_file"]  # what is said of images, of all of them
     return {**plain, "data": {**plain["data"], "test_on": kept}}
 
 
 def check(config: Config, classes: "Sequence[str]") -> None:
-    """Raise UserError where the other data set is not there or has other classes."""
+    """Raise UserError where the other data set is not there, cannot be read or has other classes.
+
+    Its images are prepared, so that an unreadable one is told before the training.
+    """
     node = config.data.test_on
     if node is None:
         for key in ("test_root", "class_map"):
@@ -49,9 +54,29 @@ def check(config: Config, classes: "Sequence[str]") -> None:
                 raise UserError(f"data.{key}={value} goes with data.test_on, and not without.")
         return
     assert isinstance(node, Mapping)
-    from fracnet.training.other_data import open_test
+    from fracnet.training.other_data import open_test, read_all
 
-    open_test(build(node, "data.test_on"), classes, config.data.class_map, config)
+    source = build(node, "data.test_on")
+    try:
+        full = read_all(source)
+    except UserError as error:
+        # Sources call their keys as they are called where they are trained on.
+        told = str(error).replace("data.root", "data.test_root")
+        raise type(error)(f"data.test_on: {told}{_after_training(source)}") from error
+    open_test(source, full, classes, config.data.class_map, config)
+
+
+def _after_training(source: "Source") -> str:
+    """How a set is tested on that needs keys which cannot be given with data.test_on."""
+    if source.name != "folder":
+        return ""
+    return (
+        "\nOf this other data set only data.test_root, data.class_map and data.on_bad_file can be "
+        "given here. One that needs data.csv, data.columns or data.class_order is tested after the "
+        "training:\n"
+        f"python -m fracnet.evaluate run=<folder of the run> data=folder data.root={source.folder} "
+        "data.csv=..."
+    )
 
 
 def conclude(folder: "RunFolder", config: Config, in_sweep: bool) -> None:

@@ -45,16 +45,22 @@ class Opened:
     fingerprint: str
 
 
-def open_test(
-    source: Source, classes: Sequence[str], class_map: ClassMap, config: Config
-) -> Opened:
-    """The test split of a data set, its labels aligned, its images prepared as the run's own.
-
-    Raises UserError for data that are missing or faulty, and for labels that cannot be aligned.
-    """
+def read_all(source: Source) -> Manifest:
+    """The whole data set; raises UserError for data that are missing or faulty."""
     source.prepare()
     full = source.manifest()
     full.check()
+    return full
+
+
+def open_test(
+    source: Source, full: Manifest, classes: Sequence[str], class_map: ClassMap, config: Config
+) -> Opened:
+    """The test split of a data set, its labels aligned, its images prepared as the run's own.
+
+    full: all that the source has. Raises UserError for labels that cannot be aligned, and for
+    unreadable files unless the source leaves them out.
+    """
     aligned = align(full, classes, class_map)
     here = aligned.table["split"] == "test"
     if not here.any():
@@ -82,7 +88,7 @@ def on_other_data(
     """
     own = read_table(run.predictions)
     classes = classes_of(own)
-    opened = open_test(source, classes, class_map, config)
+    opened = open_test(source, read_all(source), classes, class_map, config)
     test = opened.test
     told, val = tell(run), own[own["split"] == "val"]
     found = logits(opened.images, np.arange(len(test.table)), show)
