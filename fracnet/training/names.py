@@ -57,6 +57,12 @@ def _check_target(target: str, key: str) -> None:
         locate(target, key)
         return
     missing, spec = _found(module)
+    holder, _, outer = missing.rpartition(".")
+    if holder and re.search(rf"^class {outer}\b", _text(_found(holder)[1]) or "", re.MULTILINE):
+        raise UserError(
+            f"{key}._target_={target}: {outer} is a class of module {holder}, and a class within "
+            "a class cannot be named; allowed: package.module.Class."
+        )
     if missing:
         raise UserError(
             f"{key}._target_={target}: there is no module '{missing}'; allowed: "

@@ -35,6 +35,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mine_a.nets.MyNte", "module mine_a.nets has no 'MyNte'. Did you mean 'MyNet'?"),
         ("mine_a.nest.MyNet", "there is no module 'mine_a.nest'; allowed: an importable"),
         ("mine_a.star.deep.MyNet", "there is no module 'mine_a.star.deep'"),
+        ("mine_a.nets.MyNet.Inner", "MyNet is a class of module mine_a.nets, and a class within"),
+        ("mine_a.MyNet.Inner", "a class within a class cannot be named; allowed: package.module."),
         ("mine_b.nets.MyNet", "there is no module 'mine_b'"),
         ("MyNet", "is not a dotted path"),
     ],
