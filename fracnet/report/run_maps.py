@@ -13,15 +13,23 @@ from fracnet.report.run_rules import Said
 from fracnet.report.svg import Axis
 from fracnet.report.tables import Cell, Table
 
+# Short heads, so that a page of usual width shows every column.
+HEADS = {
+    "pointing": "pointing",
+    "near": "pointing, with tolerance",
+    "energy": "energy inside",
+    "iou": "overlap",
+}
+
 
 def localisation(content: RunContent) -> Table | None:
     """Scores of the heatmaps beside maps that see no network; None where nothing is marked."""
     found = (content.explained or {}).get("localisation")
     if not found:
         return None
-    from fracnet.explaining.localisation_words import BASELINE_NAMES, SCORE_NAMES  # imports OpenCV
+    from fracnet.explaining.localisation_words import BASELINE_NAMES  # imports OpenCV
 
-    names = [name for name in SCORE_NAMES if name in found["scores"]]
+    names = [name for name in HEADS if name in found["scores"]]
     rows: list[list[Cell]] = [["heatmaps", *(_cell(found["scores"].get(name)) for name in names)]]
     for key, title in BASELINE_NAMES.items():
         held = found["baselines"].get(key)
@@ -30,7 +38,8 @@ def localisation(content: RunContent) -> Table | None:
             gaps = found["differences"].get(key, {})
             rows.append(["difference", *(_cell(gaps.get(n), True) for n in names)])
     caption = f"{found['images']} marked test images, 95 % intervals by {found['unit']}"
-    return Table(caption, ["", *(SCORE_NAMES[name] for name in names)], rows, strong=True)
+    heads = ["", *(HEADS[name] for name in names)]
+    return Table(caption, heads, rows, strong=True, below=True)
 
 
 def sanity(content: RunContent) -> Table | None:

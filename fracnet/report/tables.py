@@ -25,6 +25,7 @@ class Table:
     hold a drawing, `text` ones words that may run over several lines.
 
     strong: the first row is what the others are seen against. note: a sentence below.
+    below: intervals stand below their values although there are few columns.
     """
 
     caption: str
@@ -34,11 +35,12 @@ class Table:
     note: str = ""
     wide: Sequence[int] = ()
     text: Sequence[int] = ()
+    below: bool = False
 
     @property
     def dense(self) -> bool:
         """Whether intervals must go below their values for it to fit a sheet."""
-        return len(self.heads) > DENSE
+        return self.below or len(self.heads) > DENSE
 
     @property
     def narrow(self) -> bool:

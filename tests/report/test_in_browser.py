@@ -51,6 +51,17 @@ def test_page_reads_well(page: Path, width: str, scheme: str, chromium: Browser)
     assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == (scheme == "dark")
 
 
+def test_a_usual_screen_shows_every_column(page: Path, chromium: Browser) -> None:
+    """No table of a run must be scrolled sideways, and the facts of a study stand in one row."""
+    chromium.open(page, WIDTHS["desktop"], "light")
+    tables = "[...document.querySelectorAll('.scroll:has(.figures)')]"
+    wide = f"{tables}.filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
+    assert chromium.value(wide) == []
+    if _kind(page) in ("comparison", "sweep"):
+        tops = "[...document.querySelectorAll('.facts div')].map(e => e.offsetTop)"
+        assert chromium.value(f"new Set({tops}).size") == 1
+
+
 def test_page_prints_on_a4(page: Path, chromium: Browser) -> None:
     """Black on white whatever the screen, nothing wider than the paper within its margins."""
     chromium.open(page, PAPER, "dark", media="print")
