@@ -99,7 +99,7 @@ def _as_cell(column: str, value: str) -> Cell:
 
 
 def surest_errors(content: RunContent) -> Table | None:
-    """Images that are wrong and were said most firmly, at the decision that the tables have."""
+    """Images that were called wrong most firmly, at the decision that the tables have."""
     warm = calibrated(content.rows, content.temperature)
     prob, target = probabilities(warm), targets(warm)
     threshold = content.overall[IMAGE].threshold
@@ -112,7 +112,7 @@ def surest_errors(content: RunContent) -> Table | None:
     if not len(wrong):
         return None
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:WORST]
-    heads = ["row", "truth", "said", "its probability"]
+    heads = ["row", "truth", "called", "its probability"]
     told = []
     if "region" in warm and warm["region"].notna().any() and not is_class(warm, "region"):
         told.append("region")

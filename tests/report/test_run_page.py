@@ -54,6 +54,12 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write(folder)[0].read_text(encoding="utf-8")
 
 
+def test_what_a_model_says_is_called_by_one_word(html: str) -> None:
+    assert '<span class="said">called</span> normal' in html
+    assert re.search(r"<th[^>]*>called</th>", html), "of the surest errors"
+    assert not re.search(r"<(th|span)[^>]*>said</", html)
+
+
 def test_page_is_well_formed_and_its_parts_are_found_by_the_menu(html: str) -> None:
     page = Page(html)
     ids = [held["id"] for _, held in page.seen if "id" in held]
