@@ -193,9 +193,10 @@ def explain(error: BaseException, config_name: str, words: Sequence[str]) -> str
         )
     bare = getattr(error, "override", None)
     if bare and re.match(r"[+~]*[\w./@]+=", bare):
+        jobs = any(_asks_for_multirun(word) for word in words)
         return (
             f"'{bare}' cannot be read: what has other signs than letters, digits and _-./ must "
-            f"stand in quotes within quotes. Type {typed.to_type(bare)}."
+            f"stand in quotes within quotes. Type {typed.to_type(bare, jobs)}."
         )
     if bare:
         return f"'{bare}' is not an override; allowed: key=value, group=choice, ~key, +key=value."

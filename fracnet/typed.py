@@ -31,15 +31,24 @@ def quoted(value: str) -> str:
     return f"'{text}'"
 
 
-def to_type(word: str) -> str:
-    """The word as a shell hands it over whole: `'input="scan (1).dcm"'`."""
+def to_type(word: str, sweep: bool = False) -> str:
+    """The word as a shell hands it over whole: `'input="scan (1).dcm"'`.
+
+    sweep: whether commas stand for several jobs, each of which keeps its own value.
+    """
     key, _, value = word.partition("=")
     if value.startswith("[") and value.endswith("]"):
-        names = [name.strip() for name in value[1:-1].split(",")]
-        plain = re.compile(r"[A-Za-z0-9_./*-]+")
-        held = ",".join(name if plain.fullmatch(name) else _in_quotes(name) for name in names)
-        return shlex.quote(f"{key}=[{held}]")
+        return shlex.quote(f"{key}=[{_each_in_quotes(value[1:-1])}]")
+    if sweep and "," in value:
+        return shlex.quote(f"{key}={_each_in_quotes(value)}")
     return shlex.quote(f"{key}={_in_quotes(value)}")
+
+
+def _each_in_quotes(values: str) -> str:
+    """Those between commas that need it."""
+    plain = re.compile(r"[A-Za-z0-9_./*-]+")
+    names = [name.strip() for name in values.split(",")]
+    return ",".join(name if plain.fullmatch(name) else _in_quotes(name) for name in names)
 
 
 def _in_quotes(value: str) -> str:

@@ -68,6 +68,18 @@ def test_the_line_to_type_gives_the_name(name: str) -> None:
     assert value.replace("\\${", "${") == name
 
 
+def test_in_a_sweep_each_value_keeps_its_quotes_and_its_job(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (word,) = shlex.split(to_type("data.root=/x/\u00e4,/y/b", sweep=True))
+    override = OverridesParser.create().parse_override(word)
+    assert override.is_sweep_override()
+    assert [str(value) for value in override.sweep_string_iterator()] == ['"/x/\u00e4"', "/y/b"]
+    told = train_here(["-m", "data.root=/x/\u00e4,/y/b"], capsys)
+    assert told.code == 1
+    assert """Type 'data.root="/x/\u00e4",/y/b'.""" in told.err
+
+
 def told_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> Told:
     return here(predict, "predict", words, capsys)
 
