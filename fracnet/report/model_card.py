@@ -61,7 +61,7 @@ def _result(content: RunContent) -> dict[str, Any]:
     metrics = [
         _metric(TYPES[name], (METRICS | FURTHER)[name], shown.metrics[name])
         for name in METRICS | FURTHER
-        if name in TYPES and not math.isnan(shown.metrics[name].value)
+        if name in TYPES and _whole(shown.metrics[name], len(shown.classes))
     ]
     if content.binary:
         one = content.overall["image"].summary.per_class[1]
@@ -75,6 +75,11 @@ def _result(content: RunContent) -> dict[str, Any]:
         "dataset": {"name": content.data, "type": content.data, "split": shown.split},
         "metrics": metrics,
     }
+
+
+def _whole(estimate: Estimate, classes: int) -> bool:
+    """Whether it is known, and of all classes: a bare number cannot say that it is of some only."""
+    return not math.isnan(estimate.value) and estimate.scored in (None, classes)
 
 
 def _metric(kind: str, title: str, estimate: Estimate) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Reports of runs, of evaluations and of others' tables; what they must not tell; the card."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ from helpers.run_files import scored, two_class_table
 from helpers.tiny_words import tiny_words
 from huggingface_hub import ModelCard
 
+from fracnet.report.model_card import metadata
 from fracnet.training import reporting
+from fracnet.training.reporting import content_of
 from fracnet.training.run_folder import RunFolder
 
 
@@ -185,6 +188,19 @@ def test_the_hub_can_read_the_card(make: Any, tmp_path: Path) -> None:
     assert "research-only" in card.data.tags
     assert f"{metrics['accuracy']['value']:.3f}" in card.text
     assert ("sensitivity" in results) == (make is two_classes)
+
+
+def test_a_figure_of_some_classes_only_is_not_told_to_the_hub(tmp_path: Path) -> None:
+    content = content_of(six_classes(tmp_path / "run"))
+
+    def kinds() -> list[str]:
+        (result,) = metadata(content)["model-index"][0]["results"]
+        return [one["type"] for one in result["metrics"]]
+
+    assert "precision" in kinds()
+    held = content.shown.metrics
+    held["macro_precision"] = replace(held["macro_precision"], scored=1)
+    assert "precision" not in kinds()
 
 
 def test_a_card_of_a_timm_model_says_so(tmp_path: Path) -> None:
