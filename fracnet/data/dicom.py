@@ -7,6 +7,8 @@ file's name to it. Sizes are checked against the header before anything is decod
 import io
 import logging
 import os
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -88,7 +90,13 @@ def _whole_text(dataset: "Dataset", key: str) -> str | None:
         return None
     if isinstance(raw, RawDataElement) and len(raw.value) < raw.length:
         return None  # half an id would be that of somebody else
-    return " ".join(str(dataset[key].value).split()) or None
+    value = dataset[key].value
+    # A backslash in an id is a separator of values to DICOM, and part of the id to a person.
+    several = not isinstance(value, str) and isinstance(value, Sequence)
+    text = "\\".join(map(str, value)) if several else str(value)
+    # Control characters become spaces, at the ends nothing: headers are padded with NUL.
+    text = "".join(" " if unicodedata.category(one) == "Cc" else one for one in text)
+    return " ".join(text.split()) or None
 
 
 def decode(data: bytes, path: Path | str, max_pixels: int) -> npt.NDArray[np.uint8]:
@@ -160,6 +168,9 @@ def _stored(dataset: "Dataset", path: Path | str) -> npt.NDArray[np.integer[Any]
         raise ValueError("its DICOM header names no transfer syntax")
     shape = dataset.Rows, dataset.Columns
     if not syntax.is_encapsulated:
+        wanted, held = shape[0] * shape[1] * dataset.BitsAllocated // 8, len(dataset.PixelData)
+        if held < wanted:
+            raise ValueError(f"the file is truncated: {held} of {wanted} bytes of pixels")
         return get_decoder(syntax).as_array(dataset, raw=True, index=0)[0]
     coded = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if syntax == _RLE:

@@ -139,7 +139,7 @@ REFUSED = [
     ({"Rows": None}, "header has no Rows"),
     ({"Columns": 0}, "no pixels (0x50)"),
     ({"Rows": 65535, "Columns": 65535}, "65535x65535 pixels are more than the allowed"),
-    ({"Rows": 5000, "Columns": 5000}, "less than expected"),
+    ({"Rows": 5000, "Columns": 5000}, "the file is truncated: 7000 of 50000000 bytes"),
     ({"BitsAllocated": 32}, "16 of 32 bits; read are 8 to 16"),
     ({"BitsStored": 17}, "17 of 16 bits"),
     ({"BitsStored": 4}, "4 of 16 bits"),
