@@ -49,7 +49,10 @@ def test_the_other_set_is_measured_besides(
     ("more", "told_of"),
     [
         (["data.test_on=fracatlsa"], ["data.test_on=fracatlsa", "Did you mean 'fracatlas'?"]),
-        (["data.test_on=fracatlas"], ["class_map", "no_fracture, fracture", "normal, abnormal"]),
+        (
+            ["data.test_on=fracatlas"],
+            ["'data.class_map={", "no_fracture, fracture", "normal, abnormal"],
+        ),
         (["data.test_on=fracatlas", "data.test_root=/nowhere", MAP], ["/nowhere"]),
         (["data.test_root=/nowhere"], ["data.test_root=/nowhere", "data.test_on"]),
         ([MAP], ["data.class_map", "data.test_on"]),
