@@ -81,9 +81,11 @@ def _print(planted: Planted, result: Found) -> None:
         print(f"wrong {planted.origins[pair.a]} and {planted.origins[pair.b]} {pair.score:.3f}")
 
 
-def cost(folder: Path, sizes: list[int], copies: int, workers: int, out: Path | None) -> None:
+def cost(
+    folder: Path, sizes: list[int], drawn: int, copies: int, workers: int, out: Path | None
+) -> None:
     """Seconds and memory by size, the files' decoding included, with planted copies among them."""
-    write_upper_limb(folder / "cost", seed=COST_SEED, counts={"train": max(sizes)}, unlabelled=0)
+    write_upper_limb(folder / "cost", seed=COST_SEED, counts={"train": drawn}, unlabelled=0)
     files = sorted((folder / "cost").glob("*/*/images/*.jpg"))
     files = [files[i] for i in np.random.default_rng(COST_SEED).permutation(len(files))]
     lines = []
@@ -136,6 +138,7 @@ def main() -> None:
     parser.add_argument("what", choices=("found", "cost"))
     parser.add_argument("--folder", type=Path, default=Path("data/duplicates"), help="of phantoms")
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 4000, 8000])
+    parser.add_argument("--drawn", type=int, help="phantoms; each size takes some of them")
     parser.add_argument("--copies", type=int, default=200, help="planted, at every size")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=Path, help="JSON with the figures")
@@ -143,7 +146,8 @@ def main() -> None:
     if chosen.what == "found":
         found(chosen.folder, chosen.workers, chosen.out)
     else:
-        cost(chosen.folder, chosen.sizes, chosen.copies, chosen.workers, chosen.out)
+        drawn = max([chosen.drawn or 0, *chosen.sizes])
+        cost(chosen.folder, chosen.sizes, drawn, chosen.copies, chosen.workers, chosen.out)
 
 
 if __name__ == "__main__":
