@@ -14,6 +14,7 @@ GROUND = (
     "errors",
     "explain_options",
     "groups",
+    "hashes",
     "logger_options",
     "options",
     "config",

@@ -20,6 +20,7 @@ from fracnet.data.build import build
 from fracnet.data.enhance import Enhance
 from fracnet.data.manifest import Manifest, listed
 from fracnet.errors import UserError
+from fracnet.hashes import sha256_of
 
 FORMAT = 1
 ON_BAD_FILE = ("error", "skip")
@@ -75,8 +76,7 @@ class ImageCache:
             return None
         meta = cachefolder.read_meta(folder)
         try:
-            with (folder / "features.npy").open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256_of(folder / "features.npy")
             size = (folder / "images.uint8").stat().st_size
         except FileNotFoundError:
             meta = None

@@ -1,7 +1,6 @@
 """Anyone's predictions as a predictions table: a plain csv, its columns mapped by name."""
 
 import difflib
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 from fracnet.errors import UserError
 from fracnet.evaluation.identity import known
 from fracnet.evaluation.predictions import LOGIT, PROB, assemble, check, classes_of, place
+from fracnet.hashes import sha256_of
 from fracnet.objects import near_miss
 from fracnet.words import counted
 
@@ -90,7 +90,7 @@ def origin(
     """Which file a table was read from, and how: name, SHA-256, columns and labels as given."""
     return {
         "file": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": sha256_of(path),
         "columns": dict(columns or {}),
         "labels": {str(theirs): name for theirs, name in (labels or {}).items()},
     }

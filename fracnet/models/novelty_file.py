@@ -1,6 +1,5 @@
 """novelty.npz: a `novelty.Reference` in a file, which goes with one checkpoint and no other."""
 
-import hashlib
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from fracnet.data.appearance import NAMES
 from fracnet.errors import UserError
+from fracnet.hashes import sha256_of
 from fracnet.models.novelty import Reference
 
 FORMAT = 2
@@ -22,7 +22,7 @@ def save(found: Reference, path: Path, checkpoint: Path) -> None:
     np.savez_compressed(
         path,
         format=FORMAT,
-        checkpoint=_fingerprint(checkpoint),
+        checkpoint=sha256_of(checkpoint),
         mean=found.mean,
         scale=found.scale,
         precision=found.precision,
@@ -56,7 +56,7 @@ def load(path: Path, checkpoint: Path) -> Reference:
             f"{path} was written by another version of fracnet (format {written}, here {FORMAT}); "
             "remove it to predict without, or train the run again."
         )
-    if of != (now := _fingerprint(checkpoint)):
+    if of != (now := sha256_of(checkpoint)):
         raise UserError(
             f"{path} goes with another checkpoint (SHA-256 {of[:12]}...) than {checkpoint.name} "
             f"beside it ({now[:12]}...); {WAY_OUT}."
@@ -96,8 +96,3 @@ def _checked(held: Mapping[str, np.ndarray]) -> Reference:
         limit=float(held["limit"]),
         counts={str(name): int(number) for name, number in counts},
     )
-
-
-def _fingerprint(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

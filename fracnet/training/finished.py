@@ -1,7 +1,6 @@
 """The finished runs that a pattern names: their configs and predictions, and who is left out."""
 
 import glob
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonpath, relpath
@@ -15,6 +14,7 @@ from fracnet.data.manifest import read_table
 from fracnet.errors import UserError
 from fracnet.evaluation.identity import check_apart
 from fracnet.evaluation.predictions import check
+from fracnet.hashes import sha256_of
 from fracnet.training.run_folder import RunFolder, jobs_of
 from fracnet.training.told import mapping
 
@@ -38,7 +38,7 @@ class FinishedRun:
 
     def fingerprint(self) -> str:
         """SHA-256 of its predictions file."""
-        return hashlib.sha256(self.folder.predictions.read_bytes()).hexdigest()
+        return sha256_of(self.folder.predictions)
 
 
 @dataclass(frozen=True)

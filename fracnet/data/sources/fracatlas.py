@@ -1,6 +1,5 @@
 """FracAtlas: radiographs of limbs, hip and shoulder, with or without a fracture."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from fracnet.data.sources.own_split import OwnSplit
 from fracnet.data.sources.tables import read_csv
 from fracnet.data.sources.yolo import read_marks
 from fracnet.errors import DataFault, UserError
+from fracnet.hashes import sha256_of
 
 FOLDER = "FracAtlas"
 ARTICLE, FILE = 22363012, 43283628
@@ -119,7 +119,7 @@ class FracAtlas(OwnSplit):
                 f"fracatlas: of the images in dataset.csv, {len(lost)} are not there or left out "
                 f"({listed(lost, len(lost), 3)})."
             )
-        split = self.split(rows, base, together=lambda path: _digest(base / path))
+        split = self.split(rows, base, together=lambda path: sha256_of(base / path))
         return self.build(
             split.rows,
             base,
@@ -180,7 +180,3 @@ def _is_turned(image: Path) -> bool:
     # Broken files raise nearly anything; they are judged when their pixels are read.
     except Exception:
         return False
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
