@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +163,19 @@ def image_files(folder: Path) -> tuple[list[Path], int]:
     files = [entry for entry in visible(folder) if not entry.is_dir()]
     images = [file for file in files if is_image(file)]
     return images, len(files) - len(images)
+
+
+def files_below(folder: Path, root: Path, skipped: Sequence[str] = ()) -> Iterator[str]:
+    """Paths relative to `root` of the visible files in a folder of it and below, sorted by folder.
+
+    skipped: names of folders that are not looked into. No Path of every file is made: each would
+    leave a trace in memory.
+    """
+    for parent, below, names in os.walk(folder, followlinks=True):
+        below[:] = sorted(n for n in below if n[0] != "." and n not in ("__MACOSX", *skipped))
+        here = Path(parent).relative_to(root).as_posix()
+        start = "" if here == "." else f"{here}/"
+        yield from (start + name for name in sorted(names) if not name.startswith("."))
 
 
 def is_image(file: Path | str) -> bool:

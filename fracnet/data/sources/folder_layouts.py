@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fracnet.data.manifest import listed
-from fracnet.data.sources.base import contents, header_sizes, is_image, subfolders
+from fracnet.data.sources.base import contents, files_below, header_sizes, is_image, subfolders
 from fracnet.data.sources.tables import Table, read_csv
 from fracnet.errors import DataFault, UserError
 
@@ -70,16 +70,12 @@ def read_class_folders(root: Path) -> Found:
 
 def _add_class(found: Found, root: Path, folder: Path, split: str | None) -> None:
     others = 0
-    for parent, below, names in os.walk(folder, followlinks=True):
-        below[:] = sorted(name for name in below if name[0] != "." and name != "__MACOSX")
-        # No Path of every file: each would leave a trace in memory.
-        here = Path(parent).relative_to(root).as_posix()
-        for name in sorted(name for name in names if not name.startswith(".")):
-            if not is_image(os.path.join(parent, name)):
-                others += 1
-                continue
-            row = {"path": f"{here}/{name}", "label": folder.name}
-            found.rows.append(row | ({"split": split} if split else {}))
+    for path in files_below(folder, root):
+        if not is_image(os.path.join(root, path)):
+            others += 1
+            continue
+        row = {"path": path, "label": folder.name}
+        found.rows.append(row | ({"split": split} if split else {}))
     if others:
         found.notes.append(f"{folder}: {others} files are no images; left out.")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from fracnet.data.manifest import Manifest, listed
-from fracnet.data.sources.base import contents, is_image
+from fracnet.data.sources.base import contents, files_below, is_image
 from fracnet.data.sources.own_split import OwnSplit
 from fracnet.data.sources.tables import Table, read_csv
 from fracnet.data.sources.yolo import read_marks
@@ -121,16 +121,13 @@ def _images(root: Path) -> dict[str, str]:
     """Stem -> path of every image below; DataFault for two files of one stem."""
     found: dict[str, str] = {}
     twice = []
-    for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = sorted(n for n in below if n[0] != "." and n not in ("__MACOSX", "labels"))
-        for name in sorted(names):
-            path = Path(folder, name)
-            if name.startswith(".") or not is_image(path):
-                continue
-            relative = path.relative_to(root).as_posix()
-            if path.stem in found:
-                twice.append(f"{found[path.stem]} and {relative}")
-            found[path.stem] = relative
+    for path in files_below(root, root, skipped=["labels"]):
+        if not is_image(os.path.join(root, path)):
+            continue
+        stem = os.path.splitext(os.path.basename(path))[0]
+        if stem in found:
+            twice.append(f"{found[stem]} and {path}")
+        found[stem] = path
     if twice:
         raise DataFault(
             f"{root} holds {len(twice)} images twice: {listed(twice, len(twice), 3)}. Leave one "
