@@ -14,11 +14,14 @@ KEY = "class_map"
 ClassMap = Mapping[str, str | None] | None
 
 
-def align(manifest: Manifest, classes: Sequence[str], class_map: ClassMap) -> Manifest:
+def align(
+    manifest: Manifest, classes: Sequence[str], class_map: ClassMap, key: str = KEY
+) -> Manifest:
     """The manifest with labels that a model of `classes` can be judged by.
 
     class_map: label of the data set -> class of the model, or None to leave such images out (they
         are counted as excluded). May be None where the data set has the model's classes.
+    key: under which the map is given, for messages.
 
     Raises:
         UserError: a class of the data set that is not mapped, or mapped to none of `classes`. A
@@ -32,26 +35,26 @@ def align(manifest: Manifest, classes: Sequence[str], class_map: ClassMap) -> Ma
     if unmapped:
         example = ", ".join(f"{name}: {classes[0]}" for name in unmapped)
         raise UserError(
-            f"{KEY}: {manifest.name} has the {_plural(unmapped)} {', '.join(unmapped)}, the model "
-            f"has {of_model}; say which is which, as in '{KEY}={{{example}}}' (null leaves a "
+            f"{key}: {manifest.name} has the {_plural(unmapped)} {', '.join(unmapped)}, the model "
+            f"has {of_model}; say which is which, as in '{key}={{{example}}}' (null leaves a "
             "class out)."
         )
     if strange := [name for name in given if name not in manifest.classes]:
         raise UserError(
-            f"{KEY}: {manifest.name} has no class {strange[0]!r}; it has "
+            f"{key}: {manifest.name} has no class {strange[0]!r}; it has "
             f"{', '.join(manifest.classes)}."
         )
     wrong = {name: label for name, label in given.items() if label not in (None, *classes)}
     if wrong:
         name, label = next(iter(wrong.items()))
         raise UserError(
-            f"{KEY}: {name}={label} is no class of the model; allowed: {of_model} or null."
+            f"{key}: {name}={label} is no class of the model; allowed: {of_model} or null."
         )
     table = manifest.table.copy()
     table["label"] = table["label"].map(given)
     left_out = table["label"].isna()
     if left_out.all():
-        raise UserError(f"{KEY} leaves out all classes of {manifest.name}.")
+        raise UserError(f"{key} leaves out all classes of {manifest.name}.")
     more = Counter(zip(manifest.table["split"], manifest.table["label"], strict=True))
     excluded = pd.DataFrame(
         [

@@ -62,20 +62,16 @@ def check(config: Config, classes: "Sequence[str]") -> None:
         full = read_all(source)
     except UserError as error:
         raise type(error)(f"data.test_on: {_own_keys(error)}{_after_training(source)}") from error
-    try:
-        open_test(source, full, classes, config.data.class_map, config)
-    except UserError as error:
-        raise type(error)(_own_keys(error)) from error
+    open_test(source, full, classes, config.data.class_map, config, "data.class_map")
 
 
 def _own_keys(error: UserError) -> str:
-    """The message with the keys that a training has for the other set: whoever reads data calls
-    them as they are called where these are trained on or evaluated."""
+    """The message with the keys that a training has for the other set: sources call them as they
+    are called where they are trained on."""
     said = str(error).replace("data.root", "data.test_root")
-    said = re.sub(
+    return re.sub(
         r"phantoms: data=(\w+) model.pretrained=false", r"phantoms: data.test_on=\1", said
     )
-    return re.sub(r"(?<![\w.])class_map\b", "data.class_map", said)
 
 
 def _after_training(source: "Source") -> str:

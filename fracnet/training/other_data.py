@@ -12,7 +12,7 @@ import pandas as pd
 
 from fracnet.config import Config
 from fracnet.data.cache import ImageCache
-from fracnet.data.classmap import ClassMap, align
+from fracnet.data.classmap import KEY, ClassMap, align
 from fracnet.data.enhance import build_enhance
 from fracnet.data.fingerprint import data_fingerprint
 from fracnet.data.manifest import Manifest, read_table, without_rows
@@ -54,14 +54,19 @@ def read_all(source: Source) -> Manifest:
 
 
 def open_test(
-    source: Source, full: Manifest, classes: Sequence[str], class_map: ClassMap, config: Config
+    source: Source,
+    full: Manifest,
+    classes: Sequence[str],
+    class_map: ClassMap,
+    config: Config,
+    key: str = KEY,
 ) -> Opened:
     """The test split of a data set, its labels aligned, its images prepared as the run's own.
 
-    full: all that the source has. Raises UserError for labels that cannot be aligned, and for
-    unreadable files unless the source leaves them out.
+    full: all that the source has. key: of the class map, for messages. Raises UserError for labels
+    that cannot be aligned, and for unreadable files unless the source leaves them out.
     """
-    aligned = align(full, classes, class_map)
+    aligned = align(full, classes, class_map, key)
     here = aligned.table["split"] == "test"
     if not here.any():
         raise UserError(f"{full.name} has no test image of the classes {', '.join(classes)}.")
