@@ -57,17 +57,17 @@ def run(
     130 or 143 if it was ended as a whole.
     """
     with pipes.may_close():
-        several = any(_asks_for_multirun(word) for word in sys.argv[1:])
+        several = _ask_for_multirun(sys.argv[1:])
         if not multirun and several:
             _give_up(f"fracnet.{config_name} has no -m{instead and f': {instead}'}.")
         sys.argv[1:] = typed.as_typed(sys.argv[1:], several)
         _run(task, config_name)
 
 
-def _asks_for_multirun(word: str) -> bool:
+def _ask_for_multirun(words: Sequence[str]) -> bool:
     """Hydra takes any beginning of `--multirun` for it, and a key of its own."""
-    begins = len(word) > 2 and "--multirun".startswith(word)
-    return begins or word in ("-m", "hydra.mode=MULTIRUN")
+    own = ("-m", "hydra.mode=MULTIRUN")
+    return any(w in own or (len(w) > 2 and "--multirun".startswith(w)) for w in words)
 
 
 def _run(task: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -193,10 +193,9 @@ def explain(error: BaseException, config_name: str, words: Sequence[str]) -> str
         )
     bare = getattr(error, "override", None)
     if bare and re.match(r"[+~]*[\w./@]+=", bare):
-        jobs = any(_asks_for_multirun(word) for word in words)
         return (
             f"'{bare}' cannot be read: what has other signs than letters, digits and _-./ must "
-            f"stand in quotes within quotes. Type {typed.to_type(bare, jobs)}."
+            f"stand in quotes within quotes. Type {typed.to_type(bare, _ask_for_multirun(words))}."
         )
     if bare:
         return f"'{bare}' is not an override; allowed: key=value, group=choice, ~key, +key=value."

@@ -11,6 +11,7 @@ from fracnet.evaluation.assess import Assessment, Stratum
 from fracnet.evaluation.strata import OVERALL
 from fracnet.evaluation.summary import Estimate, Summary
 from fracnet.evaluation.temperature import calibrated
+from fracnet.report.study_data import is_drawn
 
 IMAGE, STUDY = "image", "study"
 
@@ -137,4 +138,4 @@ class RunContent:
     @property
     def drawn(self) -> bool:
         """Whether the images are phantoms of fracnet's own."""
-        return self.data.endswith("_phantom")
+        return is_drawn(self.data)

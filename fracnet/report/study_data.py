@@ -42,13 +42,13 @@ def about_data(trials: Sequence[Trial]) -> list[str]:
     """Which data sets the trials are of, and what their images or labels cannot tell."""
     names = sorted({trial.data for trial in trials if trial.data})
     said = [f"Data: {', '.join(names)}."] if names else []
-    drawn = {_drawn(name) for name in names}
+    drawn = {is_drawn(name) for name in names}
     if drawn == {True}:
         said.append(DRAWN)
     elif True in drawn:
         said.append("Images drawn by a program (phantoms) say nothing about patients.")
     # Where abnormal images are drawn, the data set's own note says what is drawn in them.
-    if any("abnormal" in trial.classes and not _drawn(trial.data) for trial in trials):
+    if any("abnormal" in trial.classes and not is_drawn(trial.data) for trial in trials):
         said.append(ABNORMAL)
     return said
 
@@ -90,12 +90,13 @@ def box(own: str, audited: Audited, trials: Sequence[Trial], *, open_to_doubt: b
     found = [own]
     if audited.severity in FLAWED:
         found.append(audited.severity)
-    elif audited.severity != "ok" or open_to_doubt or any(_drawn(one.data) for one in trials):
+    elif audited.severity != "ok" or open_to_doubt or any(is_drawn(one.data) for one in trials):
         found.append("hint")
     return max(found, key=SEVERITIES.index)
 
 
-def _drawn(name: str) -> bool:
+def is_drawn(name: str) -> bool:
+    """Whether a data set of this name holds phantoms of fracnet's own."""
     return name.endswith("_phantom")
 
 
