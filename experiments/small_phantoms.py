@@ -18,17 +18,18 @@ from lightning.pytorch import seed_everything
 from omegaconf import OmegaConf
 from scipy.special import softmax
 
-from fracnet.config import Config, check
+from fracnet.config.schema import Config, check
 from fracnet.data.datamodule import RadiographData
-from fracnet.data.layouts import MURA_FOLDER
-from fracnet.data.phantom import REGIONS, write_mura
-from fracnet.data.reading import read_grey
-from fracnet.evaluation import metrics
-from fracnet.models.module import Classifier
-from fracnet.models.prediction import predict_logits
-from fracnet.paths import config_dir
-from fracnet.training.assembly import classifier_from, data_from
-from fracnet.training.header import quiet_libraries
+from fracnet.data.datasets.layouts import MURA_FOLDER
+from fracnet.data.image_io import read_grey
+from fracnet.data.phantoms.mura import write_mura
+from fracnet.data.phantoms.render import REGIONS
+from fracnet.metrics import classification
+from fracnet.models.classifier import Classifier
+from fracnet.models.inference import predict_logits
+from fracnet.runs.build import classifier_from, data_from
+from fracnet.training.run_header import quiet_libraries
+from fracnet.utils.files import config_dir
 
 CLASSES = tuple(sorted(REGIONS))  # as data=folder orders them
 SIDE = 64
@@ -137,6 +138,6 @@ def probabilities(model: Classifier, phantoms: Phantoms) -> np.ndarray:
 
 def figures(target: np.ndarray, prob: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Accuracy and macro AUC, float64 [B, 2], of rows that count `weights` [B, N] times."""
-    matrix = metrics.confusion(target, metrics.predict(prob), prob.shape[1], weights)
-    areas = metrics.macro(metrics.auc(target, prob, weights))
-    return np.stack([metrics.accuracy(matrix), areas], axis=-1)
+    matrix = classification.confusion(target, classification.predict(prob), prob.shape[1], weights)
+    areas = classification.macro(classification.auc(target, prob, weights))
+    return np.stack([classification.accuracy(matrix), areas], axis=-1)

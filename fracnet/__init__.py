@@ -4,8 +4,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fracnet.api import fit as fit
-    from fracnet.training.predictor import Predictor
+    from fracnet.inference.predictor import Predictor
+    from fracnet.train import fit as fit
 
     load = Predictor
 
@@ -15,11 +15,11 @@ __version__ = version("fracnet")
 def __getattr__(name: str) -> Any:
     """What is seldom asked for, and takes seconds to import, is fetched when it is."""
     if name == "fit":
-        from fracnet import api
+        from fracnet import train
 
-        return getattr(api, name)
+        return getattr(train, name)
     if name == "load":
-        from fracnet.training.predictor import Predictor
+        from fracnet.inference.predictor import Predictor
 
         return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
-from fracnet import pipes
-from fracnet.data import cachefolder
-from fracnet.words import counted
+from fracnet.config import hydra_cli
+from fracnet.data import image_cache
+from fracnet.utils.text import counted
 
 DAY = 86_400
 
@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _list() -> None:
-    found = cachefolder.entries()
+    found = image_cache.entries()
     if not found:
-        print(f"No image caches in {cachefolder.images_dir()}.")
+        print(f"No image caches in {image_cache.images_dir()}.")
         return
     print(f"{'MB':>8}  {'images':>7}  {'pixels':>6}  {'age':>9}  path")
     for entry in found:
@@ -45,19 +45,19 @@ def _list() -> None:
 
 
 def _clear(days: float) -> None:
-    freed = cachefolder.sweep()
+    freed = image_cache.sweep()
     removed = 0
-    for entry in cachefolder.entries():
+    for entry in image_cache.entries():
         if entry.age < days * DAY:
             continue
-        size = cachefolder.remove(entry.path)
+        size = image_cache.remove(entry.path)
         if size is None:
             print(f"Left alone, because it is being built: {entry.path}")
             continue
         freed += size
         removed += 1
     what = counted(removed, "image cache")
-    print(f"Removed {what} from {cachefolder.images_dir()}: {freed / 1e6:.1f} MB.")
+    print(f"Removed {what} from {image_cache.images_dir()}: {freed / 1e6:.1f} MB.")
 
 
 def _age(seconds: float) -> str:
@@ -68,5 +68,5 @@ def _age(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    with pipes.may_close():
+    with hydra_cli.may_close():
         main()

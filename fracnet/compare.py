@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from fracnet import cli
+from fracnet.config import hydra_cli
 
 
 def compare(cfg: DictConfig) -> None:
@@ -16,8 +16,7 @@ def compare(cfg: DictConfig) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from fracnet.config import validated
-    from fracnet.run_options import CompareCommand
+    from fracnet.config.schema import CompareCommand, validated
 
     command = validated(
         CompareCommand, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
@@ -27,12 +26,12 @@ def compare(cfg: DictConfig) -> None:
     from rich.text import Text
 
     from fracnet.evaluation import comparison
-    from fracnet.progress import shown
-    from fracnet.report.comparison import print_comparison
-    from fracnet.training import comparing
+    from fracnet.report.comparison_page import print_comparison
+    from fracnet.runs import compare_runs
+    from fracnet.utils.progress import shown
 
     console = Console(highlight=False)
-    candidates, left, known = comparing.candidates(command)
+    candidates, left, known = compare_runs.candidates(command)
     for run in left:
         console.print(Text(f"left out: {run.name}: {run.reason}"), soft_wrap=True)
     found = comparison.compare(
@@ -40,7 +39,7 @@ def compare(cfg: DictConfig) -> None:
         command.metric,
         of=command.of,
         level=command.level,
-        reference=comparing.as_named(command.reference, known),
+        reference=compare_runs.as_named(command.reference, known),
         pairs=command.pairs,
         margin=command.margin,
         resamples=command.resamples,
@@ -48,11 +47,11 @@ def compare(cfg: DictConfig) -> None:
     )
     print_comparison(console, found)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    paths = comparing.write(folder, command, found, known, left)
+    paths = compare_runs.write(folder, command, found, known, left)
     console.print(f"\nComparison: {folder}", soft_wrap=True)
     for path in paths:
         console.print(f"  {path.relative_to(folder)}", soft_wrap=True)
 
 
 if __name__ == "__main__":
-    cli.run(compare, "compare", multirun=False, instead="runs= takes several")
+    hydra_cli.run(compare, "compare", instead="runs= takes several")

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from fracnet import cli
-from fracnet.evaluate import conclude
+from fracnet.config import hydra_cli
+from fracnet.runs.report_run import conclude
 
 
 def ensemble(cfg: DictConfig) -> None:
@@ -17,8 +17,7 @@ def ensemble(cfg: DictConfig) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from fracnet.config import validated
-    from fracnet.run_options import EnsembleCommand
+    from fracnet.config.schema import EnsembleCommand, validated
 
     command = validated(
         EnsembleCommand, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
@@ -27,11 +26,10 @@ def ensemble(cfg: DictConfig) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from fracnet.report.comparison import ensemble_lines
-    from fracnet.training.combining import combine, members
-    from fracnet.training.judge import judge
-    from fracnet.training.present import progress
-    from fracnet.training.run_folder import RunFolder
+    from fracnet.report.comparison_page import ensemble_lines
+    from fracnet.runs.ensemble_runs import combine, members
+    from fracnet.runs.evaluate_run import judge, progress
+    from fracnet.runs.run_folder import RunFolder
 
     console = Console(highlight=False)
     runs, left = members(command.runs)
@@ -45,4 +43,4 @@ def ensemble(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(ensemble, "ensemble", multirun=False, instead="runs= takes several")
+    hydra_cli.run(ensemble, "ensemble", instead="runs= takes several")

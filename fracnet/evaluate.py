@@ -1,20 +1,17 @@
 """`python -m fracnet.evaluate`: all figures of a run, or of anyone's predictions, once more."""
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from fracnet import cli
-from fracnet.config import validated
-from fracnet.errors import UserError
-from fracnet.options import EvaluateCommand, Evaluation
+from fracnet.config import hydra_cli
+from fracnet.config.schema import EvaluateCommand, Evaluation, validated
+from fracnet.runs.reevaluate import check_command, of_run, of_table, read_cited
+from fracnet.runs.report_run import conclude
 
 if TYPE_CHECKING:
-    from fracnet.groups import Cited
-    from fracnet.training.judge import Judgement
+    pass
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -37,124 +34,5 @@ def evaluate(cfg: DictConfig) -> None:
     conclude(found, word, run, figures=command.figures, images=images)
 
 
-def check_command(command: EvaluateCommand) -> None:
-    """Raise UserError for keys that do not go together."""
-    if (command.run is None) == (command.table is None):
-        both = "not both" if command.run else "one of them is needed"
-        raise UserError(
-            f"run=<folder> or table=<csv>, {both}: python -m fracnet.evaluate run=runs/..."
-        )
-    keys = ("columns", "labels", "out") if command.run else ("name", "tta", "trust")
-    for key in keys:
-        if getattr(command, key) not in (None, False, []):
-            other = "table" if command.run else "run"
-            raise UserError(f"{key}={getattr(command, key)} goes with {other}=, and not without.")
-    if command.table and command.elsewhere:
-        raise UserError("data= is for the model of a run=, not for a table=.")
-    if set(command.data) > {"on_bad_file"} and not command.elsewhere:
-        raise UserError(f"data.*={command.data} is given, but no data set: data=mura, say.")
-    if command.class_map is not None and not command.elsewhere:
-        raise UserError(f"class_map={command.class_map} goes with another data set, data=...")
-    if command.name is not None and not (command.changes() or command.again):
-        raise UserError(
-            f"name={command.name} is for an evaluation with other options than the run's own; "
-            "allowed beside it: views, operating, calibrate, by, resamples, data, tta."
-        )
-
-
-def of_run(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgement":
-    """The figures of a run folder."""
-    from fracnet.training.judge import judge
-    from fracnet.training.present import progress
-    from fracnet.training.run_folder import RunFolder
-
-    run = RunFolder(Path(str(command.run)).expanduser().resolve())
-    changes = command.changes()
-    words, remade = dict(changes), None
-    if command.again:
-        from fracnet.training.rerun import remake
-
-        remade = remake(run, command, show=progress(True))
-        words |= {"data": remade.told.data} if command.elsewhere else {}
-        words |= {"tta": command.tta} if command.tta else {}
-    name = command.name or name_of(words)
-    return judge(run, changes, name, remade=remade, beside=beside, show=progress(True))
-
-
-def of_table(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgement":
-    """The figures of a csv of anyone's predictions."""
-    from fracnet.evaluation.foreign import load, origin
-    from fracnet.evaluation.operating import check_operating
-    from fracnet.evaluation.predictions import classes_of
-    from fracnet.training.judge import judge_table
-    from fracnet.training.present import progress
-
-    path = Path(str(command.table)).expanduser().resolve()
-    table, notes = load(path, command.columns, command.labels)
-    if command.operating is not None:
-        check_operating(command.operating, len(classes_of(table)))
-    out = path.with_name(f"{path.stem}_evaluation")
-    if command.out:
-        out = Path(command.out).expanduser().resolve()
-    options = validated(Evaluation, command.changes())
-    read = origin(path, command.columns, command.labels)
-    return judge_table(
-        table, path.name, notes, options, out, origin=read, beside=beside, show=progress(True)
-    )
-
-
-def name_of(changes: dict[str, Any]) -> str:
-    """A folder's name that says what differs: `views-max_operating-sensitivity-0.9`."""
-    words = [f"{key} {value}" for key, value in changes.items()]
-    return "_".join(re.sub(r"[^\w.]+", "-", word).strip("-") for word in words)[:100]
-
-
-def read_cited(path: Path) -> "list[Cited]":
-    """Published figures: a YAML list, or one under the key `cited`."""
-    import yaml
-
-    from fracnet.groups import Cited
-
-    if not path.is_file():
-        raise UserError(f"cited={path}: there is no such file.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"cited={path} is no YAML: {' '.join(str(error).split())}.") from error
-    rows = content.get("cited") if isinstance(content, dict) else content
-    if not isinstance(rows, list):
-        raise UserError(
-            f"cited={path} holds no list of published figures; wanted, one or more times: "
-            "- {metric: accuracy, value: 0.89, n: 83, source: where it stands}."
-        )
-    return [validated(Cited, row, f"{path}: cited.{i}") for i, row in enumerate(rows)]
-
-
-def conclude(
-    found: "Judgement",
-    word: str,
-    run: Path | None,
-    *,
-    figures: bool | None = None,
-    images: bool | None = None,
-) -> None:
-    """Draw the figures, print the tables, write the report.
-
-    run: whose figures they are; None for those of others' predictions. figures, images: None is as
-    the run has it.
-    """
-    from rich.console import Console
-
-    from fracnet.training import reporting
-    from fracnet.training.present import draw, present
-    from fracnet.training.run_folder import RunFolder
-
-    drawn = draw(found, found.told.options.figures if figures is None else figures)
-    present(Console(highlight=False, soft_wrap=False), found, drawn, word)
-    home = RunFolder(run) if run and run != found.folder else None
-    paths = reporting.write(found.folder, run=home, images=images, cited=found.cited)
-    print(f"\nReport  {paths[0]}", flush=True)
-
-
 if __name__ == "__main__":
-    cli.run(evaluate, "evaluate", multirun=False, instead="name one run")
+    hydra_cli.run(evaluate, "evaluate", instead="name one run")

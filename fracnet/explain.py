@@ -5,9 +5,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from fracnet import cli
-from fracnet.config import validated
-from fracnet.explain_options import ExplainCommand
+from fracnet.config import hydra_cli
+from fracnet.config.schema import ExplainCommand, validated
 
 
 def explain(cfg: DictConfig) -> None:
@@ -19,16 +18,16 @@ def explain(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(ExplainCommand, plain)
 
-    from fracnet.training import explained, reporting
-    from fracnet.training.present import progress
-    from fracnet.training.run_folder import RunFolder
+    from fracnet.runs import explain_run, report_run
+    from fracnet.runs.evaluate_run import progress
+    from fracnet.runs.run_folder import RunFolder
 
     run = RunFolder(Path(command.run).expanduser().resolve())
-    content = explained.again(run, command, progress(True))
-    explained.tell_of(run, content, everything=True)
-    page, *_ = reporting.write(run.path, images=command.report.images)
+    content = explain_run.again(run, command, progress(True))
+    explain_run.tell_of(run, content, everything=True)
+    page, *_ = report_run.write(run.path, images=command.report.images)
     print(f"\nReport  {page}")
 
 
 if __name__ == "__main__":
-    cli.run(explain, "explain", multirun=False, instead="name one run")
+    hydra_cli.run(explain, "explain", instead="name one run")

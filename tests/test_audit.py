@@ -19,12 +19,12 @@ from helpers.audited import (
 )
 from helpers.command import in_new_process
 
-from fracnet.data import audits
+from fracnet.data import audit_record
 
 
 @pytest.fixture(autouse=True)
 def _small_forests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("fracnet.auditing.shortcuts.TREES", {"all": 20, "family": 5})
+    monkeypatch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 20, "family": 5})
     monkeypatch.chdir(tmp_path)
 
 
@@ -57,7 +57,7 @@ def test_finds_planted_copies_and_writes_all_down(
         (frozenset(("train/normal/train02.png", "test/normal/turned.png")), "copy"),
     }
     assert content["fingerprint"]["counts"]["test"] == {"normal": 6, "fractured": 4}
-    kept = audits.place(content["fingerprint"]["hash"])
+    kept = audit_record.place(content["fingerprint"]["hash"])
     assert json.loads(kept.read_text()) == content
 
 
@@ -157,7 +157,7 @@ def test_full_disk_is_said_and_leaves_no_half_file(
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fracnet.data.audits.os.fsync", full)
+    monkeypatch.setattr("fracnet.data.audit_record.os.fsync", full)
     told = audit_here(folder_words(leaky, tmp_path / "out"), capsys)
     assert told.code == 1
     assert "No space left on device" in told.err
@@ -188,7 +188,7 @@ def test_interrupted_it_stops_reading_and_leaves_nothing(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "gate")
     code = """
 import time
-import fracnet.auditing.looking as looking
+import fracnet.data_audit.image_scan as looking
 from fracnet import cli
 from fracnet.audit import audit
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from helpers.audited import audit_here, folder_words, write_set
 
-from fracnet.paths import cache_dir
+from fracnet.utils.files import cache_dir
 
 
 @pytest.fixture(autouse=True)
 def _small_forests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("fracnet.auditing.shortcuts.TREES", {"all": 20, "family": 5})
+    monkeypatch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 20, "family": 5})
     monkeypatch.setenv("FRACNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 

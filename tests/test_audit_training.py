@@ -14,7 +14,7 @@ def words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> list[str]:
     """Of a training on a set with a copy of a train image in the test, which has been audited."""
-    monkeypatch.setattr("fracnet.auditing.shortcuts.TREES", {"all": 10, "family": 3})
+    monkeypatch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 10, "family": 3})
     monkeypatch.setenv("FRACNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     root = write_set(tmp_path / "set")

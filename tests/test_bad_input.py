@@ -136,6 +136,6 @@ def test_fault_of_the_program_keeps_its_traceback(
     def broken(plain: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("fracnet.running.check", broken)
+    monkeypatch.setattr("fracnet.training.run.check", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         train_here([], capsys)

@@ -1,4 +1,4 @@
-"""`python -m fracnet.benchmark` as a person uses it, at sizes that show that it works."""
+"""`python -m experiments.benchmark.run` as a person uses it, at sizes that show that it works."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.command import here
 
-from fracnet.benchmark import benchmark
+from experiments.benchmark.run import benchmark
 
 QUICK = ["quick=true", "image_size=32", "batch_size=4", "num_workers=0", "network=custom_cnn"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.command import train_here
 
-from fracnet import cli
+from fracnet.config import hydra_cli
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_output_may_be_cut_short(words: list[str], tmp_path: Path) -> None:
     ("version", "release"), [("1.4.0rc3", (1, 4)), ("1.10.0", (1, 10)), ("1.3.8", (1, 3))]
 )
 def test_releases_are_compared_as_numbers(version: str, release: tuple[int, int]) -> None:
-    assert cli._release(version) == release
-    assert cli._release("1.10.0") > cli._release("1.4.0")
+    assert hydra_cli._release(version) == release
+    assert hydra_cli._release("1.10.0") > hydra_cli._release("1.4.0")
 
 
 @pytest.mark.parametrize("word", ["-m", "--multirun", "--multi", "hydra.mode=MULTIRUN"])
@@ -48,7 +48,7 @@ def test_a_verb_that_cannot_be_swept_says_so_before_it_does_anything(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["fracnet.compare", word, "runs=a,b"])
     with pytest.raises(SystemExit) as stop:
-        cli.run(lambda cfg: None, "compare", multirun=False, instead="runs= takes several")
+        hydra_cli.run(lambda cfg: None, "compare", multirun=False, instead="runs= takes several")
     assert stop.value.code == 1
     told = capsys.readouterr().err
     assert told == "fracnet: error: fracnet.compare has no -m: runs= takes several.\n"
@@ -83,6 +83,6 @@ def test_an_interrupted_run_that_wrote_nothing_leaves_no_folder(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["fracnet.train"])
     with pytest.raises(SystemExit) as stop:
-        cli.run(stopped, "train")
+        hydra_cli.run(stopped, "train")
     assert stop.value.code == 130
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from helpers.figures import check_pair, has_colour, text_of
 from helpers.run_folders import table_of, write_run
 
 from fracnet.compare import compare
-from fracnet.report import style
+from fracnet.report import plots
 
 
 def compare_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
@@ -95,8 +95,8 @@ def test_the_figure_fills_only_what_the_verdict_calls_better(
     folder = tmp_path / "found/figures"
     paths = [folder / f"differences_models.{end}" for end in ("png", "svg")]
     image = check_pair(paths, "differences_models")
-    assert not has_colour(image, style.BLUE)
-    assert not has_colour(image, style.VERMILION)
+    assert not has_colour(image, plots.BLUE)
+    assert not has_colour(image, plots.VERMILION)
     rows = "80 images of 40 patients." if views == 2 else "lies outside and p < 0.05. 40 images."
     assert rows in " ".join(text_of(paths[1]).split())
 

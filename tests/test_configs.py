@@ -13,13 +13,13 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
-from fracnet.config import Config, check
+from fracnet.config.schema import Config, check
 from fracnet.data.datamodule import RadiographData
-from fracnet.models.module import Classifier
-from fracnet.paths import config_dir
+from fracnet.models.classifier import Classifier
+from fracnet.runs.build import classifier_from, data_from
+from fracnet.runs.run_folder import RunFolder
 from fracnet.training import classical
-from fracnet.training.assembly import classifier_from, data_from
-from fracnet.training.run_folder import RunFolder
+from fracnet.utils.files import config_dir
 
 CHOICES = [
     f"{path.parent.name}={path.stem}"

@@ -8,7 +8,7 @@ import pytest
 from helpers.command import train_here
 from hydra import compose, initialize_config_dir
 
-from fracnet.paths import config_dir
+from fracnet.utils.files import config_dir
 
 
 def composed(name: str, *more: str) -> Any:

@@ -164,7 +164,7 @@ def test_a_crash_leaves_the_heatmaps_of_before_and_no_half_ones(
     (run / "explain.part/overlays").mkdir(parents=True)  # of one that was killed
     (run / "explain.part/overlays/of_before.png").touch()
     with monkeypatch.context() as patch:
-        patch.setattr("fracnet.training.explained.localise", failing)  # the pictures are drawn
+        patch.setattr("fracnet.runs.explain_run.localise", failing)  # the pictures are drawn
         with pytest.raises(RuntimeError, match="no map"):
             explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
     assert not (run / "explain.part").exists()
@@ -179,7 +179,7 @@ def test_training_whose_heatmaps_crash_leaves_its_report_and_they_can_be_made_la
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("fracnet.training.explained.draw_cases", failing)
+        patch.setattr("fracnet.runs.explain_run.draw_cases", failing)
         with pytest.raises(RuntimeError, match="no map"):
             train_here(words(root, run, "explain.cases=1", "explain.sanity=0"), capsys)
     capsys.readouterr()

@@ -14,7 +14,7 @@ from helpers.dicom_files import dicom
 from helpers.tiny_words import USER_CONF, tiny_words
 
 import fracnet
-from fracnet.errors import UserError
+from fracnet.utils.errors import UserError
 
 # A notebook says the folder and the model in its own way.
 SMALL = tiny_words(epochs=2)[len(["--config-dir", USER_CONF, "model=tiny"]) :]
@@ -67,7 +67,7 @@ def test_a_mistake_is_told_as_the_command_tells_it(
 
 
 def test_python_values_become_overrides() -> None:
-    from fracnet.api import _said
+    from fracnet.train import _said
 
     assert _said(1) == "1"
     assert _said(True) == "true"
@@ -78,7 +78,7 @@ def test_python_values_become_overrides() -> None:
 
 @pytest.mark.parametrize("name", ["it's", "a b (1), c=d", "${x}", "a\\b", "end\\", "[no list"])
 def test_any_text_comes_through_as_it_is(name: str) -> None:
-    from fracnet.api import _composed, _said
+    from fracnet.train import _composed, _said
 
     words = [f"data_dir={_said(name)}", f"hydra.run.dir={_said('/tmp/' + name)}"]
     with _composed(words, None) as (plain, folder, _):

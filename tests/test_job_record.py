@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from helpers.jobs import add_job
 
-from fracnet import sweep
-from fracnet.errors import Diverged, UserError
+from fracnet.training import sweep
+from fracnet.utils.errors import Diverged, UserError
 
 
 @pytest.mark.parametrize(

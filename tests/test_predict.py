@@ -14,11 +14,11 @@ from helpers.photographs import photograph
 from helpers.predicting import trained_on_views, write_views
 
 import fracnet
+from fracnet.data.image_io import read_grey
 from fracnet.data.manifest import read_table
-from fracnet.data.reading import read_grey
-from fracnet.errors import UserError
-from fracnet.evaluation.temperature import calibrated
+from fracnet.evaluation.decisions import calibrated
 from fracnet.predict import predict
+from fracnet.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

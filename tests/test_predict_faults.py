@@ -20,10 +20,10 @@ from helpers.predicting import trained_on_views, write_views
 from helpers.tiny import picture
 
 import fracnet
-from fracnet.errors import UserError
-from fracnet.training.asked import find
-from fracnet.training.predicting import predict_into
-from fracnet.training.predictor import Predictor
+from fracnet.inference.batch_predict import predict_into
+from fracnet.inference.inputs import find
+from fracnet.inference.predictor import Predictor
+from fracnet.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import pytest
 from helpers.command import Told, in_new_process, train_here
 from helpers.tiny_words import tiny_words
 
-from fracnet.data import build
-from fracnet.data.reading import read_grey
-from fracnet.models.module import Classifier
+from fracnet.data import image_cache
+from fracnet.data.image_io import read_grey
+from fracnet.models.classifier import Classifier
 
 HERE = Path(__file__).parent
 LIGHT = str(HERE / "helpers/forked_sweep.py")
@@ -55,7 +55,7 @@ def mixed(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
     jobs = ["-m", "optim.lr=1e-2,1e35,-1,3e-2,7e-2", f"hydra.sweep.dir={folder}"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "read_grey", counted)
+        patch.setattr(image_cache, "read_grey", counted)
         patch.setattr(Classifier, "training_step", faulty)
         patch.setenv("FRACNET_CACHE", str(tmp_path_factory.mktemp("cache")))
         done = run_here([*words, *jobs])
@@ -128,11 +128,11 @@ def test_objective_is_the_validation_figure_at_the_selected_checkpoint(mixed: Sw
 
 
 def test_table_can_be_made_again_from_the_folder(mixed: Sweep, tmp_path: Path) -> None:
-    told = in_new_process(["fracnet.study", str(mixed.folder)], tmp_path)
+    told = in_new_process(["fracnet.sweep", str(mixed.folder)], tmp_path)
     assert told.code == 0
     table = mixed.told.out[mixed.told.out.index("5 jobs, by") :]
     assert told.out.split() == table.split()
-    told = in_new_process(["fracnet.study", str(tmp_path)], tmp_path)
+    told = in_new_process(["fracnet.sweep", str(tmp_path)], tmp_path)
     assert told.code == 1
     assert told.err.startswith("fracnet: error: ")
 

@@ -12,9 +12,9 @@ from helpers.pictures import encoded, picture
 from helpers.tiny_words import tiny_words
 from pydantic import TypeAdapter, ValidationError
 
+from fracnet.config.schema import Labels
 from fracnet.data.manifest import read_table
 from fracnet.data.splits import SPLITS
-from fracnet.groups import Labels
 
 CLASSES = ("normal", "fracture")
 N = 8

@@ -19,7 +19,7 @@ from helpers.tiny_words import tiny_words
 
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.summary import summarise
-from fracnet.models.module import Classifier
+from fracnet.models.classifier import Classifier
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_objective_is_the_validation_figure_at_the_selected_checkpoint(
 ) -> None:
     from hydra import compose, initialize_config_dir
 
-    from fracnet.paths import config_dir
+    from fracnet.utils.files import config_dir
 
     run_in(tmp_path, [*words, "objective=accuracy"], capsys)
     stored = json.loads((tmp_path / "metrics.json").read_text())
@@ -160,9 +160,9 @@ def test_another_seed_gives_other_numbers(
 def test_best_checkpoint_loads_as_weights_only_and_predicts_the_same(
     reference: Path, words: list[str]
 ) -> None:
-    from fracnet.data.cache import ImageCache
-    from fracnet.data.enhance import build_enhance
-    from fracnet.data.sources.upper_limb import UpperLimb
+    from fracnet.data.datasets.upper_limb import UpperLimb
+    from fracnet.data.image_cache import ImageCache
+    from fracnet.data.preprocess import build_enhance
 
     model = Classifier.load_from_checkpoint(
         reference / "checkpoints/best.ckpt", weights_only=True, map_location="cpu"

@@ -2,14 +2,14 @@
 
 import pytest
 
-from fracnet.errors import UserError
-from fracnet.trust import check_trust
+from fracnet.config.instantiate import check_trust
+from fracnet.utils.errors import UserError
 
 HARMLESS = {
     "model": {"_target_": "fracnet.models.backbones.timm_backbone", "name": "resnet18"},
     "optim": {"_target_": "torch.optim.Adam", "lr": 0.001},
     "loss": {"_target_": "fracnet.models.losses.Focal"},
-    "data": {"_target_": "fracnet.data.sources.mura.Mura"},
+    "data": {"_target_": "fracnet.data.datasets.mura.Mura"},
     "augment": {"transforms": [{"_target_": "albumentations.HorizontalFlip"}]},
 }
 

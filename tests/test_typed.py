@@ -9,8 +9,8 @@ import pytest
 from helpers.command import Told, here, train_here
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from fracnet.config.hydra_cli import as_typed, to_type
 from fracnet.predict import predict
-from fracnet.typed import as_typed, to_type
 
 NAMES = [
     "scan (1).dcm", "my scans", "a=b.png", "x[1].png", "{a}.png", "#1.png", "\u00e4.png", "~/a.png",

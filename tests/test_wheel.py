@@ -34,7 +34,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_wheel_trains_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
     where = subprocess.run(
-        [sys.executable, "-c", "import fracnet.paths as p; print(p.__file__, p.config_dir())"],
+        [
+            sys.executable,
+            "-c",
+            "import fracnet.utils.files as p; print(p.__file__, p.config_dir())",
+        ],
         cwd=tmp_path,
         env={"PYTHONPATH": str(site)},
         capture_output=True,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fracnet.words import counted
+from fracnet.utils.text import counted
 
 
 @pytest.mark.parametrize(

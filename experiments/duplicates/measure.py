@@ -16,9 +16,10 @@ from typing import TypeVar
 import numpy as np
 from helpers.copies import RECIPES, Found, Planted, altered, judge, plant, radiographs
 
-from fracnet.auditing.duplicates import clusters, find_duplicates
-from fracnet.data.phantom import write_mura, write_upper_limb
-from fracnet.data.reading import read_grey
+from fracnet.data.image_io import read_grey
+from fracnet.data.phantoms.mura import write_mura
+from fracnet.data.phantoms.upper_limb import write_upper_limb
+from fracnet.data_audit.near_duplicates import clusters, find_duplicates
 
 T = TypeVar("T")
 # Thresholds were chosen on the seeds 11 to 14, 21, 22, 31, 32 and 61 and half of the radiographs.

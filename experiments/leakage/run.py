@@ -24,13 +24,14 @@ from experiments.small_phantoms import (
     write_set,
 )
 from fracnet.data.augment import build_augment
-from fracnet.evaluation.bootstrap import RESAMPLES, bootstrap
-from fracnet.evaluation.predictions import Clusters, targets
 from fracnet.evaluation.predictions import probabilities as probabilities_in
-from fracnet.evaluation.seeds import spread
-from fracnet.models.module import Classifier
-from fracnet.training.fit import fit_and_predict
-from fracnet.training.run_folder import RunFolder
+from fracnet.evaluation.predictions import targets
+from fracnet.metrics.clusters import Clusters
+from fracnet.metrics.hypothesis_tests import spread
+from fracnet.metrics.intervals import RESAMPLES, bootstrap
+from fracnet.models.classifier import Classifier
+from fracnet.runs.run_folder import RunFolder
+from fracnet.training.trainer import fit_and_predict
 
 FIGURES = ("accuracy", "macro_auc")
 COPIES = 4  # of each image, itself among them, as the six-class set has about three

@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 import torch
 
+from fracnet.data.annotations import outlines
 from fracnet.data.datamodule import RadiographData
-from fracnet.data.marks import outlines
-from fracnet.explaining.localisation import localise, marked_rows
-from fracnet.explaining.maps import METHODS, heatmaps
-from fracnet.explaining.overlay import draw
-from fracnet.explaining.sanity import lose_weights
-from fracnet.models.module import Classifier
-from fracnet.progress import shown
-from fracnet.training.assembly import data_from
-from fracnet.training.rerun import load_classifier, read_config
-from fracnet.training.run_folder import RunFolder
+from fracnet.models.classifier import Classifier
+from fracnet.runs.build import data_from
+from fracnet.runs.checkpoint import load_classifier, read_config
+from fracnet.runs.run_folder import RunFolder
+from fracnet.saliency.cam import METHODS, heatmaps
+from fracnet.saliency.gallery import draw
+from fracnet.saliency.localization import localise, marked_rows
+from fracnet.saliency.sanity_check import lose_weights
+from fracnet.utils.progress import shown
 
 HERE = Path(__file__).parent
 SHOWN = 6  # images of the picture

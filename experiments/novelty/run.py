@@ -14,13 +14,13 @@ import numpy as np
 from helpers.photographs import photograph
 
 import fracnet
-from fracnet.data.enhance import Enhance
-from fracnet.data.reading import BadImage, read_grey
-from fracnet.evaluation.intervals import wilson
-from fracnet.models import novelty
-from fracnet.models.features import watched
-from fracnet.training.assembly import data_from
-from fracnet.training.predictor import Predictor
+from fracnet.data.image_io import BadImage, read_grey
+from fracnet.data.preprocess import Enhance
+from fracnet.inference.predictor import Predictor
+from fracnet.metrics.intervals import wilson
+from fracnet.models import ood
+from fracnet.models.inference import watched
+from fracnet.runs.build import data_from
 
 # As `make train`, with other patients for each seed.
 WORDS = ["data=upper_limb_phantom", "model=resnet18", "model.pretrained=false", "image_size=128"]
@@ -61,8 +61,8 @@ def measure(seed: int, folder: Path, words: list[str]) -> dict[str, Any]:
     data.setup("test")
     look = watched(model.model)
 
-    def of(images: np.ndarray, rows: np.ndarray) -> novelty.Sample:
-        return novelty.sample(images, rows, look, 32)
+    def of(images: np.ndarray, rows: np.ndarray) -> ood.Sample:
+        return ood.sample(images, rows, look, 32)
 
     rows = {split: np.unique(data.rows(split)) for split in ("train", "val", "test")}
     own_kind = {split: of(data.cache.images, found) for split, found in rows.items()}
@@ -71,7 +71,7 @@ def measure(seed: int, folder: Path, words: list[str]) -> dict[str, Any]:
     kinds = {"test images": own_kind["test"]}
     kinds |= {name: of(*_enhanced(model.enhance, images)) for name, images in others(raw)}
 
-    def flagged(reference: novelty.Reference) -> dict[str, tuple[int, int]]:
+    def flagged(reference: ood.Reference) -> dict[str, tuple[int, int]]:
         unlike = {name: reference.of(one.looks, one.features) > 1 for name, one in kinds.items()}
         return {name: (int(one.sum()), len(one)) for name, one in unlike.items()}
 
@@ -82,11 +82,11 @@ def measure(seed: int, folder: Path, words: list[str]) -> dict[str, Any]:
         shares = []
         for _ in range(DRAWS if units < len(rows["val"]) else 1):
             some = rng.choice(len(rows["val"]), min(units, len(rows["val"])), replace=False)
-            val = novelty.Sample(*(v[some] for v in vars(own_kind["val"]).values()))
-            found = flagged(novelty.fit(own_kind["train"], val, len(some)))
+            val = ood.Sample(*(v[some] for v in vars(own_kind["val"]).values()))
+            found = flagged(ood.fit(own_kind["train"], val, len(some)))
             shares.append([hit / count for hit, count in found.values()])
         fewer[str(units)] = {
-            "at most 5 % of test": float((np.array(shares)[:, 0] <= novelty.CONTENT).mean()),
+            "at most 5 % of test": float((np.array(shares)[:, 0] <= ood.CONTENT).mean()),
             "mean flagged": dict(
                 zip(kinds, np.mean(shares, axis=0).round(4).tolist(), strict=True)
             ),

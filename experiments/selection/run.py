@@ -20,10 +20,10 @@ from experiments.small_phantoms import (
     probabilities,
     write_set,
 )
-from fracnet.evaluation.metrics import predict
-from fracnet.evaluation.seeds import spread
-from fracnet.training.fit import make_trainer
-from fracnet.training.run_folder import RunFolder
+from fracnet.metrics.classification import predict
+from fracnet.metrics.hypothesis_tests import spread
+from fracnet.runs.run_folder import RunFolder
+from fracnet.training.trainer import make_trainer
 
 # As the published work has it: the rate stays, no early stopping.
 OWN_WORDS = ["scheduler=none", "optim.lr=1e-3", "augment=published"]

@@ -1,8 +1,14 @@
-"""The data set as training sees it: source, checked manifest, cache, loaders."""
+"""The data set as training sees it: source, checked manifest, cache, loaders.
+
+Samples and batches of a cached data set, and the loader that serves them.
+
+How many processes load images: from the machine, where the user does not say.
+"""
 
 import logging
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -11,23 +17,115 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
 
-from fracnet.data import audits
+from fracnet.data import audit_record
 from fracnet.data.augment import Augment, build_augment
-from fracnet.data.cache import ImageCache
-from fracnet.data.dataset import EpochLoader, RadiographDataset, as_is
-from fracnet.data.deduplicated import deduplicated, n_left_out
-from fracnet.data.enhance import Enhance, build_enhance
+from fracnet.data.datasets.base import Source
 from fracnet.data.fingerprint import data_fingerprint, fingerprint
-from fracnet.data.folding import folded
-from fracnet.data.imbalance import Imbalance
-from fracnet.data.loading import UNCHANGED
+from fracnet.data.image_cache import ImageCache
+from fracnet.data.image_io import single_threaded
 from fracnet.data.manifest import Manifest, without_rows
-from fracnet.data.sampling import EpochSampler
-from fracnet.data.shards import Shard, of_this_process
-from fracnet.data.sources.base import Source
+from fracnet.data.preprocess import Enhance, build_enhance
+from fracnet.data.samplers import (
+    AugmentByClass,
+    Draw,
+    EpochSampler,
+    Imbalance,
+    Shard,
+    of_this_process,
+)
+from fracnet.data.split_file import deduplicated, folded, n_left_out
 from fracnet.data.splits import SPLITS
-from fracnet.data.threads import single_threaded
+
+Batch = dict[str, torch.Tensor]
+"""image: uint8 [B, 1, S, S], target: int64 [B], row: int64 [B] (row of the manifest)."""
+
+
+class RadiographDataset(Dataset[Batch]):
+    """Grey images from the cache, augmented by seed and draw where an `augment` is given."""
+
+    def __init__(
+        self,
+        cache: ImageCache,
+        targets: np.ndarray,
+        *,
+        seed: int,
+        augment: Augment | AugmentByClass | None = None,
+    ) -> None:
+        """`targets`: int64 [N], class index of each row of the cache."""
+        assert len(targets) == len(cache.images), (len(targets), len(cache.images))
+        self.cache = cache
+        self.targets = targets
+        self.seed = seed
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        """One sample: image uint8 [1, S, S], target and row int64 scalars."""
+        return {name: values[0] for name, values in self.__getitems__([draw]).items()}
+
+    def __getitems__(self, draws: Sequence[Draw]) -> Batch:
+        """A whole batch, written once into the tensors that leave: nothing is left to collate."""
+        images = self.cache.images
+        batch = np.empty((len(draws), 1, *images.shape[1:]), np.uint8)
+        for place, draw in enumerate(draws):
+            image = images[draw.row]
+            if self.augment is not None:
+                image = self.augment(image, seed=self.seed, **draw._asdict())
+            batch[place, 0] = image
+        rows = np.array([draw.row for draw in draws], dtype=np.int64)
+        return {
+            "image": torch.from_numpy(batch),
+            "target": torch.from_numpy(self.targets[rows]),
+            "row": torch.from_numpy(rows),
+        }
+
+
+class EpochLoader(DataLoader[Batch]):
+    """A loader that asks its sampler for rows when the first batch is fetched, not before.
+
+    Lightning makes the first iterator before it tells the sampler the epoch. Loader workers start
+    fetching at that moment, and a resumed run would show them the rows of another epoch.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
+def as_is(batch: Any) -> Any:
+    """For `collate_fn`: the data set returns whole batches."""
+    return batch
+
+
+MOST = 12  # on a machine that has cores for more, they would wait
+UNCHANGED = 2  # of images that are only copied from the cache
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def loader_workers(asked: int | Literal["auto"], *, on_gpu: bool, processes: int = 1) -> int:
+    """Worker processes of one training process; 0 loads in the training process itself.
+
+    asked: a number, which is obeyed, or "auto". on_gpu: whether a GPU trains, so that the cores
+    are free to load. processes: training processes that share this machine's cores.
+
+    A GPU gets all cores but two (for the loop, and for handing over batches), at most `MOST`. On a
+    CPU the network needs the cores: one worker loads the next batch while this one is trained on,
+    and on a single core there is nothing to be had from a worker.
+    """
+    if asked != "auto":
+        return asked
+    share = cores() // processes
+    if not on_gpu:
+        return 1 if share > 1 else 0
+    return max(1, min(share - 2, MOST))
+
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +203,9 @@ class RadiographData(LightningDataModule):
         self._official = full
         pairs = None
         if self.split == "deduplicated":
-            pairs = audits.required(full, f"python -m fracnet.audit data={self.source.name}").pairs
+            pairs = audit_record.required(
+                full, f"python -m fracnet.audit data={self.source.name}"
+            ).pairs
             full = deduplicated(full, pairs, pooled=self.folds is not None)
             full.check()
         if self.folds is not None:
@@ -158,10 +258,10 @@ class RadiographData(LightningDataModule):
         return self.manifest.task
 
     @cached_property
-    def audit(self) -> audits.Audit | None:
+    def audit(self) -> audit_record.Audit | None:
         """The audit of the data as the source has them, where one has been made."""
         assert self._official is not None, "call prepare_data() or setup() first"
-        return audits.find(self._official)
+        return audit_record.find(self._official)
 
     def about(self) -> dict[str, Any]:
         """Fingerprint of what is trained on, that of its source, and what an audit says of it."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fracnet.data.image_features import FEATURE_NAMES
 from fracnet.data.manifest import Manifest, serialise
-from fracnet.data.shortcuts import FEATURE_NAMES
 from fracnet.data.splits import SPLITS
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

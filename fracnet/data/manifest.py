@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from fracnet.data.splits import SPLITS, group_overlap
-from fracnet.errors import UserError
-from fracnet.words import counted
+from fracnet.utils.errors import UserError
+from fracnet.utils.text import counted
 
 COLUMNS = (
     "path",

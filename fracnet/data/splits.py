@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fracnet.errors import UserError
-from fracnet.words import are, counted
+from fracnet.utils.errors import UserError
+from fracnet.utils.text import are, counted
 
 SPLITS = ("train", "val", "test")
 STRATA = ("region", "label")

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fracnet.errors import UserError
-from fracnet.evaluation.alignment import align, listed, one_split
-from fracnet.evaluation.levels import TINY
-from fracnet.evaluation.predictions import LOGIT, PROB, assemble, classes_of, probabilities
+from fracnet.evaluation.aggregation import TINY
+from fracnet.evaluation.predictions import (
+    LOGIT,
+    PROB,
+    align,
+    assemble,
+    classes_of,
+    listed,
+    one_split,
+    probabilities,
+)
+from fracnet.utils.errors import UserError
 
 MEAN, OUT_OF_FOLD, NONE = "mean", "out_of_fold", "none"
 

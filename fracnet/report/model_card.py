@@ -9,13 +9,11 @@ from typing import Any
 
 from fracnet.evaluation.summary import Estimate
 from fracnet.report.console import FURTHER, METRICS, RESEARCH_ONLY
-from fracnet.report.figures.panels import told
-from fracnet.report.run_against import against
+from fracnet.report.plots import told
 from fracnet.report.run_content import RunContent
-from fracnet.report.run_facts import provenance, recipe
+from fracnet.report.run_page import limits_of_use, provenance, recipe
 from fracnet.report.run_tables import HEADS, TWO
-from fracnet.report.run_use import limits_of_use
-from fracnet.report.run_verdict import verdict
+from fracnet.report.verdict import against, verdict
 
 # The hub's names for the figures that it knows.
 TYPES = {

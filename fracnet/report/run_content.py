@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from fracnet.evaluation.assess import Assessment, Stratum
-from fracnet.evaluation.strata import OVERALL
+from fracnet.evaluation.aggregation import OVERALL
+from fracnet.evaluation.assessment import Assessment, Stratum
+from fracnet.evaluation.decisions import calibrated
 from fracnet.evaluation.summary import Estimate, Summary
-from fracnet.evaluation.temperature import calibrated
-from fracnet.report.study_data import is_drawn
+from fracnet.report.caveats import is_drawn
 
 IMAGE, STUDY = "image", "study"
 

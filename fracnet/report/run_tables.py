@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 
-from fracnet.evaluation.assess import CALIBRATION, Stratum
-from fracnet.evaluation.strata import OVERALL
+from fracnet.evaluation.aggregation import OVERALL
+from fracnet.evaluation.assessment import CALIBRATION, Stratum
 from fracnet.evaluation.summary import Estimate
 from fracnet.report.console import FURTHER, METRICS
-from fracnet.report.figures.panels import in_words
+from fracnet.report.plots import in_words
+from fracnet.report.run_console import SEVERAL, cut, threshold_notes
 from fracnet.report.run_content import IMAGE, RunContent
-from fracnet.report.strata import SEVERAL, cut, threshold_notes
-from fracnet.report.svg import Axis
-from fracnet.report.tables import Table, common_scale, drawn, figure_cell
-from fracnet.words import counted
+from fracnet.report.tables import Axis, Table, common_scale, drawn, figure_cell
+from fracnet.utils.text import counted
 
 TWO = ("auc", "sensitivity", "specificity", "precision", "npv")
 HEADS = {"auc": "AUC", "npv": "NPV", "precision": "precision (PPV)"}
 NAMES = {"majority": "always the commonest class", "shortcut": "shortcut baseline"}
+
 # Columns of people: their values are ids.
 PEOPLE = ("patient", "study", "path")
 

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from fracnet.config import Config
+from fracnet.config.instantiate import build
+from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
-from fracnet.errors import UserError
 from fracnet.evaluation.predictions import assemble
-from fracnet.models.module import OWN_KEYS
-from fracnet.objects import build
-from fracnet.progress import Show, shown
-from fracnet.training.run_folder import RunFolder
+from fracnet.models.classifier import OWN_KEYS
+from fracnet.runs.run_folder import RunFolder
+from fracnet.utils.errors import UserError
+from fracnet.utils.progress import Show, shown
 
 UNUSED = "model.freeze, model.head_dropout, augment, optim, loss, scheduler, callbacks, trainer"
 

@@ -10,9 +10,9 @@ import torch
 import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from fracnet.errors import UserError
-from fracnet.training.run_folder import RunFolder, write_whole
-from fracnet.words import counted
+from fracnet.runs.run_folder import RunFolder, write_whole
+from fracnet.utils.errors import UserError
+from fracnet.utils.text import counted
 
 # What may be given beside `resume=`; everything else is the run's own.
 FREE = ("trainer.max_epochs",)

@@ -6,7 +6,7 @@ import pytest
 from helpers.tiny import PUBLISHED, picture
 
 from fracnet.data.augment import Augment, build_augment
-from fracnet.errors import UserError
+from fracnet.utils.errors import UserError
 
 IMAGE = picture(0, 32, 32)
 

@@ -13,8 +13,8 @@ import pytest
 from helpers.pictures import HEIGHT, WIDTH, colour, encoded, picture
 from PIL import Image, ImageFile
 
-from fracnet.data import reading
-from fracnet.data.reading import BadImage, image_size, read_grey
+from fracnet.data import image_io
+from fracnet.data.image_io import BadImage, image_size, read_grey
 
 FRACATLAS = Path(
     os.environ.get("FRACATLAS_ROOT")
@@ -120,7 +120,7 @@ class TestNoImageAtAll:
     def test_too_many_pixels(self, tmp_path, monkeypatch):
         path = tmp_path / "a.png"
         path.write_bytes(encoded(picture(), "PNG"))
-        monkeypatch.setattr(reading, "MAX_PIXELS", WIDTH * HEIGHT - 1)
+        monkeypatch.setattr(image_io, "MAX_PIXELS", WIDTH * HEIGHT - 1)
         self.refuse(path, "70x50 pixels are more than the allowed")
         monkeypatch.undo()
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT // 3)

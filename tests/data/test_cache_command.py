@@ -8,11 +8,11 @@ import pytest
 from helpers.caches import lying, opened
 from helpers.tiny import RESIZE, tiny_manifest
 
-from fracnet import cache as command
-from fracnet.data import cachefolder
-from fracnet.data.cache import ImageCache
-from fracnet.data.enhance import build_enhance
+from fracnet import cache as cache_module
+from fracnet.data import image_cache
+from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import Manifest
+from fracnet.data.preprocess import build_enhance
 
 
 @pytest.fixture(autouse=True)
@@ -59,24 +59,24 @@ def test_bar_where_somebody_watches(
 def test_command_lists_and_clears(
     manifest: Manifest, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command.main([])
+    cache_module.main([])
     assert capsys.readouterr().out == f"No image caches in {folder}.\n"
     cache = opened(manifest)
-    old = time.time() - 3 * command.DAY
+    old = time.time() - 3 * cache_module.DAY
     os.utime(cache.path, (old, old))
     young = ImageCache.open_or_build(
         manifest, build_enhance(RESIZE, 200), on_bad_file="error", progress=False
     )
-    command.main([])
+    cache_module.main([])
     listing = capsys.readouterr().out
     assert str(cache.path) in listing
     assert "3 days" in listing
     assert "1.4" in listing  # 36 x 200 x 200 bytes
-    command.main(["clear", "--older-than", "1"])
+    cache_module.main(["clear", "--older-than", "1"])
     assert "Removed 1 image cache from" in capsys.readouterr().out
     assert lying(folder) == {young.path.name}
     (folder / f"{'1' * 32}.lock").touch()  # of a cache that is gone
-    command.main(["clear"])
+    cache_module.main(["clear"])
     assert "Removed 1 image cache from" in capsys.readouterr().out
     assert list(folder.iterdir()) == [], "locks go with what they guard"
     assert young.images[3].sum() > 0, "who has it open keeps it"
@@ -89,11 +89,11 @@ def test_command_spares_what_is_being_built(
     unfinished = folder / f"{'0' * 32}.part"
     unfinished.mkdir()
     with (
-        cachefolder.held(cache.path, progress=False),
-        cachefolder.held(unfinished.with_suffix(""), progress=False),
+        image_cache.held(cache.path, progress=False),
+        image_cache.held(unfinished.with_suffix(""), progress=False),
     ):
-        command.main(["clear"])
+        cache_module.main(["clear"])
     assert "Left alone" in capsys.readouterr().out
     assert lying(folder) == {cache.path.name, unfinished.name}
-    command.main(["clear"])
+    cache_module.main(["clear"])
     assert list(folder.iterdir()) == []

@@ -13,7 +13,7 @@ from helpers.caches import lying, opened
 from helpers.tiny import tiny_manifest
 
 import fracnet
-from fracnet.data import cachefolder
+from fracnet.data import image_cache
 from fracnet.data.manifest import Manifest
 
 HELPERS = Path(__file__).parents[1]
@@ -72,7 +72,7 @@ def test_killed_build_leaves_nothing_trusted(
 ) -> None:
     (left,) = killed
     assert left.endswith(".part")
-    assert cachefolder.entries() == []
+    assert image_cache.entries() == []
     other = tiny_manifest(tmp_path / "other")
     cache = opened(other)
     assert lying(folder) == {cache.path.name}, "the next build sweeps, whatever it builds itself"
@@ -99,13 +99,13 @@ def test_who_waits_for_a_cache_that_is_cleared_builds_it_alone(
 ) -> None:
     cache = opened(manifest)
     log = tmp_path / "log"
-    with cachefolder.held(cache.path, progress=False):
-        cachefolder.discard(cache.path)
+    with image_cache.held(cache.path, progress=False):
+        image_cache.discard(cache.path)
         waiting = [start(manifest.root, log, 0.02) for _ in range(2)]
         for process in waiting:
             assert process.stderr is not None
             assert "Waiting" in process.stderr.readline()
-        Path(cachefolder.lock(cache.path).lock_file).unlink()  # as `clear` does at its end
+        Path(image_cache.lock(cache.path).lock_file).unlink()  # as `clear` does at its end
     results = [process.communicate(timeout=90) for process in waiting]
     assert [process.returncode for process in waiting] == [0, 0], results
     assert lines(log) == 36

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fracnet.data.splits import carve, folds
-from fracnet.errors import UserError
+from fracnet.utils.errors import UserError
 
 REGIONS = ("elbow", "hand", "wrist", "shoulder")
 

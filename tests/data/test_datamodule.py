@@ -11,8 +11,8 @@ from helpers.tiny_data import tiny_data
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fracnet.data.datamodule import RadiographData
-from fracnet.data.sampling import Draw
-from fracnet.errors import UserError
+from fracnet.data.samplers import Draw
+from fracnet.utils.errors import UserError
 
 # Lightning's counsel for a test that wants no workers.
 pytestmark = [

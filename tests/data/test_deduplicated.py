@@ -9,12 +9,11 @@ from helpers.patients import PatientSource
 from helpers.tiny import tiny_manifest
 from helpers.tiny_data import tiny_data
 
-from fracnet.data import audits
-from fracnet.data.deduplicated import deduplicated, joined_groups
+from fracnet.data import audit_record
 from fracnet.data.fingerprint import data_fingerprint, files_digest
-from fracnet.data.folding import folded
 from fracnet.data.manifest import Manifest
-from fracnet.errors import UserError
+from fracnet.data.split_file import deduplicated, folded, joined_groups
+from fracnet.utils.errors import UserError
 
 
 @pytest.fixture
@@ -87,14 +86,14 @@ def test_folds_without_patients_point_to_the_audit(manifest: Manifest) -> None:
 
 def keep_audit(manifest: Manifest, *pairs: tuple[str, str]) -> None:
     content = {
-        "format": audits.FORMAT,
+        "format": audit_record.FORMAT,
         "severity": "leak",
         "line": "Too good.",
         "pairs": [{"a": a, "b": b} for a, b in pairs],
         "fingerprint": {"files": files_digest(manifest)},
         "folder": "audits/x",
     }
-    audits.write_whole(audits.place(data_fingerprint(manifest)), json.dumps(content))
+    audit_record.write_whole(audit_record.place(data_fingerprint(manifest)), json.dumps(content))
 
 
 def test_the_data_module_goes_by_the_audit(

@@ -7,7 +7,7 @@ from helpers.pictures import picture
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from fracnet.data.reading import BadImage, image_size, read_grey, read_ids
+from fracnet.data.image_io import BadImage, image_size, read_grey, read_ids
 
 GREY = np.asarray(picture())
 DEEP = GREY.astype(np.uint16) * 13 + 200  # 12 of 16 bits, not from zero

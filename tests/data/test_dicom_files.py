@@ -12,11 +12,11 @@ from helpers.pictures import picture
 from helpers.upper_limb_files import write_class_folders
 from pydicom import uid
 
-from fracnet.data.cache import ImageCache
+from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.data.dicom import NoDecoder
-from fracnet.data.enhance import build_enhance
-from fracnet.data.reading import BadImage, image_size, read_grey, read_ids
-from fracnet.data.sources.upper_limb import UpperLimb
+from fracnet.data.image_cache import ImageCache
+from fracnet.data.image_io import BadImage, image_size, read_grey, read_ids
+from fracnet.data.preprocess import build_enhance
 from fracnet.data.splits import group_overlap
 
 GREY = np.asarray(picture())

@@ -8,7 +8,7 @@ import pytest
 from helpers.dicom_files import dicom
 from helpers.pictures import picture
 
-from fracnet.data.reading import BadImage, read_grey, read_ids
+from fracnet.data.image_io import BadImage, read_grey, read_ids
 
 GREY = np.asarray(picture())
 

@@ -11,10 +11,10 @@ from helpers.patients import PatientSource
 from helpers.tiny import RESIZE, tiny_manifest
 
 from fracnet.data.datamodule import RadiographData
-from fracnet.data.folding import folded
+from fracnet.data.datasets.mura import Mura
 from fracnet.data.manifest import Manifest
-from fracnet.data.sources.mura import Mura
-from fracnet.errors import UserError
+from fracnet.data.split_file import folded
+from fracnet.utils.errors import UserError
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fracnet.data import reading
-from fracnet.data.reading import BadImage, image_size, read_grey
+from fracnet.data import image_io
+from fracnet.data.image_io import BadImage, image_size, read_grey
 
 SEED, EACH = 5, 150
 
@@ -61,7 +61,7 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path):
 def test_a_file_that_is_too_large_is_not_read_into_memory(tmp_path, monkeypatch):
     path = tmp_path / "large.png"
     with path.open("wb") as file:
-        file.truncate(reading.MAX_BYTES + 1)  # takes no room on the disk
+        file.truncate(image_io.MAX_BYTES + 1)  # takes no room on the disk
     for function in (read_grey, image_size):
         with pytest.raises(BadImage, match="bytes are more than the allowed"):
             function(path)

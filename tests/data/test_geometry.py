@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from helpers.tiny import picture
 
-from fracnet.data.augment import Augment
-from fracnet.data.geometry import affine_matrix, direct
+from fracnet.data.augment import Augment, affine_matrix, direct
 
 IMAGE = picture(3, 48, 64)
 AFFINES: list[dict[str, Any]] = [

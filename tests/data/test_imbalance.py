@@ -11,9 +11,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from fracnet.data.augment import build_augment
 from fracnet.data.datamodule import RadiographData
-from fracnet.data.imbalance import METHODS, class_weights
 from fracnet.data.manifest import Manifest
-from fracnet.errors import UserError
+from fracnet.data.samplers import METHODS, class_weights
+from fracnet.utils.errors import UserError
 
 STRONG = [{"_target_": "albumentations.InvertImg", "p": 1.0}]
 COUNTS = [18, 2, 1]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers.tiny_data import tiny_data
 
-from fracnet.data import loading
-from fracnet.data.loading import loader_workers
+from fracnet.data import datamodule
+from fracnet.data.datamodule import loader_workers
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,13 @@ from fracnet.data.loading import loader_workers
         (2, True, 1, 1),
         (8, True, 1, 6),
         (8, True, 4, 1),
-        (64, True, 1, loading.MOST),
+        (64, True, 1, datamodule.MOST),
     ],
 )
 def test_auto_follows_the_machine(
     cores: int, on_gpu: bool, processes: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "cores", lambda: cores)
+    monkeypatch.setattr(datamodule, "cores", lambda: cores)
     assert loader_workers("auto", on_gpu=on_gpu, processes=processes) == expected
     assert loader_workers(5, on_gpu=on_gpu, processes=processes) == 5
 
@@ -49,4 +49,4 @@ def test_images_that_are_only_copied_keep_few_workers(tmp_path: Path) -> None:
     data = tiny_data(tmp_path / "images", num_workers=8)
     data.prepare_data()
     assert data.train_dataloader().num_workers == 8
-    assert data.val_dataloader().num_workers == loading.UNCHANGED
+    assert data.val_dataloader().num_workers == datamodule.UNCHANGED

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fracnet.data.manifest import COLUMNS, Manifest, read_table, typed, write_table
-from fracnet.errors import UserError
+from fracnet.utils.errors import UserError
 
 
 def rows() -> list[dict[str, object]]:

@@ -9,7 +9,7 @@ import pytest
 from helpers.tiny import PUBLISHED, picture
 
 from fracnet.data.augment import build_augment
-from fracnet.data.sampling import Draw, EpochSampler, Oversampler, Undersampler, occurrences
+from fracnet.data.samplers import Draw, EpochSampler, Oversampler, Undersampler, occurrences
 
 # 7 rows of class 0, 3 of class 1, 2 of class 2; numbers that are no places.
 ROWS = np.arange(100, 112)

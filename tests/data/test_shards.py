@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from fracnet.data.sampling import EpochSampler, Oversampler
-from fracnet.data.shards import Shard
+from fracnet.data.samplers import EpochSampler, Oversampler, Shard
 
 
 def shares(whole: EpochSampler, world: int, batch_size: int, training: bool) -> list[list[int]]:

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from helpers.run_folders import table_of
 
-from fracnet.errors import UserError
-from fracnet.evaluation.alignment import align
+from fracnet.evaluation.predictions import align
+from fracnet.utils.errors import UserError
 
 
 def changed(table: pd.DataFrame, row: int, **values: object) -> pd.DataFrame:

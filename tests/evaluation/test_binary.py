@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import cohen_kappa_score, recall_score, roc_auc_score
 
-from fracnet.evaluation import metrics
-from fracnet.evaluation.binary import binary_rows
-from fracnet.evaluation.levels import by_study
+from fracnet.evaluation.aggregation import by_study
+from fracnet.evaluation.assessment import binary_rows
 from fracnet.evaluation.predictions import assemble
 from fracnet.evaluation.summary import summarise
-from fracnet.report.binary import print_official
+from fracnet.metrics import classification
+from fracnet.report.run_console import print_official
 
 CLASSES = ("normal", "abnormal")
 
@@ -85,7 +85,9 @@ def test_a_study_is_the_mean_of_its_views() -> None:
 def test_a_mean_of_exactly_one_half_is_normal() -> None:
     table = mura_like(patients=1)[:1]
     table["prob_normal"], table["prob_abnormal"] = 0.5, 0.5
-    matrix = metrics.confusion(np.array([0]), metrics.predict(np.array([[0.5, 0.5]])), 2)
+    matrix = classification.confusion(
+        np.array([0]), classification.predict(np.array([[0.5, 0.5]])), 2
+    )
     assert matrix[0, 0] == 1
     assert by_study(table)["prob_abnormal"].tolist() == [0.5]
 
@@ -121,13 +123,13 @@ def test_kappa_has_the_interval_that_it_has_elsewhere() -> None:
 def test_kappa_agrees_with_sklearn(seed: int, n_classes: int) -> None:
     rng = np.random.default_rng(seed)
     truth, named = rng.integers(0, n_classes, (2, 40))
-    found = metrics.kappa(metrics.confusion(truth, named, n_classes))
+    found = classification.kappa(classification.confusion(truth, named, n_classes))
     assert found == pytest.approx(cohen_kappa_score(truth, named))
 
 
 def test_kappa_is_undefined_where_both_name_one_class_only() -> None:
     same = np.zeros(5, dtype=int)
-    assert np.isnan(metrics.kappa(metrics.confusion(same, same, 2)))
+    assert np.isnan(classification.kappa(classification.confusion(same, same, 2)))
 
 
 def test_regions_of_one_class_are_not_scored() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from helpers.run_folders import table_of
 
-from fracnet.errors import UserError
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
 from fracnet.evaluation.summary import summarise
+from fracnet.utils.errors import UserError
 
 
 def candidate(name: str, skill: float, seeds: range, count: int = 60) -> Candidate:

@@ -8,12 +8,18 @@ import pytest
 from helpers.predictions import make_table
 from helpers.run_files import two_class_table
 
-from fracnet.errors import UserError
-from fracnet.evaluation.decisions import decide, fingerprint, sealed, verify
-from fracnet.evaluation.levels import to_level
-from fracnet.evaluation.operating import choose, said
-from fracnet.evaluation.temperature import calibrated
-from fracnet.options import Evaluation
+from fracnet.config.schema import Evaluation
+from fracnet.evaluation.aggregation import to_level
+from fracnet.evaluation.decisions import (
+    calibrated,
+    choose,
+    decide,
+    fingerprint,
+    said,
+    sealed,
+    verify,
+)
+from fracnet.utils.errors import UserError
 
 TABLE = two_class_table()
 VAL = TABLE[TABLE["split"] == "val"]

@@ -8,11 +8,17 @@ import pytest
 from helpers.pairs import draw_pair, patients, rows_of
 from helpers.run_folders import table_of
 
-from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
-from fracnet.evaluation.differences import Difference, between_models, judged
-from fracnet.evaluation.figure import Figure, Sample
-from fracnet.evaluation.paired_tests import area_difference, area_test
-from fracnet.evaluation.power import clusters_needed, detectable
+from fracnet.evaluation.comparison import (
+    Candidate,
+    Comparison,
+    Difference,
+    Member,
+    between_models,
+    compare,
+    judged,
+)
+from fracnet.evaluation.figure_of_merit import Figure, Sample
+from fracnet.metrics.hypothesis_tests import area_difference, area_test, clusters_needed, detectable
 
 ROWS = rows_of(np.arange(100))
 ROW = Difference(

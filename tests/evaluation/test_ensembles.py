@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from helpers.run_folders import table_of
 
-from fracnet.errors import UserError
 from fracnet.evaluation.ensembles import average
 from fracnet.evaluation.predictions import check, probabilities
+from fracnet.utils.errors import UserError
 
 
 def rows(table, split):  # type: ignore[no-untyped-def]

@@ -5,15 +5,12 @@ import pandas as pd
 import pytest
 from helpers.run_files import two_class_table
 
-from fracnet.errors import UserError
-from fracnet.evaluation.assess import Assessment, assess
-from fracnet.evaluation.binary import binary_rows
+from fracnet.config.schema import Evaluation
+from fracnet.evaluation.aggregation import levels_for, offered, to_level
+from fracnet.evaluation.assessment import Assessment, assess, binary_rows
 from fracnet.evaluation.decisions import decide
-from fracnet.evaluation.identity import check_apart, identified, identity_notes
-from fracnet.evaluation.levels import offered, to_level
-from fracnet.evaluation.predictions import clusters_of
-from fracnet.evaluation.strata import levels_for
-from fracnet.options import Evaluation
+from fracnet.evaluation.predictions import check_apart, clusters_of, identified, identity_notes
+from fracnet.utils.errors import UserError
 
 TABLE = two_class_table()
 TEST, VAL = TABLE[TABLE["split"] == "test"], TABLE[TABLE["split"] == "val"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from fracnet.evaluation.operating import DEFAULT, choose, decide
+from fracnet.evaluation.decisions import DEFAULT, choose, decide_positive
 
 RULES: list[dict[str, Any]] = [
     {"youden": True},
@@ -17,7 +17,7 @@ RULES: list[dict[str, Any]] = [
 
 
 def rates(score: np.ndarray, case: np.ndarray, threshold: float) -> tuple[float, float]:
-    named = decide(score, threshold).astype(bool)
+    named = decide_positive(score, threshold).astype(bool)
     return float(named[case].mean()), float((~named[~case]).mean())
 
 
@@ -69,7 +69,7 @@ def test_by_hand_with_thresholds_halfway() -> None:
 
 
 def test_a_score_equal_to_the_threshold_is_negative() -> None:
-    assert decide(np.array([0.5, np.nextafter(0.5, 1)]), 0.5).tolist() == [0, 1]
+    assert decide_positive(np.array([0.5, np.nextafter(0.5, 1)]), 0.5).tolist() == [0, 1]
 
 
 def test_among_equals_the_most_sensitive_point_is_taken() -> None:

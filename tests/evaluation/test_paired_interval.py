@@ -6,9 +6,9 @@ from helpers.pairs import draw_pair, patients, rows_of
 from helpers.predictions import UPPER_LIMB_COUNTS
 from scipy import stats
 
-from fracnet.evaluation.figure import Figure, Sample
-from fracnet.evaluation.paired_interval import area_interval, difference_interval, stretch
-from fracnet.evaluation.paired_tests import area_difference
+from fracnet.evaluation.comparison import area_interval, difference_interval, stretch
+from fracnet.evaluation.figure_of_merit import Figure, Sample
+from fracnet.metrics.hypothesis_tests import area_difference
 
 RESAMPLES = 300
 

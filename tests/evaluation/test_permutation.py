@@ -5,8 +5,8 @@ import pytest
 from helpers.pairs import draw_pair, patients, rows_of
 from scipy import stats
 
-from fracnet.evaluation.figure import Figure, Sample
-from fracnet.evaluation.permutation import permutation_test
+from fracnet.evaluation.comparison import permutation_test
+from fracnet.evaluation.figure_of_merit import Figure, Sample
 
 
 def named(target: np.ndarray, predicted: np.ndarray) -> Sample:

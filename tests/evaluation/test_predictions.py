@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 from helpers.predictions import make_table
 
-from fracnet.errors import UserError
 from fracnet.evaluation.predictions import (
     assemble,
     check,
@@ -12,6 +11,7 @@ from fracnet.evaluation.predictions import (
     probabilities,
     targets,
 )
+from fracnet.utils.errors import UserError
 
 
 def test_classes_are_read_from_the_columns_in_order_and_may_hold_spaces() -> None:

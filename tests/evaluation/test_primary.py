@@ -5,11 +5,11 @@ import pytest
 from helpers.predictions import draw_scores
 from scipy.special import softmax
 
-from fracnet.evaluation import battery, metrics
-from fracnet.evaluation.calibration_error import calibration_error
-from fracnet.evaluation.intervals import Interval
-from fracnet.evaluation.predictions import Clusters
-from fracnet.evaluation.primary import primary
+from fracnet.evaluation.summary import primary
+from fracnet.metrics import classification
+from fracnet.metrics.calibration import calibration_error
+from fracnet.metrics.clusters import Clusters
+from fracnet.metrics.intervals import Interval
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -28,10 +28,10 @@ def intervals(sample: Sample, predicted: np.ndarray | None = None) -> dict[str, 
     names, ids = np.unique(patient, return_inverse=True)
     clusters = Clusters(ids, len(names), "patient")
     if predicted is None:
-        predicted = metrics.predict(prob)
+        predicted = classification.predict(prob)
     overall, by_class = primary(target, prob, predicted, clusters, resamples=2000, seed=0)
-    assert set(overall) == set(battery.OVERALL)
-    assert tuple(by_class) == battery.PER_CLASS
+    assert set(overall) == set(classification.OVERALL)
+    assert tuple(by_class) == classification.PER_CLASS
     for name, limits in by_class.items():
         overall |= {f"{name} {c}": limit for c, limit in enumerate(limits)}
     return overall
@@ -76,9 +76,9 @@ def test_names_of_classes_and_of_patients_do_not_matter() -> None:
     swap = np.array([2, 0, 1])
     one = intervals((target, prob, patient))
     other = intervals((np.argsort(swap)[target], prob[:, swap], patient))
-    for name in battery.OVERALL:
+    for name in classification.OVERALL:
         assert other[name].low == pytest.approx(one[name].low), name
-    for name in battery.PER_CLASS:
+    for name in classification.PER_CLASS:
         for c in range(3):
             assert other[f"{name} {c}"].low == pytest.approx(one[f"{name} {swap[c]}"].low), name
     renamed = intervals((target, prob, 1000 + 7 * patient))
@@ -121,10 +121,10 @@ def test_limits_enclose_the_value(seed: int) -> None:
     n_classes = int(rng.integers(2, 7))
     target, prob, patient = scene(80, n_classes, float(rng.uniform(0.2, 2)), seed)
     # An operating point that is not the likeliest class.
-    predicted = metrics.predict(prob * rng.uniform(0.5, 2, n_classes))
+    predicted = classification.predict(prob * rng.uniform(0.5, 2, n_classes))
     found = intervals((target, prob, patient), predicted)
-    by_class = battery.by_class(target, prob, predicted)
-    values = battery.overall(target, prob, predicted, per_class=by_class)
+    by_class = classification.by_class(target, prob, predicted)
+    values = classification.overall(target, prob, predicted, per_class=by_class)
     clusters = Clusters(patient, 80, "patient")
     values["calibration_error"] = np.asarray(calibration_error(target, prob, clusters))
     for name, rates in by_class.items():

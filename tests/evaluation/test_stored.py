@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from helpers.reports import six_classes, two_classes
 
-from fracnet.errors import UserError
-from fracnet.evaluation.stored import assessment_of
+from fracnet.evaluation.assessment import assessment_of
+from fracnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize("make", [two_classes, six_classes])

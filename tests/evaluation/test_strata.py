@@ -5,8 +5,8 @@ import pytest
 from helpers.predictions import make_table
 from helpers.run_files import two_class_table
 
-from fracnet.errors import UserError
-from fracnet.evaluation.strata import UNKNOWN, check_by, groups, is_class, levels_for, why_not
+from fracnet.evaluation.aggregation import UNKNOWN, check_by, groups, is_class, levels_for, why_not
+from fracnet.utils.errors import UserError
 
 TABLE = two_class_table()
 ALL = ["image", "study", "patient"]

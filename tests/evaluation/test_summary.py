@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from helpers.predictions import UPPER_LIMB_COUNTS, make_table
 
-from fracnet.errors import UserError
-from fracnet.evaluation import metrics
-from fracnet.evaluation.battery import LOSSES, OVERALL, PER_CLASS
-from fracnet.evaluation.intervals import wilson
 from fracnet.evaluation.predictions import probabilities, targets
 from fracnet.evaluation.summary import Estimate, Summary, summarise
+from fracnet.metrics import classification
+from fracnet.metrics.classification import LOSSES, OVERALL, PER_CLASS
+from fracnet.metrics.intervals import wilson
+from fracnet.utils.errors import UserError
 
 
 def every_estimate(summary: Summary) -> list[Estimate]:
@@ -27,20 +27,22 @@ def test_values_are_those_of_metrics_inside_their_limits(
     table = make_table(counts, 1.5, views=views)
     summary = summarise(table)
     target, prob = targets(table), probabilities(table)
-    matrix = metrics.confusion(target, metrics.predict(prob), len(counts))
+    matrix = classification.confusion(target, classification.predict(prob), len(counts))
     assert tuple(summary.metrics) == OVERALL
     assert np.array(summary.confusion).tolist() == matrix.tolist()
-    assert summary.metrics["accuracy"].value == metrics.accuracy(matrix)
-    assert summary.metrics["macro_auc"].value == metrics.macro(metrics.auc(target, prob))
-    assert summary.metrics["kappa"].value == metrics.kappa(matrix)
+    assert summary.metrics["accuracy"].value == classification.accuracy(matrix)
+    assert summary.metrics["macro_auc"].value == classification.macro(
+        classification.auc(target, prob)
+    )
+    assert summary.metrics["kappa"].value == classification.kappa(matrix)
     assert summary.metrics["log_loss"].value == pytest.approx(
         -np.log(prob[np.arange(len(target)), target]).mean()
     )
     for c, row in enumerate(summary.per_class):
         assert row.n == counts[c]
         for name in ("sensitivity", "specificity", "precision", "npv", "f1"):
-            assert getattr(row, name).value == getattr(metrics, name)(matrix)[c]
-        assert row.average_precision.value == metrics.average_precision(target, prob)[c]
+            assert getattr(row, name).value == getattr(classification, name)(matrix)[c]
+        assert row.average_precision.value == classification.average_precision(target, prob)[c]
         assert row.precision.n == matrix[:, c].sum()
         assert row.npv.n == len(target) - matrix[:, c].sum()
     for estimate in every_estimate(summary):
@@ -167,10 +169,10 @@ def test_an_operating_point_decides_in_place_of_the_likeliest_class() -> None:
     prob, target = probabilities(table), targets(table)
     decided = (prob[:, 1] > 0.2).astype(np.int64)
     usual, moved = summarise(table), summarise(table, decided)
-    matrix = metrics.confusion(target, decided, 2)
-    assert moved.per_class[1].sensitivity.value == metrics.sensitivity(matrix)[1]
+    matrix = classification.confusion(target, decided, 2)
+    assert moved.per_class[1].sensitivity.value == classification.sensitivity(matrix)[1]
     assert moved.per_class[1].sensitivity.value > usual.per_class[1].sensitivity.value
-    assert moved.metrics["mcc"].value == metrics.mcc(matrix)
+    assert moved.metrics["mcc"].value == classification.mcc(matrix)
     # What rests on probabilities alone stays as it is.
     for name in ("macro_auc", "brier", "log_loss", "calibration_error"):
         assert moved.metrics[name] == usual.metrics[name]

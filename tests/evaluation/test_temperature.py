@@ -7,8 +7,8 @@ from helpers.predictions import UPPER_LIMB, draw_scores, make_table
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from fracnet.evaluation.decisions import calibrated, fit, logits
 from fracnet.evaluation.predictions import assemble, probabilities, targets
-from fracnet.evaluation.temperature import calibrated, fit, logits
 
 
 def drawn(n: int, true: float, seed: int = 0) -> pd.DataFrame:

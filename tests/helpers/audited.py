@@ -10,10 +10,10 @@ from helpers.command import Told, here
 from helpers.tiny import picture
 
 from fracnet.audit import audit
-from fracnet.auditing.whole import Audited
-from fracnet.auditing.whole import audit as look
 from fracnet.data.manifest import Manifest
-from fracnet.progress import unseen
+from fracnet.data_audit.run_audit import Audited
+from fracnet.data_audit.run_audit import audit as look
+from fracnet.utils.progress import unseen
 
 CLASSES = ("normal", "fractured")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from helpers.tiny import RESIZE
 
-from fracnet.data.cache import ImageCache
-from fracnet.data.enhance import build_enhance
+from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import Manifest
+from fracnet.data.preprocess import build_enhance
 
 ENHANCE = build_enhance(RESIZE, 32)
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from fracnet import cli
+from fracnet.config import hydra_cli
 from fracnet.evaluate import evaluate
 from fracnet.train import train
+from fracnet.training import sweep
 
 
 class Told(NamedTuple):
@@ -39,7 +40,7 @@ def here(
     argv, sys.argv = sys.argv, [f"fracnet.{name}", *words]
     code = 0
     try:
-        cli.run(task, name)
+        hydra_cli.run(task, name, jobs=sweep if name == "train" else None)
     except SystemExit as stop:
         code = int(stop.code or 0)
     finally:

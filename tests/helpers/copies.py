@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fracnet.auditing.duplicates import Pair, clusters
-from fracnet.data.phantom import REGIONS, Spec, render
-from fracnet.data.reading import BadImage, read_grey
+from fracnet.data.image_io import BadImage, read_grey
+from fracnet.data.phantoms.render import REGIONS, Spec, render
+from fracnet.data_audit.near_duplicates import Pair, clusters
 
 KINDS = ("rotation", "shear", "horizontal flip", "vertical flip", "crop", "gain", "jpeg")
 RECIPES = [*((kind,) for kind in KINDS), *itertools.combinations(KINDS, 2)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracnet.report import style
+from fracnet.report import plots
 
 
 def check_pair(paths: list[Path], name: str) -> Image.Image:
@@ -37,7 +37,7 @@ def text_of(path: Path) -> str:
 
 def refuse_collisions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """From now on a figure is saved only if its texts are apart; gives the names that were."""
-    save, saved = style.save, list[str]()
+    save, saved = plots.save, list[str]()
 
     def checked(figure: Any, folder: Path, name: str) -> list[Path]:
         paths = save(figure, folder, name)
@@ -45,7 +45,7 @@ def refuse_collisions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         saved.append(name)
         return paths
 
-    monkeypatch.setattr(style, "save", checked)
+    monkeypatch.setattr(plots, "save", checked)
     return saved
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fracnet.models.module import Classifier
+from fracnet.models.classifier import Classifier
 
 
 class NormNet(nn.Module):

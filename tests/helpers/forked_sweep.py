@@ -13,8 +13,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from fracnet import cli
-from fracnet.errors import UserError
+from fracnet.config import hydra_cli
+from fracnet.utils.errors import UserError
 
 
 def task(cfg: DictConfig) -> float:
@@ -38,4 +38,4 @@ def task(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    cli.run(task, "train")
+    hydra_cli.run(task, "train")

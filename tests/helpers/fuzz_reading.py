@@ -19,7 +19,7 @@ from helpers.pictures import colour, encoded, picture
 from PIL import Image
 from pydicom import uid
 
-from fracnet.data.reading import BadImage, image_size, read_grey
+from fracnet.data.image_io import BadImage, image_size, read_grey
 
 GREY = np.asarray(picture())
 DEEP = GREY.astype(np.uint16) * 13 + 200

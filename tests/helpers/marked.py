@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fracnet.data.datamodule import RadiographData
+from fracnet.data.datasets.base import Source
 from fracnet.data.manifest import Manifest
-from fracnet.data.sources.base import Source
-from fracnet.models.module import Classifier
+from fracnet.models.classifier import Classifier
 
 SIZE = 32
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}

@@ -12,14 +12,14 @@ from helpers.jobs import add_job
 from helpers.reports import explain, tell_more
 from helpers.run_folders import table_of, write_run
 
-from fracnet.auditing.writing import as_page
-from fracnet.data.sources.folder import Folder
+from fracnet.config.schema import CompareCommand
+from fracnet.data.datasets.folder import Folder
+from fracnet.data_audit.page import as_page
 from fracnet.evaluation.comparison import compare
-from fracnet.run_options import CompareCommand
-from fracnet.training import comparing, reporting
-from fracnet.training.judge import judge
-from fracnet.training.run_folder import RunFolder
-from fracnet.training.study import collect
+from fracnet.runs import compare_runs, report_run
+from fracnet.runs.evaluate_run import judge
+from fracnet.runs.run_folder import RunFolder
+from fracnet.runs.sweep_summary import collect
 
 RESAMPLES = 100
 RECIPE = {
@@ -69,7 +69,7 @@ def run(root: Path) -> Path:
     sanity |= {"sentences": ["They need the weights."]}
     kinds = [f"{right} and {sure}" for right in ("right", "wrong") for sure in ("sure", "unsure")]
     explain(root, sorted(kinds * 3), localisation=localisation, sanity=sanity)
-    return reporting.write(root)[0]
+    return report_run.write(root)[0]
 
 
 def comparison(root: Path, metric: str = "macro_auc") -> Path:
@@ -97,9 +97,9 @@ def comparison(root: Path, metric: str = "macro_auc") -> Path:
         resamples=RESAMPLES,
         out=None,
     )
-    made, left, known = comparing.candidates(command)
+    made, left, known = compare_runs.candidates(command)
     found = compare(made, metric, margin=0.02, resamples=RESAMPLES)
-    return comparing.write(root / "out", command, found, known, left)[0]
+    return compare_runs.write(root / "out", command, found, known, left)[0]
 
 
 def sweep(root: Path) -> Path:

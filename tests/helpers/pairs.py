@@ -4,8 +4,8 @@ import numpy as np
 from helpers.predictions import draw_scores
 from scipy.special import softmax
 
-from fracnet.evaluation.figure import Sample
-from fracnet.evaluation.predictions import Clusters
+from fracnet.evaluation.figure_of_merit import Sample
+from fracnet.metrics.clusters import Clusters
 
 
 def draw_pair(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from fracnet.data.datasets.base import Source
 from fracnet.data.manifest import Manifest
-from fracnet.data.sources.base import Source
 
 
 @dataclass(kw_only=True)

@@ -13,8 +13,8 @@ import yaml
 from helpers.predictions import make_table
 from helpers.run_files import two_class_table, write_run
 
-from fracnet.training.judge import judge
-from fracnet.training.run_folder import RunFolder
+from fracnet.runs.evaluate_run import judge
+from fracnet.runs.run_folder import RunFolder
 
 VOID = {"meta", "img", "br", "wbr", "hr", "link", "input"}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from helpers.tiny import RESIZE, tiny_manifest
 
-from fracnet.data import build
-from fracnet.data.cache import ImageCache
-from fracnet.data.enhance import build_enhance
-from fracnet.data.reading import read_grey
+from fracnet.data import image_io
+from fracnet.data.image_cache import ImageCache
+from fracnet.data.image_io import read_grey
+from fracnet.data.preprocess import build_enhance
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def build_slowly(root: Path, log: Path, pause: float, together: int) -> None:
         ready.write("ready\n")
     while len(log.with_suffix(".ready").read_text().splitlines()) < together:
         time.sleep(0.01)
-    build.read_grey = slowly  # type: ignore[assignment]
+    image_io.read_grey = slowly  # type: ignore[assignment]
     cache = ImageCache.open_or_build(
         tiny_manifest(root), build_enhance(RESIZE, 32), on_bad_file="error", workers=1
     )

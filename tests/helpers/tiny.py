@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fracnet.data.datasets.base import Source
 from fracnet.data.manifest import Manifest
-from fracnet.data.sources.base import Source
 
 CLASSES = ("elbow", "forearm", "wrist")
 COUNTS = {"train": 21, "val": 9, "test": 6}

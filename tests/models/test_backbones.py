@@ -6,10 +6,10 @@ import pytest
 import timm
 import torch
 
-from fracnet.errors import UserError
 from fracnet.models.backbones import timm_backbone
-from fracnet.models.custom_cnn import CustomCNN
-from fracnet.models.module import Classifier
+from fracnet.models.classifier import Classifier
+from fracnet.models.cnn import CustomCNN
+from fracnet.utils.errors import UserError
 
 
 def test_custom_cnn_has_the_published_number_of_parameters() -> None:

@@ -6,10 +6,10 @@ import torch
 from helpers.models import TINY, TinyNet
 from torch import nn
 
-from fracnet.errors import UserError
-from fracnet.models.custom_cnn import CustomCNN
-from fracnet.models.heads import DropoutLinear, add_head_dropout, find_heads
-from fracnet.models.module import Classifier
+from fracnet.models.backbones import DropoutLinear, add_head_dropout, find_heads
+from fracnet.models.classifier import Classifier
+from fracnet.models.cnn import CustomCNN
+from fracnet.utils.errors import UserError
 
 
 def test_timm_is_asked_and_other_classes_end_in_their_last_linear_layer() -> None:

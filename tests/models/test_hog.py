@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from fracnet.errors import UserError
 from fracnet.models.hog import HogLogistic
+from fracnet.utils.errors import UserError
 
 
 def stripes(degrees: float, size: int = 64, phase: float = 0.0, period: float = 9.0) -> np.ndarray:

@@ -5,8 +5,8 @@ import timm
 import torch
 from torch import nn
 
-from fracnet.errors import UserError
-from fracnet.models.inputs import grey_input
+from fracnet.models.classifier import grey_input
+from fracnet.utils.errors import UserError
 
 GREY = torch.tensor([[[[0, 51], [102, 255]]]], dtype=torch.uint8)
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from fracnet.errors import UserError
 from fracnet.models.losses import CrossEntropy, Focal, make_loss
+from fracnet.utils.errors import UserError
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.1, -0.2], [-3.0, 4.0, 1.0]], dtype=torch.float64)
 TARGET = torch.tensor([0, 2, 0])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fracnet.errors import UserError
-from fracnet.models.mura_cnn import MuraCNN
+from fracnet.models.cnn import MuraCNN
+from fracnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize("size", [16, 33, 150])

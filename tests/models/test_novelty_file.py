@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fracnet.data.appearance import NAMES
-from fracnet.errors import UserError
-from fracnet.models import novelty_file
-from fracnet.models.novelty import Reference, Sample, fit
+from fracnet.data.image_features import NAMES
+from fracnet.models import ood
+from fracnet.models.ood import Reference, Sample, fit
+from fracnet.utils.errors import UserError
 
 
 def drawn(rng: np.random.Generator, n: int, features: bool) -> Sample:
@@ -32,8 +32,8 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def test_it_is_the_same_after_a_file(found: Reference, checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "novelty.npz"
-    novelty_file.save(found, path, checkpoint)
-    loaded = novelty_file.load(path, checkpoint)
+    ood.save(found, path, checkpoint)
+    loaded = ood.load(path, checkpoint)
     new = drawn(np.random.default_rng(1), 20, found.features is not None)
     before, after = (one.of(new.looks, new.features) for one in (found, loaded))
     np.testing.assert_array_equal(before, after)
@@ -44,10 +44,10 @@ def test_that_of_another_checkpoint_is_refused(
     found: Reference, checkpoint: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "novelty.npz"
-    novelty_file.save(found, path, checkpoint)
+    ood.save(found, path, checkpoint)
     checkpoint.write_bytes(b"weightz")
     with pytest.raises(UserError, match=r"goes with another checkpoint .* than best\.ckpt"):
-        novelty_file.load(path, checkpoint)
+        ood.load(path, checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -72,16 +72,16 @@ def test_arrays_that_cannot_be_are_refused(
     rng = np.random.default_rng(0)
     found = fit(drawn(rng, 60, True), drawn(rng, 30, True), units=30)
     path = tmp_path / "novelty.npz"
-    novelty_file.save(replace(found, **change), path, checkpoint)
+    ood.save(replace(found, **change), path, checkpoint)
     with pytest.raises(UserError, match=f"novelty.npz cannot be read .{told}"):
-        novelty_file.load(path, checkpoint)
+        ood.load(path, checkpoint)
 
 
 def test_a_damaged_file_is_refused_and_never_half_read(
     found: Reference, checkpoint: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "novelty.npz"
-    novelty_file.save(found, path, checkpoint)
+    ood.save(found, path, checkpoint)
     whole, rng = path.read_bytes(), np.random.default_rng(3)
     new = drawn(rng, 5, found.features is not None)
     before, refused = found.of(new.looks, new.features), 0
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_refused_and_never_half_read(
             damaged[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         try:
-            loaded = novelty_file.load(path, checkpoint)
+            loaded = ood.load(path, checkpoint)
         except UserError:
             refused += 1
         else:  # the damage lies where nothing is kept, such as in a date

@@ -10,9 +10,8 @@ from helpers.models import ADAM, TINY
 from lightning.pytorch import Callback
 from torch import nn
 
-from fracnet.errors import UserError
-from fracnet.models.module import Classifier
-from fracnet.models.optimiser import l1_penalty, make_optimiser
+from fracnet.models.classifier import Classifier, l1_penalty, make_optimiser
+from fracnet.utils.errors import UserError
 
 CLASSES = ["a", "b", "c"]
 SLOW = ADAM | {"lr": 0.1, "backbone_lr_factor": 0.1, "l1": 0.0, "weight_decay": 0.01}

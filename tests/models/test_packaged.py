@@ -10,12 +10,12 @@ from helpers import lite0
 from helpers.models import ADAM
 from lightning.pytorch import Trainer
 
-from fracnet.errors import UserError
-from fracnet.models.module import Classifier
-from fracnet.models.packaged import efficientnet_lite0, stored_weights, timm_names
+from fracnet.models.backbones import efficientnet_lite0, stored_weights, timm_names
+from fracnet.models.classifier import Classifier
+from fracnet.utils.errors import UserError
 
 NODE = {
-    "_target_": "fracnet.models.packaged.efficientnet_lite0",
+    "_target_": "fracnet.models.backbones.efficientnet_lite0",
     "pretrained": True,
     "normalise": "weights",
 }

@@ -6,10 +6,9 @@ import re
 import pandas as pd
 import pytest
 
-from fracnet.report import svg
-from fracnet.report.reach import Reach, interval
-from fracnet.report.swept import swept
-from fracnet.report.trials import MOST_CURVES, MOST_POINTS, Trial, overlaid
+from fracnet.report import tables
+from fracnet.report.sweep_charts import MOST_CURVES, MOST_POINTS, Trial, overlaid, swept
+from fracnet.report.tables import Reach, interval
 
 
 def trial(number: int, value: float, settings: dict[str, object], **more: object) -> Trial:
@@ -35,19 +34,19 @@ def followed(epochs: int, start: float = 1.0) -> pd.DataFrame:
 def test_an_axis_holds_its_values_between_round_ends(
     values: list[float], ends: tuple[float, float], labels: list[str]
 ) -> None:
-    axis = svg.linear(values)
+    axis = tables.linear(values)
     assert (axis.low, axis.high) == pytest.approx(ends)
     assert [words for _, words in axis.ticks] == labels
 
 
 def test_equal_values_still_have_an_axis() -> None:
-    axis = svg.linear([0.5, 0.5])
+    axis = tables.linear([0.5, 0.5])
     assert axis.low < 0.5 < axis.high
     assert axis.share(0.5) == pytest.approx(0.5, abs=0.2)
 
 
 def test_points_lie_where_their_axes_say_and_words_are_escaped() -> None:
-    chart = svg.Chart(svg.Axis(1, 100, "rate", log=True), svg.unit("<share>"))
+    chart = tables.Chart(tables.Axis(1, 100, "rate", log=True), tables.unit("<share>"))
     (left, bottom), (middle, half), (right, top) = (
         chart.at(x, y) for x, y in ((1, 0), (10, 0.5), (100, 1))
     )
@@ -62,12 +61,14 @@ def test_points_lie_where_their_axes_say_and_words_are_escaped() -> None:
 
 
 def test_a_bar_lies_at_its_share_of_the_scale() -> None:
-    drawn = str(interval(Reach(0.75, 0.5, 1.0), svg.Axis(0, 1), guide=0.25, each=[0.6, math.nan]))
+    drawn = str(
+        interval(Reach(0.75, 0.5, 1.0), tables.Axis(0, 1), guide=0.25, each=[0.6, math.nan])
+    )
     assert 'class="range s0" x1="50.00%" x2="100.00%"' in drawn
     assert 'cx="75.00%"' in drawn
     assert 'class="axis" x1="25.00%"' in drawn
     assert drawn.count('class="each') == 1
-    assert "<circle" not in str(interval(Reach(math.nan), svg.Axis(0, 1)))
+    assert "<circle" not in str(interval(Reach(math.nan), tables.Axis(0, 1)))
 
 
 def test_a_wide_range_of_rates_stands_on_a_logarithmic_axis() -> None:

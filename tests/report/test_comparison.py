@@ -9,9 +9,9 @@ from rich.console import Console
 
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
 from fracnet.evaluation.summary import Estimate
-from fracnet.report.comparison import broken, print_comparison
+from fracnet.report.comparison_page import broken, print_comparison
 from fracnet.report.console import figure
-from fracnet.report.figures.panels import told as panel_label
+from fracnet.report.plots import told as panel_label
 
 
 def told(found: Comparison) -> str:

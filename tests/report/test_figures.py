@@ -6,10 +6,10 @@ import pytest
 from helpers.figures import check_pair, has_colour
 from helpers.predictions import UPPER_LIMB_COUNTS, make_table
 
-from fracnet.errors import UserError
 from fracnet.evaluation.summary import summarise
-from fracnet.report import style
-from fracnet.report.figures import confusion_matrix, curves
+from fracnet.report import plots
+from fracnet.report.plots import confusion_matrix, curves
+from fracnet.utils.errors import UserError
 
 
 def write_metrics(folder: Path, epochs: int, **changed: object) -> Path:
@@ -35,7 +35,7 @@ def write_metrics(folder: Path, epochs: int, **changed: object) -> Path:
 def test_curves_show_losses_rates_and_the_selected_epoch(tmp_path: Path, epochs: int) -> None:
     csv = write_metrics(tmp_path, epochs)
     image = check_pair(curves(csv, tmp_path / "new" / "figures", selected=epochs // 2), "curves")
-    for colour in (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.MUTED):
+    for colour in (plots.BLUE, plots.VERMILION, plots.GREEN, plots.PURPLE, plots.MUTED):
         assert has_colour(image, colour)
 
 
@@ -43,8 +43,8 @@ def test_curves_draw_what_is_there(tmp_path: Path) -> None:
     gaps = [1.0, np.nan, np.inf, 0.7]
     csv = write_metrics(tmp_path, 4, **{"val/loss": gaps, "val/macro_auc": np.nan})
     image = check_pair(curves(csv, tmp_path), "curves")
-    assert has_colour(image, style.GREEN)
-    assert not has_colour(image, style.PURPLE)
+    assert has_colour(image, plots.GREEN)
+    assert not has_colour(image, plots.PURPLE)
     table = pd.read_csv(csv)[["epoch", "train/loss"]]
     table.to_csv(csv, index=False)
     narrow = check_pair(curves(csv, tmp_path), "curves")
@@ -56,8 +56,8 @@ def test_curves_merge_the_rows_of_one_epoch(tmp_path: Path) -> None:
     rows = [[0, 1.5, None], [0, None, 1.6], [1, 1.0, None], [1, None, 1.2]]
     pd.DataFrame(rows, columns=["epoch", "train/loss", "val/loss"]).to_csv(csv, index=False)
     image = check_pair(curves(csv, tmp_path), "curves")
-    assert has_colour(image, style.BLUE)
-    assert has_colour(image, style.VERMILION)
+    assert has_colour(image, plots.BLUE)
+    assert has_colour(image, plots.VERMILION)
 
 
 def test_curves_without_anything_to_draw_are_refused(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_a_perfect_matrix_is_darkest_on_the_diagonal_alone(tmp_path: Path) -> No
 
 
 def test_text_reads_on_every_shade() -> None:
-    assert style.ink_on((1.0, 1.0, 1.0)) == style.INK
-    assert style.ink_on((0.0, 0.23, 0.38)) == "white"
+    assert plots.ink_on((1.0, 1.0, 1.0)) == plots.INK
+    assert plots.ink_on((0.0, 0.23, 0.38)) == "white"
 
 
 def test_drawing_leaves_the_users_matplotlib_settings_alone(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from helpers.figures import check_pair, has_colour, refuse_collisions, text_of
 
-from fracnet.report import style
-from fracnet.report.figures import DifferenceRow, differences
+from fracnet.report import plots
+from fracnet.report.plots import DifferenceRow, differences
 
 ROWS = [
     DifferenceRow("better", 0.031, 0.012, 0.05, 0.004),
@@ -25,7 +25,7 @@ def test_each_line_has_its_digits_and_its_reason(
         ROWS, tmp_path, metric="macro AUC", reference="resnet18", margin=0.02, note="Holm over 4."
     )
     image = check_pair(paths, "differences")
-    for colour in (style.BLUE, style.VERMILION, style.MUTED, style.EMPTY):
+    for colour in (plots.BLUE, plots.VERMILION, plots.MUTED, plots.EMPTY):
         assert has_colour(image, colour)
     text = text_of(paths[1])
     for words in (
@@ -45,12 +45,12 @@ def test_for_a_loss_less_is_better(tmp_path: Path) -> None:
         ROWS[:1], tmp_path, metric="log loss", higher_is_better=False, name="losses"
     )
     image = check_pair(paths, "losses")
-    assert has_colour(image, style.VERMILION)
-    assert not has_colour(image, style.BLUE)
+    assert has_colour(image, plots.VERMILION)
+    assert not has_colour(image, plots.BLUE)
     assert "← better" in text_of(paths[1])
 
 
 def test_an_interval_that_holds_zero_is_hollow(tmp_path: Path) -> None:
     image = check_pair(differences(ROWS[1:2], tmp_path, metric="accuracy"), "differences")
-    assert not has_colour(image, style.BLUE)
-    assert has_colour(image, style.MUTED)
+    assert not has_colour(image, plots.BLUE)
+    assert has_colour(image, plots.MUTED)

@@ -9,11 +9,11 @@ import pytest
 from helpers.figures import check_pair, has_colour, refuse_collisions, text_of
 from helpers.predictions import UPPER_LIMB_COUNTS, make_table
 
-from fracnet.evaluation.assess import Assessment, assess
+from fracnet.config.schema import Evaluation
+from fracnet.evaluation.assessment import Assessment, assess
 from fracnet.evaluation.predictions import assemble
-from fracnet.options import Evaluation
-from fracnet.report import style
-from fracnet.report.figures import draw_all
+from fracnet.report import plots
+from fracnet.report.plots import draw_all
 
 OPTIONS = Evaluation(resamples=100)
 POINT = {"threshold": 0.41, "sensitivity": 0.87, "specificity": 0.84}
@@ -103,8 +103,8 @@ def test_six_small_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("elbow", "wrist", "6 cases in 83 images (too few)", "the most likely class"):
         assert name in roc
     with check_pair(paths[2:4], "roc_test") as image:
-        assert has_colour(image, style.BLUE)
-        assert has_colour(image, style.VERMILION)
+        assert has_colour(image, plots.BLUE)
+        assert has_colour(image, plots.VERMILION)
 
 
 def test_absent_class_and_long_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

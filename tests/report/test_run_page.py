@@ -10,7 +10,7 @@ import pytest
 from helpers.reports import Page, configured, explain, six_classes, tell_more, two_classes
 
 from fracnet.report.run_page import as_page
-from fracnet.training.reporting import content_of, write
+from fracnet.runs.report_run import content_of, write
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_without_the_optional_files_the_page_says_how_to_get_them(tmp_path: Path
     metrics = json.loads((folder / "metrics.json").read_text())
     del metrics["data"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    configured(folder, data={"_target_": "fracnet.data.sources.mura.Mura"})
+    configured(folder, data={"_target_": "fracnet.data.datasets.mura.Mura"})
     page = Page(write(folder)[0].read_text(encoding="utf-8"))
     assert "python -m fracnet.explain run=<this run's folder>" in page.text
     assert "no shortcut baseline here" in page.text

@@ -7,12 +7,11 @@ from helpers.reports import two_classes
 from helpers.run_files import two_class_table
 
 from fracnet.report.model_card import as_card
-from fracnet.report.run_against import against
+from fracnet.report.run_charts import roc
 from fracnet.report.run_content import RunContent
-from fracnet.report.run_curves import roc
 from fracnet.report.run_tables import all_figures, operating
-from fracnet.report.run_verdict import verdict
-from fracnet.training.reporting import content_of
+from fracnet.report.verdict import against, verdict
+from fracnet.runs.report_run import content_of
 
 
 @pytest.fixture(scope="module")

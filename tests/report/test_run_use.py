@@ -9,8 +9,8 @@ from helpers.reports import six_classes, two_classes
 from helpers.run_files import two_class_table
 
 from fracnet.report.run_content import RunContent
-from fracnet.report.run_use import limits_of_use
-from fracnet.training.reporting import content_of
+from fracnet.report.run_page import limits_of_use
+from fracnet.runs.report_run import content_of
 
 CHOSEN = "on validation for the share of abnormal there; another share calls for"
 

@@ -8,10 +8,10 @@ from helpers.jobs import TEST, add_job
 from helpers.run_folders import table_of
 
 from fracnet.evaluation.comparison import Candidate, Member, compare
-from fracnet.report.chance import none_exceeds
 from fracnet.report.comparison_page import comparison_page
-from fracnet.report.trials import Trial
-from fracnet.training.study import collect
+from fracnet.report.sweep_charts import Trial
+from fracnet.report.verdict import none_exceeds
+from fracnet.runs.sweep_summary import collect
 
 SOUND = {"severity": "ok", "verdict": "Nothing was found."}
 NEITHER = "Neither run is shown to do better than chance (0.5) on test."

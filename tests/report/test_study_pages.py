@@ -13,7 +13,7 @@ from helpers.run_folders import table_of
 
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
 from fracnet.report.comparison_page import headline
-from fracnet.training.study import collect
+from fracnet.runs.sweep_summary import collect
 
 
 def text_of(html: str) -> str:

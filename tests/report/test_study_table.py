@@ -6,8 +6,8 @@ from pathlib import Path
 from helpers.jobs import add_job
 from rich.console import Console
 
-from fracnet.report.study import _cell, print_study
-from fracnet.training.study import collect
+from fracnet.report.sweep_page import _cell, print_study
+from fracnet.runs.sweep_summary import collect
 
 
 def printed(sweep: Path, show_test: str = "best") -> str:

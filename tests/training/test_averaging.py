@@ -11,8 +11,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from fracnet.models.module import Classifier
-from fracnet.training.averaging import ExponentialAverage, decay_after
+from fracnet.models.classifier import Classifier
+from fracnet.training.callbacks import ExponentialAverage, decay_after
 
 CLASSES = ["a", "b", "c"]
 DECAY = 0.4  # below the growing one's limit after a few steps, so both parts of it are used

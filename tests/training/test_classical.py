@@ -9,10 +9,10 @@ import torch
 import yaml
 from helpers.command import Told, train_here
 
-from fracnet.data.cache import ImageCache
-from fracnet.data.enhance import build_enhance
+from fracnet.data.datasets.upper_limb import UpperLimb
+from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import read_table
-from fracnet.data.sources.upper_limb import UpperLimb
+from fracnet.data.preprocess import build_enhance
 from fracnet.evaluation.summary import summarise
 from fracnet.models.hog import HogLogistic
 

@@ -20,15 +20,15 @@ from helpers.command import Told, in_new_process
 from helpers.models import ADAM, TINY
 from helpers.tiny_words import tiny_words
 
-from fracnet.config import check
+from fracnet.config.instantiate import build
+from fracnet.config.schema import check
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.manifest import write_table
-from fracnet.errors import UserError
-from fracnet.models.module import Classifier
-from fracnet.objects import build
-from fracnet.training import fit
-from fracnet.training.devices import check_devices, gather
-from fracnet.training.run_folder import RunFolder
+from fracnet.models.classifier import Classifier
+from fracnet.runs.run_folder import RunFolder
+from fracnet.training import trainer as trainer_module
+from fracnet.training.trainer import check_devices, gather
+from fracnet.utils.errors import UserError
 
 TESTS = Path(__file__).parents[1]
 
@@ -115,10 +115,10 @@ def test_one_process_predicts_from_the_checkpoint_what_two_predicted(
         image_size=config.image_size,
         batch_size=config.data.batch_size,
     )
-    trainer, _ = fit.make_trainer(config, RunFolder(tmp_path), lambda row: None)
+    trainer, _ = trainer_module.make_trainer(config, RunFolder(tmp_path), lambda row: None)
     best = run.folder / "checkpoints/best.ckpt"
     model = Classifier.load_from_checkpoint(best, weights_only=True)
-    write_table(fit.predict(trainer, model, data), tmp_path / "one.csv")
+    write_table(trainer_module.predict(trainer, model, data), tmp_path / "one.csv")
     assert (tmp_path / "one.csv").read_bytes() == (run.folder / "predictions.csv").read_bytes()
 
 

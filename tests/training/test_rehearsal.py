@@ -11,11 +11,11 @@ from helpers.tiny_words import tiny_words
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fracnet.config import Config, check
-from fracnet.errors import UserError
-from fracnet.paths import config_dir
-from fracnet.training.assembly import classifier_from
-from fracnet.training.rehearsal import check_figures, rehearse
+from fracnet.config.schema import Config, check
+from fracnet.runs.build import classifier_from
+from fracnet.training.preflight import check_figures, rehearse
+from fracnet.utils.errors import UserError
+from fracnet.utils.files import config_dir
 
 TESTS = Path(__file__).parents[1]
 
@@ -156,7 +156,7 @@ def test_a_class_that_is_not_there_is_told_before_an_image_is_read(
     def read(*args: object) -> None:
         raise AssertionError("an image was read")
 
-    monkeypatch.setattr("fracnet.data.cache.ImageCache.open_or_build", read)
+    monkeypatch.setattr("fracnet.data.image_cache.ImageCache.open_or_build", read)
     wrong = f"{key}._target_=helpers.models.Nonesuch"
     told = train_here([*words, wrong, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
     assert told.code == 1

@@ -15,7 +15,7 @@ import torch
 from helpers.command import train_here
 from helpers.tiny_words import tiny_words
 
-from fracnet.training.study import collect
+from fracnet.runs.sweep_summary import collect
 
 TESTS = Path(__file__).parents[1]
 # All that keeps a state of its own between epochs, together.
@@ -38,7 +38,7 @@ def killed_in_the_middle_of_epoch(number: int, words: list[str], run: Path) -> N
     """Start a run and kill -9 it once `number` - 1 epochs stand in its curves."""
     code = (
         "import sys, time\n"
-        "from fracnet.models.module import Classifier\n"
+        "from fracnet.models.classifier import Classifier\n"
         "plain = Classifier.training_step\n"
         "def slow(self, batch, batch_idx):\n"
         # The epoch to be killed in takes its time, so that the kill falls into it.
@@ -191,7 +191,7 @@ def test_a_job_of_a_killed_sweep_is_taken_into_its_study(
     assert "validation macro_auc 0." in told.out
     assert "sensitivity" not in told.out, "whose test figures are shown is the study's to decide"
     assert told.out.splitlines()[-1] == (
-        f"The run is a job of a sweep; `python -m fracnet.study {sweep}` shows the study."
+        f"The run is a job of a sweep; `python -m fracnet.sweep {sweep}` shows the study."
     )
     (job,) = collect(sweep)["jobs"]
     assert (job["status"], job["reason"], job["epochs"]) == ("finished", "", 3)

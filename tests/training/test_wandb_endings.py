@@ -14,7 +14,7 @@ from helpers.command import train_here
 from helpers.tiny_words import tiny_words
 from helpers.wandb_file import only, read
 
-from fracnet.training.tracking.worker import last_epoch
+from fracnet.training.wandb_process import last_epoch
 
 TESTS = Path(__file__).parents[1]
 

@@ -13,13 +13,12 @@ from helpers.tiny_words import tiny_words
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fracnet.config import check
+from fracnet.config.schema import check
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.predictions import assemble
-from fracnet.paths import config_dir
-from fracnet.training.run_folder import RunFolder, write_json
-from fracnet.training.tracking.naming import Job
-from fracnet.training.tracking.tracker import Tracker
+from fracnet.runs.run_folder import RunFolder, write_json
+from fracnet.training.wandb_tracker import Job, Tracker
+from fracnet.utils.files import config_dir
 
 TESTS = Path(__file__).parents[1]
 

@@ -12,9 +12,9 @@ from helpers.wandb_file import only, read, records
 
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.predictions import assemble
-from fracnet.training.tracking.naming import flat, swept_keys
-from fracnet.training.tracking.privacy import Scrubber, hashed
-from fracnet.training.tracking.results import chosen_examples, examples, tables
+from fracnet.training.wandb_summary import chosen_examples, examples, tables
+from fracnet.training.wandb_tracker import flat, swept_keys
+from fracnet.utils.redaction import Scrubber, hashed
 
 TESTS = Path(__file__).parents[1]
 

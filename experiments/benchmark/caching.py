@@ -1,0 +1,70 @@
+"""Building the cache of enhanced images, and how soon a training starts that finds it built."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmark.figures import Figure, spread
+from experiments.benchmark.images import jpegs, write_set
+from experiments.benchmark.memory_monitor import watched
+from experiments.benchmark.setting import SMALL, Setting, composed
+from fracnet.data.image_features import shortcut_features
+from fracnet.data.image_io import read_grey, single_threaded
+from fracnet.data.preprocess import Enhance, build_enhance
+from fracnet.runs.build import data_from
+
+
+def measure(setting: Setting, folder: Path) -> dict[str, Any]:
+    """Images a second of a build, its steps, and the stages of a warm start."""
+    n, builds = setting.pick(2_000, 48), setting.pick(3, 1)
+    pictures = jpegs(setting.pick(48, 8), 512)
+    cores = len(os.sched_getaffinity(0))
+    rates, of_a_core = [], []
+    for number in range(builds):
+        root = write_set(folder / f"cache_{number}", pictures, {"train": n, "val": 4, "test": 4})
+        words = [*setting.words(root), *SMALL]
+        data = data_from(composed(words))
+        data.progress = False
+        wall, work = time.perf_counter(), time.process_time()
+        data.prepare_data()
+        rates.append((n + 8) / (time.perf_counter() - wall))
+        of_a_core.append((n + 8) / (time.process_time() - work))
+    warm = [watched([*words, "trainer.max_epochs=1"], folder) for _ in range(builds)]
+    enhance = build_enhance(composed(words).enhance.model_dump()["steps"], setting.image_size)
+    figures: list[Figure] = [
+        spread(f"build, {cores} cores", rates, "img/s"),
+        spread("build, a core's work", of_a_core, "img/s"),
+        spread("warm start: imports", [seen["imports"] for seen in warm], "s"),
+        spread(
+            f"warm start: {n:,} files listed, cache opened",
+            [seen["data"] - seen["imports"] for seen in warm],
+            "s",
+        ),
+        spread(
+            "warm start: model, first batch",
+            [seen["first batch"] - seen["data"] for seen in warm],
+            "s",
+        ),
+    ]
+    files = sorted(root.rglob("*.jpg"))[: setting.pick(200, 20)]
+    return {"figures": figures, "images": n, "spent_ms": {"build": _spent(files, enhance)}}
+
+
+def _spent(files: list[Path], enhance: Enhance) -> dict[str, float]:
+    """Milliseconds an image in each step of a build, on one core."""
+    single_threaded()
+    images = [read_grey(file) for file in files]
+    steps: dict[str, Callable[[int], Any]] = {
+        "read, decode, check": lambda i: read_grey(files[i]),
+        "file features": lambda i: shortcut_features(images[i], 1),
+        "resize, enhance": lambda i: enhance(images[i]),
+    }
+    spent = {}
+    for name, step in steps.items():
+        start = time.process_time()
+        for number in range(len(files)):
+            step(number)
+        spent[name] = round(1000 * (time.process_time() - start) / len(files), 4)
+    return spent

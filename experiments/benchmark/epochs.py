@@ -1,0 +1,127 @@
+"""Epochs of Lightning's loop, timed: with batches from files, or with one that never changes."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from fracnet.config.schema import Config
+from fracnet.data.datamodule import Batch, EpochLoader
+from fracnet.training.callbacks import ReseedEachEpoch
+from fracnet.training.trainer import precision
+from fracnet.utils.devices import accelerator
+
+
+def same_batch(config: Config, classes: int, device: torch.device) -> Batch:
+    """A synthetic batch that lies on the device already, with the keys and shapes of a real one."""
+    n, side = config.data.batch_size, config.image_size
+    stream = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 1, side, side), dtype=torch.uint8, generator=stream)
+    batch = {
+        "image": images,
+        "target": torch.arange(n) % classes,
+        "row": torch.arange(n),
+    }
+    return {name: values.to(device) for name, values in batch.items()}
+
+
+class InTurn:
+    """An epoch from files, then one of as many times the same batch, and so on."""
+
+    def __init__(self, files: EpochLoader, same: Callable[[], Batch]) -> None:
+        self.files, self.same = files, same
+        self.sampler = files.sampler  # Lightning tells it the epoch
+        self.turn = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.turn += 1
+        if self.turn % 2:
+            yield from self.files
+        else:
+            batch = self.same()
+            for _ in range(len(self.files)):
+                yield batch
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+class Same:
+    """So many times the same batch."""
+
+    def __init__(self, same: Callable[[], Batch], steps: int) -> None:
+        self.same, self.steps = same, steps
+
+    def __iter__(self) -> Iterator[Any]:
+        batch = self.same()
+        for _ in range(self.steps):
+            yield batch
+
+    def __len__(self) -> int:
+        return self.steps
+
+
+class Stopwatch(Callback):
+    """Seconds of each epoch: from the end of the one before, the first batch's delay included."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    def restart(self) -> None:
+        """Count from here on."""
+        self._start = now()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The first epoch counts from here."""
+        self.restart()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """One more epoch."""
+        self.seconds.append(now() - self._start)
+        self.restart()
+
+
+def now() -> float:
+    """Seconds of the clock, once all that the device was told to do is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def plain_trainer(
+    config: Config, epochs: int, callbacks: Sequence[Callback], root: Any, **extra: Any
+) -> Trainer:
+    """Lightning's Trainer as a training has it, without validation and checkpoints."""
+    return Trainer(
+        accelerator=accelerator(config.trainer.accelerator),
+        devices=1,
+        precision=precision(config),
+        max_epochs=epochs,
+        callbacks=[ReseedEachEpoch(config.seed), *callbacks],
+        deterministic="warn",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        default_root_dir=root,
+        **extra,
+    )
+
+
+def bare_steps(
+    model: Any, optimiser: torch.optim.Optimizer, batch: Batch, steps: int, autocast: Any
+) -> Tensor:
+    """Training steps with nothing around them; the loss of the last."""
+    assert steps > 0, steps
+    for _ in range(steps):
+        optimiser.zero_grad()
+        with autocast():
+            loss: Tensor = model.loss(model(batch["image"]), batch["target"])
+        loss.backward()
+        optimiser.step()
+    return loss.detach()

@@ -1,0 +1,75 @@
+"""The memory of a process and of all that it has started, while it runs (Linux)."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+EVERY = 0.25  # seconds
+
+
+def watched(words: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Run `benchmarks.child` with these overrides; what it told, and its most memory in MiB.
+
+    rss_anon: the largest sum, over all its processes, of RssAnon: pages that are no file's. A page
+        that a worker shares with its parent counts once for each of them.
+    pss_anon: the same with shared pages counted once.
+    """
+    log = folder / "child.log"
+    with log.open("w", encoding="utf-8") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "experiments.benchmark.training_process", str(folder), *words],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        most = {"rss_anon": 0.0, "pss_anon": 0.0, "processes": 0.0}
+        try:
+            while child.poll() is None:
+                seen = memory_of(child.pid)
+                most = {name: max(value, seen[name]) for name, value in most.items()}
+                time.sleep(EVERY)
+        finally:
+            child.kill()
+            out, _ = child.communicate()
+    if child.returncode != 0:
+        raise RuntimeError(f"the watched training failed: {log.read_text()[-2000:]}")
+    told: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return told | {name: round(value, 1) for name, value in most.items()}
+
+
+def memory_of(pid: int) -> dict[str, float]:
+    """MiB of anonymous memory of a process with all its descendants, and how many they are."""
+    found = {"rss_anon": 0.0, "pss_anon": 0.0, "processes": 0.0}
+    for member in family(pid):
+        try:
+            status = (Path("/proc") / str(member) / "status").read_text()
+            shared = (Path("/proc") / str(member) / "smaps_rollup").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended since
+        found["rss_anon"] += _kib(status, "RssAnon:") / 1024
+        found["pss_anon"] += _kib(shared, "Pss_Anon:") / 1024
+        found["processes"] += 1
+    return found
+
+
+def family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    members = [pid]
+    for member in members:
+        for task in (Path("/proc") / str(member) / "task").glob("*/children"):
+            try:
+                members += [int(word) for word in task.read_text().split()]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return members
+
+
+def _kib(text: str, key: str) -> float:
+    for line in text.splitlines():
+        if line.startswith(key):
+            return float(line.split()[1])
+    return 0.0  # a process that is just ending has no memory left

@@ -1,0 +1,238 @@
+"""Deterministic enhancement of a radiograph: what is done once to an image and then cached.
+
+A pipeline is a list of steps in any order, exactly one of them a resize. Nothing here is random:
+the same pixels, steps and library versions give the same bytes, in any thread or process.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+import PIL
+
+from fracnet.config.instantiate import near_miss
+from fracnet.utils.errors import UserError
+
+Image = np.ndarray
+"""One grey image, uint8 [H, W]."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """An allowed number: from `low` to `high`, whole or odd where asked."""
+
+    default: float
+    low: float
+    high: float
+    whole: bool = False
+    odd: bool = False
+
+    def accepts(self, value: object) -> bool:
+        """Whether `value` is such a number; True and False are none."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if not math.isfinite(value) or not self.low <= value <= self.high:
+            return False
+        return (not self.whole or value == int(value)) and (not self.odd or value % 2 == 1)
+
+    def plain(self, value: Any) -> int | float:
+        """`value` as the type that the pipeline uses, so that 2 and 2.0 are one pipeline."""
+        return int(value) if self.whole else float(value)
+
+    def __str__(self) -> str:
+        kind = "an odd number" if self.odd else "a whole number" if self.whole else "a number"
+        return f"{kind} from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    default: str
+    words: tuple[str, ...]
+
+    def accepts(self, value: object) -> bool:
+        """Whether `value` is one of the words."""
+        return value in self.words
+
+    def plain(self, value: Any) -> str:
+        """`value` as a string."""
+        return str(value)
+
+    def __str__(self) -> str:
+        return " or ".join(self.words)
+
+
+STEPS: dict[str, dict[str, Number | Choice]] = {
+    "resize": {"mode": Choice("squash", ("squash", "pad"))},
+    "clahe": {"clip_limit": Number(2.0, 1, 100), "tiles": Number(8, 1, 64, whole=True)},
+    "median": {"size": Number(3, 3, 31, whole=True, odd=True)},
+    "gaussian": {"size": Number(3, 3, 31, whole=True, odd=True), "sigma": Number(0.0, 0, 20)},
+    "bilateral": {
+        "diameter": Number(5, 2, 25, whole=True),
+        "sigma_colour": Number(50.0, 0.1, 255),
+        "sigma_space": Number(50.0, 0.1, 255),
+    },
+}
+
+
+class Enhance:
+    """A pipeline of enhancement steps that turns any grey image into one of `image_size` squared.
+
+    Call it with uint8 [H, W]; it returns uint8 [S, S]. Safe to share between threads.
+    """
+
+    def __init__(self, steps: Sequence[Mapping[str, Any]], image_size: int) -> None:
+        self.steps = _checked(steps)
+        self.image_size = image_size
+        self._functions = [_function(step, image_size) for step in self.steps]
+
+    def __call__(self, image: Image) -> Image:
+        """Enhance one grey image, uint8 [H, W] -> uint8 [S, S]."""
+        assert image.ndim == 2, image.shape
+        assert image.dtype == np.uint8, image.dtype
+        for function in self._functions:
+            image = function(image)
+        assert image.shape == (self.image_size, self.image_size), image.shape
+        return np.ascontiguousarray(image)
+
+    def frame(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Where a file of that many pixels lies in the enhanced image: left, top, width, height.
+
+        In pixels; the outer corner of the upper left one is (0, 0), that of the last (S, S). A
+        point at the shares (x, y) of the file goes to (left + x * width, top + y * height).
+        """
+        (resize,) = (step for step in self.steps if step["name"] == "resize")
+        if resize["mode"] == "squash":
+            return 0.0, 0.0, float(self.image_size), float(self.image_size)
+        top, left, new_height, new_width = padded(height, width, self.image_size)
+        return float(left), float(top), float(new_width), float(new_height)
+
+    def key(self) -> str:
+        """Canonical JSON of everything that decides the pixels: steps, size, library versions."""
+        libraries = {
+            "albumentations": A.__version__,
+            "opencv": cv2.__version__,
+            "pillow": PIL.__version__,
+        }
+        content = {"steps": self.steps, "image_size": self.image_size, "libraries": libraries}
+        return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Enhance, (self.steps, self.image_size)
+
+
+def build_enhance(steps: Sequence[Mapping[str, Any]], image_size: int) -> Enhance:
+    """Check a list of steps as the configuration holds it and build the pipeline.
+
+    Each step is a mapping with `name` and the parameters of that step (`STEPS`).
+    Raises UserError for an unknown step or key, a value outside its range, and unless there is
+    exactly one resize.
+    """
+    return Enhance(steps, image_size)
+
+
+def _checked(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The steps with every default filled in."""
+    if isinstance(steps, str | Mapping) or not isinstance(steps, Sequence):
+        raise UserError(f"enhance.steps={steps!r} is not a list of steps such as {{name: clahe}}.")
+    checked = []
+    for i, step in enumerate(steps):
+        where = f"enhance.steps[{i}]"
+        if not isinstance(step, Mapping):
+            raise UserError(f"{where}={step!r} is not a mapping such as {{name: clahe}}.")
+        name = step.get("name")
+        if name not in STEPS:
+            raise UserError(
+                f"{where}.name={name!r} is no step; allowed: {', '.join(STEPS)}."
+                f"{near_miss(str(name), STEPS)}"
+            )
+        allowed = STEPS[name]
+        for key, value in step.items():
+            if key == "name":
+                continue
+            if key not in allowed:
+                raise UserError(
+                    f"{where}.{key} is no key of {name}; allowed: {', '.join(allowed)}."
+                    f"{near_miss(str(key), allowed)}"
+                )
+            if not allowed[key].accepts(value):
+                raise UserError(f"{where}.{key}={value!r} is not allowed; give {allowed[key]}.")
+        values = {key: rule.plain(step.get(key, rule.default)) for key, rule in allowed.items()}
+        checked.append({"name": str(name), **values})
+    resizes = sum(step["name"] == "resize" for step in checked)
+    if resizes != 1:
+        raise UserError(
+            f"enhance.steps holds {resizes} resize steps; it needs exactly one, "
+            "such as {name: resize, mode: squash}."
+        )
+    return checked
+
+
+def _function(step: Mapping[str, Any], image_size: int) -> Callable[[Image], Image]:
+    """The step as a function. Ranges are collapsed to one value and p is 1: no dice are thrown."""
+    match step["name"]:
+        case "resize":
+            return partial(squash if step["mode"] == "squash" else pad, image_size=image_size)
+        case "clahe":
+            clip, tiles = step["clip_limit"], step["tiles"]
+            return _always(A.CLAHE(clip_limit=(clip, clip), tile_grid_size=(tiles, tiles), p=1.0))
+        case "median":
+            return _always(A.MedianBlur(blur_limit=(step["size"], step["size"]), p=1.0))
+        case "gaussian":
+            size = step["size"]
+            # OpenCV's rule for a sigma that follows from the size of the kernel.
+            sigma = step["sigma"] or 0.3 * ((size - 1) * 0.5 - 1) + 0.8
+            blur = A.GaussianBlur(blur_limit=(size, size), sigma_limit=(sigma, sigma), p=1.0)
+            return _always(blur)
+        case "bilateral":
+            return partial(
+                cv2.bilateralFilter,
+                d=step["diameter"],
+                sigmaColor=step["sigma_colour"],
+                sigmaSpace=step["sigma_space"],
+            )
+    raise AssertionError(step)
+
+
+def _always(transform: A.ImageOnlyTransform) -> Callable[[Image], Image]:
+    return lambda image: transform(image=image)["image"]
+
+
+def squash(image: Image, image_size: int) -> Image:
+    """Resize uint8 [H, W] to [S, S] and give up the aspect, as the published work does.
+
+    A side that shrinks is averaged over areas, one that grows is interpolated linearly.
+    """
+    height, width = image.shape
+    shrunk = (min(width, image_size), min(height, image_size))
+    if shrunk != (width, height):
+        image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+    if shrunk != (image_size, image_size):
+        image = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_LINEAR)
+    return image
+
+
+def pad(image: Image, image_size: int) -> Image:
+    """Resize the longer side of uint8 [H, W] to S and centre the rest on black: uint8 [S, S]."""
+    height, width = image.shape
+    top, left, new_height, new_width = padded(height, width, image_size)
+    if (new_height, new_width) != (height, width):
+        how = cv2.INTER_AREA if image_size < max(height, width) else cv2.INTER_LINEAR
+        image = cv2.resize(image, (new_width, new_height), interpolation=how)
+    canvas = np.zeros((image_size, image_size), np.uint8)
+    canvas[top : top + new_height, left : left + new_width] = image
+    return canvas
+
+
+def padded(height: int, width: int, image_size: int) -> tuple[int, int, int, int]:
+    """Top, left, height and width, in pixels, of an image that `pad` has put on its canvas."""
+    scale = image_size / max(height, width)
+    new_height, new_width = (max(1, round(side * scale)) for side in (height, width))
+    return (image_size - new_height) // 2, (image_size - new_width) // 2, new_height, new_width

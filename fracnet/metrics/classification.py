@@ -1,0 +1,288 @@
+"""Point values from targets and probabilities. Pure numpy; undefined is NaN, never 0 or 1.
+
+Every rate is computed from a confusion matrix `[..., C, C]` (rows: truth, columns: prediction), so
+the same functions serve one sample and, with a leading axis, thousands of weighted resamples.
+
+Losses of each row: their means are the Brier score and the log loss.
+
+Every figure of merit at once, for one sample or for thousands of weighted resamples.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+
+def predict(prob: np.ndarray) -> np.ndarray:
+    """int64[N], the class of the highest probability; the first of equals."""
+    return np.asarray(np.argmax(prob, axis=1), dtype=np.int64)
+
+
+def confusion(
+    target: np.ndarray, predicted: np.ndarray, n_classes: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Counts int64[C, C], or float64[B, C, C] with `weights` [B, N] (how often each row counts)."""
+    cell = np.asarray(target) * n_classes + np.asarray(predicted)
+    if weights is None:
+        return np.bincount(cell, minlength=n_classes**2).reshape(n_classes, n_classes)
+    one_hot = np.zeros((len(cell), n_classes**2))
+    one_hot[np.arange(len(cell)), cell] = 1.0
+    return (weights @ one_hot).reshape(-1, n_classes, n_classes)
+
+
+def accuracy(matrix: np.ndarray) -> np.ndarray:
+    """Share of rows on the diagonal, [...]."""
+    return _ratio(_diagonal(matrix).sum(axis=-1), matrix.sum(axis=(-2, -1)))
+
+
+def sensitivity(matrix: np.ndarray) -> np.ndarray:
+    """TP / (TP + FN) of each class, [..., C]; NaN for a class without cases."""
+    return _ratio(_diagonal(matrix), matrix.sum(axis=-1))
+
+
+def specificity(matrix: np.ndarray) -> np.ndarray:
+    """TN / (TN + FP) of each class against the rest, [..., C]; NaN where every row is a case."""
+    hit = _diagonal(matrix)
+    total = matrix.sum(axis=(-2, -1))[..., None]
+    negatives = total - matrix.sum(axis=-1)
+    return _ratio(negatives - (matrix.sum(axis=-2) - hit), negatives)
+
+
+def precision(matrix: np.ndarray) -> np.ndarray:
+    """TP / (TP + FP) of each class, [..., C]; NaN for a class that was never predicted."""
+    return _ratio(_diagonal(matrix), matrix.sum(axis=-2))
+
+
+def npv(matrix: np.ndarray) -> np.ndarray:
+    """TN / (TN + FN) of each class against the rest, [..., C]; NaN where all are predicted so."""
+    hit = _diagonal(matrix)
+    unnamed = matrix.sum(axis=(-2, -1))[..., None] - matrix.sum(axis=-2)
+    return _ratio(unnamed - (matrix.sum(axis=-1) - hit), unnamed)
+
+
+def f1(matrix: np.ndarray) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN), [..., C]; NaN for a class neither present nor predicted."""
+    return _ratio(2 * _diagonal(matrix), matrix.sum(axis=-1) + matrix.sum(axis=-2))
+
+
+def kappa(matrix: np.ndarray) -> np.ndarray:
+    """Cohen's kappa of truth and prediction, [...]; NaN where chance alone would always agree.
+
+    (p_o - p_e) / (1 - p_e): agreement beyond what the margins give (Cohen 1960).
+    """
+    total = matrix.sum(axis=(-2, -1))
+    by_chance = _ratio((matrix.sum(axis=-1) * matrix.sum(axis=-2)).sum(axis=-1), total**2)
+    return _ratio(accuracy(matrix) - by_chance, 1 - by_chance)
+
+
+def mcc(matrix: np.ndarray) -> np.ndarray:
+    """Matthews' correlation of truth and prediction, [...]; NaN where either is constant.
+
+    For any number of classes the R_K of Gorodkin 2004, Comput Biol Chem 28:367.
+    """
+    matrix = np.asarray(matrix, dtype=np.float64)
+    truth, named, total = matrix.sum(axis=-1), matrix.sum(axis=-2), matrix.sum(axis=(-2, -1))
+    top = _diagonal(matrix).sum(axis=-1) * total - (truth * named).sum(axis=-1)
+    spread = (total**2 - (truth**2).sum(axis=-1)) * (total**2 - (named**2).sum(axis=-1))
+    return _ratio(top, np.sqrt(spread))
+
+
+def macro(values: np.ndarray) -> np.ndarray:
+    """Plain mean over the classes where the value is defined, [..., C] -> [...].
+
+    An absent class is left out, not counted as 0; `scored` says how many remained. NaN if none.
+    """
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
+
+
+def scored(values: np.ndarray) -> np.ndarray:
+    """Number of classes over which `macro` averages, [...]."""
+    return (~np.isnan(values)).sum(axis=-1)
+
+
+def balanced_accuracy(matrix: np.ndarray) -> np.ndarray:
+    """Mean sensitivity of the classes that have cases, [...]: the same as macro sensitivity."""
+    return macro(sensitivity(matrix))
+
+
+def auc(target: np.ndarray, prob: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Area under the ROC curve of each class against the rest, float64[C] (or [B, C]).
+
+    The chance that a case scores above a non-case, ties counted half (the Mann-Whitney form).
+    NaN where a class is absent or is all there is. `weights` [B, N] counts rows as often as given.
+    """
+    return _against_rest(_binary_auc, target, prob, weights)
+
+
+def _binary_auc(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted Mann-Whitney AUC of one class, float64[B]. Exact for integer weights."""
+    cases, others = np.flatnonzero(case), np.flatnonzero(~case)
+    if not len(cases) or not len(others):
+        return np.full(len(weights), np.nan)
+    others = others[np.argsort(score[others], kind="stable")]
+    below = np.searchsorted(score[others], score[cases], side="left")
+    not_above = np.searchsorted(score[others], score[cases], side="right")
+    # Weight of non-cases up to each position, starting with none.
+    running = np.zeros((len(weights), len(others) + 1))
+    np.cumsum(weights[:, others], axis=1, out=running[:, 1:])
+    wins = (running[:, below] + running[:, not_above]) / 2
+    case_weights = weights[:, cases]
+    total = case_weights.sum(axis=1) * running[:, -1]
+    return _ratio((case_weights * wins).sum(axis=1), total)
+
+
+def average_precision(
+    target: np.ndarray, prob: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Area under the precision-recall curve of each class against the rest, [C] (or [B, C]).
+
+    The mean, over the cases, of the precision among all rows that score at least as high: the
+    step-wise sum without interpolation, as in scikit-learn. NaN where a class is absent or is all
+    there is: there is nothing to rank.
+    """
+    return _against_rest(_binary_ap, target, prob, weights)
+
+
+def _binary_ap(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted average precision of one class, float64[B]."""
+    if not case.any() or case.all():
+        return np.full(len(weights), np.nan)
+    others = weights[:, ~case].sum(axis=1)
+    order = np.argsort(-score, kind="stable")
+    falling, case = -score[order], case[order]
+    cases = falling[case]
+    everyone = np.cumsum(weights[:, order], axis=1)
+    case_weights = weights[:, order[case]]
+    found = np.cumsum(case_weights, axis=1)
+    # The last row, and the last case, that scores as high as the case.
+    last = np.searchsorted(falling, cases, side="right") - 1
+    last_case = np.searchsorted(cases, cases, side="right") - 1
+    above = everyone[:, last]
+    precise = found[:, last_case] / np.where(above > 0, above, 1.0)
+    return _ratio((case_weights * precise).sum(axis=1), np.where(others > 0, found[:, -1], 0.0))
+
+
+def _against_rest(
+    area: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    target: np.ndarray,
+    prob: np.ndarray,
+    weights: np.ndarray | None,
+) -> np.ndarray:
+    """`area`(case, score, weights) of each class against the rest, float64[C] (or [B, C])."""
+    single = weights is None
+    counts = np.ones((1, len(target))) if weights is None else np.asarray(weights, dtype=np.float64)
+    n_classes = prob.shape[1]
+    areas = np.empty((len(counts), n_classes))
+    for c in range(n_classes):
+        areas[:, c] = area(np.asarray(target) == c, prob[:, c], counts)
+    return areas[0] if single else areas
+
+
+def _diagonal(matrix: np.ndarray) -> np.ndarray:
+    return np.diagonal(matrix, axis1=-2, axis2=-1)
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Quotient with NaN, and no warning, where the denominator is 0."""
+    top, bottom = np.broadcast_arrays(
+        np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
+    )
+    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
+
+
+# A probability of 0 for what happened counts as this one, as in scikit-learn: a loss of 36.04.
+FLOOR = float(np.finfo(np.float64).eps)
+
+
+def brier_rows(target: np.ndarray, prob: np.ndarray) -> np.ndarray:
+    """Squared error of each row's probabilities, float64[N]; 0 is perfect.
+
+    Two classes: of the positive one's probability, range 0 to 1. More: summed over the classes,
+    range 0 to 2 (Brier 1950, Mon Weather Rev 78:1).
+    """
+    happened = np.asarray(target)[:, None] == np.arange(prob.shape[1])
+    if prob.shape[1] == 2:
+        return np.asarray((prob[:, 1] - happened[:, 1]) ** 2)
+    return np.asarray(((prob - happened) ** 2).sum(axis=1))
+
+
+def log_loss_rows(target: np.ndarray, prob: np.ndarray) -> np.ndarray:
+    """Minus the natural log of the true class's probability (at least `FLOOR`), float64[N]."""
+    given = prob[np.arange(len(target)), target]
+    return np.asarray(-np.log(np.maximum(given, FLOOR)))
+
+
+def brier_range(n_classes: int) -> tuple[int, int]:
+    """Best and worst Brier score that `brier_rows` can give."""
+    return (0, 1) if n_classes == 2 else (0, 2)
+
+
+def mean(rows: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Mean of losses float64[N]; float64[B] with `weights` [B, N]."""
+    if weights is None:
+        return np.asarray(rows.mean())
+    total = weights.sum(axis=1)
+    return np.asarray((weights @ rows) / total)
+
+
+OVERALL = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_sensitivity",
+    "macro_specificity",
+    "macro_precision",
+    "macro_f1",
+    "macro_auc",
+    "macro_average_precision",
+    "kappa",
+    "mcc",
+    "brier",
+    "log_loss",
+    "calibration_error",
+)
+PER_CLASS = ("sensitivity", "specificity", "precision", "npv", "f1", "auc", "average_precision")
+
+# Smaller is better; of all others larger.
+LOSSES = ("brier", "log_loss", "calibration_error")
+
+
+def by_class(
+    target: np.ndarray, prob: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """The figures of `PER_CLASS`, each float64[C], or [B, C] with `weights` [B, N]."""
+    matrix = confusion(target, predicted, prob.shape[1], weights)
+    return {
+        "sensitivity": sensitivity(matrix),
+        "specificity": specificity(matrix),
+        "precision": precision(matrix),
+        "npv": npv(matrix),
+        "f1": f1(matrix),
+        "auc": auc(target, prob, weights),
+        "average_precision": average_precision(target, prob, weights),
+    }
+
+
+def overall(
+    target: np.ndarray,
+    prob: np.ndarray,
+    predicted: np.ndarray,
+    weights: np.ndarray | None = None,
+    per_class: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
+    """The figures of `OVERALL` but the calibration error, each float64[], or [B] with `weights`.
+
+    `per_class` spares a second pass where `by_class` has been asked already.
+    """
+    matrix = confusion(target, predicted, prob.shape[1], weights)
+    rates = per_class or by_class(target, prob, predicted, weights)
+    averages = {f"macro_{name}": macro(rates[name]) for name in PER_CLASS if name != "npv"}
+    return {
+        "accuracy": accuracy(matrix),
+        "balanced_accuracy": averages["macro_sensitivity"],
+        **averages,
+        "kappa": kappa(matrix),
+        "mcc": mcc(matrix),
+        "brier": mean(brier_rows(target, prob), weights),
+        "log_loss": mean(log_loss_rows(target, prob), weights),
+    }

@@ -1,0 +1,377 @@
+"""Intervals of areas under the ROC and the precision-recall curve, per class and macro.
+
+From how far each row moves the area, added up by cluster; on the scale of the logit, so that limits
+stay in (0, 1) and lean the right way near 1, with a t quantile for the few rows that matter there.
+In simulations of small test sets (83 images, six classes, 6 to 22 cases) this holds its level where
+the percentile bootstrap falls to 85-90 % (AUC) and 50-90 % (average precision).
+
+ROC and precision-recall curves of one class against the rest, with pointwise 95 % bands.
+
+A band gives, for each false positive rate (or recall) of a grid, the limits of the sensitivity (or
+precision) there. Its variance comes from resampling whole clusters; the limits are Wilson's for as
+many rows as that variance is worth, so that a band has width where every resample agrees: a perfect
+classifier of six cases is not known to be perfect.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from fracnet.metrics import classification
+from fracnet.metrics.clusters import Clusters
+from fracnet.metrics.intervals import (
+    LEVEL,
+    RESAMPLES,
+    Interval,
+    bootstrap,
+    logit_interval,
+    score_limits,
+)
+
+
+def auc_intervals(
+    target: np.ndarray, prob: np.ndarray, clusters: Clusters, level: float = LEVEL
+) -> list[Interval]:
+    """Intervals of each class's AUC and, last, of their macro average over the defined classes.
+
+    The variance is DeLong's (1988, Biometrics 44:837); where rows cluster, the influences are
+    summed by cluster first, as Obuchowski does (1997, Biometrics 53:567).
+    """
+    method = "logit, DeLong" if clusters.trivial else "logit, Obuchowski"
+    values, moves = classification.auc(target, prob), influence(target, prob, clusters)
+    return _intervals("AUC", values, moves, target, clusters, method, level)
+
+
+def average_precision_intervals(
+    target: np.ndarray, prob: np.ndarray, clusters: Clusters, level: float = LEVEL
+) -> list[Interval]:
+    """Intervals of each class's average precision and, last, of their macro average.
+
+    In a small sample the average precision tends to lie above the population's (by 0.03 to 0.06 at
+    83 images and six classes of middling accuracy); the interval leans down, and covers it.
+    """
+    values = classification.average_precision(target, prob)
+    moves = precision_influence(target, prob, clusters)
+    method = f"logit, delta method by {clusters.unit}"
+    return _intervals("average precision", values, moves, target, clusters, method, level)
+
+
+def _intervals(
+    name: str,
+    values: np.ndarray,
+    moves: np.ndarray,
+    target: np.ndarray,
+    clusters: Clusters,
+    method: str,
+    level: float,
+) -> list[Interval]:
+    def none(note: str) -> Interval:
+        return Interval(None, None, method, note)
+
+    defined = ~np.isnan(values)
+    # A class with cases, or non-cases, in one cluster only has no variance, nor has a mean with it.
+    known = np.isfinite(moves).all(axis=0)
+    results = []
+    for c, value in enumerate(values):
+        if not defined[c]:
+            results.append(none(f"undefined: {_reason(target == c)}"))
+        elif not known[c]:
+            results.append(none(_lone(target == c, clusters)))
+        else:
+            results.append(logit_interval(float(value), moves[:, c], clusters, method, name, level))
+    if not defined.any():
+        results.append(none("undefined: every row is of one class"))
+    elif not known[defined].all():
+        c = int(np.flatnonzero(defined & ~known)[0])
+        results.append(none(f"a class without an interval: {_lone(target == c, clusters)}"))
+    else:
+        mean = moves[:, defined].mean(axis=1)
+        value = float(values[defined].mean())
+        results.append(logit_interval(value, mean, clusters, method, name, level))
+    return results
+
+
+def _lone(case: np.ndarray, clusters: Clusters) -> str:
+    """Why rows that are cases, or that are not, have no variance."""
+    few = len(np.unique(clusters.ids[case])) < 2
+    rows, word = (case, "cases") if few else (~case, "others")
+    if rows.sum() == 1:
+        return "there is only one case" if few else "all rows but one are cases"
+    return f"all {word} come from one {clusters.unit}"
+
+
+def _reason(case: np.ndarray) -> str:
+    return "every row is a case" if case.all() else "no cases"
+
+
+def influence(target: np.ndarray, prob: np.ndarray, clusters: Clusters) -> np.ndarray:
+    """How far each row moves each class's AUC, float64[N, C]; NaN where undefined.
+
+    A case moves it by (its chance to outscore a non-case - AUC) / cases, a non-case likewise, each
+    times sqrt(I / (I - 1)) for the I clusters that hold such rows. The variance of the AUC is the
+    sum of squares, after adding up within clusters.
+    """
+    moves = np.full(prob.shape, np.nan)
+    for c in range(prob.shape[1]):
+        case = target == c
+        if case.all() or not case.any():
+            continue
+        score, rest = prob[case, c], prob[~case, c]
+        above = _share_below(score, rest)
+        below = 1 - _share_below(rest, score)
+        for rows, part in ((case, above), (~case, below)):
+            moves[rows, c] = (part - above.mean()) / len(part) * _scale(rows, clusters)
+    return moves
+
+
+def precision_influence(target: np.ndarray, prob: np.ndarray, clusters: Clusters) -> np.ndarray:
+    """How far each row moves each class's average precision, float64[N, C]; NaN where undefined.
+
+    The derivative by the row's weight: for P cases with precision q_i among the r_i rows that score
+    at least as high, row j of score s_j and truth y_j moves it by
+
+        (y_j (q_j - AP) + sum over the cases i with s_i <= s_j of (y_j - q_i) / r_i) / P,
+
+    times sqrt(I / (I - 1)) for the I clusters with cases, or with others, as in `influence`.
+    """
+    moves = np.full(prob.shape, np.nan)
+    for c in range(prob.shape[1]):
+        case = target == c
+        if case.all() or not case.any():
+            continue
+        order = np.argsort(-prob[:, c], kind="stable")
+        falling, hit = -prob[order, c], case[order]
+        cases = falling[hit]
+        rank = np.searchsorted(falling, cases, side="right")
+        precise = np.searchsorted(cases, cases, side="right") / rank
+        # Sums over the cases from the first that scores no higher than the row, to the last.
+        first = np.searchsorted(cases, falling, side="left")
+        gained = np.append(np.cumsum((1 / rank)[::-1])[::-1], 0.0)[first]
+        lost = np.append(np.cumsum((precise / rank)[::-1])[::-1], 0.0)[first]
+        move = hit * gained - lost
+        move[hit] += precise - precise.mean()
+        moves[order, c] = move / hit.sum()
+        for rows in (case, ~case):
+            moves[rows, c] *= _scale(rows, clusters)
+    return moves
+
+
+def _scale(rows: np.ndarray, clusters: Clusters) -> float:
+    groups = len(np.unique(clusters.ids[rows]))
+    return math.sqrt(groups / (groups - 1)) if groups > 1 else math.nan
+
+
+def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Share of `others` below each value, equals counted half."""
+    ordered = np.sort(others)
+    left = np.searchsorted(ordered, values, side="left")
+    right = np.searchsorted(ordered, values, side="right")
+    return np.asarray((left + right) / 2 / len(others))
+
+
+GRID = np.linspace(0, 1, 101)
+
+# Counts of (weighted) cases and others at and above each distinct score, the highest first.
+Counts = tuple[np.ndarray, np.ndarray]
+AtGrid = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Corners of a curve, float64[K] each, from the highest threshold down: a row at or above it
+    is called a case. The first threshold is infinite: nothing is called a case there.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    threshold: np.ndarray
+
+
+@dataclass(frozen=True)
+class Band:
+    """Limits `low`, `high` float64[G] of a curve at `x` float64[G]; NaN where there are none."""
+
+    x: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    method: str
+    note: str = ""
+
+
+def drawable(case: np.ndarray) -> str:
+    """Why rows with these labels, bool[N], have no curve; empty if they have one."""
+    if not len(case):
+        return "no rows"
+    if not case.any():
+        return "no cases"
+    return "every row is a case" if case.all() else ""
+
+
+def roc(case: np.ndarray, score: np.ndarray) -> Curve:
+    """False positive rate and sensitivity, from (0, 0) to (1, 1), at every distinct score.
+
+    `case` is bool[N] with both kinds of rows, `score` float[N]. Equal scores make one corner.
+    """
+    assert not drawable(case), drawable(case)
+    (hits, alarms), threshold = _counts(case, score)
+    return Curve(_from_zero(alarms / alarms[-1]), _from_zero(hits / hits[-1]), threshold)
+
+
+def precision_recall(case: np.ndarray, score: np.ndarray) -> Curve:
+    """Recall and precision at every distinct score, by rising recall, to recall 1.
+
+    Between its corners precision is no straight line (Davis and Goadrich 2006, ICML): draw steps,
+    each level up to its own recall. The first corner, recall 0 and precision 1, is a convention
+    and belongs to no threshold. Arguments as of `roc`.
+    """
+    assert not drawable(case), drawable(case)
+    (hits, alarms), threshold = _counts(case, score)
+    precision = np.concatenate([[1.0], hits / (hits + alarms)])
+    return Curve(_from_zero(hits / hits[-1]), precision, threshold)
+
+
+def steps(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and precision of the steps that a `precision_recall` curve is drawn with.
+
+    The first threshold that reaches a recall gives its precision, level from the recall before: the
+    area below is the average precision. Starts at recall 0 with the first such precision.
+    """
+    rises = np.flatnonzero(np.diff(curve.x) > 0) + 1
+    y = curve.y[rises]
+    return _from_zero(curve.x[rises]), np.concatenate([y[:1], y])
+
+
+def roc_band(
+    case: np.ndarray,
+    score: np.ndarray,
+    clusters: Clusters,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Band:
+    """Pointwise limits of the sensitivity at each false positive rate of `GRID`.
+
+    case: bool[N]. score: float[N]. clusters: of the same N rows. The order of rows changes nothing.
+    """
+    return _band(case, score, clusters, _sensitivity_at, resamples, seed, level)
+
+
+def precision_recall_band(
+    case: np.ndarray,
+    score: np.ndarray,
+    clusters: Clusters,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Band:
+    """Pointwise limits of the precision at each recall of `GRID` but 0; else as `roc_band`.
+
+    None (NaN) at recalls that only the threshold of the lowest case reaches.
+    """
+    return _band(case, score, clusters, _precision_at, resamples, seed, level)
+
+
+def _band(
+    case: np.ndarray,
+    score: np.ndarray,
+    clusters: Clusters,
+    at_grid: AtGrid,
+    resamples: int,
+    seed: int,
+    level: float,
+) -> Band:
+    grid = GRID if at_grid is _sensitivity_at else GRID[1:]
+    method = f"pointwise, {resamples:,} resamples by {clusters.unit}"
+    nothing = np.full(len(grid), np.nan)
+    why = drawable(case)
+    holders = [np.unique(clusters.ids[rows], return_counts=True)[1] for rows in (case, ~case)]
+    if not why and min(map(len, holders)) < 2:
+        why = f"all cases, or all others, are one {clusters.unit}"
+    if why:
+        return Band(grid, nothing, nothing, method, why)
+    groups = _Groups(case, score)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return np.array([at_grid(*rows) for rows in zip(*groups.counts(weights), strict=True)])
+
+    hits, alarms = groups.counts(np.ones((1, len(case))))
+    value = at_grid(hits[0], alarms[0])
+    drawn = bootstrap(statistic, clusters, resamples=resamples, seed=seed)
+    # What n rows of complete correlation within clusters are worth, where nothing varies.
+    sizes = holders[0]
+    least, most = sizes.sum() ** 2 / (sizes**2).sum(), float(sizes.sum())
+    variance = np.nanvar(drawn, axis=0)
+    spread = value * (1 - value)
+    worth = np.full(len(value), float(least))
+    np.divide(spread, variance, out=worth, where=(variance > 0) & (spread > 0))
+    low, high = _wilson(value, np.clip(worth, 1.0, most), level, len(sizes))
+    if at_grid is _precision_at:
+        # The one lowest case decides here; in simulations the limits hold half the time.
+        last = grid * case.sum() > case.sum() - 1 + 1e-9
+        low[last], high[last] = np.nan, np.nan
+    return Band(grid, low, high, method)
+
+
+def _wilson(
+    p: np.ndarray, n: np.ndarray, level: float, groups: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's score interval, with t for the normal quantile: few clusters, few degrees."""
+    z = float(stats.t.ppf((1 + level) / 2, groups - 1))
+    low, high = score_limits(p, n, z)
+    return np.clip(low, 0, p), np.clip(high, p, 1)
+
+
+class _Groups:
+    """Rows sorted by falling score once, equals together, so that each resample is a sum."""
+
+    def __init__(self, case: np.ndarray, score: np.ndarray) -> None:
+        self._order = np.argsort(-score, kind="stable")
+        ordered = score[self._order]
+        self._starts = np.flatnonzero(np.diff(ordered, prepend=np.inf))
+        self._case = case[self._order]
+        self.threshold = np.concatenate([[np.inf], ordered[self._starts]])
+
+    def counts(self, weights: np.ndarray) -> Counts:
+        """Cases and others at and above each distinct score, float64[B, K], from weights [B, N]."""
+        ordered = weights[:, self._order]
+        hits = np.add.reduceat(ordered * self._case, self._starts, axis=1)
+        alarms = np.add.reduceat(ordered * ~self._case, self._starts, axis=1)
+        return np.cumsum(hits, axis=1), np.cumsum(alarms, axis=1)
+
+
+def _counts(case: np.ndarray, score: np.ndarray) -> tuple[Counts, np.ndarray]:
+    groups = _Groups(case, score)
+    hits, alarms = groups.counts(np.ones((1, len(case))))
+    return (hits[0], alarms[0]), groups.threshold
+
+
+def _from_zero(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], values])
+
+
+def _sensitivity_at(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
+    """Sensitivity at each false positive rate of `GRID`, float64[G]; NaN if one kind is missing.
+
+    The highest where the curve rises upright, on the straight line where equal scores slant it.
+    """
+    if not hits[-1] or not alarms[-1]:
+        return np.full(len(GRID), np.nan)
+    x, y = _from_zero(alarms / alarms[-1]), _from_zero(hits / hits[-1])
+    at = np.searchsorted(x, GRID + 1e-12, side="right") - 1
+    after = np.minimum(at + 1, len(x) - 1)
+    run = x[after] - x[at]
+    part = np.divide(GRID - x[at], run, out=np.zeros(len(GRID)), where=run > 0)
+    return np.asarray(y[at] + np.maximum(part, 0) * (y[after] - y[at]))
+
+
+def _precision_at(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
+    """Precision at the highest threshold that reaches each recall of `GRID[1:]`, float64[G - 1]."""
+    if not hits[-1]:
+        return np.full(len(GRID) - 1, np.nan)
+    at = np.searchsorted(hits, GRID[1:] * hits[-1] - 1e-9, side="left")
+    return np.asarray(hits[at] / (hits[at] + alarms[at]))

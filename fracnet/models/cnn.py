@@ -1,0 +1,152 @@
+"""The small CNN of the published six-class work, as its report describes it.
+
+A reading of the CNN of the published fracture / no-fracture work (150x150 pixels).
+
+The paper says: an input of 150x150 scaled to [-1, 1], several convolutional layers with filters
+of several sizes in parallel, ReLU, max-pooling, dense layers, softmax. It has no table of
+layers. The choices made here, where it is silent:
+
+1. Filters of 3x3, 5x5 and 7x7 side by side, their outputs concatenated.
+2. Four such layers, of 16, 32, 64 and 64 filters of each size.
+3. Stride 1 and padding that keeps the size; each layer ends in ReLU and 2x2 max-pooling.
+4. Two hidden dense layers of 256 and 128 units with ReLU, then the layer of the classes.
+5. No batch normalisation and no dropout, as none is mentioned (`model.head_dropout` adds it).
+6. Weights start Glorot uniform, biases at zero. (Kaiming's larger ones make the loss jump to 40
+   at the first step with the published rate of 0.001.)
+7. Logits: the softmax is the loss's. One logit a class, also where there are two.
+8. Three equal channels from the grey image, as for every model here.
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fracnet.utils.errors import UserError
+
+WIDTHS = (32, 64, 128, 256)
+HIDDEN = 1024
+
+
+class CustomCNN(nn.Module):
+    """Four 3x3 convolutions, two linear layers; 51,776,774 parameters for six classes at 224.
+
+    Maps float32 [N, 3, S, S] to logits [N, num_classes]. Each convolution is followed by
+    batch normalisation, ReLU and 2x2 max-pooling, the second and fourth by dropout as well.
+    Weights start Kaiming uniform (fan out), biases at zero.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: int = 224,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3,
+    ) -> None:
+        super().__init__()
+        side = image_size // 2 ** len(WIDTHS)
+        if side < 1:
+            raise UserError(
+                f"image_size={image_size} is too small for model=custom_cnn; allowed: "
+                f"{2 ** len(WIDTHS)} and more."
+            )
+        layers: list[nn.Module] = []
+        channels = 3
+        for place, width in enumerate(WIDTHS, start=1):
+            layers += [
+                nn.Conv2d(channels, width, kernel_size=3, padding=1),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(2),
+            ]
+            if place % 2 == 0:
+                layers.append(nn.Dropout(dropout))
+            channels = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels * side * side, HIDDEN),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(HIDDEN, num_classes),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_uniform_(module.weight, mode="fan_out", nonlinearity="relu")
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, num_classes] of normalised images [N, 3, S, S]."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
+SIZES = (3, 5, 7)
+
+MURA_WIDTHS = (16, 32, 64, 64)
+
+MURA_HIDDEN = (256, 128)
+
+
+class ParallelFilters(nn.Module):
+    """Convolutions of several sizes on the same input, then ReLU and 2x2 max-pooling.
+
+    Maps float32 [N, C, H, W] to [N, len(SIZES) * width, H // 2, W // 2].
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.filters = nn.ModuleList(
+            nn.Conv2d(channels, width, size, padding=size // 2) for size in SIZES
+        )
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The filters' outputs side by side."""
+        found = torch.cat([filters(images) for filters in self.filters], dim=1)
+        pooled: Tensor = self.pool(found.relu())
+        return pooled
+
+
+class MuraCNN(nn.Module):
+    """Four layers of parallel filters, three dense ones; see the module for the choices made.
+
+    Maps float32 [N, 3, S, S] to logits [N, num_classes]; 5,676,578 parameters for two classes
+    at 150.
+
+    Args:
+        num_classes: width of the last layer.
+        image_size: pixels a side, 16 or more.
+    """
+
+    def __init__(self, num_classes: int, image_size: int = 150) -> None:
+        super().__init__()
+        side = image_size // 2 ** len(MURA_WIDTHS)
+        if side < 1:
+            raise UserError(
+                f"image_size={image_size} is too small for model=mura_cnn; allowed: "
+                f"{2 ** len(MURA_WIDTHS)} and more."
+            )
+        inputs = (3, *(len(SIZES) * width for width in MURA_WIDTHS))
+        self.features = nn.Sequential(
+            *(
+                ParallelFilters(channels, width)
+                for channels, width in zip(inputs[:-1], MURA_WIDTHS, strict=True)
+            )
+        )
+        units = (inputs[-1] * side * side, *MURA_HIDDEN)
+        dense: list[nn.Module] = [nn.Flatten()]
+        for before, after in zip(units[:-1], MURA_HIDDEN, strict=True):
+            dense += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+        self.head = nn.Sequential(*dense, nn.Linear(units[-1], num_classes))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, num_classes] of normalised images [N, 3, S, S]."""
+        logits: Tensor = self.head(self.features(images))
+        return logits

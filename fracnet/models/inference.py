@@ -1,0 +1,115 @@
+"""Logits of cached images outside a training: a plain loop, with or without several views of each.
+
+Test-time augmentation shows the network an image and its mirror images and averages their
+probabilities.
+
+Logits together with what the head sees: the features of an image, for comparing images.
+
+A model in evaluation mode for a while, and then as it was, layer by layer.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fracnet.models.backbones import find_heads
+from fracnet.models.classifier import Classifier
+from fracnet.utils.errors import UserError
+from fracnet.utils.progress import Show, unseen
+
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "hflip": lambda images: images.flip(-1),
+    "vflip": lambda images: images.flip(-2),
+    "rot180": lambda images: images.flip(-1, -2),
+}
+
+
+def predict_logits(
+    model: Classifier,
+    images: np.ndarray,
+    rows: np.ndarray,
+    *,
+    tta: Sequence[str] = (),
+    batch_size: int = 64,
+    device: str = "cpu",
+    show: Show[Any] = unseen,
+) -> np.ndarray:
+    """Logits float64 [n, C] of `rows` int64 [n] of `images` uint8 [N, S, S].
+
+    tta: names of `VIEWS` that are shown beside the image itself. The logits then are the logs of
+        the views' mean probabilities.
+    device: where to; float32 throughout, whatever the run was trained in.
+    """
+    model = model.eval().to(device)
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    found = [np.empty((0, len(model.classes)))]
+    with torch.inference_mode():
+        for batch in show(batches, len(batches), "predicting"):
+            pixels = torch.from_numpy(np.ascontiguousarray(images[batch]))[:, None].to(device)
+            logits = model(pixels).double()
+            if tta:
+                views = [logits, *(model(VIEWS[name](pixels)).double() for name in tta)]
+                # The log of a mean of exponentials: exact where a probability is near 0.
+                stacked = torch.stack([view.log_softmax(dim=1) for view in views])
+                logits = stacked.logsumexp(dim=0) - float(np.log(len(views)))
+            found.append(logits.cpu().numpy())
+    return np.concatenate(found)
+
+
+Seen = tuple[np.ndarray, np.ndarray | None]
+
+
+def watched(model: Classifier, device: str = "cpu") -> Callable[[np.ndarray], Seen]:
+    """A function from uint8 [n, S, S] to logits float64 [n, C] and features float32 [n, F].
+
+    Features are the input of the (first) head, averaged over places where it has any; None for a
+    network without a head that can be told (`heads.find_heads`). float32 throughout.
+    """
+    model = model.eval().to(device)
+    head = _head(model)
+    held: list[Tensor] = []
+
+    def look(images: np.ndarray) -> Seen:
+        # Listens no longer than this: heatmaps may be made by the same network in between.
+        hook = head and head.register_forward_pre_hook(lambda _, given: held.append(given[0]))
+        try:
+            with torch.inference_mode():
+                pixels = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(device)
+                logits = model(pixels).double().cpu().numpy()
+            return logits, _averaged(held[0]).float().cpu().numpy() if held else None
+        finally:
+            held.clear()
+            if hook:
+                hook.remove()
+
+    return look
+
+
+def _head(model: Classifier) -> nn.Module | None:
+    try:
+        return find_heads(model.backbone, "features")[0]
+    except UserError:  # no head to be told: then there are no features, which callers can say
+        return None
+
+
+def _averaged(given: Tensor) -> Tensor:
+    """[n, F] of [n, F], [n, L, F] (tokens) or [n, F, h, w] (a head that is a convolution)."""
+    if given.ndim == 4:
+        return given.mean(dim=(2, 3))
+    return given.flatten(1, -2).mean(dim=1) if given.ndim == 3 else given.flatten(1)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """All of the model in evaluation mode; afterwards each layer in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

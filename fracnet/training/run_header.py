@@ -1,0 +1,135 @@
+"""What a run says before its first epoch.
+
+What is not as by default in how a network is trained, in words.
+"""
+
+import logging
+import textwrap
+import warnings
+
+from fracnet.config.schema import Config, Evaluation
+from fracnet.data.datamodule import RadiographData
+from fracnet.evaluation.decisions import said
+from fracnet.models.backbones import find_heads
+from fracnet.models.classifier import Classifier
+from fracnet.runs.run_folder import RunFolder
+from fracnet.training.classical import UNUSED, Classical
+from fracnet.utils.text import counted
+
+CROSS_ENTROPY = "fracnet.models.losses.CrossEntropy"
+NAMES = {CROSS_ENTROPY: "cross-entropy", "fracnet.models.losses.Focal": "focal"}
+
+
+def recipe(config: Config, model: Classifier) -> list[str]:
+    """What is not as by default in how the model is trained, a line each."""
+    lines = []
+    freeze, optim, loss = config.model.freeze, config.optim, config.loss
+    if freeze != "none":
+        head = find_heads(model.backbone, "model.freeze")
+        n = sum(weight.numel() for layer in head for weight in layer.parameters())
+        when = "" if freeze == "backbone" else f" for {counted(int(freeze), 'epoch')}"
+        lines.append(f"backbone frozen{when}: only the head's {n:,} parameters are trained")
+    if config.model.head_dropout:
+        lines.append(f"dropout of {config.model.head_dropout} before the head")
+    if optim.backbone_lr_factor != 1:
+        rate = optim.lr * optim.backbone_lr_factor
+        lines.append(f"learning rate {optim.lr:g} for the head, {rate:g} for the backbone")
+    if optim.l1:
+        lines.append(f"L1 penalty of {optim.l1:g} on the weights, part of the training loss")
+    arguments = {k: v for k, v in loss.plain().items() if k != "_target_"}
+    if loss.target != CROSS_ENTROPY or any(arguments.values()):
+        name = NAMES.get(loss.target, loss.target)
+        given = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in arguments.items() if v)
+        lines.append(f"training loss: {name}{f' ({given})' if given else ''}")
+    if config.callbacks.ema is not None:
+        lines.append(f"weights averaged over the steps, decay {config.callbacks.ema.decay:g}")
+    return lines
+
+
+def quiet_libraries() -> None:
+    """Lightning's start-up notes say what the header says; its warnings stay."""
+    # Raised inside Lightning 2.6 by torch 2.15; nothing that a user could change.
+    warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)
+    # Misleading here: workers read from a cache, and more of them than cores cost time.
+    warnings.filterwarnings("ignore", ".*does not have many workers")
+    warnings.filterwarnings("ignore", "This DataLoader will create")
+    # Validation figures are made from all processes' rows: there is nothing left to average.
+    warnings.filterwarnings("ignore", "It is recommended to use .self.log..val/")
+    # What a resumed run finds there is its own.
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def print_header(
+    config: Config,
+    data: RadiographData,
+    model: Classifier | Classical,
+    device: str,
+    folder: RunFolder,
+) -> None:
+    """Print what is trained, on what, where, and into which folder."""
+    table, manifest = data.manifest.table, data.manifest
+    counts = ", ".join(f"{n} {split}" for split, n in split_counts(data).items())
+    print(f"data    {manifest.name}: {len(table)} images ({counts}), {len(data.classes)} classes")
+    for reason, rows in manifest.excluded.groupby("reason", sort=False):
+        n = int(rows["n"].sum())
+        if n:
+            print(f"        left out: {n} ({reason})")
+    print_audit(data)
+    print_unused(config, data)
+    print_balance(data, " an epoch" if isinstance(model, Classifier) else "")
+    if isinstance(model, Classifier):
+        size = sum(p.numel() for p in model.parameters())
+        print(f"model   {model_name(config)}, {size / 1e6:.1f} million parameters")
+        for line in recipe(config, model):
+            print(f"        {line}")
+    else:
+        print(f"model   {model.describe()}")
+        print(f"        fitted in one go; not used: {UNUSED}")
+    print(f"device  {device}")
+    print(f"run     {folder.path}\n", flush=True)
+
+
+def print_audit(data: RadiographData) -> None:
+    """Print the verdict of the audit of these data, where one has been made."""
+    audit = data.audit
+    if audit is None:
+        return
+    told = f"{audit.severity}: {audit.verdict}"
+    if data.split == "deduplicated":
+        told = f"of the official split, {told} Its verified copies are left out here."
+    print(textwrap.fill(told, 80, initial_indent="audit   ", subsequent_indent=" " * 8))
+
+
+def print_unused(config: Config, data: RadiographData) -> None:
+    """Print that a rule for a threshold is of no use, where one was asked for in vain."""
+    rule, n = config.evaluation.operating, len(data.classes)
+    if n > 2 and rule != Evaluation().operating:
+        print(f"        evaluation.operating={said(rule)} is not used: with {n} classes the")
+        print("        decision is the likeliest one")
+
+
+def print_balance(data: RadiographData, when: str) -> None:
+    """Print what is done about classes of unequal size, and how many of each are then shown."""
+    if data.imbalance.method == "none":
+        return
+    counts = data.train_counts()
+    shown = data.imbalance.epoch_counts(counts)
+    each = ", ".join(f"{name} {n}" for name, n in zip(data.classes, shown, strict=True))
+    print(f"balance {data.imbalance.in_words(counts, data.classes)}")
+    print(f"        train images{when}: {shown.sum()} ({each})")
+
+
+def split_counts(data: RadiographData) -> dict[str, int]:
+    """Images of each split, in the order train, val, test."""
+    return {split: len(data.rows(split)) for split in ("train", "val", "test")}
+
+
+def model_name(config: Config) -> str:
+    """The backbone and where its weights come from, in words."""
+    node = config.model.plain()
+    name = str(node.get("name", node["_target_"].rpartition(".")[2]))
+    if node.get("weights"):
+        return f"{name}, weights of {node['weights']}"
+    return f"{name}, {'ImageNet weights' if node.get('pretrained') else 'random start'}"

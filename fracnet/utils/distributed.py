@@ -1,0 +1,46 @@
+"""Which of several processes this one is, where one run trains on several devices.
+
+The process that a person has started is number 0. Lightning starts the others with the same
+command, and they go through the same program: they compute, and leave the talking, the writing
+and the downloading to number 0. Imports nothing heavy.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+
+from fracnet.utils.errors import UserError
+
+
+def rank() -> int:
+    """Number of this process among those of its run, as Lightning tells it."""
+    return int(os.environ.get("LOCAL_RANK") or 0)
+
+
+def step_back() -> None:
+    """Fall silent but for errors, leave Ctrl-C to number 0, and end when that is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 until the process ends
+
+
+def _end_with(parent: int) -> None:
+    """Otherwise a process would wait half an hour for one that was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def check_start() -> None:
+    """Raise UserError under torchrun: its processes would each make a run folder of their own."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UserError(
+            "fracnet starts the processes for several devices itself: use "
+            "`python -m fracnet.train trainer.devices=2 ...` without torchrun."
+        )

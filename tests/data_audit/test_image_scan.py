@@ -1,0 +1,71 @@
+"""What is noted of each image while it is decoded."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers.dicom_files import dicom
+from helpers.tiny import picture
+from PIL import Image
+
+from fracnet.data_audit.image_scan import FEATURES, Looking, bits_of, marker_area
+
+
+def test_notes_features_and_reasons_and_gives_the_pixels(tmp_path: Path) -> None:
+    image = picture(0)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
+    looking = Looking([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "none.png"])
+    assert np.array_equal(looking(0), image)
+    assert looking(1) is None
+    assert looking(2) is None
+    assert sorted(looking.bad) == [1, 2]
+    assert "no such file" in looking.bad[2]
+    assert looking.good.tolist() == [0]
+    known = dict(zip(FEATURES, looking.features[0], strict=True))
+    assert known["width"] == image.shape[1]
+    assert known["file_size"] == (tmp_path / "a.png").stat().st_size
+    assert known["bits"] == 8
+
+
+@pytest.mark.parametrize(
+    ("array", "ending", "bits"),
+    [
+        (np.zeros((4, 4), np.uint8), "png", 8),
+        (np.zeros((4, 4), np.uint8), "jpg", 8),
+        (np.zeros((4, 4, 3), np.uint8), "png", 24),
+        (np.zeros((4, 4, 4), np.uint8), "png", 32),
+        (np.zeros((4, 4), np.uint16), "png", 16),
+        (np.zeros((4, 4, 3), np.uint16), "png", 48),
+    ],
+)
+def test_bits_a_pixel_are_those_of_the_file(
+    array: np.ndarray, ending: str, bits: int, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(cv2.imencode(f".{ending}", array)[1].tobytes())
+    assert bits_of(path) == bits
+
+
+def test_bits_of_dicom_come_from_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    pixels = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    path.write_bytes(dicom(pixels, BitsStored=12, HighBit=11))
+    assert bits_of(path) == 12
+
+
+def test_a_letter_is_a_mark_and_a_bone_is_none() -> None:
+    ground = np.full((400, 300), 30, np.uint8)
+    bone = ground.copy()
+    cv2.rectangle(bone, (130, 0), (190, 399), 240, -1)
+    assert marker_area(bone) == 0, "too large for a letter"
+    soft = cv2.GaussianBlur(bone, (0, 0), 25)
+    assert marker_area(soft) == 0
+    letter = ground.copy()
+    cv2.putText(letter, "L", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 2, 255, 6)
+    assert marker_area(letter) == pytest.approx((letter > 200).mean(), rel=0.2)
+
+
+def test_bright_grain_is_no_mark() -> None:
+    assert marker_area(picture(3, 400, 300)) < 1e-3

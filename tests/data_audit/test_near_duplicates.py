@@ -1,0 +1,153 @@
+"""The whole search: what is planted is found, and nothing else; by any number of workers."""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from helpers.copies import RECIPES, Planted, judge, phantom, plant
+
+from fracnet.data.image_io import BadImage
+from fracnet.data_audit.near_duplicates import Pair, clusters, find_duplicates
+
+T = TypeVar("T")
+N = 14
+
+
+@pytest.fixture(scope="module")
+def planted() -> Planted:
+    """Different phantoms, two copies of each by every other recipe."""
+    return plant([(f"{i}", phantom(i), 2) for i in range(N)], seed=2, recipes=RECIPES)
+
+
+@pytest.fixture(scope="module")
+def pairs(planted: Planted) -> list[Pair]:
+    return search(planted.images)
+
+
+def search(images: Sequence[np.ndarray | None], workers: int = 2) -> list[Pair]:
+    return find_duplicates(lambda i: images[i], len(images), workers=workers)
+
+
+def plain(pairs: list[Pair], names: Sequence[int] | None = None) -> list[tuple]:
+    """Comparable, with other names for the images."""
+    found = []
+    for pair in pairs:
+        a, b = (names[i] if names is not None else i for i in (pair.a, pair.b))
+        found.append((min(a, b), max(a, b), pair.kind, pair.mirrored, round(pair.score, 5)))
+    return sorted(found)
+
+
+def test_what_is_planted_is_found_and_nothing_else(planted: Planted, pairs: list[Pair]) -> None:
+    result = judge(planted, pairs)
+    assert result.false == []
+    assert result.recall > 0.95, [planted.recipes[i] for i in result.missed]
+    assert all(pair.a < pair.b for pair in pairs)
+    assert [(pair.a, pair.b) for pair in pairs] == sorted({(pair.a, pair.b) for pair in pairs})
+
+
+def test_a_mirrored_copy_is_called_mirrored(planted: Planted, pairs: list[Pair]) -> None:
+    checked = 0
+    for pair in pairs:
+        flips = [sum("flip" in kind for kind in planted.recipes[i]) for i in (pair.a, pair.b)]
+        assert pair.mirrored == bool(sum(flips) % 2)
+        assert pair.transform is not None
+        assert (np.linalg.det(pair.transform[:, :2]) < 0) == pair.mirrored
+        checked += pair.mirrored
+    assert checked > 3
+
+
+def test_neither_workers_nor_order_change_the_pairs(planted: Planted, pairs: list[Pair]) -> None:
+    order = np.random.default_rng(5).permutation(len(planted)).tolist()
+    other = search([planted.images[i] for i in order], workers=3)
+    assert plain(other, order) == plain(pairs)
+    assert plain(search(planted.images, workers=1)) == plain(pairs)
+
+
+def test_the_transform_leads_from_the_lower_to_the_higher_image() -> None:
+    small = np.ascontiguousarray(phantom(3)[30:, 40:])
+    for images, shift in (([phantom(3), small], (-40, -30)), ([small, phantom(3)], (40, 30))):
+        (pair,) = search(images)
+        assert pair.transform is not None
+        assert np.abs(pair.transform - np.array([[1, 0, shift[0]], [0, 1, shift[1]]])).max() < 0.8
+
+
+def test_same_bytes_and_same_pixels_are_told_apart(tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    for file, data in zip(files, (b"one", b"two", b"one", b"three"), strict=True):
+        file.write_bytes(data)
+    same, other = phantom(0), phantom(1)
+    images = [same, same, same, other]
+    found = find_duplicates(lambda i: images[i], 4, files=files, workers=1)
+    assert [(pair.a, pair.b, pair.kind) for pair in found] == [
+        (0, 1, "same pixels"),
+        (0, 2, "same bytes"),
+    ]
+    assert all(pair.transform is None and pair.score == 1 for pair in found)
+    unknown = find_duplicates(lambda i: images[i], 4, workers=1)
+    assert {pair.kind for pair in unknown} == {"same pixels"}
+
+
+def test_one_of_the_same_pixels_stands_for_all_in_other_pairs() -> None:
+    copy = plant([("0", phantom(0), 1)], 3, [("rotation",)]).images[1]
+    found = search([phantom(0), phantom(0), copy])
+    assert [(pair.a, pair.b, pair.kind) for pair in found] == [
+        (0, 1, "same pixels"),
+        (0, 2, "copy"),
+    ]
+    assert clusters(found, 3).tolist() == [0, 0, 0]
+
+
+def test_images_left_out_and_blank_ones_have_no_copies() -> None:
+    black, grey = np.zeros((80, 60), np.uint8), np.full((80, 60), 128, np.uint8)
+    assert search([black, None, grey, None]) == []
+    assert [pair.kind for pair in search([black, grey, black])] == ["same pixels"]
+    assert search([phantom(0), black, None, phantom(1)]) == []
+
+
+def test_no_and_one_image() -> None:
+    assert search([]) == []
+    assert search([phantom(0)]) == []
+    assert search([None]) == []
+
+
+def test_each_image_is_asked_for_once_and_the_steps_are_shown() -> None:
+    asked, steps, lock = list[int](), list[tuple[str, int]](), threading.Lock()
+
+    def image(i: int) -> np.ndarray:
+        with lock:
+            asked.append(i)
+        return phantom(i)
+
+    def show(items: Iterable[T], total: int, name: str) -> Iterator[T]:
+        passed = list(items)
+        assert len(passed) == total
+        steps.append((name, total))
+        yield from passed
+
+    find_duplicates(image, 5, workers=2, show=show)
+    assert sorted(asked) == [0, 1, 2, 3, 4]
+    assert [name for name, _ in steps] == ["look at images", "sort images", "compare images"]
+    assert steps[0][1] == steps[1][1] == 5
+
+
+def test_an_error_of_an_image_comes_through_at_once() -> None:
+    seen = list[int]()
+
+    def image(i: int) -> np.ndarray:
+        seen.append(i)
+        if i == 1:
+            raise BadImage("x.png", "it is broken")
+        return phantom(0)
+
+    with pytest.raises(BadImage, match="it is broken"):
+        find_duplicates(image, 500, workers=1)
+    assert len(seen) < 100
+
+
+def test_clusters_join_over_any_number_of_pairs() -> None:
+    chain = [Pair(4, 6, "copy"), Pair(1, 4, "copy"), Pair(2, 3, "same pixels"), Pair(0, 6, "copy")]
+    assert clusters(chain, 8).tolist() == [0, 0, 2, 2, 0, 5, 0, 7]
+    assert clusters([], 3).tolist() == [0, 1, 2]

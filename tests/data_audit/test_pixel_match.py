@@ -1,0 +1,105 @@
+"""One pair: a copy is mapped to the pixel, and nothing that merely looks alike is a copy."""
+
+import cv2
+import numpy as np
+import pytest
+from helpers.copies import RECIPES, altered, phantom
+
+from fracnet.data.phantoms.render import Spec, render
+from fracnet.data_audit.keypoints import describe, fitted, inverse
+from fracnet.data_audit.pixel_match import COPY, Verified, verified
+
+
+def judged(a: np.ndarray, b: np.ndarray, is_mirrored: bool = False) -> Verified | None:
+    return verified(describe(a), describe(b), is_mirrored)
+
+
+def corners(image: np.ndarray) -> np.ndarray:
+    """A quarter into the image, (x, y, 1)."""
+    h, w = image.shape
+    return np.array([[x * w, y * h, 1] for x in (0.25, 0.75) for y in (0.25, 0.75)])
+
+
+@pytest.mark.parametrize("recipe", RECIPES[:7], ids=lambda recipe: recipe[0])
+def test_each_alteration_is_recognised(recipe: tuple[str, ...]) -> None:
+    image = phantom(3)
+    copy = altered(image, recipe, np.random.default_rng(1))
+    flipped = "flip" in recipe[0]
+    found = judged(image, copy, flipped)
+    assert found is not None
+    assert COPY <= found.score <= 1
+    assert (np.linalg.det(found.transform[:, :2]) < 0) == flipped
+    assert judged(image, copy, not flipped) is None
+
+
+def test_the_transform_leads_from_pixel_to_pixel() -> None:
+    image = phantom(4)
+    turn = cv2.getRotationMatrix2D((200, 200), 11, 0.8)
+    copy = cv2.warpAffine(image, turn, (500, 450))
+    found = judged(image, copy)
+    assert found is not None
+    assert np.abs(corners(image) @ (found.transform - turn).T).max() < 1
+
+
+def test_the_transform_holds_the_mirror() -> None:
+    image = phantom(4)
+    copy = np.ascontiguousarray(image[20:, 30:][:, ::-1])
+    found = judged(image, copy, is_mirrored=True)
+    assert found is not None
+    true = np.array([[-1, 0, copy.shape[1] - 1 + 30], [0, 1, -20]])
+    assert np.abs(corners(image) @ (found.transform - true).T).max() < 1
+
+
+def test_the_map_back_undoes_the_map() -> None:
+    there = np.array([[0.8, -0.3, 12.0], [0.2, 1.1, -5.0]])
+    whole = np.vstack([inverse(there), [0, 0, 1]]) @ np.vstack([there, [0, 0, 1]])
+    assert np.allclose(whole, np.eye(3))
+
+
+def test_another_exposure_of_the_same_pose_is_no_copy() -> None:
+    """The views 0 and 3 of a study are of one projection; patient and pose are nearly the same."""
+    fooled = 0
+    for patient in range(6):
+        specs = [Spec("wrist", 51, patient, 0, view, False) for view in (0, 3)]
+        a, b = (describe(render(spec).image) for spec in specs)
+        fooled += fitted(a, b) is not None
+        assert verified(a, b, False) is None
+        assert verified(a, b, True) is None
+    assert fooled > 0  # the key points alone would have taken one for a copy
+
+
+def test_the_same_lead_marker_makes_no_copy() -> None:
+    a, b = phantom(5), phantom(6)[: phantom(5).shape[0], : phantom(5).shape[1]]
+    side = 110
+    marker = np.random.default_rng(3).integers(0, 2, (11, 11), np.uint8) * 200 + 40
+    stamp = cv2.resize(marker, (side, side), interpolation=cv2.INTER_NEAREST)
+    with_marker = []
+    for image in (a, b):
+        copy = image.copy()
+        copy[30 : 30 + side, 30 : 30 + side] = stamp
+        with_marker.append(copy)
+    first, second = (describe(image) for image in with_marker)
+    assert fitted(first, second) is not None
+    assert verified(first, second, False) is None
+
+
+def test_the_same_marker_on_two_dark_backgrounds_makes_no_copy() -> None:
+    rng = np.random.default_rng(4)
+    marker = cv2.resize(rng.integers(60, 255, (14, 14), np.uint8), (100, 100))
+    images = []
+    for _ in range(2):
+        image = rng.normal(12, 2, (400, 400)).clip(0, 255).astype(np.uint8)
+        image[100:200, 100:200] = marker
+        images.append(image)
+    assert fitted(*(describe(image) for image in images)) is not None
+    assert judged(*images) is None
+
+
+def test_a_small_part_is_no_copy() -> None:
+    image = phantom(7)
+    half = image[: image.shape[0] * 2 // 5]
+    other = phantom(8)
+    pasted = other.copy()
+    rows, columns = min(len(half), len(pasted)), min(half.shape[1], pasted.shape[1])
+    pasted[:rows, :columns] = half[:rows, :columns]
+    assert judged(image, pasted) is None

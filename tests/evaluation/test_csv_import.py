@@ -1,0 +1,166 @@
+"""Anyone's csv of predictions: columns by name, labels by name, and what is told of faults."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.run_files import two_class_table
+
+from fracnet.evaluation.csv_import import load
+from fracnet.evaluation.predictions import classes_of, probabilities
+from fracnet.utils.errors import UserError
+
+OURS = two_class_table()
+OURS = OURS[OURS["split"] == "test"].reset_index(drop=True)
+THEIRS = pd.DataFrame(
+    {
+        "image": OURS["path"],
+        "truth": (OURS["label"] == "abnormal").astype(int),
+        "p1": OURS["prob_abnormal"],
+        "p0": OURS["prob_normal"],
+        "who": OURS["patient"],
+        "device": np.where(OURS.index % 2, "A", "NA"),
+    }
+)
+NAMES = {0: "normal", 1: "abnormal"}
+COLUMNS = {"path": "image", "label": "truth", "patient": "who"}
+
+
+def written(folder: Path, table: pd.DataFrame) -> Path:
+    path = folder / "preds.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_columns_are_mapped_by_name_and_classes_ordered_as_they_are_named(tmp_path: Path) -> None:
+    columns = {**COLUMNS, "prob_normal": "p0", "prob_abnormal": "p1"}
+    table, notes = load(written(tmp_path, THEIRS), columns, NAMES)
+    assert classes_of(table) == ("normal", "abnormal")
+    assert (probabilities(table) == probabilities(OURS)).all()
+    assert table["label"].tolist() == OURS["label"].tolist()
+    assert table["patient"].tolist() == OURS["patient"].tolist(), "007 stays 007"
+    assert set(table["split"]) == {"test"}
+    assert sorted(set(table["device"])) == ["A", "NA"]
+    assert notes == [
+        "The table has no column 'split': every row is test, so nothing can be chosen."
+    ]
+
+
+def test_the_probability_of_the_positive_class_alone_will_do(tmp_path: Path) -> None:
+    columns = {**COLUMNS, "prob_abnormal": "p1"}
+    table, _ = load(written(tmp_path, THEIRS.drop(columns="p0")), columns, NAMES)
+    assert classes_of(table) == ("normal", "abnormal")
+    assert probabilities(table) == pytest.approx(probabilities(OURS))
+
+
+def test_a_column_in_the_way_makes_way(tmp_path: Path) -> None:
+    odd = THEIRS.assign(label="something else")
+    table, _ = load(written(tmp_path, odd), {**COLUMNS, "prob_abnormal": "p1"}, NAMES)
+    assert table["label"].tolist() == OURS["label"].tolist()
+
+
+def test_logits_alone_give_probabilities(tmp_path: Path) -> None:
+    bare = OURS.drop(columns=["prob_normal", "prob_abnormal"])
+    table, _ = load(written(tmp_path, bare))
+    assert probabilities(table) == pytest.approx(probabilities(OURS))
+
+
+def test_rows_without_a_path_are_numbered(tmp_path: Path) -> None:
+    table, notes = load(written(tmp_path, OURS.drop(columns="path")))
+    assert table["path"].is_unique
+    assert any("rows are numbered" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "labels", "parts"),
+    [
+        (THEIRS, None, None, ["no column 'label'", "columns={label: truth}", "image, truth, p1"]),
+        (THEIRS, {"label": "truht"}, None, ["columns.label=truht", "Did you mean 'truth'?"]),
+        (
+            THEIRS,
+            {"label": "truth"},
+            None,
+            ["no column prob_<class>", "The file has: image, truth"],
+        ),
+        (
+            THEIRS,
+            {"label": "truth", "prob_abnormal": "p1"},
+            None,
+            ["'abnormal' and one other; they are: 0, 1", "labels={<label>: <class>, ...}"],
+        ),
+        (
+            THEIRS,
+            {"label": "truth", "prob_normal": "p0", "prob_abnormal": "p1"},
+            None,
+            ["the labels are 0, 1", "normal, abnormal", "labels={<label>: <class>, ...}"],
+        ),
+        (THEIRS, {"label": "truth", "path": "truth"}, None, ["for two of fracnet's"]),
+        (OURS.assign(prob_normal=2.0), None, None, ["'prob_normal' holds '2.0'", "from 0 to 1"]),
+        (OURS.assign(prob_normal="high"), None, None, ["'prob_normal' holds 'high'"]),
+        (OURS.assign(logit_normal="high"), None, None, ["'logit_normal' holds 'high' in row 0"]),
+        (OURS.assign(split="train"), None, None, ["'split' holds 'train'", "val, test"]),
+        (OURS[:0], None, None, ["has no rows"]),
+    ],
+)
+def test_faults_are_told(
+    table: pd.DataFrame, columns: Any, labels: Any, parts: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as told:
+        load(written(tmp_path, table), columns, labels)
+    for part in parts:
+        assert part in str(told.value)
+
+
+ALONE = {**COLUMNS, "prob_abnormal": "p1"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "parts"),
+    [
+        ("p1", np.nan, ["the column 'p1' (prob_abnormal) is empty in row 3 (path test/"]),
+        ("p1", "n/a", ["the column 'p1' (prob_abnormal) holds 'n/a' in row 3", "from 0 to 1"]),
+        ("p1", 1.5, ["the column 'p1' (prob_abnormal) holds '1.5' in row 3", "from 0 to 1"]),
+        ("truth", np.nan, ["the column 'truth' (label) is empty in row 3 (path test/"]),
+    ],
+)
+def test_a_missing_or_odd_field_is_named(
+    column: str, value: Any, parts: list[str], tmp_path: Path
+) -> None:
+    table = THEIRS.astype({column: object})
+    table.loc[3, column] = value
+    with pytest.raises(UserError) as told:
+        load(written(tmp_path, table), ALONE, NAMES)
+    for part in parts:
+        assert part in str(told.value)
+
+
+def test_a_class_that_only_the_map_names_is_one(tmp_path: Path) -> None:
+    for label in (0, 1):
+        path = written(tmp_path, THEIRS[THEIRS["truth"] == label])
+        assert classes_of(load(path, ALONE, NAMES)[0]) == ("normal", "abnormal")
+
+
+def test_only_equal_names_are_proposed_for_labels(tmp_path: Path) -> None:
+    named = THEIRS.assign(truth=np.where(THEIRS["truth"] == 1, "Abnormal", "Normal"))
+    with pytest.raises(UserError) as told:
+        load(written(tmp_path, named), ALONE)
+    assert "labels={Abnormal: abnormal, Normal: <class>}" in str(told.value)
+    with pytest.raises(UserError) as told:
+        load(written(tmp_path, named), {**ALONE, "prob_normal": "p0"})
+    assert "labels={Abnormal: abnormal, Normal: normal}" in str(told.value)
+
+
+def test_a_file_that_is_no_csv_is_told(tmp_path: Path) -> None:
+    written(tmp_path, THEIRS)
+    with pytest.raises(UserError, match=r"no such file. Did you mean 'preds.csv'\?"):
+        load(tmp_path / "pred.csv")
+    with pytest.raises(UserError, match=r"no such file.$"):
+        load(tmp_path / "truth.csv")  # that both are csv makes it no nearer
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "picture.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3\n")
+    for name in ("empty", "picture", "ragged"):
+        with pytest.raises(UserError, match=f"{name}.csv is no csv"):
+            load(tmp_path / f"{name}.csv")

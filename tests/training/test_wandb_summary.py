@@ -1,0 +1,76 @@
+"""The flat figures that a finished run leaves in W&B."""
+
+import json
+from pathlib import Path
+
+from fracnet.training.wandb_summary import external, figures, summary
+
+ESTIMATE = {"value": 0.7, "low": 0.6, "high": 0.8}
+METRICS = {
+    "objective": {"name": "macro_auc", "value": 0.9},
+    "selected": {"epoch": 3},
+    "val": {"metrics": {"accuracy": ESTIMATE}},
+    "test": {"metrics": {"accuracy": ESTIMATE}},
+    "test_by_level_and_region": [
+        {"level": "study", "region": "overall", "n": 9, "kappa": ESTIMATE, "auc": ESTIMATE}
+    ],
+}
+
+
+def test_official_figures_of_a_two_class_task_are_there_with_their_limits() -> None:
+    found = summary(METRICS, ("val", "test"))
+    assert found["test/study/overall/kappa"] == 0.7
+    assert found["test/study/overall/kappa_low"] == 0.6
+    assert found["test/study/overall/auc_high"] == 0.8
+
+
+def test_operating_points_and_temperature_are_there_and_groups_are_not() -> None:
+    figures = {"sensitivity": ESTIMATE, "class": "abnormal", "n": 4}
+    levels = [
+        {"level": "study", "by": "overall", "value": "overall", "threshold": 0.4},
+        {"level": "study", "by": "patient", "value": "a name", "threshold": 0.4},
+        {"level": "image", "by": "overall", "value": "overall", "threshold": None},
+    ]
+    strata = [
+        row | {"per_class": [{}, figures], "metrics": {"accuracy": ESTIMATE}} for row in levels
+    ]
+    decisions = {"temperature": 1.5, "operating": {"study": {"threshold": 0.4}}}
+    calibration = {"val": {"before": {}, "after": {"log_loss": ESTIMATE}}}
+    more = {"test_strata": strata, "decisions": decisions, "calibration": calibration}
+    found = summary(METRICS | more, ("val", "test"))
+    assert found["test/operating/study/sensitivity_high"] == 0.8
+    assert found["test/calibrated/image/accuracy"] == 0.7
+    assert found["decisions/temperature"] == 1.5
+    assert found["decisions/threshold/study"] == 0.4
+    assert found["val/calibrated/log_loss"] == 0.7
+    assert not [name for name in found if "a name" in name]
+    assert not [name for name in summary(METRICS | more, ("val",)) if name.startswith("test")]
+
+
+def test_no_test_figure_where_the_test_is_not_to_be_shown() -> None:
+    assert not [name for name in summary(METRICS, ("val",)) if name.startswith("test")]
+
+
+def test_figures_are_those_of_the_splits_that_may_be_shown(tmp_path: Path) -> None:
+    for name in ("curves", "roc_val", "roc_test", "forest_region_test_study"):
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+        (tmp_path / f"{name}.svg").write_bytes(b"")
+    shown = figures(tmp_path, ("val",))
+    assert shown == {"figures/curves": b"curves", "figures/roc_val": b"roc_val"}
+    assert len(figures(tmp_path, ("val", "test"))) == 4
+    assert figures(tmp_path / "none", ("val", "test")) == {}
+    # The values of any other column may be names of patients or hospitals.
+    (tmp_path / "forest_patient_test.png").write_bytes(b"")
+    assert len(figures(tmp_path, ("val", "test"))) == 4
+
+
+def test_a_test_on_another_data_set_is_told_by_its_name(tmp_path: Path) -> None:
+    for name in ("data-fracatlas", "tta-flip"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps(METRICS))
+    assert external(tmp_path) == {
+        "external/fracatlas/accuracy": 0.7,
+        "external/fracatlas/accuracy_low": 0.6,
+        "external/fracatlas/accuracy_high": 0.8,
+    }
+    assert external(tmp_path / "none") == {}
