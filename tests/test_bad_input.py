@@ -27,7 +27,7 @@ CASES = [
     (["optim.weight_decay=-0.1"], ["optim.weight_decay=-0.1", "0"]),
     (["data.num_workers=-1"], ["data.num_workers=-1", "0"]),
     (["seed=-1"], ["seed=-1", "0"]),
-    (["model.normalise=zscore"], ["model.normalise=zscore", "allowed: weights, imagenet, half"]),
+    (["model.normalize=zscore"], ["model.normalize=zscore", "allowed: weights, imagenet, half"]),
     (["trainer.precision=8"], ["trainer.precision=8", "bf16-mixed"]),
     (["callbacks.best.metric=f1"], ["callbacks.best.metric=f1", "macro_auc"]),
     (["objective=auc"], ["objective=auc", "macro_auc"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Told, here, in_new_process
-from helpers.figures import check_pair, has_colour, text_of
+from helpers.figures import check_pair, has_color, text_of
 from helpers.run_folders import table_of, write_run
 
 from fracnet.compare import compare
@@ -95,8 +95,8 @@ def test_the_figure_fills_only_what_the_verdict_calls_better(
     folder = tmp_path / "found/figures"
     paths = [folder / f"differences_models.{end}" for end in ("png", "svg")]
     image = check_pair(paths, "differences_models")
-    assert not has_colour(image, plots.BLUE)
-    assert not has_colour(image, plots.VERMILION)
+    assert not has_color(image, plots.BLUE)
+    assert not has_color(image, plots.VERMILION)
     rows = "80 images of 40 patients." if views == 2 else "lies outside and p < 0.05. 40 images."
     assert rows in " ".join(text_of(paths[1]).split())
 

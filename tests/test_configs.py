@@ -27,7 +27,7 @@ CHOICES = [
     if path.parent.name != "hydra"
 ]
 
-# A step of the optimiser with its states would take 2 GB.
+# A step of the optimizer with its states would take 2 GB.
 LARGE = ("model=vgg16",)
 
 OWN_FILES = {

@@ -13,7 +13,7 @@ from helpers.run_folders import table_of, write_run
 
 from fracnet.data.manifest import read_table
 from fracnet.ensemble import ensemble
-from fracnet.evaluation.summary import summarise
+from fracnet.evaluation.summary import summarize
 
 QUICK = {"evaluation": {"figures": False, "resamples": 200}}
 
@@ -51,9 +51,9 @@ def test_the_mean_is_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixt
     assert json.loads((folder / "provenance.json").read_text())["status"] == "finished"
     metrics = json.loads((folder / "metrics.json").read_text())
     table = read_table(folder / "predictions.csv")
-    test = summarise(table[table["split"] == "test"])
+    test = summarize(table[table["split"] == "test"])
     assert metrics["test"]["metrics"]["macro_auc"]["value"] == test.metrics["macro_auc"].value
-    alone = [summarise(t[t["split"] == "test"]) for t in (table_of(1.0, s) for s in range(3))]
+    alone = [summarize(t[t["split"] == "test"]) for t in (table_of(1.0, s) for s in range(3))]
     mean = np.mean([summary.metrics["macro_auc"].value for summary in alone])
     assert test.metrics["macro_auc"].value > mean
     again = ensemble_here(["runs=runs/*", "out=runs/mean"], capsys)

@@ -137,7 +137,7 @@ def test_a_checkpoint_that_names_another_class_than_the_config_is_refused(
     run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
-    config["model"] = {"_target_": "fracnet.models.cnn.CustomCNN", "normalise": "half"}
+    config["model"] = {"_target_": "fracnet.models.cnn.CustomCNN", "normalize": "half"}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     told = evaluate_here(external(run, sets, MAP), capsys)
     assert told.code == 1

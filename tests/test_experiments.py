@@ -32,7 +32,7 @@ def test_a_recipe_holds_the_published_values(name: str, decay: float, restarts: 
 def test_the_second_work_runs_at_its_size_on_phantoms_too() -> None:
     for data in ("mura_150", "mura_phantom"):
         node = composed("mura_cnn_paper", f"data={data}")
-        assert (node.image_size, node.model.normalise) == (150, "half")
+        assert (node.image_size, node.model.normalize) == (150, "half")
 
 
 def test_the_published_figure_stands_beside_the_runs(

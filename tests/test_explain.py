@@ -66,7 +66,7 @@ def content(run: Path) -> dict[str, Any]:
 def test_training_leaves_cases_with_pictures_scores_and_a_check(trained: Path) -> None:
     found, table = content(trained), read_table(trained / "predictions.csv")
     assert (found["method"], found["layer"]) == ("gradcam", "convolution")
-    assert found["localisation"]["images"] > 0
+    assert found["localization"]["images"] > 0
     assert found["sanity"]["images"] <= 12
     assert found["model_dependent"] == found["sanity"]["model_dependent"]
     assert found["cases"]
@@ -93,7 +93,7 @@ def test_the_command_makes_of_a_finished_run_what_training_made(
     assert told.code == 0, told.err
     after = {path: path.read_bytes() for path in (run / "explain").rglob("*") if path.is_file()}
     assert after == before
-    for sentence in (*content(run)["notes"], *content(run)["localisation"]["sentences"]):
+    for sentence in (*content(run)["notes"], *content(run)["localization"]["sentences"]):
         assert sentence in " ".join(told.out.split())
     assert max(len(line) for line in told.out.splitlines() if str(run) not in line) <= 80
 
@@ -164,7 +164,7 @@ def test_a_crash_leaves_the_heatmaps_of_before_and_no_half_ones(
     (run / "explain.part/overlays").mkdir(parents=True)  # of one that was killed
     (run / "explain.part/overlays/of_before.png").touch()
     with monkeypatch.context() as patch:
-        patch.setattr("fracnet.runs.explain_run.localise", failing)  # the pictures are drawn
+        patch.setattr("fracnet.runs.explain_run.localize", failing)  # the pictures are drawn
         with pytest.raises(RuntimeError, match="no map"):
             explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
     assert not (run / "explain.part").exists()

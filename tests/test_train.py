@@ -18,7 +18,7 @@ from helpers.command import Told, train_here
 from helpers.tiny_words import tiny_words
 
 from fracnet.data.manifest import read_table
-from fracnet.evaluation.summary import summarise
+from fracnet.evaluation.summary import summarize
 from fracnet.models.classifier import Classifier
 
 
@@ -79,7 +79,7 @@ def test_stored_table_gives_the_figures_of_the_run_to_the_last_digit(
     stored = json.loads((tmp_path / "metrics.json").read_text())
     table = read_table(tmp_path / "predictions.csv")
     for split in ("val", "test"):
-        again = summarise(table[table["split"] == split]).to_dict()
+        again = summarize(table[table["split"] == split]).to_dict()
         assert json.loads(json.dumps(again)) == stored[split]
 
 

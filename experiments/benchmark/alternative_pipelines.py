@@ -1,7 +1,7 @@
 """How others bring a radiograph to the network: decoded and enhanced anew in every epoch.
 
 All do the same work on a grey JPEG: CLAHE (clip limit 2, 8 x 8 tiles), a resize to S squared,
-rotation by up to 15 degrees with scale 0.9 to 1.1, both flips, ImageNet's normalisation.
+rotation by up to 15 degrees with scale 0.9 to 1.1, both flips, ImageNet's normalization.
 """
 
 import io
@@ -47,7 +47,7 @@ class Way:
 
 
 def published(size: int) -> Way:
-    """As student code does it: PIL, CLAHE on the lightness of a colour image, torchvision."""
+    """As student code does it: PIL, CLAHE on the lightness of a color image, torchvision."""
     clahe = cv2.createCLAHE(CLIP, TILES)
 
     def decode(data: bytes) -> Image.Image:
@@ -72,7 +72,7 @@ def published(size: int) -> Way:
             ("CLAHE", enhance),
             ("resize", v1.Resize((size, size))),
             ("augment", turned),
-            ("tensor, normalise", v1.Compose([v1.ToTensor(), v1.Normalize(MEAN, STD)])),
+            ("tensor, normalize", v1.Compose([v1.ToTensor(), v1.Normalize(MEAN, STD)])),
         ],
         ("batch", torch.stack),
     )
@@ -99,22 +99,22 @@ def lean(size: int, *, small_first: bool = False) -> Way:
 
     def augment(image: np.ndarray) -> np.ndarray:
         angle, zoom = draws.uniform(-DEGREES, DEGREES), draws.uniform(*SCALE)
-        centre = (size - 1) / 2
-        matrix = cv2.getRotationMatrix2D((centre, centre), angle, zoom)
+        center = (size - 1) / 2
+        matrix = cv2.getRotationMatrix2D((center, center), angle, zoom)
         for axis in (0, 1):
             if draws.random() < 0.5:
                 matrix[axis] = -matrix[axis]
                 matrix[axis, 2] += size - 1
         return cv2.warpAffine(image, matrix, (size, size))
 
-    def normalise(image: np.ndarray) -> np.ndarray:
+    def normalize(image: np.ndarray) -> np.ndarray:
         return image.astype(np.float32) * scale + shift
 
     steps: list[Step] = [("CLAHE", clahe.apply), ("resize", resize)]
     steps = steps[::-1] if small_first else steps
     return Way(
         "lean OpenCV, small first" if small_first else "lean OpenCV",
-        [("decode", decode), *steps, ("augment", augment), ("normalise", normalise)],
+        [("decode", decode), *steps, ("augment", augment), ("normalize", normalize)],
         ("batch", lambda items: torch.from_numpy(np.stack(items))),
     )
 
@@ -144,7 +144,7 @@ def modern(size: int) -> Way:
             ("CLAHE", enhance),
             ("resize", v2.Resize((size, size))),
             ("augment", turned),
-            ("tensor, normalise", finish),
+            ("tensor, normalize", finish),
         ],
         ("batch", torch.stack),
     )

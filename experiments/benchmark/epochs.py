@@ -114,14 +114,14 @@ def plain_trainer(
 
 
 def bare_steps(
-    model: Any, optimiser: torch.optim.Optimizer, batch: Batch, steps: int, autocast: Any
+    model: Any, optimizer: torch.optim.Optimizer, batch: Batch, steps: int, autocast: Any
 ) -> Tensor:
     """Training steps with nothing around them; the loss of the last."""
     assert steps > 0, steps
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         with autocast():
             loss: Tensor = model.loss(model(batch["image"]), batch["target"])
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return loss.detach()

@@ -18,7 +18,7 @@ QUALITY = 90
 def jpegs(n: int, side: int, seed: int = 0) -> list[bytes]:
     """n different grey JPEGs of `side` squared pixels.
 
-    Grey, because that is what decodes fastest: it favours whoever decodes in every epoch.
+    Grey, because that is what decodes fastest: it favors whoever decodes in every epoch.
     """
     found = []
     for number in range(n):

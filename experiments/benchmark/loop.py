@@ -28,7 +28,7 @@ class BesideBare(Stopwatch):
     def __init__(self, config: Config, twin: Classifier, batch: Batch, steps: int) -> None:
         super().__init__()
         self.twin, self.batch, self.steps = twin, batch, steps
-        self.optimiser = torch.optim.Optimizer.__new__(torch.optim.Optimizer)
+        self.optimizer = torch.optim.Optimizer.__new__(torch.optim.Optimizer)
         self.bare: list[float] = []
         kind = batch["image"].device.type
         mixed = str(precision(config)) == "bf16-mixed"
@@ -39,9 +39,9 @@ class BesideBare(Stopwatch):
         super().on_train_epoch_end(trainer, pl_module)
         if not self.bare:
             made: Any = self.twin.configure_optimizers()
-            self.optimiser = made["optimizer"] if isinstance(made, dict) else made
+            self.optimizer = made["optimizer"] if isinstance(made, dict) else made
         start = now()
-        bare_steps(self.twin, self.optimiser, self.batch, self.steps, self.autocast)
+        bare_steps(self.twin, self.optimizer, self.batch, self.steps, self.autocast)
         self.bare.append(now() - start)
         self.restart()
 

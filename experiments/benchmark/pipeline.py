@@ -1,4 +1,4 @@
-"""From the file to the normalised batch: fracnet from its second epoch on, against other ways."""
+"""From the file to the normalized batch: fracnet from its second epoch on, against other ways."""
 
 import time
 from collections import Counter
@@ -39,7 +39,7 @@ class Own:
         return self.images.__getitems__(draws)["image"]
 
     def batch(self, places: Sequence[int], epoch: int) -> Tensor:
-        """float32 [B, 3, S, S], normalised."""
+        """float32 [B, 3, S, S], normalized."""
         with torch.no_grad():
             result: Tensor = self.input(self.fetch(places, epoch))
         return result
@@ -115,7 +115,7 @@ def _spent(way: Way, files: Sequence[bytes]) -> dict[str, float]:
 
 def _own_spent(own: Own, places: Sequence[range]) -> dict[str, float]:
     n = sum(map(len, places))
-    spent = {"cache, augment": 0.0, "normalise": 0.0}
+    spent = {"cache, augment": 0.0, "normalize": 0.0}
     for batch in places:
         start = time.process_time()
         images = own.fetch(batch, 9)
@@ -123,5 +123,5 @@ def _own_spent(own: Own, places: Sequence[range]) -> dict[str, float]:
         with torch.no_grad():
             own.input(images)
         spent["cache, augment"] += between - start
-        spent["normalise"] += time.process_time() - between
+        spent["normalize"] += time.process_time() - between
     return {name: round(1000 * seconds / n, 4) for name, seconds in spent.items()}

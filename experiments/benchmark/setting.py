@@ -76,7 +76,7 @@ class Setting:
 
 @contextmanager
 def hydra_ready() -> Iterator[None]:
-    """Hydra, initialised here where no entry point has done so."""
+    """Hydra, initialized here where no entry point has done so."""
     if GlobalHydra.instance().is_initialized():
         yield
     else:

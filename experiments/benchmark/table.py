@@ -10,7 +10,7 @@ from typing import Any
 from experiments.benchmark.figures import Figure
 
 TITLES = {
-    "pipeline": "From the file to the normalised batch (one thread, time of work)",
+    "pipeline": "From the file to the normalized batch (one thread, time of work)",
     "training": "Training from files against one batch on the device",
     "loop": "Lightning's loop against a bare loop",
     "cache": "Building the cache, and starting with it built",

@@ -86,7 +86,7 @@ def cost(
     folder: Path, sizes: list[int], drawn: int, copies: int, workers: int, out: Path | None
 ) -> None:
     """Seconds and memory by size, the files' decoding included, with planted copies among them."""
-    write_upper_limb(folder / "cost", seed=COST_SEED, counts={"train": drawn}, unlabelled=0)
+    write_upper_limb(folder / "cost", seed=COST_SEED, counts={"train": drawn}, unlabeled=0)
     files = sorted((folder / "cost").glob("*/*/images/*.jpg"))
     files = [files[i] for i in np.random.default_rng(COST_SEED).permutation(len(files))]
     lines = []

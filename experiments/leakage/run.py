@@ -108,7 +108,7 @@ def _share(these: np.ndarray, known: np.ndarray) -> float:
     return round(float(np.isin(these, known).mean()), 3)
 
 
-def summarise(
+def summarize(
     rows: Sequence[dict[str, Any]], probs: Sequence[np.ndarray], fresh: Phantoms
 ) -> dict[str, Any]:
     """Means over seeds with 95 % intervals, over trainings and over the fresh patients alike."""
@@ -183,7 +183,7 @@ def main() -> None:
         name: getattr(asked, name) for name in ("seeds", "patients", "epochs", "model", "words")
     }
     settings |= {"copies": COPIES, "fresh patients": asked.fresh, "fresh images": len(fresh.images)}
-    content = {"settings": settings, "summary": summarise(rows, probs, fresh), "runs": rows}
+    content = {"settings": settings, "summary": summarize(rows, probs, fresh), "runs": rows}
     asked.out.write_text(json.dumps(content, indent=1) + "\n")
     print(json.dumps(content["summary"], indent=1))
 

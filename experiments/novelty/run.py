@@ -98,7 +98,7 @@ def _enhanced(enhance: Enhance, images: list[np.ndarray]) -> tuple[np.ndarray, n
     return np.stack([enhance(image) for image in images]), np.arange(len(images))
 
 
-def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Shares over all seeds, with the lowest and highest seed's."""
     found: dict[str, Any] = {}
     for kind in runs[0]["flagged"]:
@@ -127,7 +127,7 @@ def main() -> None:
     for seed in range(asked.seeds):
         runs.append(measure(seed, asked.folder.resolve(), words))
         print(json.dumps(runs[-1]), flush=True)
-    content = {"words": [*WORDS, *words], "summary": summarise(runs), "runs": runs}
+    content = {"words": [*WORDS, *words], "summary": summarize(runs), "runs": runs}
     asked.out.write_text(json.dumps(content, indent=1) + "\n")
     print(json.dumps(content["summary"], indent=1))
 

@@ -91,9 +91,9 @@ def measure(right: np.ndarray, count: np.ndarray, size: int) -> dict[str, Any]:
 
     whole = estimates(None)
     parts = np.stack([estimates(g) for g in range(GROUPS)])
-    centre = parts.mean(axis=0)
+    center = parts.mean(axis=0)
     # Scaled so that their covariance is the jackknife's: (G - 1)^2 / G of that of the parts.
-    spreads = centre + (parts - centre) * (GROUPS - 1) / np.sqrt(GROUPS)
+    spreads = center + (parts - center) * (GROUPS - 1) / np.sqrt(GROUPS)
 
     def told(of: Any) -> list[float]:
         found = spread(of(whole), of(spreads), GROUPS)

@@ -191,7 +191,7 @@ def _known(target: str, key: str) -> bool:
 
 
 def _makes_a_part(found: Any) -> bool:
-    """Whether it is a network, an optimiser or a schedule, or a function listed as making one."""
+    """Whether it is a network, an optimizer or a schedule, or a function listed as making one."""
     import timm
     from torch import nn, optim
     from torchvision import models

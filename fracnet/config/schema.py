@@ -142,18 +142,18 @@ class Data(Target):
 class Model(Target):
     """A backbone and how grey values reach it."""
 
-    normalise: Literal["weights", "imagenet", "half"] = "weights"
+    normalize: Literal["weights", "imagenet", "half"] = "weights"
     freeze: Freeze = "none"
     head_dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     fit: Literal["gradient", "classical"] = "gradient"  # by epochs of a network, or in one go
 
     def plain(self) -> dict[str, Any]:
-        """What the model itself takes, and `normalise`."""
+        """What the model itself takes, and `normalize`."""
         return {k: v for k, v in super().plain().items() if k != "fit"}
 
 
 class Optim(Target):
-    """Arguments of a torch optimiser."""
+    """Arguments of a torch optimizer."""
 
     lr: Annotated[Real, Field(gt=0)]
     weight_decay: Annotated[Real, Field(ge=0)] = 0.0

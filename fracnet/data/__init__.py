@@ -3,5 +3,5 @@
 import os
 
 # albumentations asks the network for a newer version of itself when it is imported; fracnet never
-# goes online unasked, and the newer version is under another licence.
+# goes online unasked, and the newer version is under another license.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -30,9 +30,9 @@ def outlines(row: Mapping[Any, Any], enhance: Enhance) -> list[Outline]:
 
 
 def mask_of(outlines: Sequence[Outline], size: int) -> np.ndarray:
-    """Which pixels lie within any of the outlines, bool [S, S]: those whose centre does.
+    """Which pixels lie within any of the outlines, bool [S, S]: those whose center does.
 
-    An outline that holds no pixel's centre counts as the one pixel in which its own middle lies,
+    An outline that holds no pixel's center counts as the one pixel in which its own middle lies,
     so that a small mark is not lost.
     """
     mask = np.zeros((size, size), bool)
@@ -46,7 +46,7 @@ def mask_of(outlines: Sequence[Outline], size: int) -> np.ndarray:
 
 
 def _inside(points: Outline, size: int) -> np.ndarray:
-    """Pixels from whose centre a ray to the right crosses the outline an odd number of times."""
+    """Pixels from whose center a ray to the right crosses the outline an odd number of times."""
     inside = np.zeros((size, size), bool)
     low = np.clip(np.floor(points.min(axis=0)), 0, size).astype(int)
     high = np.clip(np.ceil(points.max(axis=0)), 0, size).astype(int)

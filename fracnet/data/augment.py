@@ -101,7 +101,7 @@ def affine_matrix(
 ) -> np.ndarray:
     """Where a pixel of an image of `shape` (height, width) goes, float64 [2, 3].
 
-    About the centre: first scaled, then turned by `rotate` degrees counter-clockwise as one sees
+    About the center: first scaled, then turned by `rotate` degrees counter-clockwise as one sees
     it, then sheared by degrees, at last moved by pixels; each with its part for x and y.
     """
     turn = math.radians(rotate)
@@ -165,7 +165,7 @@ class Augment:
             raise UserError(
                 f"{self.key} turn an image of {image.dtype} {list(image.shape)} into "
                 f"{result.dtype} {list(result.shape)}; size and type must stay. Scaling, cropping "
-                "to a size and normalisation belong to enhance and to the model."
+                "to a size and normalization belong to enhance and to the model."
             )
         return result
 

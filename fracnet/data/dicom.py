@@ -117,7 +117,7 @@ def _voi(dataset: "Dataset", values: Values) -> Scale | None:
     if center is None and width is None:
         return None
     if center is None or width is None:
-        raise ValueError("its window has only one of centre and width")
+        raise ValueError("its window has only one of center and width")
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise ValueError(f"its VOI LUT function {function[:20]!r} is unknown")
@@ -305,7 +305,7 @@ def _refuse_what_is_not_grey(dataset: "Dataset") -> None:
     kind, samples = dataset.get("PhotometricInterpretation"), _number(dataset, "SamplesPerPixel", 1)
     if kind not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
         raise ValueError(
-            f"it is a colour image ({kind}, {samples} samples a pixel); only MONOCHROME1 and "
+            f"it is a color image ({kind}, {samples} samples a pixel); only MONOCHROME1 and "
             "MONOCHROME2 are read"
         )
     allocated, stored = _number(dataset, "BitsAllocated"), _number(dataset, "BitsStored")

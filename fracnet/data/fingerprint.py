@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fracnet.data.image_features import FEATURE_NAMES
-from fracnet.data.manifest import Manifest, serialise
+from fracnet.data.manifest import Manifest, serialize
 from fracnet.data.splits import SPLITS
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -19,7 +19,7 @@ def data_fingerprint(manifest: Manifest) -> str:
     """Hash of every row of the manifest: files, splits, labels, shapes, sizes (16 hex digits)."""
     digest = hashlib.sha256()
     for start in range(0, len(manifest.table), BLOCK):
-        rows = serialise(manifest.table.iloc[start : start + BLOCK])
+        rows = serialize(manifest.table.iloc[start : start + BLOCK])
         digest.update(rows.to_csv(index=False, header=start == 0, lineterminator="\n").encode())
     return digest.hexdigest()[:16]
 

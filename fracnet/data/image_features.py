@@ -64,7 +64,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 HISTOGRAM_BINS = 8
 
-# Widths of box blurs for images of 224 pixels; what two neighbours differ by is one band of detail.
+# Widths of box blurs for images of 224 pixels; what two neighbors differ by is one band of detail.
 WIDTHS = (3, 5, 9, 17, 33)
 REFERENCE_SIZE = 224
 
@@ -78,8 +78,8 @@ NAMES: tuple[str, ...] = (
     "white",
     *(f"border_mean_{i}" for i in range(4)),  # from the darkest side to the brightest
     *(f"border_deviation_{i}" for i in range(4)),
-    "centre_mean",
-    "centre_deviation",
+    "center_mean",
+    "center_deviation",
     "gradient_mean",
     "gradient_99",
     "grain",
@@ -118,7 +118,7 @@ def _of(image: np.ndarray) -> list[float]:
     side = image.shape[0]
     deep, quarter = max(1, side // 20), side // 4
     strips = (plain[:deep], plain[-deep:], plain[:, :deep], plain[:, -deep:])
-    centre = plain[quarter : side - quarter, quarter : side - quarter]
+    center = plain[quarter : side - quarter, quarter : side - quarter]
     return [
         mean,
         deviation,
@@ -130,8 +130,8 @@ def _of(image: np.ndarray) -> list[float]:
         # Sorted: an image that is turned or mirrored looks no different here.
         *sorted(float(strip.mean()) for strip in strips),
         *sorted(float(strip.std()) for strip in strips),
-        float(centre.mean()),
-        float(centre.std()),
+        float(center.mean()),
+        float(center.std()),
         *_detail(plain),
     ]
 

@@ -72,7 +72,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP")
 # Pillow's own refusal limit. The largest stitched long-leg radiographs have about 40 million.
 MAX_PIXELS = 178_956_970
 
-# 16-bit colour of that many pixels.
+# 16-bit color of that many pixels.
 MAX_BYTES = 1 << 30
 
 _NO_MORE_DATA = b"\xff\xd9"
@@ -98,8 +98,8 @@ def read_grey(path: Path | str) -> Grey:
 
     The bytes tell which of them it is, not the file's name.
 
-    - Colour becomes luma by ITU-R 601; alpha and transparent palette entries lie over black.
-    - More than 8 bits a sample (16-bit grey or colour, 32-bit, float) map linearly from the
+    - Color becomes luma by ITU-R 601; alpha and transparent palette entries lie over black.
+    - More than 8 bits a sample (16-bit grey or color, 32-bit, float) map linearly from the
       image's own minimum..maximum to 0..255: detectors use 10 to 14 of the 16 bits, so that the
       file type's full range would leave most radiographs black. One constant value keeps its
       place in the full 16-bit range.
@@ -241,12 +241,12 @@ def _to_grey(image: ImageFile.ImageFile, data: bytes, deep: bool) -> Grey:
 
 
 def _deep_luma(data: bytes) -> npt.NDArray[np.float64]:
-    """Luma of 16-bit colour, of which Pillow keeps only the upper eight bits. float64 [H, W]."""
+    """Luma of 16-bit color, of which Pillow keeps only the upper eight bits. float64 [H, W]."""
     import cv2
 
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3:
-        raise ValueError("its 16-bit colour cannot be decoded")
+        raise ValueError("its 16-bit color cannot be decoded")
     luma = pixels[..., :3].astype(np.float64) @ np.array([0.114, 0.587, 0.299])  # B, G, R
     return luma * (pixels[..., 3] / 65535) if pixels.shape[2] == 4 else luma
 

@@ -53,7 +53,7 @@ class Manifest:
     classes: tuple[str, ...]
     task: Literal["multiclass", "binary"]
     name: str
-    licence: str
+    license: str
     citation: str
     groups: str
     excluded: pd.DataFrame
@@ -91,7 +91,7 @@ class Manifest:
         if empty := [split for split in SPLITS if split not in counts.index]:
             have = ", ".join(f"{split} {counts.get(split, 0)}" for split in SPLITS)
             raise UserError(
-                f"{name} in {self.root} has no labelled image in the split {' and '.join(empty)} "
+                f"{name} in {self.root} has no labeled image in the split {' and '.join(empty)} "
                 f"(images: {have}); train, val and test need at least one each."
             )
         trained = set(table.loc[table["split"] == "train", "label"])
@@ -160,7 +160,7 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
     return table[[*COLUMNS, *further]]
 
 
-def serialise(table: pd.DataFrame) -> pd.DataFrame:
+def serialize(table: pd.DataFrame) -> pd.DataFrame:
     """A copy that CSV can hold: polygons and boxes as JSON text, missing ones as None."""
     table = table.copy()
     for column in SHAPES:
@@ -172,8 +172,8 @@ def serialise(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def deserialise(table: pd.DataFrame) -> pd.DataFrame:
-    """The inverse of `serialise`, with the manifest's dtypes restored (see `typed`)."""
+def deserialize(table: pd.DataFrame) -> pd.DataFrame:
+    """The inverse of `serialize`, with the manifest's dtypes restored (see `typed`)."""
     table = table.copy()
     for column in SHAPES:
         parsed = np.empty(len(table), dtype=object)
@@ -185,7 +185,7 @@ def deserialise(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, path: Path | str) -> None:
     """Write a manifest or predictions table as CSV; `read_table` gives it back exactly."""
-    serialise(table).to_csv(path, index=False, lineterminator="\n")
+    serialize(table).to_csv(path, index=False, lineterminator="\n")
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
@@ -203,7 +203,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
     for column in PIXELS:
         held = [None if pd.isna(text) else int(text) for text in table[column]]
         table[column] = pd.array(held, dtype="Int64")
-    return deserialise(table)
+    return deserialize(table)
 
 
 def _numbers_if_so(texts: pd.Series) -> pd.Series:

@@ -76,7 +76,7 @@ STEPS: dict[str, dict[str, Number | Choice]] = {
     "gaussian": {"size": Number(3, 3, 31, whole=True, odd=True), "sigma": Number(0.0, 0, 20)},
     "bilateral": {
         "diameter": Number(5, 2, 25, whole=True),
-        "sigma_colour": Number(50.0, 0.1, 255),
+        "sigma_color": Number(50.0, 0.1, 255),
         "sigma_space": Number(50.0, 0.1, 255),
     },
 }
@@ -195,7 +195,7 @@ def _function(step: Mapping[str, Any], image_size: int) -> Callable[[Image], Ima
             return partial(
                 cv2.bilateralFilter,
                 d=step["diameter"],
-                sigmaColor=step["sigma_colour"],
+                sigmaColor=step["sigma_color"],
                 sigmaSpace=step["sigma_space"],
             )
     raise AssertionError(step)
@@ -220,7 +220,7 @@ def squash(image: Image, image_size: int) -> Image:
 
 
 def pad(image: Image, image_size: int) -> Image:
-    """Resize the longer side of uint8 [H, W] to S and centre the rest on black: uint8 [S, S]."""
+    """Resize the longer side of uint8 [H, W] to S and center the rest on black: uint8 [S, S]."""
     height, width = image.shape
     top, left, new_height, new_width = padded(height, width, image_size)
     if (new_height, new_width) != (height, width):

@@ -442,10 +442,10 @@ def left_out(manifest: Manifest, n_stopping: int = 0) -> Finding:
     excluded = manifest.excluded[manifest.excluded["n"] > 0]
     if not len(excluded):
         rest = "; none is left out" if not n_stopping else ""
-        return Finding("unlabelled", "ok", f"Every image has a label{rest}.")
+        return Finding("unlabeled", "ok", f"Every image has a label{rest}.")
     n = int(excluded["n"].sum())
     return Finding(
-        "unlabelled",
+        "unlabeled",
         "hint",
         f"{counted(n, 'image')} {are(n)} left out before training.",
         "Images without a label are no verified normals; they are not used as such."

@@ -25,7 +25,7 @@ CONSEQUENCE = (
     "files",
     "copies of unreadable files",
     "balance",
-    "unlabelled",
+    "unlabeled",
     "stems",
     "copies",
 )

@@ -60,7 +60,7 @@ class Looking:
 
 
 def bits_of(path: Path) -> int:
-    """Bits a pixel as the file has them, colour and alpha counted; 16 for 16-bit grey."""
+    """Bits a pixel as the file has them, color and alpha counted; 16 for 16-bit grey."""
     with strict, path.open("rb") as file:
         if dicom.is_dicom(file.read(dicom.HEAD)):
             from pydicom import dcmread
@@ -71,7 +71,7 @@ def bits_of(path: Path) -> int:
         file.seek(0)
         with Image.open(file) as image:
             bits = 16 if image.mode.startswith("I;16") else BITS.get(image.mode, 8)
-            # Pillow says RGB of colour with 16 bits a channel as well.
+            # Pillow says RGB of color with 16 bits a channel as well.
             deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
             return 2 * bits if deep and bits >= 16 and not image.mode.startswith("I") else bits
 

@@ -3,7 +3,7 @@
 An altered copy is a picture turned over, rotated, sheared, cropped, enlarged, brightened or
 compressed anew. Another view of the same patient is none, nor are two exposures of one pose.
 
-Which images may be copies of each other: nearest neighbours by one short vector an image.
+Which images may be copies of each other: nearest neighbors by one short vector an image.
 
 Key points are counted into the words of a codebook that is fitted on the set's own images, as a
 vector of locally aggregated descriptors (VLAD: Jegou et al., CVPR 2010). The vector of an image in
@@ -44,7 +44,7 @@ ROUNDS = 12  # of k-means
 
 # Images that the codebook is fitted on, and their descriptors.
 FITTED_IMAGES, FITTED_DESCRIPTORS = 500, 60_000
-NEIGHBOURS = 8  # asked of each image and, once more, of its mirror image
+NEIGHBORS = 8  # asked of each image and, once more, of its mirror image
 BLOCK = 1024
 
 
@@ -52,14 +52,14 @@ BLOCK = 1024
 class Codebook:
     """Turns the descriptors of one image into a unit vector float32 [<= VECTOR].
 
-    mean [128], axes [128, d]: principal components of descriptors. words [WORDS, d]. centre
+    mean [128], axes [128, d]: principal components of descriptors. words [WORDS, d]. center
     [WORDS * d], shrink [WORDS * d, v]: of the aggregated vector to the final one.
     """
 
     mean: Floats
     axes: Floats
     words: Floats
-    centre: Floats
+    center: Floats
     shrink: Floats
 
     @classmethod
@@ -77,21 +77,21 @@ class Codebook:
         axes = np.ascontiguousarray(vectors[:, : -DESCRIPTOR - 1 : -1], np.float32)
         words = _k_means((sample - mean) @ axes)
         known = np.stack([_aggregate(one, mean, axes, words) for one in sets])
-        centre = known.mean(axis=0)
-        return cls(mean, axes, words, centre, _shrinking(known - centre))
+        center = known.mean(axis=0)
+        return cls(mean, axes, words, center, _shrinking(known - center))
 
     def __call__(self, descriptors: np.ndarray) -> Floats:
         """The vector of one image's descriptors uint8 [K, 128]; zero where there are none."""
         if not len(descriptors):
             return np.zeros(self.shrink.shape[1], np.float32)
         found = _aggregate(descriptors, self.mean, self.axes, self.words)
-        return _unit((found - self.centre) @ self.shrink)
+        return _unit((found - self.center) @ self.shrink)
 
 
 def nearest(plain: Floats, turned: Floats, start: int) -> list[tuple[int, int, bool]]:
-    """(image, neighbour, whether mirrored) of the images from `start` on, one block of them.
+    """(image, neighbor, whether mirrored) of the images from `start` on, one block of them.
 
-    plain, turned: float32 [N, v], vectors of all images and of their mirror images. Neighbours come
+    plain, turned: float32 [N, v], vectors of all images and of their mirror images. Neighbors come
     in no order; a pair may be found from both sides.
     """
     rows = np.arange(start, min(start + BLOCK, len(plain)))
@@ -99,7 +99,7 @@ def nearest(plain: Floats, turned: Floats, start: int) -> list[tuple[int, int, b
     for others, is_mirrored in ((plain, False), (turned, True)):
         alike = plain[rows] @ others.T
         alike[np.arange(len(rows)), rows] = -np.inf
-        n = min(NEIGHBOURS, len(plain) - 1)
+        n = min(NEIGHBORS, len(plain) - 1)
         best = np.argpartition(-alike, n - 1, axis=1)[:, :n] if n else np.empty((len(rows), 0), int)
         for row, columns in zip(rows.tolist(), best.tolist(), strict=True):
             found += [(row, column, is_mirrored) for column in columns]
@@ -135,7 +135,7 @@ def _k_means(values: np.ndarray) -> Floats:
 
 
 def _shrinking(known: Floats) -> Floats:
-    """Principal components [m, v] of centred vectors [n, m], halfway to equal variance.
+    """Principal components [m, v] of centered vectors [n, m], halfway to equal variance.
 
     By way of the n x n products: there are fewer images than dimensions.
     """
@@ -190,7 +190,7 @@ def find_duplicates(
     progress bar.
 
     Of m images with the same pixels, m - 1 pairs with the first one are listed; that one stands for
-    all of them in other pairs. Copies are sought among the nearest neighbours of each image, so of
+    all of them in other pairs. Copies are sought among the nearest neighbors of each image, so of
     many copies of one image not every pair is listed, but `clusters` joins them.
 
     The result depends on the pixels alone: not on workers, time or chance. In another order of the

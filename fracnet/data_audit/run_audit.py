@@ -65,7 +65,7 @@ class Audited:
             "data": {
                 "name": self.manifest.name,
                 "root": str(self.manifest.root),
-                "licence": self.manifest.licence,
+                "license": self.manifest.license,
                 "notes": list(self.manifest.notes),
             },
             "fingerprint": self.fingerprint if self.looked else None,
@@ -151,7 +151,7 @@ def unlisted(source: Source, fault: DataFault) -> Audited:
         classes=(),
         task=source.task,
         name=source.name,
-        licence=source.licence,
+        license=source.license,
         citation=source.citation,
         groups=source.groups,
         excluded=pd.DataFrame(columns=["split", "reason", "n"]),

@@ -51,7 +51,7 @@ from fracnet.evaluation.summary import (
     agreement_intervals,
     estimate,
     plain,
-    summarise,
+    summarize,
 )
 from fracnet.metrics import classification
 from fracnet.metrics.classification import PER_CLASS
@@ -274,7 +274,7 @@ class _Part:
 
     def score(self, resamples: int) -> Summary:
         decided = None if self.threshold is None else above(positive(self.rows), self.threshold)
-        return summarise(self.rows, decided, resamples=resamples)
+        return summarize(self.rows, decided, resamples=resamples)
 
     def stratum(self, summary: Summary) -> Stratum:
         cases = None if self.threshold is None else int((targets(self.rows) == 1).sum())

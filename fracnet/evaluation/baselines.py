@@ -1,6 +1,6 @@
 """What a model must beat: always naming the commonest class, and looking at nothing but shortcuts.
 
-Both return a predictions table for the given rows, so that `summarise` scores them like a model.
+Both return a predictions table for the given rows, so that `summarize` scores them like a model.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def shortcut(
     classes: Sequence[str],
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Logistic regression (C=1) on standardised shortcut features, fitted on the train split.
+    """Logistic regression (C=1) on standardized shortcut features, fitted on the train split.
 
     `train_features` is float[N, F] with `train_targets` int[N]; `features` float[M, F] belongs to
     the M manifest `rows` to predict. A class absent from train gets probability 0.

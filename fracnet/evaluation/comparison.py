@@ -42,7 +42,7 @@ from fracnet.evaluation.predictions import (
     probabilities,
     targets,
 )
-from fracnet.evaluation.summary import FEW, TOO_FEW, plain, summarise
+from fracnet.evaluation.summary import FEW, TOO_FEW, plain, summarize
 from fracnet.metrics import classification
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.hypothesis_tests import (
@@ -405,7 +405,7 @@ def _right(figure: Figure, sample: Sample) -> np.ndarray:
     return np.asarray((sample.predicted == figure.index) == (sample.target == figure.index))
 
 
-# Resamples where no interval rests on them: the least that `summarise` can do with.
+# Resamples where no interval rests on them: the least that `summarize` can do with.
 NONE_NEEDED = 2
 
 # Of two runs the interval of the mean held 90 % in simulation, of three and more 93-96 %.
@@ -581,7 +581,7 @@ def _standing(
     if len(names) == 1:
         count = NONE_NEEDED if figure.closed_form else len(drawn[names[0]])
         named = samples[names[0]].predicted
-        found = figure.estimate(summarise(tables[names[0]], named, resamples=count))
+        found = figure.estimate(summarize(tables[names[0]], named, resamples=count))
         return Standing(*who, found.value, found.low, found.high, found.method, found.note)
     if len(names) < FEWEST:
         note = f"{len(names)} runs are too few for an interval of their mean"

@@ -5,7 +5,7 @@ Nothing of the test enters: `decide` is handed the rows of validation alone.
 The threshold of a two-class task, chosen on validation and then only applied.
 
 A row is positive if its score lies above the threshold; a score equal to it is negative, as MURA's
-official rule has it for 0.5. Candidates lie halfway between neighbouring scores.
+official rule has it for 0.5. Candidates lie halfway between neighboring scores.
 
 Temperature scaling: one number, fitted on validation, by which all logits are divided.
 
@@ -101,7 +101,7 @@ def _candidates(score: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.nda
     cases = np.bincount(place, weights=case, minlength=len(values)).astype(np.int64)
     others = np.bincount(place, weights=~case, minlength=len(values)).astype(np.int64)
     between = values[:-1] + (values[1:] - values[:-1]) / 2
-    # Neighbouring doubles have nothing between them: the lower one then keeps the upper above it.
+    # Neighboring doubles have nothing between them: the lower one then keeps the upper above it.
     between = np.where(between < values[1:], between, values[:-1])
     # Below all: 0, unless a score is 0, which 0 itself would leave out.
     lowest = 0.0 if values[0] > 0 else float(np.nextafter(0.0, -1.0))

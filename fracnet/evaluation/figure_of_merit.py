@@ -109,7 +109,7 @@ class Figure:
 
     @property
     def closed_form(self) -> bool:
-        """Whether `summarise` makes its interval without resampling."""
+        """Whether `summarize` makes its interval without resampling."""
         return self.is_area or self.base in CLOSED_FORM
 
     @property

@@ -207,7 +207,7 @@ class Summary:
         return found
 
 
-def summarise(
+def summarize(
     table: pd.DataFrame,
     decided: np.ndarray | None = None,
     *,

@@ -90,7 +90,7 @@ def predict_into(
             told.notes += _of_limits(predictor, "study")
             if len(studies) == 1 and told.n > 1:
                 told.notes.append(
-                    f"All {told.n} images name one study, as anonymised files do; unless they are "
+                    f"All {told.n} images name one study, as anonymized files do; unless they are "
                     "views of one study its row in studies.csv means nothing."
                 )
         write_lines(rows.path)

@@ -51,9 +51,9 @@ def wilson(k: float, n: float, level: float = LEVEL) -> tuple[float, float]:
 
 def score_limits(p: Values, n: Values, z: float) -> tuple[Values, Values]:
     """Wilson's limits of proportions p of n rows, for a quantile z; rounding may pass 0 and 1."""
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return centre - half, centre + half
+    return center - half, center + half
 
 
 def score_mean(k: np.ndarray, n: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
@@ -232,8 +232,8 @@ def logit_interval(
     if error <= ROUNDING * value * (1 - value):
         return Interval(None, None, method, "degenerate: no variance, as with equal scores")
     reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error / (value * (1 - value))
-    centre = math.log(value / (1 - value))
-    return Interval(float(expit(centre - reach)), float(expit(centre + reach)), method)
+    center = math.log(value / (1 - value))
+    return Interval(float(expit(center - reach)), float(expit(center + reach)), method)
 
 
 def mean_loss(losses: np.ndarray, clusters: Clusters, level: float = LEVEL) -> Interval:

@@ -1,1 +1,1 @@
-"""Backbones, the layer that normalises on the device, and the LightningModule."""
+"""Backbones, the layer that normalizes on the device, and the LightningModule."""

@@ -246,7 +246,7 @@ BLOCKS_A_STAGE = (1, 2, 2, 3, 3, 4, 1)
 def efficientnet_lite0(num_classes: int, pretrained: bool = True) -> nn.Module:
     """EfficientNet-Lite0 with ImageNet weights from the package (Apache-2.0, 17 MB).
 
-    Maps float32 [N, 3, H, W], normalised with mean and standard deviation 0.5, to logits
+    Maps float32 [N, 3, H, W], normalized with mean and standard deviation 0.5, to logits
     [N, num_classes].
 
     Args:

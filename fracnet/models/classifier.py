@@ -2,7 +2,7 @@
 
 The first layer of every model: from grey bytes to what the backbone was made for.
 
-The optimiser over a model's weights: rates of their own for backbone and head, and L1.
+The optimizer over a model's weights: rates of their own for backbone and head, and L1.
 """
 
 import inspect
@@ -31,7 +31,7 @@ FIXED = {
 
 
 class GreyInput(nn.Module):
-    """Replicate to three channels, scale to 0..1, normalise; runs on the device.
+    """Replicate to three channels, scale to 0..1, normalize; runs on the device.
 
     Maps uint8 [N, 1, H, W] to float32 [N, 3, H, W].
     """
@@ -52,22 +52,22 @@ class GreyInput(nn.Module):
         return torch.addcmul(shift, images.float(), scale)
 
 
-def grey_input(backbone: nn.Module, normalise: str) -> GreyInput:
-    """The input layer that `model.normalise` asks for.
+def grey_input(backbone: nn.Module, normalize: str) -> GreyInput:
+    """The input layer that `model.normalize` asks for.
 
     Args:
-        backbone: asked for the statistics of its weights where `normalise` is `weights`.
-        normalise: `weights`, `imagenet` or `half`.
+        backbone: asked for the statistics of its weights where `normalize` is `weights`.
+        normalize: `weights`, `imagenet` or `half`.
 
     Raises:
         UserError: `weights`, but the backbone names none.
     """
-    if normalise in FIXED:
-        return GreyInput(*FIXED[normalise])
+    if normalize in FIXED:
+        return GreyInput(*FIXED[normalize])
     found = input_statistics(backbone)
     if found is None:
         raise UserError(
-            f"model.normalise={normalise}: {type(backbone).__name__} does not say which mean and "
+            f"model.normalize={normalize}: {type(backbone).__name__} does not say which mean and "
             "standard deviation its weights expect; allowed for it: imagenet, half."
         )
     return GreyInput(*found)
@@ -79,10 +79,10 @@ OPTIMIZER_OWN_KEYS = ("backbone_lr_factor", "l1")
 WAYS = ("fused", "foreach", "capturable", "differentiable")
 
 
-def make_optimiser(
+def make_optimizer(
     node: Mapping[str, Any], module: nn.Module, backbone: nn.Module, *, fuse: bool = True
 ) -> torch.optim.Optimizer:
-    """The optimiser that `optim._target_` names.
+    """The optimizer that `optim._target_` names.
 
     Where `optim.backbone_lr_factor` is not 1 there are two groups of weights: first the head's
     with `optim.lr`, then all others with `optim.lr` times the factor. Everything else, weight
@@ -93,7 +93,7 @@ def make_optimiser(
         node: `_target_`, its arguments, and the keys of fracnet's own.
         module: all that is trained.
         backbone: the part of it that maps images to logits.
-        fuse: take a step in one pass over the weights, where torch's optimiser can: on a CPU
+        fuse: take a step in one pass over the weights, where torch's optimizer can: on a CPU
             that takes about a third of the time of Adam's usual step.
     """
     arguments = {key: value for key, value in node.items() if key not in OPTIMIZER_OWN_KEYS}
@@ -101,14 +101,14 @@ def make_optimiser(
         arguments["fused"] = True
     factor = float(node.get("backbone_lr_factor", 1.0))
     if factor == 1.0:
-        optimiser: torch.optim.Optimizer = build(arguments, "optim", module.parameters())
-        return optimiser
+        optimizer: torch.optim.Optimizer = build(arguments, "optim", module.parameters())
+        return optimizer
     heads = find_heads(backbone, f"optim.backbone_lr_factor={factor}")
     head = {id(weight): weight for layer in heads for weight in layer.parameters()}
     rest = [weight for weight in module.parameters() if id(weight) not in head]
     groups = [{"params": list(head.values())}, {"params": rest, "lr": node["lr"] * factor}]
-    optimiser = build(arguments, "optim", groups)
-    return optimiser
+    optimizer = build(arguments, "optim", groups)
+    return optimizer
 
 
 def _can_be_fused(arguments: Mapping[str, Any], module: nn.Module) -> bool:
@@ -123,7 +123,7 @@ def _can_be_fused(arguments: Mapping[str, Any], module: nn.Module) -> bool:
 def l1_penalty(module: nn.Module) -> Tensor:
     """Sum of the absolute weights that are being trained, as a scalar on their device.
 
-    Matrices and convolution kernels count; biases, the scales of normalisation layers and
+    Matrices and convolution kernels count; biases, the scales of normalization layers and
     frozen weights do not.
     """
     parts = [w.abs().sum() for w in module.parameters() if w.requires_grad and w.ndim >= 2]
@@ -132,7 +132,7 @@ def l1_penalty(module: nn.Module) -> Tensor:
 
 Batch = Mapping[str, Tensor]
 
-OWN_KEYS = ("normalise", "freeze", "head_dropout")  # of the model's node, not the backbone's
+OWN_KEYS = ("normalize", "freeze", "head_dropout")  # of the model's node, not the backbone's
 PLAIN = {"_target_": "fracnet.models.losses.CrossEntropy"}
 
 
@@ -162,10 +162,10 @@ class Classifier(LightningModule):
     Hyper-parameters are plain containers, so a checkpoint loads with `weights_only=True`.
 
     Args:
-        model: `_target_` of the backbone and its arguments, `normalise` and `head_dropout`.
+        model: `_target_` of the backbone and its arguments, `normalize` and `head_dropout`.
             (`freeze` is the trainer's: see `fracnet.training.callbacks`.)
         classes: class names in the order of the logits.
-        optim: `_target_` of a torch optimiser and its arguments, `backbone_lr_factor` and `l1`.
+        optim: `_target_` of a torch optimizer and its arguments, `backbone_lr_factor` and `l1`.
         scheduler: `_target_` of a torch scheduler and its arguments, or None.
         loss: `_target_` of a loss and its arguments, or None for the cross-entropy.
         class_weights: one a class, passed to the loss as `weight`, or None.
@@ -189,7 +189,7 @@ class Classifier(LightningModule):
             find_heads(self.backbone, f"model.freeze={model['freeze']}")
         if optim.get("backbone_lr_factor", 1.0) != 1.0:
             find_heads(self.backbone, f"optim.backbone_lr_factor={optim['backbone_lr_factor']}")
-        self.input = grey_input(self.backbone, str(model["normalise"]))
+        self.input = grey_input(self.backbone, str(model["normalize"]))
         self.classes = list(classes)
         self.loss = make_loss(loss or PLAIN, self.classes, class_weights)
         self.l1 = float(optim.get("l1", 0.0))
@@ -248,7 +248,7 @@ class Classifier(LightningModule):
         logits, target = logits[once], target[once]
         for gathered in (self.val_logits, self.val_targets, self.val_rows):
             gathered.reset()
-        # Neither weighted nor smoothed nor penalised: runs with different losses compare by it.
+        # Neither weighted nor smoothed nor penalized: runs with different losses compare by it.
         loss = float(cross_entropy(logits.double(), target))
         if not math.isfinite(loss):
             raise Diverged(
@@ -268,14 +268,14 @@ class Classifier(LightningModule):
         return {"row": batch["row"], "logits": self(batch["image"]).float()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser over all weights and the schedule, stepped once an epoch."""
+        """The optimizer over all weights and the schedule, stepped once an epoch."""
         # Lightning clips no gradients that such a step would scale back itself.
         scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
-        optimiser = make_optimiser(self.hparams["optim"], self, self.backbone, fuse=not scaled)
+        optimizer = make_optimizer(self.hparams["optim"], self, self.backbone, fuse=not scaled)
         if self.hparams["scheduler"] is None:
-            return optimiser
-        schedule = build(self.hparams["scheduler"], "scheduler", optimiser)
+            return optimizer
+        schedule = build(self.hparams["scheduler"], "scheduler", optimizer)
         return {
-            "optimizer": optimiser,
+            "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "epoch", "monitor": "val/loss"},
         }

@@ -10,7 +10,7 @@ layers. The choices made here, where it is silent:
 2. Four such layers, of 16, 32, 64 and 64 filters of each size.
 3. Stride 1 and padding that keeps the size; each layer ends in ReLU and 2x2 max-pooling.
 4. Two hidden dense layers of 256 and 128 units with ReLU, then the layer of the classes.
-5. No batch normalisation and no dropout, as none is mentioned (`model.head_dropout` adds it).
+5. No batch normalization and no dropout, as none is mentioned (`model.head_dropout` adds it).
 6. Weights start Glorot uniform, biases at zero. (Kaiming's larger ones make the loss jump to 40
    at the first step with the published rate of 0.001.)
 7. Logits: the softmax is the loss's. One logit a class, also where there are two.
@@ -33,7 +33,7 @@ class CustomCNN(nn.Module):
     """Four 3x3 convolutions, two linear layers; 51,776,774 parameters for six classes at 224.
 
     Maps float32 [N, 3, S, S] to logits [N, num_classes]. Each convolution is followed by
-    batch normalisation, ReLU and 2x2 max-pooling, the second and fourth by dropout as well.
+    batch normalization, ReLU and 2x2 max-pooling, the second and fourth by dropout as well.
     Weights start Kaiming uniform (fan out), biases at zero.
     """
 
@@ -77,7 +77,7 @@ class CustomCNN(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, num_classes] of normalised images [N, 3, S, S]."""
+        """Logits [N, num_classes] of normalized images [N, 3, S, S]."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
@@ -147,6 +147,6 @@ class MuraCNN(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, num_classes] of normalised images [N, 3, S, S]."""
+        """Logits [N, num_classes] of normalized images [N, 3, S, S]."""
         logits: Tensor = self.head(self.features(images))
         return logits

@@ -30,7 +30,7 @@ class HogLogistic:
 
     The features are shares of the gradient's `bins` orientations (0 to 180 degrees) in cells of
     `cell` pixels. Where that does not divide S, up to `cell` - 1 pixels at the border are left
-    out. They are standardised; a multinomial logistic regression with a quadratic penalty follows.
+    out. They are standardized; a multinomial logistic regression with a quadratic penalty follows.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class HogLogistic:
     def _take(
         self, weights: np.ndarray, bias: np.ndarray, mean: np.ndarray, scale: np.ndarray
     ) -> None:
-        """Keep a fit to standardised features as one to the features themselves."""
+        """Keep a fit to standardized features as one to the features themselves."""
         weights, bias = weights.astype(np.float64) / scale, bias.astype(np.float64)
         bias = bias - weights @ mean
         if len(weights) == 1:  # two classes: the log odds of the second

@@ -1,6 +1,6 @@
 """Losses on logits, each with class weights and label smoothing.
 
-Training minimises the chosen loss; the validation loss that is logged, and that chooses the
+Training minimizes the chosen loss; the validation loss that is logged, and that chooses the
 checkpoint, is always the plain cross-entropy, so that runs with different losses compare.
 """
 

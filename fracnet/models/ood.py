@@ -33,7 +33,7 @@ from fracnet.data.image_features import NAMES, appearance
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
 
-NEIGHBOUR = 5
+NEIGHBOR = 5
 CONTENT, CONFIDENCE = 0.05, 0.9
 MOST = 2000  # training images that are kept for comparison
 FEWEST_UNITS, FEWEST_TRAIN = 8, 20
@@ -52,7 +52,7 @@ MEANING = (
 class Reference:
     """The training images in short, and the limit.
 
-    mean, scale: float32 [A] of the statistics. precision: float32 [A, A] of the standardised ones.
+    mean, scale: float32 [A] of the statistics. precision: float32 [A, A] of the standardized ones.
     features: float16 [n, F], each of length 1, or None where there are none. middle, spread:
     float64 [1 or 2], of the distances' logarithms on validation. counts: images of train that are
     compared with, of val, its independent units, and how many of val and test (of so many) are
@@ -86,7 +86,7 @@ class Reference:
         columns = [np.log(np.sqrt(np.maximum(squared, 0)) + TINY)]
         if self.features is not None:
             assert features is not None, "this model has given features before"
-            columns.append(np.log(_to_neighbour(_unit(features), self.features) + TINY))
+            columns.append(np.log(_to_neighbor(_unit(features), self.features) + TINY))
         return np.column_stack(columns)
 
     def about(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def fit(train: Sample, val: Sample, units: int) -> Reference:
     assert units >= FEWEST_UNITS, units
     mean = train.looks.mean(axis=0)
     scale = np.maximum(train.looks.std(axis=0), LEAST_SCALE)
-    # Centred already, by the mean that later images are centred by.
+    # Centered already, by the mean that later images are centered by.
     shrunk = LedoitWolf(assume_centered=True).fit((train.looks - mean) / scale)
     features = None
     if train.features is not None:
@@ -130,8 +130,8 @@ def fit(train: Sample, val: Sample, units: int) -> Reference:
     logs = bare.distances(val.looks, val.features)
     middle, spread = _upper(logs)
     standard = ((logs - middle) / spread).max(axis=1)
-    (centre,), (width,) = _upper(standard[:, None])
-    limit = float(centre + factor(units, logs.shape[1]) * width)
+    (center,), (width,) = _upper(standard[:, None])
+    limit = float(center + factor(units, logs.shape[1]) * width)
     return Reference(
         mean, scale, bare.precision, features, middle, spread, limit,
         counts={"train": len(train.looks), "val": len(val.looks), "val_units": units},
@@ -159,13 +159,13 @@ def factor(units: int, columns: int) -> float:
     rng = np.random.default_rng(0)  # the same limit whenever it is asked for
     drawn = rng.standard_normal((min(units, MOST_UNITS), columns, SIMULATED))
     middle, spread = _upper(drawn)
-    centre, width = _upper(((drawn - middle) / spread).max(axis=1))
+    center, width = _upper(((drawn - middle) / spread).max(axis=1))
     low, high = np.full(SIMULATED, -1e3), np.full(SIMULATED, 1e3)
     for _ in range(50):
         limit = (low + high) / 2
         above = 1 - stats.norm.cdf(middle + spread * limit).prod(axis=0)
         low, high = np.where(above > CONTENT, limit, low), np.where(above > CONTENT, high, limit)
-    return float(np.quantile((high - centre) / width, CONFIDENCE))
+    return float(np.quantile((high - center) / width, CONFIDENCE))
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
@@ -174,11 +174,11 @@ def _unit(features: np.ndarray) -> np.ndarray:
     return np.asarray(features / np.maximum(length, TINY), dtype=np.float32)
 
 
-def _to_neighbour(features: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _to_neighbor(features: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Distance float32 [n] of each row to its K-th nearest among `others`."""
     kept = others.astype(np.float32)
     squared = (features**2).sum(axis=1)[:, None] + (kept**2).sum(axis=1) - 2 * features @ kept.T
-    k = min(NEIGHBOUR, len(kept)) - 1
+    k = min(NEIGHBOR, len(kept)) - 1
     return np.asarray(np.sqrt(np.maximum(np.partition(squared, k, axis=1)[:, k], 0)))
 
 

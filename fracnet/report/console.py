@@ -1,6 +1,6 @@
 """The closing table of a run: every figure with its interval, beside what it must beat.
 
-Plain ASCII rules and no reliance on colour, so that a log file reads as well as a terminal.
+Plain ASCII rules and no reliance on color, so that a log file reads as well as a terminal.
 """
 
 import math

@@ -37,7 +37,7 @@ def as_card(content: RunContent) -> str:
 
 
 def metadata(content: RunContent) -> dict[str, Any]:
-    """The block at the top. A licence is not stated: that is for whoever publishes to decide."""
+    """The block at the top. A license is not stated: that is for whoever publishes to decide."""
     timm = "timm_backbone" in str((content.config.get("model") or {}).get("_target_"))
     tags = ["image-classification", "medical-imaging", "radiography", "fracnet", "research-only"]
     return {
@@ -91,7 +91,7 @@ def _body(content: RunContent) -> str:
     about = [
         f"{key}: {data[field]}"
         for key, field in (
-            ("Licence of the data", "licence"),
+            ("License of the data", "license"),
             ("Citation", "citation"),
             ("Patients from", "groups"),
         )

@@ -1,8 +1,8 @@
-"""One look for every figure: sizes, and colours that the colour-blind can tell apart.
+"""One look for every figure: sizes, and colors that the color-blind can tell apart.
 
 What the panels of ROC and precision-recall figures show: one for each class, or each level.
 
-The confusion matrix of one split: counts, and shares of each row as colour.
+The confusion matrix of one split: counts, and shares of each row as color.
 
 Differences between runs, each with its interval, against the smallest one that matters.
 
@@ -150,16 +150,16 @@ def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def ink_on(colour: tuple[float, float, float]) -> str:
-    """`INK` or white, whichever contrasts more with this colour (RGB in 0..1), as WCAG counts."""
+def ink_on(color: tuple[float, float, float]) -> str:
+    """`INK` or white, whichever contrasts more with this color (RGB in 0..1), as WCAG counts."""
     from matplotlib.colors import to_rgb
 
-    dark, ground = _luminance(to_rgb(INK)), _luminance(colour)
+    dark, ground = _luminance(to_rgb(INK)), _luminance(color)
     return "white" if 1.05 / (ground + 0.05) > (ground + 0.05) / (dark + 0.05) else INK
 
 
-def _luminance(colour: tuple[float, float, float]) -> float:
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour)
+def _luminance(color: tuple[float, float, float]) -> float:
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -267,7 +267,7 @@ def confusion_matrix(summary: Summary, folder: Path, *, level: str = "image") ->
 
     At another `level` than the image its name follows that of the split.
 
-    Colour is the share of a row, so that classes of any size compare; the diagonal then is the
+    Color is the share of a row, so that classes of any size compare; the diagonal then is the
     sensitivity. The row of a class without cases stays grey.
     """
     from matplotlib.colors import LinearSegmentedColormap
@@ -278,11 +278,11 @@ def confusion_matrix(summary: Summary, folder: Path, *, level: str = "image") ->
     names = [_lines(name, NAME_WIDTH, 3) for name in summary.classes]
     size = len(names)
     ramp = LinearSegmentedColormap.from_list("share", RAMP)
-    colours = ramp.with_extremes(bad=EMPTY)
+    colors = ramp.with_extremes(bad=EMPTY)
     cell = 0.74 if size > 3 else 1.1
     with canvas(cell * size + 2.6, cell * size + 1.7) as figure:
         axis = figure.subplots()
-        image = axis.imshow(share, cmap=colours, vmin=0, vmax=1)
+        image = axis.imshow(share, cmap=colors, vmin=0, vmax=1)
         # White gaps between the cells, without ticks of their own.
         axis.set_xticks(np.arange(size + 1) - 0.5, minor=True)
         axis.set_yticks(np.arange(size + 1) - 0.5, minor=True)
@@ -292,7 +292,7 @@ def confusion_matrix(summary: Summary, folder: Path, *, level: str = "image") ->
         axis.spines[:].set_visible(False)
         for row, column in np.ndindex(size, size):
             count, part = counts[row, column], share[row, column]
-            ink = ink_on(colours(part)[:3])
+            ink = ink_on(colors(part)[:3])
             if count == 0:
                 axis.text(column, row, "0", ha="center", va="center", color=MUTED, fontsize=9)
                 continue
@@ -421,14 +421,14 @@ def _line(axis: "Axes", y: int, row: DifferenceRow, higher_is_better: bool, p_na
     known = bool(np.isfinite([low, high]).all())
     away = known and (low > 0 or high < 0) and (row.p is None or row.p < ALPHA)
     good = (row.value > 0) == higher_is_better
-    colour = MUTED if not away else BLUE if good else VERMILION
-    axis.plot([low, high], [y, y], color=colour, zorder=2.5)
+    color = MUTED if not away else BLUE if good else VERMILION
+    axis.plot([low, high], [y, y], color=color, zorder=2.5)
     look: dict[str, Any] = {
         "marker": "o" if good or not away else "s",
         "markersize": 6.5,
         "zorder": 3,
     }
-    axis.plot(row.value, y, color=colour, markerfacecolor=colour if away else "white", **look)
+    axis.plot(row.value, y, color=color, markerfacecolor=color if away else "white", **look)
     value = "n/a" if np.isnan(row.value) else f"{row.value:+.3f}"
     words = f"{value} ({low:+.3f} to {high:+.3f})" if known else f"{value} (no interval)"
     if row.p is not None:
@@ -1006,10 +1006,10 @@ def curves(metrics_csv: Path, folder: Path, *, selected: int | None = None) -> l
     with canvas(4.6 * len(panels), 4.0) as figure:
         axes = np.atleast_1d(figure.subplots(1, len(panels)))
         for axis, (title, lines) in zip(axes, panels, strict=True):
-            for name, (label, colour, marker) in lines.items():
+            for name, (label, color, marker) in lines.items():
                 shown = values[name].dropna()
                 mark = marker if len(values) <= MARKED else None
-                axis.plot(shown.index, shown, color=colour, marker=mark, label=label, clip_on=False)
+                axis.plot(shown.index, shown, color=color, marker=mark, label=label, clip_on=False)
             axis.set_title(title)
             _epochs(axis, values.index.to_numpy(), selected)
             axis.set_ylim(0, None if title == "Loss" else 1)

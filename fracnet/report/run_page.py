@@ -232,7 +232,7 @@ def recipe(content: RunContent) -> Facts:
         parts = [_short(optim)]
         parts += [f"rate {optim['lr']:g}"] if "lr" in optim else []
         parts += [f"weight decay {optim['weight_decay']:g}"] if optim.get("weight_decay") else []
-        facts.append(("optimiser", ", ".join(filter(None, parts))))
+        facts.append(("optimizer", ", ".join(filter(None, parts))))
         facts.append(("schedule", _short(schedule) or "none"))
         facts.append(("loss", _short(config.get("loss") or {})))
         if "batch_size" in data:
@@ -322,9 +322,9 @@ HEADS = {
 }
 
 
-def localisation(content: RunContent) -> Table | None:
+def localization(content: RunContent) -> Table | None:
     """Scores of the heatmaps beside maps that see no network; None where nothing is marked."""
-    found = (content.explained or {}).get("localisation")
+    found = (content.explained or {}).get("localization")
     if not found:
         return None
     from fracnet.saliency.localization import BASELINE_NAMES  # imports OpenCV
@@ -373,7 +373,7 @@ def sanity(content: RunContent) -> Table | None:
 def parts(content: RunContent) -> list[dict[str, Any]]:
     """Each question that was put to the maps: title, what was said, and the figures."""
     made = {
-        "localisation": ("Do they find what is marked?", localisation(content)),
+        "localization": ("Do they find what is marked?", localization(content)),
         "sanity": ("Do they depend on the weights?", sanity(content)),
     }
     return [
@@ -525,7 +525,7 @@ def _values(content: RunContent, found: Against, said: Verdict) -> dict[str, Any
         "exclusions": exclusions(content),
         "audit": content.audit,
         "notes": [*content.notes],
-        "licence": data.get("licence", ""),
+        "license": data.get("license", ""),
         "citation": data.get("citation", ""),
         "groups": data.get("groups", ""),
         "cited": content.cited,

@@ -80,7 +80,7 @@ class Curves:
 def overlaid(trials: Sequence[Trial], metric: str, title: str) -> Curves:
     """Loss and, where it was followed, the figure on validation by epoch: a line a run.
 
-    trials: the best first; those of the first configurations get colours of their own.
+    trials: the best first; those of the first configurations get colors of their own.
     metric, title: the figure's key, such as macro_auc, and its name in words.
     """
     known = [trial for trial in trials if trial.curves is not None and len(trial.curves)]
@@ -104,7 +104,7 @@ def overlaid(trials: Sequence[Trial], metric: str, title: str) -> Curves:
         )
     if len(names) > len(own):
         some = counted(len(names) - len(own), "further configuration")
-        notes.append(f"Grey: {some}. Colours go to the best by validation.")
+        notes.append(f"Grey: {some}. Colors go to the best by validation.")
         legend.append(rest)
     if len(known) > len(drawn):
         notes.append(f"Of {len(known)} runs with curves the first {len(drawn)} are drawn.")

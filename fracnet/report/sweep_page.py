@@ -2,7 +2,7 @@
 
 The closing table of a sweep: all jobs by validation, the chosen one's test figures below.
 
-80 columns and no reliance on colour, as the table of a single run.
+80 columns and no reliance on color, as the table of a single run.
 """
 
 import math

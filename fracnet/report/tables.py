@@ -1,11 +1,11 @@
 """Tables of a page: cells as text or as pieces of HTML, with one form for a figure everywhere.
 
-Charts drawn into a page of HTML: they take the page's colours, in light and dark, and its type.
+Charts drawn into a page of HTML: they take the page's colors, in light and dark, and its type.
 
 Curves of a run's folder are matplotlib's, black on white; on a page they would be white boxes in
 the dark, and their type too small on a telephone. These hold text as text, name each mark where a
 pointer rests on it, and are described in words for who cannot see them. `base.html` has the
-classes that colour them: s0 to s5 for series, told apart by their marks as well.
+classes that color them: s0 to s5 for series, told apart by their marks as well.
 
 A figure with its interval as point and bar, in a row of a table, all rows on one scale.
 """
@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 from fracnet.evaluation.summary import TOO_FEW, Estimate
 from fracnet.utils.text import limits
 
-# With more than this many, colours and marks no longer tell series apart.
+# With more than this many, colors and marks no longer tell series apart.
 SERIES = 6
 
 # Number of the shape that marks means.

@@ -20,7 +20,7 @@ from fracnet.evaluation.aggregation import to_level
 from fracnet.evaluation.comparison import BETTER, WORSE, Difference, between_models, judged
 from fracnet.evaluation.figure_of_merit import Figure, Sample
 from fracnet.evaluation.predictions import align, clusters_of, probabilities, targets
-from fracnet.evaluation.summary import FEW, Estimate, summarise
+from fracnet.evaluation.summary import FEW, Estimate, summarize
 from fracnet.metrics import classification
 from fracnet.metrics.intervals import wilson
 from fracnet.report.caveats import DRAWN, FLAWED, NOT_KNOWN, SEVERITIES
@@ -70,7 +70,7 @@ def against(content: RunContent) -> Against:
     names = ("the model", "the baseline")
     samples = (_sample(ours), _sample(other))
     found = between_models(figure, names, names, samples, (nothing, nothing), clusters)
-    baseline = figure.estimate(summarise(other, resamples=NONE_NEEDED))
+    baseline = figure.estimate(summarize(other, resamples=NONE_NEEDED))
     return Against(level, model, baseline, judged([found], clusters, True, None)[0])
 
 
@@ -330,7 +330,7 @@ def of_maps(content: RunContent) -> Iterator[Said]:
         "too few": "hint",
     }
     explained = content.explained or {}
-    for key in ("localisation", "sanity"):
+    for key in ("localization", "sanity"):
         told_of = explained.get(key) or {}
         if told_of and key == "sanity" and explained.get("model_dependent", True) is None:
             yield Said("hint", "It is not shown whether the heatmaps depend on the weights.")

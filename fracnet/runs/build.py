@@ -55,7 +55,7 @@ def classifier_from(
 
     Its weights are drawn from torch's global stream, unless the config names others. With
     `fetch_weights` False those are not looked for: a checkpoint will bring them.
-    Raises UserError for a model, optimiser, schedule or loss that cannot be made.
+    Raises UserError for a model, optimizer, schedule or loss that cannot be made.
     """
     import torch
 

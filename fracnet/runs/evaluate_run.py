@@ -33,7 +33,7 @@ from fracnet.utils.progress import Show, T, shown, unseen
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """An evaluation, and the folder that has its metrics.json."""
 
     assessment: Assessment
@@ -52,7 +52,7 @@ def judge(
     remade: Remade | None = None,
     beside: Sequence[Cited] = (),
     show: Show = unseen,
-) -> Judgement:
+) -> Judgment:
     """Score the predictions of a run and write metrics.json.
 
     Args:
@@ -103,7 +103,7 @@ def judge_table(
     origin: Mapping[str, Any] | None = None,
     beside: Sequence[Cited] = (),
     show: Show = unseen,
-) -> Judgement:
+) -> Judgment:
     """Score anyone's predictions: writes the table as it was read, decisions and metrics.json.
 
     `data` and `notes` are what it is called and what a reader must know; `origin`, the file and how
@@ -130,7 +130,7 @@ def record(
     folder: Path,
     beside: Sequence[Cited] = (),
     origin: Mapping[str, Any] | None = None,
-) -> Judgement:
+) -> Judgment:
     """Write metrics.json into the folder."""
     objective = math.nan
     content: dict[str, Any] = {"table": dict(origin)} if origin else {}
@@ -151,7 +151,7 @@ def record(
         content["cited"] = pairs(told.cited)
     content["data"] = {"name": told.data, "notes": list(told.notes)}
     write_json(folder / RunFolder(folder).metrics.name, plain(content))  # undefined: null
-    return Judgement(found, told, table, folder, objective, pairs([*told.cited, *beside]))
+    return Judgment(found, told, table, folder, objective, pairs([*told.cited, *beside]))
 
 
 def frozen(path: Path, val: pd.DataFrame, options: Evaluation) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def progress(visible: bool) -> Show:
     return show
 
 
-def draw(found: Judgement, everything: bool = True) -> list[Path]:
+def draw(found: Judgment, everything: bool = True) -> list[Path]:
     """Draw what belongs to the evaluation, and the learning curves of a run's own folder.
 
     everything: otherwise the curves and the confusion matrix alone.
@@ -205,7 +205,7 @@ def draw(found: Judgement, everything: bool = True) -> list[Path]:
         return drawn + plots.draw_all(found.assessment, found.table, folder)
 
 
-def present(console: Console, found: Judgement, drawn: Sequence[Path], word: str = "Run") -> None:
+def present(console: Console, found: Judgment, drawn: Sequence[Path], word: str = "Run") -> None:
     """Print the figures, then where everything lies; `word` says what kind of folder it is."""
     print_assessment(console, found.assessment, notes=found.told.notes, cited=found.cited)
     names = ("metrics.json", "predictions.csv", "decisions.json")

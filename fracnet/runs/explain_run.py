@@ -3,7 +3,7 @@
 explain.json holds: `method`, `layer` (the one that was found), `model_dependent` (whether the maps
 changed when the weights were lost; None where that was not asked for, or could not be said),
 `cases` (a picture each: kind, path, row of predictions.csv, truth, predicted, probability, patient
-where known, overlay, plain), `localisation` and `sanity` (see `fracnet.saliency`; None where
+where known, overlay, plain), `localization` and `sanity` (see `fracnet.saliency`; None where
 nothing is marked, or it was not asked for), and `notes`, sentences.
 """
 
@@ -26,7 +26,7 @@ from fracnet.runs.evaluate_run import progress
 from fracnet.runs.run_folder import RunFolder, tell, write_json
 from fracnet.saliency.cam import find_layer
 from fracnet.saliency.gallery import choose, draw_cases, notes
-from fracnet.saliency.localization import localise
+from fracnet.saliency.localization import localize
 from fracnet.saliency.sanity_check import lose_weights
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Show, unseen
@@ -77,7 +77,7 @@ def again(run: RunFolder, command: ExplainCommand, show: Show[Any] = unseen) -> 
 
 def nothing(config: Config) -> dict[str, Any]:
     """explain.json of a model that has no maps."""
-    parts = dict.fromkeys(("method", "layer", "model_dependent", "localisation", "sanity"))
+    parts = dict.fromkeys(("method", "layer", "model_dependent", "localization", "sanity"))
     return parts | {"cases": [], "notes": [NO_MAPS.format(config.model.target)]}
 
 
@@ -118,7 +118,7 @@ def explain(
             "layer": layer.name,
             "model_dependent": checked and checked["model_dependent"],
             "cases": entries,
-            "localisation": localise(model, data, **how),
+            "localization": localize(model, data, **how),
             "sanity": checked,
             "notes": [*notes(layer, options.method, data, len(entries), empty), *chosen],
         }
@@ -144,7 +144,7 @@ def _replacing(folder: RunFolder) -> Iterator[Path]:
 def tell_of(folder: RunFolder, content: Mapping[str, Any], everything: bool = False) -> None:
     """Print what was found and where it lies; of the findings the first sentence, or all."""
     told = []
-    for part in ("localisation", "sanity"):
+    for part in ("localization", "sanity"):
         sentences = (content[part] or {}).get("sentences", [])
         told += sentences if everything else sentences[:1]
     if everything or not content["method"]:

@@ -10,7 +10,7 @@ from fracnet.utils.errors import UserError
 
 if TYPE_CHECKING:
     from fracnet.config.schema import Cited
-    from fracnet.runs.evaluate_run import Judgement
+    from fracnet.runs.evaluate_run import Judgment
 
 
 def check_command(command: EvaluateCommand) -> None:
@@ -38,7 +38,7 @@ def check_command(command: EvaluateCommand) -> None:
         )
 
 
-def of_run(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgement":
+def of_run(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgment":
     """The figures of a run folder."""
     from fracnet.runs.evaluate_run import judge, progress
     from fracnet.runs.run_folder import RunFolder
@@ -56,7 +56,7 @@ def of_run(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgement":
     return judge(run, changes, name, remade=remade, beside=beside, show=progress(True))
 
 
-def of_table(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgement":
+def of_table(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgment":
     """The figures of a csv of anyone's predictions."""
     from fracnet.evaluation.csv_import import load, origin
     from fracnet.evaluation.decisions import check_operating

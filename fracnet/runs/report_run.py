@@ -20,7 +20,7 @@ from fracnet.runs.run_folder import RunFolder, mapping, read_baselines, write_js
 from fracnet.utils.redaction import Scrubber
 
 if TYPE_CHECKING:
-    from fracnet.runs.evaluate_run import Judgement
+    from fracnet.runs.evaluate_run import Judgment
 
 PEOPLE = ("patient", "study", "path")
 NAMED = "(left out)"
@@ -172,7 +172,7 @@ def _telling(name: str) -> bool:
 
 
 def conclude(
-    found: "Judgement",
+    found: "Judgment",
     word: str,
     run: Path | None,
     *,

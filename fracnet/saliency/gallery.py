@@ -143,8 +143,8 @@ def as_entry(case: Case, table: pd.DataFrame) -> dict[str, Any]:
     return entry | ({"patient": str(row["patient"])} if pd.notna(row["patient"]) else {})
 
 
-# Its lightness rises evenly with the value, also for colour-blind eyes and in grey print.
-COLOURS = cv2.COLORMAP_INFERNO
+# Its lightness rises evenly with the value, also for color-blind eyes and in grey print.
+COLORS = cv2.COLORMAP_INFERNO
 
 # The radiograph shows through everywhere, and alone where nothing speaks for the class.
 OPACITY = 0.6
@@ -168,15 +168,15 @@ def draw(
     if heat is not None:
         assert heat.shape == image.shape, (heat.shape, image.shape)
         values = np.rint(np.clip(heat, 0, 1) * 255).astype(np.uint8)
-        colour = cv2.cvtColor(cv2.applyColorMap(values, COLOURS), cv2.COLOR_BGR2RGB)
+        color = cv2.cvtColor(cv2.applyColorMap(values, COLORS), cv2.COLOR_BGR2RGB)
         share = OPACITY * np.clip(heat, 0, 1)[:, :, None]
-        grey = np.rint(grey * (1 - share) + colour * share).astype(np.uint8)
+        grey = np.rint(grey * (1 - share) + color * share).astype(np.uint8)
     picture = np.ascontiguousarray(grey)
-    for colour_of_line, width in ((RIM, 3), (LINE, 1)):
+    for color_of_line, width in ((RIM, 3), (LINE, 1)):
         for points in outlines:
             # OpenCV counts from the middle of the first pixel; four bits are fractions of a pixel.
             fixed = np.rint((np.asarray(points) - 0.5) * 16).astype(np.int32)
-            cv2.polylines(picture, [fixed], True, colour_of_line, width, cv2.LINE_AA, shift=4)
+            cv2.polylines(picture, [fixed], True, color_of_line, width, cv2.LINE_AA, shift=4)
     return picture
 
 
@@ -293,7 +293,7 @@ def notes(layer: Layer, method: str, data: RadiographData, shown: int, empty: in
         what = "the layer showed nothing"
         if method not in CLASS_AGNOSTIC:
             what = "nothing spoke for the predicted class"
-        told.append(f"In {empty} of the {counted(shown, 'picture')} {what}: no colour.")
+        told.append(f"In {empty} of the {counted(shown, 'picture')} {what}: no color.")
     return told
 
 

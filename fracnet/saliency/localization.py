@@ -1,6 +1,6 @@
 """Do heatmaps point to what is marked? Scored against marks, and against maps that see no network.
 
-    localise(model, data, *, method="gradcam", layer=None, batch_size=16, device="cpu",
+    localize(model, data, *, method="gradcam", layer=None, batch_size=16, device="cpu",
              most=500, seed=0, show=unseen) -> dict | None
 
 `data` is set up (`RadiographData.setup`). None where no test image has a polygon or box of its own
@@ -12,7 +12,7 @@ class that can be placed. Otherwise plain values for explain.json:
     units, unit                   how many patients (studies, images) these are; the word for them
     area                          mean share of the image that is marked
     empty                         maps that are 0 everywhere
-    cuts                          {"map", "centre", "edges": share of the maximum}, "images": val
+    cuts                          {"map", "center", "edges": share of the maximum}, "images": val
                                   images that chose them; None where none of those is marked
     scores                        {SCORE: FIGURE} of the heatmaps; iou only where cuts is not None
     baselines                     {BASELINE: {SCORE: FIGURE}}
@@ -21,7 +21,7 @@ class that can be placed. Otherwise plain values for explain.json:
                                   or "too few" (marked test images to tell)
     sentences                     what this means, the verdict first
 
-with SCORE one of pointing, near, energy, iou (see `scores`); BASELINE one of centre, edges, chance;
+with SCORE one of pointing, near, energy, iou (see `scores`); BASELINE one of center, edges, chance;
 and FIGURE {"value", "low", "high", "method", "note"}: a 95 % interval by patient, or None and why.
 
 Means over images and their differences, with intervals that know whose images they are.
@@ -33,7 +33,7 @@ tolerance, and near: within their 15 pixels of one. Energy inside: Wang et al. 2
 Score-CAM). Overlap: intersection over union of the marks with the places where the map reaches a
 level.
 
-What the scores of `localisation` mean, in sentences.
+What the scores of `localization` mean, in sentences.
 
 Maps that know nothing of the network: what a heatmap must beat to have found anything.
 """
@@ -168,7 +168,7 @@ def _singly(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def around(mask: np.ndarray) -> np.ndarray:
-    """Pixels of bool [S, S] and those within `TOLERANCE` of one, from centre to centre."""
+    """Pixels of bool [S, S] and those within `TOLERANCE` of one, from center to center."""
     away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(away <= TOLERANCE * mask.shape[-1])
 
@@ -222,7 +222,7 @@ SCORE_NAMES = {
     "iou": "overlap",
 }
 BASELINE_NAMES = {
-    "centre": "a guess at the centre",
+    "center": "a guess at the center",
     "edges": "an edge detector",
     "chance": "chance",
 }
@@ -342,26 +342,26 @@ def listed(names: Sequence[str]) -> str:
 
 
 # Of the side: two thirds of the prior lie within the middle half of the image, each way.
-CENTRE_SPREAD = 0.25
+CENTER_SPREAD = 0.25
 
 # Of the side: about the width of a cell of the coarse maps, 7 by 7, that most networks give.
 EDGE_SPREAD = 1 / 28
 
 
-def centre_prior(size: int) -> np.ndarray:
-    """Whoever takes a radiograph centres it on what hurts: a Gaussian, float32 [S, S].
+def center_prior(size: int) -> np.ndarray:
+    """Whoever takes a radiograph centers it on what hurts: a Gaussian, float32 [S, S].
 
     Its standard deviation is a quarter of the side; its highest value is 1.
     """
     place = (np.arange(size) + 0.5) / size - 0.5
-    along = np.exp(-(place**2) / (2 * CENTRE_SPREAD**2))
+    along = np.exp(-(place**2) / (2 * CENTER_SPREAD**2))
     heat = np.outer(along, along)
     return np.asarray(heat / heat.max(), dtype=np.float32)
 
 
-def centre_maps(n: int, size: int) -> Iterator[np.ndarray]:
-    """The centre prior n times, float32 [1, S, S] each."""
-    prior = centre_prior(size)[None]
+def center_maps(n: int, size: int) -> Iterator[np.ndarray]:
+    """The center prior n times, float32 [1, S, S] each."""
+    prior = center_prior(size)[None]
     for _ in range(n):
         yield prior
 
@@ -387,11 +387,11 @@ def edge_maps(images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 MOST = 500
-MAPS = ("map", "centre", "edges")
-BASELINES = ("centre", "edges", "chance")
+MAPS = ("map", "center", "edges")
+BASELINES = ("center", "edges", "chance")
 
 
-def localise(
+def localize(
     model: Classifier,
     data: RadiographData,
     *,
@@ -438,7 +438,7 @@ def marked_rows(data: RadiographData, split: str) -> np.ndarray:
 
 
 def summary(val: dict[str, Scores], test: dict[str, Scores], clusters: Clusters) -> dict[str, Any]:
-    """The figures of `localise` from the scores of `MAPS` on validation and test.
+    """The figures of `localize` from the scores of `MAPS` on validation and test.
 
     clusters: of the test images.
     """
@@ -513,7 +513,7 @@ def _scores(
     )
     return {
         "map": score(maps, masks()),
-        "centre": score(centre_maps(len(rows), size), masks()),
+        "center": score(center_maps(len(rows), size), masks()),
         "edges": score(edge_maps(images), masks()),
     }
 

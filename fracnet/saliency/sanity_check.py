@@ -31,7 +31,7 @@ null and the margin are fracnet's own.
 
 A network loses its weights, block by block from the head down (Adebayo et al. 2018).
 
-arXiv:1810.03292, cascading randomisation. What is new is drawn so that signals keep their size on
+arXiv:1810.03292, cascading randomization. What is new is drawn so that signals keep their size on
 the way through: a network of vanishing or exploding signals would make maps of nothing, and those
 differ from any map for a reason that says nothing.
 
@@ -101,11 +101,11 @@ def stages_of(backbone: nn.Module, images: Tensor, most: int = 6) -> list[Stage]
     ]
 
 
-def randomise(stage: Stage, generator: torch.Generator) -> None:
+def randomize(stage: Stage, generator: torch.Generator) -> None:
     """Draws new weights in place.
 
     Matrices and kernels: normal, mean 0, variance 2 / fan-in (He et al. 2015, arXiv:1502.01852).
-    Scales of normalisations 1, all biases 0. Other weights, such as embeddings of places: normal
+    Scales of normalizations 1, all biases 0. Other weights, such as embeddings of places: normal
     with the mean and deviation that they had.
     """
     with torch.no_grad():
@@ -123,8 +123,8 @@ def randomise(stage: Stage, generator: torch.Generator) -> None:
                     weight.copy_(_normal(weight, generator) * spread + middle)
 
 
-def renormalise(model: Classifier, lost: Sequence[Stage], images: Sequence[Tensor]) -> None:
-    """Batch normalisation in lost stages takes its statistics anew, from batches [b, 1, S, S].
+def renormalize(model: Classifier, lost: Sequence[Stage], images: Sequence[Tensor]) -> None:
+    """Batch normalization in lost stages takes its statistics anew, from batches [b, 1, S, S].
 
     Means and variances of lost weights would not fit the new ones; what is nearer to the image than
     any lost weight keeps its own. No label is looked at.
@@ -283,8 +283,8 @@ MARGIN = 0.3
 # Side of the maps that are compared: finer than any network's own, and quickly ranked.
 SIDE = 56
 
-# Images that batch normalisation takes its statistics from.
-TO_NORMALISE = 16
+# Images that batch normalization takes its statistics from.
+TO_NORMALIZE = 16
 DEPENDENT = {"lost": True, "partly": True, "survives": False, "unclear": None}
 
 
@@ -334,7 +334,7 @@ def lose_weights(
                 return None
             draws = min(draws, len(used))
             shares = [used[draw::draws] for draw in range(draws)]
-            sample = torch.from_numpy(pixels[used[:TO_NORMALISE]])[:, None].to(device)
+            sample = torch.from_numpy(pixels[used[:TO_NORMALIZE]])[:, None].to(device)
             stages = _cascade(model, intact, ranked, shares, sample, most_stages, seed, show)
     finally:
         model.to(before)
@@ -370,7 +370,7 @@ def _cascade(
     """What each stage leaves: every draw loses all stages in turn, and shows its share of images.
 
     intact: ranks of the maps before. ranked: from places of images to ranks of the model's maps.
-    sample: images for the batch normalisation.
+    sample: images for the batch normalization.
     """
     with torch.no_grad():
         stages = stages_of(model.backbone, model.input(sample[:1]), most_stages)
@@ -380,8 +380,8 @@ def _cascade(
         share, generator = shares[draw], torch.Generator().manual_seed(seed + draw)
         with weights_kept(model):
             for number, stage in enumerate(stages):
-                randomise(stage, generator)
-                renormalise(model, stages[: number + 1], [sample])
+                randomize(stage, generator)
+                renormalize(model, stages[: number + 1], [sample])
                 now = ranked(share)
                 # A map that went out has no order to compare: it speaks neither for nor against.
                 lit = now.any(axis=1)
@@ -404,9 +404,9 @@ def ranks(maps: np.ndarray) -> np.ndarray:
     """
     small = [cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() for one in maps]
     ranked = stats.rankdata(np.stack(small), axis=1)
-    centred = ranked - ranked.mean(axis=1, keepdims=True)
-    length = np.sqrt((centred**2).sum(axis=1, keepdims=True))
-    return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))
+    centered = ranked - ranked.mean(axis=1, keepdims=True)
+    length = np.sqrt((centered**2).sum(axis=1, keepdims=True))
+    return np.asarray(np.divide(centered, length, out=np.zeros_like(centered), where=length > 0))
 
 
 def null(ranked: np.ndarray, ids: np.ndarray) -> dict[str, Any] | None:

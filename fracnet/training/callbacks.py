@@ -180,7 +180,7 @@ def set_frozen(model: nn.Module, frozen: bool) -> None:
 
 
 def keep_statistics(model: nn.Module, keep: bool) -> None:
-    """Whether batch-norm layers normalise with the statistics that came with the weights.
+    """Whether batch-norm layers normalize with the statistics that came with the weights.
 
     They are in evaluation mode then and update nothing. Dropout goes on as in training.
     """

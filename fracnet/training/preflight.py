@@ -4,7 +4,7 @@ A download or a drawing may take an hour, and the imports of torch and timm take
 name must wait for neither. What cannot be told here for sure is told by `rehearsal.check_targets`,
 once the imports are made anyway.
 
-A model, its optimiser and its schedule tried once: no fault waits for the first epoch.
+A model, its optimizer and its schedule tried once: no fault waits for the first epoch.
 """
 
 import copy
@@ -203,12 +203,12 @@ def check_figures(config: Config, data: RadiographData) -> None:
 
 
 def rehearse(model: Classifier, config: Config) -> None:
-    """Build the optimiser and push two black images through, without learning or drawing anything.
+    """Build the optimizer and push two black images through, without learning or drawing anything.
 
     Raises:
         UserError: a backbone that cannot take images of this size or gives another number of
             logits, or that cannot train on a batch of one image where that is asked for, or
-            arguments that the optimiser or the schedule does not take.
+            arguments that the optimizer or the schedule does not take.
     """
     size, wanted = config.image_size, len(model.classes)
     was_training = model.training
@@ -243,9 +243,9 @@ def rehearse(model: Classifier, config: Config) -> None:
 
 
 def _try_one_image(model: Classifier, config: Config) -> None:
-    """Batch normalisation cannot train on one value a channel, which is all it may then see."""
-    normalised = any(isinstance(layer, _NormBase) for layer in model.backbone.modules())
-    if not normalised or config.model.freeze == "backbone":  # keeps the statistics it came with
+    """Batch normalization cannot train on one value a channel, which is all it may then see."""
+    normalized = any(isinstance(layer, _NormBase) for layer in model.backbone.modules())
+    if not normalized or config.model.freeze == "backbone":  # keeps the statistics it came with
         return
     size = config.image_size
     twin = copy.deepcopy(model.backbone).train()  # since a pass in training changes statistics
@@ -254,7 +254,7 @@ def _try_one_image(model: Classifier, config: Config) -> None:
             twin(model.input(torch.zeros(1, 1, size, size, dtype=torch.uint8)))
     except Exception as error:
         raise UserError(
-            f"data.batch_size=1: the model ({config.model.target}) has batch normalisation and "
+            f"data.batch_size=1: the model ({config.model.target}) has batch normalization and "
             f"cannot train on one image of image_size={size}: {network.clause(error)}. Allowed: "
             "data.batch_size=2 and more, or model.freeze=backbone."
         ) from error

@@ -266,7 +266,7 @@ def about_data(data: RadiographData) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "notes": list(manifest.notes),
-        "licence": manifest.licence,
+        "license": manifest.license,
         "citation": manifest.citation,
         "groups": manifest.groups,
         "counts": groups,

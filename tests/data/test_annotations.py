@@ -77,7 +77,7 @@ def test_several_marks_are_one_mask_and_a_concave_one_keeps_its_bay() -> None:
     assert mask[5, 1]
 
 
-def test_a_mark_between_the_centres_of_pixels_is_one_pixel() -> None:
+def test_a_mark_between_the_centers_of_pixels_is_one_pixel() -> None:
     tiny = np.array([[5.6, 7.6], [5.9, 7.6], [5.9, 7.9]])
     mask = mask_of([tiny], SIZE)
     assert np.argwhere(mask).tolist() == [[7, 5]]

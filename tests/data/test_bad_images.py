@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.pictures import HEIGHT, WIDTH, colour, encoded, picture
+from helpers.pictures import HEIGHT, WIDTH, color, encoded, picture
 from PIL import Image, ImageFile
 
 from fracnet.data import image_io
@@ -23,16 +23,16 @@ FRACATLAS = Path(
 
 CUT = {
     "grey jpeg": lambda: encoded(picture(), "JPEG"),
-    "colour jpeg": lambda: encoded(colour(), "JPEG"),
-    "progressive jpeg": lambda: encoded(colour(), "JPEG", progressive=True),
-    "jpeg with restarts": lambda: encoded(colour(), "JPEG", restart_marker_rows=1),
+    "color jpeg": lambda: encoded(color(), "JPEG"),
+    "progressive jpeg": lambda: encoded(color(), "JPEG", progressive=True),
+    "jpeg with restarts": lambda: encoded(color(), "JPEG", restart_marker_rows=1),
     "grey png": lambda: encoded(picture(), "PNG"),
     "16-bit png": lambda: encoded(Image.fromarray(np.asarray(picture()) * np.uint16(99)), "PNG"),
-    "colour png": lambda: encoded(colour(), "PNG"),
+    "color png": lambda: encoded(color(), "PNG"),
     "gif": lambda: encoded(picture(), "GIF"),
     "tiff": lambda: encoded(picture(), "TIFF"),
     "lzw tiff": lambda: encoded(picture(), "TIFF", compression="tiff_lzw"),
-    "bmp": lambda: encoded(colour(), "BMP"),
+    "bmp": lambda: encoded(color(), "BMP"),
 }
 
 

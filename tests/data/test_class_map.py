@@ -24,7 +24,7 @@ def manifest(*labels: str) -> Manifest:
         classes=names,
         task="multiclass",
         name="other",
-        licence="",
+        license="",
         citation="",
         groups="unknown",
         excluded=pd.DataFrame(columns=["split", "reason", "n"]),

@@ -194,7 +194,7 @@ def test_split_that_loses_all_its_images_is_an_error(tmp_path: Path) -> None:
         counts={"train": 3, "val": 1, "test": 1},
         truncate=("val/0.png",),
     )
-    with pytest.raises(UserError, match="no labelled image in the split val"):
+    with pytest.raises(UserError, match="no labeled image in the split val"):
         data.prepare_data()
 
 

@@ -169,7 +169,7 @@ def test_odd_sizes_big_endian_and_implicit_files(read):
 NONSENSE = [
     ({"WindowCenter": -5000, "WindowWidth": 10}, "shows all pixels in one grey"),
     ({"WindowCenter": 1800, "WindowWidth": 0}, "window width 0 is too small"),
-    ({"WindowCenter": 1800}, "only one of centre and width"),
+    ({"WindowCenter": 1800}, "only one of center and width"),
     ({"WindowCenter": 1800, "WindowWidth": "1e12"}, "WindowWidth is 1000000000000"),
     (WINDOW | {"VOILUTFunction": "CUBIC"}, "'CUBIC' is unknown"),
     ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale slope is 0"),

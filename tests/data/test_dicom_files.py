@@ -132,9 +132,9 @@ def test_a_missing_decoder_is_told_and_is_no_fault_of_the_file(tmp_path, monkeyp
 
 REFUSED = [
     ({"NumberOfFrames": 3}, "holds 3 frames; only single images"),
-    ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "colour image (RGB, 3 samples"),
-    ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour image (PALETTE COLOR"),
-    ({"PhotometricInterpretation": None}, "colour image (None"),
+    ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "color image (RGB, 3 samples"),
+    ({"PhotometricInterpretation": "PALETTE COLOR"}, "color image (PALETTE COLOR"),
+    ({"PhotometricInterpretation": None}, "color image (None"),
     ({"PixelData": None}, "no pixel data"),
     ({"Rows": None}, "header has no Rows"),
     ({"Columns": 0}, "no pixels (0x50)"),
@@ -228,12 +228,12 @@ class TestIds:
             ["patient", "a", "train, test"]
         ]
 
-    def test_an_id_that_all_share_is_that_of_an_anonymiser(self, tmp_path):
+    def test_an_id_that_all_share_is_that_of_an_anonymizer(self, tmp_path):
         manifest = self.source(tmp_path, ["ANON"] * 6).manifest()
         assert manifest.table["patient"].isna().all()
         assert manifest.table["study"].notna().all()
         assert manifest.groups == "DICOM headers"
-        assert any("as anonymised files do" in note for note in manifest.notes)
+        assert any("as anonymized files do" in note for note in manifest.notes)
 
     def test_where_no_id_is_of_use_groups_stay_unknown(self, tmp_path):
         source = self.source(tmp_path, ["ANON"] * 6)

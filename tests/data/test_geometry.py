@@ -75,7 +75,7 @@ def test_known_and_unknown_transforms_work_in_one_list() -> None:
         np.testing.assert_array_equal(found[rest], image[:, ::-1][rest])
 
 
-def test_matrix_turns_a_square_by_a_quarter_about_its_centre() -> None:
+def test_matrix_turns_a_square_by_a_quarter_about_its_center() -> None:
     square = picture(1, 32, 32)
     none = {"x": 0.0, "y": 0.0}
     matrix = affine_matrix((32, 32), {"x": 0, "y": 0}, none, {"x": 1.0, "y": 1.0}, 90.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.pictures import HEIGHT, WIDTH, colour, encoded, picture
+from helpers.pictures import HEIGHT, WIDTH, color, encoded, picture
 from PIL import Image
 
 from fracnet.data.image_io import BadImage, image_size, read_grey
@@ -29,10 +29,10 @@ def test_grey_is_kept_to_the_last_value(tmp_path, kind):
     assert np.array_equal(read(tmp_path, encoded(grey, kind)), np.asarray(grey))
 
 
-def test_colour_becomes_luma(tmp_path):
-    red, green, blue = np.moveaxis(np.asarray(colour(), dtype=float), -1, 0)
+def test_color_becomes_luma(tmp_path):
+    red, green, blue = np.moveaxis(np.asarray(color(), dtype=float), -1, 0)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    assert np.abs(read(tmp_path, encoded(colour(), "PNG")) - luma).max() <= 1
+    assert np.abs(read(tmp_path, encoded(color(), "PNG")) - luma).max() <= 1
     grey_as_rgb = picture().convert("RGB")
     assert np.array_equal(read(tmp_path, encoded(grey_as_rgb, "PNG")), np.asarray(picture()))
 
@@ -45,7 +45,7 @@ def test_jpeg(tmp_path, mode, options):
 
 
 def test_palette_and_one_bit(tmp_path):
-    palette = colour().quantize(16)
+    palette = color().quantize(16)
     expected = np.asarray(palette.convert("RGB").convert("L"))
     for kind in ("PNG", "GIF"):
         assert np.array_equal(read(tmp_path, encoded(palette, kind)), expected)
@@ -64,7 +64,7 @@ def test_alpha_lies_over_black(tmp_path, mode):
     assert np.abs(read(tmp_path, encoded(image, "PNG")) - expected).max() <= 1
 
 
-def test_transparent_palette_entries_and_key_colours_are_black(tmp_path):
+def test_transparent_palette_entries_and_key_colors_are_black(tmp_path):
     palette = Image.fromarray(np.tile(np.arange(8, dtype=np.uint8), (4, 1)), "P")
     palette.putpalette([40 + 20 * (i // 3) for i in range(24)])
     ramp = 40 + 20 * np.arange(8)
@@ -107,12 +107,12 @@ class TestMoreThanEightBits:
         assert np.array_equal(read(tmp_path, data), np.asarray(picture()))
 
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
-    def test_deep_colour_is_not_cut_to_its_upper_bits(self, tmp_path, suffix):
+    def test_deep_color_is_not_cut_to_its_upper_bits(self, tmp_path, suffix):
         values = np.dstack([self.deep()] * 3)
         pixels = read(tmp_path, cv2.imencode(suffix, values)[1].tobytes())
         assert np.array_equal(pixels, self.expected(self.deep()))
 
-    def test_deep_colour_channels_and_alpha(self, tmp_path):
+    def test_deep_color_channels_and_alpha(self, tmp_path):
         blue, green, red = (np.asarray(picture(seed)).astype(np.uint16) * 100 for seed in range(3))
         luma = 0.299 * red + 0.587 * green + 0.114 * blue
         data = cv2.imencode(".png", np.dstack([blue, green, red]))[1].tobytes()

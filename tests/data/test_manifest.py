@@ -26,7 +26,7 @@ def manifest(content: list[dict[str, object]]) -> Manifest:
         classes=("no", "yes"),
         task="binary",
         name="toy",
-        licence="none",
+        license="none",
         citation="none",
         groups="unknown",
         excluded=pd.DataFrame(columns=["split", "reason", "n"]),

@@ -15,7 +15,7 @@ EVERY_STEP = [
     {"name": "clahe", "clip_limit": 3.0, "tiles": 4},
     {"name": "median", "size": 3},
     {"name": "gaussian", "size": 5, "sigma": 1.2},
-    {"name": "bilateral", "diameter": 5, "sigma_colour": 40, "sigma_space": 40},
+    {"name": "bilateral", "diameter": 5, "sigma_color": 40, "sigma_space": 40},
     RESIZE,
 ]
 
@@ -73,7 +73,7 @@ def test_squash_averages_areas_and_ignores_the_aspect() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 80), (80, 40), (1, 50), (10, 13)])
-def test_pad_keeps_the_aspect_on_centred_black(height: int, width: int) -> None:
+def test_pad_keeps_the_aspect_on_centerd_black(height: int, width: int) -> None:
     image = np.full((height, width), 200, np.uint8)
     result = build_enhance([{"name": "resize", "mode": "pad"}], 20)(image)
     scale = 20 / max(height, width)

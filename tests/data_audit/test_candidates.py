@@ -1,4 +1,4 @@
-"""Nearest neighbours hold a copy, whatever the order of the images and the size of the blocks."""
+"""Nearest neighbors hold a copy, whatever the order of the images and the size of the blocks."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from helpers.copies import altered, phantom
 
 from fracnet.data_audit import near_duplicates
 from fracnet.data_audit.keypoints import Features, describe, mirrored_descriptors
-from fracnet.data_audit.near_duplicates import NEIGHBOURS, Codebook, nearest
+from fracnet.data_audit.near_duplicates import NEIGHBORS, Codebook, nearest
 
 N = 16
 
@@ -37,13 +37,13 @@ def test_a_mirrored_copy_is_the_nearest_to_the_mirror_image(
     assert plain[0] @ plain[N] < alike[0]
 
 
-def test_each_image_gets_its_neighbours_and_never_itself(
+def test_each_image_gets_its_neighbors_and_never_itself(
     vectors: tuple[np.ndarray, np.ndarray],
 ) -> None:
     found = nearest(*vectors, 0)
     assert (0, N, True) in found
     assert all(a != b for a, b, _ in found)
-    assert len(set(found)) == len(found) == 2 * NEIGHBOURS * (N + 1)
+    assert len(set(found)) == len(found) == 2 * NEIGHBORS * (N + 1)
 
 
 def test_blocks_make_no_difference(
@@ -54,7 +54,7 @@ def test_blocks_make_no_difference(
     assert {one for start in range(0, N + 1, 5) for one in nearest(*vectors, start)} == whole
 
 
-def test_fewer_images_than_neighbours(vectors: tuple[np.ndarray, np.ndarray]) -> None:
+def test_fewer_images_than_neighbors(vectors: tuple[np.ndarray, np.ndarray]) -> None:
     plain, turned = (both[:3] for both in vectors)
     pairs = {(a, b) for a, b, _ in nearest(plain, turned, 0)}
     assert pairs == {(a, b) for a in range(3) for b in range(3) if a != b}

@@ -30,7 +30,7 @@ def manifest(rows: list[tuple] = ROWS) -> Manifest:
         classes=("normal", "fractured"),
         task="binary",
         name="set",
-        licence="none",
+        license="none",
         citation="none",
         groups="made up",
         excluded=pd.DataFrame(columns=["split", "reason", "n"]),

@@ -21,7 +21,7 @@ def corners(image: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("recipe", RECIPES[:7], ids=lambda recipe: recipe[0])
-def test_each_alteration_is_recognised(recipe: tuple[str, ...]) -> None:
+def test_each_alteration_is_recognized(recipe: tuple[str, ...]) -> None:
     image = phantom(3)
     copy = altered(image, recipe, np.random.default_rng(1))
     flipped = "flip" in recipe[0]

@@ -47,7 +47,7 @@ def test_a_set_that_training_would_refuse_is_an_error_with_its_reason(manifest: 
     table = manifest.table[manifest.table["split"] != "val"].reset_index(drop=True)
     (found,) = checks.structure(replace(manifest, table=table))
     assert found.severity == "error"
-    assert "no labelled image in the split val" in found.text
+    assert "no labeled image in the split val" in found.text
 
 
 def test_names_shared_across_splits_are_a_hint_and_set_beside_the_copies(

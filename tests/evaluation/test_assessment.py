@@ -13,7 +13,7 @@ from fracnet.config.schema import Evaluation
 from fracnet.evaluation.aggregation import to_level
 from fracnet.evaluation.assessment import Assessment, Stratum, assess
 from fracnet.evaluation.decisions import calibrated, decide
-from fracnet.evaluation.summary import summarise
+from fracnet.evaluation.summary import summarize
 from fracnet.utils.errors import UserError
 
 TABLE = two_class_table()
@@ -32,8 +32,8 @@ def stratum(found: Assessment, *key: str) -> Stratum:
 
 
 def test_raw_figures_are_those_of_the_likeliest_class(found: Assessment) -> None:
-    assert found.val == summarise(VAL, resamples=100)
-    assert found.test == summarise(TEST, resamples=100)
+    assert found.val == summarize(VAL, resamples=100)
+    assert found.test == summarize(TEST, resamples=100)
     assert found.baselines == {"majority": found.test}
     assert {(r.level, r.region) for r in found.official} >= {
         ("study", "overall"),
@@ -107,7 +107,7 @@ def test_only_val_rows_can_be_scored_too() -> None:
     found = assess(VAL, OPTIONS, DECISIONS)
     assert found.test is None
     assert found.strata == ()
-    assert found.val == summarise(VAL, resamples=100)
+    assert found.val == summarize(VAL, resamples=100)
 
 
 def test_levels_that_validation_could_not_choose_for_are_left_out() -> None:

@@ -6,7 +6,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fracnet.evaluation.baselines import majority, shortcut
 from fracnet.evaluation.predictions import check, probabilities
-from fracnet.evaluation.summary import summarise
+from fracnet.evaluation.summary import summarize
 
 CLASSES = ("elbow", "fingers", "wrist")
 
@@ -32,7 +32,7 @@ def test_majority_names_the_commonest_train_class_with_the_train_prevalences() -
     table = majority(np.array([0, 1, 1, 1, 2, 1, 0, 2]), rows([0, 0, 0, 1]), CLASSES)
     check(table)
     np.testing.assert_allclose(probabilities(table), np.tile([0.25, 0.5, 0.25], (4, 1)))
-    summary = summarise(table)
+    summary = summarize(table)
     assert summary.metrics["accuracy"].value == 0.25
     assert summary.metrics["macro_auc"].value == 0.5
     assert summary.metrics["macro_auc"].low is None
@@ -63,7 +63,7 @@ def test_shortcut_is_a_standardised_logistic_regression(n_classes: int) -> None:
         probabilities(table), model.predict_proba(scaler.transform(test_x)), atol=1e-9
     )
     # Size gives the class away here, and the baseline finds it.
-    assert summarise(table).metrics["accuracy"].value > 0.85
+    assert summarize(table).metrics["accuracy"].value > 0.85
 
 
 def test_one_train_class_is_answered_without_a_fit() -> None:
@@ -74,5 +74,5 @@ def test_one_train_class_is_answered_without_a_fit() -> None:
 
 def test_baselines_keep_the_columns_that_make_clusters() -> None:
     own = rows([0, 1, 2, 0]).assign(patient=["a", "a", "b", "b"])
-    summary = summarise(majority(np.array([0, 0, 1, 2]), own, CLASSES))
+    summary = summarize(majority(np.array([0, 0, 1, 2]), own, CLASSES))
     assert (summary.unit, summary.clusters) == ("patient", 2)

@@ -11,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score, recall_score, roc_auc_score
 from fracnet.evaluation.aggregation import by_study
 from fracnet.evaluation.assessment import binary_rows
 from fracnet.evaluation.predictions import assemble
-from fracnet.evaluation.summary import summarise
+from fracnet.evaluation.summary import summarize
 from fracnet.metrics import classification
 from fracnet.report.run_console import print_official
 
@@ -115,7 +115,7 @@ def test_a_study_of_two_regions_is_judged_whole() -> None:
 
 def test_kappa_has_the_interval_that_it_has_elsewhere() -> None:
     table = mura_like()
-    assert binary_rows(table, 100)[0].kappa == summarise(table, resamples=100).metrics["kappa"]
+    assert binary_rows(table, 100)[0].kappa == summarize(table, resamples=100).metrics["kappa"]
 
 
 @pytest.mark.parametrize("seed", range(5))

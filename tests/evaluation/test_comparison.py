@@ -7,7 +7,7 @@ import pytest
 from helpers.run_folders import table_of
 
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
-from fracnet.evaluation.summary import summarise
+from fracnet.evaluation.summary import summarize
 from fracnet.utils.errors import UserError
 
 
@@ -28,9 +28,9 @@ def test_standing_is_by_validation_and_its_figures_are_those_of_an_evaluation() 
         assert [row.name for row in found.standings] == ["b", "a"]
         for row, run in zip(found.standings, made[::-1], strict=True):
             table = run.members[0].table
-            test = summarise(table[table["split"] == "test"]).metrics[metric]
+            test = summarize(table[table["split"] == "test"]).metrics[metric]
             assert (row.value, row.low, row.high) == (test.value, test.low, test.high)
-            val = summarise(table[table["split"] == "val"]).metrics[metric]
+            val = summarize(table[table["split"] == "val"]).metrics[metric]
             assert row.validation == pytest.approx(val.value)
 
 
@@ -100,10 +100,10 @@ def test_five_seeds_speak_for_a_configuration_and_four_do_not() -> None:
     (model,) = found.models
     best = max(
         made[0].members,
-        key=lambda m: summarise(m.table[m.table["split"] == "val"]).metrics["accuracy"].value,
+        key=lambda m: summarize(m.table[m.table["split"] == "val"]).metrics["accuracy"].value,
     )
     assert model.runs[1] == best.name  # chosen by validation, not by the test
-    test = [summarise(m.table[m.table["split"] == "test"]) for m in made[0].members]
+    test = [summarize(m.table[m.table["split"] == "test"]) for m in made[0].members]
     mean = np.mean([summary.metrics["accuracy"].value for summary in test])
     assert found.standings[0].value == pytest.approx(mean)
     four = compare([candidate("a", 1.8, range(4)), made[1]], "accuracy", resamples=300)

@@ -98,7 +98,7 @@ def test_what_only_a_trivial_rule_reaches_is_said() -> None:
     assert backwards.specificity == 1.0
 
 
-def test_scores_of_zero_and_one_and_neighbouring_doubles_are_told_apart() -> None:
+def test_scores_of_zero_and_one_and_neighboring_doubles_are_told_apart() -> None:
     case = np.array([True, False])
     low = choose(np.array([0.0, 1.0]), case, {"sensitivity": 1.0})
     assert rates(np.array([0.0, 1.0]), case, low.threshold) == (1.0, 0.0)

@@ -48,7 +48,7 @@ def test_table_names_what_is_missed_and_fits_the_screen(part: str) -> None:
         Figure("RssAnon, 40,000 images and some more words", 123456.0, "MiB", 0.5, 123456.0),
         Figure("growth an image", 0.001, "KiB", at_most=2.0),
     ]
-    found = {part: {"figures": figures, "spent_ms": {"fracnet": {"normalise": 0.12}}}}
+    found = {part: {"figures": figures, "spent_ms": {"fracnet": {"normalize": 0.12}}}}
     text = told(part, found[part])
     assert max(map(len, text.splitlines())) <= 80, text
     assert "limit: at least 10 x: NOT MET" in text

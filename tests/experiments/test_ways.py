@@ -30,7 +30,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wanted(data: bytes) -> np.ndarray:
-    """Plainly: CLAHE, resize, normalise; float32 [3, S, S]."""
+    """Plainly: CLAHE, resize, normalize; float32 [3, S, S]."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     assert image is not None
     image = cv2.createCLAHE(2.0, (8, 8)).apply(image)

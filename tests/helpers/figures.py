@@ -23,9 +23,9 @@ def check_pair(paths: list[Path], name: str) -> Image.Image:
         return image.convert("RGB")
 
 
-def has_colour(image: Image.Image, colour: str) -> bool:
-    """Whether more than the edge of a letter has this colour."""
-    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+def has_color(image: Image.Image, color: str) -> bool:
+    """Whether more than the edge of a letter has this color."""
+    wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
     return int((np.asarray(image) == wanted).all(axis=2).sum()) > 40
 
 

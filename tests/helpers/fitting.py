@@ -13,7 +13,7 @@ from fracnet.models.classifier import Classifier
 
 
 class NormNet(nn.Module):
-    """TinyNet with batch normalisation."""
+    """TinyNet with batch normalization."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ class Headless(nn.Module):
         return logits
 
 
-NORM = {"_target_": "helpers.fitting.NormNet", "normalise": "half"}
-HEADLESS = {"_target_": "helpers.fitting.Headless", "normalise": "half"}
+NORM = {"_target_": "helpers.fitting.NormNet", "normalize": "half"}
+HEADLESS = {"_target_": "helpers.fitting.Headless", "normalize": "half"}
 
 
 def batches(count: int, seed: int, classes: int = 3) -> DataLoader[Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 from helpers.dicom_files import compressed, dicom, rle
-from helpers.pictures import colour, encoded, picture
+from helpers.pictures import color, encoded, picture
 from PIL import Image
 from pydicom import uid
 
@@ -30,13 +30,13 @@ def files() -> dict[str, bytes]:
     """One small image of each kind."""
     return {
         "jpeg": encoded(picture(), "JPEG"),
-        "progressive jpeg": encoded(colour(), "JPEG", progressive=True),
+        "progressive jpeg": encoded(color(), "JPEG", progressive=True),
         "png": encoded(picture(), "PNG"),
         "16-bit png": encoded(Image.fromarray(DEEP), "PNG"),
         "gif": encoded(picture(), "GIF"),
         "tiff": encoded(picture(), "TIFF"),
         "lzw tiff": encoded(Image.fromarray(DEEP), "TIFF", compression="tiff_lzw"),
-        "bmp": encoded(colour(), "BMP"),
+        "bmp": encoded(color(), "BMP"),
         "dicom": dicom(DEEP, **HEADER),
         "dicom rle": rle(DEEP, **HEADER),
         "dicom lossless jpeg": compressed(

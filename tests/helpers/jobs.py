@@ -7,9 +7,9 @@ from typing import Any
 
 from helpers.predictions import make_table
 
-from fracnet.evaluation.summary import summarise
+from fracnet.evaluation.summary import summarize
 
-TEST = summarise(make_table((8, 9, 10), seed=1)).to_dict()
+TEST = summarize(make_table((8, 9, 10), seed=1)).to_dict()
 
 
 def add_job(

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 written out with the names of the package that carries its weights.
 
-Independent of timm: convolutions with TensorFlow's "same" padding, batch normalisation with
+Independent of timm: convolutions with TensorFlow's "same" padding, batch normalization with
 epsilon 0.001, ReLU6, no squeeze-and-excitation.
 """
 
@@ -22,7 +22,7 @@ STAGES = (
 
 
 def logits(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Logits [N, 1000] of normalised images [N, 3, S, S]."""
+    """Logits [N, 1000] of normalized images [N, 3, S, S]."""
     x = f.relu6(_norm(w, "_bn0", _convolution(w, "_conv_stem", x, 2)))
     block = 0
     for repeats, _, first, expansion in STAGES:

@@ -24,7 +24,7 @@ class MarkedSource(Source):
     name = "marked"
     classes = ("normal", "fracture")
     task = "binary"
-    licence = "none"
+    license = "none"
     citation = "none"
     groups = "patients"
     obtain = "Put them into {root}."
@@ -137,5 +137,5 @@ class Placed(_Looking):
 def looking(kind: type[nn.Module]) -> Classifier:
     """A classifier of normal and fracture around one of the networks above."""
     torch.manual_seed(0)
-    node = {"_target_": f"helpers.marked.{kind.__name__}", "normalise": "half"}
+    node = {"_target_": f"helpers.marked.{kind.__name__}", "normalize": "half"}
     return Classifier(node, ["normal", "fracture"], ADAM)

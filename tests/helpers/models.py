@@ -20,7 +20,7 @@ class TinyNet(nn.Module):
 
 
 class TinyNormNet(nn.Module):
-    """As TinyNet, with batch normalisation."""
+    """As TinyNet, with batch normalization."""
 
     def __init__(self, num_classes: int, width: int = 4) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class TinyNormNet(nn.Module):
 
 
 class NormedHead(TinyNet):
-    """Normalises over nothing but the images of a batch."""
+    """Normalizes over nothing but the images of a batch."""
 
     def __init__(self, num_classes: int, width: int = 4) -> None:
         super().__init__(num_classes, width)
@@ -46,7 +46,7 @@ class NormedHead(TinyNet):
         return logits
 
 
-TINY = {"_target_": "helpers.models.TinyNet", "normalise": "half"}
+TINY = {"_target_": "helpers.models.TinyNet", "normalize": "half"}
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
 
 

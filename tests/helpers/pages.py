@@ -30,7 +30,7 @@ RECIPE = {
     "image_size": 224,
 }
 ABOUT = {
-    "licence": "research use only; ask its owners",
+    "license": "research use only; ask its owners",
     "citation": "Somebody et al. 2018, A Large Data Set of Radiographs",
 }
 LONG = "_right_wrist_lateral_png.rf.2a7c4a2a2f0e6e6a3c1f70b1de9c5a44.jpg"
@@ -59,16 +59,16 @@ def run(root: Path) -> Path:
     figure = {"value": 0.42, "low": 0.31, "high": 0.53, "method": "x", "note": ""}
     scores = dict.fromkeys(("pointing", "near", "energy", "iou"), figure)
     told = {"verdict": "better", "sentences": ["They find more of it than a guess.", "In detail."]}
-    localisation = {"images": 30, "unit": "patient", "scores": scores} | told
-    localisation |= {
-        key: {"centre": scores, "edges": scores} for key in ("baselines", "differences")
+    localization = {"images": 30, "unit": "patient", "scores": scores} | told
+    localization |= {
+        key: {"center": scores, "edges": scores} for key in ("baselines", "differences")
     }
     alike = {"correlation": 0.2, "low": 0.1, "high": 0.3}
     stages = [{"name": f"blocks.{n}.norm1", "weights": 1 - n / 12} | alike for n in (11, 6, 0)]
     sanity: dict[str, Any] = {"images": 50, "stages": stages, "null": alike, "verdict": "lost"}
     sanity |= {"sentences": ["They need the weights."]}
     kinds = [f"{right} and {sure}" for right in ("right", "wrong") for sure in ("sure", "unsure")]
-    explain(root, sorted(kinds * 3), localisation=localisation, sanity=sanity)
+    explain(root, sorted(kinds * 3), localization=localization, sanity=sanity)
     return report_run.write(root)[0]
 
 

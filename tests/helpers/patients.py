@@ -16,7 +16,7 @@ class PatientSource(Source):
     name = "patients"
     classes = ("normal", "abnormal")
     task = "binary"
-    licence = "none"
+    license = "none"
     citation = "none"
     groups = "made up"
     obtain = "Put them into {root}."

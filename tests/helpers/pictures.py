@@ -14,7 +14,7 @@ def picture(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> Image.Im
     return Image.fromarray(noise).filter(ImageFilter.GaussianBlur(2))
 
 
-def colour() -> Image.Image:
+def color() -> Image.Image:
     return Image.merge("RGB", [picture(seed) for seed in range(3)])
 
 

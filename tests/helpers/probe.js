@@ -17,9 +17,9 @@
 
   // Contrast of text against what lies behind it, as WCAG 2.2 counts (AA).
   const pixel = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
-  const numbers = (colour) => {
+  const numbers = (color) => {
     pixel.clearRect(0, 0, 1, 1);
-    pixel.fillStyle = colour;
+    pixel.fillStyle = color;
     pixel.fillRect(0, 0, 1, 1);
     const [r, g, b, a] = pixel.getImageData(0, 0, 1, 1).data;
     return [r, g, b, a / 255];

@@ -82,7 +82,7 @@ def explain(
             cv2.imwrite(str(folder / "explain" / case[key]), noise)
         cases.append(case)
     content = {"method": "gradcam", "layer": "head", "model_dependent": True, "cases": cases}
-    content |= {"localisation": None, "sanity": None, "notes": ["How to read them."]} | scores
+    content |= {"localization": None, "sanity": None, "notes": ["How to read them."]} | scores
     (folder / "explain/explain.json").write_text(json.dumps(content))
 
 

@@ -39,7 +39,7 @@ class TinySource(Source):
     name = "tiny"
     classes = CLASSES
     task = "multiclass"
-    licence = "none"
+    license = "none"
     citation = "none"
     groups = "unknown"
     obtain = "Put them into {root}."

@@ -111,7 +111,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """best.ckpt of a six-class ResNet-18, as a run leaves it."""
     torch.manual_seed(2)
     node = {"_target_": "fracnet.models.backbones.timm_backbone", "name": "resnet18"}
-    node |= {"pretrained": False, "normalise": "half"}
+    node |= {"pretrained": False, "normalize": "half"}
     classes = ["elbow", "fingers", "forearm", "humerus", "shoulder", "wrist"]
     model = Classifier(node, classes, {"_target_": "torch.optim.Adam", "lr": 0.1})
     path = tmp_path_factory.mktemp("run") / "best.ckpt"

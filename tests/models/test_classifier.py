@@ -102,7 +102,7 @@ def test_a_checkpoint_never_fetches_weights_again(monkeypatch: pytest.MonkeyPatc
         return torch.nn.Conv2d(3, num_classes, 1)
 
     monkeypatch.setattr("helpers.models.make", backbone, raising=False)
-    node = {"_target_": "helpers.models.make", "normalise": "half"}
+    node = {"_target_": "helpers.models.make", "normalize": "half"}
     model = Classifier(node | {"pretrained": True, "weights": "here.pth"}, CLASSES, ADAM)
     Classifier(**model.hparams)
     assert asked == [(True, "here.pth"), (False, None)]
@@ -127,4 +127,4 @@ def test_divergence_is_named(tmp_path: Path) -> None:
 )
 def test_a_wrong_class_of_the_users_is_named(node: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Classifier(node | {"normalise": "half"}, CLASSES, ADAM)
+        Classifier(node | {"normalize": "half"}, CLASSES, ADAM)

@@ -24,9 +24,9 @@ def hog(image: np.ndarray, **settings: int) -> np.ndarray:
 @pytest.mark.parametrize("bins", [6, 9, 12])
 def test_direction_of_stripes_is_where_the_histogram_points(degrees: int, bins: int) -> None:
     shares = hog(stripes(degrees), bins=bins).reshape(-1, bins).sum(axis=0)
-    centres = (np.arange(bins) + 0.5) * 180 / bins
+    centers = (np.arange(bins) + 0.5) * 180 / bins
     # Directions repeat after 180 degrees: the mean is taken on the doubled angle.
-    mean = np.rad2deg(np.angle((shares**2 * np.exp(2j * np.deg2rad(centres))).sum())) / 2
+    mean = np.rad2deg(np.angle((shares**2 * np.exp(2j * np.deg2rad(centers))).sum())) / 2
     assert (mean - degrees + 90) % 180 - 90 == pytest.approx(0, abs=180 / bins / 4)
 
 
@@ -167,7 +167,7 @@ def test_class_weights_count_as_copies_of_the_images(
 
     assert third(weighted) > third(plain)
     assert third(weighted) == pytest.approx(third(copied), rel=0.03), (
-        "alike but for the standardisation, which counts the copies"
+        "alike but for the standardization, which counts the copies"
     )
 
 

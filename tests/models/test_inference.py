@@ -13,7 +13,7 @@ from fracnet.models.inference import VIEWS, predict_logits
 def model() -> Classifier:
     torch.manual_seed(0)
     return Classifier(
-        model={"_target_": "helpers.models.TinyNet", "width": 8, "normalise": "half"},
+        model={"_target_": "helpers.models.TinyNet", "width": 8, "normalize": "half"},
         classes=("a", "b", "c"),
         optim={"_target_": "torch.optim.Adam", "lr": 0.001},
     )

@@ -1,4 +1,4 @@
-"""The first layer: grey bytes to three normalised channels."""
+"""The first layer: grey bytes to three normalized channels."""
 
 import pytest
 import timm
@@ -12,7 +12,7 @@ GREY = torch.tensor([[[[0, 51], [102, 255]]]], dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(
-    ("name", "normalise", "mean", "std"),
+    ("name", "normalize", "mean", "std"),
     [
         ("resnet18", "imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ("resnet18", "half", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -22,9 +22,9 @@ GREY = torch.tensor([[[[0, 51], [102, 255]]]], dtype=torch.uint8)
     ],
 )
 def test_normalisation_follows_the_choice(
-    name: str, normalise: str, mean: tuple[float, ...], std: tuple[float, ...]
+    name: str, normalize: str, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
-    layer = grey_input(timm.create_model(name), normalise)
+    layer = grey_input(timm.create_model(name), normalize)
     found = layer(GREY)
     assert found.shape == (1, 3, 2, 2)
     assert found.dtype == torch.float32
@@ -38,5 +38,5 @@ def test_statistics_travel_with_the_weights() -> None:
 
 
 def test_a_backbone_without_statistics_needs_them_named() -> None:
-    with pytest.raises(UserError, match=r"model.normalise=weights.*imagenet, half"):
+    with pytest.raises(UserError, match=r"model.normalize=weights.*imagenet, half"):
         grey_input(nn.Identity(), "weights")

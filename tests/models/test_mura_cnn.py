@@ -42,10 +42,10 @@ def test_it_learns() -> None:
     images = torch.randn(16, 3, 32, 32)
     target = torch.arange(16) % 2
     images[target == 1, :, 10:20, 10:20] += 1
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(15):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(images), target)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss.item() < 0.3

@@ -104,7 +104,7 @@ def test_the_limit_holds_with_the_confidence_that_it_claims(
     """Counted on new rows, of draws that the factor has not been made from.
 
     The limit is put together here from its definition: median and upper half spread of each
-    distance, the larger of the standardised ones, and the same of these.
+    distance, the larger of the standardized ones, and the same of these.
     """
     rng, columns, held = np.random.default_rng([7, units]), 1 if correlation is None else 2, 0
     root = np.linalg.cholesky(np.eye(columns) + (correlation or 0) * (1 - np.eye(columns)))
@@ -115,7 +115,7 @@ def test_the_limit_holds_with_the_confidence_that_it_claims(
 
     times = 600
     for _ in range(times):
-        # Any scale and place: distances are standardised by validation's own.
+        # Any scale and place: distances are standardized by validation's own.
         scale, place = rng.uniform(0.1, 3, columns), rng.normal(size=columns)
         val, new = (
             rng.standard_normal((n, columns)) @ root.T * scale + place for n in (units, 4000)
@@ -125,8 +125,8 @@ def test_the_limit_holds_with_the_confidence_that_it_claims(
             np.max([(c - m) / s for c, (m, s) in zip(rows.T, own, strict=True)], axis=0)
             for rows in (val, new)
         )
-        centre, width = upper(larger)
-        held += int((of_new > centre + factor(units, columns) * width).mean() <= CONTENT)
+        center, width = upper(larger)
+        held += int((of_new > center + factor(units, columns) * width).mean() <= CONTENT)
     assert held / times >= CONFIDENCE - 0.04
     # What two independent distances need is more than what correlated ones do, and no waste.
     assert held / times <= (0.99 if correlation else CONFIDENCE + 0.04)

@@ -17,7 +17,7 @@ from fracnet.utils.errors import UserError
 NODE = {
     "_target_": "fracnet.models.backbones.efficientnet_lite0",
     "pretrained": True,
-    "normalise": "weights",
+    "normalize": "weights",
 }
 
 

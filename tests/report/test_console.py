@@ -8,7 +8,7 @@ from helpers.predictions import UPPER_LIMB, UPPER_LIMB_COUNTS, make_table
 from rich.console import Console
 
 from fracnet.evaluation.baselines import majority
-from fracnet.evaluation.summary import Summary, summarise
+from fracnet.evaluation.summary import Summary, summarize
 from fracnet.report.console import RESEARCH_ONLY, print_sentences, print_tables, verdict
 
 
@@ -31,13 +31,13 @@ def line(text: str, start: str) -> list[str]:
     return next(row.split() for row in text.splitlines() if row.strip().startswith(start))
 
 
-MODEL = summarise(make_table(UPPER_LIMB_COUNTS, 2.5))
-WEAK = summarise(make_table(UPPER_LIMB_COUNTS, 0.5))
+MODEL = summarize(make_table(UPPER_LIMB_COUNTS, 2.5))
+WEAK = summarize(make_table(UPPER_LIMB_COUNTS, 0.5))
 
 
 def test_the_overall_table_sets_the_model_beside_both_baselines() -> None:
     table = make_table(UPPER_LIMB_COUNTS, 2.5)
-    base = summarise(majority(np.array([0, 1, 1, 2, 3, 4, 5]), table.iloc[:, :5], UPPER_LIMB))
+    base = summarize(majority(np.array([0, 1, 1, 2, 3, 4, 5]), table.iloc[:, :5], UPPER_LIMB))
     text = printed(MODEL, shortcut=WEAK, majority=base)
     ours, weak = MODEL.metrics["macro_auc"], WEAK.metrics["macro_auc"]
     assert line(text, "macro AUC")[2:] == [
@@ -54,11 +54,11 @@ def test_the_overall_table_sets_the_model_beside_both_baselines() -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_it_is_plain_ascii_within_the_width(width: int) -> None:
-    text = printed(MODEL, width, shortcut=WEAK, notes=["The licence is [not] clear :warning:."])
+    text = printed(MODEL, width, shortcut=WEAK, notes=["The license is [not] clear :warning:."])
     assert text.isascii()
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= width
-    assert "Note: The licence is [not] clear :warning:." in text
+    assert "Note: The license is [not] clear :warning:." in text
     assert text.rstrip().endswith(RESEARCH_ONLY)
 
 
@@ -76,7 +76,7 @@ def test_each_class_has_its_count_and_too_few_stands_under_its_figures() -> None
 
 
 def test_undefined_figures_are_not_available_with_the_reason() -> None:
-    text = printed(summarise(make_table((12, 0, 12), 60.0)))
+    text = printed(summarize(make_table((12, 0, 12), 60.0)))
     assert line(text, "fingers")[1:3] == ["0", "n/a"]
     assert "sensitivity of fingers, AUC of fingers: undefined: no cases." in text
     assert "no interval" in text
@@ -86,7 +86,7 @@ def test_undefined_figures_are_not_available_with_the_reason() -> None:
 
 
 def test_the_basis_names_n_the_unit_and_the_methods() -> None:
-    text = " ".join(printed(summarise(make_table((60, 60), 1.0, views=3))).split())
+    text = " ".join(printed(summarize(make_table((60, 60), 1.0, views=3))).split())
     assert "n = 120 images in 40 clusters (patient); 95 % intervals by patient" in text
     assert "Wilson with effective n" in text
     assert "Obuchowski" in text
@@ -106,7 +106,7 @@ def test_the_further_figures_stand_in_a_table_of_their_own_with_their_methods() 
     flat = " ".join(text.split())
     assert "Calibration error: top-label, 15 equal-mass bins, debiased" in flat
     assert f"MCC: {MODEL.metrics['mcc'].method.removesuffix(' by image')}" in flat
-    two = printed(summarise(make_table((30, 30), 1.0, classes=("normal", "abnormal"))))
+    two = printed(summarize(make_table((30, 30), 1.0, classes=("normal", "abnormal"))))
     assert "Brier score from 0 (perfect) to 1" in two
     assert "test split, 60 images, abnormal above 0.5, 95 % intervals" in two
 
@@ -127,7 +127,7 @@ def test_the_verdict_follows_the_lower_bound() -> None:
 
 def test_long_names_and_large_counts_stay_whole() -> None:
     name = "supracondylar fracture of the humerus [displaced]"
-    text = printed(summarise(make_table((1600, 1597), 1.0, classes=("none", name))))
+    text = printed(summarize(make_table((1600, 1597), 1.0, classes=("none", name))))
     joined = "".join(row[:16].strip() for row in text.splitlines())
     for word in ("supracondylar", "fracture", "humerus", "[displaced]"):
         assert word in joined
@@ -136,7 +136,7 @@ def test_long_names_and_large_counts_stay_whole() -> None:
 
 
 def test_one_image_is_no_images() -> None:
-    text = printed(summarise(make_table((1, 0), classes=("normal", "abnormal"))))
+    text = printed(summarize(make_table((1, 0), classes=("normal", "abnormal"))))
     assert "test split, 1 image, abnormal above 0.5" in text
     assert "n = 1 image; 95 % intervals by image" in text
     assert "calibration error: undefined: there is only one row." in text

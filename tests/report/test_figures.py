@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figures import check_pair, has_colour
+from helpers.figures import check_pair, has_color
 from helpers.predictions import UPPER_LIMB_COUNTS, make_table
 
-from fracnet.evaluation.summary import summarise
+from fracnet.evaluation.summary import summarize
 from fracnet.report import plots
 from fracnet.report.plots import confusion_matrix, curves
 from fracnet.utils.errors import UserError
@@ -35,16 +35,16 @@ def write_metrics(folder: Path, epochs: int, **changed: object) -> Path:
 def test_curves_show_losses_rates_and_the_selected_epoch(tmp_path: Path, epochs: int) -> None:
     csv = write_metrics(tmp_path, epochs)
     image = check_pair(curves(csv, tmp_path / "new" / "figures", selected=epochs // 2), "curves")
-    for colour in (plots.BLUE, plots.VERMILION, plots.GREEN, plots.PURPLE, plots.MUTED):
-        assert has_colour(image, colour)
+    for color in (plots.BLUE, plots.VERMILION, plots.GREEN, plots.PURPLE, plots.MUTED):
+        assert has_color(image, color)
 
 
 def test_curves_draw_what_is_there(tmp_path: Path) -> None:
     gaps = [1.0, np.nan, np.inf, 0.7]
     csv = write_metrics(tmp_path, 4, **{"val/loss": gaps, "val/macro_auc": np.nan})
     image = check_pair(curves(csv, tmp_path), "curves")
-    assert has_colour(image, plots.GREEN)
-    assert not has_colour(image, plots.PURPLE)
+    assert has_color(image, plots.GREEN)
+    assert not has_color(image, plots.PURPLE)
     table = pd.read_csv(csv)[["epoch", "train/loss"]]
     table.to_csv(csv, index=False)
     narrow = check_pair(curves(csv, tmp_path), "curves")
@@ -56,8 +56,8 @@ def test_curves_merge_the_rows_of_one_epoch(tmp_path: Path) -> None:
     rows = [[0, 1.5, None], [0, None, 1.6], [1, 1.0, None], [1, None, 1.2]]
     pd.DataFrame(rows, columns=["epoch", "train/loss", "val/loss"]).to_csv(csv, index=False)
     image = check_pair(curves(csv, tmp_path), "curves")
-    assert has_colour(image, plots.BLUE)
-    assert has_colour(image, plots.VERMILION)
+    assert has_color(image, plots.BLUE)
+    assert has_color(image, plots.VERMILION)
 
 
 def test_curves_without_anything_to_draw_are_refused(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_confusion_matrix_of_any_size_and_any_names(
     tmp_path: Path, counts: tuple[int, ...]
 ) -> None:
     names = [f"class {i} with a long name, $cost$ & <tags>" for i in range(len(counts))]
-    summary = summarise(make_table(counts, 2.0, classes=names))
+    summary = summarize(make_table(counts, 2.0, classes=names))
     image = check_pair(confusion_matrix(summary, tmp_path), "confusion_matrix_test")
     # The row of a class without cases is grey; no other cell is.
     grey = (np.asarray(image) == 0xF1).all(axis=2).sum()
@@ -85,7 +85,7 @@ def test_confusion_matrix_of_any_size_and_any_names(
 
 
 def test_a_perfect_matrix_is_darkest_on_the_diagonal_alone(tmp_path: Path) -> None:
-    summary = summarise(make_table((5, 5), 60.0))
+    summary = summarize(make_table((5, 5), 60.0))
     image = np.asarray(check_pair(confusion_matrix(summary, tmp_path), "confusion_matrix_test"))
     dark = (image == [0x00, 0x3A, 0x61]).all(axis=2)
     # The matrix lies where many pixels of a row and of a column are dark: half of it, not all.
@@ -103,5 +103,5 @@ def test_drawing_leaves_the_users_matplotlib_settings_alone(tmp_path: Path) -> N
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    confusion_matrix(summarise(make_table((5, 5))), tmp_path)
+    confusion_matrix(summarize(make_table((5, 5))), tmp_path)
     assert dict(matplotlib.rcParams) == before

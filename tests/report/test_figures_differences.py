@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers.figures import check_pair, has_colour, refuse_collisions, text_of
+from helpers.figures import check_pair, has_color, refuse_collisions, text_of
 
 from fracnet.report import plots
 from fracnet.report.plots import DifferenceRow, differences
@@ -25,8 +25,8 @@ def test_each_line_has_its_digits_and_its_reason(
         ROWS, tmp_path, metric="macro AUC", reference="resnet18", margin=0.02, note="Holm over 4."
     )
     image = check_pair(paths, "differences")
-    for colour in (plots.BLUE, plots.VERMILION, plots.MUTED, plots.EMPTY):
-        assert has_colour(image, colour)
+    for color in (plots.BLUE, plots.VERMILION, plots.MUTED, plots.EMPTY):
+        assert has_color(image, color)
     text = text_of(paths[1])
     for words in (
         "+0.031 (+0.012 to +0.050)  p = 0.004",
@@ -45,12 +45,12 @@ def test_for_a_loss_less_is_better(tmp_path: Path) -> None:
         ROWS[:1], tmp_path, metric="log loss", higher_is_better=False, name="losses"
     )
     image = check_pair(paths, "losses")
-    assert has_colour(image, plots.VERMILION)
-    assert not has_colour(image, plots.BLUE)
+    assert has_color(image, plots.VERMILION)
+    assert not has_color(image, plots.BLUE)
     assert "← better" in text_of(paths[1])
 
 
 def test_an_interval_that_holds_zero_is_hollow(tmp_path: Path) -> None:
     image = check_pair(differences(ROWS[1:2], tmp_path, metric="accuracy"), "differences")
-    assert not has_colour(image, plots.BLUE)
-    assert has_colour(image, plots.MUTED)
+    assert not has_color(image, plots.BLUE)
+    assert has_color(image, plots.MUTED)

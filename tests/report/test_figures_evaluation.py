@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figures import check_pair, has_colour, refuse_collisions, text_of
+from helpers.figures import check_pair, has_color, refuse_collisions, text_of
 from helpers.predictions import UPPER_LIMB_COUNTS, make_table
 
 from fracnet.config.schema import Evaluation
@@ -103,8 +103,8 @@ def test_six_small_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("elbow", "wrist", "6 cases in 83 images (too few)", "the most likely class"):
         assert name in roc
     with check_pair(paths[2:4], "roc_test") as image:
-        assert has_colour(image, plots.BLUE)
-        assert has_colour(image, plots.VERMILION)
+        assert has_color(image, plots.BLUE)
+        assert has_color(image, plots.VERMILION)
 
 
 def test_absent_class_and_long_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,14 @@
 from helpers.predictions import UPPER_LIMB_COUNTS, make_table
 from scipy.stats import binomtest
 
-from fracnet.evaluation.summary import summarise
+from fracnet.evaluation.summary import summarize
 from fracnet.report.published import cited_lines, cited_pairs, told
 
 FIGURE = {"metric": "accuracy", "value": 0.89, "n": 83, "source": "a report", "remark": "one run"}
 
 
 def test_a_published_proportion_gets_its_wilson_interval_and_ours_beside_it() -> None:
-    summary = summarise(make_table(UPPER_LIMB_COUNTS))
+    summary = summarize(make_table(UPPER_LIMB_COUNTS))
     (line,) = cited_lines([FIGURE], summary, "upper_limb")
     limits = binomtest(74, 83).proportion_ci(method="wilson")
     ours = summary.metrics["accuracy"]
@@ -24,14 +24,14 @@ def test_a_published_proportion_gets_its_wilson_interval_and_ours_beside_it() ->
 
 
 def test_a_figure_without_n_has_no_interval() -> None:
-    (line,) = cited_lines([FIGURE | {"n": None}], summarise(make_table(UPPER_LIMB_COUNTS)), "mura")
+    (line,) = cited_lines([FIGURE | {"n": None}], summarize(make_table(UPPER_LIMB_COUNTS)), "mura")
     assert "no interval: n is not stated" in line
 
 
 def test_what_was_published_is_said_once_for_all_jobs_that_cite_it() -> None:
     pairs = []
     for seed in (1, 2):
-        summary = summarise(make_table(UPPER_LIMB_COUNTS, seed=seed))
+        summary = summarize(make_table(UPPER_LIMB_COUNTS, seed=seed))
         pairs.append((f"Job {seed}", cited_pairs([FIGURE], summary, "upper_limb")))
     (line,) = told(pairs)
     assert line.count("Published") == 1
@@ -39,7 +39,7 @@ def test_what_was_published_is_said_once_for_all_jobs_that_cite_it() -> None:
 
 
 def test_a_limit_below_zero_is_joined_by_a_word() -> None:
-    summary = summarise(make_table((20, 20, 20), separation=0.0, seed=3))
+    summary = summarize(make_table((20, 20, 20), separation=0.0, seed=3))
     kappa = summary.metrics["kappa"]
     assert kappa.low < 0
     (line,) = cited_lines([FIGURE | {"metric": "kappa"}], summary, "mura")

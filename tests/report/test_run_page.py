@@ -20,12 +20,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tell_more(made)
     figure = {"value": 0.4, "low": 0.3, "high": 0.5, "method": "x", "note": ""}
     scores = {"pointing": figure, "energy": figure}
-    localisation = {
+    localization = {
         "images": 30,
         "unit": "patient",
         "scores": scores,
-        "baselines": {"centre": scores},
-        "differences": {"centre": scores},
+        "baselines": {"center": scores},
+        "differences": {"center": scores},
         "verdict": "better",
         "sentences": ["They find it.", "In detail."],
     }
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "verdict": "lost",
         "sentences": ["They need the weights."],
     }
-    explain(made, localisation=localisation, sanity=sanity)
+    explain(made, localization=localization, sanity=sanity)
     write(made)
     return made
 
@@ -67,7 +67,7 @@ def test_page_is_well_formed_and_its_parts_are_found_by_the_menu(html: str) -> N
     targets = {str(held["href"]).removeprefix("#") for held in page.all("a")}
     assert targets <= set(ids)
     assert len(targets) > 9
-    assert {str(held["aria-labelledby"]) for held in page.all("section") if "id" in held} <= targets
+    assert {str(held["aria-labeledby"]) for held in page.all("section") if "id" in held} <= targets
     assert len(page.all("h1")) == 1
 
 

@@ -166,7 +166,7 @@ def test_a_threshold_that_decides_nothing_is_called_out(
 
 def test_maps_of_unclear_dependence_are_not_called_sound(good: RunContent) -> None:
     sanity = {"verdict": "unclear", "sentences": ["It cannot be told."]}
-    explained = {"sanity": sanity, "localisation": None, "model_dependent": None}
+    explained = {"sanity": sanity, "localization": None, "model_dependent": None}
     found = judged(replace(good, explained=explained))
     said = "It is not shown whether the heatmaps depend on the weights."
     assert said in found.sentences
@@ -175,7 +175,7 @@ def test_maps_of_unclear_dependence_are_not_called_sound(good: RunContent) -> No
 
 def test_maps_that_survive_are_called_out(good: RunContent) -> None:
     sanity = {"verdict": "survives", "sentences": ["They survive.", "More."]}
-    found = judged(replace(good, explained={"sanity": sanity, "localisation": None}))
+    found = judged(replace(good, explained={"sanity": sanity, "localization": None}))
     assert "They survive." in found.sentences
     assert "More." not in found.sentences
     assert found.severity == "warning"

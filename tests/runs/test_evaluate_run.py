@@ -29,7 +29,7 @@ def content(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def relabelled(table: pd.DataFrame, split: str, seed: int = 0) -> pd.DataFrame:
+def relabeled(table: pd.DataFrame, split: str, seed: int = 0) -> pd.DataFrame:
     """Labels of one split's studies drawn anew."""
     table = table.copy()
     rows = table["split"] == split
@@ -56,7 +56,7 @@ def test_judging_again_changes_no_byte(run: RunFolder) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_changing_test_labels_changes_no_choice(run: RunFolder, seed: int, tmp_path: Path) -> None:
     judge(run)
-    other = relabelled(TABLE, "test", seed)
+    other = relabeled(TABLE, "test", seed)
     assert (other["label"] != TABLE["label"]).sum() > 10
     changed = RunFolder(write_run(tmp_path / "other", other))
     judge(changed)
@@ -80,7 +80,7 @@ def test_nor_do_other_test_rows_or_none(run: RunFolder, tmp_path: Path) -> None:
 def test_changed_validation_rows_are_refused(run: RunFolder) -> None:
     judge(run)
     before = files(run.path)
-    write_table(full(relabelled(TABLE, "val")), run.predictions)
+    write_table(full(relabeled(TABLE, "val")), run.predictions)
     with pytest.raises(UserError, match="other rows of validation"):
         judge(run)
     write_table(full(TABLE), run.predictions)

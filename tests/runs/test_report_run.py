@@ -227,4 +227,4 @@ def test_training_leaves_a_report(
     assert "tests/user_conf" not in read(run.report.with_name("model_card.md"))
     fit = json.loads(read(run.fit))
     assert fit["model"]["parameters"] > 100
-    assert fit["data"]["licence"] == "MIT, as fracnet"
+    assert fit["data"]["license"] == "MIT, as fracnet"

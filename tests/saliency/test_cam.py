@@ -13,7 +13,7 @@ from fracnet.saliency.cam import METHODS, heatmaps
 from fracnet.utils.errors import UserError
 
 SIZE = 48
-TIMM = {"pretrained": False, "normalise": "half"}
+TIMM = {"pretrained": False, "normalize": "half"}
 
 
 def classifier(node: dict[str, Any]) -> Classifier:
@@ -22,7 +22,7 @@ def classifier(node: dict[str, Any]) -> Classifier:
 
 
 def quadrants() -> Classifier:
-    return classifier({"_target_": "helpers.seeing.Quadrants", "normalise": "half"})
+    return classifier({"_target_": "helpers.seeing.Quadrants", "normalize": "half"})
 
 
 def noise(n: int, size: int = SIZE) -> np.ndarray:
@@ -102,7 +102,7 @@ def test_where_nothing_speaks_for_the_class_there_is_no_map() -> None:
 
 def test_a_flat_map_stays_flat() -> None:
     """The least value is not moved to 0: that would make a pattern of rounding errors."""
-    model = classifier({"_target_": "helpers.seeing.AllOver", "normalise": "half"})
+    model = classifier({"_target_": "helpers.seeing.AllOver", "normalize": "half"})
     found = of(model, np.full((1, SIZE, SIZE), 200, np.uint8), np.array([0]))
     np.testing.assert_allclose(found, 1, atol=1e-5)
 
@@ -177,7 +177,7 @@ def test_it_works_where_gradients_are_off() -> None:
 
 
 def test_a_layer_whose_output_is_changed_in_place_afterwards_is_read_before() -> None:
-    model = classifier({"_target_": "helpers.seeing.Negative", "normalise": "half"})
+    model = classifier({"_target_": "helpers.seeing.Negative", "normalize": "half"})
     dark = np.zeros((1, SIZE, SIZE), np.uint8)
     found = of(model, dark, np.array([0]), method="hirescam", layer="look")
     np.testing.assert_array_equal(found, 1)

@@ -63,7 +63,7 @@ def test_the_last_map_of_a_shipped_network_is_found(name: str) -> None:
     with initialize_config_dir(str(config_dir())):
         node = compose("train", [f"model={name}", "image_size=64"]).model
     plain = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))
-    own = ("normalise", "freeze", "head_dropout", "fit")
+    own = ("normalize", "freeze", "head_dropout", "fit")
     plain = {key: value for key, value in plain.items() if key not in own}
     for key, value in (("pretrained", False), ("image_size", 64)):
         plain |= {key: value} if key in plain else {}

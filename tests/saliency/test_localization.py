@@ -9,9 +9,9 @@ from helpers.marked import Seeing, Staring, looking, marked_data
 from helpers.tiny_data import tiny_data
 
 from fracnet.data.datamodule import RadiographData
-from fracnet.saliency.localization import localise, marked_rows, sentences, verdict
+from fracnet.saliency.localization import localize, marked_rows, sentences, verdict
 
-BASELINES = {"centre", "edges", "chance"}
+BASELINES = {"center", "edges", "chance"}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> RadiographData:
 def test_a_network_that_sees_the_marks_is_better_than_all_that_see_none(
     data: RadiographData,
 ) -> None:
-    found = localise(looking(Seeing), data, layer="map")
+    found = localize(looking(Seeing), data, layer="map")
     assert found is not None
     assert (found["images"], found["units"], found["unit"]) == (20, 20, "patient")
     assert found["area"] == pytest.approx((6 / 32) ** 2)
@@ -37,7 +37,7 @@ def test_a_network_that_sees_the_marks_is_better_than_all_that_see_none(
 
 
 def test_a_network_that_stares_at_a_corner_is_not(data: RadiographData) -> None:
-    found = localise(looking(Staring), data, layer="map")
+    found = localize(looking(Staring), data, layer="map")
     assert found is not None
     assert found["scores"]["pointing"]["value"] <= 0.1
     assert found["verdict"] == "not better"
@@ -49,7 +49,7 @@ def test_a_network_that_stares_at_a_corner_is_not(data: RadiographData) -> None:
 
 
 def test_a_difference_is_that_of_the_two_values(data: RadiographData) -> None:
-    found = localise(looking(Seeing), data, layer="map")
+    found = localize(looking(Seeing), data, layer="map")
     assert found is not None
     for name, of in found["differences"].items():
         for score, gap in of.items():
@@ -60,7 +60,7 @@ def test_a_difference_is_that_of_the_two_values(data: RadiographData) -> None:
 def test_the_cut_is_chosen_on_validation_alone(tmp_path: Path) -> None:
     data = marked_data(tmp_path, marks_in=("train", "test"))
     assert len(marked_rows(data, "val")) == 0
-    found = localise(looking(Seeing), data, layer="map")
+    found = localize(looking(Seeing), data, layer="map")
     assert found is not None
     assert found["cuts"] is None
     assert set(found["scores"]) == {"pointing", "near", "energy"}
@@ -70,30 +70,30 @@ def test_the_cut_is_chosen_on_validation_alone(tmp_path: Path) -> None:
 def test_without_marks_there_is_nothing_to_score(tmp_path: Path) -> None:
     data = tiny_data(tmp_path)
     data.prepare_data()
-    assert localise(looking(Seeing), data) is None
+    assert localize(looking(Seeing), data) is None
 
 
 def test_more_marked_images_than_asked_for_are_drawn_from_and_told(data: RadiographData) -> None:
-    found = localise(looking(Seeing), data, layer="map", most=5)
+    found = localize(looking(Seeing), data, layer="map", most=5)
     assert found is not None
     assert (found["images"], found["marked"]) == (5, 20)
     assert "5 of 20 marked test images" in " ".join(found["sentences"])
     assert found["verdict"] == "too few"
     assert "It cannot be told" in found["sentences"][0]
-    assert found == localise(looking(Seeing), data, layer="map", most=5)
-    others = localise(looking(Seeing), data, layer="map", most=5, seed=1)
+    assert found == localize(looking(Seeing), data, layer="map", most=5)
+    others = localize(looking(Seeing), data, layer="map", most=5, seed=1)
     assert others is not None
-    assert others["baselines"]["centre"] != found["baselines"]["centre"]
+    assert others["baselines"]["center"] != found["baselines"]["center"]
 
 
 def test_a_padded_image_is_scored_in_its_frame(tmp_path: Path) -> None:
-    found = localise(looking(Seeing), marked_data(tmp_path, mode="pad"), layer="map")
+    found = localize(looking(Seeing), marked_data(tmp_path, mode="pad"), layer="map")
     assert found is not None
     assert found["scores"]["iou"]["value"] == pytest.approx(1.0)
 
 
 def test_the_words_name_what_a_reader_must_know(data: RadiographData) -> None:
-    found = localise(looking(Seeing), data, method="eigencam", layer="map")
+    found = localize(looking(Seeing), data, method="eigencam", layer="map")
     assert found is not None
     told = " ".join(sentences(found | {"empty": 2}))
     assert "true class" not in told, "Eigen-CAM knows none"
@@ -104,7 +104,7 @@ def test_the_words_name_what_a_reader_must_know(data: RadiographData) -> None:
 
 
 def test_only_the_score_that_was_named_before_decides(data: RadiographData) -> None:
-    found = localise(looking(Staring), data, layer="map")
+    found = localize(looking(Staring), data, layer="map")
     assert found is not None
     for gaps in found["differences"].values():
         gaps["energy"] |= {"low": 0.1, "high": 0.2}

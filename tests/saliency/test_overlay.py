@@ -24,13 +24,13 @@ def test_without_heat_it_is_the_radiograph() -> None:
     np.testing.assert_array_equal(draw(image, np.zeros(image.shape, np.float32)), plain)
 
 
-def test_colour_is_where_the_heat_is_and_the_radiograph_shows_through() -> None:
+def test_color_is_where_the_heat_is_and_the_radiograph_shows_through() -> None:
     image, heat = radiograph(), np.zeros((SIDE, SIDE), np.float32)
     heat[:, SIDE // 2 :] = 1
     picture = draw(image, heat)
-    coloured = np.ptp(picture.astype(int), axis=2) > 0
-    assert not coloured[:, : SIDE // 2].any()
-    assert coloured[:, SIDE // 2 :].all()
+    colored = np.ptp(picture.astype(int), axis=2) > 0
+    assert not colored[:, : SIDE // 2].any()
+    assert colored[:, SIDE // 2 :].all()
     seen = lightness(picture)[:, SIDE // 2 :].ravel()
     assert np.corrcoef(seen, image[:, SIDE // 2 :].ravel())[0, 1] > 0.99
 

@@ -169,7 +169,7 @@ def test_blank_maps_are_no_evidence(data: RadiographData, monkeypatch: pytest.Mo
         model.backbone.place.weight.data.fill_(-1e3)
 
     model = looking(Placed)
-    monkeypatch.setattr(sanity_check, "randomise", black)
+    monkeypatch.setattr(sanity_check, "randomize", black)
     found = lose_weights(model, data, layer="map", draws=2)
     assert found is not None
     assert found["stages"][-1]["empty"] == found["images"]

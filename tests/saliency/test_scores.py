@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fracnet.saliency.localization import CUTS, best_cut, centre_prior, edge_map, score
+from fracnet.saliency.localization import CUTS, best_cut, center_prior, edge_map, score
 
 SIZE = 8
 
@@ -87,13 +87,13 @@ def test_the_best_cut_has_the_highest_mean() -> None:
     assert best_cut(overlaps) == 7
 
 
-def test_the_centre_prior_is_highest_in_the_middle_and_symmetric() -> None:
-    prior = centre_prior(9)
+def test_the_center_prior_is_highest_in_the_middle_and_symmetric() -> None:
+    prior = center_prior(9)
     assert prior[4, 4] == prior.max() == 1.0
     assert np.array_equal(prior, prior.T)
     assert np.array_equal(prior, prior[::-1, ::-1])
     # A standard deviation, a quarter of the side, away.
-    assert centre_prior(101)[50, 50 + 25] == pytest.approx(np.exp(-0.5), abs=0.02)
+    assert center_prior(101)[50, 50 + 25] == pytest.approx(np.exp(-0.5), abs=0.02)
 
 
 def test_the_edge_map_points_to_the_edge() -> None:

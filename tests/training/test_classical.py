@@ -13,7 +13,7 @@ from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import read_table
 from fracnet.data.preprocess import build_enhance
-from fracnet.evaluation.summary import summarise
+from fracnet.evaluation.summary import summarize
 from fracnet.models.hog import HogLogistic
 
 USER_CONF = Path(__file__).parents[1] / "user_conf"
@@ -72,7 +72,7 @@ def test_run_without_epochs_leaves_the_same_folder_but_for_curves(
     assert table["split"].value_counts().to_dict() == {"test": 24, "val": 18}
     metrics = json.loads((run / "metrics.json").read_text())
     for split in ("val", "test"):
-        again = summarise(table[table["split"] == split]).to_dict()
+        again = summarize(table[table["split"] == split]).to_dict()
         assert json.loads(json.dumps(again)) == metrics[split]
     val = table[table["split"] == "val"]
     truth = [row[f"prob_{row['label']}"] for _, row in val.iterrows()]

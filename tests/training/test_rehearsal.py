@@ -44,7 +44,7 @@ def words(phantom_words: list[str]) -> list[str]:
         (["model._target_=helpers.models.TwoLogits"], ["(2, 2)", "(2, 6)"]),
         (
             ["model._target_=helpers.models.NormedHead", "~model.dropout", "data.batch_size=1"],
-            ["data.batch_size=1", "batch normalisation", "data.batch_size=2"],
+            ["data.batch_size=1", "batch normalization", "data.batch_size=2"],
         ),
         (["model.widht=3"], ["model.widht", "Did you mean 'width'?"]),
     ],
@@ -77,7 +77,7 @@ def composed(*words: str) -> Config:
 @pytest.mark.parametrize(
     "words",
     [
-        ["model=tiny"],  # nothing in it is normalised
+        ["model=tiny"],  # nothing in it is normalized
         ["model=tiny_norm"],  # many values a channel, also of one image
         ["model=tiny_norm", "model._target_=helpers.models.NormedHead", "model.freeze=backbone"],
     ],

@@ -34,7 +34,7 @@ def with_header_ids(
 
     rows: with path, relative to `folder`. A column that any row has stays as it is: names of two
     origins would hide that two images are of one patient. An id that all of several files share is
-    what anonymisers write, and is left out.
+    what anonymizers write, and is left out.
     """
     filled = [dict(row) for row in rows]
     lacking = [key for key in ("patient", "study") if not any(key in row for row in filled)]
@@ -49,7 +49,7 @@ def with_header_ids(
         n = sum(value is not None for value in found)
         if n > 1 and len(set(found) - {None}) == 1:
             notes.append(
-                f"All {n} DICOM files have one {key} id, as anonymised files do; it is not used."
+                f"All {n} DICOM files have one {key} id, as anonymized files do; it is not used."
             )
         elif n:
             used.append(key)
@@ -93,7 +93,7 @@ class Source(ABC):
     name: ClassVar[str]
     classes: ClassVar[tuple[str, ...]]
     task: ClassVar[Literal["multiclass", "binary"]]
-    licence: ClassVar[str]
+    license: ClassVar[str]
     citation: ClassVar[str]
     groups: ClassVar[str]
     obtain: ClassVar[str]
@@ -150,7 +150,7 @@ class Source(ABC):
         sizes = header_sizes([folder / path for path in table.get("path", [])])
         table["width"] = pd.array([size and size[0] for size in sizes], dtype="Int64")
         table["height"] = pd.array([size and size[1] for size in sizes], dtype="Int64")
-        keys = ("classes", "task", "name", "licence", "citation", "groups")
+        keys = ("classes", "task", "name", "license", "citation", "groups")
         own = {key: getattr(self, key) for key in keys} | facts | found
         return Manifest(
             table=typed(table),

@@ -216,7 +216,7 @@ class Folder(OwnSplit):
     name: ClassVar[str] = "folder"
     classes: ClassVar[tuple[str, ...]] = ()
     task: ClassVar[Literal["multiclass", "binary"]] = "binary"
-    licence: ClassVar[str] = "the user's own matter"
+    license: ClassVar[str] = "the user's own matter"
     citation: ClassVar[str] = "none"
     groups: ClassVar[str] = "unknown"
     obtain: ClassVar[str] = (

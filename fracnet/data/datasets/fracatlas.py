@@ -53,7 +53,7 @@ class FracAtlas(OwnSplit):
     name: ClassVar[str] = "fracatlas"
     classes: ClassVar[tuple[str, ...]] = ("no_fracture", "fracture")
     task: ClassVar[Literal["multiclass", "binary"]] = "binary"
-    licence: ClassVar[str] = "CC BY 4.0"
+    license: ClassVar[str] = "CC BY 4.0"
     citation: ClassVar[str] = (
         "Abedeen et al., FracAtlas: A Dataset for Fracture Classification, Localization and "
         "Segmentation of Musculoskeletal Radiographs, Scientific Data 10, 521 (2023)"

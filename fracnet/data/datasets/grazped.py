@@ -51,7 +51,7 @@ class Grazped(OwnSplit):
     name: ClassVar[str] = "grazped"
     classes: ClassVar[tuple[str, ...]] = ("no_fracture", "fracture")
     task: ClassVar[Literal["multiclass", "binary"]] = "binary"
-    licence: ClassVar[str] = "CC BY 4.0"
+    license: ClassVar[str] = "CC BY 4.0"
     citation: ClassVar[str] = (
         "Nagy et al., A pediatric wrist trauma X-ray dataset (GRAZPEDWRI-DX) for machine "
         "learning, Scientific Data 9, 222 (2022)"

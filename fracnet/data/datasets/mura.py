@@ -122,12 +122,12 @@ def study_labels(base: Path, part: str, places: Iterable[Place]) -> dict[str, st
     file = base / f"{part}_labeled_studies.csv"
     listed_label = _read_label_list(file, part) if file.is_file() else None
     labels: dict[str, str] = {}
-    contradicting, unlabelled = [], []
+    contradicting, unlabeled = [], []
     for place in {place.folder: place for place in places}.values():
         own = SUFFIXES.get(place.suffix or "")
         label = own if listed_label is None else listed_label(place)
         if label is None:
-            unlabelled.append(place.folder)
+            unlabeled.append(place.folder)
         elif own not in (None, label):
             contradicting.append(f"{place.folder} ({label})")
         else:
@@ -138,15 +138,15 @@ def study_labels(base: Path, part: str, places: Iterable[Place]) -> dict[str, st
             f"{listed(contradicting, len(contradicting))}. Find out which is right and mend the "
             "other."
         )
-    if unlabelled:
-        told = listed(unlabelled, len(unlabelled))
+    if unlabeled:
+        told = listed(unlabeled, len(unlabeled))
         if listed_label is None:
             raise DataFault(
-                f"{base} has {counted(len(unlabelled), 'study folder')} with neither _positive nor "
+                f"{base} has {counted(len(unlabeled), 'study folder')} with neither _positive nor "
                 f"_negative at the end of the name, and there is no {file.name} to tell the label: "
                 f"{told}."
             )
-        raise DataFault(f"{file} gives no label for {counted(len(unlabelled), 'study')}: {told}.")
+        raise DataFault(f"{file} gives no label for {counted(len(unlabeled), 'study')}: {told}.")
     return labels
 
 
@@ -210,7 +210,7 @@ TEST_NOTE = (
     "mura: the public valid part serves as test; the official test set of 207 studies is hidden, "
     "so figures here are not those of the leaderboard."
 )
-LICENCE_NOTE = "mura: for research only, under Stanford's research-use agreement; not to be shared."
+LICENSE_NOTE = "mura: for research only, under Stanford's research-use agreement; not to be shared."
 
 
 @dataclass(kw_only=True)
@@ -227,7 +227,7 @@ class Mura(Source):
     name: ClassVar[str] = "mura"
     classes: ClassVar[tuple[str, ...]] = ("normal", "abnormal")
     task: ClassVar[Literal["multiclass", "binary"]] = "binary"
-    licence: ClassVar[str] = "Stanford University Dataset Research Use Agreement (no sharing)"
+    license: ClassVar[str] = "Stanford University Dataset Research Use Agreement (no sharing)"
     citation: ClassVar[str] = (
         "Rajpurkar et al., MURA: Large Dataset for Abnormality Detection in Musculoskeletal "
         "Radiographs, MIDL 2018, arXiv:1712.06957"
@@ -239,7 +239,7 @@ class Mura(Source):
         "{root}/train/XR_WRIST exists."
     )
     phantom: ClassVar[str] = "mura_phantom"
-    notes: ClassVar[tuple[str, ...]] = (LABEL_NOTE, TEST_NOTE, LICENCE_NOTE)
+    notes: ClassVar[tuple[str, ...]] = (LABEL_NOTE, TEST_NOTE, LICENSE_NOTE)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,7 +37,7 @@ class MuraPhantom(Mura):
     abnormal: Annotated[float, Field(gt=0, lt=1)] = 0.45
 
     name: ClassVar[str] = "mura_phantom"
-    licence: ClassVar[str] = "MIT, as fracnet"
+    license: ClassVar[str] = "MIT, as fracnet"
     citation: ClassVar[str] = "fracnet.data.phantoms"
     groups: ClassVar[str] = "the phantom's own patients and studies"
     notes: ClassVar[tuple[str, ...]] = (MURA_PHANTOM_NOTE,)
@@ -73,23 +73,23 @@ Count = Annotated[int, Field(ge=1)]
 class UpperLimbPhantom(UpperLimb):
     """Generates the set where it is not there, in the real layout, and reads it like the real one.
 
-    seed: another seed, other patients. counts: labelled images of train, val and test.
-    unlabelled: further images with an empty label file, as a share of those.
+    seed: another seed, other patients. counts: labeled images of train, val and test.
+    unlabeled: further images with an empty label file, as a share of those.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
     counts: Mapping[str, Count] = field(
         default_factory=lambda: {"train": 800, "val": 120, "test": 192}
     )
-    unlabelled: Annotated[float, Field(ge=0, le=2)] = 0.1
+    unlabeled: Annotated[float, Field(ge=0, le=2)] = 0.1
 
     name: ClassVar[str] = "upper_limb_phantom"
-    licence: ClassVar[str] = "MIT, as fracnet"
+    license: ClassVar[str] = "MIT, as fracnet"
     citation: ClassVar[str] = "fracnet.data.phantoms"
     notes: ClassVar[tuple[str, ...]] = (UPPER_LIMB_PHANTOM_NOTE,)
 
     def prepare(self) -> None:
         """Draw the images where they are not there yet."""
         write_upper_limb(
-            self.folder, seed=self.seed, counts=self.counts, unlabelled=self.unlabelled
+            self.folder, seed=self.seed, counts=self.counts, unlabeled=self.unlabeled
         )

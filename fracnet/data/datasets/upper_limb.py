@@ -2,7 +2,7 @@
 
 YOLO labels: the class names of data.yaml and the lines of a label file.
 
-A line is a class id and either a polygon, three or more x,y pairs, or a box, centre x, centre y,
+A line is a class id and either a polygon, three or more x,y pairs, or a box, center x, center y,
 width and height; all in shares of the image's width and height.
 """
 
@@ -84,7 +84,7 @@ def _mark(line: str, where: str, names: Mapping[int, str]) -> Mark:
     def broken(why: str) -> DataFault:
         return DataFault(
             f"{where}: {why}: {shown!r}. A line is a class id and a polygon (three or more x,y "
-            "pairs) or a box (centre x, centre y, width, height), in shares from 0 to 1."
+            "pairs) or a box (center x, center y, width, height), in shares from 0 to 1."
         )
 
     first, *rest = line.split()
@@ -121,12 +121,12 @@ HANDLE = "pkdarabi/bone-fracture-detection-computer-vision-project"
 MERGE = UPPER_LIMB_MERGED | {name: name for name in UPPER_LIMB_CLASSES}
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
-LICENCE_NOTE = (
-    "upper_limb: the stated licence is CC BY 4.0, but image comparison shows that the pixels come "
+LICENSE_NOTE = (
+    "upper_limb: the stated license is CC BY 4.0, but image comparison shows that the pixels come "
     "from MURA, so MURA's research-use terms may apply, and MURA is no external test set for it."
 )
 TASK_NOTE = (
-    "upper_limb: all labelled images show a fracture, so the six-way task is mostly which body "
+    "upper_limb: all labeled images show a fracture, so the six-way task is mostly which body "
     "part; there is no normal class."
 )
 
@@ -146,7 +146,7 @@ class UpperLimb(Source):
     name: ClassVar[str] = "upper_limb"
     classes: ClassVar[tuple[str, ...]] = UPPER_LIMB_CLASSES
     task: ClassVar[Literal["multiclass", "binary"]] = "multiclass"
-    licence: ClassVar[str] = "CC BY 4.0 as stated; the pixels are MURA's (research use)"
+    license: ClassVar[str] = "CC BY 4.0 as stated; the pixels are MURA's (research use)"
     citation: ClassVar[str] = f"Kaggle {HANDLE}; Roboflow bone-fracture-detection-daoon, version 4"
     groups: ClassVar[str] = "unknown"
     obtain: ClassVar[str] = (
@@ -154,7 +154,7 @@ class UpperLimb(Source):
         f"{{root}}/{UPPER_LIMB_FOLDER}/train exists."
     )
     phantom: ClassVar[str] = "upper_limb_phantom"
-    notes: ClassVar[tuple[str, ...]] = (LICENCE_NOTE, TASK_NOTE)
+    notes: ClassVar[tuple[str, ...]] = (LICENSE_NOTE, TASK_NOTE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,12 +164,12 @@ class UpperLimb(Source):
         """Download the set if it is not there; never into a folder that holds something else."""
 
         def fetch() -> None:
-            download.download_kaggle(HANDLE, self.folder, find=find_base, note=LICENCE_NOTE)
+            download.download_kaggle(HANDLE, self.folder, find=find_base, note=LICENSE_NOTE)
 
         fetch_if_absent(self, find_base, fetch, allowed=self.download)
 
     def manifest(self) -> Manifest:
-        """The labelled images of all splits; `excluded` counts the others by reason."""
+        """The labeled images of all splits; `excluded` counts the others by reason."""
         base = find_base(self.folder)
         if base is None:
             raise self.missing(contents(self.folder))

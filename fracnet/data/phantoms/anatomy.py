@@ -54,7 +54,7 @@ class Build:
     def tube(
         self, frame: Frame, rows: Sequence[Sequence[float]], caps: tuple[float, float] = (4.0, 4.0)
     ) -> Tube:
-        """A bone's tube from rows (along, side centre, side half, front centre, front half,
+        """A bone's tube from rows (along, side center, side half, front center, front half,
         cortex, spongy), with this patient's girth and cortex and a little irregularity.
         """
         table = np.array(rows, dtype=np.float64)
@@ -87,7 +87,7 @@ class Build:
         cap: float = 8.0,
         stout: float = 1.0,
     ) -> Tube:
-        """Soft tissue from rows (along, side centre, side half, front centre, front half).
+        """Soft tissue from rows (along, side center, side half, front center, front half).
 
         The tube's shell is the fat under the skin, thicker in stouter patients; stout: how much of
         the patient's stoutness shows here.
@@ -137,9 +137,9 @@ class Body:
         return next(bone for bone in self.bones if bone.name == name)
 
 
-ELBOW = (0.0, 310.0, 5.0)  # joint centre in the humerus' frame
-WRIST = (1.0, 256.5, 0.0)  # joint centre in the forearm's frame
-HEAD = (-14.0, 15.0, 0.0)  # centre of the humeral head in the humerus' frame
+ELBOW = (0.0, 310.0, 5.0)  # joint center in the humerus' frame
+WRIST = (1.0, 256.5, 0.0)  # joint center in the forearm's frame
+HEAD = (-14.0, 15.0, 0.0)  # center of the humeral head in the humerus' frame
 
 
 def upper_arm(build: Build, frame: Frame) -> Body:
@@ -179,7 +179,7 @@ def upper_arm(build: Build, frame: Frame) -> Body:
 
 
 def forearm(build: Build, frame: Frame) -> Body:
-    """Radius and ulna; `frame` begins at the elbow's centre, its front is the palm's side."""
+    """Radius and ulna; `frame` begins at the elbow's center, its front is the palm's side."""
     radius = build.tube(
         frame,
         [
@@ -398,7 +398,7 @@ def hand(
     spread: float = 1.0,
     curl: float = 5.0,
 ) -> Body:
-    """The hand; `frame` begins at the wrist's centre, its front is the palm.
+    """The hand; `frame` begins at the wrist's center, its front is the palm.
 
     digits: those laid on the detector (the others are bent out of the field beyond their knuckle).
     spread: factor on the fan of the fingers; curl: flexion of each joint in degrees.
@@ -522,7 +522,7 @@ class Scene:
     """
 
     body: Body
-    centre: Array
+    center: Array
     field: float
     turn: float
     sites: tuple[Site, ...]
@@ -564,8 +564,8 @@ def humerus(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     bend = float(rng.uniform(0, 25)) if projection != "lateral" else float(rng.uniform(20, 85))
     body.add(forearm(build, frame.turned(0, bend, ELBOW)))
     sites = (Site("humerus", 75, 235, SHAFT),)
-    centre = frame.point(0.0, float(rng.uniform(135, 185)), 0.0)
-    return Scene(body, centre, 345.0, float(rng.normal(0, 4)), sites)
+    center = frame.point(0.0, float(rng.uniform(135, 185)), 0.0)
+    return Scene(body, center, 345.0, float(rng.normal(0, 4)), sites)
 
 
 def elbow(build: Build, rng: np.random.Generator, projection: str) -> Scene:
@@ -576,14 +576,14 @@ def elbow(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     lower = frame.turned(0, bend, ELBOW).turned(2, -float(rng.uniform(0, 10)), (0.0, 0.0, 0.0))
     body.add(forearm(build, lower))
     aside = 14.0 if projection == "lateral" else 0.0
-    centre = frame.point(0.0, ELBOW[1] - aside * 0.3, ELBOW[2] + aside)
+    center = frame.point(0.0, ELBOW[1] - aside * 0.3, ELBOW[2] + aside)
     sites = (
         Site("humerus", 270, 288, ("transverse", "oblique", "comminuted", "step")),
         Site("radius", 20, 30, ("transverse", "oblique", "impacted", "step")),
         Site("ulna", -9, 2, ("transverse", "oblique", "step")),
         Site("ulna", 28, 60, ("transverse", "oblique", "comminuted", "step")),
     )
-    return Scene(body, centre, 175.0, turned(rng, projection, 0, 86, 42), sites)
+    return Scene(body, center, 175.0, turned(rng, projection, 0, 86, 42), sites)
 
 
 def _forearm(build: Build, rng: np.random.Generator, bend: float) -> tuple[Body, Frame]:
@@ -601,30 +601,30 @@ def forearm_region(build: Build, rng: np.random.Generator, projection: str) -> S
     arm = frame.turned(0, -bend, (0.0, 0.0, 0.0))
     origin = arm.point(-ELBOW[0], -ELBOW[1], -ELBOW[2])
     body.add(upper_arm(build, Frame(origin, arm.axes)))
-    centre = frame.point(0.0, float(rng.uniform(115, 150)), 0.0)
+    center = frame.point(0.0, float(rng.uniform(115, 150)), 0.0)
     sites = (Site("radius", 70, 215, SHAFT), Site("ulna", 60, 215, SHAFT))
-    return Scene(body, centre, 290.0, turned(rng, projection, 0, 78, 40), sites)
+    return Scene(body, center, 290.0, turned(rng, projection, 0, 78, 40), sites)
 
 
 def wrist(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     """Distal radius and ulna, carpals, metacarpal bases."""
     body, frame = _forearm(build, rng, float(rng.uniform(-8, 8)))
-    centre = frame.point(0.0, WRIST[1] + float(rng.uniform(-10, 14)), 0.0)
+    center = frame.point(0.0, WRIST[1] + float(rng.uniform(-10, 14)), 0.0)
     sites = (
         Site("radius", 226, 242, END),
         Site("radius", 205, 232, (*END, "buckle", "angled")),
         Site("ulna", 225, 243, ("transverse", "oblique", "step")),
     )
-    return Scene(body, centre, 128.0, turned(rng, projection, 0, 86, 42), sites)
+    return Scene(body, center, 128.0, turned(rng, projection, 0, 86, 42), sites)
 
 
 def hand_region(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     """The whole hand with the wrist."""
     body, frame = _forearm(build, rng, float(rng.uniform(-8, 8)))
-    centre = frame.point(2.0, WRIST[1] + 78, 0.0)
+    center = frame.point(2.0, WRIST[1] + 78, 0.0)
     sites = tuple(Site(f"metacarpal {k}", 10, 50, SHAFT) for k in (2, 3, 4, 5))
     sites += tuple(Site(f"proximal {k}", 6, 30, SHAFT) for k in (2, 3, 4, 5))
-    return Scene(body, centre, 205.0, turned(rng, projection, 0, 70, 38), sites)
+    return Scene(body, center, 205.0, turned(rng, projection, 0, 70, 38), sites)
 
 
 def fingers(build: Build, rng: np.random.Generator, projection: str) -> Scene:
@@ -638,13 +638,13 @@ def fingers(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     body = hand(build, frame, digits=digits, curl=curl, spread=float(rng.uniform(1, 3)))
     main = digits[len(digits) // 2]
     shaft = body.bone(f"proximal {main}").shaft
-    centre = shaft.frame.point(0.0, shaft.span()[1] + float(rng.uniform(-6, 8)), 0.0)
+    center = shaft.frame.point(0.0, shaft.span()[1] + float(rng.uniform(-6, 8)), 0.0)
     sites: tuple[Site, ...] = ()
     for digit in digits:
         for level, low, high in (("proximal", 5, 28), ("middle", 5, 18), ("distal", 4, 12)):
             if not (digit == 1 and level == "middle"):
                 sites += (Site(f"{level} {digit}", low, high, SHAFT),)
-    return Scene(body, centre, 105.0, turned(rng, projection, 0, 82, 40), sites)
+    return Scene(body, center, 105.0, turned(rng, projection, 0, 82, 40), sites)
 
 
 POSES: dict[str, Callable[[Build, np.random.Generator, str], Scene]] = {

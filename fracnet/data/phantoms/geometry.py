@@ -106,7 +106,7 @@ def monotone(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Ball:
-    """An ellipsoid: centre [3], semi-axes [3] along `frame`'s axes, cortex in mm.
+    """An ellipsoid: center [3], semi-axes [3] along `frame`'s axes, cortex in mm.
 
     wobble [k] are amplitudes (share of the radius) of the outline's 2nd, 3rd, ... harmonics.
     carve > 0 takes that share of its chord away from what the bone's earlier parts have painted.
@@ -124,14 +124,14 @@ class Ball:
         spread = (self.frame.axes.T * np.asarray(self.semi)) @ self.frame.axes
         flat = camera.matrix @ spread
         shape = flat @ flat.T
-        centre = camera.project(self.frame.origin)
+        center = camera.project(self.frame.origin)
         reach = np.sqrt(np.diag(shape)) * (1 + sum(np.abs(self.wobble)))
-        box = camera.clip(centre - reach, centre + reach)
+        box = camera.clip(center - reach, center + reach)
         if box is None:
             return None
         x0, y0, x1, y1 = box
-        dx = (np.arange(x0, x1, dtype=np.float32) - np.float32(centre[0]))[None, :]
-        dy = (np.arange(y0, y1, dtype=np.float32) - np.float32(centre[1]))[:, None]
+        dx = (np.arange(x0, x1, dtype=np.float32) - np.float32(center[0]))[None, :]
+        dy = (np.arange(y0, y1, dtype=np.float32) - np.float32(center[1]))[:, None]
         inverse = np.linalg.inv(shape)
         a, b, c = (np.float32(x) for x in (inverse[0, 0], inverse[0, 1], inverse[1, 1]))
         square = a * dx * dx + 2 * b * dx * dy + c * dy * dy
@@ -219,7 +219,7 @@ class Cord:
 class Tube:
     """A solid swept along `frame`'s second axis with elliptic sections.
 
-    stations [n, 7]: (along, side centre, side half-width, front centre, front half-width, cortex
+    stations [n, 7]: (along, side center, side half-width, front center, front half-width, cortex
     thickness, spongy share 0..1), mm. caps: mm over which either end is rounded off.
     """
 

@@ -180,9 +180,9 @@ def _write_lists(folder: Path, images: list[Path]) -> None:
         paths = [path.relative_to(folder) for path in images if (folder / part) in path.parents]
         studies = dict.fromkeys(path.parent for path in paths)
         listed = "".join(f"{MURA_FOLDER}/{path.as_posix()}\n" for path in paths)
-        labelled = "".join(
+        labeled = "".join(
             f"{MURA_FOLDER}/{study.as_posix()}/,{int(study.name.endswith('_positive'))}\n"
             for study in studies
         )
         (folder / f"{part}_image_paths.csv").write_text(listed)
-        (folder / f"{part}_labeled_studies.csv").write_text(labelled)
+        (folder / f"{part}_labeled_studies.csv").write_text(labeled)

@@ -22,7 +22,7 @@ from fracnet.data.phantoms.workers import (
     write_all,
 )
 
-# Labelled images of each region in the real train split.
+# Labeled images of each region in the real train split.
 SHARES = {
     "elbow": 306,
     "fingers": 433,
@@ -54,13 +54,13 @@ def write_upper_limb(
     *,
     seed: int = 0,
     counts: Mapping[str, int],
-    unlabelled: float = 0.1,
+    unlabeled: float = 0.1,
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
     """Fills root/BoneFractureYolo8 with phantoms, unless it already holds the same ones.
 
-    counts: labelled images of the splits train, val and test. unlabelled: share of further images,
+    counts: labeled images of the splits train, val and test. unlabeled: share of further images,
     without a fracture, whose label file is empty. workers: processes (default: the CPUs at hand);
     the bytes do not depend on it. Raises UserError for a bad argument and where `root` holds
     another data set.
@@ -68,11 +68,11 @@ def write_upper_limb(
     recipe = {
         "seed": seed,
         "counts": {split: int(counts.get(split, 0)) for split in FOLDERS},
-        "unlabelled": float(unlabelled),
+        "unlabeled": float(unlabeled),
         "version": VERSION,
     }
     check_counts("counts", counts, FOLDERS)
-    check_range("unlabelled", unlabelled, 0, 2)
+    check_range("unlabeled", unlabeled, 0, 2)
     check_seed(seed)
     make_once(Path(root), FOLDER, recipe, lambda folder: _build(folder, recipe, workers, progress))
 
@@ -93,13 +93,13 @@ def plan(folder: Path, recipe: dict) -> Iterator[Job]:
     patient = 0  # a new one for every image, so that no patient is in two splits
     for number, (split, n) in enumerate(recipe["counts"].items()):
         rng = np.random.default_rng([recipe["seed"], 77, number])
-        extra = round(recipe["unlabelled"] * n)
-        for regions, labelled in ((mix(n), True), (mix(extra), False)):
+        extra = round(recipe["unlabeled"] * n)
+        for regions, labeled in ((mix(n), True), (mix(extra), False)):
             for region in rng.permutation(regions) if regions else ():
                 region = str(region)
-                class_id = int(rng.choice(IDS[region])) if labelled else None
+                class_id = int(rng.choice(IDS[region])) if labeled else None
                 view = int(rng.choice(3, p=VIEWS))
-                spec = Spec(region, recipe["seed"], patient, 0, view, labelled)
+                spec = Spec(region, recipe["seed"], patient, 0, view, labeled)
                 yield Job(folder / FOLDERS[split], spec, class_id)
                 patient += 1
 
@@ -115,8 +115,8 @@ def write_one(job: Job) -> None:
     rng = job.spec.stream("file")
     stem = file_stem(job.spec, rng)
     quality = int(rng.integers(80, 96))
-    colour = cv2.cvtColor(drawn.image, cv2.COLOR_GRAY2BGR)
-    ok, data = cv2.imencode(".jpg", colour, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    color = cv2.cvtColor(drawn.image, cv2.COLOR_GRAY2BGR)
+    ok, data = cv2.imencode(".jpg", color, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert ok
     (job.folder / "images" / f"{stem}.jpg").write_bytes(data.tobytes())
     lines = []

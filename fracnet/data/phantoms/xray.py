@@ -5,7 +5,7 @@ blended ones; bones add up.
 
 From paths in the body to grey levels: attenuation, scatter, quanta, film curve, window.
 
-What the technician does: image format, zoom, rotation, centring, collimation, side marker.
+What the technician does: image format, zoom, rotation, centering, collimation, side marker.
 
 Nothing here knows the region or the fracture: every draw has one distribution for all images.
 """
@@ -304,7 +304,7 @@ class Framing:
         a, b = np.cos(np.radians(self.rotation)), np.sin(np.radians(self.rotation))
         matrix = scale * np.array([[a, -b], [b, a]]) @ flat
         middle = np.array([self.width, self.height]) / 2 + np.array(self.off) * longest
-        offset = middle - matrix @ scene.centre
+        offset = middle - matrix @ scene.center
         return Camera(matrix, offset, np.array([-s, 0.0, c]), scale, self.width, self.height)
 
     def sees(self, point: Array, margin: float) -> bool:

@@ -19,7 +19,7 @@ class Wards(Source):
     name: ClassVar[str] = "wards"
     classes: ClassVar[tuple[str, ...]] = ("normal", "abnormal")
     task: ClassVar[Literal["multiclass", "binary"]] = "binary"
-    licence: ClassVar[str] = "own"
+    license: ClassVar[str] = "own"
     citation: ClassVar[str] = "none"
     groups: ClassVar[str] = "folders"
     obtain: ClassVar[str] = "Ask the ward for it and put it into {root}."

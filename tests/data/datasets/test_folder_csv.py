@@ -106,7 +106,7 @@ def test_a_box_that_is_none_is_named_with_its_line(root, box):
     assert "[[x0, y0, x1, y1], ...]" in told
 
 
-def test_unlabelled_lines_are_counted_and_missing_files_wait_for_the_policy(root):
+def test_unlabeled_lines_are_counted_and_missing_files_wait_for_the_policy(root):
     rows = lines()
     rows[5] = rows[5].replace("broken", "")
     rows[4] = rows[4].replace("images/4", "images/gone")

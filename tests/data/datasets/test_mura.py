@@ -205,8 +205,8 @@ def test_the_shipped_choice_reads_the_set(base):
 
 def test_the_published_setting_differs_in_size_and_scaling_only():
     plain, published = composed("data=mura"), composed("data=mura_150")
-    assert (published.image_size, published.model.normalise) == (150, "half")
+    assert (published.image_size, published.model.normalize) == (150, "half")
     assert composed("data=mura_150", "image_size=64").image_size == 64
-    assert composed("data=mura_150", "model.normalise=imagenet").model.normalise == "imagenet"
-    own = {"image_size": True, "model": {"normalise": True}}
+    assert composed("data=mura_150", "model.normalize=imagenet").model.normalize == "imagenet"
+    own = {"image_size": True, "model": {"normalize": True}}
     assert plain.model_dump(exclude=own) == published.model_dump(exclude=own)

@@ -45,7 +45,7 @@ def test_a_folder_contradicting_the_list(base, lists):
     assert f"{FIRST} (normal)" in told
 
 
-def test_an_unlabelled_study(base):
+def test_an_unlabeled_study(base):
     file = base / "valid_labeled_studies.csv"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[1:]))

@@ -18,7 +18,7 @@ from fracnet.data.datasets.layouts import UPPER_LIMB_CLASSES as CLASSES6
 from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.utils.errors import UserError
 
-# Measured on the real set: labelled images by class, and images with an empty label file.
+# Measured on the real set: labeled images by class, and images with an empty label file.
 MEASURED = {
     "train": ((306, 433, 283, 299, 315, 168), 1827),
     "valid": ((28, 41, 37, 31, 19, 17), 175),

@@ -97,7 +97,7 @@ def test_the_source_reads_it_like_mura(written: Path) -> None:
     notes = " ".join(manifest.notes)
     assert "say nothing about patients" in notes
     assert "in every view" in notes
-    assert "Stanford" not in f"{notes} {manifest.licence}"
+    assert "Stanford" not in f"{notes} {manifest.license}"
 
 
 def test_same_bytes_for_any_number_of_workers(written: Path, tmp_path: Path) -> None:

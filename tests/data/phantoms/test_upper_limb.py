@@ -31,7 +31,7 @@ def files(root: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("phantom")
-    write_upper_limb(root, seed=5, counts=COUNTS, unlabelled=0.25, workers=1, progress=False)
+    write_upper_limb(root, seed=5, counts=COUNTS, unlabeled=0.25, workers=1, progress=False)
     return root
 
 
@@ -42,11 +42,11 @@ def labels(folder: Path) -> list[str]:
 def test_layout(written: Path) -> None:
     folder = written / FOLDER
     wanted = {"train": (18, 4), "valid": (12, 3), "test": (12, 3)}
-    for name, (labelled, empty) in wanted.items():
+    for name, (labeled, empty) in wanted.items():
         images = {path.stem for path in (folder / name / "images").glob("*.jpg")}
         texts = {path.stem for path in (folder / name / "labels").glob("*.txt")}
         assert images == texts
-        assert len(images) == labelled + empty
+        assert len(images) == labeled + empty
         assert sum(not text for text in labels(folder / name)) == empty
         assert all("_png.rf." in stem for stem in images)
     assert json.dumps(list(NAMES)) in (folder / "data.yaml").read_text()
@@ -91,12 +91,12 @@ def test_images_are_rgb_jpegs_of_at_most_512_pixels(written: Path) -> None:
 
 
 def test_same_bytes_for_any_number_of_workers(written: Path, tmp_path: Path) -> None:
-    write_upper_limb(tmp_path, seed=5, counts=COUNTS, unlabelled=0.25, workers=2, progress=False)
+    write_upper_limb(tmp_path, seed=5, counts=COUNTS, unlabeled=0.25, workers=2, progress=False)
     assert files(tmp_path) == files(written)
 
 
 def test_another_seed_gives_other_images(written: Path, tmp_path: Path) -> None:
-    write_upper_limb(tmp_path, seed=6, counts={"train": 3}, unlabelled=0, progress=False)
+    write_upper_limb(tmp_path, seed=6, counts={"train": 3}, unlabeled=0, progress=False)
     old = {data for name, data in files(written).items() if name.endswith(".jpg")}
     new = {data for name, data in files(tmp_path).items() if name.endswith(".jpg")}
     assert len(new) == 3
@@ -104,13 +104,13 @@ def test_another_seed_gives_other_images(written: Path, tmp_path: Path) -> None:
 
 
 def test_no_patient_is_in_two_images(tmp_path: Path) -> None:
-    recipe = {"seed": 1, "counts": COUNTS, "unlabelled": 0.5}
+    recipe = {"seed": 1, "counts": COUNTS, "unlabeled": 0.5}
     patients = [job.spec.patient for job in plan(tmp_path, recipe)]
     assert len(patients) == len(set(patients)) == 18 + 9 + 12 + 6 + 12 + 6
 
 
-def test_unlabelled_images_have_no_fracture(tmp_path: Path) -> None:
-    recipe = {"seed": 1, "counts": COUNTS, "unlabelled": 0.5}
+def test_unlabeled_images_have_no_fracture(tmp_path: Path) -> None:
+    recipe = {"seed": 1, "counts": COUNTS, "unlabeled": 0.5}
     assert all(job.spec.fracture == (job.class_id is not None) for job in plan(tmp_path, recipe))
 
 
@@ -128,12 +128,12 @@ def test_a_finished_set_is_not_made_again(written: Path, monkeypatch: pytest.Mon
         raise AssertionError("made again")
 
     monkeypatch.setattr(upper_limb, "_build", never)
-    write_upper_limb(written, seed=5, counts=COUNTS, unlabelled=0.25, progress=False)
+    write_upper_limb(written, seed=5, counts=COUNTS, unlabeled=0.25, progress=False)
 
 
 def test_another_recipe_is_refused_with_both_and_the_way_out(written: Path) -> None:
     with pytest.raises(UserError) as caught:
-        write_upper_limb(written, seed=7, counts=COUNTS, unlabelled=0.25, progress=False)
+        write_upper_limb(written, seed=7, counts=COUNTS, unlabeled=0.25, progress=False)
     message = str(caught.value)
     assert str(written / FOLDER) in message
     assert "data.root" in message
@@ -155,7 +155,7 @@ def test_a_folder_that_is_no_phantom_is_left_alone(tmp_path: Path) -> None:
     [
         ({"counts": {"training": 3}}, "training"),
         ({"counts": {"train": -1}}, "counts.train is -1"),
-        ({"counts": COUNTS, "unlabelled": -0.5}, "unlabelled is -0.5"),
+        ({"counts": COUNTS, "unlabeled": -0.5}, "unlabeled is -0.5"),
         ({"counts": COUNTS, "seed": -1}, "seed is -1"),
     ],
 )
@@ -181,7 +181,7 @@ def test_killed_half_way_leaves_nothing_that_is_trusted(tmp_path: Path) -> None:
         child.kill()
         child.wait()
     assert not (tmp_path / FOLDER).exists()
-    write_upper_limb(tmp_path, counts={"train": 2}, unlabelled=0, workers=1, progress=False)
+    write_upper_limb(tmp_path, counts={"train": 2}, unlabeled=0, workers=1, progress=False)
     assert len(list(tmp_path.rglob("*.jpg"))) == 2
     assert not list(tmp_path.glob(f".{FOLDER}.*"))
 

@@ -1,6 +1,6 @@
 """How well heatmaps find the phantoms' fractures, and whether they go with the weights.
 
-python experiments/localisation/measure.py <folder of a run on mura_phantom>
+python experiments/localization/measure.py <folder of a run on mura_phantom>
 """
 
 import argparse
@@ -21,7 +21,7 @@ from fracnet.runs.checkpoint import load_classifier, read_config
 from fracnet.runs.run_folder import RunFolder
 from fracnet.saliency.cam import METHODS, heatmaps
 from fracnet.saliency.gallery import draw
-from fracnet.saliency.localization import localise, marked_rows
+from fracnet.saliency.localization import localize, marked_rows
 from fracnet.saliency.sanity_check import lose_weights
 from fracnet.utils.progress import shown
 
@@ -41,7 +41,7 @@ def measure(
     for method, layer in [*((name, None) for name in METHODS), *((name, fine) for name in FINE)]:
         how: dict[str, Any] = {"method": method, "layer": layer, "device": device, "show": shown}
         found = {
-            "localisation": localise(model, data, **how),
+            "localization": localize(model, data, **how),
             "sanity": lose_weights(model, data, images=images, **how),
         }
         for check in found.values():

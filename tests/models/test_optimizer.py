@@ -10,7 +10,7 @@ from helpers.models import ADAM, TINY
 from lightning.pytorch import Callback
 from torch import nn
 
-from fracnet.models.classifier import Classifier, l1_penalty, make_optimiser
+from fracnet.models.classifier import Classifier, l1_penalty, make_optimizer
 from fracnet.utils.errors import UserError
 
 CLASSES = ["a", "b", "c"]
@@ -19,14 +19,14 @@ SLOW = ADAM | {"lr": 0.1, "backbone_lr_factor": 0.1, "l1": 0.0, "weight_decay": 
 
 def test_one_rate_is_one_group_of_all_weights() -> None:
     model = Classifier(TINY, CLASSES, ADAM | {"backbone_lr_factor": 1.0, "l1": 0.0})
-    (group,) = make_optimiser(model.hparams["optim"], model, model.backbone).param_groups
+    (group,) = make_optimizer(model.hparams["optim"], model, model.backbone).param_groups
     assert len(group["params"]) == len(list(model.parameters()))
 
 
 def test_the_heads_group_comes_first_and_every_weight_is_in_one() -> None:
     model = Classifier(TINY, CLASSES, SLOW)
-    optimiser = make_optimiser(SLOW, model, model.backbone)
-    head, rest = optimiser.param_groups
+    optimizer = make_optimizer(SLOW, model, model.backbone)
+    head, rest = optimizer.param_groups
     assert (head["lr"], rest["lr"]) == (0.1, pytest.approx(0.01))
     assert head["weight_decay"] == rest["weight_decay"] == 0.01
     assert {id(p) for p in head["params"]} == {id(p) for p in model.backbone.head.parameters()}
@@ -140,7 +140,7 @@ def test_torchs_optimisers_step_in_one_pass_unless_told_otherwise(name: str) -> 
     node = {"_target_": f"torch.optim.{name}", "lr": 0.1}
 
     def fused(node: dict[str, Any], **how: Any) -> Any:
-        return make_optimiser(node, model, model.backbone, **how).defaults["fused"]
+        return make_optimizer(node, model, model.backbone, **how).defaults["fused"]
 
     assert fused(node) is True
     assert fused(node | {"fused": False}) is False
@@ -151,7 +151,7 @@ def test_torchs_optimisers_step_in_one_pass_unless_told_otherwise(name: str) -> 
 def test_an_optimiser_that_cannot_step_in_one_pass_is_left_alone() -> None:
     model = Classifier(TINY, CLASSES, ADAM)
     node = {"_target_": "torch.optim.RMSprop", "lr": 0.1}
-    assert "fused" not in make_optimiser(node, model, model.backbone).defaults
+    assert "fused" not in make_optimizer(node, model, model.backbone).defaults
 
 
 def test_one_pass_and_the_usual_step_agree() -> None:
@@ -159,12 +159,12 @@ def test_one_pass_and_the_usual_step_agree() -> None:
     for fuse in (True, False):
         torch.manual_seed(0)
         model = Classifier(TINY, CLASSES, ADAM)
-        optimiser = make_optimiser(ADAM, model, model.backbone, fuse=fuse)
+        optimizer = make_optimizer(ADAM, model, model.backbone, fuse=fuse)
         images = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)
         for _ in range(3):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             model.eval()(images).square().sum().backward()
-            optimiser.step()
+            optimizer.step()
         weights.append([weight.detach().clone() for weight in model.parameters()])
     for one, other in zip(*weights, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -7,7 +7,7 @@ from helpers.models import ADAM, TINY
 from torch import nn
 
 from fracnet.models.classifier import Classifier
-from fracnet.saliency.sanity_check import randomise, renormalise, stages_of, weights_kept
+from fracnet.saliency.sanity_check import randomize, renormalize, stages_of, weights_kept
 
 SIZE = 64
 
@@ -44,12 +44,12 @@ def test_every_weight_is_lost_once_the_head_first_the_input_last(
     before = {name: value.clone() for name, value in made.named_parameters()}
     reference = made(noise()).std()
     for stage in stages:
-        randomise(stage, torch.Generator().manual_seed(1))
+        randomize(stage, torch.Generator().manual_seed(1))
     kernels = [key for key, value in before.items() if value.ndim > 1]
     after = dict(made.named_parameters())
     assert not any(torch.equal(before[key], after[key]) for key in kernels)
     with torch.no_grad():
-        renormalise(made, stages, [noise(8)])  # type: ignore[arg-type]
+        renormalize(made, stages, [noise(8)])  # type: ignore[arg-type]
         left = made(noise()).std()
     assert left > 0.01 * reference.clamp(min=0.01)
     assert torch.isfinite(left)
@@ -60,7 +60,7 @@ def test_a_stage_loses_its_own_weights_alone() -> None:
     made = network("resnet18")
     stages = stages_of(made, noise())
     before = {name: value.clone() for name, value in made.state_dict().items()}
-    randomise(stages[0], torch.Generator().manual_seed(0))
+    randomize(stages[0], torch.Generator().manual_seed(0))
     changed = {
         name for name, value in made.state_dict().items() if not torch.equal(value, before[name])
     }
@@ -96,9 +96,9 @@ def test_batch_normalisation_fits_the_new_weights() -> None:
     norm.running_mean.fill_(50.0)
     images = torch.randint(0, 256, (8, 1, SIZE, SIZE), dtype=torch.uint8)
     head, body = stages_of(model.backbone, model.input(images), most=2)
-    renormalise(model, [head], [images])
+    renormalize(model, [head], [images])
     assert (norm.running_mean == 50).all()  # nothing before it was lost
-    renormalise(model, [head, body], [images[:4], images[4:]])
+    renormalize(model, [head, body], [images[:4], images[4:]])
     seen = model.backbone.convolution(model.input(images))
     assert torch.allclose(norm.running_mean, seen.mean(dim=(0, 2, 3)), atol=1e-4)
     assert not norm.training
@@ -112,7 +112,7 @@ def test_weights_come_back_also_from_a_fault() -> None:
     def lose() -> None:
         with weights_kept(made):
             for stage in stages_of(made, noise()):
-                randomise(stage, torch.Generator())
+                randomize(stage, torch.Generator())
             raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
