@@ -40,7 +40,7 @@ def audit(cfg: DictConfig) -> None:
     from fracnet.data_audit.page import write
     from fracnet.data_audit.run_audit import audit as look
     from fracnet.data_audit.run_audit import unlisted
-    from fracnet.utils.progress import shown
+    from fracnet.utils.progress import progress_bar
 
     folder = Path(command.out or _own_folder(source, manifest)).expanduser().resolve()
     made = _ready(folder)
@@ -49,7 +49,7 @@ def audit(cfg: DictConfig) -> None:
             found = look(
                 manifest,
                 on_bad_file=command.data.on_bad_file,
-                show=partial(shown, visible=command.progress_bar),
+                progress=partial(progress_bar, visible=command.progress_bar),
                 workers=command.workers or len(os.sched_getaffinity(0)),
             )
         else:

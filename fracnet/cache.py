@@ -1,4 +1,4 @@
-"""List the caches of enhanced images, or remove them with `python -m fracnet.cache clear`."""
+"""List the caches of preprocessed images, or remove them with `python -m fracnet.cache clear`."""
 
 import argparse
 from collections.abc import Sequence

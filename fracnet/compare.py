@@ -28,7 +28,7 @@ def compare(cfg: DictConfig) -> None:
     from fracnet.evaluation import comparison
     from fracnet.report.comparison_page import print_comparison
     from fracnet.runs import compare_runs
-    from fracnet.utils.progress import shown
+    from fracnet.utils.progress import progress_bar
 
     console = Console(highlight=False)
     candidates, left, known = compare_runs.candidates(command)
@@ -43,7 +43,7 @@ def compare(cfg: DictConfig) -> None:
         pairs=command.pairs,
         margin=command.margin,
         resamples=command.resamples,
-        show=shown,
+        progress=progress_bar,
     )
     print_comparison(console, found)
     folder = Path(HydraConfig.get().runtime.output_dir)

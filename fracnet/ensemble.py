@@ -28,7 +28,7 @@ def ensemble(cfg: DictConfig) -> None:
 
     from fracnet.report.comparison_page import ensemble_lines
     from fracnet.runs.ensemble_runs import combine, members
-    from fracnet.runs.evaluate_run import judge, progress
+    from fracnet.runs.evaluate_run import judge, progress_if
     from fracnet.runs.run_folder import RunFolder
 
     console = Console(highlight=False)
@@ -39,7 +39,7 @@ def ensemble(cfg: DictConfig) -> None:
     made = combine(runs, folder)
     for line in ensemble_lines(made):
         console.print(Text(line))
-    conclude(judge(folder, show=progress(True)), "Run", folder.path)
+    conclude(judge(folder, progress=progress_if(True)), "Run", folder.path)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ def explain(cfg: DictConfig) -> None:
     command = validated(ExplainCommand, plain)
 
     from fracnet.runs import explain_run, report_run
-    from fracnet.runs.evaluate_run import progress
+    from fracnet.runs.evaluate_run import progress_if
     from fracnet.runs.run_folder import RunFolder
 
     run = RunFolder(Path(command.run).expanduser().resolve())
-    content = explain_run.again(run, command, progress(True))
+    content = explain_run.again(run, command, progress_if(True))
     explain_run.tell_of(run, content, everything=True)
     page, *_ = report_run.write(run.path, images=command.report.images)
     print(f"\nReport  {page}")

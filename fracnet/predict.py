@@ -53,12 +53,12 @@ def predict(cfg: DictConfig) -> None:
 
     from fracnet.inference.batch_predict import painter, predict_into
     from fracnet.inference.predictor import Predictor
-    from fracnet.runs.evaluate_run import progress
+    from fracnet.runs.evaluate_run import progress_if
 
     predictor = Predictor(run, trust=command.trust, error=command.unsure, device=command.device)
     with new_folder(command.out, asked.name) as folder:
         draw = painter(predictor, folder) if command.overlays else None
-        told = predict_into(folder, predictor, asked, overlays=draw, show=progress(True))
+        told = predict_into(folder, predictor, asked, overlays=draw, progress=progress_if(True))
     present(told, predictor)
 
 

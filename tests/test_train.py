@@ -162,15 +162,15 @@ def test_best_checkpoint_loads_as_weights_only_and_predicts_the_same(
 ) -> None:
     from fracnet.data.datasets.upper_limb import UpperLimb
     from fracnet.data.image_cache import ImageCache
-    from fracnet.data.preprocess import build_enhance
+    from fracnet.data.preprocess import build_preprocess
 
     model = Classifier.load_from_checkpoint(
         reference / "checkpoints/best.ckpt", weights_only=True, map_location="cpu"
     ).eval()
     config = yaml.safe_load((reference / "config.yaml").read_text())
     manifest = UpperLimb(root=config["data"]["root"]).manifest()
-    enhance = build_enhance(config["enhance"]["steps"], config["image_size"])
-    cache = ImageCache.open_or_build(manifest, enhance, on_bad_file="error")
+    preprocess = build_preprocess(config["preprocess"]["steps"], config["image_size"])
+    cache = ImageCache.open_or_build(manifest, preprocess, on_bad_file="error")
     table = read_table(reference / "predictions.csv").set_index("path")
     with torch.inference_mode():
         for row, path in enumerate(manifest.table["path"]):

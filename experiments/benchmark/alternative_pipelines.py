@@ -1,4 +1,4 @@
-"""How others bring a radiograph to the network: decoded and enhanced anew in every epoch.
+"""How others bring a radiograph to the network: decoded and preprocessed anew in every epoch.
 
 All do the same work on a grey JPEG: CLAHE (clip limit 2, 8 x 8 tiles), a resize to S squared,
 rotation by up to 15 degrees with scale 0.9 to 1.1, both flips, ImageNet's normalization.
@@ -53,7 +53,7 @@ def published(size: int) -> Way:
     def decode(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data)).convert("RGB")
 
-    def enhance(image: Image.Image) -> Image.Image:
+    def preprocess(image: Image.Image) -> Image.Image:
         lab = cv2.cvtColor(cv2.cvtColor(np.array(image), cv2.COLOR_RGB2BGR), cv2.COLOR_BGR2LAB)
         lightness, a, b = cv2.split(lab)
         lab = cv2.merge((clahe.apply(lightness), a, b))
@@ -69,7 +69,7 @@ def published(size: int) -> Way:
         "published way",
         [
             ("decode", decode),
-            ("CLAHE", enhance),
+            ("CLAHE", preprocess),
             ("resize", v1.Resize((size, size))),
             ("augment", turned),
             ("tensor, normalize", v1.Compose([v1.ToTensor(), v1.Normalize(MEAN, STD)])),
@@ -128,7 +128,7 @@ def modern(size: int) -> Way:
         image: Tensor = v2.functional.pil_to_tensor(Image.open(io.BytesIO(data)).convert("L"))
         return image
 
-    def enhance(image: Tensor) -> Tensor:
+    def preprocess(image: Tensor) -> Tensor:
         return torch.from_numpy(clahe.apply(image[0].numpy()))[None]
 
     turned = v2.Compose(
@@ -141,7 +141,7 @@ def modern(size: int) -> Way:
         "torchvision v2",
         [
             ("decode", decode),
-            ("CLAHE", enhance),
+            ("CLAHE", preprocess),
             ("resize", v2.Resize((size, size))),
             ("augment", turned),
             ("tensor, normalize", finish),

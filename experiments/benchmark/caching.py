@@ -1,4 +1,4 @@
-"""Building the cache of enhanced images, and how soon a training starts that finds it built."""
+"""Building the cache of preprocessed images, and how soon a training starts that finds it built."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from experiments.benchmark.memory_monitor import watched
 from experiments.benchmark.setting import SMALL, Setting, composed
 from fracnet.data.image_features import shortcut_features
 from fracnet.data.image_io import read_grey, single_threaded
-from fracnet.data.preprocess import Enhance, build_enhance
+from fracnet.data.preprocess import Preprocess, build_preprocess
 from fracnet.runs.build import data_from
 
 
@@ -32,7 +32,9 @@ def measure(setting: Setting, folder: Path) -> dict[str, Any]:
         rates.append((n + 8) / (time.perf_counter() - wall))
         of_a_core.append((n + 8) / (time.process_time() - work))
     warm = [watched([*words, "trainer.max_epochs=1"], folder) for _ in range(builds)]
-    enhance = build_enhance(composed(words).enhance.model_dump()["steps"], setting.image_size)
+    preprocess = build_preprocess(
+        composed(words).preprocess.model_dump()["steps"], setting.image_size
+    )
     figures: list[Figure] = [
         spread(f"build, {cores} cores", rates, "img/s"),
         spread("build, a core's work", of_a_core, "img/s"),
@@ -49,17 +51,17 @@ def measure(setting: Setting, folder: Path) -> dict[str, Any]:
         ),
     ]
     files = sorted(root.rglob("*.jpg"))[: setting.pick(200, 20)]
-    return {"figures": figures, "images": n, "spent_ms": {"build": _spent(files, enhance)}}
+    return {"figures": figures, "images": n, "spent_ms": {"build": _spent(files, preprocess)}}
 
 
-def _spent(files: list[Path], enhance: Enhance) -> dict[str, float]:
+def _spent(files: list[Path], preprocess: Preprocess) -> dict[str, float]:
     """Milliseconds an image in each step of a build, on one core."""
     single_threaded()
     images = [read_grey(file) for file in files]
     steps: dict[str, Callable[[int], Any]] = {
         "read, decode, check": lambda i: read_grey(files[i]),
         "file features": lambda i: shortcut_features(images[i], 1),
-        "resize, enhance": lambda i: enhance(images[i]),
+        "resize, preprocess": lambda i: preprocess(images[i]),
     }
     spent = {}
     for name, step in steps.items():

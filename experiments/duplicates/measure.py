@@ -107,7 +107,7 @@ def cost(
             into[name] = round(time.perf_counter() - start, 1)
 
         start, busy = time.perf_counter(), time.process_time()
-        pairs = find_duplicates(image, size, workers=workers, show=timed)
+        pairs = find_duplicates(image, size, workers=workers, progress=timed)
         wall, busy = time.perf_counter() - start, time.process_time() - busy
         group = clusters(pairs, size)
         line = {

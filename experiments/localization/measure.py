@@ -23,7 +23,7 @@ from fracnet.saliency.cam import METHODS, heatmaps
 from fracnet.saliency.gallery import draw
 from fracnet.saliency.localization import localize, marked_rows
 from fracnet.saliency.sanity_check import lose_weights
-from fracnet.utils.progress import shown
+from fracnet.utils.progress import progress_bar
 
 HERE = Path(__file__).parent
 SHOWN = 6  # images of the picture
@@ -39,7 +39,12 @@ def measure(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for method, layer in [*((name, None) for name in METHODS), *((name, fine) for name in FINE)]:
-        how: dict[str, Any] = {"method": method, "layer": layer, "device": device, "show": shown}
+        how: dict[str, Any] = {
+            "method": method,
+            "layer": layer,
+            "device": device,
+            "progress": progress_bar,
+        }
         found = {
             "localization": localize(model, data, **how),
             "sanity": lose_weights(model, data, images=images, **how),
@@ -55,7 +60,7 @@ def picture(model: Classifier, data: RadiographData, fine: str) -> np.ndarray:
     rows = marked_rows(data, "test")
     rows = rows[np.linspace(0, len(rows) - 1, SHOWN).round().astype(int)]
     images, targets = data.cache.images[rows], data.manifest.targets()[rows]
-    marks = [outlines(data.manifest.table.iloc[row], data.enhance) for row in rows]
+    marks = [outlines(data.manifest.table.iloc[row], data.preprocess) for row in rows]
     bands = [np.hstack([draw(image) for image in images])]
     for method, layer in [*((name, None) for name in METHODS), *((name, fine) for name in FINE)]:
         maps = np.concatenate(list(heatmaps(model, images, targets, method=method, layer=layer)))

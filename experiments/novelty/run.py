@@ -15,7 +15,7 @@ from helpers.photographs import photograph
 
 import fracnet
 from fracnet.data.image_io import BadImage, read_grey
-from fracnet.data.preprocess import Enhance
+from fracnet.data.preprocess import Preprocess
 from fracnet.inference.predictor import Predictor
 from fracnet.metrics.intervals import wilson
 from fracnet.models import ood
@@ -69,7 +69,7 @@ def measure(seed: int, folder: Path, words: list[str]) -> dict[str, Any]:
     paths = data.manifest.table["path"].iloc[rows["test"]]
     raw = [read_grey(data.manifest.root / path) for path in paths]
     kinds = {"test images": own_kind["test"]}
-    kinds |= {name: of(*_enhanced(model.enhance, images)) for name, images in others(raw)}
+    kinds |= {name: of(*_enhanced(model.preprocess, images)) for name, images in others(raw)}
 
     def flagged(reference: ood.Reference) -> dict[str, tuple[int, int]]:
         unlike = {name: reference.of(one.looks, one.features) > 1 for name, one in kinds.items()}
@@ -94,8 +94,8 @@ def measure(seed: int, folder: Path, words: list[str]) -> dict[str, Any]:
     return {"seed": seed, "flagged": flagged(model.novelty), "by validation images": fewer}
 
 
-def _enhanced(enhance: Enhance, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    return np.stack([enhance(image) for image in images]), np.arange(len(images))
+def _enhanced(preprocess: Preprocess, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return np.stack([preprocess(image) for image in images]), np.arange(len(images))
 
 
 def summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:

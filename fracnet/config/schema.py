@@ -179,7 +179,7 @@ class Scheduler(Target):
     eta_min: Annotated[Real, Field(ge=0)] | None = None
 
 
-class Enhance(Fixed):
+class Preprocess(Fixed):
     """Deterministic steps before the cache, in order."""
 
     steps: list[dict[str, Any]]
@@ -446,7 +446,7 @@ class Config(Fixed):
     data_dir: str
     data: Data
     model: Model
-    enhance: Enhance
+    preprocess: Preprocess
     augment: Augment
     imbalance: Imbalance
     optim: Optim

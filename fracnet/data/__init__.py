@@ -1,4 +1,4 @@
-"""From files to augmented batches: sources, manifest, reading, enhancement cache, augmentation."""
+"""From files to augmented batches: sources, manifest, reading, preprocessing cache, augmentation."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Polygons and boxes of the manifest as they lie in the enhanced image: outlines and masks."""
+"""Polygons and boxes of the manifest as they lie in the preprocessed image: outlines and masks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fracnet.data.preprocess import Enhance
+from fracnet.data.preprocess import Preprocess
 
 Outline = np.ndarray
 """Corners float64 [k, 2] of a polygon: x, y in pixels; the first pixel covers 0..1 in both."""
 
 
-def outlines(row: Mapping[Any, Any], enhance: Enhance) -> list[Outline]:
-    """What is marked in an image as a case of its own class, in pixels of the enhanced image.
+def outlines(row: Mapping[Any, Any], preprocess: Preprocess) -> list[Outline]:
+    """What is marked in an image as a case of its own class, in pixels of the preprocessed image.
 
     row: a manifest's, with label, polygons, boxes, width and height. Marks that have another
     label than the image mark something else. None are found where the place depends on the file's
     size (resize mode pad) and that is not known.
     """
-    frame = _frame(row, enhance)
+    frame = _frame(row, preprocess)
     if frame is None:
         return []
     left, top, width, height = frame
@@ -61,13 +61,15 @@ def _inside(points: Outline, size: int) -> np.ndarray:
     return inside
 
 
-def _frame(row: Mapping[Any, Any], enhance: Enhance) -> tuple[float, float, float, float] | None:
+def _frame(
+    row: Mapping[Any, Any], preprocess: Preprocess
+) -> tuple[float, float, float, float] | None:
     width, height = row["width"], row["height"]
     if pd.isna(width) or pd.isna(height):
         # Squashed, a file of any size fills the whole image.
-        squashed = any(step.get("mode") == "squash" for step in enhance.steps)
-        return enhance.frame(1, 1) if squashed else None
-    return enhance.frame(int(width), int(height))
+        squashed = any(step.get("mode") == "squash" for step in preprocess.steps)
+        return preprocess.frame(1, 1) if squashed else None
+    return preprocess.frame(int(width), int(height))
 
 
 def _own(row: Mapping[Any, Any], kind: str) -> list[Mapping[str, Any]]:

@@ -165,7 +165,7 @@ class Augment:
             raise UserError(
                 f"{self.key} turn an image of {image.dtype} {list(image.shape)} into "
                 f"{result.dtype} {list(result.shape)}; size and type must stay. Scaling, cropping "
-                "to a size and normalization belong to enhance and to the model."
+                "to a size and normalization belong to preprocess and to the model."
             )
         return result
 

@@ -26,7 +26,7 @@ from fracnet.data.fingerprint import data_fingerprint, fingerprint
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.image_io import single_threaded
 from fracnet.data.manifest import Manifest, without_rows
-from fracnet.data.preprocess import Enhance, build_enhance
+from fracnet.data.preprocess import Preprocess, build_preprocess
 from fracnet.data.samplers import (
     AugmentByClass,
     Draw,
@@ -131,9 +131,9 @@ log = logging.getLogger(__name__)
 
 
 class RadiographData(LightningDataModule):
-    """One data source, enhanced once and augmented for training.
+    """One data source, preprocessed once and augmented for training.
 
-    enhance: {"steps": [...]} as in conf/enhance, or a ready pipeline.
+    preprocess: {"steps": [...]} as in conf/preprocess, or a ready pipeline.
     augment: {"transforms": [...]} as in conf/augment, a ready pipeline, or None; train only.
     imbalance: {"method": ...} as in conf/imbalance, or None; train only.
     seed: decides the order of rows and the augmentation, nothing else.
@@ -148,7 +148,7 @@ class RadiographData(LightningDataModule):
     def __init__(
         self,
         source: Source,
-        enhance: Mapping[str, Any] | Enhance,
+        preprocess: Mapping[str, Any] | Preprocess,
         augment: Mapping[str, Any] | Augment | None = None,
         *,
         image_size: int,
@@ -163,17 +163,17 @@ class RadiographData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.source = source
-        self.enhance = (
-            enhance
-            if isinstance(enhance, Enhance)
-            else build_enhance(enhance.get("steps", ()), image_size)
+        self.preprocess = (
+            preprocess
+            if isinstance(preprocess, Preprocess)
+            else build_preprocess(preprocess.get("steps", ()), image_size)
         )
         self.augment = (
             augment
             if isinstance(augment, Augment)
             else build_augment((augment or {}).get("transforms"))
         )
-        assert self.enhance.image_size == image_size, (self.enhance.image_size, image_size)
+        assert self.preprocess.image_size == image_size, (self.preprocess.image_size, image_size)
         self.augment.check(image_size)
         self.imbalance = Imbalance(imbalance, image_size)
         self.batch_size = batch_size
@@ -212,7 +212,7 @@ class RadiographData(LightningDataModule):
             full = folded(full, self.folds, self.fold, pairs)
             full.check()
         cache = ImageCache.open_or_build(
-            full, self.enhance, on_bad_file=self.source.on_bad_file, progress=self.progress
+            full, self.preprocess, on_bad_file=self.source.on_bad_file, progress=self.progress
         )
         manifest = without_rows(full, cache.bad, "unreadable file")
         if cache.bad:
@@ -244,7 +244,7 @@ class RadiographData(LightningDataModule):
 
     @property
     def cache(self) -> ImageCache:
-        """The open cache of enhanced images."""
+        """The open cache of preprocessed images."""
         return self._opened()[1]
 
     @property

@@ -1,4 +1,4 @@
-"""The cache of enhanced images: decoded and enhanced once, then mapped by every process.
+"""The cache of preprocessed images: decoded and preprocessed once, then mapped by every process.
 
 It holds row i of the manifest at place i, without the rows whose file cannot be read. A cache is
 named by a hash of its files (path, size, time of change) and of its pipeline, so a changed file or
@@ -13,7 +13,7 @@ The folder in which image caches lie: names, locks, what may be trusted, what ma
 A finished cache appears under its name in one step, so what has no `.part` was whole once.
 Imports nothing heavy: the command that lists and clears caches answers at once.
 
-Decode and enhance all images of a data set, in parallel threads, into one folder.
+Decode and preprocess all images of a data set, in parallel threads, into one folder.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ from filelock import FileLock, Timeout
 from fracnet.data.image_features import FEATURE_NAMES, shortcut_features
 from fracnet.data.image_io import BadImage, read_grey, single_threaded
 from fracnet.data.manifest import Manifest, listed
-from fracnet.data.preprocess import Enhance
+from fracnet.data.preprocess import Preprocess
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import cache_dir, sha256_of
-from fracnet.utils.progress import shown
+from fracnet.utils.progress import progress_bar
 
 META = "meta.json"
 
@@ -201,7 +201,7 @@ def build(
     name: str,
     files: Sequence[Path],
     sizes: Sequence[int],
-    enhance: Enhance,
+    preprocess: Preprocess,
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
@@ -216,7 +216,7 @@ def build(
     part.mkdir()
     try:
         bad, features = _write_images(
-            part / "images.uint8", files, sizes, enhance, workers, progress
+            part / "images.uint8", files, sizes, preprocess, workers, progress
         )
         if len(bad) == len(files):
             raise UserError(f"None of the {len(files)} images of {name} can be read: {bad[0]}.")
@@ -227,8 +227,8 @@ def build(
         content = {
             "name": name,
             "images": len(good),
-            "image_size": enhance.image_size,
-            "pipeline": enhance.key(),
+            "image_size": preprocess.image_size,
+            "pipeline": preprocess.key(),
             "bad": {str(row): reason for row, reason in sorted(bad.items())},
             "features_sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
         }
@@ -246,12 +246,12 @@ def _write_images(
     target: Path,
     files: Sequence[Path],
     sizes: Sequence[int],
-    enhance: Enhance,
+    preprocess: Preprocess,
     workers: int | None,
     progress: bool,
 ) -> tuple[dict[int, str], np.ndarray]:
     """Fill `target` with the good images, one after the other; (bad rows, features of all)."""
-    n_pixels = enhance.image_size**2
+    n_pixels = preprocess.image_size**2
     features = np.full((len(files), len(FEATURE_NAMES)), np.nan)
     bad: dict[int, str] = {}
     handle = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
@@ -263,7 +263,7 @@ def _write_images(
             bad[row] = error.reason
             return
         features[row] = shortcut_features(image, sizes[row])
-        _write(handle, enhance(image), row * n_pixels)
+        _write(handle, preprocess(image), row * n_pixels)
 
     try:
         # Reserved before any work: a full disk is told at once, and not by a bus error later.
@@ -272,7 +272,7 @@ def _write_images(
         pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
         try:
             done = pool.map(one, range(len(files)))
-            for _ in shown(done, len(files), "enhance", visible=progress):
+            for _ in progress_bar(done, len(files), "preprocess", visible=progress):
                 pass
         finally:
             pool.shutdown(cancel_futures=True)
@@ -329,7 +329,7 @@ class ImageCache:
     def open_or_build(
         cls,
         manifest: Manifest,
-        enhance: Enhance,
+        preprocess: Preprocess,
         *,
         on_bad_file: str = "error",
         workers: int | None = None,
@@ -344,10 +344,10 @@ class ImageCache:
         assert on_bad_file in ON_BAD_FILE, on_bad_file
         # No Path of every file: that many objects would be kept in memory for good.
         states = [_state(os.path.join(manifest.root, path)) for path in manifest.table["path"]]
-        folder = images_dir() / _key(manifest, states, enhance)
+        folder = images_dir() / _key(manifest, states, preprocess)
         cache = cls._open(folder)
         if cache is None:
-            cache = cls._build(folder, manifest, states, enhance, workers, progress)
+            cache = cls._build(folder, manifest, states, preprocess, workers, progress)
         cache._judge_bad_files(manifest, on_bad_file)
         return cache
 
@@ -384,11 +384,11 @@ class ImageCache:
         folder: Path,
         manifest: Manifest,
         states: Sequence[tuple[int, int]],
-        enhance: Enhance,
+        preprocess: Preprocess,
         workers: int | None,
         progress: bool,
     ) -> "ImageCache":
-        side = enhance.image_size
+        side = preprocess.image_size
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             sweep()
@@ -400,7 +400,7 @@ class ImageCache:
                 part = part_of(folder)
                 files = [manifest.root / path for path in manifest.table["path"]]
                 sizes = [size for size, _ in states]
-                build(part, manifest.name, files, sizes, enhance, workers, progress)
+                build(part, manifest.name, files, sizes, preprocess, workers, progress)
                 os.replace(part, folder)
                 _sync(folder.parent)
                 cache = cls._open(folder)
@@ -442,9 +442,9 @@ def _state(file: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _key(manifest: Manifest, states: Sequence[tuple[int, int]], enhance: Enhance) -> str:
+def _key(manifest: Manifest, states: Sequence[tuple[int, int]], preprocess: Preprocess) -> str:
     """Name of the cache: equal for equal files in equal order and an equal pipeline."""
-    digest = hashlib.sha256(f"{FORMAT}\n{manifest.root.resolve()}\n{enhance.key()}\n".encode())
+    digest = hashlib.sha256(f"{FORMAT}\n{manifest.root.resolve()}\n{preprocess.key()}\n".encode())
     for path, (size, changed) in zip(manifest.table["path"], states, strict=True):
         digest.update(f"{path}\t{size}\t{changed}\n".encode())
     return digest.hexdigest()[:32]

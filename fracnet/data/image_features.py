@@ -5,7 +5,7 @@ a histogram counts, but nothing here knows where it lies or whether it is broken
 
 What an image looks like as a whole, in a few dozen numbers that know nothing of bones.
 
-For telling a photograph, an inverted or an empty image from radiographs. Taken from the enhanced
+For telling a photograph, an inverted or an empty image from radiographs. Taken from the preprocessed
 image, as the model sees it: file, format and original size leave no trace here.
 """
 
@@ -33,7 +33,7 @@ FEATURE_NAMES: tuple[str, ...] = (
 def shortcut_features(image: np.ndarray, file_size: int) -> np.ndarray:
     """Features of one image as it lies in the file, float64 [F], named by `FEATURE_NAMES`.
 
-    `image`: uint8 [H, W], before any enhancement. `file_size`: bytes. Width and height are in
+    `image`: uint8 [H, W], before any preprocessing. `file_size`: bytes. Width and height are in
     pixels, aspect is width by height, the histogram holds the share of pixels in each of 16 equal
     bins, and a border strip is a twentieth of the side deep, at least one pixel.
     """

@@ -2,7 +2,7 @@
 
 Decoders held at strict settings while files are read, whatever the process has set.
 
-Threads of OpenCV; apart from `enhance`, so that who only decodes images waits for no torch.
+Threads of OpenCV; apart from `preprocess`, so that who only decodes images waits for no torch.
 """
 
 import io

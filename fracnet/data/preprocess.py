@@ -1,4 +1,4 @@
-"""Deterministic enhancement of a radiograph: what is done once to an image and then cached.
+"""Deterministic preprocessing of a radiograph: what is done once to an image and then cached.
 
 A pipeline is a list of steps in any order, exactly one of them a resize. Nothing here is random:
 the same pixels, steps and library versions give the same bytes, in any thread or process.
@@ -82,8 +82,8 @@ STEPS: dict[str, dict[str, Number | Choice]] = {
 }
 
 
-class Enhance:
-    """A pipeline of enhancement steps that turns any grey image into one of `image_size` squared.
+class Preprocess:
+    """A pipeline of preprocessing steps that turns any grey image into one of `image_size` squared.
 
     Call it with uint8 [H, W]; it returns uint8 [S, S]. Safe to share between threads.
     """
@@ -94,7 +94,7 @@ class Enhance:
         self._functions = [_function(step, image_size) for step in self.steps]
 
     def __call__(self, image: Image) -> Image:
-        """Enhance one grey image, uint8 [H, W] -> uint8 [S, S]."""
+        """Preprocess one grey image, uint8 [H, W] -> uint8 [S, S]."""
         assert image.ndim == 2, image.shape
         assert image.dtype == np.uint8, image.dtype
         for function in self._functions:
@@ -103,7 +103,7 @@ class Enhance:
         return np.ascontiguousarray(image)
 
     def frame(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Where a file of that many pixels lies in the enhanced image: left, top, width, height.
+        """Where a file of that many pixels lies in the preprocessed image: left, top, width, height.
 
         In pixels; the outer corner of the upper left one is (0, 0), that of the last (S, S). A
         point at the shares (x, y) of the file goes to (left + x * width, top + y * height).
@@ -125,26 +125,28 @@ class Enhance:
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Enhance, (self.steps, self.image_size)
+        return Preprocess, (self.steps, self.image_size)
 
 
-def build_enhance(steps: Sequence[Mapping[str, Any]], image_size: int) -> Enhance:
+def build_preprocess(steps: Sequence[Mapping[str, Any]], image_size: int) -> Preprocess:
     """Check a list of steps as the configuration holds it and build the pipeline.
 
     Each step is a mapping with `name` and the parameters of that step (`STEPS`).
     Raises UserError for an unknown step or key, a value outside its range, and unless there is
     exactly one resize.
     """
-    return Enhance(steps, image_size)
+    return Preprocess(steps, image_size)
 
 
 def _checked(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The steps with every default filled in."""
     if isinstance(steps, str | Mapping) or not isinstance(steps, Sequence):
-        raise UserError(f"enhance.steps={steps!r} is not a list of steps such as {{name: clahe}}.")
+        raise UserError(
+            f"preprocess.steps={steps!r} is not a list of steps such as {{name: clahe}}."
+        )
     checked = []
     for i, step in enumerate(steps):
-        where = f"enhance.steps[{i}]"
+        where = f"preprocess.steps[{i}]"
         if not isinstance(step, Mapping):
             raise UserError(f"{where}={step!r} is not a mapping such as {{name: clahe}}.")
         name = step.get("name")
@@ -169,7 +171,7 @@ def _checked(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     resizes = sum(step["name"] == "resize" for step in checked)
     if resizes != 1:
         raise UserError(
-            f"enhance.steps holds {resizes} resize steps; it needs exactly one, "
+            f"preprocess.steps holds {resizes} resize steps; it needs exactly one, "
             "such as {name: resize, mode: squash}."
         )
     return checked

@@ -35,7 +35,7 @@ from fracnet.data_audit.keypoints import (
     rooted,
 )
 from fracnet.data_audit.pixel_match import verified
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 
 WORDS = 64
 DESCRIPTOR = 48  # principal components kept of a descriptor
@@ -180,13 +180,13 @@ def find_duplicates(
     *,
     files: Sequence[Path] | None = None,
     workers: int | None = None,
-    show: Show = unseen,
+    progress: Progress = no_progress,
 ) -> list[Pair]:
     """All pairs of copies among n images, by (a, b).
 
     images(i): the uint8 pixels [H, W] of image i, whole and as they lie in the file; None leaves it
     out. It is called once for each image, from `workers` threads (default: one per CPU at hand) in
-    any order. files: tells the same bytes from the same pixels. show: passes on what goes by, for a
+    any order. files: tells the same bytes from the same pixels. progress: passes on what goes by, for a
     progress bar.
 
     Of m images with the same pixels, m - 1 pairs with the first one are listed; that one stands for
@@ -200,10 +200,12 @@ def find_duplicates(
     with threadpool_limits(1):
         pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
         try:
-            found = _run(pool, lambda i: _described(images, i), range(n), show, "look at images")
+            found = _run(
+                pool, lambda i: _described(images, i), range(n), progress, "look at images"
+            )
             described = {i: one for i, one in enumerate(found) if one is not None}
             pairs, unique = _same_pixels(described, files)
-            pairs += _copies(pool, unique, show)
+            pairs += _copies(pool, unique, progress)
         finally:
             pool.shutdown(cancel_futures=True)
     return sorted(pairs, key=lambda pair: (pair.a, pair.b))
@@ -246,7 +248,9 @@ def _same_pixels(
     return pairs, {group[0]: described[group[0]] for group in alike.values()}
 
 
-def _copies(pool: ThreadPoolExecutor, unique: dict[int, Features], show: Show) -> list[Pair]:
+def _copies(
+    pool: ThreadPoolExecutor, unique: dict[int, Features], progress: Progress
+) -> list[Pair]:
     """Pairs of altered copies among images of different pixels."""
     rows = list(unique)
     features = list(unique.values())
@@ -257,7 +261,7 @@ def _copies(pool: ThreadPoolExecutor, unique: dict[int, Features], show: Show) -
     def embedded(one: Features) -> tuple[np.ndarray, np.ndarray]:
         return codebook(one.descriptors), codebook(mirrored_descriptors(one.descriptors))
 
-    vectors = list(_run(pool, embedded, features, show, "sort images"))
+    vectors = list(_run(pool, embedded, features, progress, "sort images"))
     plain, turned = (np.stack(both) for both in zip(*vectors, strict=True))
     blocks = pool.map(lambda at: nearest(plain, turned, at), range(0, len(rows), BLOCK))
     asked = sorted({(min(i, j), max(i, j), flag) for block in blocks for i, j, flag in block})
@@ -267,7 +271,7 @@ def _copies(pool: ThreadPoolExecutor, unique: dict[int, Features], show: Show) -
         return _judged(rows[i], rows[j], unique, is_mirrored)
 
     best: dict[tuple[int, int], Pair] = {}
-    for pair in _run(pool, judged, asked, show, "compare images"):
+    for pair in _run(pool, judged, asked, progress, "compare images"):
         if pair is not None:
             known = best.get((pair.a, pair.b))
             if known is None or pair.score > known.score:
@@ -290,8 +294,8 @@ def _run(
     pool: ThreadPoolExecutor,
     work: Callable[[T], R],
     items: Sequence[T],
-    show: Show,
+    progress: Progress,
     description: str,
 ) -> Iterable[R]:
     """Results of `work`, in the order of `items`."""
-    return show(pool.map(work, items), len(items), description)
+    return progress(pool.map(work, items), len(items), description)

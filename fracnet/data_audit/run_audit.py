@@ -26,7 +26,7 @@ from fracnet.data_audit.findings import CAUTION, Finding, by_severity, line, ver
 from fracnet.data_audit.image_scan import Looking
 from fracnet.data_audit.near_duplicates import Pair, find_duplicates
 from fracnet.utils.errors import DataFault, UserError
-from fracnet.utils.progress import Show
+from fracnet.utils.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -93,18 +93,20 @@ def audit(
     manifest: Manifest,
     *,
     on_bad_file: str,
-    show: Show,
+    progress: Progress,
     workers: int,
 ) -> Audited:
     """Read every image of the manifest once and make all checks.
 
-    on_bad_file: what training will do with unreadable files. show: for progress bars. workers:
+    on_bad_file: what training will do with unreadable files. progress: for progress bars. workers:
     threads.
     Raises UserError where no image can be read.
     """
     table = manifest.table
     looking = Looking([manifest.root / path for path in table["path"]])
-    pairs = find_duplicates(looking, len(table), files=looking.files, workers=workers, show=show)
+    pairs = find_duplicates(
+        looking, len(table), files=looking.files, workers=workers, progress=progress
+    )
     if len(table) and not len(looking.good):
         row = min(looking.bad)
         raise UserError(
@@ -129,7 +131,7 @@ def audit(
         checks.left_out(trained, n_stopping),
     ]
     unit = _unit(manifest, pairs)
-    reached = _reached(manifest, looking, pairs, unit, show, workers)
+    reached = _reached(manifest, looking, pairs, unit, progress, workers)
     found.append(shortcuts.finding(reached, len(manifest.classes), unit))
     known = looking.features[:, : len(FEATURE_NAMES)]
     return Audited(
@@ -185,7 +187,7 @@ def _reached(
     looking: Looking,
     pairs: Sequence[Pair],
     unit: str,
-    show: Show,
+    progress: Progress,
     workers: int,
 ) -> list[shortcuts.Reached] | str:
     table = manifest.table
@@ -200,7 +202,7 @@ def _reached(
         list(groups[scored]),
         unit,
         len(classes),
-        show,
+        progress,
         workers,
     )
 

@@ -22,7 +22,7 @@ from fracnet.metrics.roc import auc_intervals
 from fracnet.utils.text import limits
 
 if TYPE_CHECKING:
-    from fracnet.utils.progress import Show
+    from fracnet.utils.progress import Progress
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "file size": ("file_size",),
@@ -62,7 +62,7 @@ def reached(
     groups: Sequence[str],
     unit: str,
     n_classes: int,
-    show: "Show",
+    progress: "Progress",
     workers: int = 1,
 ) -> list[Reached] | str:
     """What all features reach together, then each family, the best first; or why nothing is said.
@@ -88,7 +88,7 @@ def reached(
         return _measured(name, targets, probs, clusters)
 
     wanted = (ALL, *FAMILIES)
-    first, *rest = [judged(name) for name in show(wanted, len(wanted), "look for shortcuts")]
+    first, *rest = [judged(name) for name in progress(wanted, len(wanted), "look for shortcuts")]
     return [first, *sorted(rest, key=lambda one: -one.auc)]
 
 

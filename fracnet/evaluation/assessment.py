@@ -58,7 +58,7 @@ from fracnet.metrics.classification import PER_CLASS
 from fracnet.metrics.intervals import RESAMPLES, proportion
 from fracnet.metrics.roc import auc_intervals
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 
 _OVERALL = "overall"
 
@@ -207,7 +207,7 @@ def assess(
     options: Evaluation,
     decisions: Mapping[str, Any] | None,
     baselines: Mapping[str, pd.DataFrame] | None = None,
-    show: Show = unseen,
+    progress: Progress = no_progress,
 ) -> Assessment:
     """Score the rows of val and test.
 
@@ -217,7 +217,7 @@ def assess(
         decisions: what validation has chosen; None where there are no such rows. Two classes are
             then split at 0.5, without calibration.
         baselines: predictions of the test rows by what the model must beat.
-        show: told of the steps, of which some take seconds.
+        progress: told of the steps, of which some take seconds.
 
     Raises:
         UserError: a table that `check` refuses, patients or studies that are in val and in test, or
@@ -237,7 +237,7 @@ def assess(
     if factor != 1 and "val" in warm:
         jobs.append(_Part("val", "calibrated", "", warm["val"], None))
     found = {}
-    for job in show([*jobs, *parts], len(jobs) + len(parts), "scoring"):
+    for job in progress([*jobs, *parts], len(jobs) + len(parts), "scoring"):
         found[job.level, job.by, job.value] = job.score(options.resamples)
     plainly = {name: found[name, "", ""] for name in splits}
     warmly = {"val": found.get(("val", "calibrated", ""))}

@@ -61,7 +61,7 @@ from fracnet.metrics.hypothesis_tests import (
 )
 from fracnet.metrics.intervals import CHUNK, LEVEL, Interval, freedom, percentile
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 
 
 def area_interval(difference: AreaDifference, clusters: Clusters, level: float = LEVEL) -> Interval:
@@ -495,7 +495,7 @@ def compare(
     margin: float | None = None,
     resamples: int = 2000,
     seed: int = 0,
-    show: Show[Any] = unseen,
+    progress: Progress[Any] = no_progress,
 ) -> Comparison:
     """Set candidates side by side.
 
@@ -508,7 +508,7 @@ def compare(
         margin: the smallest difference that matters, if any.
         resamples: of whole clusters, the same for all runs.
         seed: of resamples and swaps.
-        show: told of the runs, of which each takes a moment.
+        progress: told of the runs, of which each takes a moment.
 
     Raises:
         UserError: runs on different test rows, or an unknown metric, class or reference.
@@ -520,17 +520,17 @@ def compare(
     clusters = clusters_of(first)
     samples = {m.name: _sample(tables[m.name], m.threshold) for m in members}
     drawn: dict[str, np.ndarray] = {}
-    for member in show(members, len(members), "resampling"):
+    for member in progress(members, len(members), "resampling"):
         drawn[member.name] = figure.resampled(samples[member.name], clusters, resamples, seed)
     standings = [
         _standing(figure, candidate, samples, drawn, tables, clusters)
-        for candidate in show(candidates, len(candidates), "scoring")
+        for candidate in progress(candidates, len(candidates), "scoring")
     ]
     sign = -1 if figure.larger_is_better else 1
     standings.sort(key=lambda s: math.inf if math.isnan(s.validation) else sign * s.validation)
     couples = _couples(standings, reference, pairs)
     models, configurations = [], []
-    for one, two in show(couples, len(couples), "comparing"):
+    for one, two in progress(couples, len(couples), "comparing"):
         names, chosen = (one.name, two.name), (one.chosen, two.chosen)
         models.append(
             between_models(

@@ -30,7 +30,7 @@ from fracnet.runs.run_folder import write_json
 from fracnet.saliency.cam import heatmaps
 from fracnet.saliency.gallery import draw, enlarged
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
 Overlays = Callable[[Batch, int], list[str]]
@@ -58,7 +58,7 @@ def predict_into(
     asked: Asked,
     *,
     overlays: Overlays | None = None,
-    show: Show[Any] = unseen,
+    progress: Progress[Any] = no_progress,
 ) -> Told:
     """Predict everything asked for into a new folder; returns what to tell the person.
 
@@ -74,7 +74,7 @@ def predict_into(
     with _closing(told, predictor, total, rows):
         with rows:
             batches = predictor.batches(asked.items)
-            for batch in _by_image(batches, show, total):
+            for batch in _by_image(batches, progress, total):
                 table = batch.table
                 table["overlay"] = None
                 if overlays is not None:
@@ -111,7 +111,7 @@ def write_lines(rows: Path) -> None:
             lines.write(part.to_json(orient="records", lines=True, force_ascii=False))
 
 
-def _by_image(batches: Iterator[Batch], show: Show[Any], total: int) -> Iterator[Batch]:
+def _by_image(batches: Iterator[Batch], progress: Progress[Any], total: int) -> Iterator[Batch]:
     """The batches, while the bar counts their images."""
 
     def images() -> Iterator[Batch | None]:
@@ -119,7 +119,7 @@ def _by_image(batches: Iterator[Batch], show: Show[Any], total: int) -> Iterator
             yield batch
             yield from [None] * (len(batch.table) - 1)
 
-    yield from (batch for batch in show(images(), total, "predicting") if batch is not None)
+    yield from (batch for batch in progress(images(), total, "predicting") if batch is not None)
 
 
 def _count(told: Told, table: pd.DataFrame) -> None:

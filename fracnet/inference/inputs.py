@@ -22,7 +22,7 @@ from fracnet.data.datasets.csv_table import read_csv
 from fracnet.data.dicom import NoDecoder
 from fracnet.data.image_io import BadImage, read_grey, read_ids, single_threaded, stretched
 from fracnet.data.manifest import listed
-from fracnet.data.preprocess import Enhance
+from fracnet.data.preprocess import Preprocess
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import are, counted
 
@@ -233,7 +233,7 @@ class Decoded:
 
 
 def decoded(
-    given: Iterable[Given], enhance: Enhance, workers: int, ahead: int
+    given: Iterable[Given], preprocess: Preprocess, workers: int, ahead: int
 ) -> Iterator[Decoded]:
     """Each in its turn; at most `ahead` are held in memory beside the one that is handed over.
 
@@ -244,7 +244,7 @@ def decoded(
     pool = ThreadPoolExecutor(workers)
     left = enumerate(given)
     waiting: deque[Future[Decoded]] = deque()
-    one = _reader(enhance)
+    one = _reader(preprocess)
     try:
         waiting.extend(pool.submit(one, *item) for item in islice(left, ahead))
         while waiting:
@@ -254,12 +254,12 @@ def decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def _reader(enhance: Enhance) -> Callable[[int, Given], Decoded]:
+def _reader(preprocess: Preprocess) -> Callable[[int, Given], Decoded]:
     def one(row: int, given: Given) -> Decoded:
         if isinstance(given, np.ndarray):
-            return Decoded(row, f"array {row}", None, None, enhance(_grey(given, row)))
+            return Decoded(row, f"array {row}", None, None, preprocess(_grey(given, row)))
         patient, study = given.patient, given.study
-        image, error = _image(given.path, enhance)
+        image, error = _image(given.path, preprocess)
         if patient is None and study is None:
             try:
                 # Also of a file whose pixels are broken: its study lacks a view.
@@ -271,10 +271,10 @@ def _reader(enhance: Enhance) -> Callable[[int, Given], Decoded]:
     return one
 
 
-def _image(path: Path, enhance: Enhance) -> tuple[np.ndarray | None, str]:
+def _image(path: Path, preprocess: Preprocess) -> tuple[np.ndarray | None, str]:
     """The prepared image, or why there is none."""
     try:
-        return enhance(read_grey(path)), ""
+        return preprocess(read_grey(path)), ""
     except BadImage as error:
         return None, error.reason
     except (NoDecoder, OSError) as error:  # a package is missing; the file has just gone

@@ -16,7 +16,7 @@ import torch
 from scipy.special import softmax
 
 from fracnet.data.manifest import read_table
-from fracnet.data.preprocess import Enhance, build_enhance
+from fracnet.data.preprocess import Preprocess, build_preprocess
 from fracnet.evaluation.conformal import DEFAULT_ERROR, by_level, decided, reasons, unsure
 from fracnet.evaluation.predictions import PROB, check
 from fracnet.inference.inputs import Decoded, Given, decoded, meant
@@ -28,7 +28,7 @@ from fracnet.runs.ood_reference import kept
 from fracnet.runs.run_folder import RunFolder, tell
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import unseen
+from fracnet.utils.progress import no_progress
 
 UNLIKE = "unlike the training images"
 UNREAD = "a view cannot be read"
@@ -139,10 +139,10 @@ class Predictor:
         )
 
     @property
-    def enhance(self) -> Enhance:
+    def preprocess(self) -> Preprocess:
         """The run's own preparation of an image."""
-        steps = self.config.enhance.model_dump().get("steps", ())
-        return build_enhance(steps, self.config.image_size)
+        steps = self.config.preprocess.model_dump().get("steps", ())
+        return build_preprocess(steps, self.config.image_size)
 
     @property
     def model(self) -> Any:
@@ -177,7 +177,7 @@ class Predictor:
         workers = workers or _cores()
         look = self._look()
         waiting: list[Decoded] = []
-        for one in decoded(given, self.enhance, workers, ahead=max(size, 2 * workers)):
+        for one in decoded(given, self.preprocess, workers, ahead=max(size, 2 * workers)):
             waiting.append(one)
             if len(waiting) == size:
                 yield self._batch(waiting, look)
@@ -200,7 +200,7 @@ class Predictor:
             return watched(self._model, self.device)
 
         def look(images: np.ndarray) -> Seen:
-            return np.asarray(self._model.logits(images, np.arange(len(images)), unseen)), None
+            return np.asarray(self._model.logits(images, np.arange(len(images)), no_progress)), None
 
         return look
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from scipy.special import log_softmax
 
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 
 Features = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.float64]
@@ -74,7 +74,9 @@ class HogLogistic:
             f"orientations), logistic regression, {self.weights.size + self.bias.size} parameters"
         )
 
-    def features(self, images: np.ndarray, rows: np.ndarray, show: Show[Any] = unseen) -> Features:
+    def features(
+        self, images: np.ndarray, rows: np.ndarray, progress: Progress[Any] = no_progress
+    ) -> Features:
         """HOG of `rows` int64 [n] of `images` uint8 [N, S, S]: float32 [n, n_features].
 
         The order is that of OpenCV: blocks column by column, in each its cells column by column.
@@ -86,7 +88,7 @@ class HogLogistic:
             found[place] = np.ravel(self._hog.compute(image))
 
         with ThreadPoolExecutor() as pool:
-            for _ in show(pool.map(one, range(len(rows))), len(rows), "HOG"):
+            for _ in progress(pool.map(one, range(len(rows))), len(rows), "HOG"):
                 pass
         return found
 
@@ -97,7 +99,7 @@ class HogLogistic:
         train: np.ndarray,
         val: np.ndarray,
         class_weights: Sequence[float] | None = None,
-        show: Show[Any] = unseen,
+        progress: Progress[Any] = no_progress,
     ) -> dict[str, Any]:
         """Fit once for each C and keep the fit with the lowest log loss on validation.
 
@@ -107,7 +109,7 @@ class HogLogistic:
             train: int64 rows to fit.
             val: int64 rows that choose C.
             class_weights: one factor a class for the loss of its train images.
-            show: wraps what takes time.
+            progress: wraps what takes time.
 
         Returns:
             What was chosen, by what, and what else was tried; plain values.
@@ -116,15 +118,15 @@ class HogLogistic:
         from sklearn.preprocessing import StandardScaler
 
         scaler = StandardScaler(copy=False)
-        x = scaler.fit_transform(self.features(images, train, show))
-        x_val = self.features(images, val, show)
+        x = scaler.fit_transform(self.features(images, train, progress))
+        x_val = self.features(images, val, progress)
         tried: list[dict[str, float]] = []
         regression = LogisticRegression(
             max_iter=MAX_ITERATIONS,
             warm_start=True,  # from the fit with the next stronger penalty
             class_weight=dict(enumerate(class_weights)) if class_weights else None,
         )
-        for strength in show(self.candidates, len(self.candidates), "logistic regression"):
+        for strength in progress(self.candidates, len(self.candidates), "logistic regression"):
             regression.set_params(C=strength).fit(x, targets[train])
             before = self.weights, self.bias
             self._take(regression.coef_, regression.intercept_, scaler.mean_, scaler.scale_)
@@ -153,9 +155,11 @@ class HogLogistic:
     def _logits(self, features: Features) -> Logits:
         return features @ self.weights.T + self.bias
 
-    def logits(self, images: np.ndarray, rows: np.ndarray, show: Show[Any] = unseen) -> Logits:
+    def logits(
+        self, images: np.ndarray, rows: np.ndarray, progress: Progress[Any] = no_progress
+    ) -> Logits:
         """float64 [n, num_classes] of `rows` int64 [n] of `images` uint8 [N, S, S]."""
-        return self._logits(self.features(images, rows, show))
+        return self._logits(self.features(images, rows, progress))
 
     def save(self, path: Path) -> None:
         """Write coefficients and settings as .npz, without pickle."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fracnet.models.backbones import find_heads
 from fracnet.models.classifier import Classifier
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "hflip": lambda images: images.flip(-1),
@@ -36,7 +36,7 @@ def predict_logits(
     tta: Sequence[str] = (),
     batch_size: int = 64,
     device: str = "cpu",
-    show: Show[Any] = unseen,
+    progress: Progress[Any] = no_progress,
 ) -> np.ndarray:
     """Logits float64 [n, C] of `rows` int64 [n] of `images` uint8 [N, S, S].
 
@@ -48,7 +48,7 @@ def predict_logits(
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     found = [np.empty((0, len(model.classes)))]
     with torch.inference_mode():
-        for batch in show(batches, len(batches), "predicting"):
+        for batch in progress(batches, len(batches), "predicting"):
             pixels = torch.from_numpy(np.ascontiguousarray(images[batch]))[:, None].to(device)
             logits = model(pixels).double()
             if tta:

@@ -224,8 +224,8 @@ def recipe(content: RunContent) -> Facts:
         facts.append(("parameters", thousands(made["parameters"])))
     if "image_size" in config:
         facts.append(("input", f"{config['image_size']} x {config['image_size']} pixels, grey"))
-    steps = (config.get("enhance") or {}).get("steps") or []
-    facts.append(("enhancement", ", ".join(str(step.get("name", "?")) for step in steps)))
+    steps = (config.get("preprocess") or {}).get("steps") or []
+    facts.append(("preprocessing", ", ".join(str(step.get("name", "?")) for step in steps)))
     transforms = (config.get("augment") or {}).get("transforms") or []
     facts.append(("augmentation", ", ".join(_short(one) for one in transforms) or "none"))
     if model.get("fit") != "classical":

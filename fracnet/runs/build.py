@@ -35,7 +35,7 @@ def data_from(config: Config, source: "Source | None" = None) -> "RadiographData
     )
     return RadiographData(
         source=source or source_from(config),
-        enhance=config.enhance.model_dump(),
+        preprocess=config.preprocess.model_dump(),
         augment=config.augment.model_dump(),
         imbalance=config.imbalance.model_dump(),
         image_size=config.image_size,

@@ -19,7 +19,7 @@ from fracnet.runs.build import data_from
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show
+from fracnet.utils.progress import Progress
 
 
 def read_config(run: RunFolder, trust: bool) -> Config:
@@ -36,7 +36,7 @@ def read_config(run: RunFolder, trust: bool) -> Config:
     return check(plain)
 
 
-Logits = Callable[[np.ndarray, np.ndarray, Show[Any]], np.ndarray]
+Logits = Callable[[np.ndarray, np.ndarray, Progress[Any]], np.ndarray]
 
 
 def load_model(run: RunFolder, config: Config, trust: bool, tta: Sequence[str] = ()) -> Logits:
@@ -49,14 +49,14 @@ def load_model(run: RunFolder, config: Config, trust: bool, tta: Sequence[str] =
         if tta:
             raise UserError(f"tta={list(tta)} is for networks; {config.model.target} is none.")
         classical = load_classical(run, config)
-        return lambda images, rows, show: np.asarray(classical.logits(images, rows, show))
+        return lambda images, rows, progress: np.asarray(classical.logits(images, rows, progress))
     model = load_classifier(run, trust)
     device = device_of(config)
 
-    def logits(images: np.ndarray, rows: np.ndarray, show: Show[Any]) -> np.ndarray:
+    def logits(images: np.ndarray, rows: np.ndarray, progress: Progress[Any]) -> np.ndarray:
         size = config.data.batch_size  # known to fit into memory
         return predict_logits(
-            model, images, rows, tta=tta, batch_size=size, device=device, show=show
+            model, images, rows, tta=tta, batch_size=size, device=device, progress=progress
         )
 
     return logits

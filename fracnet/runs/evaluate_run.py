@@ -29,7 +29,7 @@ from fracnet.report.published import cited_pairs
 from fracnet.report.run_console import print_assessment
 from fracnet.runs.run_folder import Remade, RunFolder, Told, read_baselines, tell, write_json
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show, T, shown, unseen
+from fracnet.utils.progress import Progress, T, no_progress, progress_bar
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def judge(
     *,
     remade: Remade | None = None,
     beside: Sequence[Cited] = (),
-    show: Show = unseen,
+    progress: Progress = no_progress,
 ) -> Judgment:
     """Score the predictions of a run and write metrics.json.
 
@@ -62,7 +62,7 @@ def judge(
         name: of that folder.
         remade: predictions to score in place of those of the folder, written as `changes` are.
         beside: published figures besides those of the run's config; metrics.json leaves them out.
-        show: told of the steps.
+        progress: told of the steps.
 
     Raises:
         UserError: files that are missing, or are not as the run has left them.
@@ -84,7 +84,7 @@ def judge(
     if len(val):
         decisions = decide(val, options) if own else frozen(run.decisions, val, options)
     beaten = remade.baselines if remade else read_baselines(run)
-    found = assess(table, options, decisions, beaten, show)
+    found = assess(table, options, decisions, beaten, progress)
     folder.mkdir(parents=True, exist_ok=True)
     if remade:
         write_table(table, folder / run.predictions.name)
@@ -102,7 +102,7 @@ def judge_table(
     *,
     origin: Mapping[str, Any] | None = None,
     beside: Sequence[Cited] = (),
-    show: Show = unseen,
+    progress: Progress = no_progress,
 ) -> Judgment:
     """Score anyone's predictions: writes the table as it was read, decisions and metrics.json.
 
@@ -112,7 +112,7 @@ def judge_table(
     check_apart(table)  # before validation chooses anything
     val = table[table["split"] == "val"]
     decisions = decide(val, options) if len(val) else None
-    found = assess(table, options, decisions, show=show)
+    found = assess(table, options, decisions, progress=progress)
     out = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(out.predictions, index=False, lineterminator="\n")
@@ -179,13 +179,13 @@ def objective_value(summary: Summary, table: pd.DataFrame, name: str) -> float:
     return float(-of[np.arange(len(table)), targets(table)].mean())
 
 
-def progress(visible: bool) -> Show:
+def progress_if(visible: bool) -> Progress:
     """A bar on stderr, where it is wanted and stderr is a terminal."""
 
-    def show(items: Iterable[T], total: int, description: str) -> Iterable[T]:
-        return shown(items, total, description, visible)
+    def progress(items: Iterable[T], total: int, description: str) -> Iterable[T]:
+        return progress_bar(items, total, description, visible)
 
-    return show
+    return progress
 
 
 def draw(found: Judgment, everything: bool = True) -> list[Path]:

@@ -22,14 +22,14 @@ from fracnet.data.manifest import read_table
 from fracnet.evaluation.conformal import DEFAULT_ERROR
 from fracnet.models.classifier import Classifier
 from fracnet.runs.checkpoint import device_of, load_classifier, own_data, read_config
-from fracnet.runs.evaluate_run import progress
+from fracnet.runs.evaluate_run import progress_if
 from fracnet.runs.run_folder import RunFolder, tell, write_json
 from fracnet.saliency.cam import find_layer
 from fracnet.saliency.gallery import choose, draw_cases, notes
 from fracnet.saliency.localization import localize
 from fracnet.saliency.sanity_check import lose_weights
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
 NO_MAPS = "{} is no network: it has no layer whose output is a map of the image, so no heatmaps."
@@ -53,12 +53,14 @@ def conclude(folder: RunFolder, config: Config, data: RadiographData, in_sweep: 
             write_json(new / folder.explanation.name, content)
     else:
         model = load_classifier(folder, trust=True)  # of the run that this process has trained
-        show = progress(config.trainer.progress_bar)
-        content = explain(folder, config, config.explain, data, model, show)
+        progress = progress_if(config.trainer.progress_bar)
+        content = explain(folder, config, config.explain, data, model, progress)
     tell_of(folder, content)
 
 
-def again(run: RunFolder, command: ExplainCommand, show: Show[Any] = unseen) -> dict[str, Any]:
+def again(
+    run: RunFolder, command: ExplainCommand, progress: Progress[Any] = no_progress
+) -> dict[str, Any]:
     """Explain a finished run as a command asks; the content of explain.json.
 
     Raises UserError for a run that has no maps or is not to be trusted, and for data that have
@@ -72,7 +74,7 @@ def again(run: RunFolder, command: ExplainCommand, show: Show[Any] = unseen) -> 
     options = command.changed(config.explain)
     find_layer(model.backbone, options.layer, size=config.image_size, key="layer")
     data = own_data(run, config, f"run={run.path}")
-    return explain(run, config, options, data, model, show)
+    return explain(run, config, options, data, model, progress)
 
 
 def nothing(config: Config) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def explain(
     options: Explain,
     data: RadiographData,
     model: Classifier,
-    show: Show[Any] = unseen,
+    progress: Progress[Any] = no_progress,
 ) -> dict[str, Any]:
     """Make and write all of a run's explanation, in the place of an earlier one.
 
@@ -103,7 +105,7 @@ def explain(
         "layer": layer.name,
         "batch_size": min(config.data.batch_size, LARGEST),
         "device": device_of(config),
-        "show": show,
+        "progress": progress,
     }
     table = read_table(folder.predictions)
     decisions = json.loads(folder.decisions.read_text(encoding="utf-8"))

@@ -99,14 +99,14 @@ def conclude(folder: "RunFolder", config: Config, in_sweep: bool) -> None:
 
     from fracnet.runs import report_run
     from fracnet.runs.checkpoint import load_model
-    from fracnet.runs.evaluate_run import draw, judge, present, progress
+    from fracnet.runs.evaluate_run import draw, judge, present, progress_if
     from fracnet.runs.repredict import on_other_data
 
-    show = progress(config.trainer.progress_bar)
+    progress = progress_if(config.trainer.progress_bar)
     logits = load_model(folder, config, trust=True)  # of the run that this process has trained
     source = build(node, "data.test_on")
-    remade = on_other_data(folder, config, source, config.data.class_map, logits, show)
-    found = judge(folder, name=f"data-{remade.told.data}", remade=remade, show=show)
+    remade = on_other_data(folder, config, source, config.data.class_map, logits, progress)
+    found = judge(folder, name=f"data-{remade.told.data}", remade=remade, progress=progress)
     drawn = draw(found, config.evaluation.figures)
     report_run.write(found.folder, run=folder, images=report_run.shows_images(config))
     if not in_sweep:

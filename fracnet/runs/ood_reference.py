@@ -14,11 +14,11 @@ from fracnet.models.inference import watched
 from fracnet.models.ood import Look, Reference, Sample
 from fracnet.runs.checkpoint import checkpoint, device_of, load_classifier
 from fracnet.runs.run_folder import RunFolder
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 
 
 def conclude(
-    folder: RunFolder, config: Config, data: RadiographData, show: Show[Any] = unseen
+    folder: RunFolder, config: Config, data: RadiographData, progress: Progress[Any] = no_progress
 ) -> Reference | None:
     """Write novelty.npz of the selected checkpoint; None, and no file, where the data are too few.
 
@@ -42,7 +42,7 @@ def conclude(
     def sample(rows: np.ndarray) -> Sample:
         return ood.sample(data.cache.images, rows, look, config.data.batch_size)
 
-    parts = [sample(rows) for rows in show((train, val, test), 3, "novelty")]
+    parts = [sample(rows) for rows in progress((train, val, test), 3, "novelty")]
     found = ood.fit(parts[0], parts[1], units)
     flagged = {
         f"{name}_flagged": int((found.of(part.looks, part.features) > 1).sum())

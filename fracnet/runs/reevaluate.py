@@ -40,7 +40,7 @@ def check_command(command: EvaluateCommand) -> None:
 
 def of_run(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgment":
     """The figures of a run folder."""
-    from fracnet.runs.evaluate_run import judge, progress
+    from fracnet.runs.evaluate_run import judge, progress_if
     from fracnet.runs.run_folder import RunFolder
 
     run = RunFolder(Path(str(command.run)).expanduser().resolve())
@@ -49,11 +49,11 @@ def of_run(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgment":
     if command.again:
         from fracnet.runs.repredict import remake
 
-        remade = remake(run, command, show=progress(True))
+        remade = remake(run, command, progress=progress_if(True))
         words |= {"data": remade.told.data} if command.elsewhere else {}
         words |= {"tta": command.tta} if command.tta else {}
     name = command.name or name_of(words)
-    return judge(run, changes, name, remade=remade, beside=beside, show=progress(True))
+    return judge(run, changes, name, remade=remade, beside=beside, progress=progress_if(True))
 
 
 def of_table(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgment":
@@ -61,7 +61,7 @@ def of_table(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgment":
     from fracnet.evaluation.csv_import import load, origin
     from fracnet.evaluation.decisions import check_operating
     from fracnet.evaluation.predictions import classes_of
-    from fracnet.runs.evaluate_run import judge_table, progress
+    from fracnet.runs.evaluate_run import judge_table, progress_if
 
     path = Path(str(command.table)).expanduser().resolve()
     table, notes = load(path, command.columns, command.labels)
@@ -73,7 +73,14 @@ def of_table(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgment":
     options = validated(Evaluation, command.changes())
     read = origin(path, command.columns, command.labels)
     return judge_table(
-        table, path.name, notes, options, out, origin=read, beside=beside, show=progress(True)
+        table,
+        path.name,
+        notes,
+        options,
+        out,
+        origin=read,
+        beside=beside,
+        progress=progress_if(True),
     )
 
 

@@ -19,13 +19,13 @@ from fracnet.data.fingerprint import data_fingerprint
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.image_io import single_threaded
 from fracnet.data.manifest import Manifest, read_table, without_rows
-from fracnet.data.preprocess import build_enhance
+from fracnet.data.preprocess import build_preprocess
 from fracnet.evaluation.baselines import NEVER
 from fracnet.evaluation.predictions import PROB, assemble, classes_of
 from fracnet.runs.checkpoint import Logits, load_model, own_data, read_config
 from fracnet.runs.run_folder import Remade, RunFolder, mapping, read_baselines, tell
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 
 LOOKED_AT = 20
 """Files whose bytes are compared: rows may be equal where names and sizes are a habit."""
@@ -71,8 +71,10 @@ def open_test(
         raise UserError(f"{full.name} has no test image of the classes {', '.join(classes)}.")
     test = replace(aligned, table=aligned.table[here].reset_index(drop=True))
     single_threaded()
-    enhance = build_enhance(config.enhance.model_dump().get("steps", ()), config.image_size)
-    cache = ImageCache.open_or_build(test, enhance, on_bad_file=source.on_bad_file)
+    preprocess = build_preprocess(
+        config.preprocess.model_dump().get("steps", ()), config.image_size
+    )
+    cache = ImageCache.open_or_build(test, preprocess, on_bad_file=source.on_bad_file)
     test = without_rows(test, cache.bad, "unreadable file")  # as the rows of the cache are
     return Opened(test, cache.images, data_fingerprint(full))
 
@@ -83,7 +85,7 @@ def on_other_data(
     source: Source,
     class_map: ClassMap,
     logits: Logits,
-    show: Show[Any] = unseen,
+    progress: Progress[Any] = no_progress,
 ) -> Remade:
     """The run's validation rows, which keep choosing, with another data set's test images.
 
@@ -95,7 +97,7 @@ def on_other_data(
     opened = open_test(source, read_all(source), classes, class_map, config)
     test = opened.test
     told, val = tell(run), own[own["split"] == "val"]
-    found = logits(opened.images, np.arange(len(test.table)), show)
+    found = logits(opened.images, np.arange(len(test.table)), progress)
     name, rows = test.name, test.table
     # Of the run's own data set equal names are the same people, which is refused later on.
     if not _is_own(run, config, source, opened.fingerprint, list(val["path"])):
@@ -171,7 +173,9 @@ def _majority(
     return {"majority": assemble(rows, classes, np.tile(logits, (len(rows), 1)))}
 
 
-def remake(run: RunFolder, command: EvaluateCommand, show: Show[Any] = unseen) -> Remade:
+def remake(
+    run: RunFolder, command: EvaluateCommand, progress: Progress[Any] = no_progress
+) -> Remade:
     """Predict again as an evaluate command asks.
 
     Raises UserError for a run, data or classes that do not allow it.
@@ -181,21 +185,25 @@ def remake(run: RunFolder, command: EvaluateCommand, show: Show[Any] = unseen) -
     logits = load_model(run, config, command.trust, command.tta)
     if command.elsewhere:
         source: Source = build(command.data, "data")
-        found = on_other_data(run, config, source, command.class_map, logits, show)
+        found = on_other_data(run, config, source, command.class_map, logits, progress)
         if not command.tta:
             return found
-        table, notes = in_more_views(run, config, command.tta, logits, show)
+        table, notes = in_more_views(run, config, command.tta, logits, progress)
         both = pd.concat([table[table["split"] == "val"], found.test()], ignore_index=True)
         told = replace(found.told, notes=(*found.told.notes, *notes))
         return replace(found, table=both, told=told, validation_too=True)
-    table, notes = in_more_views(run, config, command.tta, logits, show)
+    table, notes = in_more_views(run, config, command.tta, logits, progress)
     own = tell(run)
     told = replace(own, notes=(*own.notes, *notes))
     return Remade(table, told, read_baselines(run), validation_too=True)
 
 
 def in_more_views(
-    run: RunFolder, config: Config, tta: Sequence[str], logits: Logits, show: Show[Any] = unseen
+    run: RunFolder,
+    config: Config,
+    tta: Sequence[str],
+    logits: Logits,
+    progress: Progress[Any] = no_progress,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Predictions of the run's own val and test images, and what to know of them.
 
@@ -203,6 +211,6 @@ def in_more_views(
     """
     data = own_data(run, config, f"tta={list(tta)}")
     rows = np.concatenate([data.rows("val"), data.rows("test")])
-    found = logits(data.cache.images, rows, show)
+    found = logits(data.cache.images, rows, progress)
     note = f"Test-time augmentation: mean probability of the image and its {', '.join(tta)}."
     return assemble(data.manifest.table.iloc[rows], data.classes, found), [note]

@@ -26,7 +26,7 @@ from fracnet.config.instantiate import near_miss
 from fracnet.models.classifier import Classifier
 from fracnet.models.inference import evaluating
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from pytorch_grad_cam.base_cam import BaseCAM
@@ -237,7 +237,7 @@ def heatmaps(
     layer: str | None = None,
     batch_size: int = 16,
     device: str = "cpu",
-    show: Show[Any] = unseen,
+    progress: Progress[Any] = no_progress,
 ) -> Iterator[np.ndarray]:
     """Heatmaps of images, batch after batch in their order: float32 [b, S, S].
 
@@ -253,7 +253,7 @@ def heatmaps(
         layer: of the backbone; None: as `find_layer` finds it.
         batch_size: images at a time.
         device: where to, such as "cuda".
-        show: told of the batches.
+        progress: told of the batches.
 
     Raises:
         UserError: an unknown method, or a layer that cannot be found.
@@ -265,7 +265,7 @@ def heatmaps(
     found = find_layer(model.backbone, layer, size=images.shape[-1])
     starts = range(0, len(images), batch_size)
     with _at(model, device):
-        for start in show(starts, len(starts), "heatmaps"):
+        for start in progress(starts, len(starts), "heatmaps"):
             batch = slice(start, start + batch_size)
             yield one_batch(model, found, images[batch], classes[batch], method)
 

@@ -22,7 +22,7 @@ from fracnet.evaluation.predictions import classes_of, probabilities, targets
 from fracnet.models.classifier import Classifier
 from fracnet.saliency.cam import Layer, heatmaps
 from fracnet.saliency.localization import CLASS_AGNOSTIC, METHOD_NAMES, listed
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
 KINDS = ("wrong and sure", "wrong and unsure", "right and unsure", "right and sure")
@@ -221,7 +221,7 @@ def draw_cases(
     layer: str | None,
     batch_size: int = 16,
     device: str = "cpu",
-    show: Show[Any] = unseen,
+    progress: Progress[Any] = no_progress,
 ) -> tuple[list[dict[str, Any]], int]:
     """Write two pictures a case to `folder`/overlays; entries for explain.json, and empty maps.
 
@@ -232,7 +232,7 @@ def draw_cases(
         data: set up; holds all images of `table`, the run's predictions.
         cases: at least none.
         folder: exists.
-        method, layer, batch_size, device, show: as for `heatmaps`.
+        method, layer, batch_size, device, progress: as for `heatmaps`.
     """
     (folder / FOLDER).mkdir()
     paths = table["path"].iloc[[case.row for case in cases]]
@@ -248,12 +248,12 @@ def draw_cases(
         layer=layer,
         batch_size=batch_size,
         device=device,
-        show=show,
+        progress=progress,
     )
     maps = [heat for batch in batches for heat in batch]
     entries = []
     for i, (case, row, heat) in enumerate(zip(cases, rows, maps, strict=True), start=1):
-        marks = outlines(data.manifest.table.iloc[row], data.enhance)
+        marks = outlines(data.manifest.table.iloc[row], data.preprocess)
         image, heat, marks = enlarged(images[i - 1], heat, marks)
         names = {"overlay": f"{FOLDER}/{i:04d}.png", "plain": f"{FOLDER}/{i:04d}_plain.png"}
         write_png(draw(image, heat, marks), folder / names["overlay"])

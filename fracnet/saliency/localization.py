@@ -1,7 +1,7 @@
 """Do heatmaps point to what is marked? Scored against marks, and against maps that see no network.
 
     localize(model, data, *, method="gradcam", layer=None, batch_size=16, device="cpu",
-             most=500, seed=0, show=unseen) -> dict | None
+             most=500, seed=0, progress=no_progress) -> dict | None
 
 `data` is set up (`RadiographData.setup`). None where no test image has a polygon or box of its own
 class that can be placed. Otherwise plain values for explain.json:
@@ -56,7 +56,7 @@ from fracnet.metrics.intervals import score as score_limits
 from fracnet.models.classifier import Classifier
 from fracnet.saliency.cam import heatmaps
 from fracnet.utils import text
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
 Figure = dict[str, Any]
@@ -401,7 +401,7 @@ def localize(
     device: str = "cpu",
     most: int = MOST,
     seed: int = 0,
-    show: Show[Any] = unseen,
+    progress: Progress[Any] = no_progress,
 ) -> dict[str, Any] | None:
     """Scores of the true class's maps on marked test images; see the top of this file.
 
@@ -413,7 +413,7 @@ def localize(
         return None
     rows = {split: _at_most(found, most, seed) for split, found in marked.items()}
     found = {
-        split: _scores(model, data, rows[split], method, layer, batch_size, device, show)
+        split: _scores(model, data, rows[split], method, layer, batch_size, device, progress)
         for split in rows
     }
     clusters = clusters_of(data.manifest.table.iloc[rows["test"]])
@@ -433,7 +433,7 @@ def localize(
 def marked_rows(data: RadiographData, split: str) -> np.ndarray:
     """Rows of a split whose images have marks of their own class that can be placed, int64 [n]."""
     rows = data.rows(split)
-    kept = [bool(outlines(data.manifest.table.iloc[row], data.enhance)) for row in rows]
+    kept = [bool(outlines(data.manifest.table.iloc[row], data.preprocess)) for row in rows]
     return np.asarray(rows[np.array(kept, dtype=bool)])
 
 
@@ -491,15 +491,15 @@ def _scores(
     layer: str | None,
     batch_size: int,
     device: str,
-    show: Show[Any],
+    progress: Progress[Any],
 ) -> dict[str, Scores]:
     """Scores of each of `MAPS` on some rows."""
     images, targets = data.cache.images[rows], data.manifest.targets()[rows]
-    size = data.enhance.image_size
+    size = data.preprocess.image_size
 
     def masks() -> Iterator[np.ndarray]:
         for row in rows:
-            yield mask_of(outlines(data.manifest.table.iloc[row], data.enhance), size)
+            yield mask_of(outlines(data.manifest.table.iloc[row], data.preprocess), size)
 
     maps = heatmaps(
         model,
@@ -509,7 +509,7 @@ def _scores(
         layer=layer,
         batch_size=batch_size,
         device=device,
-        show=show,
+        progress=progress,
     )
     return {
         "map": score(maps, masks()),

@@ -1,7 +1,7 @@
 """Do heatmaps depend on the weights? A network loses its weights, and its maps should go too.
 
     lose_weights(model, data, *, method="gradcam", layer=None, batch_size=16, device="cpu",
-                 images=60, draws=5, most_stages=6, seed=0, show=unseen) -> dict | None
+                 images=60, draws=5, most_stages=6, seed=0, progress=no_progress) -> dict | None
 
 `data` is set up. None where fewer than two test images of different patients have a map. Otherwise
 plain values for explain.json:
@@ -59,7 +59,7 @@ from fracnet.models.classifier import Classifier
 from fracnet.models.inference import evaluating, predict_logits
 from fracnet.saliency.cam import heatmaps
 from fracnet.saliency.localization import METHOD_NAMES
-from fracnet.utils.progress import Show, unseen
+from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import are, counted, limits
 
 # Containers such as layer4, blocks and features are taken apart into what they hold.
@@ -300,7 +300,7 @@ def lose_weights(
     draws: int = DRAWS,
     most_stages: int = STAGES,
     seed: int = 0,
-    show: Show[Any] = unseen,
+    progress: Progress[Any] = no_progress,
 ) -> dict[str, Any] | None:
     """Correlations of maps before and after a loss of weights; see the top of this file.
 
@@ -335,7 +335,7 @@ def lose_weights(
             draws = min(draws, len(used))
             shares = [used[draw::draws] for draw in range(draws)]
             sample = torch.from_numpy(pixels[used[:TO_NORMALIZE]])[:, None].to(device)
-            stages = _cascade(model, intact, ranked, shares, sample, most_stages, seed, show)
+            stages = _cascade(model, intact, ranked, shares, sample, most_stages, seed, progress)
     finally:
         model.to(before)
     told: dict[str, Any] = {
@@ -365,7 +365,7 @@ def _cascade(
     sample: torch.Tensor,
     most_stages: int,
     seed: int,
-    show: Show[Any],
+    progress: Progress[Any],
 ) -> list[dict[str, Any]]:
     """What each stage leaves: every draw loses all stages in turn, and shows its share of images.
 
@@ -376,7 +376,7 @@ def _cascade(
         stages = stages_of(model.backbone, model.input(sample[:1]), most_stages)
     left: list[list[np.ndarray]] = [[] for _ in stages]
     empty = np.zeros(len(stages), dtype=int)
-    for draw in show(range(len(shares)), len(shares), "losing weights"):
+    for draw in progress(range(len(shares)), len(shares), "losing weights"):
         share, generator = shares[draw], torch.Generator().manual_seed(seed + draw)
         with weights_kept(model):
             for number, stage in enumerate(stages):

@@ -15,7 +15,7 @@ from fracnet.evaluation.predictions import assemble
 from fracnet.models.classifier import OWN_KEYS
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Show, shown
+from fracnet.utils.progress import Progress, progress_bar
 
 UNUSED = "model.freeze, model.head_dropout, augment, optim, loss, scheduler, callbacks, trainer"
 
@@ -36,7 +36,7 @@ class Classical(Protocol):
         train: np.ndarray,
         val: np.ndarray,
         class_weights: Sequence[float] | None = None,
-        show: Show[Any] = ...,
+        progress: Progress[Any] = ...,
     ) -> dict[str, Any]:
         """Learn from the rows `train`, choose by `val`.
 
@@ -44,7 +44,9 @@ class Classical(Protocol):
         mappings of each candidate's setting and that figure, and a `note`.
         """
 
-    def logits(self, images: np.ndarray, rows: np.ndarray, show: Show[Any] = ...) -> np.ndarray:
+    def logits(
+        self, images: np.ndarray, rows: np.ndarray, progress: Progress[Any] = ...
+    ) -> np.ndarray:
         """float64 [n, C]."""
 
     def save(self, path: Path) -> None:
@@ -70,15 +72,15 @@ def fit_and_predict(
     model: Classical, config: Config, data: RadiographData, folder: RunFolder
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Fit, store, predict val and test: the predictions table, and what validation chose."""
-    show = partial(shown, visible=config.trainer.progress_bar)
+    progress = partial(progress_bar, visible=config.trainer.progress_bar)
     images, targets = data.cache.images, data.manifest.targets()
     train, val, test = (data.rows(split) for split in ("train", "val", "test"))
-    selected = model.fit(images, targets, train, val, data.class_weights(), show)
+    selected = model.fit(images, targets, train, val, data.class_weights(), progress)
     print_choice(selected)
     folder.checkpoints.mkdir(exist_ok=True)
     model.save(folder.checkpoints / "best.npz")
     rows = np.concatenate([val, test])
-    logits = model.logits(images, rows, show)
+    logits = model.logits(images, rows, progress)
     return assemble(data.manifest.table.iloc[rows], data.classes, logits), selected
 
 

@@ -20,7 +20,7 @@ from fracnet.evaluation import baselines
 from fracnet.evaluation.aggregation import check_by, check_views
 from fracnet.evaluation.predictions import PROB
 from fracnet.runs import external_test
-from fracnet.runs.evaluate_run import draw, judge, present, progress
+from fracnet.runs.evaluate_run import draw, judge, present, progress_if
 from fracnet.runs.report_run import shows_images, write
 from fracnet.runs.run_folder import RunFolder, mapping, write_json
 from fracnet.training import sweep
@@ -172,7 +172,7 @@ def _measured(
     """Train, and write everything that follows; the objective's value."""
     from fracnet.models.classifier import Classifier
     from fracnet.runs import explain_run, ood_reference
-    from fracnet.runs.evaluate_run import progress
+    from fracnet.runs.evaluate_run import progress_if
     from fracnet.training import classical, resume, trainer
 
     config, folder, data = ready.config, ready.folder, ready.data
@@ -189,7 +189,7 @@ def _measured(
         # Heatmaps may fail on somebody's own network: by then the run has its report, told last.
         write_report(folder, config, ready.model, in_sweep=True)
     explain_run.conclude(folder, config, data, of_a_sweep)
-    ood_reference.conclude(folder, config, data, progress(config.trainer.progress_bar))
+    ood_reference.conclude(folder, config, data, progress_if(config.trainer.progress_bar))
     provenance.so_far()
     write_report(folder, config, ready.model, of_a_sweep)
     tracker.results(table, data)
@@ -302,7 +302,7 @@ def evaluate_run(
     write_json(folder.fit, {"selected": selected, "data": about_data(data)})
     # Of a run that had this folder before, or was cut off right here: its rows were others.
     folder.decisions.unlink(missing_ok=True)
-    found = judge(folder, show=progress(config.trainer.progress_bar))
+    found = judge(folder, progress=progress_if(config.trainer.progress_bar))
     drawn = draw(found, config.evaluation.figures)
     if in_sweep:
         at = f" at the selected epoch {selected['epoch']}" if "epoch" in selected else ""

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from rich import progress as rich_progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     Task,
     TextColumn,
@@ -17,7 +17,7 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-Show = Callable[[Iterable[T], int, str], Iterable[T]]
+Progress = Callable[[Iterable[T], int, str], Iterable[T]]
 """Passes on items, of which there are so many, of a step that is called so."""
 
 
@@ -28,7 +28,9 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.0f}/s" if task.speed else "")
 
 
-def shown(items: Iterable[T], total: int, description: str, visible: bool = True) -> Iterator[T]:
+def progress_bar(
+    items: Iterable[T], total: int, description: str, visible: bool = True
+) -> Iterator[T]:
     """Pass `items` on; a bar on stderr tells how many, and goes when all are done.
 
     There is none where stderr is no terminal.
@@ -42,10 +44,10 @@ def shown(items: Iterable[T], total: int, description: str, visible: bool = True
         TimeRemainingColumn(),
     )
     hidden = not (visible and console.is_terminal)
-    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
+    with rich_progress.Progress(*columns, console=console, disable=hidden, transient=True) as bar:
         yield from bar.track(items, total=total, description=description)
 
 
-def unseen(items: Iterable[T], total: int, description: str) -> Iterable[T]:
+def no_progress(items: Iterable[T], total: int, description: str) -> Iterable[T]:
     """A `Show` that shows nothing."""
     return items

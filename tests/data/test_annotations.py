@@ -1,4 +1,4 @@
-"""Where marks lie in the enhanced image."""
+"""Where marks lie in the preprocessed image."""
 
 import cv2
 import numpy as np
@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from fracnet.data.annotations import mask_of, outlines
-from fracnet.data.preprocess import Enhance
+from fracnet.data.preprocess import Preprocess
 
 SIZE = 32
 BOX = [{"label": "fracture", "points": [[0.25, 0.5], [0.75, 0.75]]}]
 
 
-def enhance(mode: str) -> Enhance:
-    return Enhance([{"name": "resize", "mode": mode}], SIZE)
+def preprocess(mode: str) -> Preprocess:
+    return Preprocess([{"name": "resize", "mode": mode}], SIZE)
 
 
 def row(width: int | None, height: int | None, **marks: object) -> pd.Series:
@@ -34,8 +34,8 @@ def test_a_mark_covers_what_it_was_drawn_around(mode: str, width: int, height: i
     polygon = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
     shares = [[x / width, y / height] for x, y in polygon]
     marked = row(width, height, polygons=[{"label": "fracture", "points": shares}])
-    mask = mask_of(outlines(marked, enhance(mode)), SIZE)
-    shown = enhance(mode)(image) > 127
+    mask = mask_of(outlines(marked, preprocess(mode)), SIZE)
+    shown = preprocess(mode)(image) > 127
     assert shown.any()
     edge = np.ones((3, 3), np.uint8)
     assert not (shown & ~(cv2.dilate(mask.astype(np.uint8), edge) > 0)).any()
@@ -45,12 +45,12 @@ def test_a_mark_covers_what_it_was_drawn_around(mode: str, width: int, height: i
 
 
 def test_a_box_is_exact_where_pixels_allow_it() -> None:
-    squashed = mask_of(outlines(row(100, 50, boxes=BOX), enhance("squash")), SIZE)
+    squashed = mask_of(outlines(row(100, 50, boxes=BOX), preprocess("squash")), SIZE)
     expected = np.zeros((SIZE, SIZE), bool)
     expected[16:24, 8:24] = True
     assert np.array_equal(squashed, expected)
     # 100 x 50 becomes 32 x 16, with 8 black rows above.
-    padded = mask_of(outlines(row(100, 50, boxes=BOX), enhance("pad")), SIZE)
+    padded = mask_of(outlines(row(100, 50, boxes=BOX), preprocess("pad")), SIZE)
     expected[:] = False
     expected[16:20, 8:24] = True
     assert np.array_equal(padded, expected)
@@ -58,15 +58,15 @@ def test_a_box_is_exact_where_pixels_allow_it() -> None:
 
 def test_marks_of_another_label_mark_something_else() -> None:
     metal = {"label": "metal", "points": [[0.0, 0.0], [0.1, 0.1]]}
-    assert len(outlines(row(64, 64, boxes=[*BOX, metal]), enhance("squash"))) == 1
-    assert outlines(row(64, 64, boxes=[metal]), enhance("squash")) == []
-    assert outlines(row(64, 64), enhance("squash")) == []
+    assert len(outlines(row(64, 64, boxes=[*BOX, metal]), preprocess("squash"))) == 1
+    assert outlines(row(64, 64, boxes=[metal]), preprocess("squash")) == []
+    assert outlines(row(64, 64), preprocess("squash")) == []
 
 
 def test_an_unknown_size_matters_only_where_the_image_is_padded() -> None:
     unknown = row(None, None, boxes=BOX)
-    assert len(outlines(unknown, enhance("squash"))) == 1
-    assert outlines(unknown, enhance("pad")) == []
+    assert len(outlines(unknown, preprocess("squash"))) == 1
+    assert outlines(unknown, preprocess("pad")) == []
 
 
 def test_several_marks_are_one_mask_and_a_concave_one_keeps_its_bay() -> None:

@@ -12,7 +12,7 @@ from fracnet import cache as cache_module
 from fracnet.data import image_cache
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import Manifest
-from fracnet.data.preprocess import build_enhance
+from fracnet.data.preprocess import build_preprocess
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def test_command_lists_and_clears(
     old = time.time() - 3 * cache_module.DAY
     os.utime(cache.path, (old, old))
     young = ImageCache.open_or_build(
-        manifest, build_enhance(RESIZE, 200), on_bad_file="error", progress=False
+        manifest, build_preprocess(RESIZE, 200), on_bad_file="error", progress=False
     )
     cache_module.main([])
     listing = capsys.readouterr().out

@@ -16,7 +16,7 @@ from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.data.dicom import NoDecoder
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.image_io import BadImage, image_size, read_grey, read_ids
-from fracnet.data.preprocess import build_enhance
+from fracnet.data.preprocess import build_preprocess
 from fracnet.data.splits import group_overlap
 
 GREY = np.asarray(picture())
@@ -116,17 +116,17 @@ def test_a_missing_decoder_is_told_and_is_no_fault_of_the_file(tmp_path, monkeyp
         for i in range(2):
             (base / split / "elbow" / f"{i}.JPG").write_bytes(data)
     manifest = UpperLimb(root=str(base), download=False).manifest()
-    enhance = build_enhance(({"name": "resize", "mode": "squash"},), 32)
+    preprocess = build_preprocess(({"name": "resize", "mode": "squash"},), 32)
     monkeypatch.setenv("FRACNET_CACHE", str(tmp_path / "cache"))
     with monkeypatch.context() as patch:
         forget_decoders(patch)
         with pytest.raises(NoDecoder) as caught:
-            ImageCache.open_or_build(manifest, enhance, on_bad_file="skip", progress=False)
+            ImageCache.open_or_build(manifest, preprocess, on_bad_file="skip", progress=False)
     assert "JPEG Lossless" in str(caught.value)
     assert "pip install 'fracnet[dicom]'" in str(caught.value)
     assert not isinstance(caught.value, BadImage)
     # Nothing remembers the images as unreadable.
-    cache = ImageCache.open_or_build(manifest, enhance, progress=False)
+    cache = ImageCache.open_or_build(manifest, preprocess, progress=False)
     assert len(cache.images) == 6
 
 

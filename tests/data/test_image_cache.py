@@ -1,4 +1,4 @@
-"""What a cache of enhanced images holds, when it is trusted, and what it refuses."""
+"""What a cache of preprocessed images holds, when it is trusted, and what it refuses."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from fracnet.data.image_cache import ImageCache
 from fracnet.data.image_features import shortcut_features
 from fracnet.data.image_io import read_grey
 from fracnet.data.manifest import Manifest
-from fracnet.data.preprocess import build_enhance
+from fracnet.data.preprocess import build_preprocess
 from fracnet.utils.errors import UserError
 
 
@@ -79,7 +79,7 @@ def test_second_opening_decodes_nothing(manifest: Manifest, request: pytest.Fixt
 def test_changed_file_or_pipeline_is_another_cache(manifest: Manifest) -> None:
     first = opened(manifest)
     other_size = ImageCache.open_or_build(
-        manifest, build_enhance(RESIZE, 16), on_bad_file="error", progress=False
+        manifest, build_preprocess(RESIZE, 16), on_bad_file="error", progress=False
     )
     assert other_size.images.shape == (36, 16, 16)
     file = manifest.root / manifest.table["path"][4]

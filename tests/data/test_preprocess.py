@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.tiny import picture
 
-from fracnet.data.preprocess import build_enhance
+from fracnet.data.preprocess import build_preprocess
 from fracnet.utils.errors import UserError
 
 RESIZE = {"name": "resize", "mode": "squash"}
@@ -22,9 +22,9 @@ EVERY_STEP = [
 
 def test_same_pixels_in_any_order_of_calls_thread_and_copy() -> None:
     images = [picture(seed, 60 + seed, 90) for seed in range(16)]
-    enhance = build_enhance(EVERY_STEP, 48)
-    expected = [enhance(image) for image in images]
-    other = pickle.loads(pickle.dumps(enhance))
+    preprocess = build_preprocess(EVERY_STEP, 48)
+    expected = [preprocess(image) for image in images]
+    other = pickle.loads(pickle.dumps(preprocess))
     with ThreadPoolExecutor(4) as pool:
         threaded = list(pool.map(other, reversed(images)))[::-1]
     for one, two in zip(expected, threaded, strict=True):
@@ -37,7 +37,7 @@ def test_same_pixels_in_any_order_of_calls_thread_and_copy() -> None:
 @pytest.mark.parametrize("step", EVERY_STEP[:-1], ids=lambda step: step["name"])
 def test_each_step_does_what_opencv_does(step: dict) -> None:
     image = picture(1, 64, 64)
-    result = build_enhance([step, RESIZE], 64)(image)
+    result = build_preprocess([step, RESIZE], 64)(image)
     reference = {
         "clahe": lambda: cv2.createCLAHE(3.0, (4, 4)).apply(image),
         "median": lambda: cv2.medianBlur(image, 3),
@@ -50,32 +50,32 @@ def test_each_step_does_what_opencv_does(step: dict) -> None:
 
 def test_steps_are_applied_in_the_order_given() -> None:
     image = picture(2, 100, 100)
-    before = build_enhance([EVERY_STEP[0], RESIZE], 32)(image)
-    after = build_enhance([RESIZE, EVERY_STEP[0]], 32)(image)
+    before = build_preprocess([EVERY_STEP[0], RESIZE], 32)(image)
+    after = build_preprocess([RESIZE, EVERY_STEP[0]], 32)(image)
     assert not np.array_equal(before, after)
 
 
 def test_gaussian_without_sigma_takes_it_from_the_size() -> None:
     image = picture(3, 64, 64)
-    result = build_enhance([{"name": "gaussian", "size": 5}, RESIZE], 64)(image)
+    result = build_preprocess([{"name": "gaussian", "size": 5}, RESIZE], 64)(image)
     assert np.abs(result.astype(int) - cv2.GaussianBlur(image, (5, 5), 0)).max() <= 1
 
 
 def test_squash_averages_areas_and_ignores_the_aspect() -> None:
     image = np.zeros((40, 80), np.uint8)
     image[:, 40:] = 200
-    result = build_enhance([RESIZE], 20)(image)
+    result = build_preprocess([RESIZE], 20)(image)
     assert (result[:, :10] == 0).all()
     assert (result[:, 10:] == 200).all()
     # A side that grows while the other shrinks is interpolated, the other still averaged.
     stripes = np.tile(np.array([0, 100], np.uint8), (10, 40))
-    assert (build_enhance([RESIZE], 20)(stripes) == 50).all()
+    assert (build_preprocess([RESIZE], 20)(stripes) == 50).all()
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 80), (80, 40), (1, 50), (10, 13)])
 def test_pad_keeps_the_aspect_on_centerd_black(height: int, width: int) -> None:
     image = np.full((height, width), 200, np.uint8)
-    result = build_enhance([{"name": "resize", "mode": "pad"}], 20)(image)
+    result = build_preprocess([{"name": "resize", "mode": "pad"}], 20)(image)
     scale = 20 / max(height, width)
     rows, columns = np.nonzero(result)
     assert len(np.unique(rows)) == max(1, round(height * scale))
@@ -86,18 +86,20 @@ def test_pad_keeps_the_aspect_on_centerd_black(height: int, width: int) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (700, 5)])
 def test_odd_sizes_pass_every_step(shape: tuple[int, int]) -> None:
-    assert build_enhance(EVERY_STEP, 16)(np.full(shape, 90, np.uint8)).shape == (16, 16)
+    assert build_preprocess(EVERY_STEP, 16)(np.full(shape, 90, np.uint8)).shape == (16, 16)
 
 
 def test_key_tells_pipelines_apart_and_not_their_spelling() -> None:
-    key = build_enhance([{"name": "clahe"}, RESIZE], 32).key()
-    same = build_enhance([{"tiles": 8, "name": "clahe", "clip_limit": 2}, {"name": "resize"}], 32)
+    key = build_preprocess([{"name": "clahe"}, RESIZE], 32).key()
+    same = build_preprocess(
+        [{"tiles": 8, "name": "clahe", "clip_limit": 2}, {"name": "resize"}], 32
+    )
     assert same.key() == key
     others = [
-        build_enhance([{"name": "clahe"}, RESIZE], 33),
-        build_enhance([{"name": "clahe", "clip_limit": 2.1}, RESIZE], 32),
-        build_enhance([RESIZE, {"name": "clahe"}], 32),
-        build_enhance([RESIZE], 32),
+        build_preprocess([{"name": "clahe"}, RESIZE], 33),
+        build_preprocess([{"name": "clahe", "clip_limit": 2.1}, RESIZE], 32),
+        build_preprocess([RESIZE, {"name": "clahe"}], 32),
+        build_preprocess([RESIZE], 32),
     ]
     assert len({key, *(other.key() for other in others)}) == 5
     assert json.loads(key)["libraries"]["opencv"] == cv2.__version__
@@ -106,11 +108,14 @@ def test_key_tells_pipelines_apart_and_not_their_spelling() -> None:
 @pytest.mark.parametrize(
     ("steps", "parts"),
     [
-        ([], ["enhance.steps", "0 resize steps"]),
+        ([], ["preprocess.steps", "0 resize steps"]),
         ([RESIZE, RESIZE], ["2 resize steps"]),
-        ([{"name": "claeh"}, RESIZE], ["enhance.steps[0].name='claeh'", "clahe", "bilateral"]),
-        ([{"clip_limit": 2}, RESIZE], ["enhance.steps[0].name=None"]),
-        ([RESIZE, {"name": "clahe", "clip": 2}], ["enhance.steps[1].clip ", "clip_limit, tiles"]),
+        ([{"name": "claeh"}, RESIZE], ["preprocess.steps[0].name='claeh'", "clahe", "bilateral"]),
+        ([{"clip_limit": 2}, RESIZE], ["preprocess.steps[0].name=None"]),
+        (
+            [RESIZE, {"name": "clahe", "clip": 2}],
+            ["preprocess.steps[1].clip ", "clip_limit, tiles"],
+        ),
         ([{"name": "clahe", "clip_limit": 0}, RESIZE], ["steps[0].clip_limit=0", "from 1 to 100"]),
         ([{"name": "clahe", "clip_limit": True}, RESIZE], ["steps[0].clip_limit=True"]),
         ([{"name": "clahe", "clip_limit": float("nan")}, RESIZE], ["clip_limit=nan"]),
@@ -119,12 +124,12 @@ def test_key_tells_pipelines_apart_and_not_their_spelling() -> None:
         ([{"name": "gaussian", "sigma": "x"}, RESIZE], ["sigma='x'"]),
         ([{"name": "resize", "mode": "crop"}], ["mode='crop'", "squash or pad"]),
         ([{"name": "resize", "mode": ["pad"]}], ["mode=['pad']"]),
-        (["resize"], ["enhance.steps[0]='resize'"]),
-        ("resize", ["enhance.steps='resize'"]),
+        (["resize"], ["preprocess.steps[0]='resize'"]),
+        ("resize", ["preprocess.steps='resize'"]),
     ],
 )
 def test_faulty_steps_are_named(steps: list, parts: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        build_enhance(steps, 32)
+        build_preprocess(steps, 32)
     for part in parts:
         assert part in str(caught.value)

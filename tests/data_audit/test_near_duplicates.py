@@ -121,13 +121,13 @@ def test_each_image_is_asked_for_once_and_the_steps_are_shown() -> None:
             asked.append(i)
         return phantom(i)
 
-    def show(items: Iterable[T], total: int, name: str) -> Iterator[T]:
+    def progress(items: Iterable[T], total: int, name: str) -> Iterator[T]:
         passed = list(items)
         assert len(passed) == total
         steps.append((name, total))
         yield from passed
 
-    find_duplicates(image, 5, workers=2, show=show)
+    find_duplicates(image, 5, workers=2, progress=progress)
     assert sorted(asked) == [0, 1, 2, 3, 4]
     assert [name for name, _ in steps] == ["look at images", "sort images", "compare images"]
     assert steps[0][1] == steps[1][1] == 5

@@ -33,9 +33,7 @@ def test_page_is_well_formed_and_its_parts_are_found_by_the_menu(html: str) -> N
     targets = [str(held["href"]) for held in reader.all("a")]
     assert {target.removeprefix("#") for target in targets} <= set(ids)
     assert len(targets) > 5
-    labeled = {
-        str(held["aria-labeledby"]) for _, held in reader.seen if "aria-labeledby" in held
-    }
+    labeled = {str(held["aria-labeledby"]) for _, held in reader.seen if "aria-labeledby" in held}
     assert labeled <= set(ids)
     assert reader.all("html")[0]["lang"] == "en"
     assert len(reader.all("h1")) == 1

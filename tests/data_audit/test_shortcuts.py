@@ -5,7 +5,7 @@ import pytest
 
 from fracnet.data_audit.image_scan import FEATURES
 from fracnet.data_audit.shortcuts import FAMILIES, Reached, figure, finding, reached
-from fracnet.utils.progress import unseen
+from fracnet.utils.progress import no_progress
 
 
 def noise(n: int, seed: int = 0) -> np.ndarray:
@@ -14,7 +14,7 @@ def noise(n: int, seed: int = 0) -> np.ndarray:
 
 def looked(features: np.ndarray, targets: np.ndarray, groups: list[str]) -> list[Reached]:
     n_classes = int(targets.max()) + 1
-    found = reached(features, targets, groups, "image", n_classes, unseen)
+    found = reached(features, targets, groups, "image", n_classes, no_progress)
     assert not isinstance(found, str), found
     return found
 
@@ -56,7 +56,7 @@ def test_images_of_one_group_do_not_tell_of_each_other() -> None:
 
 
 def test_too_few_groups_are_said_to_be() -> None:
-    told = reached(noise(10), np.arange(10) % 2, ["a"] * 10, "patient", 2, unseen)
+    told = reached(noise(10), np.arange(10) % 2, ["a"] * 10, "patient", 2, no_progress)
     assert isinstance(told, str)
     assert finding(told, 2, "patient").severity == "hint"
     assert told in finding(told, 2, "patient").title

@@ -13,7 +13,7 @@ from fracnet.audit import audit
 from fracnet.data.manifest import Manifest
 from fracnet.data_audit.run_audit import Audited
 from fracnet.data_audit.run_audit import audit as look
-from fracnet.utils.progress import unseen
+from fracnet.utils.progress import no_progress
 
 CLASSES = ("normal", "fractured")
 
@@ -44,7 +44,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 def audited(manifest: Manifest, on_bad_file: str = "error") -> Audited:
     """Without a bar, by one thread."""
-    return look(manifest, on_bad_file=on_bad_file, show=unseen, workers=1)
+    return look(manifest, on_bad_file=on_bad_file, progress=no_progress, workers=1)
 
 
 def folder_words(root: Path, out: Path) -> list[str]:

@@ -6,9 +6,9 @@ from helpers.tiny import RESIZE
 
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import Manifest
-from fracnet.data.preprocess import build_enhance
+from fracnet.data.preprocess import build_preprocess
 
-ENHANCE = build_enhance(RESIZE, 32)
+ENHANCE = build_preprocess(RESIZE, 32)
 
 
 def opened(manifest: Manifest, **settings: object) -> ImageCache:

@@ -13,7 +13,7 @@ from helpers.tiny import RESIZE, tiny_manifest
 from fracnet.data import image_io
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.image_io import read_grey
-from fracnet.data.preprocess import build_enhance
+from fracnet.data.preprocess import build_preprocess
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def build_slowly(root: Path, log: Path, pause: float, together: int) -> None:
         time.sleep(0.01)
     image_io.read_grey = slowly  # type: ignore[assignment]
     cache = ImageCache.open_or_build(
-        tiny_manifest(root), build_enhance(RESIZE, 32), on_bad_file="error", workers=1
+        tiny_manifest(root), build_preprocess(RESIZE, 32), on_bad_file="error", workers=1
     )
     print(cache.path)
 

@@ -13,7 +13,7 @@ from torch import nn
 from fracnet.data.image_features import NAMES, appearance
 from fracnet.data.image_io import BadImage, read_grey
 from fracnet.data.phantoms.render import REGIONS, Spec, render
-from fracnet.data.preprocess import build_enhance
+from fracnet.data.preprocess import build_preprocess
 from fracnet.models import inference
 from fracnet.models.classifier import Classifier
 from fracnet.models.inference import watched
@@ -21,7 +21,7 @@ from fracnet.models.ood import CONFIDENCE, CONTENT, Look, Reference, Sample, fac
 
 SAMPLE = os.environ.get("FRACATLAS_ROOT")
 SIDE = 64
-ENHANCE = build_enhance([{"name": "resize"}], SIDE)
+ENHANCE = build_preprocess([{"name": "resize"}], SIDE)
 OPTIM = {"_target_": "torch.optim.Adam", "lr": 0.01}
 
 

@@ -28,8 +28,8 @@ def scored_elsewhere(folder: Path, own: pd.DataFrame, data: str = "mura_like") -
     """A run on `data` with the predictions `own`, shown the test images of made-up patients."""
     run = RunFolder(write_run(folder / "run", own, baseline=False))
     run.fit.write_text(json.dumps({"data": {"name": data}}))
-    enhance = SimpleNamespace(model_dump=lambda: STEPS)
-    config: Any = SimpleNamespace(enhance=enhance, image_size=32)
+    preprocess = SimpleNamespace(model_dump=lambda: STEPS)
+    config: Any = SimpleNamespace(preprocess=preprocess, image_size=32)
     source = PatientSource(root=str(folder / "set"))
 
     def logits(images: np.ndarray, rows: np.ndarray, show: Any) -> np.ndarray:

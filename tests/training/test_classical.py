@@ -12,7 +12,7 @@ from helpers.command import Told, train_here
 from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import read_table
-from fracnet.data.preprocess import build_enhance
+from fracnet.data.preprocess import build_preprocess
 from fracnet.evaluation.summary import summarize
 from fracnet.models.hog import HogLogistic
 
@@ -95,8 +95,8 @@ def test_stored_model_predicts_what_the_table_holds_and_runs_repeat(
     assert first == second
     config = yaml.safe_load((runs[0] / "config.yaml").read_text())
     manifest = UpperLimb(root=config["data"]["root"]).manifest()
-    enhance = build_enhance(config["enhance"]["steps"], 32)
-    cache = ImageCache.open_or_build(manifest, enhance)
+    preprocess = build_preprocess(config["preprocess"]["steps"], 32)
+    cache = ImageCache.open_or_build(manifest, preprocess)
     table = read_table(runs[0] / "predictions.csv")
     place = {path: row for row, path in enumerate(manifest.table["path"])}
     model = HogLogistic.load(runs[0] / "checkpoints/best.npz")

@@ -111,7 +111,7 @@ def test_one_process_predicts_from_the_checkpoint_what_two_predicted(
     config = check(plain)
     data = RadiographData(
         source=build(config.data.source(), "data"),
-        enhance=config.enhance.model_dump(),
+        preprocess=config.preprocess.model_dump(),
         image_size=config.image_size,
         batch_size=config.data.batch_size,
     )

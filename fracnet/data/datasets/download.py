@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from fracnet.data.datasets.base import Source, contents, visible
 from fracnet.utils import network
-from fracnet.utils.progress import shown
+from fracnet.utils.progress import progress_bar
 
 
 class DownloadFailed(Exception):
@@ -165,7 +165,7 @@ def _fetch(remote: Remote, target: Path) -> None:
         if answer.status_code != 200:
             raise DownloadFailed(f"figshare answered {answer.status_code} instead of the file")
         blocks = answer.iter_content(BLOCK)
-        for block in shown(blocks, -(-remote.size // BLOCK), "download, MB"):
+        for block in progress_bar(blocks, -(-remote.size // BLOCK), "download, MB"):
             size += len(block)
             if size > remote.size:
                 break

@@ -90,6 +90,4 @@ class UpperLimbPhantom(UpperLimb):
 
     def prepare(self) -> None:
         """Draw the images where they are not there yet."""
-        write_upper_limb(
-            self.folder, seed=self.seed, counts=self.counts, unlabeled=self.unlabeled
-        )
+        write_upper_limb(self.folder, seed=self.seed, counts=self.counts, unlabeled=self.unlabeled)

@@ -11,7 +11,7 @@ from helpers.pictures import encoded, picture
 from fracnet.data.datasets.fracatlas import FracAtlas
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import read_table, write_table
-from fracnet.data.preprocess import build_enhance
+from fracnet.data.preprocess import build_preprocess
 from fracnet.utils.errors import UserError
 
 SAMPLE = os.environ.get("FRACATLAS_ROOT")
@@ -205,10 +205,10 @@ class TestSample:
 
     def test_its_six_truncated_files_are_named_or_skipped(self, sample):
         manifest = read(sample)
-        enhance = build_enhance(({"name": "resize", "mode": "squash"},), 32)
+        preprocess = build_preprocess(({"name": "resize", "mode": "squash"},), 32)
         with pytest.raises(UserError, match="6 of 106 images") as caught:
-            ImageCache.open_or_build(manifest, enhance, progress=False)
+            ImageCache.open_or_build(manifest, preprocess, progress=False)
         assert "truncated" in str(caught.value)
-        cache = ImageCache.open_or_build(manifest, enhance, on_bad_file="skip", progress=False)
+        cache = ImageCache.open_or_build(manifest, preprocess, on_bad_file="skip", progress=False)
         assert len(cache.images) == 100
         assert cache.images.max(axis=(1, 2)).min() > 50

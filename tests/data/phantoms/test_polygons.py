@@ -15,7 +15,7 @@ from fracnet.data.manifest import Manifest, read_table, write_table
 from fracnet.data.phantoms import mura
 from fracnet.data.phantoms.mura import write_mura
 from fracnet.data.phantoms.render import DILATION, Spec, render, render_shown
-from fracnet.data.preprocess import Enhance
+from fracnet.data.preprocess import Preprocess
 from fracnet.utils.errors import UserError
 
 PATIENTS = {"train": 5, "valid": 4}
@@ -54,7 +54,7 @@ def test_nothing_but_images_lies_among_the_images(manifest: Manifest) -> None:
 
 def test_the_fracture_lies_within_its_outline_in_the_enhanced_image(manifest: Manifest) -> None:
     recipe = {"seed": SEED, "patients": PATIENTS, "abnormal": 0.45}
-    enhance = Enhance([{"name": "resize", "mode": "pad"}], SIZE)
+    preprocess = Preprocess([{"name": "resize", "mode": "pad"}], SIZE)
     rows = manifest.table.set_index("path")
     compared = 0
     for job in mura.plan(Path(MURA_FOLDER), recipe):
@@ -66,8 +66,8 @@ def test_the_fracture_lies_within_its_outline_in_the_enhanced_image(manifest: Ma
         intact = render(drawn_without(job.spec)).image
         if intact.shape != broken.shape:
             continue  # the frame had no place to break, and another view was drawn
-        changed = enhance(np.where(broken == intact, 0, 255).astype(np.uint8)) > 64
-        mask = mask_of(outlines(row, enhance), SIZE).astype(np.uint8)
+        changed = preprocess(np.where(broken == intact, 0, 255).astype(np.uint8)) > 64
+        mask = mask_of(outlines(row, preprocess), SIZE).astype(np.uint8)
         reach = np.ones((2 * DILATION + 3, 2 * DILATION + 3), np.uint8)
         assert changed.any()
         assert not (changed & (cv2.dilate(mask, reach) == 0)).any()
