@@ -27,7 +27,7 @@ class PredictCommand(Fixed):
     input: Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_several)]
     out: Annotated[str, Field(min_length=1)] | None
     overlays: bool
-    unsure: Annotated[Real, Field(ge=0.001, le=0.5)]
+    uncertain: Annotated[Real, Field(ge=0.001, le=0.5)]
     device: Literal["auto", "cpu", "gpu"]
     trust: bool
 
@@ -55,7 +55,7 @@ def predict(cfg: DictConfig) -> None:
     from fracnet.inference.predictor import Predictor
     from fracnet.runs.evaluate_run import progress_if
 
-    predictor = Predictor(run, trust=command.trust, error=command.unsure, device=command.device)
+    predictor = Predictor(run, trust=command.trust, error=command.uncertain, device=command.device)
     with new_folder(command.out, asked.name) as folder:
         draw = painter(predictor, folder) if command.overlays else None
         told = predict_into(folder, predictor, asked, overlays=draw, progress=progress_if(True))

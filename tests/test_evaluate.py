@@ -56,14 +56,14 @@ def test_a_trained_run_gives_the_same_to_the_last_digit(
 def test_options_of_their_own_go_to_a_folder_of_their_own(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["operating={sensitivity: 0.95}", "by=[region,view]", "figures=false"]
+    words = ["operating_point={sensitivity: 0.95}", "by=[region,view]", "figures=false"]
     told = evaluate_here(["run=runs/mine", *words], capsys)
     assert told.code == 0, told.err
-    folder = run / "evaluations/operating-sensitivity-0.95_by-region-view"
+    folder = run / "evaluations/operating_point-sensitivity-0.95_by-region-view"
     assert f"Evaluation folder: {folder}" in told.out
     assert "chosen on validation ({sensitivity: 0.95})" in told.out
     stored = json.loads((folder / "metrics.json").read_text())
-    assert stored["evaluation"]["operating"] == {"sensitivity": 0.95}
+    assert stored["evaluation"]["operating_point"] == {"sensitivity": 0.95}
     assert not (run / "metrics.json").exists()
     assert evaluate_here(["run=runs/mine", *words, "name=mine"], capsys).code == 0
     assert json.loads((run / "evaluations/mine/metrics.json").read_text()) == stored

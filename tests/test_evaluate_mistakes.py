@@ -28,15 +28,21 @@ CASES = [
     (["run=runs"], ["is no run folder"]),
     (["run=runs/mine", "by=[regoin]"], ["by=regoin", "Did you mean 'region'?"]),
     (["run=runs/mine", "by=[path]"], ["by=path", "at most 50"]),
-    (["run=runs/mine", "operating=youdn"], ["operating=youdn", "youden, {sensitivity: 0.9}"]),
-    (["run=runs/mine", "operating={sensitivity: 90}"], ["sensitivity is a share"]),
-    (["run=runs/mine", "operating={cost_ratio: 0}"], ["cost_ratio is what a miss costs"]),
-    (["run=runs/mine", "operating={sensitivity: 0.9, specificity: 0.9}"], ["allowed: youden"]),
+    (
+        ["run=runs/mine", "operating_point=youdn"],
+        ["operating_point=youdn", "youden, {sensitivity: 0.9}"],
+    ),
+    (["run=runs/mine", "operating_point={sensitivity: 90}"], ["sensitivity is a share"]),
+    (["run=runs/mine", "operating_point={cost_ratio: 0}"], ["cost_ratio is what a miss costs"]),
+    (
+        ["run=runs/mine", "operating_point={sensitivity: 0.9, specificity: 0.9}"],
+        ["allowed: youden"],
+    ),
     (["run=runs/mine", "views=median"], ["views=median", "allowed: mean, max."]),
     (["run=runs/mine", "calibrate=maybe"], ["calibrate=maybe", "boolean"]),
     (["run=runs/mine", "resamples=10"], ["resamples=10", "100"]),
     (["run=runs/mine", "name=a/b", "by=[]"], ["name=a/b", "pattern"]),
-    (["run=runs/mine", "name=mine"], ["name=mine", "views, operating"]),
+    (["run=runs/mine", "name=mine"], ["name=mine", "views, operating_point"]),
     (["run=runs/mine", "columns={label: truth}"], ["columns=", "goes with table="]),
     (["table=preds.csv", "name=mine"], ["name=mine goes with run="]),
     (["table=pred.csv"], ["there is no such file", "Did you mean 'preds.csv'?"]),
@@ -77,7 +83,7 @@ def test_mistyped_evaluation_of_a_training_is_told_before_it(
     for word, part in (
         ("evaluation.by=[regoin]", "evaluation.by=regoin"),
         ("evaluation.views=max", "evaluation.views=max is for two classes; there are 6"),
-        ("evaluation.operating=yuden", "evaluation.operating=yuden is not allowed"),
+        ("evaluation.operating_point=yuden", "evaluation.operating_point=yuden is not allowed"),
         ("evaluation.bye=[]", "Did you mean 'by'?"),
     ):
         told = train_here([*words, word, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
@@ -115,10 +121,10 @@ def test_a_rule_for_a_threshold_needs_two_classes(
     monkeypatch.chdir(tmp_path)
     table = pd.concat([make_table((8, 9, 10), seed=i, split=s) for i, s in enumerate(SPLITS)])
     write_run(tmp_path / "run", table.assign(region=None), baseline=False)
-    words = ["operating={sensitivity: 0.9}", "figures=false"]
+    words = ["operating_point={sensitivity: 0.9}", "figures=false"]
     for of in ("run=run", "table=run/predictions.csv"):
         told = evaluate_here([of, *words], capsys)
         assert told.code == 1
-        assert "operating={sensitivity: 0.9} chooses a threshold for two classes" in told.err
+        assert "operating_point={sensitivity: 0.9} chooses a threshold for two classes" in told.err
         assert "there are 3 here" in told.err
         assert evaluate_here([of, words[1]], capsys).code == 0

@@ -73,7 +73,7 @@ def test_the_run_s_own_images_get_its_own_predictions(
     assert set(rows.index) == set(own.index)
     rows = rows.loc[own.index]
     np.testing.assert_allclose(rows["prob_abnormal"], own["prob_abnormal"], atol=1e-5)
-    threshold = decisions["operating"]["image"]["threshold"]
+    threshold = decisions["operating_point"]["image"]["threshold"]
     expected = np.where(own["prob_abnormal"] > threshold, "abnormal", "normal")
     assert list(rows["decision"]) == list(expected)
 
@@ -139,7 +139,7 @@ def test_images_unlike_the_training_are_flagged_and_never_sure(run: Path) -> Non
         [photograph(1, 200), np.zeros((90, 80), np.uint8)]
     )
     assert list(found["unlike"]) == [True, True]
-    assert list(found["unsure"]) == [True, True]
+    assert list(found["uncertain"]) == [True, True]
     assert (found["novelty"] > 1).all()
     assert found["why"].str.contains("unlike the training images").all()
 
@@ -156,9 +156,9 @@ def test_a_study_with_a_strange_or_lost_view_is_never_sure(run: Path) -> None:
     assert list(found["views"]) == [2, 1, 1]
     assert list(found["unlike"]) == [1, 0, 0]
     assert list(found["unreadable"]) == [0, 1, 0]
-    assert found.loc["1", "unsure"]
+    assert found.loc["1", "uncertain"]
     assert "unlike the training images" in found.loc["1", "why"]
-    assert found.loc["2", "unsure"]
+    assert found.loc["2", "uncertain"]
     assert "a view cannot be read" in found.loc["2", "why"]
     (run / "novelty.npz").unlink()
     found = fracnet.load(run, trust=True).predict(photograph(1, 200))
@@ -197,7 +197,7 @@ def test_decisions_that_were_changed_are_refused(
     run: Path, scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = json.loads((run / "decisions.json").read_text())
-    content["operating"]["image"]["threshold"] = 0.01
+    content["operating_point"]["image"]["threshold"] = 0.01
     (run / "decisions.json").write_text(json.dumps(content))
     told = predicted([f"run={run}", f"input={scans}"], capsys)
     assert told.code == 1
@@ -213,7 +213,7 @@ def test_decisions_that_were_changed_are_refused(
         (["run=run", "input=scan"], "Did you mean 'scans'?"),
         (["run=run", "input=scans", "out=run"], "nothing is overwritten"),
         (["run=run", "input=scans", "out=scans/0.png"], "is a file"),
-        (["run=run", "input=scans", "unsure=2"], "unsure=2"),
+        (["run=run", "input=scans", "uncertain=2"], "uncertain=2"),
         (["run=run", "input=scans", "overlay=true"], "overlays"),
     ],
 )

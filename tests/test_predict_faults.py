@@ -141,11 +141,11 @@ def test_a_study_with_a_broken_view_is_unsure_and_says_so(
     assert (half["study"], half["patient"], half["views"], half["unreadable"]) == (
         "1.2.3", "p7", 1, 1,
     )  # fmt: skip
-    assert half["unsure"] is True
+    assert half["uncertain"] is True
     assert "a view cannot be read" in half["why"]
     assert half["decision"] in ("normal", "abnormal")
     assert (none["study"], none["views"], none["unreadable"]) == ("1.2.4", 0, 1)
-    assert none["unsure"] is True
+    assert none["uncertain"] is True
     assert none["why"] == "no view can be read"
     assert pd.isna(none["decision"])
     assert told.studies == 2

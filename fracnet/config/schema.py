@@ -302,7 +302,7 @@ class Evaluation(Fixed):
     """How predictions become figures; chosen before the test is looked at."""
 
     views: Literal["mean", "max"] = "mean"
-    operating: Annotated[Rule, BeforeValidator(_rule)] = Field(
+    operating_point: Annotated[Rule, BeforeValidator(_rule)] = Field(
         default_factory=lambda: {"youden": True}
     )
     calibrate: bool = True
@@ -335,7 +335,7 @@ class EvaluateCommand(Fixed):
     name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\\.][^/\\]*$")] | None
     cited: str | None
     views: Any
-    operating: Any
+    operating_point: Any
     calibrate: Any
     by: Any
     resamples: Any

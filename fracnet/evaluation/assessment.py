@@ -292,7 +292,7 @@ def _parts(
     """The rows of each stratum; and sentences on those that cannot be had."""
     why, levels = offered(test)
     notes = _missing_levels(why, len(classes_of(test)))
-    points = (decisions or {}).get("operating") or {}
+    points = (decisions or {}).get("operating_point") or {}
     for level in [level for level in levels if points and level not in points]:
         levels.remove(level)
         notes.append(f"no figures by {level}: validation has none to choose a threshold by")

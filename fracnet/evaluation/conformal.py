@@ -3,15 +3,15 @@
 Split conformal prediction, class by class (V. Vovk 2012, Conditional validity of inductive
 conformal predictors, ACML; M. Sadinle et al. 2019, JASA 114:223). A class stays possible for an
 image unless its probability lies below nearly all that validation's images of this class have been
-given. Where exactly the decided class stays possible the decision is sure, otherwise it is not.
+given. Where exactly the decided class stays possible the decision is confident, otherwise it is not.
 
 What that promises: of new images of a class, drawn as those of validation were, at most the share
 `error` is surely taken for another class, on average over validation sets. A class with too few
 images for that is ruled out only below the lowest probability of its own n, which promises
 1 / (n + 1) for it; one for which that is more than `MOST` times `error` is never ruled out. It
-cannot surely be taken for another then, but no decision for another class is sure, either.
+cannot surely be taken for another then, but no decision for another class is confident, either.
 
-Nothing is promised for images of another kind, nor for the share of errors among the sure ones,
+Nothing is promised for images of another kind, nor for the share of errors among the confident ones,
 which depends on how common the classes are; and rows that have also chosen checkpoint, temperature
 and threshold, or that come in groups of one patient, make it approximate.
 """
@@ -93,11 +93,11 @@ def _note(found: Limits, unit: str) -> str:
         if len(none) == 1:
             text += f", so no {unit} is surely anything but {found.classes[none[0]]}"
         else:
-            text += f", so no decision on {_one(unit)} can be sure"
+            text += f", so no decision on {_one(unit)} can be confident"
         text += f"; it takes {_least(MOST * error)} of each class"
         if all(found.counts[c] for c in none):
             enough = max(1 / (MOST * (found.counts[c] + 1)) for c in none)
-            text += f", or fracnet.predict with unsure={np.ceil(1000 * enough - 1e-6) / 1000:g}"
+            text += f", or fracnet.predict with uncertain={np.ceil(1000 * enough - 1e-6) / 1000:g}"
         said.append(f"{text}.")
     return " ".join(said)
 
@@ -119,7 +119,7 @@ def _and(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def unsure(prob: np.ndarray, decided: np.ndarray, found: Limits) -> np.ndarray:
+def uncertain(prob: np.ndarray, decided: np.ndarray, found: Limits) -> np.ndarray:
     """bool [N]: whether other classes than the decided one, int64 [N], are possible, or it is not.
 
     `prob`: float64 [N, C], calibrated.
@@ -130,7 +130,7 @@ def unsure(prob: np.ndarray, decided: np.ndarray, found: Limits) -> np.ndarray:
 
 
 def reasons(prob: np.ndarray, decided: np.ndarray, doubt: np.ndarray, found: Limits) -> list[str]:
-    """Why a decision, int64 [N], is unsure, by row; "" where it is sure."""
+    """Why a decision, int64 [N], is uncertain, by row; "" where it is confident."""
     never = np.asarray(found.values) == NEVER
     possible = (prob >= np.asarray(found.values)) & ~never
     return [
@@ -144,7 +144,7 @@ def reasons(prob: np.ndarray, decided: np.ndarray, doubt: np.ndarray, found: Lim
 def _reason(fitting: set[int], choice: int, never: np.ndarray, classes: tuple[str, ...]) -> str:
     """fitting: classes that have a limit and are not ruled out by it."""
     if never.all():
-        return "validation is too small to be sure of any"
+        return "validation is too small to be confident of any"
     untold = [classes[c] for c in np.flatnonzero(never) if c != choice]
     if fitting - {choice}:
         alone = choice not in fitting and not never[choice]
@@ -152,7 +152,7 @@ def _reason(fitting: set[int], choice: int, never: np.ndarray, classes: tuple[st
     them = "it" if len(untold) == 1 else "them"
     few = f"validation has too few of {_and(untold)} to rule {them} out" if untold else ""
     if choice in fitting or never[choice]:
-        assert few, "a decision that fits alone is sure"
+        assert few, "a decision that fits alone is confident"
         return few
     return "; ".join(filter(None, ("no class fits", few)))
 
@@ -175,18 +175,18 @@ def by_level(
 
     Returns:
         By level: `threshold` (None for more than two classes), `limits`, and `test`: rows, share of
-        sure ones, of errors among the sure and the unsure, and of images of each class that are
+        confident ones, of errors among the confident and the uncertain, and of images of each class that are
         surely taken for another, each with value, low, high and n; None without test.
     """
     table = calibrated(table, decisions["temperature"])
     val, test = (table[table["split"] == split] for split in ("val", "test"))
-    two = decisions["operating"] is not None
+    two = decisions["operating_point"] is not None
     levels = [level for level in offered(val)[1] if level != "patient"]
     result = {}
     for level in levels:
-        if two and level not in decisions["operating"]:
+        if two and level not in decisions["operating_point"]:
             continue
-        threshold = decisions["operating"][level]["threshold"] if two else None
+        threshold = decisions["operating_point"][level]["threshold"] if two else None
         units = to_level(val, level, decisions["views"])
         found = limits(probabilities(units), targets(units), error, classes_of(units), level)
         told = None
@@ -200,7 +200,7 @@ def _seen(units: pd.DataFrame, threshold: float | None, found: Limits) -> dict[s
     """What the limits do on rows that have not made them."""
     prob, truth, clusters = probabilities(units), targets(units), clusters_of(units)
     choice = decided(prob, threshold)
-    sure = ~unsure(prob, choice, found)
+    confident = ~uncertain(prob, choice, found)
     wrong, everyone = choice != truth, np.ones(len(units), dtype=bool)
 
     def share(success: np.ndarray, member: np.ndarray) -> dict[str, Any]:
@@ -211,10 +211,10 @@ def _seen(units: pd.DataFrame, threshold: float | None, found: Limits) -> dict[s
 
     return {
         "n": len(units),
-        "sure": share(sure, everyone),
-        "wrong_of_sure": share(wrong, sure),
-        "wrong_of_unsure": share(wrong, ~sure),
+        "confident": share(confident, everyone),
+        "wrong_of_confident": share(wrong, confident),
+        "wrong_of_uncertain": share(wrong, ~confident),
         "surely_wrong_by_class": {
-            name: share(wrong & sure, truth == c) for c, name in enumerate(classes_of(units))
+            name: share(wrong & confident, truth == c) for c, name in enumerate(classes_of(units))
         },
     }

@@ -37,8 +37,8 @@ def check_operating(rule: object, n_classes: int) -> None:
     """Raise `UserError` for a rule that was asked for where there is no threshold to choose."""
     if n_classes != 2:
         raise UserError(
-            f"operating={said(rule)} chooses a threshold for two classes; there are {n_classes} "
-            "here, and the decision is the likeliest class. Leave operating= out."
+            f"operating_point={said(rule)} chooses a threshold for two classes; there are {n_classes} "
+            "here, and the decision is the likeliest class. Leave operating_point= out."
         )
 
 
@@ -207,7 +207,7 @@ def decide(val: pd.DataFrame, options: Evaluation) -> dict[str, Any]:
     """Choose temperature and thresholds on the rows of validation: the content of decisions.json.
 
     In this order: calibrate the logits, put the views together, choose a threshold for each level.
-    `operating` is None for more than two classes, whose decision is the likeliest class.
+    `operating_point` is None for more than two classes, whose decision is the likeliest class.
     """
     assert set(val["split"]) == {"val"}, "validation decides, and nothing else"
     classes = classes_of(val)
@@ -221,14 +221,14 @@ def decide(val: pd.DataFrame, options: Evaluation) -> dict[str, Any]:
         points = {}
         for level in offered(val)[1]:
             units = to_level(rows, level, options.views)
-            chosen = choose(positive(units), targets(units) == 1, options.operating)
+            chosen = choose(positive(units), targets(units) == 1, options.operating_point)
             points[level] = asdict(chosen)
     return sealed(
         {
             "temperature": fitted.value,
             "temperature_note": fitted.note,
             **settings(options),
-            "operating": points,
+            "operating_point": points,
             "classes": list(classes),
             "validation": {"n": len(val), "sha256": fingerprint(val)},
         }
@@ -240,7 +240,7 @@ def settings(options: Evaluation) -> dict[str, Any]:
     return {
         "calibrate": options.calibrate,
         "views": options.views,
-        "rule": dict(options.operating),
+        "rule": dict(options.operating_point),
     }
 
 

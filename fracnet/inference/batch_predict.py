@@ -44,7 +44,7 @@ class Told:
     folder: Path
     n: int = 0
     counts: dict[str, int] = field(default_factory=dict)
-    unsure: int = 0
+    uncertain: int = 0
     unlike: int | None = 0  # None: the run has nothing to tell it by
     lost: list[tuple[str, str]] = field(default_factory=list)
     studies: int = 0
@@ -99,7 +99,7 @@ def predict_into(
 
 
 def _of_limits(predictor: Predictor, level: str) -> list[str]:
-    """What to know of the limits of `unsure`, which make decisions sure."""
+    """What to know of the limits of `uncertain`, which make decisions sure."""
     note = predictor.levels[level]["limits"].note if level in predictor.levels else ""
     return [note] if note else []
 
@@ -127,7 +127,7 @@ def _count(told: Told, table: pd.DataFrame) -> None:
     told.n += len(table)
     for name, n in good["decision"].value_counts().items():
         told.counts[str(name)] = told.counts.get(str(name), 0) + int(n)
-    told.unsure += int(good["unsure"].astype(bool).sum())
+    told.uncertain += int(good["uncertain"].astype(bool).sum())
     if told.unlike is not None:
         told.unlike += int(good["unlike"].astype(bool).sum())
     bad = table[table["error"] != ""]
@@ -211,7 +211,7 @@ def _content(told: Told, predictor: Predictor, total: int) -> dict[str, Any]:
             "done": told.n,
             "unreadable": len(told.lost),
             "decisions": told.counts,
-            "unsure": told.unsure,
+            "uncertain": told.uncertain,
             "unlike": told.unlike,
         },
         "studies": told.studies,
@@ -236,7 +236,7 @@ COLUMNS = {
     "likeliest": "the class with the highest probability",
     f"{PROB}<class>": "calibrated with the temperature that validation has chosen",
     "decision": "by the frozen threshold of two classes, otherwise the likeliest class",
-    "unsure": "by the limits below, or because the image is unlike the training images; why says",
+    "uncertain": "by the limits below, or because the image is unlike the training images; why says",
     "novelty": MEANING,
     "unlike": "novelty above 1",
     "overlay": "picture with the heatmap, from this folder",
@@ -300,7 +300,7 @@ def present(told: "Told", predictor: "Predictor") -> None:
     width = max([len("unlike the training images"), *map(len, told.counts)]) + 2
     for name in predictor.classes:
         print(f"  {name:{width}}{told.counts.get(name, 0)}")
-    print(f"  {'unsure':{width}}{told.unsure}")
+    print(f"  {'uncertain':{width}}{told.uncertain}")
     unlike = "not known: the run has no novelty.npz" if told.unlike is None else told.unlike
     print(f"  {'unlike the training images':{width}}{unlike}")
     if told.lost:

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from fracnet.data.manifest import read_table
 from fracnet.data.preprocess import Preprocess, build_preprocess
-from fracnet.evaluation.conformal import DEFAULT_ERROR, by_level, decided, reasons, unsure
+from fracnet.evaluation.conformal import DEFAULT_ERROR, by_level, decided, reasons, uncertain
 from fracnet.evaluation.predictions import PROB, check
 from fracnet.inference.inputs import Decoded, Given, decoded, meant
 from fracnet.models.inference import Seen, watched
@@ -35,7 +35,7 @@ UNREAD = "a view cannot be read"
 NONE_READ = "no view can be read"
 
 Decide = Callable[[np.ndarray], tuple[Any, Any, list[str]]]
-"""From probabilities float64 [n, C] to decisions, whether they are unsure, and why; None for the
+"""From probabilities float64 [n, C] to decisions, whether they are uncertain, and why; None for the
 first two where validation knew no studies."""
 
 
@@ -46,9 +46,9 @@ def by_study(
 
     table: rows of images. views: "mean" or "max", how probabilities are put together.
 
-    Columns: study, patient, views (that were read), prob_<class>, decision, unsure, why, unlike and
-    unreadable (views that are; a study with one of either is unsure). Without a view that was read
-    there is no decision. Decision and unsure are empty where validation knew no studies.
+    Columns: study, patient, views (that were read), prob_<class>, decision, uncertain, why, unlike and
+    unreadable (views that are; a study with one of either is uncertain). Without a view that was read
+    there is no decision. Decision and uncertain are empty where validation knew no studies.
     """
     known = table[table["study"].notna()]
     names = [f"{PROB}{name}" for name in classes]
@@ -67,12 +67,12 @@ def by_study(
     found = found.reset_index()
     seen = found["views"] > 0
     choice, doubt, why = decide(found.loc[seen, names].to_numpy(dtype=np.float64))
-    for name, values in (("decision", choice), ("unsure", doubt), ("why", why)):
+    for name, values in (("decision", choice), ("uncertain", doubt), ("why", why)):
         found[name] = pd.Series(values, found.index[seen], dtype=object)
     if doubt is not None:
         # What is wrong with one view may be what the others do not show.
         strange, lost = found["unlike"].fillna(0) > 0, found["unreadable"] > 0
-        found["unsure"] = found["unsure"].eq(True) | strange | lost
+        found["uncertain"] = found["uncertain"].eq(True) | strange | lost
         words = zip(
             found["why"].where(seen, ""),
             np.where(strange, UNLIKE, ""),
@@ -80,7 +80,7 @@ def by_study(
             strict=True,
         )
         found["why"] = ["; ".join(filter(None, row)) for row in words]
-    told = ["decision", "unsure", "why", "unlike", "unreadable"]
+    told = ["decision", "uncertain", "why", "unlike", "unreadable"]
     return found[["study", "patient", "views", *names, *told]]
 
 
@@ -104,8 +104,8 @@ class Predictor:
     """Predicts classes of new images as a finished run would. Research use only.
 
     folder: of the run. classes: in the order of the logits. levels: for "image" and, where
-    validation knows them, "study", the threshold, the limits of `unsure` and what they do on the
-    run's own test rows (`unsure.by_level`). novelty: None for a run without novelty.npz.
+    validation knows them, "study", the threshold, the limits of `uncertain` and what they do on the
+    run's own test rows (`uncertain.by_level`). novelty: None for a run without novelty.npz.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class Predictor:
         self, seen: list[Decoded], prob: np.ndarray | None, novelty: np.ndarray | None
     ) -> pd.DataFrame:
         """A row an image: path, patient, study, likeliest, prob_<class> (calibrated), decision (at
-        the frozen operating point; the likeliest of more than two classes), unsure and why,
+        the frozen operating point; the likeliest of more than two classes), uncertain and why,
         novelty (1 is the limit) and unlike, error ("" where the image was read)."""
         good = np.array([one.image is not None for one in seen], dtype=bool)
         table = pd.DataFrame(
@@ -239,7 +239,7 @@ class Predictor:
         columns |= {f"{PROB}{name}": prob[:, c] for c, name in enumerate(self.classes)}
         columns["decision"], doubt, why = self._decided("image", prob)
         unlike = novelty > 1 if novelty is not None else np.zeros(len(prob), dtype=bool)
-        columns["unsure"] = doubt | unlike
+        columns["uncertain"] = doubt | unlike
         columns["why"] = [
             "; ".join(filter(None, (reason, UNLIKE if flag else "")))
             for reason, flag in zip(why, unlike, strict=True)
@@ -255,12 +255,12 @@ class Predictor:
         return table
 
     def _decided(self, level: str, prob: np.ndarray) -> tuple[Any, Any, list[str]]:
-        """Names of the classes decided on, which are unsure, and why; None where unknown."""
+        """Names of the classes decided on, which are uncertain, and why; None where unknown."""
         if level not in self.levels:
             return None, None, [""] * len(prob)
         threshold, limits = self.levels[level]["threshold"], self.levels[level]["limits"]
         choice = decided(prob, threshold)
-        doubt = unsure(prob, choice, limits)
+        doubt = uncertain(prob, choice, limits)
         why = reasons(prob, choice, doubt, limits)
         return np.array(self.classes, dtype=object)[choice], doubt, why
 

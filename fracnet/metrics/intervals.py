@@ -191,7 +191,7 @@ def _interval(
 # Fewest degrees of freedom assumed. In simulation 4 still covers; fewer only widens.
 MIN_FREEDOM = 4.0
 
-# Below this mean loss every row is right and sure to the last digit: its spread means nothing.
+# Below this mean loss every row is right and confident to the last digit: its spread means nothing.
 NO_LOSS = 1e-9
 
 # A spread below this share of the value is what floats make of none.

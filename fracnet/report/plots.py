@@ -209,10 +209,10 @@ def by_level(
     decisions: Mapping[str, Any] | None,
 ) -> list[Panel]:
     """One panel a level of a two-class task, of its second class; `strata` are of these tables."""
-    operating = (decisions or {}).get("operating") or {}
+    operating_point = (decisions or {}).get("operating_point") or {}
     panels = []
     for level, table in tables.items():
-        point = operating.get(level, {})
+        point = operating_point.get(level, {})
         threshold = strata[level].threshold
         words = f"threshold {0.5 if threshold is None else threshold:.3g}"
         chosen = point.get("sensitivity"), point.get("specificity")

@@ -109,7 +109,7 @@ def print_strata(console: Console, found: Assessment) -> None:
 
 def threshold_notes(decisions: Mapping[str, Any] | None) -> list[str]:
     """What is doubtful about the operating points, a sentence each."""
-    points = (decisions or {}).get("operating") or {}
+    points = (decisions or {}).get("operating_point") or {}
     told: dict[str, list[str]] = {}
     for level, point in points.items():
         for note in filter(None, point["note"].split("; ")):

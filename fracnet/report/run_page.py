@@ -463,7 +463,7 @@ def _limits(content: RunContent) -> list[str]:
 def _chosen(content: RunContent) -> str:
     """What validation has chosen of threshold and temperature, if anything."""
     decisions = content.assessment.decisions or {}
-    points = decisions.get("operating") or {}
+    points = decisions.get("operating_point") or {}
     # A point without rates was not chosen: validation lacks a class.
     chosen = ["threshold"] if any(p["sensitivity"] is not None for p in points.values()) else []
     if decisions.get("calibrate") and not decisions.get("temperature_note"):
@@ -499,7 +499,7 @@ def _values(content: RunContent, found: Against, said: Verdict) -> dict[str, Any
         "facts": _facts(content, found),
         "split": shown.split,
         "binary": content.binary,
-        "operating": run_tables.operating(content),
+        "operating_point": run_tables.operating_point(content),
         "figures": run_tables.all_figures(content),
         "classes": run_tables.per_class(content),
         "official": run_tables.official(content),

@@ -20,12 +20,12 @@ NAMES = {"majority": "always the commonest class", "shortcut": "shortcut baselin
 PEOPLE = ("patient", "study", "path")
 
 
-def operating(content: RunContent) -> Table | None:
+def operating_point(content: RunContent) -> Table | None:
     """Two classes: the frozen threshold of each level, what it gave on validation, and now."""
     if not content.binary:
         return None
     decisions = content.assessment.decisions or {}
-    points = decisions.get("operating") or {}
+    points = decisions.get("operating_point") or {}
     rows = []
     for level, stratum in content.overall.items():
         of = stratum.summary.per_class[1]

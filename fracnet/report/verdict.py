@@ -231,7 +231,7 @@ def _task(content: RunContent) -> str:
 
 def of_threshold(content: RunContent) -> Iterator[Said]:
     """That the operating point does less on the test than where it was chosen, if it is shown."""
-    points = (content.assessment.decisions or {}).get("operating") or {}
+    points = (content.assessment.decisions or {}).get("operating_point") or {}
     point, stratum = points.get(content.level), content.overall[content.level]
     if point is None or stratum.threshold is None:
         return

@@ -148,7 +148,7 @@ def _member(run: FinishedRun, command: CompareCommand) -> Member:
             )
         content = frozen(run.folder.decisions, val, tell(run.folder).options)
         table, views = calibrated(table, float(content["temperature"])), content["views"]
-        points = content["operating"]
+        points = content["operating_point"]
         if points is not None:
             if command.level not in points:
                 raise UserError(

@@ -76,8 +76,8 @@ def judge(
     own = settings(options) != settings(told.options) or bool(remade and remade.validation_too)
     table = remade.table if remade else read_table(run.predictions)
     check(table)
-    if changes and "operating" in changes:
-        check_operating(changes["operating"], len(classes_of(table)))
+    if changes and "operating_point" in changes:
+        check_operating(changes["operating_point"], len(classes_of(table)))
     check_apart(table)  # before validation chooses anything
     val = table[table["split"] == "val"]
     decisions = None

@@ -34,7 +34,7 @@ def check_command(command: EvaluateCommand) -> None:
     if command.name is not None and not (command.changes() or command.again):
         raise UserError(
             f"name={command.name} is for an evaluation with other options than the run's own; "
-            "allowed beside it: views, operating, calibrate, by, resamples, data, tta."
+            "allowed beside it: views, operating_point, calibrate, by, resamples, data, tta."
         )
 
 
@@ -65,8 +65,8 @@ def of_table(command: EvaluateCommand, beside: "Sequence[Cited]") -> "Judgment":
 
     path = Path(str(command.table)).expanduser().resolve()
     table, notes = load(path, command.columns, command.labels)
-    if command.operating is not None:
-        check_operating(command.operating, len(classes_of(table)))
+    if command.operating_point is not None:
+        check_operating(command.operating_point, len(classes_of(table)))
     out = path.with_name(f"{path.stem}_evaluation")
     if command.out:
         out = Path(command.out).expanduser().resolve()

@@ -1,4 +1,4 @@
-"""Which test images to show: right and wrong, sure and unsure ones, by lot and not by looks.
+"""Which test images to show: right and wrong, confident and uncertain ones, by lot and not by looks.
 
 A heatmap over a radiograph, with what was marked in it.
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from fracnet.data.annotations import outlines
 from fracnet.data.datamodule import RadiographData
-from fracnet.evaluation.conformal import Limits, decided, limits, unsure
+from fracnet.evaluation.conformal import Limits, decided, limits, uncertain
 from fracnet.evaluation.decisions import calibrated
 from fracnet.evaluation.predictions import classes_of, probabilities, targets
 from fracnet.models.classifier import Classifier
@@ -25,7 +25,7 @@ from fracnet.saliency.localization import CLASS_AGNOSTIC, METHOD_NAMES, listed
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
-KINDS = ("wrong and sure", "wrong and unsure", "right and unsure", "right and sure")
+KINDS = ("wrong and confident", "wrong and uncertain", "right and uncertain", "right and confident")
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,18 @@ def choose(
     table = calibrated(table, decisions["temperature"])
     val = table[table["split"] == "val"]
     test = table[table["split"] == "test"]
-    points = decisions["operating"]
+    points = decisions["operating_point"]
     threshold = points["image"]["threshold"] if points else None
     prob, truth = probabilities(test), targets(test)
     choice = decided(prob, threshold)
     bounds = limits(probabilities(val), targets(val), error, classes_of(val))
-    doubt = unsure(prob, choice, bounds)
+    doubt = uncertain(prob, choice, bounds)
     lot = _lot(test["path"], seed)
     members = {
-        "wrong and sure": (choice != truth) & ~doubt,
-        "wrong and unsure": (choice != truth) & doubt,
-        "right and unsure": (choice == truth) & doubt,
-        "right and sure": (choice == truth) & ~doubt,
+        "wrong and confident": (choice != truth) & ~doubt,
+        "wrong and uncertain": (choice != truth) & doubt,
+        "right and uncertain": (choice == truth) & doubt,
+        "right and confident": (choice == truth) & ~doubt,
     }
     rows = np.flatnonzero((table["split"] == "test").to_numpy())
     found, counts = [], []

@@ -104,9 +104,9 @@ def print_audit(data: RadiographData) -> None:
 
 def print_unused(config: Config, data: RadiographData) -> None:
     """Print that a rule for a threshold is of no use, where one was asked for in vain."""
-    rule, n = config.evaluation.operating, len(data.classes)
-    if n > 2 and rule != Evaluation().operating:
-        print(f"        evaluation.operating={said(rule)} is not used: with {n} classes the")
+    rule, n = config.evaluation.operating_point, len(data.classes)
+    if n > 2 and rule != Evaluation().operating_point:
+        print(f"        evaluation.operating_point={said(rule)} is not used: with {n} classes the")
         print("        decision is the likeliest one")
 
 

@@ -13,7 +13,7 @@ from fracnet.evaluation.predictions import classes_of, probabilities, targets
 from fracnet.utils.redaction import hashed
 
 Table = tuple[list[str], list[list[Any]]]
-EXAMPLES = 6  # of each kind: right and sure, right and unsure, wrong and sure, wrong and unsure
+EXAMPLES = 6  # of each kind: right and confident, right and uncertain, wrong and confident, wrong and uncertain
 OPEN_FORESTS = ("forest_region_", "forest_class_")
 POINTS = 500  # of a curve of one class
 
@@ -46,7 +46,7 @@ def external(evaluations: Path) -> dict[str, Any]:
 
 
 def _strata(strata: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Overall figures of each level: `test/operating/study/sensitivity`.
+    """Overall figures of each level: `test/operating_point/study/sensitivity`.
 
     With two classes those of the positive one at the operating point, else those of all classes
     by the likeliest one, `test/calibrated/study/accuracy`. Groups stay here: they may have names.
@@ -56,7 +56,7 @@ def _strata(strata: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if row["threshold"] is None:
             found |= _estimates(row["metrics"], f"test/calibrated/{row['level']}")
         else:
-            found |= _estimates(row["per_class"][1], f"test/operating/{row['level']}")
+            found |= _estimates(row["per_class"][1], f"test/operating_point/{row['level']}")
     return found
 
 
@@ -66,7 +66,7 @@ def _chosen(metrics: dict[str, Any]) -> dict[str, Any]:
     if not decisions:
         return {}
     found = {"decisions/temperature": decisions["temperature"]}
-    for level, point in (decisions["operating"] or {}).items():
+    for level, point in (decisions["operating_point"] or {}).items():
         found[f"decisions/threshold/{level}"] = point["threshold"]
     after = metrics["calibration"].get("val", {}).get("after", {})
     return found | _estimates(after, "val/calibrated")
@@ -166,15 +166,15 @@ def chosen_examples(rows: pd.DataFrame) -> list[tuple[str, int]]:
     for word, of in (("wrong", ~right), ("right", right)):
         order = np.flatnonzero(of)[np.argsort(-sure[of], kind="stable")]
         half = min(EXAMPLES, (len(order) + 1) // 2)
-        found += [(f"{word}, sure", int(i)) for i in order[:half]]
-        found += [(f"{word}, unsure", int(i)) for i in order[half:][::-1][:EXAMPLES]]
+        found += [(f"{word}, confident", int(i)) for i in order[:half]]
+        found += [(f"{word}, uncertain", int(i)) for i in order[half:][::-1][:EXAMPLES]]
     return found
 
 
 def examples(
     split: str, table: pd.DataFrame, data: RadiographData, salt: str, pixels: bool
 ) -> tuple[dict[str, Table], dict[str, list[tuple[str, np.ndarray]]]]:
-    """Images that the model got right and wrong, sure and unsure: as a table, and as pictures.
+    """Images that the model got right and wrong, confident and uncertain: as a table, and as pictures.
 
     Args:
         split: whose.
@@ -193,12 +193,14 @@ def examples(
     lines, pictures = [], []
     for kind, i in chosen_examples(rows):
         row, said = rows.iloc[i], int(prob[i].argmax())
-        place, sure = int(places[i]), float(prob[i, said])
+        place, confident = int(places[i]), float(prob[i, said])
         ids = [hashed(k, str(row[k]), salt) if pd.notna(row[k]) else None for k in groups]
-        lines.append([place, kind, row["label"], classes[said], sure, *ids, *_plain(prob[i])])
+        lines.append([place, kind, row["label"], classes[said], confident, *ids, *_plain(prob[i])])
         if pixels:
             image = np.array(data.cache.images[cached.get_loc(row["path"])])
-            caption = f"row {place}: {row['label']}, predicted {classes[said]} ({sure:.2f}); {kind}"
+            caption = (
+                f"row {place}: {row['label']}, predicted {classes[said]} ({confident:.2f}); {kind}"
+            )
             pictures.append((caption, image))
     shown = {f"{split}/example_images": pictures} if pixels else {}
     return {f"{split}/examples": (columns, lines)}, shown

@@ -46,7 +46,7 @@ def test_raw_figures_are_those_of_the_likeliest_class(found: Assessment) -> None
 def test_strata_stand_at_the_frozen_threshold(found: Assessment, level: str, region: str) -> None:
     rows = TEST if region == "overall" else TEST[TEST["region"] == region]
     units = to_level(calibrated(rows, DECISIONS["temperature"]), level)
-    threshold = DECISIONS["operating"][level]["threshold"]
+    threshold = DECISIONS["operating_point"][level]["threshold"]
     truth, named = units["label"] == "abnormal", units["prob_abnormal"] > threshold
     row = stratum(found, level, "overall" if region == "overall" else "region", region)
     assert (row.threshold, row.positives, row.summary.n) == (threshold, truth.sum(), len(units))

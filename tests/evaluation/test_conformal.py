@@ -1,4 +1,4 @@
-"""The limits of "unsure" promise what they keep, and follow from validation alone."""
+"""The limits of "uncertain" promise what they keep, and follow from validation alone."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from helpers.run_files import two_class_table
 from scipy.special import softmax
 
 from fracnet.config.schema import Evaluation
-from fracnet.evaluation.conformal import NEVER, by_level, decided, limits, reasons, unsure
+from fracnet.evaluation.conformal import NEVER, by_level, decided, limits, reasons, uncertain
 from fracnet.evaluation.decisions import decide
 
 
@@ -44,7 +44,7 @@ def test_of_each_class_no_more_than_promised_is_surely_taken_for_another(error: 
         assert not found.note
         prob, target = drawn(rng, 400, [0.1, 0.1, 0.8])  # classes may be common or rare
         choice = decided(prob, None)
-        surely = ~unsure(prob, choice, found) & (choice != target)
+        surely = ~uncertain(prob, choice, found) & (choice != target)
         wrong.append([surely[target == c].mean() for c in range(3)])
     mean, deviation = np.mean(wrong, axis=0), np.std(wrong, axis=0) / np.sqrt(len(wrong))
     assert (mean <= error + 3 * deviation).all()
@@ -55,7 +55,8 @@ def test_more_is_sure_where_more_error_is_allowed() -> None:
     val, (prob, _) = drawn(rng, 500, [0.5, 0.5]), drawn(rng, 500, [0.5, 0.5])
     choice = decided(prob, 0.5)
     shares = [
-        unsure(prob, choice, limits(*val, error, NAMES[:2])).mean() for error in (0.02, 0.05, 0.1)
+        uncertain(prob, choice, limits(*val, error, NAMES[:2])).mean()
+        for error in (0.02, 0.05, 0.1)
     ]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > shares[2]
@@ -82,7 +83,7 @@ def test_a_class_with_few_images_has_the_promise_that_they_allow(n: int, skill: 
         assert f"c has {n}: there the limits promise {100 / (n + 1):.1f} %" in found.note
         prob, target = of_classes(rng, [100, 100, 100], skill, rare)
         choice = decided(prob, None)
-        surely = ~unsure(prob, choice, found) & (choice != target)
+        surely = ~uncertain(prob, choice, found) & (choice != target)
         wrong.append([surely[target == c].mean() for c in range(3)])
     mean, deviation = np.mean(wrong, axis=0), np.std(wrong, axis=0) / np.sqrt(len(wrong))
     assert (mean <= np.array(found.promised) + 3 * deviation).all()
@@ -98,15 +99,15 @@ def test_a_class_with_hardly_an_image_is_never_ruled_out_and_that_is_the_reason(
     assert found.promised == (0.05, 0.05, 0.0)
     assert found.note == (
         "Validation has too few images of c (3) to rule it out, so no image is surely anything "
-        "but c; it takes 9 of each class, or fracnet.predict with unsure=0.125."
+        "but c; it takes 9 of each class, or fracnet.predict with uncertain=0.125."
     )
     assert NEVER not in limits(*val, 0.125, NAMES).values
     prob, _ = of_classes(rng, [100, 100, 100], 2.0)
     choice = decided(prob, None)
-    doubt = unsure(prob, choice, found)
+    doubt = uncertain(prob, choice, found)
     assert doubt[choice != 2].all()
     assert not doubt[choice == 2].all()
-    assert not unsure(prob, choice, full)[choice != 2].all()
+    assert not uncertain(prob, choice, full)[choice != 2].all()
     low = np.asarray(found.values[:2]) / 2
     rows = np.array([[0.99, 0.005, 0.005], [0.4, 0.4, 0.2], [low[0], low[1], 1 - low.sum()]])
     rows[0, 1] = low[1]
@@ -128,10 +129,10 @@ def test_a_threshold_that_decides_against_the_likely_class_is_unsure_there() -> 
     found = limits(*drawn(rng, 400, [0.5, 0.5]), 0.05, NAMES[:2])
     low, high = found.values[1] / 4, found.values[1] / 2
     prob = np.array([[1 - high, high]])
-    assert not unsure(prob, decided(prob, 0.5), found)[0]
+    assert not uncertain(prob, decided(prob, 0.5), found)[0]
     sensitive = decided(prob, low)  # a threshold so low that the image is called positive
     assert sensitive[0] == 1
-    assert unsure(prob, sensitive, found)[0]
+    assert uncertain(prob, sensitive, found)[0]
     assert reasons(prob, sensitive, np.array([True]), found) == ["another class fits better"]
 
 
@@ -149,12 +150,12 @@ def test_test_rows_choose_no_limit_and_are_reported_by_level() -> None:
     again = by_level(changed, decisions, 0.05)
     for level in found:
         assert again[level]["limits"] == found[level]["limits"]
-        assert again[level]["threshold"] == decisions["operating"][level]["threshold"]
+        assert again[level]["threshold"] == decisions["operating_point"][level]["threshold"]
     told, worse = found["image"]["test"], again["image"]["test"]
     assert told["n"] == rows.sum()
-    assert worse["wrong_of_sure"]["value"] > told["wrong_of_sure"]["value"]
-    low, high = told["sure"]["low"], told["sure"]["high"]
-    assert low < told["sure"]["value"] < high
+    assert worse["wrong_of_confident"]["value"] > told["wrong_of_confident"]["value"]
+    low, high = told["confident"]["low"], told["confident"]["high"]
+    assert low < told["confident"]["value"] < high
 
 
 def test_without_test_rows_nothing_is_told_of_them() -> None:
@@ -168,9 +169,9 @@ def test_where_validation_is_too_small_that_is_the_reason() -> None:
     found = limits(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), 0.05, NAMES[:2], "study")
     assert set(found.values) == {NEVER}
     assert found.note.startswith("Validation has too few studies of a (1) and b (1) to rule them")
-    assert "so no decision on a study can be sure; it takes 9 of each class" in found.note
+    assert "so no decision on a study can be confident; it takes 9 of each class" in found.note
     prob = np.array([[1.0, 0.0]])
-    doubt = unsure(prob, np.array([0]), found)
+    doubt = uncertain(prob, np.array([0]), found)
     assert reasons(prob, np.array([0]), doubt, found) == [
         "validation is too small to be sure of any"
     ]

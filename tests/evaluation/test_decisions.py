@@ -32,28 +32,32 @@ def test_first_calibrate_then_average_then_choose() -> None:
     studies = to_level(calibrated(VAL, found["temperature"]), "study")
     score, case = studies["prob_abnormal"].to_numpy(), (studies["label"] == "abnormal").to_numpy()
     assert (
-        found["operating"]["study"]["threshold"] == choose(score, case, {"youden": True}).threshold
+        found["operating_point"]["study"]["threshold"]
+        == choose(score, case, {"youden": True}).threshold
     )
     raw = decide(VAL, Evaluation(calibrate=False))
     assert (raw["temperature"], raw["temperature_note"]) == (1.0, "not asked for")
-    assert raw["operating"]["study"]["threshold"] != found["operating"]["study"]["threshold"]
-    assert set(found["operating"]) == {"image", "study", "patient"}
-    assert len({point["threshold"] for point in found["operating"].values()}) > 1
+    assert (
+        raw["operating_point"]["study"]["threshold"]
+        != found["operating_point"]["study"]["threshold"]
+    )
+    assert set(found["operating_point"]) == {"image", "study", "patient"}
+    assert len({point["threshold"] for point in found["operating_point"].values()}) > 1
 
 
 def test_the_rule_and_the_views_make_a_difference() -> None:
-    youden = decide(VAL, OPTIONS)["operating"]
+    youden = decide(VAL, OPTIONS)["operating_point"]
     for rule in ({"sensitivity": 0.95}, {"specificity": 0.95}, {"cost_ratio": 20}):
-        asked = decide(VAL, Evaluation.model_validate({"operating": rule}))["operating"]
+        asked = decide(VAL, Evaluation.model_validate({"operating_point": rule}))["operating_point"]
         assert asked["study"]["threshold"] != youden["study"]["threshold"]
-    highest = decide(VAL, Evaluation(views="max"))["operating"]
+    highest = decide(VAL, Evaluation(views="max"))["operating_point"]
     assert highest["image"] == youden["image"]
     assert highest["study"]["threshold"] > youden["study"]["threshold"]
 
 
 def test_more_classes_have_no_threshold() -> None:
     found = decide(make_table((9, 9, 9), 1.0, split="val"), OPTIONS)
-    assert found["operating"] is None
+    assert found["operating_point"] is None
     assert found["temperature"] != 1
     with pytest.raises(UserError, match="views=max"):
         decide(make_table((9, 9, 9), split="val"), Evaluation(views="max"))
@@ -76,7 +80,7 @@ def test_whole_decisions_pass() -> None:
 
 
 def lowered(found: dict[str, Any]) -> dict[str, Any]:
-    found["operating"]["study"]["threshold"] -= 0.01
+    found["operating_point"]["study"]["threshold"] -= 0.01
     return found
 
 

@@ -67,7 +67,9 @@ def run(root: Path) -> Path:
     stages = [{"name": f"blocks.{n}.norm1", "weights": 1 - n / 12} | alike for n in (11, 6, 0)]
     sanity: dict[str, Any] = {"images": 50, "stages": stages, "null": alike, "verdict": "lost"}
     sanity |= {"sentences": ["They need the weights."]}
-    kinds = [f"{right} and {sure}" for right in ("right", "wrong") for sure in ("sure", "unsure")]
+    kinds = [
+        f"{right} and {sure}" for right in ("right", "wrong") for sure in ("confident", "uncertain")
+    ]
     explain(root, sorted(kinds * 3), localization=localization, sanity=sanity)
     return report_run.write(root)[0]
 

@@ -64,7 +64,9 @@ def tell_more(folder: Path) -> None:
 
 
 def explain(
-    folder: Path, kinds: Sequence[str] = ("right and sure", "wrong and sure"), **scores: Any
+    folder: Path,
+    kinds: Sequence[str] = ("right and confident", "wrong and confident"),
+    **scores: Any,
 ) -> None:
     """explain.json with a case of each of `kinds`, and their pictures."""
     (folder / "explain/overlays").mkdir(parents=True)

@@ -16,11 +16,11 @@ NOTE = "A note of the data source."
 
 
 def two_class_table(
-    val: int = 40, test: int = 40, seed: int = 0, shift: float = -1.0, sure: float = 2.0
+    val: int = 40, test: int = 40, seed: int = 0, shift: float = -1.0, confident: float = 2.0
 ) -> pd.DataFrame:
     """Patients with one or two studies of one to three views; val and test rows, as of MURA.
 
-    `shift` makes the likeliest class a bad rule, `sure` the logits too confident.
+    `shift` makes the likeliest class a bad rule, `confident` the logits too confident.
     """
     rng = np.random.default_rng(seed)
     rows, scores = [], []
@@ -43,7 +43,7 @@ def two_class_table(
                         "view": ("AP", "lateral", None)[view],
                     }
                 )
-                scores.append(sure * (1.5 * abnormal - 0.5 + 0.7 * own + 0.7 * rng.normal()))
+                scores.append(confident * (1.5 * abnormal - 0.5 + 0.7 * own + 0.7 * rng.normal()))
     logits = np.column_stack([np.zeros(len(scores)), np.array(scores) + shift])
     return assemble(pd.DataFrame(rows), PAIR, logits)
 

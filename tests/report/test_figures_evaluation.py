@@ -20,9 +20,9 @@ POINT = {"threshold": 0.41, "sensitivity": 0.87, "specificity": 0.84}
 TWO = {
     "temperature": 1.6,
     "rule": {"youden": True},
-    "operating": {"image": POINT, "study": POINT | {"threshold": 0.45}},
+    "operating_point": {"image": POINT, "study": POINT | {"threshold": 0.45}},
 }
-MANY = {"temperature": 1.4, "rule": {"youden": True}, "operating": None}
+MANY = {"temperature": 1.4, "rule": {"youden": True}, "operating_point": None}
 FIVE = ("confusion_matrix", "roc", "precision_recall", "reliability", "forest_class")
 
 

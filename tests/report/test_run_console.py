@@ -36,7 +36,7 @@ def test_it_is_plain_ascii_within_80_columns(two: str) -> None:
 
 
 def test_levels_stand_at_their_frozen_thresholds_and_regions_below(two: str) -> None:
-    points = decide(VAL, OPTIONS)["operating"]
+    points = decide(VAL, OPTIONS)["operating_point"]
     lines = [line.split() for line in two.splitlines()]
     assert "abnormal above a threshold chosen on validation (youden), 95 % intervals" in two
     for level in ("image", "study", "patient"):
@@ -107,7 +107,7 @@ def test_a_long_name_of_a_group_breaks_no_number() -> None:
 def test_a_threshold_below_all_is_said_in_words() -> None:
     val = VAL.assign(prob_abnormal=0.0, prob_normal=1.0, logit_abnormal=-99.0, logit_normal=0.0)
     rule = {"sensitivity": 1.0}
-    options = Evaluation(resamples=100, calibrate=False, operating=rule, by=["view"])
+    options = Evaluation(resamples=100, calibrate=False, operating_point=rule, by=["view"])
     text = printed(assess(TEST, options, decide(val, options)))
     assert "image level, everything positive, by view" in text
     assert "e-3" not in text

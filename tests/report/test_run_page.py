@@ -105,7 +105,7 @@ def test_verdict_comes_first_and_everything_else_is_there(html: str) -> None:
         "Confusion matrix",
         "Precision and recall",
         "Are the probabilities to be believed?",
-        "Wrong and sure",
+        "Wrong and confident",
         "Do they find what is marked?",
         "In detail.",
         "Do they depend on the weights?",

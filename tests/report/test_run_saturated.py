@@ -9,14 +9,14 @@ from helpers.run_files import two_class_table
 from fracnet.report.model_card import as_card
 from fracnet.report.run_charts import roc
 from fracnet.report.run_content import RunContent
-from fracnet.report.run_tables import all_figures, operating
+from fracnet.report.run_tables import all_figures, operating_point
 from fracnet.report.verdict import against, verdict
 from fracnet.runs.report_run import content_of
 
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> RunContent:
-    table = two_class_table(shift=38.0, sure=4.0)
+    table = two_class_table(shift=38.0, confident=4.0)
     options = {"resamples": 100, "by": [], "calibrate": False}
     folder = tmp_path_factory.mktemp("saturated") / "run"
     return content_of(two_classes(folder, table, evaluation=options))
@@ -30,7 +30,7 @@ def test_verdict_card_table_and_curve_have_the_same_area(content: RunContent) ->
     assert f"{found.model.value:.3f}" == area
     assert f"AUC {area} (" in " ".join(verdict(content, found).sentences)
     assert f"AUC {area} (" in as_card(content)
-    table = operating(content)
+    table = operating_point(content)
     assert table is not None
     row = next(row for row in table.rows if row[0] == "study")
     assert str(row[3]).startswith(area)

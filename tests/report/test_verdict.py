@@ -23,7 +23,7 @@ def judged(content: RunContent) -> Verdict:
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> RunContent:
     """A clear difference between the classes, at 60 patients."""
-    table = two_class_table(60, 60, shift=0.0, sure=3.0)
+    table = two_class_table(60, 60, shift=0.0, confident=3.0)
     return content_of(two_classes(tmp_path_factory.mktemp("good") / "run", table))
 
 
@@ -76,7 +76,7 @@ def test_chance_is_no_success(tmp_path: Path) -> None:
 
 
 def test_worse_than_chance_asks_for_the_labels(tmp_path: Path) -> None:
-    table = two_class_table(60, 60, shift=0.0, sure=-3.0)
+    table = two_class_table(60, 60, shift=0.0, confident=-3.0)
     found = judged(content_of(two_classes(tmp_path / "run", table)))
     assert found.severity == "error"
     assert "worse than chance" in found.headline
@@ -134,7 +134,7 @@ def test_a_threshold_is_reproached_only_where_its_fall_is_shown(good: RunContent
 
     def said(n: int) -> str:
         decisions: dict[str, Any] = json.loads(json.dumps(good.assessment.decisions))
-        point = decisions["operating"]["study"]
+        point = decisions["operating_point"]["study"]
         here = good.overall["study"].summary.per_class[1].sensitivity
         assert here.high is not None
         point |= {"sensitivity": min(1.0, here.high + 0.02), "n": 2 * n, "positives": n}
@@ -146,7 +146,7 @@ def test_a_threshold_is_reproached_only_where_its_fall_is_shown(good: RunContent
 
 
 @pytest.mark.parametrize(
-    ("rule", "sure", "said"),
+    ("rule", "confident", "said"),
     [
         ({"sensitivity": 1.0}, -3.0, "only by calling everything abnormal"),
         ({"specificity": 1.0}, -3.0, "only by calling nothing abnormal"),
@@ -154,10 +154,10 @@ def test_a_threshold_is_reproached_only_where_its_fall_is_shown(good: RunContent
     ],
 )
 def test_a_threshold_that_decides_nothing_is_called_out(
-    rule: dict[str, float], sure: float, said: str, tmp_path: Path
+    rule: dict[str, float], confident: float, said: str, tmp_path: Path
 ) -> None:
-    options = {"resamples": 100, "by": [], "operating": rule, "calibrate": False}
-    table = two_class_table(60, 60, shift=0.0, sure=sure)
+    options = {"resamples": 100, "by": [], "operating_point": rule, "calibrate": False}
+    table = two_class_table(60, 60, shift=0.0, confident=confident)
     found = judged(content_of(two_classes(tmp_path / "run", table, evaluation=options)))
     sentences = [one for one in found.sentences if "only by calling" in one]
     assert len(sentences) == bool(said)

@@ -91,7 +91,7 @@ def test_changed_validation_rows_are_refused(run: RunFolder) -> None:
 def test_a_threshold_changed_by_hand_is_refused(run: RunFolder) -> None:
     judge(run)
     stored = content(run.decisions)
-    stored["operating"]["study"]["threshold"] = 0.123
+    stored["operating_point"]["study"]["threshold"] = 0.123
     run.decisions.write_text(json.dumps(stored))
     with pytest.raises(UserError, match="changed since it was written"):
         judge(run)
@@ -103,7 +103,7 @@ def test_a_threshold_changed_by_hand_is_refused(run: RunFolder) -> None:
 def test_a_rule_changed_in_the_config_is_refused(run: RunFolder) -> None:
     judge(run)
     config = yaml.safe_load(run.config.read_text())
-    config["evaluation"]["operating"] = {"sensitivity": 0.99}
+    config["evaluation"]["operating_point"] = {"sensitivity": 0.99}
     run.config.write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match=r"rule=youden, .* says rule=\{sensitivity: 0.99\}"):
         judge(run)
@@ -112,13 +112,13 @@ def test_a_rule_changed_in_the_config_is_refused(run: RunFolder) -> None:
 def test_another_rule_gets_a_folder_of_its_own(run: RunFolder) -> None:
     judge(run)
     before = files(run.path)
-    found = judge(run, {"operating": {"sensitivity": 0.95}}, "sensitive")
+    found = judge(run, {"operating_point": {"sensitivity": 0.95}}, "sensitive")
     assert found.folder == run.evaluations / "sensitive"
     after = files(run.path)
     assert {name: after[name] for name in before} == before
     own = content(found.folder / "decisions.json")
     assert own["rule"] == {"sensitivity": 0.95}
-    assert own["operating"]["image"]["sensitivity"] >= 0.95
+    assert own["operating_point"]["image"]["sensitivity"] >= 0.95
     assert own["validation"]["sha256"] == fingerprint(TABLE[TABLE["split"] == "val"])
     assert content(found.folder / "metrics.json")["decisions"] == own
 

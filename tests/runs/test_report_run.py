@@ -150,7 +150,12 @@ def test_evaluate_writes_the_report_and_takes_the_key(
 def test_a_further_evaluation_has_a_report_of_its_own(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [f"run={folder}", "figures=false", "operating={sensitivity: 0.95}", "name=careful"]
+    words = [
+        f"run={folder}",
+        "figures=false",
+        "operating_point={sensitivity: 0.95}",
+        "name=careful",
+    ]
     told = evaluate_here(words, capsys)
     assert told.code == 0, told.err
     own = folder / "evaluations/careful/report"
@@ -158,7 +163,7 @@ def test_a_further_evaluation_has_a_report_of_its_own(
     text = Page(read(own / "index.html")).text
     assert "Evaluation careful of run run" in text
     assert "the threshold that validation chose (sensitivity 0.95)" in text
-    assert "Wrong and sure" not in text, "wrong by another threshold"
+    assert "Wrong and confident" not in text, "wrong by another threshold"
     assert "The run's gallery is not shown" in text
     assert not (folder / "report").exists()
 

@@ -1,4 +1,4 @@
-"""Cases are of every kind, drawn by lot, and sure only where validation says so."""
+"""Cases are of every kind, drawn by lot, and confident only where validation says so."""
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ def chosen(table: pd.DataFrame, each: int = 4, **how: int) -> list[Case]:
 
 def test_each_kind_has_as_many_as_asked_for_and_what_its_name_says(table: pd.DataFrame) -> None:
     decisions = decide(table[table["split"] == "val"], Evaluation())
-    threshold = decisions["operating"]["image"]["threshold"]
+    threshold = decisions["operating_point"]["image"]["threshold"]
     prob = probabilities(calibrated(table, decisions["temperature"]))
     cases = chosen(table)
     assert [case.kind for case in cases] == [kind for kind in KINDS for _ in range(4)]
@@ -39,11 +39,11 @@ def test_each_kind_has_as_many_as_asked_for_and_what_its_name_says(table: pd.Dat
 
 
 def test_sure_ones_are_further_from_the_other_class(table: pd.DataFrame) -> None:
-    """Of one predicted class each sure case has a higher probability than each unsure one."""
+    """Of one predicted class each sure case has a higher probability than each uncertain one."""
     cases = chosen(table, each=20)
     for named in (0, 1):
-        sure = [c.probability for c in cases if c.predicted == named and "unsure" not in c.kind]
-        doubt = [c.probability for c in cases if c.predicted == named and "unsure" in c.kind]
+        sure = [c.probability for c in cases if c.predicted == named and "uncertain" not in c.kind]
+        doubt = [c.probability for c in cases if c.predicted == named and "uncertain" in c.kind]
         assert sure
         assert doubt
         assert min(sure) > max(doubt)
@@ -82,7 +82,7 @@ def test_too_few_validation_images_promise_nothing(table: pd.DataFrame) -> None:
     decisions = decide(table[table["split"] == "val"], Evaluation())
     few = pd.concat([table[table["split"] == "val"].head(12), table[table["split"] == "test"]])
     how = " ".join(choose(few.reset_index(drop=True), decisions, 1, error=ERROR, seed=0)[1])
-    assert "so no decision on an image can be sure; it takes 9 of each class" in how
+    assert "so no decision on an image can be confident; it takes 9 of each class" in how
     assert "at most 5 %" not in how
 
 

@@ -17,9 +17,9 @@ def test_a_rule_for_a_threshold_that_no_one_will_use_is_said(
     rule: str, n_classes: int, told: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted: Any = {"sensitivity": 0.9} if rule != "youden" else rule
-    config: Any = SimpleNamespace(evaluation=Evaluation(operating=wanted))
+    config: Any = SimpleNamespace(evaluation=Evaluation(operating_point=wanted))
     data: Any = SimpleNamespace(classes=[f"c{i}" for i in range(n_classes)])
     print_unused(config, data)
     out = capsys.readouterr().out
-    assert (f"evaluation.operating={rule} is not used" in out) == told
+    assert (f"evaluation.operating_point={rule} is not used" in out) == told
     assert max(map(len, out.splitlines()), default=0) <= 80

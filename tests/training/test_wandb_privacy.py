@@ -142,13 +142,13 @@ def test_examples_are_the_surest_and_the_least_sure_of_right_and_wrong() -> None
     for kind, place in chosen_examples(table):
         kinds.setdefault(kind, []).append(place)
     assert {kind: len(places) for kind, places in kinds.items()} == {
-        "wrong, sure": 6,
-        "wrong, unsure": 6,
-        "right, sure": 6,
-        "right, unsure": 6,
+        "wrong, confident": 6,
+        "wrong, uncertain": 6,
+        "right, confident": 6,
+        "right, uncertain": 6,
     }
-    assert kinds["wrong, sure"] == [39, 37, 35, 33, 31, 29]
-    assert kinds["right, unsure"] == [0, 2, 4, 6, 8, 10]
+    assert kinds["wrong, confident"] == [39, 37, 35, 33, 31, 29]
+    assert kinds["right, uncertain"] == [0, 2, 4, 6, 8, 10]
 
 
 def test_curves_leave_out_a_class_without_cases() -> None:

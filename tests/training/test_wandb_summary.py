@@ -34,11 +34,11 @@ def test_operating_points_and_temperature_are_there_and_groups_are_not() -> None
     strata = [
         row | {"per_class": [{}, figures], "metrics": {"accuracy": ESTIMATE}} for row in levels
     ]
-    decisions = {"temperature": 1.5, "operating": {"study": {"threshold": 0.4}}}
+    decisions = {"temperature": 1.5, "operating_point": {"study": {"threshold": 0.4}}}
     calibration = {"val": {"before": {}, "after": {"log_loss": ESTIMATE}}}
     more = {"test_strata": strata, "decisions": decisions, "calibration": calibration}
     found = summary(METRICS | more, ("val", "test"))
-    assert found["test/operating/study/sensitivity_high"] == 0.8
+    assert found["test/operating_point/study/sensitivity_high"] == 0.8
     assert found["test/calibrated/image/accuracy"] == 0.7
     assert found["decisions/temperature"] == 1.5
     assert found["decisions/threshold/study"] == 0.4
