@@ -1,8 +1,8 @@
-"""What the studies share: small phantoms with patients, and one training by fracnet's own parts.
+"""What the experiments share: small phantoms with patients, and one training by fracnet's parts.
 
-The task is to name the body region, of seven. At 64 pixels a fracture is too fine to be learned
-from the few images that a study of minutes can show, and the published six-class set asks for
-little more than the body part either.
+The task is to name the body region, one of seven. At 64 pixels a fracture is too fine to learn from
+the few images of an experiment of minutes, and the published six-class set asks for little more
+than the body part either.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,9 @@ from fracnet.runs.build import classifier_from, data_from
 from fracnet.training.run_header import quiet_libraries
 from fracnet.utils.files import config_dir
 
-CLASSES = tuple(sorted(REGIONS))  # as data=folder orders them
+CLASSES = tuple(sorted(REGIONS))  # in the order of data=folder
 SIDE = 64
-# Both studies train so; what is left out is as conf/train.yaml has it.
-WORDS = [
+OVERRIDES = [
     "data=folder",
     "data.csv=labels.csv",
     "data.num_workers=0",
@@ -43,10 +42,11 @@ WORDS = [
     "preprocess=none",
     "optim.lr=5e-4",
     "callbacks.early_stopping=null",
-    "logger=csv",
+    "logger=none",
     "trainer.accelerator=cpu",
     "trainer.progress_bar=false",
 ]
+"""All experiments train with these; everything else is as in conf/train.yaml."""
 
 
 class Phantoms(NamedTuple):
@@ -56,45 +56,45 @@ class Phantoms(NamedTuple):
     regions: np.ndarray
     patients: np.ndarray
 
-    def take(self, rows: np.ndarray) -> "Phantoms":
+    def select(self, rows: np.ndarray) -> "Phantoms":
         """Some of the images, by index or by mask."""
         return Phantoms(*(values[rows] for values in self))
 
-    def shares(self, count: int, seed: int) -> list["Phantoms"]:
-        """All images in `count` shares, whole patients in each and the regions mixed alike."""
+    def split_by_patient(self, count: int, seed: int) -> list["Phantoms"]:
+        """All images in `count` shares of whole patients with the same mix of regions."""
         names, first = np.unique(self.patients, return_index=True)
         order = np.lexsort((np.random.default_rng(seed).random(len(names)), self.regions[first]))
-        return [self.take(np.isin(self.patients, names[order[k::count]])) for k in range(count)]
+        return [self.select(np.isin(self.patients, names[order[k::count]])) for k in range(count)]
 
     @property
     def targets(self) -> np.ndarray:
-        """int64 [N], places in CLASSES."""
+        """Indices in CLASSES, int64 [N]."""
         return np.searchsorted(CLASSES, self.regions)
 
 
-def draw(folder: Path, seed: int, patients: int, fresh: int) -> tuple[Phantoms, Phantoms]:
-    """MURA phantoms to train and test on, and of other patients to learn the truth from.
+def make_phantoms(folder: Path, seed: int, patients: int, fresh: int) -> tuple[Phantoms, Phantoms]:
+    """MURA phantoms to train and test on, and those of `fresh` other patients to measure the truth.
 
-    All are of one kind; they are drawn where `folder` does not hold them, and shrunk to SIDE.
+    Generated unless `folder` holds them, and shrunk to SIDE.
     """
     write_mura(folder, seed=seed, patients={"train": patients, "valid": fresh})
     return _read(folder, "train"), _read(folder, "valid")
 
 
 def _read(folder: Path, part: str) -> Phantoms:
-    listed = (folder / MURA_FOLDER / f"{part}_image_paths.csv").read_text().split()
+    paths = (folder / MURA_FOLDER / f"{part}_image_paths.csv").read_text().split()
     images = [
         cv2.resize(read_grey(folder / path), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-        for path in listed
+        for path in paths
     ]
     # MURA-v1.1/train/XR_WRIST/patient00001/study1_negative/image1.png
-    parts = [Path(path).parts for path in listed]
+    parts = [Path(path).parts for path in paths]
     regions = [part[2].removeprefix("XR_").lower().replace("finger", "fingers") for part in parts]
     return Phantoms(np.stack(images), np.array(regions), np.array([part[3] for part in parts]))
 
 
-def write_set(root: Path, phantoms: Phantoms, **columns: np.ndarray) -> None:
-    """The images as PNGs below `root`, and labels.csv with path, label and further columns."""
+def write_dataset(root: Path, phantoms: Phantoms, **columns: np.ndarray) -> None:
+    """Write the images as PNGs below `root`, and labels.csv with path, label and more columns."""
     (root / "images").mkdir(parents=True)
     paths = [f"images/{i:05d}.png" for i in range(len(phantoms.images))]
     for path, image in zip(paths, phantoms.images, strict=True):
@@ -103,23 +103,23 @@ def write_set(root: Path, phantoms: Phantoms, **columns: np.ndarray) -> None:
     table.to_csv(root / "labels.csv", index=False, lineterminator="\n")
 
 
-def composed(words: Sequence[str]) -> dict[str, Any]:
-    """The resolved config of `python -m fracnet.train WORDS`, as plain containers."""
+def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved config of `python -m fracnet.train OVERRIDES`, as plain containers."""
     with initialize_config_dir(str(config_dir())):
-        node = compose("train", list(words))
+        node = compose("train", list(overrides))
     return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
-def freeze(words: Sequence[str], file: Path) -> None:
-    """Write the config of a training, with paths of no machine."""
-    plain = composed([*words, "data.root=data/folder", "data_dir=data"])
+def write_config(overrides: Sequence[str], file: Path) -> None:
+    """Write the config of a training, without paths of this machine."""
+    plain = compose_config([*overrides, "data.root=data/folder", "data_dir=data"])
     file.write_text(yaml.safe_dump(plain, sort_keys=False))
 
 
-def prepared(words: Sequence[str]) -> tuple[Config, RadiographData, Classifier]:
-    """Config, data and untrained network of `python -m fracnet.train WORDS`."""
+def build_training(overrides: Sequence[str]) -> tuple[Config, RadiographData, Classifier]:
+    """Config, data and untrained network of `python -m fracnet.train OVERRIDES`."""
     quiet_libraries()
-    config = check(composed(words))
+    config = check(compose_config(overrides))
     data = data_from(config)
     data.progress = False
     data.prepare_data()
@@ -129,15 +129,15 @@ def prepared(words: Sequence[str]) -> tuple[Config, RadiographData, Classifier]:
 
 
 def probabilities(model: Classifier, phantoms: Phantoms) -> np.ndarray:
-    """float64 [N, C] of a network as it is; its mode is left as it was."""
+    """float64 [N, C] of a network, whose mode does not change."""
     training = model.training
-    found = predict_logits(model, phantoms.images, np.arange(len(phantoms.images)))
+    logits = predict_logits(model, phantoms.images, np.arange(len(phantoms.images)))
     model.train(training)
-    return np.asarray(softmax(found, axis=1))
+    return np.asarray(softmax(logits, axis=1))
 
 
-def figures(target: np.ndarray, prob: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Accuracy and macro AUC, float64 [B, 2], of rows that count `weights` [B, N] times."""
+def accuracy_and_auc(target: np.ndarray, prob: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Accuracy and macro AUC, float64 [B, 2], with rows weighted by `weights` [B, N]."""
     matrix = classification.confusion(target, classification.predict(prob), prob.shape[1], weights)
     areas = classification.macro(classification.auc(target, prob, weights))
     return np.stack([classification.accuracy(matrix), areas], axis=-1)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from fracnet.config import hydra_cli
-from fracnet.data import image_cache
+from fracnet.data import cache_folders
 from fracnet.utils.text import counted
 
 DAY = 86_400
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=float,
         default=0.0,
         metavar="DAYS",
-        help="only those that were built more than DAYS days ago",
+        help="only caches built more than DAYS days ago",
     )
     options = parser.parse_args(arguments)
     if options.command == "clear":
@@ -30,34 +30,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _list() -> None:
-    found = image_cache.entries()
-    if not found:
-        print(f"No image caches in {image_cache.images_dir()}.")
+    caches = cache_folders.list_caches()
+    if not caches:
+        print(f"No image caches in {cache_folders.images_dir()}.")
         return
     print(f"{'MB':>8}  {'images':>7}  {'pixels':>6}  {'age':>9}  path")
-    for entry in found:
+    for entry in caches:
         images = "damaged" if entry.images is None else str(entry.images)
         print(
             f"{entry.n_bytes / 1e6:8.1f}  {images:>7}  {entry.image_size or '':>6}  "
             f"{_age(entry.age):>9}  {entry.path} ({entry.name})"
         )
-    print(f"{sum(entry.n_bytes for entry in found) / 1e6:8.1f}  in all")
+    print(f"{sum(entry.n_bytes for entry in caches) / 1e6:8.1f}  total")
 
 
 def _clear(days: float) -> None:
-    freed = image_cache.sweep()
+    freed = cache_folders.remove_leftovers()
     removed = 0
-    for entry in image_cache.entries():
+    for entry in cache_folders.list_caches():
         if entry.age < days * DAY:
             continue
-        size = image_cache.remove(entry.path)
+        size = cache_folders.remove_cache(entry.path)
         if size is None:
-            print(f"Left alone, because it is being built: {entry.path}")
+            print(f"Skipped: a build is in progress: {entry.path}")
             continue
         freed += size
         removed += 1
     what = counted(removed, "image cache")
-    print(f"Removed {what} from {image_cache.images_dir()}: {freed / 1e6:.1f} MB.")
+    print(f"Removed {what} from {cache_folders.images_dir()}: {freed / 1e6:.1f} MB.")
 
 
 def _age(seconds: float) -> str:
@@ -68,5 +68,5 @@ def _age(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    with hydra_cli.may_close():
+    with hydra_cli.quiet_on_closed_pipe():
         main()

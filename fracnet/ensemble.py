@@ -6,40 +6,38 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
-from fracnet.runs.report_run import conclude
+from fracnet.config.schema import EnsembleCommand, validated
 
 
 def ensemble(cfg: DictConfig) -> None:
-    """Average the runs' probabilities, write a run folder and measure it.
+    """Average the runs' probabilities, write a run folder and evaluate it.
 
     Raises:
-        UserError: a fault in the command, fewer than two runs, or runs that do not go together.
+        UserError: an error in the command, fewer than two runs, or runs that do not match.
     """
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    command = validated(EnsembleCommand, plain)
+
     from hydra.core.hydra_config import HydraConfig
-
-    from fracnet.config.schema import EnsembleCommand, validated
-
-    command = validated(
-        EnsembleCommand, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    )
-
     from rich.console import Console
     from rich.text import Text
 
-    from fracnet.report.comparison_page import ensemble_lines
-    from fracnet.runs.ensemble_runs import combine, members
-    from fracnet.runs.evaluate_run import judge, progress_if
+    from fracnet.report.comparison_page import ensemble_notes
+    from fracnet.runs.ensemble_runs import write_ensemble
+    from fracnet.runs.evaluate_run import evaluate_run
+    from fracnet.runs.find_runs import find_two_or_more
+    from fracnet.runs.report_run import report_evaluation
     from fracnet.runs.run_folder import RunFolder
+    from fracnet.utils.progress import progress_bar
 
     console = Console(highlight=False)
-    runs, left = members(command.runs)
-    for run in left:
-        console.print(Text(f"left out: {run.name}: {run.reason}"), soft_wrap=True)
+    runs, skipped = find_two_or_more(command.runs, "an ensemble", ensembles=False)
+    for run in skipped:
+        console.print(Text(f"skipped: {run.name}: {run.reason}"), soft_wrap=True)
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    made = combine(runs, folder)
-    for line in ensemble_lines(made):
+    for line in ensemble_notes(write_ensemble(runs, folder)):
         console.print(Text(line))
-    conclude(judge(folder, progress=progress_if(True)), "Run", folder.path)
+    report_evaluation(evaluate_run(folder, progress=progress_bar), "Run")
 
 
 if __name__ == "__main__":

@@ -10,22 +10,26 @@ from fracnet.config.schema import ExplainCommand, validated
 
 
 def explain(cfg: DictConfig) -> None:
-    """Make a run's heatmaps again, or for the first time, and its report with them.
+    """Make a run's heatmaps, replacing earlier ones, and write its report with them.
 
     Raises:
-        UserError: a fault in the command, a run that has no heatmaps, or data that have changed.
+        UserError: an error in the command, a run without heatmaps, or data that have changed.
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(ExplainCommand, plain)
 
-    from fracnet.runs import explain_run, report_run
-    from fracnet.runs.evaluate_run import progress_if
-    from fracnet.runs.run_folder import RunFolder
+    from fracnet.runs.evaluate_run import evaluate_run
+    from fracnet.runs.explain_run import explain_finished_run, print_heatmap_summary
+    from fracnet.runs.report_run import write_report
+    from fracnet.runs.run_folder import RunFolder, read_config
+    from fracnet.utils.progress import progress_bar
 
-    run = RunFolder(Path(command.run).expanduser().resolve())
-    content = explain_run.again(run, command, progress_if(True))
-    explain_run.tell_of(run, content, everything=True)
-    page, *_ = report_run.write(run.path, images=command.report.images)
+    run = RunFolder.open(Path(command.run).expanduser().resolve())
+    config = read_config(run, command.trust)
+    evaluation = evaluate_run(run, progress=progress_bar)
+    content = explain_finished_run(evaluation, config, command, progress_bar)
+    print_heatmap_summary(run, content, everything=True)
+    page, *_ = write_report(evaluation, images=command.report.images)
     print(f"\nReport  {page}")
 
 

@@ -7,21 +7,21 @@ from pathlib import Path
 from rich.console import Console
 
 from fracnet.config import hydra_cli
-from fracnet.report.sweep_page import print_study
+from fracnet.report.sweep_page import print_sweep
 from fracnet.runs.sweep_summary import collect
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
 
 
 def main() -> None:
-    """Read FOLDER, write its study.json, study.csv and index.html anew, and print the table."""
+    """Read FOLDER, write its sweep.json, sweep.csv and index.html anew, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m fracnet.sweep", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of a sweep: runs/sweep_...")
     parser.add_argument(
         "--show-test",
         choices=("best", "all"),
         default="best",
-        help="whose test figures are shown; kept on record in study.json",
+        help="whose test figures are shown; kept on record in sweep.json",
     )
     words = parser.parse_args()
     folder = words.folder.resolve()
@@ -30,7 +30,7 @@ def main() -> None:
     except UserError as error:
         print(f"fracnet: error: {error}", file=sys.stderr)
         sys.exit(1)
-    print_study(Console(highlight=False), content, folder)
+    print_sweep(Console(highlight=False), content, folder)
     if not any(job["status"] == "finished" for job in content["jobs"]):
         print(
             f"fracnet: error: none of the {counted(len(content['jobs']), 'job')} in {folder} has "
@@ -42,5 +42,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with hydra_cli.may_close():
+    with hydra_cli.quiet_on_closed_pipe():
         main()

@@ -11,7 +11,7 @@ import pytest
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["WANDB_MODE"] = "disabled"  # seconds a run; the tests of it say logger.mode=offline
+os.environ["WANDB_MODE"] = "disabled"  # saves seconds per run; its tests set the mode
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""`python -m fracnet.audit`: what it finds, writes, prints and exits with."""
+"""`python -m fracnet.audit`: findings, files, output and exit codes."""
 
 import json
 import os
@@ -30,22 +30,22 @@ def _small_forests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def leaky(tmp_path: Path) -> Path:
-    """A set whose test holds two copies of train images, one of them turned over."""
+    """A set with copies of two train images in test, one of them mirrored."""
     root = write_set(tmp_path / "set")
-    for name, first, step in (("same", "train00", 1), ("turned", "train02", -1)):
+    for name, first, step in (("same", "train00", 1), ("mirrored", "train02", -1)):
         image = read_picture(root / f"train/normal/{first}.png")
         write_picture(root / f"test/normal/{name}.png", image[:, ::step])
     return root
 
 
-def test_finds_planted_copies_and_writes_all_down(
+def test_finds_planted_copies_and_writes_the_report(
     leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = audit_here(folder_words(leaky, tmp_path / "out"), capsys)
-    assert told.code == 0, told.err
-    assert "leak     2 of 10 test images (20.0 %) have a verified copy" in told.out
-    assert str(tmp_path / "out/index.html") in told.out
-    assert max(len(line) for line in told.out.split("page ")[0].splitlines()) <= 80
+    result = audit_here(folder_words(leaky, tmp_path / "out"), capsys)
+    assert result.code == 0, result.err
+    assert "leak     2 of 10 test images (20.0 %) have a verified copy" in result.out
+    assert str(tmp_path / "out/index.html") in result.out
+    assert max(len(line) for line in result.out.split("page ")[0].splitlines()) <= 80
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "audit.json",
         "index.html",
@@ -54,21 +54,21 @@ def test_finds_planted_copies_and_writes_all_down(
     assert content["severity"] == "leak"
     assert {(frozenset((pair["a"], pair["b"])), pair["kind"]) for pair in content["pairs"]} == {
         (frozenset(("train/normal/train00.png", "test/normal/same.png")), "same bytes"),
-        (frozenset(("train/normal/train02.png", "test/normal/turned.png")), "copy"),
+        (frozenset(("train/normal/train02.png", "test/normal/mirrored.png")), "copy"),
     }
     assert content["fingerprint"]["counts"]["test"] == {"normal": 6, "fractured": 4}
-    kept = audit_record.place(content["fingerprint"]["hash"])
-    assert json.loads(kept.read_text()) == content
+    stored = audit_record.audit_path(content["fingerprint"]["hash"])
+    assert json.loads(stored.read_text()) == content
 
 
 @pytest.mark.parametrize(("fail_on", "code"), [("hint", 2), ("leak", 2), ("error", 0), ("null", 0)])
-def test_exit_code_follows_the_severity_asked_for(
+def test_exit_code_depends_on_fail_on(
     fail_on: str, code: int, leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = audit_here([*folder_words(leaky, tmp_path / "out"), f"fail_on={fail_on}"], capsys)
-    assert told.code == code
+    result = audit_here([*folder_words(leaky, tmp_path / "out"), f"fail_on={fail_on}"], capsys)
+    assert result.code == code
     assert (tmp_path / "out/audit.json").is_file(), "written first"
-    assert ("worst finding is leak" in told.err) == (code == 2)
+    assert ("worst finding is leak" in result.err) == (code == 2)
 
 
 def test_a_truncated_file_is_an_error_or_a_warning_by_policy(
@@ -78,23 +78,23 @@ def test_a_truncated_file_is_an_error_or_a_warning_by_policy(
     cut = root / "train/normal/train04.png"
     cut.write_bytes(cut.read_bytes()[:300])
     words = folder_words(root, tmp_path / "out")
-    told = audit_here([*words, "fail_on=error"], capsys)
-    assert told.code == 2
-    assert "error    1 file of 26 cannot be read." in told.out
+    result = audit_here([*words, "fail_on=error"], capsys)
+    assert result.code == 2
+    assert "error    1 of 26 files cannot be read." in result.out
     (first,) = json.loads((tmp_path / "out/audit.json").read_text())["findings"][:1]
     assert first["details"][0]["path"] == "train/normal/train04.png"
     assert audit_here([*words, "data.on_bad_file=skip", "fail_on=error"], capsys).code == 0
 
 
-def test_nothing_readable_is_a_fault_and_leaves_no_folder(
+def test_no_readable_file_is_an_error_and_leaves_no_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_set(tmp_path / "set", train=4, val=2, test=2)
     for path in root.rglob("*.png"):
         path.write_bytes(b"")
-    told = audit_here(folder_words(root, tmp_path / "deep/out"), capsys)
-    assert told.code == 1
-    assert "None of the 8 images" in told.err
+    result = audit_here(folder_words(root, tmp_path / "deep/out"), capsys)
+    assert result.code == 1
+    assert "None of the 8 images" in result.err
     assert not (tmp_path / "deep").exists()
 
 
@@ -121,34 +121,34 @@ def test_the_folder_is_named_by_the_data_and_their_fingerprint(
         (["out=/proc/audit", "data=upper_limb_phantom", "data.root=/dev/null"], ["/dev/null"]),
     ],
 )
-def test_mistake_is_answered_without_a_traceback(
+def test_a_mistake_causes_no_traceback(
     words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    told = audit_here(words, capsys)
-    assert told.code == 1
-    assert told.err.startswith("fracnet: error: ")
+    result = audit_here(words, capsys)
+    assert result.code == 1
+    assert result.err.startswith("fracnet: error: ")
     for part in parts:
-        assert part in told.err
+        assert part in result.err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_the_work(
+def test_a_folder_that_cannot_be_created_is_reported_before_the_work(
     leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    told = audit_here(folder_words(leaky, tmp_path / "file/out"), capsys)
-    assert told.code == 1
-    assert "cannot be made" in told.err
+    result = audit_here(folder_words(leaky, tmp_path / "file/out"), capsys)
+    assert result.code == 1
+    assert "Cannot create out=" in result.err
 
 
-def test_a_choice_that_sets_more_than_data_is_audited_too(
+def test_an_option_that_sets_more_than_data_is_audited_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = audit_here(["data=mura_150", f"data.root={tmp_path}/none"], capsys)
-    assert "No mura data" in told.err, "the size of images and the model's keys are no fault"
+    result = audit_here(["data=mura_150", f"data.root={tmp_path}/none"], capsys)
+    assert "No mura data" in result.err, "image size and model keys are not an error"
 
 
-def test_full_disk_is_said_and_leaves_no_half_file(
+def test_a_full_disk_is_reported_and_leaves_no_partial_file(
     leaky: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -157,11 +157,10 @@ def test_full_disk_is_said_and_leaves_no_half_file(
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fracnet.data.audit_record.os.fsync", full)
-    told = audit_here(folder_words(leaky, tmp_path / "out"), capsys)
-    assert told.code == 1
-    assert "No space left on device" in told.err
-    assert "It needs 1 MB" in told.err
+    monkeypatch.setattr("fracnet.utils.files.os.fsync", full)
+    result = audit_here(folder_words(leaky, tmp_path / "out"), capsys)
+    assert result.code == 1
+    assert f"Cannot write {tmp_path / 'out/audit.json'}: the disk is full" in result.err
     assert not (tmp_path / "out").exists()
 
 
@@ -173,23 +172,23 @@ def test_two_audits_of_one_set_into_one_folder_both_succeed(leaky: Path, tmp_pat
         words = ["fracnet.audit", *folder_words(leaky, tmp_path / "out"), "workers=1"]
         codes.append(in_new_process(words, tmp_path).code)
 
-    both = [threading.Thread(target=run) for _ in range(2)]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert codes == [0, 0]
     assert len(list((tmp_path / "out").iterdir())) == 2
     assert json.loads((tmp_path / "out/audit.json").read_text())["severity"] == "leak"
 
 
-def test_interrupted_it_stops_reading_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupt_stops_reading_and_leaves_nothing(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", train=12)
     os.mkfifo(tmp_path / "gate")
     code = """
 import time
-import fracnet.data_audit.image_scan as looking
-from fracnet import cli
+import fracnet.data_audit.image_scan as image_scan
+from fracnet.config import hydra_cli
 from fracnet.audit import audit
 
 def slow(path):
@@ -198,10 +197,10 @@ def slow(path):
     if open("reads").read() == "x":
         open("gate", "w").write("x")
     time.sleep(2)
-    raise looking.BadImage(path, "slow")
+    raise image_scan.BadImage(path, "slow")
 
-looking.read_grey = slow
-cli.run(audit, "audit")
+image_scan.read_grey = slow
+hydra_cli.run(audit, "audit")
 """
     words = [*folder_words(root, tmp_path / "out"), "workers=1"]
     process = subprocess.Popen(
@@ -215,17 +214,17 @@ cli.run(audit, "audit")
     assert "fracnet: interrupted" in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
-    assert len((tmp_path / "reads").read_text()) < 26, "the other images were not waited for"
+    assert len((tmp_path / "reads").read_text()) < 26, "it does not wait for the other images"
 
 
 @pytest.mark.parametrize("words", [["--help"], ["fail_on=leek"]], ids=lambda words: words[0])
 def test_light_commands_answer_at_once(words: list[str], tmp_path: Path) -> None:
     in_new_process(["fracnet.audit", *words], tmp_path)  # the files are in memory from here on
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    told = in_new_process(["fracnet.audit", *words], tmp_path)
+    result = in_new_process(["fracnet.audit", *words], tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Seconds of work, not of the clock, which runs on while a busy machine does other things.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
     if words == ["--help"]:
         for part in ("not a medical device", "fail_on: null", "ok < hint < warning < leak < error"):
-            assert part in told.out
+            assert part in result.out

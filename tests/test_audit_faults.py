@@ -1,4 +1,4 @@
-"""`python -m fracnet.audit` on data that are broken: a finding, not the end of the audit."""
+"""`python -m fracnet.audit` on broken data: a finding, not the end of the audit."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def _small_forests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
-    """A set whose val has a class that train lacks, at which its source gives up."""
+    """A set whose val has a class that train lacks, so the dataset raises a DataFault."""
     root = write_set(tmp_path / "set", train=4, val=2, test=2)
     (root / "val/sprained").mkdir()
     image = next((root / "train").rglob("*.png"))
@@ -33,10 +33,10 @@ def test_data_that_cannot_be_listed_are_an_error_with_a_page(
     fail_on: str, code: int, odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*folder_words(odd, tmp_path / "out"), f"fail_on={fail_on}"]
-    told = audit_here(words, capsys)
-    assert told.code == code, told.err
-    assert "the split val has class folders that train has not: sprained" in " ".join(
-        told.out.split()
+    result = audit_here(words, capsys)
+    assert result.code == code, result.err
+    assert "the split val has class folders that train lacks: sprained" in " ".join(
+        result.out.split()
     )
     content = json.loads((tmp_path / "out/audit.json").read_text())
     assert content["severity"] == "error"
@@ -44,49 +44,49 @@ def test_data_that_cannot_be_listed_are_an_error_with_a_page(
     assert "sprained" in content["findings"][0]["text"]
     page = (tmp_path / "out/index.html").read_text()
     assert "sprained" in page
-    assert "None were found" not in page, "nothing is said of what was not looked at"
+    assert "No copies were found" not in page, "no claim about what was not checked"
     assert not (cache_dir() / "audits").exists()
 
 
-def test_a_fault_of_the_command_is_no_finding(
+def test_a_mistake_in_the_command_is_not_a_finding(
     odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (odd / "labels.csv").write_text("path,label\na.png,normal\n")
     words = ["data=folder", f"data.root={odd}", "data.csv=labels.csv", "data.columns.label=findng"]
-    told = audit_here(words, capsys)
-    assert told.code == 1
-    assert "has no column 'findng'" in told.err
+    result = audit_here(words, capsys)
+    assert result.code == 1
+    assert "has no column 'findng'" in result.err
     assert not (tmp_path / "audits").exists()
 
 
-def test_what_is_left_out_is_not_counted_as_images(
+def test_unreadable_files_are_not_counted_as_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_set(tmp_path / "set", train=12)
     for name in ("train04", "train06"):
         (root / f"train/normal/{name}.png").write_bytes(b"broken")
     words = [*folder_words(root, tmp_path / "out"), "data.on_bad_file=skip"]
-    told = audit_here(words, capsys)
-    assert told.code == 0, told.err
-    assert "folder: 24 images (10 train, 6 val, 8 test)" in told.out
-    assert "2 more files, which cannot be read" in told.out
-    assert "No leak was found; files that cannot be read are left out." in told.out
+    result = audit_here(words, capsys)
+    assert result.code == 0, result.err
+    assert "folder: 24 images (10 train, 6 val, 8 test)" in result.out
+    assert "2 more files cannot be read" in result.out
+    assert "No leak was found; unreadable files are left out." in result.out
     content = json.loads((tmp_path / "out/audit.json").read_text())
     assert content["fingerprint"]["images"] == 24
     assert content["fingerprint"]["counts"]["train"] == {"normal": 4, "fractured": 6}
     titles = [finding["title"] for finding in content["findings"]]
     assert "2 images are left out before training." in titles
-    assert any("copies of one another, byte for byte" in title for title in titles)
+    assert any("byte-for-byte copies of one another" in title for title in titles)
 
 
-def test_no_image_needs_torch_to_be_audited(tmp_path: Path) -> None:
+def test_an_audit_does_not_import_torch(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", train=4, val=2, test=2)
     code = (
-        "import sys; from fracnet import cli; from fracnet.audit import audit;"
-        "cli.run(audit, 'audit', multirun=False);"
+        "import sys; from fracnet.config import hydra_cli; from fracnet.audit import audit;"
+        "hydra_cli.run(audit, 'audit');"
         "print('heavy:', *{'torch', 'albumentations', 'lightning'} & set(sys.modules))"
     )
-    words = [sys.executable, "-c", code, *folder_words(root, tmp_path / "out")]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].strip() == "heavy:"
+    command = [sys.executable, "-c", code, *folder_words(root, tmp_path / "out")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].strip() == "heavy:"

@@ -14,9 +14,9 @@ from fracnet.compare import compare
 from fracnet.report import plots
 
 
-def compare_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
-    """`python -m fracnet.compare WORDS` without the cost of a new process."""
-    return here(compare, "compare", words, capsys)
+def compare_here(overrides: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
+    """`python -m fracnet.compare OVERRIDES` without the cost of a new process."""
+    return here(compare, "compare", overrides, capsys)
 
 
 @pytest.fixture
@@ -32,27 +32,27 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_tables_sentences_files_and_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["runs='runs/*'", "metric=accuracy", "margin=0.05", "resamples=300", "out=found"]
-    told = compare_here(words, capsys)
-    assert told.code == 0, told.err
-    out = " ".join(told.out.split())
+    overrides = ["runs='runs/*'", "metric=accuracy", "margin=0.05", "resamples=300", "out=out"]
+    result = compare_here(overrides, capsys)
+    assert result.code == 0, result.err
+    out = " ".join(result.out.split())
     for part in (
-        "left out: runs/c: still running",
+        "skipped: runs/c: still running",
         "accuracy, by validation; test: 120 images of 60 patients",
         "lr=0.1 5",
-        "its validation figure is optimistic",
-        "This model is better: lr=0.1 (runs/a",
-        "This configuration is better: lr=0.1, than lr=0.01, by",
+        "its validation metric is optimistic",
+        "is better than lr=0.01 (runs/b",
+        "lr=0.1 is better than lr=0.01 by",
         "tests: permutation by patient",
         "For research use only",
     ):
         assert part in out, part
-    tables = [line for line in told.out.splitlines() if str(runs.parent) not in line]
+    tables = [line for line in result.out.splitlines() if str(runs.parent) not in line]
     assert max(len(line) for line in tables[1:]) <= 80
-    folder = runs.parent / "found"
+    folder = runs.parent / "out"
     content = json.loads((folder / "comparison.json").read_text())
     assert content["configurations"][0]["verdict"] == "worse"
-    assert content["left_out"][0]["run"] == "runs/c"
+    assert content["skipped"][0]["run"] == "runs/c"
     assert [c["differs"] for c in content["candidates"]] == [{"optim.lr": 0.1}, {"optim.lr": 0.01}]
     assert content["candidates"][0]["runs"][3]["seed"] == 3
     with (folder / "comparison.csv").open() as file:
@@ -63,7 +63,7 @@ def test_tables_sentences_files_and_figures(runs: Path, capsys: pytest.CaptureFi
     assert float(rows[0]["value"]) == content["models"][0]["value"]
     assert (folder / "standings.csv").read_text().count("\n") == 3
     assert "lr=0.1 is better than lr=0.01." in (folder / "index.html").read_text()
-    assert "\n  index.html\n" in told.out
+    assert "\n  index.html\n" in result.out
     for kind in ("models", "configurations"):
         for end in ("png", "svg"):
             assert (folder / f"figures/differences_{kind}.{end}").stat().st_size > 0
@@ -75,7 +75,7 @@ def test_tables_sentences_files_and_figures(runs: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("metric", "views", "seed"), [("log_loss", 2, 11), ("balanced_accuracy", 1, 6)]
 )
-def test_the_figure_fills_only_what_the_verdict_calls_better(
+def test_the_figure_fills_only_significant_differences(
     metric: str,
     views: int,
     seed: int,
@@ -87,12 +87,12 @@ def test_the_figure_fills_only_what_the_verdict_calls_better(
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "runs/a", table_of(1.6, seed, 40, views))
     write_run(tmp_path / "runs/b", table_of(0.8, seed + 100, 40, views), config={"x": 1})
-    words = ["runs='runs/*'", f"metric={metric}", "resamples=200", "out=found"]
-    told = compare_here(words, capsys)
-    assert told.code == 0, told.err
-    (row,) = json.loads((tmp_path / "found/comparison.json").read_text())["models"]
+    overrides = ["runs='runs/*'", f"metric={metric}", "resamples=200", "out=out"]
+    result = compare_here(overrides, capsys)
+    assert result.code == 0, result.err
+    (row,) = json.loads((tmp_path / "out/comparison.json").read_text())["models"]
     assert (row["verdict"], row["agree"]) == ("undecided", False)
-    folder = tmp_path / "found/figures"
+    folder = tmp_path / "out/figures"
     paths = [folder / f"differences_models.{end}" for end in ("png", "svg")]
     image = check_pair(paths, "differences_models")
     assert not has_color(image, plots.BLUE)
@@ -101,15 +101,17 @@ def test_the_figure_fills_only_what_the_verdict_calls_better(
     assert rows in " ".join(text_of(paths[1]).split())
 
 
-def test_single_runs_are_models_and_nothing_is_said_of_configurations(
+def test_single_runs_are_models_and_configurations_are_not_compared(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["runs=[runs/a0,runs/a1,runs/b0]", "seeds=apart", "resamples=200"]
-    told = compare_here([*words, "reference=runs/b0", "margin=0.1"], capsys)
-    assert told.code == 0, told.err
-    out = " ".join(told.out.split())
-    assert "less runs/b0: models, one run of each" in out
-    assert "that takes 5 runs or more of each, with different seeds; here each is one run." in out
+    overrides = ["runs=[runs/a0,runs/a1,runs/b0]", "seeds=apart", "resamples=200"]
+    result = compare_here([*overrides, "reference=runs/b0", "margin=0.1"], capsys)
+    assert result.code == 0, result.err
+    out = " ".join(result.out.split())
+    assert "minus that of runs/b0: models, one run of each" in out
+    assert (
+        "that takes 5 or more runs of each with different seeds, and here each is one run." in out
+    )
     assert "Holm" in out
     assert "intervals and tests: Obuchowski, paired." in out
     assert "; p (Holm) " in out
@@ -118,68 +120,71 @@ def test_single_runs_are_models_and_nothing_is_said_of_configurations(
     assert "  p (Holm) " in text
     assert "  p = " not in text
     assert "filled: 0 lies outside and p (Holm) < 0.05." in " ".join(text.split())
-    assert (runs / Path(told.out.split("Comparison: ")[1].split()[0]).name).is_dir()
+    assert (runs / Path(result.out.split("Comparison: ")[1].split()[0]).name).is_dir()
 
 
 def test_levels_and_frozen_decisions(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["runs=[runs/a0,runs/b0]", "metric=sensitivity", "level=study", "out=found"]
-    told = compare_here([*words, "decisions=frozen", "resamples=200"], capsys)
-    assert told.code == 0, told.err
-    assert "sensitivity (abnormal), by validation; test: 60 studies" in told.out
+    overrides = ["runs=[runs/a0,runs/b0]", "metric=sensitivity", "level=study", "out=out"]
+    result = compare_here([*overrides, "decisions=frozen", "resamples=200"], capsys)
+    assert result.code == 0, result.err
+    assert "sensitivity (abnormal), by validation; test: 60 studies" in result.out
     assert (runs / "a0/decisions.json").is_file()
-    content = json.loads((runs.parent / "found/comparison.json").read_text())
-    raw = compare_here([*words[:3], "out=raw", "resamples=200"], capsys)
+    content = json.loads((runs.parent / "out/comparison.json").read_text())
+    raw = compare_here([*overrides[:3], "out=raw", "resamples=200"], capsys)
     assert raw.code == 0, raw.err
     other = json.loads((runs.parent / "raw/comparison.json").read_text())
     assert [s["value"] for s in content["standings"]] != [s["value"] for s in other["standings"]]
 
 
 MISTAKES = [
-    ([], ["say which runs", "runs='runs/*'"]),
+    ([], ["name some runs", "runs='runs/*'"]),
     (["runs=nope"], ["runs=nope matches nothing"]),
     (["runs=runs/a0"], ["only one finished run, runs/a0"]),
     (["runs=[runs/a0,runs/c]"], ["only one finished run", "runs/c: still running"]),
     (["runs=[runs/a0,runs/a1]"], ["2 runs of one configuration", "seeds=apart"]),
     (["runs=[runs/a0,runs/b0]", "metric=acc"], ["metric=acc", "accuracy"]),
     (["runs=[runs/a0,runs/b0]", "metric=calibration_error"], ["cannot be compared", "brier"]),
-    (["runs=[runs/a0,runs/b0]", "metric=auc", "of=normall"], ["Did you mean 'normal'?"]),
-    (["runs=[runs/a0,runs/b0]", "of=normal"], ["of=normal goes with the figure of one class"]),
-    (["runs=[runs/a0,runs/b0]", "reference=x"], ["reference=x is none of the runs"]),
+    (["runs=[runs/a0,runs/b0]", "metric=auc", "class_name=normall"], ["Did you mean 'normal'?"]),
+    (
+        ["runs=[runs/a0,runs/b0]", "class_name=normal"],
+        ["class_name=normal needs a metric of one class"],
+    ),
+    (["runs=[runs/a0,runs/b0]", "reference=x"], ["reference=x is not one of the runs"]),
     (["runs=[runs/a0,runs/b0]", "margin=-1"], ["margin=-1", "greater than 0"]),
     (["runs=[runs/a0,runs/b0]", "pairs=al"], ["pairs=al", "allowed: reference, all"]),
     (["runs=[runs/a0,runs/b0]", "margni=1"], ["'margni'", "Did you mean 'margin'?"]),
 ]
 
 
-@pytest.mark.parametrize(("words", "parts"), MISTAKES, ids=lambda value: " ".join(value)[-40:])
-def test_mistake_is_answered_in_one_paragraph(
-    words: list[str], parts: list[str], runs: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("overrides", "parts"), MISTAKES, ids=lambda value: " ".join(value)[-40:])
+def test_a_mistake_is_answered_in_one_paragraph(
+    overrides: list[str], parts: list[str], runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = compare_here(words, capsys)
-    assert told.code == 1
-    assert told.err.startswith("fracnet: error: ")
-    assert told.err.count("\n") == 1, told.err
+    result = compare_here(overrides, capsys)
+    assert result.code == 1
+    assert result.err.startswith("fracnet: error: ")
+    assert result.err.count("\n") == 1, result.err
     for part in parts:
-        assert part in told.err
+        assert part in result.err
     assert {path.name for path in runs.parent.iterdir()} == {"runs"}
 
 
-def test_other_test_images_are_told_with_their_number(
+def test_different_test_images_are_an_error_with_their_number(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(runs / "d", table_of(1.0, count=50), config={"image_size": 64})
-    told = compare_here(["runs=[runs/a0,runs/d]"], capsys)
-    assert told.code == 1
+    result = compare_here(["runs=[runs/a0,runs/d]"], capsys)
+    assert result.code == 1
     for part in ("runs/a0: 120 rows", "runs/d: 100 rows", "runs/d lacks 20"):
-        assert part in told.err
+        assert part in result.err
 
 
 def test_light_commands_import_nothing_heavy(tmp_path: Path) -> None:
     for verb in ("compare", "ensemble"):
-        told = in_new_process([f"fracnet.{verb}", "--help"], tmp_path)
-        assert f"python -m fracnet.{verb} runs=" in told.out
-        assert "not a medical device" in told.out
-        told = in_new_process([f"fracnet.{verb}", "-m", "runs=a,b"], tmp_path)
-        assert told.code == 1
-        assert "has no -m" in told.err
+        result = in_new_process([f"fracnet.{verb}", "--help"], tmp_path)
+        assert f"python -m fracnet.{verb} runs=" in result.out
+        assert "not a medical device" in result.out
+        result = in_new_process([f"fracnet.{verb}", "-m", "runs=a,b"], tmp_path)
+        assert result.code == 1
+        assert "has no -m" in result.err
     assert not list(tmp_path.iterdir())

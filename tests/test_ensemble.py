@@ -1,4 +1,4 @@
-"""`python -m fracnet.ensemble`: a run folder made of others, which evaluate and compare take."""
+"""`python -m fracnet.ensemble`: a run folder made of other runs, for evaluate and compare."""
 
 import json
 from collections.abc import Sequence
@@ -13,14 +13,15 @@ from helpers.run_folders import table_of, write_run
 
 from fracnet.data.manifest import read_table
 from fracnet.ensemble import ensemble
+from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
 
 QUICK = {"evaluation": {"figures": False, "resamples": 200}}
 
 
-def ensemble_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
+def ensemble_here(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
     """`python -m fracnet.ensemble WORDS` without the cost of a new process."""
-    return here(ensemble, "ensemble", words, capsys)
+    return here(ensemble, "ensemble", arguments, capsys)
 
 
 def write_baselines(run: Path) -> None:
@@ -35,13 +36,13 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_mean_is_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_mean_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in range(3):
         run = write_run(tmp_path / f"runs/a{seed}", table_of(1.0, seed), seed=seed, config=QUICK)
         write_baselines(run)
-    told = ensemble_here(["runs=runs/*", "out=runs/mean"], capsys)
-    assert told.code == 0, told.err
-    assert "The mean of the probabilities of 3 runs." in told.out
+    result = ensemble_here(["runs=runs/*", "out=runs/mean"], capsys)
+    assert result.code == 0, result.err
+    assert "Averages the probabilities of 3 runs." in result.out
     folder = tmp_path / "runs/mean"
     assert (folder / "baselines.csv").read_bytes() == (run / "baselines.csv").read_bytes()
     config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -50,31 +51,30 @@ def test_the_mean_is_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [run["folder"] for run in config["ensemble"]["runs"]] == ["../a0", "../a1", "../a2"]
     assert json.loads((folder / "provenance.json").read_text())["status"] == "finished"
     metrics = json.loads((folder / "metrics.json").read_text())
-    table = read_table(folder / "predictions.csv")
-    test = summarize(table[table["split"] == "test"])
+    test = summarize(Predictions(read_table(folder / "predictions.csv")).split("test"))
     assert metrics["test"]["metrics"]["macro_auc"]["value"] == test.metrics["macro_auc"].value
-    alone = [summarize(t[t["split"] == "test"]) for t in (table_of(1.0, s) for s in range(3))]
+    alone = [summarize(Predictions(table_of(1.0, seed)).split("test")) for seed in range(3)]
     mean = np.mean([summary.metrics["macro_auc"].value for summary in alone])
     assert test.metrics["macro_auc"].value > mean
-    again = ensemble_here(["runs=runs/*", "out=runs/mean"], capsys)
-    assert again.code == 1
-    assert "holds a run already" in again.err
+    repeated = ensemble_here(["runs=runs/*", "out=runs/mean"], capsys)
+    assert repeated.code == 1
+    assert "holds a run already" in repeated.err
     second = ensemble_here(["runs=runs/*", "out=runs/other"], capsys)
-    assert "left out: runs/mean: an ensemble itself" in second.out
+    assert "skipped: runs/mean: is an ensemble" in second.out
 
 
-def test_names_that_one_run_must_not_show_the_mean_does_not_show(
+def test_an_ensemble_shows_no_names_that_a_member_must_not_show(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for seed in range(2):
         run = write_run(tmp_path / f"runs/a{seed}", table_of(1.0, seed), seed=seed, config=QUICK)
-    told = ensemble_here(["runs=runs/*", "out=shown"], capsys)
-    assert told.code == 0, told.err
+    result = ensemble_here(["runs=runs/*", "out=shown"], capsys)
+    assert result.code == 0, result.err
     assert ".png" in (tmp_path / "shown/report/index.html").read_text()
     fit = json.loads((run / "fit.json").read_text()) | {"report": {"images": False}}
     (run / "fit.json").write_text(json.dumps(fit))
-    told = ensemble_here(["runs=runs/*", "out=hidden"], capsys)
-    assert told.code == 0, told.err
+    result = ensemble_here(["runs=runs/*", "out=hidden"], capsys)
+    assert result.code == 0, result.err
     assert ".png" not in (tmp_path / "hidden/report/index.html").read_text()
 
 
@@ -84,10 +84,10 @@ def test_folds_choose_on_out_of_fold_predictions(
     for fold in range(3):
         config = QUICK | {"data": {"folds": 3, "fold": fold}}
         write_run(tmp_path / f"runs/{fold}", table_of(1.0, fold, fold=fold), config=config)
-    told = ensemble_here(["runs=runs/*", "out=folds"], capsys)
-    assert told.code == 0, told.err
-    assert "3 folds, so each is predicted by the run that validated on it" in " ".join(
-        told.out.split()
+    result = ensemble_here(["runs=runs/*", "out=folds"], capsys)
+    assert result.code == 0, result.err
+    assert "3 folds, so each image is predicted only by the run that validated on it" in " ".join(
+        result.out.split()
     )
     decisions = json.loads((tmp_path / "folds/decisions.json").read_text())
     assert decisions["validation"]["n"] == 60
@@ -97,21 +97,21 @@ def test_folds_choose_on_out_of_fold_predictions(
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("arguments", "part"),
     [
-        ([], "say which runs"),
-        (["runs=runs/a"], "an ensemble needs two at least"),
+        ([], "name some runs"),
+        (["runs=runs/a"], "an ensemble needs at least two"),
         (["runs=runs/*"], "share 20 of their val images"),
         (["run=runs/*"], "Did you mean 'runs'?"),
     ],
 )
-def test_mistake_leaves_no_folder(
-    words: list[str], part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_mistake_leaves_no_folder(
+    arguments: list[str], part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path / "runs/a", table_of(1.0))
     write_run(tmp_path / "runs/b", table_of(1.0, 1, fold=0))
-    told = ensemble_here(words, capsys)
-    assert told.code == 1
-    assert told.err.startswith("fracnet: error: ")
-    assert part in told.err
+    result = ensemble_here(arguments, capsys)
+    assert result.code == 1
+    assert result.err.startswith("fracnet: error: ")
+    assert part in result.err
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_dir()) == ["a", "b", "runs"]

@@ -1,4 +1,4 @@
-"""`python -m fracnet.evaluate` as a user types it: after a training, on a folder, on a csv."""
+"""`python -m fracnet.evaluate` after a training, on a run folder and on a csv."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.command import evaluate_here, in_new_process
-from helpers.run_files import files, scored, two_class_table, write_run
+from helpers.run_files import file_contents, two_class_table, write_foreign_csv, write_run
 from helpers.tiny_words import TESTS, tiny_words
 from scipy.stats import binomtest
 
@@ -16,13 +16,13 @@ TABLE = two_class_table()
 
 @pytest.fixture(scope="module")
 def trained(phantom_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run of seconds with all its figures: its folder and what it printed."""
+    """A short run with all its figures: its folder and its output."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    more = ["logger=csv", "evaluation.figures=true", f"hydra.run.dir={folder}"]
-    words = tiny_words(*phantom_words, *more, epochs=2)
-    told = in_new_process(["fracnet.train", *words], folder.parent, PYTHONPATH=str(TESTS))
-    assert told.code == 0, told.err
-    return folder, told.out
+    more = ["logger=none", "evaluation.figures=true", f"hydra.run.dir={folder}"]
+    arguments = tiny_words(*phantom_words, *more, epochs=2)
+    result = in_new_process(["fracnet.train", *arguments], folder.parent, PYTHONPATH=str(TESTS))
+    assert result.code == 0, result.err
+    return folder, result.out
 
 
 @pytest.fixture
@@ -36,88 +36,93 @@ def test_a_trained_run_gives_the_same_to_the_last_digit(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, printed = trained
-    before = files(folder)
+    before = file_contents(folder)
     assert {"metrics.json", "decisions.json", "baselines.csv", "fit.json"} < set(before)
     assert "figures/roc_test.svg" in before
     for name in before:
         if name.startswith("figures/") or name == "metrics.json":
             (folder / name).unlink()
-    told = evaluate_here([f"run={folder}"], capsys)
-    assert told.code == 0, told.err
-    after = files(folder)
+    result = evaluate_here([f"run={folder}"], capsys)
+    assert result.code == 0, result.err
+    after = file_contents(folder)
     assert set(after) == set(before)
     assert [name for name in before if after[name] != before[name]] == []
-    figures, _, report = told.out.partition("\nReport  ")
-    assert figures in printed, "what training printed at its end, line by line"
+    figures, _, report = result.out.partition("\nReport  ")
+    assert figures in printed, "training prints the same lines"
     assert report in printed, "after its heatmaps"
     assert figures.splitlines()[-1].strip().startswith("figures/")
 
 
-def test_options_of_their_own_go_to_a_folder_of_their_own(
+def test_other_options_write_a_separate_folder(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["operating_point={sensitivity: 0.95}", "by=[region,view]", "figures=false"]
-    told = evaluate_here(["run=runs/mine", *words], capsys)
-    assert told.code == 0, told.err
+    arguments = ["operating_point={sensitivity: 0.95}", "by=[region,view]", "figures=false"]
+    result = evaluate_here(["run=runs/mine", *arguments], capsys)
+    assert result.code == 0, result.err
     folder = run / "evaluations/operating_point-sensitivity-0.95_by-region-view"
-    assert f"Evaluation folder: {folder}" in told.out
-    assert "chosen on validation ({sensitivity: 0.95})" in told.out
+    assert f"Evaluation folder: {folder}" in result.out
+    assert "chosen on validation (sensitivity 0.95)" in result.out
     stored = json.loads((folder / "metrics.json").read_text())
     assert stored["evaluation"]["operating_point"] == {"sensitivity": 0.95}
     assert not (run / "metrics.json").exists()
-    assert evaluate_here(["run=runs/mine", *words, "name=mine"], capsys).code == 0
+    assert evaluate_here(["run=runs/mine", *arguments, "name=mine"], capsys).code == 0
     assert json.loads((run / "evaluations/mine/metrics.json").read_text()) == stored
 
 
-def test_it_leaves_nothing_in_the_current_folder(
+def test_nothing_is_left_in_the_current_folder(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = set(files(tmp_path))
+    before = set(file_contents(tmp_path))
     assert evaluate_here(["run=runs/mine", "figures=false"], capsys).code == 0
-    new = {name for name in files(tmp_path) if name not in before}
+    new = {name for name in file_contents(tmp_path) if name not in before}
     assert all(name.startswith("runs/mine/") for name in new)
     assert "runs/mine/metrics.json" in new
 
 
 WORDS = ["table=preds.csv", "labels={0: normal, 1: abnormal}", "figures=false"]
-COLUMNS = "columns={path: image, label: truth, patient: who, prob_abnormal: score}"
+COLUMNS = "columns={path: image, label: truth, patient: person, prob_abnormal: score}"
 
 
-def test_a_plain_csv_of_anyone(
+def test_a_foreign_csv(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    scored(TABLE, tmp_path)
-    told = evaluate_here([*WORDS, COLUMNS], capsys)
-    assert told.code == 0, told.err
-    assert "abnormal above 0.5, without validation to choose a threshold" in told.out
-    assert "intervals by patient" in told.out
-    assert "The table has no column 'split'" in told.out
+    write_foreign_csv(TABLE, tmp_path)
+    result = evaluate_here([*WORDS, COLUMNS], capsys)
+    assert result.code == 0, result.err
+    assert "abnormal above 0.5, without validation to choose a threshold" in result.out
+    assert "intervals by patient" in result.out
+    assert "The table has no column 'split'" in result.out
     stored = json.loads((tmp_path / "preds_evaluation/metrics.json").read_text())
     assert stored["test"]["n"] == (TABLE["split"] == "test").sum()
     assert stored["table"] == {
         "file": "preds.csv",
         "sha256": hashlib.sha256((tmp_path / "preds.csv").read_bytes()).hexdigest(),
-        "columns": {"path": "image", "label": "truth", "patient": "who", "prob_abnormal": "score"},
+        "columns": {
+            "path": "image",
+            "label": "truth",
+            "patient": "person",
+            "prob_abnormal": "score",
+        },
         "labels": {"0": "normal", "1": "abnormal"},
     }
-    assert evaluate_here([*WORDS, COLUMNS, "out=elsewhere/x"], capsys).code == 0
-    assert json.loads((tmp_path / "elsewhere/x/metrics.json").read_text()) == stored
+    assert evaluate_here([*WORDS, COLUMNS, "out=other/x"], capsys).code == 0
+    assert json.loads((tmp_path / "other/x/metrics.json").read_text()) == stored
 
 
-def test_the_table_of_a_run_gives_the_figures_of_the_run(
+def test_the_table_of_a_run_gives_the_metrics_of_the_run(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     same = ["by=[]", "resamples=100", "figures=false"]
     assert evaluate_here(["run=runs/mine", "figures=false"], capsys).code == 0
     assert evaluate_here(["table=runs/mine/predictions.csv", "out=x", *same], capsys).code == 0
-    ours = json.loads((run / "metrics.json").read_text())
-    theirs = json.loads((tmp_path / "x/metrics.json").read_text())
+    of_run = json.loads((run / "metrics.json").read_text())
+    of_table = json.loads((tmp_path / "x/metrics.json").read_text())
     for key in ("val", "test", "test_by_level_and_region", "decisions", "test_strata"):
-        assert theirs[key] == ours[key]
+        assert of_table[key] == of_run[key]
 
 
-def test_published_figures_stand_beside(
+def test_published_metrics_are_compared(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures = [
@@ -126,13 +131,13 @@ def test_published_figures_stand_beside(
         {"metric": "sensitivity", "level": "study", "value": 0.815, "n": None, "source": "MURA"},
     ]
     (tmp_path / "cited.yaml").write_text(yaml.safe_dump({"cited": figures}))
-    told = evaluate_here(["run=runs/mine", "cited=cited.yaml", "figures=false"], capsys)
-    assert told.code == 0, told.err
-    flat = " ".join(told.out.split())
+    result = evaluate_here(["run=runs/mine", "cited=cited.yaml", "figures=false"], capsys)
+    assert result.code == 0, result.err
+    flat = " ".join(result.out.split())
     limits = binomtest(74, 83).proportion_ci(method="wilson")
     wilson = f"95 % {limits.low:.3f}-{limits.high:.3f} by Wilson, n = 83"
     assert f"Published accuracy: 0.890 ({wilson}; a report)" in flat
-    assert "Published kappa by study: 0.705 (no interval: it is no proportion; n = 207" in flat
+    assert "Published kappa by study: 0.705 (no interval: not a proportion; n = 207" in flat
     stored = json.loads((run / "metrics.json").read_text())
     row = next(
         row
@@ -141,4 +146,4 @@ def test_published_figures_stand_beside(
     )
     assert f"This run, on mura_like: {row['kappa']['value']:.3f}" in flat
     assert f"{row['sensitivity']['value']:.3f}" in flat
-    assert "Run folder" in told.out, "it changes no option, so the folder is the run's own"
+    assert "Run folder" in result.out, "it changes no option, so the folder is the run's own"

@@ -1,4 +1,4 @@
-"""A run's model looks at images again: those of another data set, or its own in more views."""
+"""A run's model predicts again: images of another dataset, or its own images in more views."""
 
 import json
 import shutil
@@ -28,22 +28,22 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def trained(sets: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained on MURA's layout with a class of the user's own, which is outside fracnet."""
+    """Trained on MURA's layout with a user's own class, from outside fracnet."""
     run = tmp_path_factory.mktemp("runs") / "trained"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("here"))
-        told = train(sets, run)
-    assert told.code == 0, told.err
+        result = train(sets, run)
+    assert result.code == 0, result.err
     return run
 
 
 def train(sets: tuple[Path, Path], run: Path) -> Told:
-    words = tiny_words(
+    arguments = tiny_words(
         "data=mura",
         f"data.root={sets[0]}",
         "optim.lr=0.01",
         "evaluation.figures=false",
-        "logger=csv",
+        "logger=none",
         f"hydra.run.dir={run}",
         epochs=2,
     )
@@ -52,7 +52,7 @@ def train(sets: tuple[Path, Path], run: Path) -> Told:
         def readouterr(self) -> tuple[str, str]:
             return "", ""
 
-    return train_here(words, Silent())  # type: ignore[arg-type]
+    return train_here(arguments, Silent())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -61,17 +61,17 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
-def external(run: Path, sets: tuple[Path, Path], *words: str) -> list[str]:
-    return [f"run={run}", "data=fracatlas", f"data.root={sets[1]}", "figures=false", *words]
+def external(run: Path, sets: tuple[Path, Path], *arguments: str) -> list[str]:
+    return [f"run={run}", "data=fracatlas", f"data.root={sets[1]}", "figures=false", *arguments]
 
 
-def test_another_data_set_is_predicted_and_the_run_s_choices_hold(
+def test_another_dataset_is_predicted_with_the_run_s_choices(
     run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    told = evaluate_here(external(run, sets, MAP, "trust=true"), capsys)
-    assert told.code == 0, told.err
-    assert "External test" in told.out
+    result = evaluate_here(external(run, sets, MAP, "trust=true"), capsys)
+    assert result.code == 0, result.err
+    assert "External test" in result.out
     assert {path: path.read_bytes() for path in before} == before
     out = run / "evaluations" / "data-fracatlas"
     table = read_table(out / "predictions.csv")
@@ -85,18 +85,18 @@ def test_another_data_set_is_predicted_and_the_run_s_choices_hold(
         table.loc[table["split"] == "val", "prob_abnormal"],
         own.loc[own["split"] == "val", "prob_abnormal"],
     )
-    figures = json.loads((out / "metrics.json").read_text())
-    assert figures["test"]["n"] == len(test)
-    assert figures["decisions"] == json.loads((run / "decisions.json").read_text())
-    assert set(figures["baselines_on_test"]) == {"majority"}
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["test"]["n"] == len(test)
+    assert metrics["decisions"] == json.loads((run / "decisions.json").read_text())
+    assert set(metrics["baselines_on_test"]) == {"majority"}
 
 
-def test_its_own_test_split_is_predicted_as_training_did(
+def test_its_own_test_split_is_predicted_as_in_training(
     run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [f"run={run}", "data=mura", f"data.root={sets[0]}", "figures=false", "trust=true"]
-    told = evaluate_here(words, capsys)
-    assert told.code == 0, told.err
+    arguments = [f"run={run}", "data=mura", f"data.root={sets[0]}", "figures=false", "trust=true"]
+    result = evaluate_here(arguments, capsys)
+    assert result.code == 0, result.err
     again, own = (
         read_table(folder / "predictions.csv").sort_values("path")
         for folder in (run / "evaluations" / "data-mura", run)
@@ -105,12 +105,12 @@ def test_its_own_test_split_is_predicted_as_training_did(
     np.testing.assert_allclose(again["prob_abnormal"], own["prob_abnormal"], atol=1e-5)
 
 
-def test_views_are_averaged_and_validation_chooses_anew(
+def test_views_are_averaged_and_validation_chooses_again(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = evaluate_here([f"run={run}", "tta=hflip", "figures=false", "trust=true"], capsys)
-    assert told.code == 0, told.err
-    assert "Test-time augmentation" in told.out
+    result = evaluate_here([f"run={run}", "tta=hflip", "figures=false", "trust=true"], capsys)
+    assert result.code == 0, result.err
+    assert "Test-time augmentation" in result.out
     out = run / "evaluations" / "tta-hflip"
     again, own = (read_table(folder / "predictions.csv") for folder in (out, run))
     assert list(again["path"]) == list(own["path"])
@@ -122,14 +122,14 @@ def test_views_are_averaged_and_validation_chooses_anew(
     assert of_rows[0] != of_rows[1]
 
 
-def test_a_class_of_another_package_is_not_built_unasked(
+def test_a_class_of_another_package_is_not_built_without_trust(
     run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = evaluate_here(external(run, sets, MAP), capsys)
-    assert told.code == 1
-    assert "helpers.models.TinyNet" in told.err
-    assert "trust=true" in told.err
-    # Figures alone build nothing: no trust is asked for.
+    result = evaluate_here(external(run, sets, MAP), capsys)
+    assert result.code == 1
+    assert "helpers.models.TinyNet" in result.err
+    assert "trust=true" in result.err
+    # Metrics alone build nothing, so they need no trust.
     assert evaluate_here([f"run={run}", "figures=false"], capsys).code == 0
 
 
@@ -139,20 +139,20 @@ def test_a_checkpoint_that_names_another_class_than_the_config_is_refused(
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["model"] = {"_target_": "fracnet.models.cnn.CustomCNN", "normalize": "half"}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    told = evaluate_here(external(run, sets, MAP), capsys)
-    assert told.code == 1
-    assert "best.ckpt" in told.err
+    result = evaluate_here(external(run, sets, MAP), capsys)
+    assert result.code == 1
+    assert "best.ckpt" in result.err
     checkpoint = run / "checkpoints" / "best.ckpt"
     held = torch.load(checkpoint, weights_only=True)
     held["hyper_parameters"]["loss"] = {"_target_": "os.system", "command": "false"}
     torch.save(held, checkpoint)
-    told = evaluate_here(external(run, sets, MAP), capsys)
-    assert told.code == 1
-    assert "trust=true" in told.err
+    result = evaluate_here(external(run, sets, MAP), capsys)
+    assert result.code == 1
+    assert "trust=true" in result.err
 
 
 @pytest.mark.parametrize(
-    ("words", "told_of"),
+    ("arguments", "expected"),
     [
         (["data=fracatlas"], ["no_fracture, fracture", "class_map={"]),
         (["data=fracatlas", "class_map={fracture: abnormal}"], ["class no_fracture"]),
@@ -162,28 +162,28 @@ def test_a_checkpoint_that_names_another_class_than_the_config_is_refused(
         (["name=other"], ["data, tta"]),
     ],
 )
-def test_mistakes_are_told_with_what_is_allowed(
+def test_mistakes_are_reported_with_what_is_allowed(
     run: Path,
     sets: tuple[Path, Path],
-    words: list[str],
-    told_of: list[str],
+    arguments: list[str],
+    expected: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if words[0] == "data=fracatlas":
-        words = [*words, f"data.root={sets[1]}"]
-    told = evaluate_here([f"run={run}", "trust=true", *words], capsys)
-    assert told.code == 1
-    for word in told_of:
-        assert word in told.err
+    if arguments[0] == "data=fracatlas":
+        arguments = [*arguments, f"data.root={sets[1]}"]
+    result = evaluate_here([f"run={run}", "trust=true", *arguments], capsys)
+    assert result.code == 1
+    for argument in expected:
+        assert argument in result.err
     assert not (run / "evaluations").exists()
 
 
-def test_changed_data_are_noticed(
+def test_changed_data_are_refused(
     run: Path, sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     provenance = json.loads((run / "provenance.json").read_text())
     provenance["data_fingerprint"] = "0123456789abcdef"
     (run / "provenance.json").write_text(json.dumps(provenance))
-    told = evaluate_here([f"run={run}", "tta=hflip", "trust=true"], capsys)
-    assert told.code == 1
-    assert "0123456789abcdef" in told.err
+    result = evaluate_here([f"run={run}", "tta=hflip", "trust=true"], capsys)
+    assert result.code == 1
+    assert "0123456789abcdef" in result.err

@@ -1,4 +1,4 @@
-"""Mistakes at `python -m fracnet.evaluate`, and in the evaluation of a training, told at once."""
+"""Mistakes in `python -m fracnet.evaluate`, or in a training's evaluation, are reported early."""
 
 import resource
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from helpers.command import Told, evaluate_here, in_new_process, train_here
 from helpers.predictions import make_table
-from helpers.run_files import files, scored, two_class_table, write_run
+from helpers.run_files import file_contents, two_class_table, write_foreign_csv, write_run
 from helpers.tiny_words import tiny_words
 
 TABLE = two_class_table()
@@ -21,11 +21,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 CASES = [
-    ([], ["run=<folder> or table=<csv>, one of them is needed"]),
-    (["run=runs/mine", "table=x.csv"], ["not both"]),
+    ([], ["either run=<folder> or table=<csv> (neither is given)"]),
+    (["run=runs/mine", "table=x.csv"], ["both are given"]),
     (["rn=runs/mine"], ["'rn'", "Did you mean 'run'?"]),
-    (["run=runs/mien"], ["there is no such folder", "Did you mean 'mine'?"]),
-    (["run=runs"], ["is no run folder"]),
+    (["run=runs/mien"], ["no such folder", "Did you mean 'mine'?"]),
+    (["run=runs"], ["is not a run folder"]),
     (["run=runs/mine", "by=[regoin]"], ["by=regoin", "Did you mean 'region'?"]),
     (["run=runs/mine", "by=[path]"], ["by=path", "at most 50"]),
     (
@@ -43,65 +43,65 @@ CASES = [
     (["run=runs/mine", "resamples=10"], ["resamples=10", "100"]),
     (["run=runs/mine", "name=a/b", "by=[]"], ["name=a/b", "pattern"]),
     (["run=runs/mine", "name=mine"], ["name=mine", "views, operating_point"]),
-    (["run=runs/mine", "columns={label: truth}"], ["columns=", "goes with table="]),
-    (["table=preds.csv", "name=mine"], ["name=mine goes with run="]),
-    (["table=pred.csv"], ["there is no such file", "Did you mean 'preds.csv'?"]),
+    (["run=runs/mine", "columns={label: truth}"], ["columns=", "is only allowed with table="]),
+    (["table=preds.csv", "name=mine"], ["name=mine is only allowed with run="]),
+    (["table=pred.csv"], ["no such file", "Did you mean 'preds.csv'?"]),
     (["table=preds.csv"], ["no column 'label'"]),
-    (["run=runs/mine", "cited=no.yaml"], ["cited=no.yaml: there is no such file"]),
-    (["run=runs/mine", "cited=bad.yaml"], ["cited=bad.yaml is no YAML"]),
-    (["run=runs/mine", "cited=words.yaml"], ["holds no list of published figures"]),
+    (["run=runs/mine", "cited=no.yaml"], ["cited=no.yaml: no such file"]),
+    (["run=runs/mine", "cited=bad.yaml"], ["cited=bad.yaml is not valid YAML"]),
+    (["run=runs/mine", "cited=words.yaml"], ["must hold a list of published metrics"]),
     (["run=runs/mine", "cited=odd.yaml"], ["cited.0.metric=acuracy", "allowed: accuracy,"]),
 ]
 
 
-@pytest.mark.parametrize(("words", "parts"), CASES, ids=lambda value: " ".join(value)[:40])
-def test_mistake_is_answered_in_one_paragraph(
-    words: list[str],
+@pytest.mark.parametrize(("arguments", "parts"), CASES, ids=lambda value: " ".join(value)[:40])
+def test_a_mistake_is_answered_in_one_paragraph(
+    arguments: list[str],
     parts: list[str],
     run: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    scored(TABLE, tmp_path)
+    write_foreign_csv(TABLE, tmp_path)
     (tmp_path / "bad.yaml").write_text("a: [")
     (tmp_path / "odd.yaml").write_text("- {metric: acuracy, value: 0.9, n: 3, source: x}")
     (tmp_path / "words.yaml").write_text("just words")
-    before = set(files(tmp_path))
-    told: Told = evaluate_here(words, capsys)
-    assert told.code == 1
-    assert told.err.startswith("fracnet: error: ")
-    assert told.err.count("\n") == 1, told.err
+    before = set(file_contents(tmp_path))
+    result: Told = evaluate_here(arguments, capsys)
+    assert result.code == 1
+    assert result.err.startswith("fracnet: error: ")
+    assert result.err.count("\n") == 1, result.err
     for part in parts:
-        assert part in told.err
-    assert set(files(tmp_path)) - before <= {"runs/mine/decisions.json"}
+        assert part in result.err
+    assert set(file_contents(tmp_path)) - before <= {"runs/mine/decisions.json"}
 
 
-def test_mistyped_evaluation_of_a_training_is_told_before_it(
+def test_a_mistyped_evaluation_is_reported_before_training(
     phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = tiny_words(*phantom_words)
-    for word, part in (
+    arguments = tiny_words(*phantom_words)
+    for argument, part in (
         ("evaluation.by=[regoin]", "evaluation.by=regoin"),
-        ("evaluation.views=max", "evaluation.views=max is for two classes; there are 6"),
+        ("evaluation.views=max", "evaluation.views=max needs two classes; there are 6"),
         ("evaluation.operating_point=yuden", "evaluation.operating_point=yuden is not allowed"),
         ("evaluation.bye=[]", "Did you mean 'by'?"),
     ):
-        told = train_here([*words, word, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
-        assert told.code == 1
-        assert part in told.err
+        result = train_here([*arguments, argument, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+        assert result.code == 1
+        assert part in result.err
         assert not (tmp_path / "run").exists()
 
 
 def test_help_and_typos_answer_at_once(tmp_path: Path) -> None:
-    for words in (["--help"], ["rn=x"]):
-        in_new_process(["fracnet.evaluate", *words], tmp_path)
+    for arguments in (["--help"], ["rn=x"]):
+        in_new_process(["fracnet.evaluate", *arguments], tmp_path)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        told = in_new_process(["fracnet.evaluate", *words], tmp_path)
+        result = in_new_process(["fracnet.evaluate", *arguments], tmp_path)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
-        assert ("never on test rows" in told.out) == (words == ["--help"])
-    told = in_new_process(["fracnet.evaluate", "run=x", "-m"], tmp_path)
-    assert (told.code, told.err) == (
+        assert ("never on test rows" in result.out) == (arguments == ["--help"])
+    result = in_new_process(["fracnet.evaluate", "run=x", "-m"], tmp_path)
+    assert (result.code, result.err) == (
         1,
         "fracnet: error: fracnet.evaluate has no -m: name one run.\n",
     )
@@ -121,10 +121,12 @@ def test_a_rule_for_a_threshold_needs_two_classes(
     monkeypatch.chdir(tmp_path)
     table = pd.concat([make_table((8, 9, 10), seed=i, split=s) for i, s in enumerate(SPLITS)])
     write_run(tmp_path / "run", table.assign(region=None), baseline=False)
-    words = ["operating_point={sensitivity: 0.9}", "figures=false"]
+    arguments = ["operating_point={sensitivity: 0.9}", "figures=false"]
     for of in ("run=run", "table=run/predictions.csv"):
-        told = evaluate_here([of, *words], capsys)
-        assert told.code == 1
-        assert "operating_point={sensitivity: 0.9} chooses a threshold for two classes" in told.err
-        assert "there are 3 here" in told.err
-        assert evaluate_here([of, words[1]], capsys).code == 0
+        result = evaluate_here([of, *arguments], capsys)
+        assert result.code == 1
+        assert (
+            "operating_point={sensitivity: 0.9} chooses a threshold for two classes" in result.err
+        )
+        assert "there are 3, and" in result.err
+        assert evaluate_here([of, arguments[1]], capsys).code == 0

@@ -1,4 +1,4 @@
-"""A run ends with heatmaps, and `python -m fracnet.explain` makes them at any time later."""
+"""A run ends with heatmaps, and `python -m fracnet.explain` makes them at any later time."""
 
 import json
 import re
@@ -23,12 +23,12 @@ class Silent:
         return "", ""
 
 
-def words(root: Path, run: Path, *more: str) -> list[str]:
+def arguments(root: Path, run: Path, *more: str) -> list[str]:
     return [
         "--config-dir", str(USER_CONF), "model=tiny", "data=mura_phantom",
         f"data.root={root}", f"data.patients={MURA}", "image_size=64", "data.batch_size=16",
         "data.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu",
-        "evaluation.figures=false", "logger=csv", f"hydra.run.dir={run}", *more,
+        "evaluation.figures=false", "logger=none", f"hydra.run.dir={run}", *more,
     ]  # fmt: skip
 
 
@@ -43,8 +43,8 @@ def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     more = ["explain.cases=2", "explain.sanity=12"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("here"))
-        told = train_here(words(root, run, *more), Silent())  # type: ignore[arg-type]
-    assert told.code == 0, told.err
+        result = train_here(arguments(root, run, *more), Silent())  # type: ignore[arg-type]
+    assert result.code == 0, result.err
     return run
 
 
@@ -59,18 +59,18 @@ def explain_here(command: list[str], capsys: pytest.CaptureFixture[str]) -> Told
 
 
 def content(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "explain/explain.json").read_text())
-    return found
+    explained: dict[str, Any] = json.loads((run / "explain/explain.json").read_text())
+    return explained
 
 
-def test_training_leaves_cases_with_pictures_scores_and_a_check(trained: Path) -> None:
-    found, table = content(trained), read_table(trained / "predictions.csv")
-    assert (found["method"], found["layer"]) == ("gradcam", "convolution")
-    assert found["localization"]["images"] > 0
-    assert found["sanity"]["images"] <= 12
-    assert found["model_dependent"] == found["sanity"]["model_dependent"]
-    assert found["cases"]
-    for case in found["cases"]:
+def test_training_leaves_cases_with_pictures_scores_and_a_sanity_check(trained: Path) -> None:
+    explained, table = content(trained), read_table(trained / "predictions.csv")
+    assert (explained["method"], explained["layer"]) == ("gradcam", "convolution")
+    assert explained["localization"]["images"] > 0
+    assert explained["sanity"]["images"] <= 12
+    assert explained["model_dependent"] == explained["sanity"]["model_dependent"]
+    assert explained["cases"]
+    for case in explained["cases"]:
         row = table.iloc[case["row"]]
         assert (row["path"], row["label"], row["split"]) == (case["path"], case["truth"], "test")
         plain, overlay = (
@@ -79,40 +79,40 @@ def test_training_leaves_cases_with_pictures_scores_and_a_check(trained: Path) -
         assert plain is not None
         assert overlay is not None
         assert plain.shape == overlay.shape
-        assert not np.array_equal(plain, overlay) or "nothing spoke" in " ".join(found["notes"])
+        assert not np.array_equal(plain, overlay) or "nothing raised" in str(explained["notes"])
     pictures = {f"overlays/{path.name}" for path in (trained / "explain/overlays").iterdir()}
-    assert pictures == {case[key] for case in found["cases"] for key in ("plain", "overlay")}
+    assert pictures == {case[key] for case in explained["cases"] for key in ("plain", "overlay")}
 
 
-def test_the_command_makes_of_a_finished_run_what_training_made(
+def test_the_command_reproduces_the_heatmaps_of_training(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in (run / "explain").rglob("*") if path.is_file()}
-    (run / "explain/of_before.txt").touch()
-    told = explain_here([f"run={run}", "trust=true"], capsys)
-    assert told.code == 0, told.err
+    (run / "explain/earlier.txt").touch()
+    result = explain_here([f"run={run}", "trust=true"], capsys)
+    assert result.code == 0, result.err
     after = {path: path.read_bytes() for path in (run / "explain").rglob("*") if path.is_file()}
     assert after == before
     for sentence in (*content(run)["notes"], *content(run)["localization"]["sentences"]):
-        assert sentence in " ".join(told.out.split())
-    assert max(len(line) for line in told.out.splitlines() if str(run) not in line) <= 80
+        assert sentence in " ".join(result.out.split())
+    assert max(len(line) for line in result.out.splitlines() if str(run) not in line) <= 80
 
 
-def test_other_options_take_the_place_of_the_run_s_own_and_change_no_figure(
+def test_other_options_replace_the_heatmaps_and_change_no_metric(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = ("metrics.json", "predictions.csv", "decisions.json", "config.yaml")
-    before = [(run / name).read_bytes() for name in kept]
+    names = ("metrics.json", "predictions.csv", "decisions.json", "config.yaml")
+    before = [(run / name).read_bytes() for name in names]
     command = ["trust=true", "method=eigencam", "layer=convolution", "cases=1", "sanity=0"]
-    told = explain_here([f"run={run}", *command], capsys)
-    assert told.code == 0, told.err
-    found = content(run)
-    assert found["method"] == "eigencam"
-    assert found["sanity"] is None
-    assert found["model_dependent"] is None
-    assert len({case["kind"] for case in found["cases"]}) == len(found["cases"])
-    assert "knows no class" in " ".join(found["notes"])
-    assert [(run / name).read_bytes() for name in kept] == before
+    result = explain_here([f"run={run}", *command], capsys)
+    assert result.code == 0, result.err
+    explained = content(run)
+    assert explained["method"] == "eigencam"
+    assert explained["sanity"] is None
+    assert explained["model_dependent"] is None
+    assert len({case["kind"] for case in explained["cases"]}) == len(explained["cases"])
+    assert "ignores the class" in " ".join(explained["notes"])
+    assert [(run / name).read_bytes() for name in names] == before
     assert (run / "report/index.html").stat().st_mtime >= (run / "explain").stat().st_mtime
 
 
@@ -121,35 +121,35 @@ def test_a_run_without_heatmaps_gets_them_later(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
-    told = train_here(words(root, run, "explain=none"), capsys)
-    assert told.code == 0, told.err
-    assert "Heatmaps" not in told.out
+    result = train_here(arguments(root, run, "explain=none"), capsys)
+    assert result.code == 0, result.err
+    assert "Heatmaps" not in result.out
     assert not (run / "explain").exists()
-    told = explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
-    assert told.code == 0, told.err
+    result = explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
+    assert result.code == 0, result.err
     assert content(run)["cases"]
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
-        (["run=null"], "run=None is not allowed: say which run"),
-        (["run=nowhere"], "there is no such folder"),
-        (["run=run"], r"_target_=helpers.models.TinyNet is not fracnet's, timm's or torch's"),
+        (["run=null"], "run=None is not allowed: name a run"),
+        (["run=nowhere"], "no such folder"),
+        (["run=run"], r"_target_=helpers.models.TinyNet would be called to rebuild the run"),
         (["run=run", "method=gradcma"], "method=gradcma is not allowed; allowed: gradcam"),
         (["run=run", "cases=-1"], "cases=-1 is not allowed"),
         (["run=run", "layer=convolutoin", "trust=true"], "layer=convolutoin: .*'convolution'"),
         (["run=run", "methd=gradcam"], "methd"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence_and_change_nothing(
-    command: list[str], said: str, run: Path, capsys: pytest.CaptureFixture[str]
+def test_mistakes_are_reported_in_one_sentence_and_change_nothing(
+    command: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (run / "explain/explain.json").stat().st_mtime_ns
-    told = explain_here(command, capsys)
-    assert told.code == 1
-    assert len(told.err.strip().splitlines()) == 1, told.err
-    assert re.search(said, told.err), told.err
+    result = explain_here(command, capsys)
+    assert result.code == 1
+    assert len(result.err.strip().splitlines()) == 1, result.err
+    assert re.search(message, result.err), result.err
     assert (run / "explain/explain.json").stat().st_mtime_ns == before
 
 
@@ -157,12 +157,12 @@ def failing(*_: object, **__: object) -> None:
     raise RuntimeError("no map of this network")
 
 
-def test_a_crash_leaves_the_heatmaps_of_before_and_no_half_ones(
+def test_a_crash_leaves_the_earlier_heatmaps_and_no_partial_ones(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in (run / "explain").rglob("*") if path.is_file()}
     (run / "explain.part/overlays").mkdir(parents=True)  # of one that was killed
-    (run / "explain.part/overlays/of_before.png").touch()
+    (run / "explain.part/overlays/earlier.png").touch()
     with monkeypatch.context() as patch:
         patch.setattr("fracnet.runs.explain_run.localize", failing)  # the pictures are drawn
         with pytest.raises(RuntimeError, match="no map"):
@@ -173,7 +173,7 @@ def test_a_crash_leaves_the_heatmaps_of_before_and_no_half_ones(
     assert not (run / "report.part").exists()
 
 
-def test_training_whose_heatmaps_crash_leaves_its_report_and_they_can_be_made_later(
+def test_training_with_a_heatmap_crash_leaves_its_report_and_they_can_be_made_later(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -181,7 +181,7 @@ def test_training_whose_heatmaps_crash_leaves_its_report_and_they_can_be_made_la
     with monkeypatch.context() as patch:
         patch.setattr("fracnet.runs.explain_run.draw_cases", failing)
         with pytest.raises(RuntimeError, match="no map"):
-            train_here(words(root, run, "explain.cases=1", "explain.sanity=0"), capsys)
+            train_here(arguments(root, run, "explain.cases=1", "explain.sanity=0"), capsys)
     capsys.readouterr()
     assert not (run / "explain.part").exists()
     assert json.loads((run / "provenance.json").read_text())["status"] == "failed"
@@ -189,31 +189,29 @@ def test_training_whose_heatmaps_crash_leaves_its_report_and_they_can_be_made_la
     metrics = json.loads((run / "metrics.json").read_text())
     assert f"{metrics['test']['metrics']['accuracy']['value']:.3f}" in page
     assert "There are no heatmaps yet" in page
-    assert "parameters" in page, "what only training knows"
+    assert "parameters" in page, "only training knows this"
     assert (run / "report/model_card.md").is_file()
-    told = explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
-    assert told.code == 0, told.err
+    result = explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
+    assert result.code == 0, result.err
     assert "data:image" in (run / "report/index.html").read_text(encoding="utf-8")
 
 
-def test_data_that_have_changed_since_are_refused(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_changed_data_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     provenance = json.loads((run / "provenance.json").read_text())
     provenance["data_fingerprint"] = "f00d"
     (run / "provenance.json").write_text(json.dumps(provenance))
-    told = explain_here([f"run={run}", "trust=true"], capsys)
-    assert told.code == 1
-    assert "the data have changed since the run" in told.err
+    result = explain_here([f"run={run}", "trust=true"], capsys)
+    assert result.code == 1
+    assert "the data have changed since the run" in result.err
 
 
-def test_a_layer_that_is_not_there_is_told_before_training(
+def test_a_missing_layer_is_reported_before_training(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = train_here(words(root, tmp_path / "run", "explain.layer=layer4"), capsys)
-    assert told.code == 1
-    assert "explain.layer=layer4: that layer of TinyNet is not there" in told.err
+    result = train_here(arguments(root, tmp_path / "run", "explain.layer=layer4"), capsys)
+    assert result.code == 1
+    assert "explain.layer=layer4: TinyNet has no such layer" in result.err
     assert not (tmp_path / "run").exists()
 
 
@@ -223,10 +221,12 @@ def test_a_model_without_maps_says_so(
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
     more = ["model=hog_logistic", "model.cell=16"]
-    told = train_here([*words(root, run, *more)[:2], *words(root, run, *more)[3:]], capsys)
-    assert told.code == 0, told.err
-    assert "HogLogistic is no network" in told.out
+    result = train_here(
+        [*arguments(root, run, *more)[:2], *arguments(root, run, *more)[3:]], capsys
+    )
+    assert result.code == 0, result.err
+    assert "HogLogistic is not a network" in result.out
     assert content(run)["cases"] == []
-    told = explain_here([f"run={run}"], capsys)
-    assert told.code == 1
-    assert "HogLogistic is no network" in told.err
+    result = explain_here([f"run={run}"], capsys)
+    assert result.code == 1
+    assert "HogLogistic is not a network" in result.err

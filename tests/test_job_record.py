@@ -1,4 +1,4 @@
-"""job.json says how a job stands, also when the job is resumed by itself."""
+"""job.json holds the status of a job, also when the job is resumed by itself."""
 
 import contextlib
 import json
@@ -18,18 +18,18 @@ from fracnet.utils.errors import Diverged, UserError
         (Diverged("nan"), "diverged", "nan"),
         (UserError("no\nroom"), "failed", "no room"),
         (RuntimeError("a bug"), "failed", "RuntimeError: a bug"),
-        (KeyboardInterrupt(), "interrupted", "by the keyboard"),
-        (SystemExit(3), "failed", "it ended itself with exit code 3"),
+        (KeyboardInterrupt(), "interrupted", "from the keyboard"),
+        (SystemExit(3), "failed", "the process exited with code 3"),
     ],
     ids=repr,
 )
-def test_the_record_of_a_job_follows_when_it_is_resumed_by_itself(
+def test_the_record_is_updated_when_a_job_is_resumed_by_itself(
     error: BaseException | None, status: str, reason: str, tmp_path: Path
 ) -> None:
     add_job(tmp_path, 4, ["optim.lr=1"], status="running")
     record = tmp_path / "4/job.json"
     end = pytest.raises(type(error)) if error else contextlib.nullcontext()
-    with end, sweep.taken_up(tmp_path / "4", True) as is_job:
+    with end, sweep.resumed_job(tmp_path / "4", True) as is_job:
         assert is_job
         assert json.loads(record.read_text())["status"] == "running"
         if error:
@@ -42,16 +42,16 @@ def test_the_record_of_a_job_follows_when_it_is_resumed_by_itself(
     }
 
 
-def test_what_the_resume_changes_stands_in_the_record(tmp_path: Path) -> None:
+def test_the_record_holds_what_the_resume_changes(tmp_path: Path) -> None:
     add_job(tmp_path, 0, ["optim.lr=1", "trainer.max_epochs=9", "seed=2"], status="running")
-    words = ["resume=somewhere", "trainer.max_epochs=5"]
-    with sweep.taken_up(tmp_path / "0", True, words):
+    words = ["resume=somewhere", "trust=true", "trainer.max_epochs=5"]
+    with sweep.resumed_job(tmp_path / "0", True, words):
         pass
-    told = json.loads((tmp_path / "0/job.json").read_text())
-    assert told["overrides"] == ["optim.lr=1", "trainer.max_epochs=5", "seed=2"]
+    record = json.loads((tmp_path / "0/job.json").read_text())
+    assert record["overrides"] == ["optim.lr=1", "trainer.max_epochs=5", "seed=2"]
 
 
-def test_a_run_that_is_no_job_gets_no_record(tmp_path: Path) -> None:
-    with sweep.taken_up(tmp_path, True) as is_job:
+def test_a_run_that_is_not_a_job_gets_no_record(tmp_path: Path) -> None:
+    with sweep.resumed_job(tmp_path, True) as is_job:
         assert not is_job
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""`python -m fracnet.predict` and `fracnet.load`: a finished run looks at new images."""
+"""`python -m fracnet.predict` and `fracnet.load`: predict new images with a finished run."""
 
 import json
 import shutil
@@ -16,7 +16,8 @@ from helpers.predicting import trained_on_views, write_views
 import fracnet
 from fracnet.data.image_io import read_grey
 from fracnet.data.manifest import read_table
-from fracnet.evaluation.decisions import calibrated
+from fracnet.evaluation.decisions import calibrate
+from fracnet.evaluation.predictions import Predictions
 from fracnet.predict import predict
 from fracnet.utils.errors import UserError
 
@@ -39,7 +40,7 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def scans(views: Path, tmp_path: Path) -> Path:
-    """Images, two DICOM files of one study, and what cannot be read."""
+    """Images, two DICOM files of one study, and unreadable files."""
     folder = tmp_path / "scans"
     folder.mkdir()
     images = sorted((views / "test").glob("*.png"))[:6]
@@ -56,18 +57,18 @@ def scans(views: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def predicted(words: list[str], capsys: pytest.CaptureFixture[str]) -> Told:
-    return here(predict, "predict", ["trust=true", *words], capsys)
+def predicted(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Told:
+    return here(predict, "predict", ["trust=true", *arguments], capsys)
 
 
 def test_the_run_s_own_images_get_its_own_predictions(
     run: Path, views: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = predicted([f"run={run}", f"input={views}/test", "out=out"], capsys)
-    assert told.code == 0, told.err
-    own = read_table(run / "predictions.csv")
+    result = predicted([f"run={run}", f"input={views}/test", "out=out"], capsys)
+    assert result.code == 0, result.err
     decisions = json.loads((run / "decisions.json").read_text())
-    own = calibrated(own[own["split"] == "test"], decisions["temperature"]).set_index("path")
+    test = Predictions(read_table(run / "predictions.csv")).split("test")
+    own = calibrate(test, decisions["temperature"]).table.set_index("path")
     rows = pd.read_csv("out/predictions.csv")
     rows.index = pd.Index([Path(path).relative_to(views).as_posix() for path in rows["path"]])
     assert set(rows.index) == set(own.index)
@@ -78,11 +79,11 @@ def test_the_run_s_own_images_get_its_own_predictions(
     assert list(rows["decision"]) == list(expected)
 
 
-def test_a_folder_gives_rows_studies_and_a_list_of_what_cannot_be_read(
+def test_a_folder_gives_rows_studies_and_a_list_of_unreadable_files(
     run: Path, scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = predicted([f"run={run}", f"input={scans}"], capsys)
-    assert told.code == 0, told.err
+    result = predicted([f"run={run}", f"input={scans}"], capsys)
+    assert result.code == 0, result.err
     (out,) = Path().glob("predictions_scans_*")
     rows = pd.read_csv(out / "predictions.csv")
     assert len(rows) == 10
@@ -100,76 +101,78 @@ def test_a_folder_gives_rows_studies_and_a_list_of_what_cannot_be_read(
     views = good[good["study"] == "1.2.3"]
     assert (study["views"], study["patient"]) == (2, "p7")
     assert study["prob_abnormal"] == pytest.approx(views["prob_abnormal"].mean())
-    told_of = json.loads((out / "predictions.json").read_text())
-    assert told_of["status"] == "finished"
-    assert told_of["images"]["done"] == 10
-    assert told_of["images"]["unreadable"] == 2
-    assert "no diagnosis" in told_of["caution"]
-    # 16 validation images of each class, which is less than 5 % takes
-    assert "there the limits promise 5.9 % and 5.9 %" in " ".join(told_of["notes"])
-    assert "there the limits promise 5.9 % and 5.9 %" in " ".join(told.out.split())
-    assert told_of["levels"]["image"]["limits"]["promised"] == pytest.approx(
+    content = json.loads((out / "predictions.json").read_text())
+    assert content["status"] == "finished"
+    assert content["images"]["done"] == 10
+    assert content["images"]["unreadable"] == 2
+    assert "never a diagnosis" in content["caution"]
+    # 16 validation images of each class, fewer than a 5 % limit needs
+    assert "so their limits are 5.9 % and 5.9 %" in " ".join(content["notes"])
+    assert "so their limits are 5.9 % and 5.9 %" in " ".join(result.out.split())
+    assert content["levels"]["image"]["limits"]["promised"] == pytest.approx(
         {"normal": 1 / 17, "abnormal": 1 / 17}
     )
-    assert "no diagnosis" in " ".join(told.out.split())
-    assert "notes.txt" in told.out
-    assert max(map(len, told.out.splitlines())) <= 80 + len(str(scans))
+    assert "never a diagnosis" in " ".join(result.out.split())
+    assert "notes.txt" in result.out
+    assert max(map(len, result.out.splitlines())) <= 80 + len(str(scans))
 
 
-def test_a_picture_of_each_image_beside_its_row(
+def test_each_image_has_a_picture(
     run: Path, scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = predicted([f"run={run}", f"input={scans}", "overlays=true", "out=out"], capsys)
-    assert told.code == 0, told.err
+    result = predicted([f"run={run}", f"input={scans}", "overlays=true", "out=out"], capsys)
+    assert result.code == 0, result.err
     rows = pd.read_csv("out/predictions.csv")
     good = rows["error"].isna()
     assert rows.loc[~good, "overlay"].isna().all()
     pictures = [read_grey(f"out/{path}") for path in rows.loc[good, "overlay"]]
     assert {picture.shape for picture in pictures} == {pictures[0].shape}
     side = (pictures[0].shape[1] - 8) // 2
-    below = [picture[side:] for picture in pictures]  # a caution that lies over no image
+    below = [picture[side:] for picture in pictures]  # the caption does not cover the image
     assert below[0].min() < 100
     assert (below[0] > 200).mean() > 0.5
     assert all(np.array_equal(line, below[0]) for line in below)
     assert rows.loc[good, "overlay"].is_unique
 
 
-def test_images_unlike_the_training_are_flagged_and_never_sure(run: Path) -> None:
-    found = fracnet.load(run, trust=True).predict(
+def test_out_of_distribution_images_are_flagged_and_uncertain(run: Path) -> None:
+    output = fracnet.load(run, trust=True).predict(
         [photograph(1, 200), np.zeros((90, 80), np.uint8)]
     )
-    assert list(found["unlike"]) == [True, True]
-    assert list(found["uncertain"]) == [True, True]
-    assert (found["novelty"] > 1).all()
-    assert found["why"].str.contains("unlike the training images").all()
+    assert list(output["ood"]) == [True, True]
+    assert list(output["uncertain"]) == [True, True]
+    assert (output["ood_score"] > 1).all()
+    assert output["reason"].str.contains("out of distribution").all()
 
 
-def test_a_study_with_a_strange_or_lost_view_is_never_sure(run: Path) -> None:
+def test_a_study_with_an_ood_or_unreadable_view_is_uncertain(run: Path) -> None:
     model = fracnet.load(run, trust=True)
     table = pd.DataFrame({"patient": ["a", "a", "b", "b", None], "error": [""] * 5})
     table["study"] = ["1", "1", "2", "2", "3"]
     table[["prob_normal", "prob_abnormal"]] = [[1.0, 0.0]] * 5
-    table["unlike"] = pd.Series([True, False, False, None, False], dtype=object)
+    table["ood"] = pd.Series([True, False, False, None, False], dtype=object)
     table.loc[3, ["prob_normal", "prob_abnormal"]] = np.nan
     table.loc[3, "error"] = "the file is empty"
-    found = model.studies(table).set_index("study")
-    assert list(found["views"]) == [2, 1, 1]
-    assert list(found["unlike"]) == [1, 0, 0]
-    assert list(found["unreadable"]) == [0, 1, 0]
-    assert found.loc["1", "uncertain"]
-    assert "unlike the training images" in found.loc["1", "why"]
-    assert found.loc["2", "uncertain"]
-    assert "a view cannot be read" in found.loc["2", "why"]
-    (run / "novelty.npz").unlink()
-    found = fracnet.load(run, trust=True).predict(photograph(1, 200))
-    assert found["novelty"].isna().all()
-    assert found["unlike"].isna().all()
+    output = model.studies(table).set_index("study")
+    assert list(output["views"]) == [2, 1, 1]
+    assert list(output["ood"]) == [1, 0, 0]
+    assert list(output["unreadable"]) == [0, 1, 0]
+    assert output.loc["1", "uncertain"]
+    assert "out of distribution" in output.loc["1", "reason"]
+    assert output.loc["2", "uncertain"]
+    assert "a view cannot be read" in output.loc["2", "reason"]
+    (run / "ood.npz").unlink()
+    output = fracnet.load(run, trust=True).predict(photograph(1, 200))
+    assert output["ood_score"].isna().all()
+    assert output["ood"].isna().all()
 
 
-def test_arrays_and_files_of_the_same_pixels_are_one(run: Path, scans: Path) -> None:
+def test_arrays_and_files_with_the_same_pixels_get_the_same_prediction(
+    run: Path, scans: Path
+) -> None:
     model = fracnet.load(run, trust=True)
     pixels = read_grey(scans / "0.png")
-    deep = pixels.astype(np.uint16) * 100  # stretched to what an 8-bit image of full range holds
+    deep = pixels.astype(np.uint16) * 100  # stretched to the full 8-bit range
     full = np.rint((pixels - pixels.min()) * (255 / np.ptp(pixels))).astype(np.uint8)
     table = model.predict([scans / "0.png", pixels, deep, full, full / 255])
     prob = table["prob_abnormal"].to_numpy()
@@ -181,31 +184,31 @@ def test_arrays_and_files_of_the_same_pixels_are_one(run: Path, scans: Path) -> 
             model.predict(wrong)
 
 
-def test_no_class_of_another_package_is_built_unasked(
+def test_a_class_of_another_package_is_not_built_without_trust(
     run: Path, scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [f"run={run}", f"input={scans}", "trust=false"]
-    told = predicted(words, capsys)
-    assert told.code == 1
-    assert "helpers.models.TinyNet" in told.err
+    arguments = [f"run={run}", f"input={scans}", "trust=false"]
+    result = predicted(arguments, capsys)
+    assert result.code == 1
+    assert "helpers.models.TinyNet" in result.err
     with pytest.raises(UserError, match="trust=true"):
         fracnet.load(run)
     assert not list(Path().glob("predictions_*"))
 
 
-def test_decisions_that_were_changed_are_refused(
+def test_changed_decisions_are_refused(
     run: Path, scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = json.loads((run / "decisions.json").read_text())
     content["operating_point"]["image"]["threshold"] = 0.01
     (run / "decisions.json").write_text(json.dumps(content))
-    told = predicted([f"run={run}", f"input={scans}"], capsys)
-    assert told.code == 1
-    assert "decisions.json has been changed" in told.err
+    result = predicted([f"run={run}", f"input={scans}"], capsys)
+    assert result.code == 1
+    assert "decisions.json was changed" in result.err
 
 
 @pytest.mark.parametrize(
-    ("words", "told_of"),
+    ("arguments", "expected"),
     [
         (["input=scans"], "run= is needed"),
         (["run=run"], "input= is needed"),
@@ -213,35 +216,35 @@ def test_decisions_that_were_changed_are_refused(
         (["run=run", "input=scan"], "Did you mean 'scans'?"),
         (["run=run", "input=scans", "out=run"], "nothing is overwritten"),
         (["run=run", "input=scans", "out=scans/0.png"], "is a file"),
-        (["run=run", "input=scans", "uncertain=2"], "uncertain=2"),
+        (["run=run", "input=scans", "confident_errors=2"], "confident_errors=2"),
         (["run=run", "input=scans", "overlay=true"], "overlays"),
     ],
 )
-def test_mistakes_are_told_and_leave_nothing(
-    run: Path, scans: Path, words: list[str], told_of: str, capsys: pytest.CaptureFixture[str]
+def test_mistakes_are_reported_and_leave_nothing(
+    run: Path, scans: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = predicted(words, capsys)
-    assert told.code == 1
-    assert told_of in told.err
+    result = predicted(arguments, capsys)
+    assert result.code == 1
+    assert expected in result.err
     assert sorted(path.name for path in Path().iterdir()) == ["run", "scans"]
 
 
-def test_a_run_s_config_is_asked_for(run: Path, scans: Path) -> None:
+def test_an_ensemble_is_refused(run: Path, scans: Path) -> None:
     plain = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump(plain | {"ensemble": ["a"]}))
     with pytest.raises(UserError, match="is an ensemble"):
         fracnet.load(run, trust=True)
 
 
-def test_a_model_that_was_fitted_in_one_go_predicts_too(
+def test_a_classical_model_predicts_too(
     views: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trained_on_views(views, tmp_path / "hog", "model=hog_logistic", "model.cell=8")
-    words = [f"run={run}", f"input={views}/test", "trust=false"]
-    assert predicted([*words, f"out={tmp_path}/out"], capsys).code == 0
+    arguments = [f"run={run}", f"input={views}/test", "trust=false"]
+    assert predicted([*arguments, f"out={tmp_path}/out"], capsys).code == 0
     own = read_table(run / "predictions.csv")
     assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == (own["split"] == "test").sum()
-    assert fracnet.load(run).predict(photograph(1, 200))["unlike"].item()
-    told = predicted([*words, "overlays=true"], capsys)
-    assert told.code == 1
-    assert "overlays=true: this run's model is no network" in told.err
+    assert fracnet.load(run).predict(photograph(1, 200))["ood"].item()
+    result = predicted([*arguments, "overlays=true"], capsys)
+    assert result.code == 1
+    assert "overlays=true: this run's model is not a network" in result.err

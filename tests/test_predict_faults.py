@@ -1,4 +1,4 @@
-"""What goes wrong while a folder is predicted leaves whole rows and a true account."""
+"""Failures while a folder is predicted leave complete rows and a correct predictions.json."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ from helpers.tiny import picture
 
 import fracnet
 from fracnet.inference.batch_predict import predict_into
-from fracnet.inference.inputs import find
+from fracnet.inference.inputs import find_images
 from fracnet.inference.predictor import Predictor
 from fracnet.utils.errors import UserError
 
@@ -54,10 +54,10 @@ def status(out: Path) -> dict[str, Any]:
     return content
 
 
-def test_a_full_disk_is_told_and_the_rows_before_it_stay_whole(
+def test_a_full_disk_is_reported_and_earlier_rows_stay_complete(
     run: Path, many: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor, asked = fracnet.load(run, trust=True), find([str(many)])
+    predictor, images = fracnet.load(run, trust=True), find_images([str(many)])
     write, left = os.write, 4000
 
     def full(file: int, data: bytes) -> int:
@@ -70,7 +70,7 @@ def test_a_full_disk_is_told_and_the_rows_before_it_stay_whole(
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(UserError, match=r"No space left on device\. The first \d+ of 60 images"):
-        predict_into(out, predictor, asked)
+        predict_into(out, predictor, images)
     monkeypatch.undo()
     rows = pd.read_csv(out / "predictions.csv")
     assert 0 < len(rows) < 60
@@ -80,10 +80,10 @@ def test_a_full_disk_is_told_and_the_rows_before_it_stay_whole(
     assert status(out)["status"] == "unfinished"
 
 
-def test_ctrl_c_between_two_rows_leaves_what_was_done(
+def test_ctrl_c_leaves_the_rows_so_far(
     run: Path, many: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor, asked, seen = fracnet.load(run, trust=True), find([str(many)]), 0
+    predictor, images, seen = fracnet.load(run, trust=True), find_images([str(many)]), 0
     batch = Predictor._batch
 
     def interrupted(self: Predictor, *given: Any) -> Any:
@@ -95,35 +95,33 @@ def test_ctrl_c_between_two_rows_leaves_what_was_done(
 
     monkeypatch.setattr(Predictor, "_batch", interrupted)
     with pytest.raises(KeyboardInterrupt, match="24 of 60 images are in"):
-        predict_into(out, predictor, asked)
+        predict_into(out, predictor, images)
     assert len(pd.read_csv(out / "predictions.csv")) == 24
     assert status(out)["status"] == "interrupted"
-    assert status(out)["images"] == status(out)["images"] | {"asked": 60, "done": 24}
+    assert status(out)["images"] == status(out)["images"] | {"requested": 60, "done": 24}
 
 
-def test_a_file_that_goes_away_meanwhile_is_one_more_that_cannot_be_read(
-    run: Path, many: Path, out: Path
-) -> None:
-    asked = find([str(many)])
+def test_a_file_removed_meanwhile_is_unreadable(run: Path, many: Path, out: Path) -> None:
+    images = find_images([str(many)])
     (many / "07.png").unlink()
-    told = predict_into(out, fracnet.load(run, trust=True), asked)
-    assert [Path(path).name for path, _ in told.lost] == ["07.png"]
-    assert "no such file" in told.lost[0][1]
-    assert told.n == 60
+    summary = predict_into(out, fracnet.load(run, trust=True), images)
+    assert [Path(path).name for path, _ in summary.unreadable] == ["07.png"]
+    assert "no such file" in summary.unreadable[0][1]
+    assert summary.n == 60
     assert status(out)["status"] == "finished"
 
 
-def test_a_folder_without_a_readable_image_is_an_account_of_that(
+def test_a_folder_without_a_readable_image_gives_only_errors(
     run: Path, many: Path, out: Path
 ) -> None:
     for path in many.iterdir():
         path.write_bytes(b"")
-    told = predict_into(out, fracnet.load(run, trust=True), find([str(many)]))
-    assert len(told.lost) == 60
+    summary = predict_into(out, fracnet.load(run, trust=True), find_images([str(many)]))
+    assert len(summary.unreadable) == 60
     assert pd.read_csv(out / "predictions.csv")["decision"].isna().all()
 
 
-def test_a_study_with_a_broken_view_is_unsure_and_says_so(
+def test_a_study_with_a_broken_view_is_uncertain_with_the_reason(
     run: Path, tmp_path: Path, out: Path
 ) -> None:
     pixels = picture(1)
@@ -133,8 +131,10 @@ def test_a_study_with_a_broken_view_is_unsure_and_says_so(
         cut = whole[: len(whole) - pixels.size // 2] if broken else whole
         (tmp_path / f"{name}.dcm").write_bytes(cut)
     (tmp_path / "d.dcm").write_bytes(dicom(pixels)[:200])  # cut off within its header
-    told = predict_into(out, fracnet.load(run, trust=True), find([str(tmp_path / "*.dcm")]))
-    assert [Path(path).stem for path, _ in told.lost] == ["b", "c", "d"]
+    summary = predict_into(
+        out, fracnet.load(run, trust=True), find_images([str(tmp_path / "*.dcm")])
+    )
+    assert [Path(path).stem for path, _ in summary.unreadable] == ["b", "c", "d"]
     rows = pd.read_csv(out / "predictions.csv", dtype={"study": str})
     assert list(rows["study"].fillna("")) == ["1.2.3", "1.2.3", "1.2.4", ""]
     half, none = pd.read_csv(out / "studies.csv", dtype={"study": str}).to_dict("records")
@@ -142,13 +142,13 @@ def test_a_study_with_a_broken_view_is_unsure_and_says_so(
         "1.2.3", "p7", 1, 1,
     )  # fmt: skip
     assert half["uncertain"] is True
-    assert "a view cannot be read" in half["why"]
+    assert "a view cannot be read" in half["reason"]
     assert half["decision"] in ("normal", "abnormal")
     assert (none["study"], none["views"], none["unreadable"]) == ("1.2.4", 0, 1)
     assert none["uncertain"] is True
-    assert none["why"] == "no view can be read"
+    assert none["reason"] == "no view can be read"
     assert pd.isna(none["decision"])
-    assert told.studies == 2
+    assert summary.studies == 2
 
 
 def test_a_reference_of_another_checkpoint_is_not_used(run: Path, tmp_path: Path) -> None:
@@ -158,13 +158,13 @@ def test_a_reference_of_another_checkpoint_is_not_used(run: Path, tmp_path: Path
     for name, weights in held["state_dict"].items():
         held["state_dict"][name] = weights * 1.01
     torch.save(held, path)
-    with pytest.raises(UserError, match=r"novelty\.npz goes with another checkpoint"):
+    with pytest.raises(UserError, match=r"ood\.npz belongs to another checkpoint"):
         fracnet.load(other, trust=True)
-    (other / "novelty.npz").unlink()
-    assert fracnet.load(other, trust=True).predict(picture(1))["unlike"].isna().all()
+    (other / "ood.npz").unlink()
+    assert fracnet.load(other, trust=True).predict(picture(1))["ood"].isna().all()
 
 
-def test_what_is_no_image_is_told_and_what_is_left_out_noted(run: Path, many: Path) -> None:
+def test_other_inputs_are_refused_and_skipped_files_are_noted(run: Path, many: Path) -> None:
     model = fracnet.load(run, trust=True)
     for odd in (None, 3, [[1, 2]], [None], b"scan.png", {"a": 1}, "", [" "]):
         with pytest.raises(UserError, match=r"allowed: a path .* a grey array \[height, width\]"):
@@ -175,9 +175,9 @@ def test_what_is_no_image_is_told_and_what_is_left_out_noted(run: Path, many: Pa
     assert list(model.predict([]).columns) == list(table.columns)
 
 
-def test_images_are_not_held(run: Path, many: Path) -> None:
+def test_images_are_not_kept_in_memory(run: Path, many: Path) -> None:
     predictor, held, most = fracnet.load(run, trust=True), 0, 0
-    items = find([str(many)]).items * 20
+    items = find_images([str(many)]).files * 20
 
     def counted() -> Any:
         nonlocal held
@@ -190,16 +190,16 @@ def test_images_are_not_held(run: Path, many: Path) -> None:
         done += len(batch.table)
         most = max(most, held - done)
     assert done == len(items)
-    assert most <= 2 * 8  # what is read ahead: a batch of the run's size, and one under way
+    assert most <= 2 * 8  # one batch read ahead, and the current one
 
 
 @pytest.mark.slow
 def test_ctrl_c_of_the_command(run: Path, many: Path, tmp_path: Path) -> None:
     for n in range(3000):
         shutil.copy(many / "00.png", many / f"more{n}.png")
-    words = [f"run={run}", f"input={many}", "out=out", "trust=true"]
+    arguments = [f"run={run}", f"input={many}", "out=out", "trust=true"]
     started = subprocess.Popen(
-        [sys.executable, "-m", "fracnet.predict", *words],
+        [sys.executable, "-m", "fracnet.predict", *arguments],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Ctrl-C ends the running job of a sweep, twice the sweep; SIGTERM ends it at once."""
+"""Ctrl-C stops the running job of a sweep, twice the sweep; SIGTERM stops it at once."""
 
 import json
 import os
@@ -38,10 +38,10 @@ def wait_for(path: Path, job: subprocess.Popen[str]) -> None:
 
 
 def statuses(folder: Path) -> list[str]:
-    return [job["status"] for job in json.loads((folder / "study.json").read_text())["jobs"]]
+    return [job["status"] for job in json.loads((folder / "sweep.json").read_text())["jobs"]]
 
 
-def test_once_ends_the_running_job_and_the_next_one_follows(tmp_path: Path) -> None:
+def test_once_stops_the_running_job_and_the_next_one_follows(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     job = started([*LIGHT, "optim.lr=1,5,4"], folder)
     wait_for(folder / "1/waiting", job)
@@ -51,24 +51,24 @@ def test_once_ends_the_running_job_and_the_next_one_follows(tmp_path: Path) -> N
     assert statuses(folder) == ["finished", "interrupted", "finished"]
     assert err.splitlines() == [
         "",
-        "fracnet: this job ends, the next one follows; Ctrl-C within 3 s ends the sweep.",
+        "fracnet: Stopping this job; press Ctrl-C again within 3 s to stop the sweep.",
         "fracnet: job 1 interrupted: by Ctrl-C",
     ]
     assert "job 1 interrupted: by Ctrl-C" in out.splitlines()
 
 
-def test_twice_ends_the_sweep_but_not_without_its_table(tmp_path: Path) -> None:
+def test_twice_stops_the_sweep_but_not_without_its_table(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     job = started([*LIGHT, "optim.lr=1,5,4,3"], folder)
     wait_for(folder / "1/waiting", job)
     os.killpg(job.pid, signal.SIGINT)
-    time.sleep(1)  # the next job waits longer, for this very thing
+    time.sleep(1)  # the next job waits longer than this
     os.killpg(job.pid, signal.SIGINT)
     out, err = job.communicate(timeout=100)
     assert job.returncode == 130, err
     assert statuses(folder) == ["finished", "interrupted", "not run", "not run"]
-    assert "fracnet: SIGINT: the sweep ends." in err
-    assert "jobs 2, 3 not run: the sweep was ended before its turn" in out
+    assert "fracnet: SIGINT: stopping the sweep." in err
+    assert "jobs 2, 3 not run: the sweep stopped before this job started" in out
     assert "Traceback" not in err, err
 
 
@@ -83,7 +83,7 @@ def test_each_job_may_be_interrupted(tmp_path: Path) -> None:
     assert statuses(folder) == ["interrupted", "interrupted"]
 
 
-def test_sigterm_ends_the_sweep(tmp_path: Path) -> None:
+def test_sigterm_stops_the_sweep(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     job = started([*LIGHT, "optim.lr=5,1"], folder)
     wait_for(folder / "0/waiting", job)
@@ -93,14 +93,14 @@ def test_sigterm_ends_the_sweep(tmp_path: Path) -> None:
     assert statuses(folder) == ["interrupted", "not run"]
 
 
-def test_while_libraries_are_loaded_once_is_enough(tmp_path: Path) -> None:
+def test_during_an_import_once_stops_the_sweep(tmp_path: Path) -> None:
     folder, module = tmp_path / "sweep", tmp_path / "half.py"
     module.write_text(f"import time; open({str(tmp_path / 'begun')!r}, 'w'); time.sleep(100)")
     code = (
-        "import sys; from fracnet import cli\n"
+        "import sys; from fracnet.config import hydra_cli\nfrom fracnet.training import sweep\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "def task(cfg):\n    import half\n"
-        "cli.run(task, 'train')\n"
+        "hydra_cli.run(task, 'train', jobs=sweep)\n"
     )
     job = started([sys.executable, "-c", code, "-m", "optim.lr=1,2"], folder)
     wait_for(tmp_path / "begun", job)
@@ -114,7 +114,7 @@ def test_while_libraries_are_loaded_once_is_enough(tmp_path: Path) -> None:
 def test_a_training_and_its_loaders_processes_end_and_another_training_follows(
     phantom_words: list[str], tmp_path: Path
 ) -> None:
-    more = ["scheduler=none", "logger=csv", "callbacks.early_stopping=null"]
+    more = ["scheduler=none", "logger=none", "callbacks.early_stopping=null"]
     words = tiny_words(*phantom_words, *more, size=40, workers=1, epochs="100000,2")
     folder = tmp_path / "sweep"
     job = started([sys.executable, "-m", "fracnet.train", "-m", *words], folder)

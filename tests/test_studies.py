@@ -37,7 +37,9 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -
     """What `python -m experiments.NAME.run WORDS` writes, of noise in place of phantoms."""
     module = study(f"{name}.run")
     monkeypatch.setattr(
-        module, "draw", lambda _, seed, patients, fresh: (noise(patients, 0), noise(fresh, 9000))
+        module,
+        "make_phantoms",
+        lambda _, seed, patients, fresh: (noise(patients, 0), noise(fresh, 9000)),
     )
     out = folder / "results.json"
     common = ["--folder", str(folder), "--out", str(out), "--model", "timm", "--seeds", "2"]
@@ -121,11 +123,11 @@ def test_a_single_epoch_leaves_nothing_to_choose() -> None:
 
 def test_phantoms_are_shared_out_by_patient(tmp_path: Path) -> None:
     small = study("small_phantoms")
-    pool, fresh = small.draw(tmp_path, seed=1, patients=9, fresh=7)
+    pool, fresh = small.make_phantoms(tmp_path, seed=1, patients=9, fresh=7)
     assert pool.images.shape[1:] == (small.SIDE, small.SIDE)
     assert set(pool.regions) <= set(small.CLASSES)
     assert not set(pool.patients) & set(fresh.patients)
-    parts = pool.shares(3, seed=0)
+    parts = pool.split_by_patient(3, seed=0)
     held = [set(part.patients) for part in parts]
     assert [len(names) for names in held] == [3, 3, 3]
     assert set.union(*held) == set(pool.patients)

@@ -19,6 +19,7 @@ from helpers.tiny_words import tiny_words
 from fracnet.data import image_cache
 from fracnet.data.image_io import read_grey
 from fracnet.models.classifier import Classifier
+from fracnet.utils.errors import UserError
 
 HERE = Path(__file__).parent
 LIGHT = str(HERE / "helpers/forked_sweep.py")
@@ -28,18 +29,18 @@ FORKS = "hydra.launcher._target_=hydra_plugins.forks.Forks"
 @pytest.fixture(scope="module")
 def words(phantom_words: list[str]) -> list[str]:
     """Jobs of a second."""
-    return tiny_words(*phantom_words, "scheduler=none", "logger=csv", size=40, epochs=2)
+    return tiny_words(*phantom_words, "scheduler=none", "logger=none", size=40, epochs=2)
 
 
 class Sweep(NamedTuple):
-    told: Told
+    result: Told
     folder: Path
     decoded: Counter[str]
 
 
 @pytest.fixture(scope="module")
 def mixed(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """Two jobs that finish, one that diverges, one that is refused, one with a bug."""
+    """Two jobs that finish, one that diverges, one that is rejected, one with a bug."""
     folder, decoded = tmp_path_factory.mktemp("mixed") / "sweep", Counter[str]()
 
     def counted(path: Path) -> np.ndarray:
@@ -50,10 +51,12 @@ def mixed(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
     def faulty(model: Classifier, batch: Any, batch_idx: int) -> Any:
         if model.hparams["optim"]["lr"] == 7e-2:
-            raise RuntimeError("a fault of the program")
+            raise RuntimeError("a bug")
+        if model.hparams["optim"]["lr"] == 5e-2:
+            raise UserError("optim.lr=0.05 is not\nallowed today")
         return step(model, batch, batch_idx)
 
-    jobs = ["-m", "optim.lr=1e-2,1e35,-1,3e-2,7e-2", f"hydra.sweep.dir={folder}"]
+    jobs = ["-m", "optim.lr=1e-2,1e35,5e-2,3e-2,7e-2", f"hydra.sweep.dir={folder}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_cache, "read_grey", counted)
         patch.setattr(Classifier, "training_step", faulty)
@@ -75,11 +78,11 @@ def run_here(words: list[str]) -> Told:
 
 
 def study(folder: Path) -> dict[str, list[dict[str, str]]]:
-    content: dict[str, list[dict[str, str]]] = json.loads((folder / "study.json").read_text())
+    content: dict[str, list[dict[str, str]]] = json.loads((folder / "sweep.json").read_text())
     return content
 
 
-def test_jobs_end_each_in_its_way_and_the_others_go_on(mixed: Sweep) -> None:
+def test_each_job_ends_in_its_own_way_and_the_others_continue(mixed: Sweep) -> None:
     jobs = study(mixed.folder)["jobs"]
     assert [job["status"] for job in jobs] == [
         "finished",
@@ -89,19 +92,19 @@ def test_jobs_end_each_in_its_way_and_the_others_go_on(mixed: Sweep) -> None:
         "failed",
     ]
     assert "nan" in jobs[1]["reason"]
-    assert jobs[2]["reason"].startswith("optim.lr=-1 is not allowed")
-    assert jobs[4]["reason"] == "RuntimeError: a fault of the program"
-    assert mixed.told.code == 1
+    assert jobs[2]["reason"] == "optim.lr=0.05 is not allowed today"
+    assert jobs[4]["reason"] == "RuntimeError: a bug"
+    assert mixed.result.code == 1
 
 
-def test_table_comes_last_and_only_it_shows_test_figures(mixed: Sweep) -> None:
-    before, table = mixed.told.out.split("5 jobs, by validation")
+def test_the_table_comes_last_and_alone_shows_test_metrics(mixed: Sweep) -> None:
+    before, table = mixed.result.out.split("5 jobs, by validation")
     assert "test split" not in before
     assert "validation macro_auc" in before
     for part in ("finished", "diverged", "failed", "lr", "1e+35", "test split", "optimistic"):
         assert part in table, part
-    assert mixed.told.err.count("fracnet: job ") == 3
-    assert mixed.told.err.count("Traceback") == 1, "of the fault of the program alone"
+    assert mixed.result.err.count("fracnet: job ") == 3
+    assert mixed.result.err.count("Traceback") == 1, "of the bug alone"
 
 
 def test_jobs_of_one_sweep_decode_no_image_twice(mixed: Sweep) -> None:
@@ -112,14 +115,14 @@ def test_jobs_of_one_sweep_decode_no_image_twice(mixed: Sweep) -> None:
 def test_job_gives_the_numbers_of_the_single_run(
     mixed: Sweep, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = train_here([*words, "optim.lr=3e-2", f"hydra.run.dir={tmp_path}"], capsys)
-    assert told.code == 0, told.err
+    result = train_here([*words, "optim.lr=3e-2", f"hydra.run.dir={tmp_path}"], capsys)
+    assert result.code == 0, result.err
     for name in ("predictions.csv", "metrics.json"):
         assert (tmp_path / name).read_bytes() == (mixed.folder / "3" / name).read_bytes()
 
 
-def test_objective_is_the_validation_figure_at_the_selected_checkpoint(mixed: Sweep) -> None:
-    rows = pd.read_csv(mixed.folder / "study.csv")
+def test_objective_is_the_validation_metric_at_the_selected_checkpoint(mixed: Sweep) -> None:
+    rows = pd.read_csv(mixed.folder / "sweep.csv")
     for number in (0, 3):
         metrics = json.loads((mixed.folder / str(number) / "metrics.json").read_text())
         assert rows["value"][number] == metrics["val"]["metrics"]["macro_auc"]["value"]
@@ -128,13 +131,13 @@ def test_objective_is_the_validation_figure_at_the_selected_checkpoint(mixed: Sw
 
 
 def test_table_can_be_made_again_from_the_folder(mixed: Sweep, tmp_path: Path) -> None:
-    told = in_new_process(["fracnet.sweep", str(mixed.folder)], tmp_path)
-    assert told.code == 0
-    table = mixed.told.out[mixed.told.out.index("5 jobs, by") :]
-    assert told.out.split() == table.split()
-    told = in_new_process(["fracnet.sweep", str(tmp_path)], tmp_path)
-    assert told.code == 1
-    assert told.err.startswith("fracnet: error: ")
+    result = in_new_process(["fracnet.sweep", str(mixed.folder)], tmp_path)
+    assert result.code == 0
+    table = mixed.result.out[mixed.result.out.index("5 jobs, by") :]
+    assert result.out.split() == table.split()
+    result = in_new_process(["fracnet.sweep", str(tmp_path)], tmp_path)
+    assert result.code == 1
+    assert result.err.startswith("fracnet: error: ")
 
 
 def test_jobs_in_other_processes_are_in_the_table(tmp_path: Path) -> None:
@@ -158,12 +161,12 @@ def test_two_sweeps_of_the_same_second_do_not_collide(tmp_path: Path) -> None:
     assert all(len(study(folder)["jobs"]) == 2 for folder in folders)
 
 
-def test_named_study_spans_its_axes_and_the_command_line_replaces_one(tmp_path: Path) -> None:
+def test_named_sweep_spans_its_axes_and_the_command_line_replaces_one(tmp_path: Path) -> None:
     command = [sys.executable, LIGHT, "-m", "sweep=lr_batch_epochs", "trainer.max_epochs=3"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
-    rows = pd.read_csv(folder / "study.csv")
+    rows = pd.read_csv(folder / "sweep.csv")
     assert len(rows) == 4
     assert set(zip(rows["optim.lr"], rows["data.batch_size"], strict=True)) == {
         (lr, size) for lr in (1e-4, 1e-3) for size in (16, 32)
@@ -183,24 +186,28 @@ def test_refused_as_a_whole_before_the_first_job(
         "resume=somewhere": ["resume=somewhere", "without -m"],
         f"hydra.sweep.dir={mixed.folder}": [str(mixed.folder), "earlier sweep"],
         "model=tiny,resnet81": ["model=resnet81", "Did you mean 'resnet18'?"],
+        "data.batch_size=16,0": ["data.batch_size=0 is not allowed", "1"],
+        "seed=choice(1,2,-3)": ["seed=-3 is not allowed"],
     }.items():
-        told = train_here([*words, "-m", "optim.lr=1,2", more], capsys)
-        assert told.code == 1
-        assert told.err.startswith("fracnet: error: ")
-        assert told.err.count("\n") == 1, told.err
-        assert all(part in told.err for part in parts), told.err
+        result = train_here([*words, "-m", "optim.lr=1,2", more], capsys)
+        assert result.code == 1
+        assert result.err.startswith("fracnet: error: ")
+        assert result.err.count("\n") == 1, result.err
+        assert all(part in result.err for part in parts), result.err
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_cross_validated_study_ends_with_mean_and_spread(
+def test_cross_validated_sweep_ends_with_mean_and_spread(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = [word for word in words if not word.startswith(("data=", "data.root", "data.counts"))]
+    others = [word for word in words if not word.startswith(("data=", "data.root", "data.counts"))]
     more = ["data=patients", f"data.root={tmp_path / 'data'}", "data.folds=3"]
     sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
-    told = train_here([*kept, *more, "-m", "data.fold=0,1,2", sweep], capsys)
-    assert told.code == 0, told.err
-    assert re.search(r"over 3 folds: \d\.\d{3}, SD \d\.\d{3},\s\d\.\d{3} to \d\.\d{3}\.", told.out)
+    result = train_here([*others, *more, "-m", "data.fold=0,1,2", sweep], capsys)
+    assert result.code == 0, result.err
+    assert re.search(
+        r"over 3 folds: \d\.\d{3}, SD \d\.\d{3},\s\d\.\d{3} to \d\.\d{3}\.", result.out
+    )
     tables = [pd.read_csv(tmp_path / f"sweep/{n}/predictions.csv") for n in range(3)]
     validated = pd.concat(table[table["split"] == "val"] for table in tables)
     assert not validated["path"].duplicated().any(), "each image validates once"
@@ -208,3 +215,14 @@ def test_cross_validated_study_ends_with_mean_and_spread(
         assert set(table[table["split"] == "test"]["path"]) == set(
             tables[0][tables[0]["split"] == "test"]["path"]
         )
+
+
+def test_a_mixed_sweep_of_models_starts_at_random_by_one_key(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [word for word in words if not word.startswith("model=")]
+    more = ["-m", "model=custom_cnn,resnet18,hog_logistic", "model.pretrained=false"]
+    more += ["trainer.max_epochs=1", "model.freeze=none", f"hydra.sweep.dir={tmp_path}"]
+    result = train_here([*others, *more], capsys)
+    assert result.code == 0, result.err
+    assert [job["status"] for job in study(tmp_path)["jobs"]] == ["finished"] * 3

@@ -1,4 +1,4 @@
-"""Testing on another set of the same kind, `folder`: its names, its labels and what is wrong."""
+"""Testing on another dataset of the same kind, `folder`: names, labels and faults."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ N = 8
 
 
 def write_set(root: Path, seed: int, classes: tuple[str, ...] = CLASSES) -> Path:
-    """A table labels.csv and images; of another seed, the same names are in other splits."""
+    """A table labels.csv and images; with another seed, the same names are in other splits."""
     root.mkdir()
     rows = []
     for number in range(3 * N):
@@ -49,7 +49,7 @@ def training(root: Path, run: Path, *more: str) -> list[str]:
         "data=folder",
         f"data.root={root}",
         "evaluation.figures=false",
-        "logger=csv",
+        "logger=none",
         f"hydra.run.dir={run}",
         *more,
     )
@@ -57,7 +57,7 @@ def training(root: Path, run: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The set with its table and the run that was trained on it."""
+    """The dataset with its table, and the run trained on it."""
     folder = tmp_path_factory.mktemp("trained")
     root, run = write_set(folder / "first", 1), folder / "run"
 
@@ -67,22 +67,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        words = training(root, run, "data.csv=labels.csv")
-        assert train_here(words, Silent()).code == 0  # type: ignore[arg-type]
+        arguments = training(root, run, "data.csv=labels.csv")
+        assert train_here(arguments, Silent()).code == 0  # type: ignore[arg-type]
     return root, run
 
 
 def evaluation(run: Path, root: Path, *more: str) -> list[str]:
-    words = [f"run={run}", "data=folder", f"data.root={root}", "data.csv=labels.csv"]
-    return [*words, "figures=false", "trust=true", *more]
+    arguments = [f"run={run}", "data=folder", f"data.root={root}", "data.csv=labels.csv"]
+    return [*arguments, "figures=false", "trust=true", *more]
 
 
-def test_two_folders_with_the_same_names_are_two_data_sets(
+def test_two_folders_with_the_same_names_are_two_datasets(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = write_set(tmp_path / "second", 2)
-    told = evaluate_here(evaluation(trained[1], other), capsys)
-    assert told.code == 0, told.err
+    result = evaluate_here(evaluation(trained[1], other), capsys)
+    assert result.code == 0, result.err
     out = trained[1] / "evaluations" / "data-folder-second"
     test = read_table(out / "predictions.csv").query("split == 'test'")
     assert len(test) == json.loads((out / "metrics.json").read_text())["test"]["n"] == N
@@ -90,24 +90,24 @@ def test_two_folders_with_the_same_names_are_two_data_sets(
     assert test["patient"].str.startswith("folder-second:").all()
 
 
-def test_a_copy_elsewhere_is_the_same_data_set(
+def test_a_copy_of_the_dataset_is_the_same_dataset(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = Path(shutil.copytree(trained[0], tmp_path / "copy"))
-    told = evaluate_here(evaluation(trained[1], copy), capsys)
-    assert told.code == 0, told.err
+    result = evaluate_here(evaluation(trained[1], copy), capsys)
+    assert result.code == 0, result.err
     test = read_table(trained[1] / "evaluations" / "data-folder" / "predictions.csv")
     assert test["path"].isin(read_table(copy / "labels.csv")["path"]).all()
 
 
-def test_equal_rows_over_other_pixels_are_another_data_set(
+def test_equal_rows_with_other_pixels_are_another_dataset(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = Path(shutil.copytree(trained[0], tmp_path / "other"))
     for path in other.glob("*.png"):
         path.write_bytes(encoded(picture(int(path.stem) + 5000, 40, 36), "PNG"))
-    told = evaluate_here(evaluation(trained[1], other), capsys)
-    assert told.code == 0, told.err
+    result = evaluate_here(evaluation(trained[1], other), capsys)
+    assert result.code == 0, result.err
     assert (trained[1] / "evaluations" / "data-folder-other").is_dir()
 
 
@@ -116,10 +116,10 @@ def test_train_on_one_folder_and_test_on_another(
 ) -> None:
     first, second = (write_class_folders(tmp_path / name, i) for i, name in enumerate("ab"))
     run = tmp_path / "run"
-    words = training(first, run, "data.test_on=folder", f"data.test_root={second}")
-    told = train_here(words, capsys)
-    assert told.code == 0, told.err
-    assert "The same model on another data set, folder-b:" in told.out
+    arguments = training(first, run, "data.test_on=folder", f"data.test_root={second}")
+    result = train_here(arguments, capsys)
+    assert result.code == 0, result.err
+    assert "The same model on another dataset, folder-b:" in result.out
     assert (run / "evaluations" / "data-folder-b" / "metrics.json").is_file()
 
 
@@ -127,10 +127,10 @@ def test_labels_that_are_numbers_are_mapped(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = write_set(tmp_path / "numbered", 2, ("0", "1"))
-    told = evaluate_here(
+    result = evaluate_here(
         evaluation(trained[1], other, "class_map={0: normal, 1: fracture}"), capsys
     )
-    assert told.code == 0, told.err
+    assert result.code == 0, result.err
     test = read_table(trained[1] / "evaluations" / "data-folder-numbered" / "predictions.csv")
     assert set(test["label"]) == set(CLASSES)
 
@@ -145,46 +145,44 @@ def test_a_class_map_may_have_numbers_on_either_side(given: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("given", [{True: "fracture"}, {"normal": False}])
-def test_a_label_that_yaml_takes_for_a_truth_value_is_to_be_quoted(given: dict[Any, Any]) -> None:
+def test_a_label_that_yaml_reads_as_a_boolean_must_be_quoted(given: dict[Any, Any]) -> None:
     with pytest.raises(ValidationError, match="put the label into quotes"):
         TypeAdapter(Labels).validate_python(given)
 
 
-def test_an_unreadable_file_of_the_other_set_is_told_before_training_or_left_out(
+def test_an_unreadable_file_of_the_other_dataset_is_reported_before_training_or_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = (write_class_folders(tmp_path / name, i) for i, name in enumerate("ab"))
     broken = second / "test" / "normal" / "0.png"
     broken.write_bytes(broken.read_bytes()[:-200])
     run = tmp_path / "run"
-    words = training(first, run, "data.test_on=folder", f"data.test_root={second}")
-    told = train_here(words, capsys)
-    assert told.code == 1
-    assert "test/normal/0.png" in told.err
-    assert "data.on_bad_file=skip" in told.err
+    arguments = training(first, run, "data.test_on=folder", f"data.test_root={second}")
+    result = train_here(arguments, capsys)
+    assert result.code == 1
+    assert "test/normal/0.png" in result.err
+    assert "data.on_bad_file=skip" in result.err
     assert not (run / "metrics.csv").exists()
-    told = train_here([*words, "data.on_bad_file=skip"], capsys)
-    assert told.code == 0, told.err
-    figures = json.loads((run / "evaluations" / "data-folder-b" / "metrics.json").read_text())
-    assert figures["test"]["n"] == N - 1
+    result = train_here([*arguments, "data.on_bad_file=skip"], capsys)
+    assert result.code == 0, result.err
+    metrics = json.loads((run / "evaluations" / "data-folder-b" / "metrics.json").read_text())
+    assert metrics["test"]["n"] == N - 1
 
 
 @pytest.mark.parametrize("table", [True, False])
-def test_a_set_that_needs_more_keys_is_tested_after_the_training(
+def test_a_dataset_that_needs_more_keys_is_tested_after_training(
     trained: tuple[Path, Path], table: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write = write_set if table else write_class_folders
     other = write(tmp_path / f"needy_{table}", 2, ("a", "b"))
-    words = ["data.csv=labels.csv", "data.test_on=folder", f"data.test_root={other}"]
-    told = train_here(training(trained[0], tmp_path / "run", *words), capsys)
-    assert told.code == 1
-    flat = " ".join(told.err.split())
-    assert (
-        f"python -m fracnet.evaluate run=<folder of the run> data=folder data.root={other}" in flat
-    )
+    arguments = ["data.csv=labels.csv", "data.test_on=folder", f"data.test_root={other}"]
+    result = train_here(training(trained[0], tmp_path / "run", *arguments), capsys)
+    assert result.code == 1
+    flat = " ".join(result.err.split())
+    assert f"python -m fracnet.evaluate run=<run folder> data=folder data.root={other}" in flat
     assert ("data.csv=labels.csv" if table else "data.class_order=[a,b]") in flat
-    words = [f"run={trained[1]}", "data=folder", f"data.root={other}", "data.class_order=[a,b]"]
-    words += ["class_map={a: normal, b: fracture}", "trust=true", "figures=false"]
-    told = evaluate_here([*words, *(["data.csv=labels.csv"] if table else [])], capsys)
-    assert told.code == 0, told.err
+    arguments = [f"run={trained[1]}", "data=folder", f"data.root={other}", "data.class_order=[a,b]"]
+    arguments += ["class_map={a: normal, b: fracture}", "trust=true", "figures=false"]
+    result = evaluate_here([*arguments, *(["data.csv=labels.csv"] if table else [])], capsys)
+    assert result.code == 0, result.err
     assert (trained[1] / "evaluations" / f"data-folder-needy_{table}" / "metrics.json").is_file()

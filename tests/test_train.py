@@ -18,6 +18,7 @@ from helpers.command import Told, train_here
 from helpers.tiny_words import tiny_words
 
 from fracnet.data.manifest import read_table
+from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
 from fracnet.models.classifier import Classifier
 
@@ -79,7 +80,7 @@ def test_stored_table_gives_the_figures_of_the_run_to_the_last_digit(
     stored = json.loads((tmp_path / "metrics.json").read_text())
     table = read_table(tmp_path / "predictions.csv")
     for split in ("val", "test"):
-        again = summarize(table[table["split"] == split]).to_dict()
+        again = summarize(Predictions(table[table["split"] == split])).to_dict()
         assert json.loads(json.dumps(again)) == stored[split]
 
 
@@ -162,14 +163,14 @@ def test_best_checkpoint_loads_as_weights_only_and_predicts_the_same(
 ) -> None:
     from fracnet.data.datasets.upper_limb import UpperLimb
     from fracnet.data.image_cache import ImageCache
-    from fracnet.data.preprocess import build_preprocess
+    from fracnet.data.preprocess import Preprocess
 
     model = Classifier.load_from_checkpoint(
         reference / "checkpoints/best.ckpt", weights_only=True, map_location="cpu"
     ).eval()
     config = yaml.safe_load((reference / "config.yaml").read_text())
     manifest = UpperLimb(root=config["data"]["root"]).manifest()
-    preprocess = build_preprocess(config["preprocess"]["steps"], config["image_size"])
+    preprocess = Preprocess(config["preprocess"]["steps"], config["image_size"])
     cache = ImageCache.open_or_build(manifest, preprocess, on_bad_file="error")
     table = read_table(reference / "predictions.csv").set_index("path")
     with torch.inference_mode():

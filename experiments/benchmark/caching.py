@@ -11,8 +11,8 @@ from experiments.benchmark.images import jpegs, write_set
 from experiments.benchmark.memory_monitor import watched
 from experiments.benchmark.setting import SMALL, Setting, composed
 from fracnet.data.image_features import shortcut_features
-from fracnet.data.image_io import read_grey, single_threaded
-from fracnet.data.preprocess import Preprocess, build_preprocess
+from fracnet.data.image_io import read_grey, limit_opencv_threads
+from fracnet.data.preprocess import Preprocess
 from fracnet.runs.build import data_from
 
 
@@ -32,9 +32,7 @@ def measure(setting: Setting, folder: Path) -> dict[str, Any]:
         rates.append((n + 8) / (time.perf_counter() - wall))
         of_a_core.append((n + 8) / (time.process_time() - work))
     warm = [watched([*words, "trainer.max_epochs=1"], folder) for _ in range(builds)]
-    preprocess = build_preprocess(
-        composed(words).preprocess.model_dump()["steps"], setting.image_size
-    )
+    preprocess = Preprocess(composed(words).preprocess.model_dump()["steps"], setting.image_size)
     figures: list[Figure] = [
         spread(f"build, {cores} cores", rates, "img/s"),
         spread("build, a core's work", of_a_core, "img/s"),
@@ -56,7 +54,7 @@ def measure(setting: Setting, folder: Path) -> dict[str, Any]:
 
 def _spent(files: list[Path], preprocess: Preprocess) -> dict[str, float]:
     """Milliseconds an image in each step of a build, on one core."""
-    single_threaded()
+    limit_opencv_threads()
     images = [read_grey(file) for file in files]
     steps: dict[str, Callable[[int], Any]] = {
         "read, decode, check": lambda i: read_grey(files[i]),

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from fracnet.config.schema import Count, Fixed, no_fraction
+from fracnet.config.schema import Count, Fixed, not_boolean
 
 Part = Literal["pipeline", "training", "loop", "cache", "memory"]
 PARTS: tuple[Part, ...] = ("pipeline", "training", "loop", "cache", "memory")
@@ -37,7 +37,7 @@ class BenchmarkCommand(Fixed):
     out: str | None
     scratch: str | None
     network: Annotated[str, Field(min_length=1)]
-    image_size: Annotated[int, BeforeValidator(no_fraction), Field(ge=16, le=2048)]
+    image_size: Annotated[int, BeforeValidator(not_boolean), Field(ge=16, le=2048)]
     batch_size: Annotated[Count, Field(ge=2)]
     accelerator: Literal["auto", "cpu", "gpu"]
     num_workers: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_number)]

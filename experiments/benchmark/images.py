@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fracnet.data.phantoms.render import Spec, render_shown
+from fracnet.data.phantoms.render import Spec, render_visible
 
 REGIONS = ("elbow", "fingers", "forearm", "humerus", "shoulder", "wrist")
 CLASSES = ("normal", "fractured")
@@ -23,7 +23,7 @@ def jpegs(n: int, side: int, seed: int = 0) -> list[bytes]:
     found = []
     for number in range(n):
         spec = Spec(REGIONS[number % len(REGIONS)], seed, number, 0, 0, bool(number % 2))
-        image = render_shown(spec, "study", 1).image
+        image = render_visible(spec, "study", 1).image
         image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
         ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         assert ok

@@ -15,7 +15,7 @@ from experiments.benchmark.figures import interleaved, ratios, spread
 from experiments.benchmark.images import jpegs, write_set
 from experiments.benchmark.setting import Setting, ready
 from fracnet.data.datamodule import RadiographData, RadiographDataset
-from fracnet.data.image_io import single_threaded
+from fracnet.data.image_io import limit_opencv_threads
 from fracnet.data.samplers import Draw
 from fracnet.models.classifier import GreyInput
 
@@ -55,7 +55,7 @@ def measure(setting: Setting, folder: Path) -> dict[str, Any]:
     ways = [published(size), lean(size), lean(size, small_first=True), modern(size)]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    single_threaded()
+    limit_opencv_threads()
     torch.manual_seed(0)
     try:
         return _compared(own, ways, files, setting.batch_size, rounds)

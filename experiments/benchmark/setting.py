@@ -49,7 +49,7 @@ class Setting:
             f"trainer.accelerator={self.accelerator}",
             f"trainer.compile={str(self.compiled).lower()}",
             "trainer.progress_bar=false",
-            "logger=csv",
+            "logger=none",
         ]
 
     def network_words(self) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from helpers.copies import RECIPES, Found, Planted, altered, judge, plant, radiographs
+from helpers.copies import RECIPES, Planted, SearchResult, altered, plant, radiographs, score_search
 
 from fracnet.data.image_io import read_grey
 from fracnet.data.phantoms.mura import write_mura
@@ -44,7 +44,7 @@ def found(folder: Path, workers: int, out: Path | None) -> None:
             originals.append((f"{kind} phantom: {name}", read_grey(path), 1))
     planted = plant(originals, PLANTING_SEED)
     pairs = find_duplicates(lambda i: planted.images[i], len(planted), workers=workers)
-    result = judge(planted, pairs)
+    result = score_search(planted, pairs)
     _print(planted, result)
     if out is not None:
         told = {
@@ -61,7 +61,7 @@ def found(folder: Path, workers: int, out: Path | None) -> None:
         out.write_text(json.dumps(told, indent=1) + "\n")
 
 
-def _print(planted: Planted, result: Found) -> None:
+def _print(planted: Planted, result: SearchResult) -> None:
     print(f"{len(planted)} images, {result.copies} of them planted copies")
     print(f"recall {result.recall:.4f} (by cluster {result.by_cluster:.4f})")
     wrong = len(result.false)

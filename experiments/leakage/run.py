@@ -14,20 +14,19 @@ from typing import Any
 import numpy as np
 
 from experiments.small_phantoms import (
-    WORDS,
+    OVERRIDES,
     Phantoms,
-    draw,
-    figures,
-    freeze,
-    prepared,
+    accuracy_and_auc,
+    build_training,
+    make_phantoms,
     probabilities,
-    write_set,
+    write_config,
+    write_dataset,
 )
 from fracnet.data.augment import build_augment
-from fracnet.evaluation.predictions import probabilities as probabilities_in
-from fracnet.evaluation.predictions import targets
+from fracnet.evaluation.predictions import Predictions
 from fracnet.metrics.clusters import Clusters
-from fracnet.metrics.hypothesis_tests import spread
+from fracnet.metrics.hypothesis_tests import spread_over_runs
 from fracnet.metrics.intervals import RESAMPLES, bootstrap
 from fracnet.models.classifier import Classifier
 from fracnet.runs.run_folder import RunFolder
@@ -54,7 +53,7 @@ PUBLISHED = [
 def with_copies(own: Phantoms, seed: int) -> tuple[Phantoms, np.ndarray]:
     """Each image followed by its altered copies; and of which image each is one, int64."""
     origin = np.repeat(np.arange(len(own.images)), COPIES)
-    found = own.take(origin)
+    found = own.select(origin)
     augment = build_augment(PUBLISHED)
     for i, row in enumerate(origin):
         if copy := i % COPIES:
@@ -75,22 +74,22 @@ def train(
     origin = np.arange(len(own.images))
     if copied(arm):
         own, origin = with_copies(own, seed)
-    write_set(root, own, **({"patient": own.patients} if arm.endswith("patient") else {}))
+    write_dataset(root, own, **({"patient": own.patients} if arm.endswith("patient") else {}))
     more = [f"data.root={root}", f"seed={seed}", f"data.split_seed={seed}"]
-    config, data, model = prepared([*WORDS, *more, *words])
+    config, data, model = build_training([*OVERRIDES, *more, *words])
     folder = RunFolder(root / "run")
     folder.path.mkdir()
-    table, _ = fit_and_predict(model, config, data, folder, tell=lambda row: None)
-    test = table[table["split"] == "test"]
-    prob = probabilities_in(test)
-    reported = figures(targets(test), prob, np.ones((1, len(test))))[0]
+    table, _ = fit_and_predict(model, config, data, folder)
+    # Only the test rows are checked: patients may lie in several splits here.
+    test = Predictions(table[table["split"] == "test"])
+    reported = accuracy_and_auc(test.targets, test.probabilities, np.ones((1, len(test))))[0]
     # Where a file came from, by the number that is its name.
     split_of = data.manifest.table.set_index("path")["split"]
     number = split_of.index.str.extract(r"(\d+)\.", expand=False).astype(int).to_numpy()
     tested, trained = number[split_of == "test"], number[split_of == "train"]
     best = Classifier.load_from_checkpoint(folder.checkpoints / "best.ckpt", weights_only=True)
     of_fresh = probabilities(best, fresh)
-    true = figures(fresh.targets, of_fresh, np.ones((1, len(of_fresh))))[0]
+    true = accuracy_and_auc(fresh.targets, of_fresh, np.ones((1, len(of_fresh))))[0]
     row = {
         "arm": arm,
         "seed": seed,
@@ -115,7 +114,7 @@ def summarize(
     names, ids = np.unique(fresh.patients, return_inverse=True)
     clusters = Clusters(ids, len(names), "patient")
     resampled = [
-        bootstrap(partial(figures, fresh.targets, prob), clusters, resamples=RESAMPLES)
+        bootstrap(partial(accuracy_and_auc, fresh.targets, prob), clusters, resamples=RESAMPLES)
         for prob in probs
     ]
     found: dict[str, Any] = {arm: {} for arm in ARMS}
@@ -143,7 +142,7 @@ def summarize(
 
 def _told(values: np.ndarray, resampled: np.ndarray, clusters: int) -> list[float]:
     """[mean, lower, upper]; the mean alone where equal figures have no interval."""
-    found = spread(values, resampled, clusters)
+    found = spread_over_runs(values, resampled, clusters)
     return [round(float(x), 4) for x in (found.value, *(found.limits() or ()))]
 
 
@@ -160,7 +159,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="further ones of fracnet.train: optim.lr=1e-4")
     asked = parser.parse_args()
     n = asked.seeds * asked.patients
-    pool, fresh = draw(asked.folder / "phantoms", seed=5, patients=n, fresh=asked.fresh)
+    pool, fresh = make_phantoms(asked.folder / "phantoms", seed=5, patients=n, fresh=asked.fresh)
 
     def words(arm: str) -> list[str]:
         epochs = asked.epochs // COPIES if copied(arm) else asked.epochs
@@ -168,10 +167,10 @@ def main() -> None:
         own = [f"model={asked.model}", f"trainer.max_epochs={epochs}", f"augment={augment}"]
         return [*own, *asked.words]
 
-    freeze([*WORDS, *words("patient")], asked.out.with_name("config.yaml"))
-    freeze([*WORDS, *words("copies")], asked.out.with_name("config_copies.yaml"))
+    write_config([*OVERRIDES, *words("patient")], asked.out.with_name("config.yaml"))
+    write_config([*OVERRIDES, *words("copies")], asked.out.with_name("config_copies.yaml"))
     rows, probs = [], []
-    for seed, own in enumerate(pool.shares(asked.seeds, seed=0)):
+    for seed, own in enumerate(pool.split_by_patient(asked.seeds, seed=0)):
         for arm in ARMS:
             name = arm.replace(", ", "_").replace(" ", "_")
             root = (asked.folder / "leakage" / f"{seed}_{name}").resolve()

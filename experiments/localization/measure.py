@@ -13,16 +13,16 @@ import cv2
 import numpy as np
 import torch
 
-from fracnet.data.annotations import outlines
+from fracnet.data.annotations import annotation_outlines
 from fracnet.data.datamodule import RadiographData
 from fracnet.models.classifier import Classifier
 from fracnet.runs.build import data_from
 from fracnet.runs.checkpoint import load_classifier, read_config
 from fracnet.runs.run_folder import RunFolder
-from fracnet.saliency.cam import METHODS, heatmaps
-from fracnet.saliency.gallery import draw
-from fracnet.saliency.localization import localize, marked_rows
-from fracnet.saliency.sanity_check import lose_weights
+from fracnet.saliency.cam import CAM_METHODS, heatmaps
+from fracnet.saliency.gallery import draw_overlay
+from fracnet.saliency.localization import annotated_rows, localize
+from fracnet.saliency.sanity_check import run_sanity_check
 from fracnet.utils.progress import progress_bar
 
 HERE = Path(__file__).parent
@@ -38,7 +38,10 @@ def measure(
     fine: a layer with a finer map than the last one's, which is scored by two methods as well.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for method, layer in [*((name, None) for name in METHODS), *((name, fine) for name in FINE)]:
+    for method, layer in [
+        *((name, None) for name in CAM_METHODS),
+        *((name, fine) for name in FINE),
+    ]:
         how: dict[str, Any] = {
             "method": method,
             "layer": layer,
@@ -47,7 +50,7 @@ def measure(
         }
         found = {
             "localization": localize(model, data, **how),
-            "sanity": lose_weights(model, data, images=images, **how),
+            "sanity": run_sanity_check(model, data, images=images, **how),
         }
         for check in found.values():
             lines = (check or {}).get("sentences", [])
@@ -57,14 +60,17 @@ def measure(
 
 def picture(model: Classifier, data: RadiographData, fine: str) -> np.ndarray:
     """Marked test images, evenly spaced over the split: as they are, and under each kind of map."""
-    rows = marked_rows(data, "test")
+    rows = annotated_rows(data, "test")
     rows = rows[np.linspace(0, len(rows) - 1, SHOWN).round().astype(int)]
     images, targets = data.cache.images[rows], data.manifest.targets()[rows]
-    marks = [outlines(data.manifest.table.iloc[row], data.preprocess) for row in rows]
-    bands = [np.hstack([draw(image) for image in images])]
-    for method, layer in [*((name, None) for name in METHODS), *((name, fine) for name in FINE)]:
+    marks = [annotation_outlines(data.manifest.table.iloc[row], data.preprocess) for row in rows]
+    bands = [np.hstack([draw_overlay(image) for image in images])]
+    for method, layer in [
+        *((name, None) for name in CAM_METHODS),
+        *((name, fine) for name in FINE),
+    ]:
         maps = np.concatenate(list(heatmaps(model, images, targets, method=method, layer=layer)))
-        drawn = [draw(*three) for three in zip(images, maps, marks, strict=True)]
+        drawn = [draw_overlay(*three) for three in zip(images, maps, marks, strict=True)]
         bands.append(np.hstack(drawn))
     return np.vstack(bands)
 
@@ -82,7 +88,7 @@ def main() -> None:
     config = read_config(run, trust=False)
     model, data = load_classifier(run, trust=False), data_from(config)
     if chosen.root:
-        data.source.root = chosen.root
+        data.dataset.root = chosen.root
     data.prepare_data()
     chosen.out.mkdir(parents=True, exist_ok=True)
     drawn = cv2.cvtColor(picture(model, data, chosen.fine), cv2.COLOR_RGB2BGR)

@@ -10,24 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.pytorch.callbacks import LambdaCallback
 
 from experiments.small_phantoms import (
-    WORDS,
+    OVERRIDES,
     Phantoms,
-    draw,
-    freeze,
-    prepared,
+    build_training,
+    make_phantoms,
     probabilities,
-    write_set,
+    write_config,
+    write_dataset,
 )
 from fracnet.metrics.classification import predict
-from fracnet.metrics.hypothesis_tests import spread
+from fracnet.metrics.hypothesis_tests import spread_over_runs
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.trainer import make_trainer
 
 # As the published work has it: the rate stays, no early stopping.
-OWN_WORDS = ["scheduler=none", "optim.lr=1e-3", "augment=published"]
-OWN_WORDS += ["data.val_share=0.05", "data.test_share=0.05"]  # parts that are not used here
+OWN_OVERRIDES = ["scheduler=none", "optim.lr=1e-3", "augment=published"]
+OWN_OVERRIDES += ["data.val_share=0.05", "data.test_share=0.05"]  # parts that are not used here
 DRAWS = 2000  # of a test set and a validation set from the patients that are kept for them
 GROUPS = 15  # of these patients, left out in turn
 CHOOSERS = ("test", "validation")
@@ -36,17 +37,18 @@ CHOOSERS = ("test", "validation")
 def train(own: Phantoms, kept: Phantoms, seed: int, root: Path, words: list[str]) -> np.ndarray:
     """Probabilities of the `kept` images after each epoch, float32 [E, N, C]; stored, too."""
     shutil.rmtree(root, ignore_errors=True)
-    write_set(root, own, patient=own.patients)
+    write_dataset(root, own, patient=own.patients)
     here = [f"data.root={root}", f"seed={seed}"]
-    config, data, model = prepared([*WORDS, *OWN_WORDS, *here, *words])
+    config, data, model = build_training([*OVERRIDES, *OWN_OVERRIDES, *here, *words])
     found: list[np.ndarray] = []
 
-    def look(row: dict[str, Any]) -> None:
+    def look(trainer: object, module: object) -> None:
         found.append(probabilities(model, kept).astype(np.float32))
 
     folder = RunFolder(root / "run")
     folder.path.mkdir()
-    trainer, _ = make_trainer(config, folder, tell=look)  # told at the end of each epoch
+    trainer, _ = make_trainer(config, folder)
+    trainer.callbacks.append(LambdaCallback(on_train_epoch_end=look))
     trainer.fit(model, datamodule=data)
     np.save(root / "epochs.npy", np.stack(found))
     return np.stack(found)
@@ -96,7 +98,7 @@ def measure(right: np.ndarray, count: np.ndarray, size: int) -> dict[str, Any]:
     spreads = center + (parts - center) * (GROUPS - 1) / np.sqrt(GROUPS)
 
     def told(of: Any) -> list[float]:
-        found = spread(of(whole), of(spreads), GROUPS)
+        found = spread_over_runs(of(whole), of(spreads), GROUPS)
         return [round(float(x), 4) for x in (found.value, *(found.limits() or ()))]
 
     found: dict[str, Any] = {"images": round(float(count.mean() * size), 1)}
@@ -135,11 +137,11 @@ def main() -> None:
     parser.add_argument("--count-only", action="store_true", help="of the epochs that are kept")
     asked = parser.parse_args()
     n = asked.seeds * asked.patients
-    pool, kept = draw(asked.folder / "phantoms", seed=5, patients=n, fresh=asked.fresh)
+    pool, kept = make_phantoms(asked.folder / "phantoms", seed=5, patients=n, fresh=asked.fresh)
     words = [f"model={asked.model}", f"trainer.max_epochs={asked.epochs}", *asked.words]
-    freeze([*WORDS, *OWN_WORDS, *words], asked.out.with_name("config.yaml"))
+    write_config([*OVERRIDES, *OWN_OVERRIDES, *words], asked.out.with_name("config.yaml"))
     found = []
-    for seed, own in enumerate(pool.shares(asked.seeds, seed=0)):
+    for seed, own in enumerate(pool.split_by_patient(asked.seeds, seed=0)):
         root = (asked.folder / "selection" / str(seed)).resolve()
         there = asked.count_only
         prob = np.load(root / "epochs.npy") if there else train(own, kept, seed, root, words)

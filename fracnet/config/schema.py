@@ -1,29 +1,11 @@
-"""What a training config may hold as a whole, checked before anything heavy is imported.
+"""What the configs of all commands may hold, checked before anything heavy is imported.
 
-The YAML files under conf/ give the defaults; this page gives what is allowed.
-
-The nodes of a config: what each group of conf/ may hold, with types and ranges.
-
-Groups that carry a `_target_` may have further keys: the arguments of that class, which are
-checked where it is built.
-
-What an evaluation may be told: the node `evaluation` of a run, and the keys of the command.
-
-The YAML files under conf/ give the defaults; this page gives what is allowed.
-
-What the explanation of a run may be told: the node `explain`, and the keys of the command.
-
-The YAML files under conf/ give the defaults; this page gives what is allowed.
-
-Where a run is tracked: the group `logger` of a config.
-
-What `python -m fracnet.audit` may be told; conf/audit.yaml gives the defaults.
-
-What `python -m fracnet.compare` and `python -m fracnet.ensemble` may be told.
-
-conf/compare.yaml and conf/ensemble.yaml give the defaults; this page gives what is allowed.
+The YAML files under conf/ give the defaults; the classes here give types, ranges and choices.
+Groups with a `_target_` may have further keys: the arguments of that class, which are checked where
+it is built.
 """
 
+import difflib
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -36,20 +18,38 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from fracnet.utils.errors import UserError
 
-Metric = Literal["loss", "accuracy", "macro_sensitivity", "macro_specificity", "macro_auc"]
+OVERALL_METRICS = (
+    "accuracy", "balanced_accuracy", "macro_sensitivity", "macro_specificity", "macro_precision",
+    "macro_f1", "macro_auc", "macro_average_precision", "kappa", "mcc", "brier", "log_loss",
+)  # fmt: skip
+POSITIVE_METRICS = (
+    "sensitivity", "specificity", "precision", "npv", "f1", "auc", "average_precision",
+)  # fmt: skip
+"""Metrics of the positive one of two classes."""
+GROUP_LEVELS = ("study", "patient")
+"""`study_kappa` is the kappa of studies; a name without a level is that of images."""
+Metric = Annotated[str, Field(min_length=1)]
+"""`loss`, one of the metrics above at any level, or a key of the config's `metrics`."""
+
+
+def split_metric(name: str) -> tuple[str, str]:
+    """Level and metric: `study_kappa` is ("study", "kappa"), `kappa` is ("image", "kappa")."""
+    level, _, base = name.partition("_")
+    return (level, base) if level in GROUP_LEVELS and base else ("image", name)
 
 
 def mode(metric: str) -> Literal["min", "max"]:
-    """Whether a smaller or a larger figure is the better one."""
-    return "min" if metric == "loss" else "max"
+    """Whether a smaller or a larger value of a built-in metric is better."""
+    return "min" if split_metric(metric)[1] in ("loss", "brier", "log_loss") else "max"
 
 
-def no_fraction(value: Any) -> Any:
-    """A boolean is an integer to Python, but not to a person who sets a number."""
+def not_boolean(value: Any) -> Any:
+    """Reject booleans, which Python counts as integers."""
     if isinstance(value, bool):
         raise ValueError("a number is needed, not true or false")
     return value
@@ -67,7 +67,20 @@ def _auto_or_workers(value: Any) -> Any:
     raise ValueError("auto or a number of processes, 0 to 256")
 
 
-def _quoted(label: Any) -> Any:
+def _auto_or_steps(value: Any) -> Any:
+    if value is None or value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("auto or a number of optimizer steps, 1 or more")
+
+
+def _number_or_list_of_devices(value: Any) -> Any:
+    listed = isinstance(value, list) and bool(value) and len(set(value)) == len(value)
+    if (type(value) is int and value >= 1) or (listed and all(type(n) is int for n in value)):
+        return value
+    raise ValueError("an integer of 1 or more, or a list of device numbers such as [0,1]")
+
+
+def _label_text(label: Any) -> Any:
     if isinstance(label, bool):
         raise ValueError(
             f"YAML reads a bare yes, no, on, off, true or false as {str(label).lower()}; put the "
@@ -80,14 +93,14 @@ def _labels_as_text(value: Any) -> Any:
     """Labels that are numbers, which YAML does not read as text: {0: normal} is {"0": normal}."""
     if not isinstance(value, Mapping):
         return value
-    return {_quoted(key): _quoted(label) for key, label in value.items()}
+    return {_label_text(key): _label_text(label) for key, label in value.items()}
 
 
 Labels = Annotated[dict[str, str | None], BeforeValidator(_labels_as_text)]
 """Label of a data set -> class of the model, or None."""
 
-Count = Annotated[int, BeforeValidator(no_fraction), Field(ge=1)]
-Real = Annotated[float, BeforeValidator(no_fraction), Field(allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(not_boolean), Field(ge=1)]
+Real = Annotated[float, BeforeValidator(not_boolean), Field(allow_inf_nan=False)]
 Freeze = Annotated[Literal["none", "backbone"] | int, BeforeValidator(_none_backbone_or_epochs)]
 
 
@@ -95,6 +108,12 @@ class Fixed(BaseModel):
     """A node whose keys are all known."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Open(BaseModel):
+    """A node whose further keys are passed on."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
 
 
 class Target(BaseModel):
@@ -109,14 +128,14 @@ class Target(BaseModel):
 
 
 class Data(Target):
-    """A source of images: where the files lie and what to do with faulty ones."""
+    """A dataset: where the files lie and what to do with faulty ones."""
 
     root: str = Field(min_length=1)
     on_bad_file: Literal["error", "skip"]
     batch_size: Count
     num_workers: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_workers)]
-    folds: Annotated[int, BeforeValidator(no_fraction), Field(ge=2, le=100)] | None = None
-    fold: Annotated[int, BeforeValidator(no_fraction), Field(ge=0)] = 0
+    folds: Annotated[int, BeforeValidator(not_boolean), Field(ge=2, le=100)] | None = None
+    fold: Annotated[int, BeforeValidator(not_boolean), Field(ge=0)] = 0
     split: Literal["official", "deduplicated"] = "official"
     test_on: str | dict[str, Any] | None = None  # a name, then the keys of that data set
     test_root: str | None = None
@@ -132,8 +151,8 @@ class Data(Target):
             raise ValueError(f"data.folds={folds} are numbered 0 to {folds - 1}")
         return fold
 
-    def source(self) -> dict[str, Any]:
-        """What the source itself takes."""
+    def dataset(self) -> dict[str, Any]:
+        """The arguments of the dataset class."""
         ours = {"batch_size", "num_workers", "folds", "fold", "split"}
         ours |= {"test_on", "test_root", "class_map"}
         return {k: v for k, v in self.plain().items() if k not in ours}
@@ -169,12 +188,19 @@ class Loss(Target):
 
 
 class Scheduler(Target):
-    """Arguments of a torch learning-rate scheduler, stepped once an epoch."""
+    """Arguments of a learning-rate scheduler, and how Lightning steps it.
 
+    total_steps: `auto` is the number of optimizer steps of the whole run.
+    """
+
+    interval: Literal["epoch", "step"] = "epoch"
+    frequency: Count = 1
+    monitor: Metric = "loss"  # read by ReduceLROnPlateau alone
+    total_steps: Annotated[Literal["auto"] | int | None, BeforeValidator(_auto_or_steps)] = None
     T_max: Count | None = None
     T_0: Count | None = None
     T_mult: Count | None = None
-    patience: Annotated[int, BeforeValidator(no_fraction), Field(ge=0)] | None = None
+    patience: Annotated[int, BeforeValidator(not_boolean), Field(ge=0)] | None = None
     factor: Annotated[Real, Field(gt=0, lt=1)] | None = None
     eta_min: Annotated[Real, Field(ge=0)] | None = None
 
@@ -209,13 +235,16 @@ class Imbalance(Fixed):
 
 
 class Selection(Fixed):
-    """Which validation figure chooses the checkpoint."""
+    """Which validation metric selects the checkpoint."""
 
     metric: Metric
 
 
-class EarlyStopping(Fixed):
-    """Stop after `patience` epochs without a better validation figure."""
+class EarlyStopping(Open):
+    """Stop after `patience` epochs without a better validation metric.
+
+    Other keys, such as `min_delta`, are arguments of Lightning's EarlyStopping.
+    """
 
     metric: Metric
     patience: Count
@@ -232,25 +261,56 @@ class Averaging(Fixed):
     decay: Annotated[Real, Field(gt=0, lt=1)]
 
 
-class Callbacks(Fixed):
-    """What watches a fit."""
+class Callbacks(Open):
+    """What watches a fit; any further key holds a Lightning callback by its `_target_`."""
 
     best: Selection
     early_stopping: EarlyStopping | None
     ema: Annotated[Averaging | None, BeforeValidator(_decay_alone)] = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _others_name_a_class(cls, node: Any) -> Any:
+        _check_targets(node, ("best", "early_stopping", "ema"), "a callback")
+        return node
 
-class Trainer(Fixed):
-    """How Lightning runs the fit."""
+
+class CustomMetric(Target):
+    """A torchmetrics metric of probabilities [N, C] and targets [N], logged as `val/<name>`."""
+
+    mode: Literal["min", "max"] = "max"
+
+    def plain(self) -> dict[str, Any]:
+        """What the metric itself takes."""
+        return {k: v for k, v in super().plain().items() if k != "mode"}
+
+
+class Trainer(Open):
+    """How Lightning runs the fit; any further key is an argument of `lightning.Trainer`."""
 
     max_epochs: Count
-    devices: Count = 1
+    devices: Annotated[Any, BeforeValidator(_number_or_list_of_devices)] = 1
+    num_nodes: Count = 1
     accelerator: Literal["auto", "cpu", "gpu"]
-    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
+    precision: Literal[
+        "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true",
+        "transformer-engine", "transformer-engine-float16",
+    ]  # fmt: skip
     gradient_clip_val: Annotated[Real, Field(gt=0)] | None
     channels_last: bool
-    compile: bool = False  # runs of before it had the key
+    compile: bool = False
     progress_bar: bool
+
+    @property
+    def processes(self) -> int:
+        """How many processes train the run, one for each device of each node."""
+        per_node = len(self.devices) if isinstance(self.devices, list) else int(self.devices)
+        return per_node * self.num_nodes
+
+    @property
+    def passed_on(self) -> dict[str, Any]:
+        """The arguments that only `lightning.Trainer` knows."""
+        return dict(self.model_extra or {})
 
 
 class Cited(Fixed):
@@ -293,39 +353,39 @@ def _rule(value: Any) -> Rule:
     return {str(name): float(wanted)}
 
 
-def _several(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     """`by=region` is `by=[region]`."""
     return [value] if isinstance(value, str) else value
 
 
 class Evaluation(Fixed):
-    """How predictions become figures; chosen before the test is looked at."""
+    """How predictions become metrics; chosen before the test split is evaluated."""
 
     views: Literal["mean", "max"] = "mean"
     operating_point: Annotated[Rule, BeforeValidator(_rule)] = Field(
         default_factory=lambda: {"youden": True}
     )
     calibrate: bool = True
-    by: Annotated[list[str], BeforeValidator(_several)] = Field(default_factory=lambda: ["region"])
+    by: Annotated[list[str], BeforeValidator(_as_list)] = Field(default_factory=lambda: ["region"])
     resamples: Annotated[Count, Field(ge=100, le=100_000)] = 2000
-    figures: bool = True  # changes no number, and so is no part of `said`
+    figures: bool = True  # changes no number, so it is not one of `numeric_options`
 
-    def said(self) -> dict[str, Any]:
-        """What the numbers depend on, in plain containers."""
+    def numeric_options(self) -> dict[str, Any]:
+        """The options on which the numbers depend, in plain containers."""
         return self.model_dump(exclude={"figures"})
 
 
 class Report(Fixed):
-    """How much a report shows. images: pixels, and names of files and patients.
+    """What a report shows. images: pixels, and names of files and patients.
 
-    None: yes, but no where W&B gets the run at once; of a finished run, as it has it.
+    None: yes, but no where W&B receives the run online; for a finished run, as before.
     """
 
     images: bool | None = None
 
 
 class EvaluateCommand(Fixed):
-    """The keys of `python -m fracnet.evaluate`; what is None is as the run has it."""
+    """The keys of `python -m fracnet.evaluate`; None keeps the run's own option."""
 
     run: str | None
     table: str | None
@@ -344,38 +404,38 @@ class EvaluateCommand(Fixed):
     data: dict[str, Any]
     data_dir: str
     class_map: Labels | None
-    tta: Annotated[list[str], BeforeValidator(_several)]
+    tta: Annotated[list[str], BeforeValidator(_as_list)]
     trust: bool
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether another data set was chosen."""
+    def on_other_data(self) -> bool:
+        """Whether another dataset is chosen."""
         return "_target_" in self.data
 
     @property
-    def again(self) -> bool:
-        """Whether the model has to look at images."""
-        return self.elsewhere or bool(self.tta)
+    def needs_model(self) -> bool:
+        """Whether the model must predict images."""
+        return self.on_other_data or bool(self.tta)
 
     def changes(self) -> dict[str, Any]:
-        """What the command says of the evaluation itself."""
-        asked = {key: getattr(self, key) for key in Evaluation.model_fields if key != "figures"}
-        return {key: value for key, value in asked.items() if value is not None}
+        """The evaluation options that the command sets."""
+        options = {key: getattr(self, key) for key in Evaluation.model_fields if key != "figures"}
+        return {key: value for key, value in options.items() if value is not None}
 
 
 Method = Literal["gradcam", "hirescam", "gradcam++", "eigencam"]
-Cases = Annotated[int, BeforeValidator(no_fraction), Field(ge=0, le=100)]
-Images = Annotated[int, BeforeValidator(no_fraction), Field(ge=0, le=10_000)]
+Cases = Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=100)]
+Images = Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=10_000)]
 
 
-def _which(value: Any) -> Any:
+def _named_run(value: Any) -> Any:
     if value is None or value == "":
-        raise ValueError("say which run, e.g. run=runs/2026-01-31_12-00-00_ab12")
+        raise ValueError("name a run, e.g. run=runs/2026-01-31_12-00-00_ab12")
     return value
 
 
 class Explain(Fixed):
-    """How heatmaps are made, and what is done with them."""
+    """How heatmaps are computed and checked."""
 
     method: Method = "gradcam"
     layer: str | None = None
@@ -384,9 +444,9 @@ class Explain(Fixed):
 
 
 class ExplainCommand(Fixed):
-    """The keys of `python -m fracnet.explain`; what is None is as the run has it."""
+    """The keys of `python -m fracnet.explain`; None keeps the run's own option."""
 
-    run: Annotated[str, BeforeValidator(_which)]
+    run: Annotated[str, BeforeValidator(_named_run)]
     method: Method | None
     layer: str | None
     cases: Cases | None
@@ -394,22 +454,23 @@ class ExplainCommand(Fixed):
     report: Report
     trust: bool
 
-    def changed(self, own: Explain | None) -> Explain:
-        """The run's own options, or the defaults where it has none, with those of the command."""
-        asked: dict[str, Any] = {key: getattr(self, key) for key in Explain.model_fields}
-        given = {key: value for key, value in asked.items() if value is not None}
+    def merged_with(self, own: Explain | None) -> Explain:
+        """The run's options, or the defaults if it has none, overridden by the command's."""
+        options: dict[str, Any] = {key: getattr(self, key) for key in Explain.model_fields}
+        given = {key: value for key, value in options.items() if value is not None}
         return (own or Explain()).model_copy(update=given)
 
 
-def _or_environment(mode: Any) -> Any:
-    """The environment decides where the config does not."""
+def _mode_or_environment(mode: Any) -> Any:
+    """The environment decides where the config does not; a W&B agent needs an online run."""
     if mode is not None:
         return mode
-    word = os.environ.get("WANDB_MODE", "").strip().lower() or "offline"
-    word = {"dryrun": "offline", "run": "online"}.get(word, word)  # older words of wandb's
+    default = "online" if os.environ.get("WANDB_SWEEP_ID") else "offline"
+    word = os.environ.get("WANDB_MODE", "").strip().lower() or default
+    word = {"dryrun": "offline", "run": "online"}.get(word, word)  # W&B's older names
     if word not in ("offline", "online", "disabled"):
         raise ValueError(
-            f"the environment has WANDB_MODE={word}; it may hold offline, online or disabled"
+            f"the environment has WANDB_MODE={word}; allowed there: offline, online, disabled"
         )
     return word
 
@@ -417,17 +478,60 @@ def _or_environment(mode: Any) -> Any:
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")]
 
 
-class Logger(Fixed):
-    """Weights & Biases beside the CSV; `mode` is never None once it is checked."""
+class Wandb(Open):
+    """Weights & Biases; further keys are arguments of `wandb.init`.
 
-    mode: Annotated[Literal["offline", "online", "disabled"], BeforeValidator(_or_environment)]
-    project: Name = "fracnet"
+    `mode` is never None once it is checked. log_model: upload the selected checkpoint as an
+    artifact. timeout: seconds that W&B may cost the run in all.
+    """
+
+    mode: Annotated[
+        Literal["offline", "online", "disabled"],
+        BeforeValidator(_mode_or_environment),
+        Field(validate_default=True),
+    ] = None  # type: ignore[assignment]
+    project: Name | None = None
     entity: Name | None = None
     group: Name | None = None
     name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default_factory=list)
     images: bool | None = None
+    log_model: bool = False
     timeout: Annotated[Real, Field(gt=0, le=3600)] = 30.0
+
+
+class Logger(Open):
+    """Where a run is tracked besides metrics.csv: W&B, and Lightning loggers by `_target_`."""
+
+    wandb: Wandb | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _others_name_a_class(cls, node: Any) -> Any:
+        for key in node if isinstance(node, Mapping) else ():
+            if key in Wandb.model_fields:
+                raise ValueError(f"logger.{key} is now logger.wandb.{key}")
+        _check_targets(node, ("wandb",), "a logger")
+        return node
+
+    @property
+    def online(self) -> bool:
+        """Whether the run is sent to W&B as it trains."""
+        return self.wandb is not None and self.wandb.mode == "online"
+
+
+def _check_targets(node: Any, own: tuple[str, ...], kind: str) -> None:
+    """Raise ValueError for a key other than `own` that does not hold a `_target_`, or null."""
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        named = value is None or (isinstance(value, Mapping) and "_target_" in value)
+        if key in own or named:
+            continue
+        near = difflib.get_close_matches(str(key), own, n=1)
+        hint = f". Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(
+            f"{key}={value} is neither {', '.join(own)} nor {kind} named by its _target_, e.g. "
+            f"{key}={{_target_: package.module.Class}}{hint}"
+        )
 
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -436,8 +540,8 @@ Checked = TypeVar("Checked", bound=BaseModel)
 class Config(Fixed):
     """A whole training run."""
 
-    seed: Annotated[int, BeforeValidator(no_fraction), Field(ge=0, lt=2**32)]
-    image_size: Annotated[int, BeforeValidator(no_fraction), Field(ge=16, le=2048)]
+    seed: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, lt=2**32)]
+    image_size: Annotated[int, BeforeValidator(not_boolean), Field(ge=16, le=2048)]
     objective: Metric
     show_test: Literal["best", "all"] = "best"
     sweep: str | None = None
@@ -453,8 +557,10 @@ class Config(Fixed):
     loss: Loss
     scheduler: Scheduler | None
     callbacks: Callbacks
-    logger: Logger
+    metrics: dict[str, CustomMetric] = Field(default_factory=dict)
+    logger: Logger = Field(default_factory=Logger)
     trainer: Trainer
+    trust: bool = False
     evaluation: Evaluation = Field(default_factory=Evaluation)  # runs of before it had the node
     explain: Explain | None = None  # likewise
     report: Report = Field(default_factory=Report)  # likewise
@@ -484,6 +590,7 @@ def check(plain: Mapping[str, Any]) -> Config:
         UserError: one sentence for each fault, with key, value and what is allowed.
     """
     config = validated(Config, plain)
+    _check_metrics(config)
     _check_freeze(config)
     _check_imbalance(config)
     return config
@@ -506,6 +613,43 @@ def validated(model: type[Checked], plain: Mapping[str, Any], under: str = "") -
         raise UserError(" ".join(faults)) from error
 
 
+def _check_metrics(config: Config) -> None:
+    known = ("loss", *OVERALL_METRICS, *POSITIVE_METRICS)
+    for name in config.metrics:
+        if name in known or not name.isidentifier():
+            raise UserError(
+                f"metrics.{name}: allowed is a name of letters, digits and _ that is not one of "
+                f"fracnet's own metrics ({', '.join(known)})."
+            )
+    for key, name in selecting_metrics(config).items():
+        level, base = split_metric(name)
+        if name in config.metrics or (base in known and (base != "loss" or level == "image")):
+            continue
+        near = difflib.get_close_matches(base, [*known, *config.metrics], n=1)
+        raise UserError(
+            f"{key}={name} is not a known metric; allowed: {', '.join([*known, *config.metrics])}, "
+            "of studies with study_ before the name (study_kappa)."
+            + (f" Did you mean '{near[0]}'?" if near else "")
+        )
+
+
+def selecting_metrics(config: Config) -> dict[str, str]:
+    """The validation metrics that choose something, by the key that names them."""
+    chosen = {"objective": config.objective}
+    if config.model.fit == "gradient":
+        chosen["callbacks.best.metric"] = config.callbacks.best.metric
+        if config.callbacks.early_stopping is not None:
+            chosen["callbacks.early_stopping.metric"] = config.callbacks.early_stopping.metric
+        if config.scheduler is not None and config.scheduler.monitor != "loss":
+            chosen["scheduler.monitor"] = config.scheduler.monitor
+    return chosen
+
+
+def mode_of(config: Config, metric: str) -> Literal["min", "max"]:
+    """Whether a smaller or a larger value of a metric, built in or the user's, is better."""
+    return config.metrics[metric].mode if metric in config.metrics else mode(metric)
+
+
 def _check_imbalance(config: Config) -> None:
     method = config.imbalance.method
     if config.model.fit == "classical" and method not in ("none", "class_weights"):
@@ -525,7 +669,7 @@ def _check_freeze(config: Config) -> None:
             "train the backbone; allowed: fewer epochs, or backbone to freeze it for good."
         )
     # Data-parallel training fixes at its start which gradients are summed over devices.
-    if trainer.devices > 1:
+    if trainer.processes > 1:
         raise UserError(
             f"model.freeze={freeze} works on one device, not on trainer.devices="
             f"{trainer.devices}; allowed there: none, backbone."
@@ -533,7 +677,7 @@ def _check_freeze(config: Config) -> None:
 
 
 class AuditData(Target):
-    """A source of images; further keys are its own arguments."""
+    """A dataset; further keys are its own arguments."""
 
     root: str = Field(min_length=1)
     on_bad_file: Literal["error", "skip"]
@@ -546,24 +690,24 @@ class AuditCommand(Fixed):
     data_dir: str
     out: str | None
     fail_on: Literal["hint", "warning", "leak", "error"] | None
-    pictures: Annotated[int, BeforeValidator(no_fraction), Field(ge=0, le=1000)]
-    workers: Annotated[int, BeforeValidator(no_fraction), Field(ge=1, le=256)] | None
+    pictures: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=1000)]
+    workers: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=256)] | None
     progress_bar: bool
 
 
-# What some choices of data= set besides: how a model sees the images.
-OF_TRAINING = ("image_size", "model")
+# Keys that some choices of data= set for training.
+TRAINING_KEYS = ("image_size", "model")
 
 
 def without_training(plain: dict[str, Any]) -> dict[str, Any]:
-    """The config without what is training's alone."""
-    return {key: value for key, value in plain.items() if key not in OF_TRAINING}
+    """The config without the keys that only training uses."""
+    return {key: value for key, value in plain.items() if key not in TRAINING_KEYS}
 
 
 def _patterns(value: Any) -> Any:
     """`runs=runs/*` is `runs=[runs/*]`."""
     if value is None or value == []:
-        raise ValueError("say which runs, e.g. runs='runs/*' or runs=[runs/a,runs/b]")
+        raise ValueError("name some runs, e.g. runs='runs/*' or runs=[runs/a,runs/b]")
     return [value] if isinstance(value, str) else value
 
 
@@ -575,7 +719,7 @@ class CompareCommand(Fixed):
 
     runs: Patterns
     metric: str
-    of: str | None
+    class_name: str | None
     level: Literal["image", "study", "patient"]
     decisions: Literal["raw", "frozen"]
     reference: str | None

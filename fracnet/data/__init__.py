@@ -1,7 +1,7 @@
-"""From files to augmented batches: sources, manifest, reading, preprocessing cache, augmentation."""
+"""From files to augmented batches: datasets, manifest, image reading, cache, augmentation."""
 
 import os
 
-# albumentations asks the network for a newer version of itself when it is imported; fracnet never
-# goes online unasked, and the newer version is under another license.
+# On import, albumentations asks the network whether a newer version exists. fracnet never goes
+# online unasked, and the newer version has another license.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -1,4 +1,4 @@
-"""Polygons and boxes of the manifest as they lie in the preprocessed image: outlines and masks."""
+"""Annotated polygons and boxes of the manifest in the preprocessed image: outlines and masks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,31 +9,35 @@ import pandas as pd
 from fracnet.data.preprocess import Preprocess
 
 Outline = np.ndarray
-"""Corners float64 [k, 2] of a polygon: x, y in pixels; the first pixel covers 0..1 in both."""
+"""Corners of a polygon, float64 [k, 2]: x, y in pixels; the first pixel covers 0..1 in both."""
 
 
-def outlines(row: Mapping[Any, Any], preprocess: Preprocess) -> list[Outline]:
-    """What is marked in an image as a case of its own class, in pixels of the preprocessed image.
+def annotation_outlines(row: Mapping[Any, Any], preprocess: Preprocess) -> list[Outline]:
+    """Outlines of an image's annotations of its own class, in pixels of the preprocessed image.
 
-    row: a manifest's, with label, polygons, boxes, width and height. Marks that have another
-    label than the image mark something else. None are found where the place depends on the file's
-    size (resize mode pad) and that is not known.
+    row: of a manifest, with label, polygons, boxes, width and height. Annotations with another
+    label than the image's are ignored. The list is empty if the position depends on the file's
+    size (resize mode pad) and that size is unknown.
     """
-    frame = _frame(row, preprocess)
-    if frame is None:
-        return []
-    left, top, width, height = frame
-    scale, corner = np.array([width, height]), np.array([left, top])
-    found = [_points(mark["points"]) for mark in _own(row, "polygons")]
-    found += [_corners(mark["points"]) for mark in _own(row, "boxes")]
-    return [points * scale + corner for points in found]
+    width, height = row["width"], row["height"]
+    if pd.isna(width) or pd.isna(height):
+        # With mode squash, a file of any size fills the whole image.
+        if not any(step.get("mode") == "squash" for step in preprocess.steps):
+            return []
+        width = height = 1
+    left, top, frame_width, frame_height = preprocess.frame(int(width), int(height))
+    scale, corner = np.array([frame_width, frame_height]), np.array([left, top])
+    result = [np.array(points, dtype=np.float64) for points in _own_points(row, "polygons")]
+    for (x0, y0), (x1, y1) in _own_points(row, "boxes"):
+        result.append(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64))
+    return [points * scale + corner for points in result]
 
 
-def mask_of(outlines: Sequence[Outline], size: int) -> np.ndarray:
-    """Which pixels lie within any of the outlines, bool [S, S]: those whose center does.
+def outline_mask(outlines: Sequence[Outline], size: int) -> np.ndarray:
+    """Pixels whose center lies within any of the outlines, bool [S, S].
 
-    An outline that holds no pixel's center counts as the one pixel in which its own middle lies,
-    so that a small mark is not lost.
+    An outline that contains no pixel center counts as the pixel at its own center, so that small
+    annotations are not lost.
     """
     mask = np.zeros((size, size), bool)
     for points in outlines:
@@ -61,28 +65,7 @@ def _inside(points: Outline, size: int) -> np.ndarray:
     return inside
 
 
-def _frame(
-    row: Mapping[Any, Any], preprocess: Preprocess
-) -> tuple[float, float, float, float] | None:
-    width, height = row["width"], row["height"]
-    if pd.isna(width) or pd.isna(height):
-        # Squashed, a file of any size fills the whole image.
-        squashed = any(step.get("mode") == "squash" for step in preprocess.steps)
-        return preprocess.frame(1, 1) if squashed else None
-    return preprocess.frame(int(width), int(height))
-
-
-def _own(row: Mapping[Any, Any], kind: str) -> list[Mapping[str, Any]]:
-    marks = row[kind]
-    if not isinstance(marks, list):
-        return []
-    return [mark for mark in marks if mark["label"] == row["label"]]
-
-
-def _points(points: Sequence[Sequence[float]]) -> Outline:
-    return np.array(points, dtype=np.float64)
-
-
-def _corners(box: Sequence[Sequence[float]]) -> Outline:
-    (x0, y0), (x1, y1) = box
-    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64)
+def _own_points(row: Mapping[Any, Any], kind: str) -> list[Sequence[Sequence[float]]]:
+    """Points of the annotations of one kind that have the image's label."""
+    shapes = row[kind] if isinstance(row[kind], list) else []
+    return [shape["points"] for shape in shapes if shape["label"] == row["label"]]

@@ -1,16 +1,14 @@
 """Random augmentation that is a pure function of (seed, epoch, row, copy).
 
-albumentations seeds every transform of a pipeline with the same number, so that two flips of
-p = 0.5 always fall together, and it knows nothing of loader workers, so that all of them repeat
-the same draws. Here all transforms share one stream, and that stream is set anew for each image
-from (seed, epoch, row, copy), where `copy` tells apart the draws of one row in one epoch: the
-worker that happens to work and the images before it do not matter.
+albumentations seeds every transform of a pipeline with the same number, so two flips with p = 0.5
+always coincide, and it ignores loader workers, so all of them repeat the same draws. Here all
+transforms share one random stream that is reseeded for each image from (seed, epoch, row, copy),
+where `copy` distinguishes the draws of one row in one epoch: which worker runs and which images
+came before do not matter.
 
-Affine and flips as albumentations draws them, without detours that cost more than the pixels.
-
-albumentations makes a second matrix for boxes, multiplies six matrices and checks its arguments
-for each image; of the published recipe that is more than half of the time. Here the same numbers
-are drawn from the same stream in the same order, and go straight to OpenCV.
+Affine and flips run without albumentations' overhead (a second matrix for boxes, six matrix
+products, argument checks for every image), which takes more than half of the time of the published
+recipe. The same numbers are drawn from the same stream in the same order and go directly to OpenCV.
 """
 
 import hashlib
@@ -35,36 +33,36 @@ from fracnet.utils.errors import UserError
 
 Image = np.ndarray
 Step = Callable[[Image, random.Random], Image]
-"""uint8 [H, W] and the stream -> uint8 [H, W]; the argument is not written to."""
+"""uint8 [H, W] and the random stream -> uint8 [H, W]; must not write to its argument."""
 
-_FLIPS = {A.HorizontalFlip: 1, A.VerticalFlip: 0}
+_FLIP_CODES = {A.HorizontalFlip: 1, A.VerticalFlip: 0}
+_IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+_STREAM = 0xA06  # separates this random stream from others with the same seed
+_DRAW = struct.Struct("<5q")
 
 
-def direct(transform: Any) -> Step | None:
-    """The transform as a step, or None for one that is not known here. Subclasses are not."""
+def opencv_step(transform: Any) -> Step | None:
+    """A flip or Affine as an OpenCV step; None for any other transform, subclasses included."""
     kind = type(transform)
-    if kind in _FLIPS:
-        return _sometimes(transform.p, _flip(_FLIPS[kind]))
+    if kind in _FLIP_CODES:
+        code = _FLIP_CODES[kind]
+        return _with_probability(transform.p, lambda image, stream: cv2.flip(image, code))
     if kind is A.Affine and not transform.fit_output and isinstance(transform.fill, int | float):
-        return _sometimes(transform.p, _affine(transform))
+        return _with_probability(transform.p, _affine_step(transform))
     return None
 
 
-def _sometimes(p: float, step: Step) -> Step:
-    """With probability p; the stream is asked only where p leaves a choice."""
+def _with_probability(p: float, step: Step) -> Step:
+    """Apply the step with probability p; draws only if p is neither 0 nor 1."""
 
-    def perhaps(image: Image, stream: random.Random) -> Image:
+    def apply(image: Image, stream: random.Random) -> Image:
         return step(image, stream) if p >= 1 or (p > 0 and stream.random() < p) else image
 
-    return perhaps
+    return apply
 
 
-def _flip(code: int) -> Step:
-    return lambda image, stream: cv2.flip(image, code)
-
-
-def _affine(transform: A.Affine) -> Step:
-    how = {
+def _affine_step(transform: A.Affine) -> Step:
+    options = {
         "flags": transform.interpolation,
         "borderMode": transform.border_mode,
         "borderValue": transform.fill,
@@ -72,7 +70,7 @@ def _affine(transform: A.Affine) -> Step:
 
     def warp(image: Image, stream: random.Random) -> Image:
         height, width = image.shape
-        # The order of the draws is that of albumentations.
+        # The same order of draws as in albumentations.
         transform.py_random = stream
         shift = transform._get_translate_params((height, width))
         shear = transform._get_shear_params()
@@ -84,12 +82,9 @@ def _affine(transform: A.Affine) -> Step:
         matrix = affine_matrix((height, width), shift, shear, scale, angle)
         if np.array_equal(matrix, _IDENTITY):
             return image
-        return cv2.warpAffine(image, matrix, (width, height), **how)
+        return cv2.warpAffine(image, matrix, (width, height), **options)
 
     return warp
-
-
-_IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 def affine_matrix(
@@ -99,13 +94,13 @@ def affine_matrix(
     scale: dict[str, float],
     rotate: float,
 ) -> np.ndarray:
-    """Where a pixel of an image of `shape` (height, width) goes, float64 [2, 3].
+    """Affine map of the pixels of an image of `shape` (height, width), float64 [2, 3].
 
-    About the center: first scaled, then turned by `rotate` degrees counter-clockwise as one sees
-    it, then sheared by degrees, at last moved by pixels; each with its part for x and y.
+    Around the center, in this order: scale, rotate by `rotate` degrees (counterclockwise as
+    displayed), shear by degrees, translate by pixels; scale, shear and translate per axis.
     """
-    turn = math.radians(rotate)
-    cos, sin = math.cos(turn), math.sin(turn)
+    angle = math.radians(rotate)
+    cos, sin = math.cos(angle), math.sin(angle)
     along_x, along_y = math.tan(math.radians(shear["x"])), math.tan(math.radians(shear["y"]))
     # Shear times rotation times scale.
     a, b = (cos - along_x * sin) * scale["x"], (sin + along_x * cos) * scale["y"]
@@ -119,53 +114,49 @@ def affine_matrix(
     )
 
 
-_STREAM = 0xA06  # keeps this stream apart from others that start from the same seed
-_PLACE = struct.Struct("<5q")
-
-
 class Augment:
-    """Applies albumentations transforms to one grey image; an empty list leaves it as it is."""
+    """Applies albumentations transforms to one grey image; an empty list changes nothing."""
 
     def __init__(
         self, transforms: Sequence[BasicTransform | BaseCompose], key: str = "augment.transforms"
     ) -> None:
-        """`key`: where the transforms stand in the configuration, for messages."""
+        """`key`: config key of the transforms, for messages."""
         self.transforms = tuple(transforms)
         self.key = key
-        # Readies the transforms, nested ones too; to call it would cost as much as a transform.
+        # Initializes the transforms, including nested ones. It is never called: a call costs as
+        # much as a transform.
         self._compose = A.Compose(list(transforms), is_check_shapes=False)
-        self._direct = [direct(transform) for transform in transforms]
-        self._all_direct = None not in self._direct
-        self._python = random.Random(0)
+        self._steps = [opencv_step(transform) for transform in transforms]
+        self._stream = random.Random(0)
 
     def __call__(
         self, image: np.ndarray, *, seed: int, epoch: int, row: int, copy: int = 0
     ) -> np.ndarray:
         """Augment uint8 [H, W] -> uint8 [H, W], a function of the arguments alone.
 
-        `image` is not written to. Raises UserError where a transform changes shape or type.
+        Does not write to `image`. Raises UserError if a transform changes its shape or type.
         """
         if not self.transforms:
             return image
-        # 128 bits of a hash, in microseconds; numpy takes thirty times as long to mix as many.
-        place = _PLACE.pack(_STREAM, seed, epoch, row, copy)
-        drawn = int.from_bytes(hashlib.blake2b(place, digest_size=16).digest(), "little")
-        self._python.seed(drawn)
-        if not self._all_direct:
-            self._compose.set_random_state(np.random.default_rng(drawn), self._python)
+        # A hash takes microseconds; numpy takes thirty times as long to mix a seed of 128 bits.
+        draw = _DRAW.pack(_STREAM, seed, epoch, row, copy)
+        state = int.from_bytes(hashlib.blake2b(draw, digest_size=16).digest(), "little")
+        self._stream.seed(state)
+        if None in self._steps:
+            self._compose.set_random_state(np.random.default_rng(state), self._stream)
         result = image
-        for transform, step in zip(self.transforms, self._direct, strict=True):
+        for transform, step in zip(self.transforms, self._steps, strict=True):
             if step is not None:
-                result = step(result, self._python)
+                result = step(result, self._stream)
             else:
-                # A copy, because a transform may write to its argument, which may be the cache.
+                # Copied because a transform may write to its argument, which may be the cache.
                 result = np.array(result) if result is image else result
                 result = transform(image=result)["image"]
         if result.shape != image.shape or result.dtype != image.dtype:
             raise UserError(
                 f"{self.key} turn an image of {image.dtype} {list(image.shape)} into "
-                f"{result.dtype} {list(result.shape)}; size and type must stay. Scaling, cropping "
-                "to a size and normalization belong to preprocess and to the model."
+                f"{result.dtype} {list(result.shape)}; they must keep size and type. Scaling, "
+                "cropping to a size and normalization belong in preprocess and in the model."
             )
         return result
 
@@ -173,88 +164,87 @@ class Augment:
         return Augment, (self.transforms, self.key)
 
     def check(self, image_size: int) -> None:
-        """Try the pipeline, so that a faulty one is named before training and not in a worker.
+        """Try the pipeline, so that an error appears before training and not in a worker.
 
-        Raises UserError where a transform fails on a grey image of `image_size` squared, changes
-        its shape or type, or draws from randomness of its own.
+        Raises UserError if a transform fails on a grey image of `image_size` squared, changes its
+        shape or type, or uses randomness of its own.
         """
         image = np.random.default_rng(0).integers(0, 256, (image_size, image_size), np.uint8)
         for row in range(8):
             try:
                 first = self(image, seed=0, epoch=0, row=row)
-                again = self(image, seed=0, epoch=0, row=row)
+                second = self(image, seed=0, epoch=0, row=row)
             except UserError:
                 raise
             except Exception as error:
                 raise UserError(
                     f"{self.key} fail on a grey image of {image_size}x{image_size}: {error}"
                 ) from error
-            if not np.array_equal(first, again):
+            if not np.array_equal(first, second):
                 raise UserError(
-                    f"{self.key} give two results for the same seed, epoch and row: a "
-                    "transform of your own must draw from self.py_random or "
-                    "self.random_generator alone."
+                    f"{self.key} give different results for the same seed, epoch and row: a custom "
+                    "transform must draw only from self.py_random or self.random_generator."
                 )
 
 
 def build_augment(transforms: Sequence[Any] | None, key: str = "augment.transforms") -> Augment:
     """Build the pipeline from mappings such as {_target_: albumentations.HorizontalFlip, p: 0.5}.
 
-    Ready transforms are taken as they are; `key` is where the list stands. Raises UserError for a
-    target that cannot be imported or is no albumentations transform, and for unknown or refused
-    arguments.
+    Transform objects are used unchanged; `key` is the config key of the list. Raises UserError for
+    a target that cannot be imported or is not an albumentations transform, and for unknown or
+    rejected arguments.
     """
     if isinstance(transforms, str | Mapping) or not isinstance(transforms, Sequence | None):
         raise UserError(f"{key}={transforms!r} is not a list of transforms.")
-    return Augment([_build(item, f"{key}[{i}]") for i, item in enumerate(transforms or ())], key)
+    built = []
+    for i, item in enumerate(transforms or ()):
+        where = f"{key}[{i}]"
+        if isinstance(item, Mapping) and "_target_" in item:
+            item = _instantiate(item, where)
+        if not isinstance(item, BasicTransform | BaseCompose):
+            raise UserError(
+                f"{where}={item!r} is not a transform; give a mapping such as "
+                "{_target_: albumentations.HorizontalFlip, p: 0.5}."
+            )
+        built.append(item)
+    return Augment(built, key)
 
 
-def _build(item: Any, where: str) -> BasicTransform | BaseCompose:
-    if isinstance(item, Mapping) and "_target_" in item:
-        item = _instantiated(item, where)
-    if not isinstance(item, BasicTransform | BaseCompose):
-        raise UserError(
-            f"{where}={item!r} is no transform; give a mapping such as "
-            "{_target_: albumentations.HorizontalFlip, p: 0.5}."
-        )
-    return item
+def _instantiate(node: Any, where: str) -> Any:
+    """Copy plain containers, replacing each mapping that has a `_target_` by its transform.
 
-
-def _instantiated(node: Any, where: str) -> Any:
-    """Plain containers, with every mapping that has a `_target_` made the transform it names.
-
-    Not Hydra's `instantiate`, because a configuration may name transforms here and nothing else.
+    Hydra's `instantiate` is not used because only transforms are allowed here.
     """
     if isinstance(node, Mapping):
-        values = {str(key): _instantiated(value, where) for key, value in node.items()}
+        values = {str(key): _instantiate(value, where) for key, value in node.items()}
         target = values.pop("_target_", None)
-        return values if target is None else _transform(str(target), values, where)
+        return values if target is None else _build_transform(str(target), values, where)
     if isinstance(node, Sequence) and not isinstance(node, str):
-        return [_instantiated(value, where) for value in node]
+        return [_instantiate(value, where) for value in node]
     return node
 
 
-def _transform(target: str, arguments: dict[str, Any], where: str) -> Any:
-    cls = _class(target, where)
+def _build_transform(target: str, arguments: dict[str, Any], where: str) -> Any:
+    cls = _transform_class(target, where)
     parameters = inspect.signature(cls).parameters
-    free = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    any_key = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for key in arguments:
-        if key not in parameters and not free:
+        if key not in parameters and not any_key:
             raise UserError(
-                f"{where}.{key} is no argument of {target}; allowed: {', '.join(parameters)}."
+                f"{where}.{key} is not an argument of {target}; allowed: {', '.join(parameters)}."
                 f"{near_miss(key, parameters)}"
             )
-    # albumentations warns of an argument that it ignores or changes: the user must know.
+    # albumentations only warns about an argument that it ignores or changes: make it an error.
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         try:
             return cls(**arguments)
         except (ValueError, TypeError, UserWarning) as error:
-            raise UserError(f"{where} ({target}) is refused: {_reason(error)}") from error
+            raise UserError(f"{where} ({target}) was rejected: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    """One line, where pydantic gives a page."""
+    """The reason in one line, where pydantic prints a page."""
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
         return str(error)
@@ -262,17 +252,17 @@ def _reason(error: Exception) -> str:
     return "; ".join(sorted(faults)) + "."
 
 
-def _class(target: str, where: str) -> type:
+def _transform_class(target: str, where: str) -> type:
     try:
-        found = resolve_name(target)
+        cls = resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         module, _, name = target.rpartition(".")
-        meant = near_miss(name, dir(A)) if module == "albumentations" else ""
-        raise UserError(f"{where}._target_={target} cannot be imported.{meant}") from error
-    if not isinstance(found, type) or not issubclass(found, BasicTransform | BaseCompose):
+        hint = near_miss(name, dir(A)) if module == "albumentations" else ""
+        raise UserError(f"{where}._target_={target} cannot be imported.{hint}") from error
+    if not isinstance(cls, type) or not issubclass(cls, BasicTransform | BaseCompose):
         raise UserError(
-            f"{where}._target_={target} is no albumentations transform; give one of "
-            "albumentations' or a class derived from albumentations.ImageOnlyTransform or "
+            f"{where}._target_={target} is not an albumentations transform; use one from "
+            "albumentations or a subclass of albumentations.ImageOnlyTransform or "
             "albumentations.DualTransform."
         )
-    return found
+    return cls

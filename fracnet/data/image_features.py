@@ -1,12 +1,11 @@
-"""Figures of an image that know no shape: the inputs of the shortcut baseline.
+"""Image features that describe no anatomy: inputs of the shortcut baseline and of OOD detection.
 
-A label that they predict is as a rule predicted by scanner, hospital or export: bone is among what
-a histogram counts, but nothing here knows where it lies or whether it is broken.
+Shortcut features come from the image as stored in the file. A label that they predict is usually
+predicted by scanner, hospital or export: bone is among what a histogram counts, but nothing here
+knows where it is or whether it is broken.
 
-What an image looks like as a whole, in a few dozen numbers that know nothing of bones.
-
-For telling a photograph, an inverted or an empty image from radiographs. Taken from the preprocessed
-image, as the model sees it: file, format and original size leave no trace here.
+Appearance features come from the preprocessed image, as the model sees it, so file, format and
+original size leave no trace. They tell photographs, inverted and empty images from radiographs.
 """
 
 from collections.abc import Sequence
@@ -15,30 +14,55 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-BINS = 16
+SHORTCUT_BINS = 16
 BORDERS = ("top", "bottom", "left", "right")
-
-FEATURE_NAMES: tuple[str, ...] = (
+SHORTCUT_NAMES: tuple[str, ...] = (
     "width",
     "height",
     "aspect",
     "file_size",
     "mean",
     "standard_deviation",
-    *(f"histogram_{i:02d}" for i in range(BINS)),
+    *(f"histogram_{i:02d}" for i in range(SHORTCUT_BINS)),
     *(f"{side}_{statistic}" for side in BORDERS for statistic in ("mean", "standard_deviation")),
+)
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+APPEARANCE_BINS = 8
+# Box blur widths for images of REFERENCE_SIZE pixels; the difference of two neighbors is one band
+# of detail.
+BLUR_WIDTHS = (3, 5, 9, 17, 33)
+REFERENCE_SIZE = 224
+APPEARANCE_NAMES: tuple[str, ...] = (
+    "mean",
+    "standard_deviation",
+    "skewness",
+    *(f"quantile_{int(100 * q):02d}" for q in QUANTILES),
+    *(f"histogram_{i}" for i in range(1, APPEARANCE_BINS)),  # the first follows from the others
+    "black",
+    "white",
+    *(f"border_mean_{i}" for i in range(4)),  # from the darkest side to the brightest
+    *(f"border_deviation_{i}" for i in range(4)),
+    "center_mean",
+    "center_deviation",
+    "gradient_mean",
+    "gradient_99",
+    "grain",
+    "edges",
+    "gradient_direction",
+    *(f"band_{i}" for i in range(len(BLUR_WIDTHS))),
 )
 
 
 def shortcut_features(image: np.ndarray, file_size: int) -> np.ndarray:
-    """Features of one image as it lies in the file, float64 [F], named by `FEATURE_NAMES`.
+    """Features of one image as stored in the file, float64 [F], named by `SHORTCUT_NAMES`.
 
-    `image`: uint8 [H, W], before any preprocessing. `file_size`: bytes. Width and height are in
-    pixels, aspect is width by height, the histogram holds the share of pixels in each of 16 equal
-    bins, and a border strip is a twentieth of the side deep, at least one pixel.
+    image: uint8 [H, W], before any preprocessing. file_size: bytes. Width and height are in
+    pixels, aspect is width by height, the histogram has the share of pixels in each of 16 equal
+    bins, and a border strip is one twentieth of the side deep, at least one pixel.
     """
     height, width = image.shape
-    counts = cv2.calcHist([image], [0], None, [BINS], [0, 256]).ravel()
+    counts = cv2.calcHist([image], [0], None, [SHORTCUT_BINS], [0, 256]).ravel()
     deep, wide = max(1, height // 20), max(1, width // 20)
     strips = (image[:deep], image[-deep:], image[:, :wide], image[:, -wide:])
     return np.array(
@@ -60,95 +84,69 @@ def _mean_and_deviation(image: np.ndarray) -> tuple[float, float]:
     return float(mean[0, 0]), float(deviation[0, 0])
 
 
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+def appearance_features(
+    images: np.ndarray, rows: Sequence[int] | np.ndarray | None = None
+) -> np.ndarray:
+    """Features float32 [n, F], named by `APPEARANCE_NAMES`, of uint8 [N, S, S].
 
-HISTOGRAM_BINS = 8
-
-# Widths of box blurs for images of 224 pixels; what two neighbors differ by is one band of detail.
-WIDTHS = (3, 5, 9, 17, 33)
-REFERENCE_SIZE = 224
-
-NAMES: tuple[str, ...] = (
-    "mean",
-    "standard_deviation",
-    "skewness",
-    *(f"quantile_{int(100 * q):02d}" for q in QUANTILES),
-    *(f"histogram_{i}" for i in range(1, HISTOGRAM_BINS)),  # the first follows from the others
-    "black",
-    "white",
-    *(f"border_mean_{i}" for i in range(4)),  # from the darkest side to the brightest
-    *(f"border_deviation_{i}" for i in range(4)),
-    "center_mean",
-    "center_deviation",
-    "gradient_mean",
-    "gradient_99",
-    "grain",
-    "edges",
-    "gradient_direction",
-    *(f"band_{i}" for i in range(len(WIDTHS))),
-)
-
-
-def appearance(images: np.ndarray, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-    """float32 [n, F] named by `NAMES`, of uint8 [N, S, S], or of its rows int64 [n].
-
-    Grey values count from 0 to 1; what measures detail is a logarithm.
+    rows: int64 [n], the images to use (default: all). Grey values range from 0 to 1; measures of
+    detail are logarithms.
     """
-    wanted = np.arange(len(images)) if rows is None else np.asarray(rows)
-    found = np.empty((len(wanted), len(NAMES)), np.float32)
+    selected = np.arange(len(images)) if rows is None else np.asarray(rows)
+    features = np.empty((len(selected), len(APPEARANCE_NAMES)), np.float32)
 
-    def one(place: int) -> None:
-        found[place] = _of(np.ascontiguousarray(images[wanted[place]]))
+    def process(i: int) -> None:
+        features[i] = _appearance(np.ascontiguousarray(images[selected[i]]))
 
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(one, range(len(wanted))):
+        for _ in pool.map(process, range(len(selected))):
             pass
-    return found
+    return features
 
 
-def _of(image: np.ndarray) -> list[float]:
+def _appearance(image: np.ndarray) -> list[float]:
     counts = cv2.calcHist([image], [0], None, [256], [0, 256]).ravel() / image.size
     grey = np.arange(256) / 255
     mean = float(counts @ grey)
     deviation = float(np.sqrt(counts @ (grey - mean) ** 2))
-    # Bounded below, so that an empty image has a skewness, 0.
+    # The bounded divisor gives an empty image a skewness of 0.
     skewness = float(counts @ (grey - mean) ** 3) / max(deviation, 1 / 255) ** 3
     quantiles = np.searchsorted(np.cumsum(counts), np.array(QUANTILES) - 1e-6) / 255
-    plain = image.astype(np.float32) / 255
+    scaled = image.astype(np.float32) / 255
     side = image.shape[0]
     deep, quarter = max(1, side // 20), side // 4
-    strips = (plain[:deep], plain[-deep:], plain[:, :deep], plain[:, -deep:])
-    center = plain[quarter : side - quarter, quarter : side - quarter]
+    strips = (scaled[:deep], scaled[-deep:], scaled[:, :deep], scaled[:, -deep:])
+    center = scaled[quarter : side - quarter, quarter : side - quarter]
     return [
         mean,
         deviation,
         skewness,
         *quantiles,
-        *counts.reshape(HISTOGRAM_BINS, -1).sum(axis=1)[1:],
+        *counts.reshape(APPEARANCE_BINS, -1).sum(axis=1)[1:],
         counts[0],
         counts[255],
-        # Sorted: an image that is turned or mirrored looks no different here.
+        # Sorted, so that a rotated or mirrored image has the same features.
         *sorted(float(strip.mean()) for strip in strips),
         *sorted(float(strip.std()) for strip in strips),
         float(center.mean()),
         float(center.std()),
-        *_detail(plain),
+        *_detail(scaled),
     ]
 
 
-def _detail(plain: np.ndarray) -> list[float]:
-    """Logarithms of how much changes from pixel to pixel, and in each band of widths."""
-    across = cv2.Sobel(plain, cv2.CV_32F, 1, 0, scale=1 / 8)
-    down = cv2.Sobel(plain, cv2.CV_32F, 0, 1, scale=1 / 8)
+def _detail(scaled: np.ndarray) -> list[float]:
+    """Logarithms of the contrast from pixel to pixel, and in each band of detail."""
+    across = cv2.Sobel(scaled, cv2.CV_32F, 1, 0, scale=1 / 8)
+    down = cv2.Sobel(scaled, cv2.CV_32F, 0, 1, scale=1 / 8)
     slope = cv2.magnitude(across, down)
-    second = cv2.Laplacian(plain, cv2.CV_32F)
+    second = cv2.Laplacian(scaled, cv2.CV_32F)
     top = np.partition(slope.ravel(), int(0.99 * slope.size))[int(0.99 * slope.size)]
-    bands, before = [], plain
-    for width in WIDTHS:
-        odd = max(3, round(width * plain.shape[0] / REFERENCE_SIZE) // 2 * 2 + 1)
-        blurred = cv2.blur(plain, (odd, odd), borderType=cv2.BORDER_REPLICATE)
-        bands.append(_log(float((before - blurred).std())))
-        before = blurred
+    bands, previous = [], scaled
+    for width in BLUR_WIDTHS:
+        odd = max(3, round(width * scaled.shape[0] / REFERENCE_SIZE) // 2 * 2 + 1)
+        blurred = cv2.blur(scaled, (odd, odd), borderType=cv2.BORDER_REPLICATE)
+        bands.append(_log(float((previous - blurred).std())))
+        previous = blurred
     return [
         _log(float(slope.mean())),
         _log(float(top)),
@@ -160,5 +158,5 @@ def _detail(plain: np.ndarray) -> list[float]:
 
 
 def _log(value: float) -> float:
-    """Of a share of the grey range; half a grey level is as good as none."""
+    """Logarithm of a share of the grey range, offset by half a grey level to be finite at 0."""
     return float(np.log(value + 0.5 / 255))

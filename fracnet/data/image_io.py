@@ -1,83 +1,36 @@
-"""From an image file to grey uint8 pixels: whole and right, or a `BadImage` that names the file.
+"""Read an image file as grey uint8 pixels: complete and correct, or a `BadImage` naming the file.
 
-Decoders held at strict settings while files are read, whatever the process has set.
-
-Threads of OpenCV; apart from `preprocess`, so that who only decodes images waits for no torch.
+Decoders run at strict settings while files are read, whatever the process has set.
 """
 
 import io
 import stat
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from fracnet.data import dicom
 from fracnet.utils.errors import UserError
 
-
-class _Strict:
-    """Holds Pillow's process-wide switches at strict values while any thread decodes.
-
-    `ImageFile.LOAD_TRUNCATED_IMAGES` fills what is missing with grey, and both it and Python's
-    warning filters belong to the whole process: the first thread in sets, the last out restores.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._lenient = False
-        self._stack = ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._lenient = ImageFile.LOAD_TRUNCATED_IMAGES
-                ImageFile.LOAD_TRUNCATED_IMAGES = False
-                self._stack.enter_context(warnings.catch_warnings())
-                # What Pillow warns of (odd metadata, size) is either harmless or refused here.
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-                warnings.filterwarnings("ignore", module=r"pydicom\.")
-                warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._stack.close()
-                ImageFile.LOAD_TRUNCATED_IMAGES = self._lenient
-
-
-strict = _Strict()
-
 Grey = npt.NDArray[np.uint8]
-Found = TypeVar("Found")
+Header = TypeVar("Header")
 
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP")
-
-# Pillow's own refusal limit. The largest stitched long-leg radiographs have about 40 million.
+# Pillow's own limit for errors. The largest stitched long-leg radiographs have about 40 million.
 MAX_PIXELS = 178_956_970
+MAX_BYTES = 1 << 30  # 16-bit color of that many pixels
 
-# 16-bit color of that many pixels.
-MAX_BYTES = 1 << 30
-
-_NO_MORE_DATA = b"\xff\xd9"
-
-# Entropy-coded bytes without a marker; any will do that are not all alike.
+_END_OF_IMAGE = b"\xff\xd9"
+# Entropy-coded bytes without a marker; any will do that are not all equal.
 _FILLER = bytes((37 * i + 11) % 251 for i in range(4096))
 
 
@@ -93,97 +46,139 @@ class BadImage(UserError):
         return type(self), (self.path, self.reason)
 
 
+class _Strict:
+    """Keeps Pillow's process-wide settings strict while any thread decodes.
+
+    `ImageFile.LOAD_TRUNCATED_IMAGES` fills missing parts with grey. It and Python's warning filters
+    belong to the whole process: the first thread to enter sets them, the last to leave restores.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._lenient = False
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._threads += 1
+            if self._threads == 1:
+                self._lenient = ImageFile.LOAD_TRUNCATED_IMAGES
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+                self._stack.enter_context(warnings.catch_warnings())
+                # What Pillow warns about (odd metadata, size) is harmless or rejected here.
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                warnings.filterwarnings("ignore", module=r"pydicom\.")
+                warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._threads -= 1
+            if self._threads == 0:
+                self._stack.close()
+                ImageFile.LOAD_TRUNCATED_IMAGES = self._lenient
+
+
+strict_decoding = _Strict()
+
+
 def read_grey(path: Path | str) -> Grey:
     """Decode JPEG, PNG, GIF (first frame), TIFF, BMP or DICOM to grey, uint8 [H, W], C-contiguous.
 
-    The bytes tell which of them it is, not the file's name.
+    The content determines the format, not the file name.
 
-    - Color becomes luma by ITU-R 601; alpha and transparent palette entries lie over black.
-    - More than 8 bits a sample (16-bit grey or color, 32-bit, float) map linearly from the
-      image's own minimum..maximum to 0..255: detectors use 10 to 14 of the 16 bits, so that the
-      file type's full range would leave most radiographs black. One constant value keeps its
-      place in the full 16-bit range.
-    - The orientation tag of EXIF is not applied, so pixels, header size and labels agree.
-    - DICOM is shown as its header says (`voi.shown`).
+    - Color becomes luma by ITU-R 601; alpha and transparent palette entries are put on black.
+    - More than 8 bits per sample (16-bit grey or color, 32-bit, float) map linearly from the
+      image's own minimum..maximum to 0..255: detectors use 10 to 14 of the 16 bits, so the full
+      range of the file type would leave most radiographs black. A constant image keeps its
+      position in the full 16-bit range. Signed 8 bits map from -128..127.
+    - The EXIF orientation tag is not applied, so pixels, header size and labels agree.
+    - DICOM is displayed as its header says (`dicom.display_pixels`).
 
-    Raises BadImage for whatever is not a whole image: missing, a folder, empty, not an image,
-    truncated (a baseline JPEG also where an end marker was put behind the cut; of a progressive
-    one that only shows as blur), broken, over `MAX_PIXELS` or `MAX_BYTES`. Raises
-    `dicom.NoDecoder` where a compressed DICOM file needs a package that is not installed.
+    Raises BadImage for anything but a complete image: missing, a folder, empty, not an image,
+    truncated (a baseline JPEG even if an end marker follows the cut; in a progressive one a cut
+    shows only as blur), broken, over `MAX_PIXELS` or `MAX_BYTES`. Raises `dicom.NoDecoder` if a
+    compressed DICOM file needs a package that is not installed.
     """
     path = Path(path)
     try:
-        _refuse_what_is_no_file(path)
+        _check_is_file(path)
         data = path.read_bytes()
     except OSError as error:
         raise BadImage(path, _reason_of(error)) from error
-    with strict:
+    with strict_decoding:
         try:
-            if dicom.is_dicom(data[: dicom.HEAD]):
+            if dicom.is_dicom(data[: dicom.HEADER_LENGTH]):
                 return dicom.decode(data, path, MAX_PIXELS)
             with _open(path, io.BytesIO(data)) as image:
-                # Known before the pixels are decoded only.
+                # Known only before the pixels are decoded.
                 deep = any(";16" in str(tile.args) for tile in image.tile)
                 image.load()
                 if image.format in ("JPEG", "MPO") and _ends_early(image, data):
-                    raise BadImage(path, "the file is truncated, its lower part is missing")
+                    raise BadImage(path, "the file is truncated: its lower part is missing")
                 return _to_grey(image, data, deep)
         except UserError:
             raise
-        # Decoders of broken bytes raise nearly anything: OSError, SyntaxError, struct.error, ...
+        # Decoders raise almost anything for broken data: OSError, SyntaxError, struct.error, ...
         except Exception as error:
-            raise BadImage(path, _reason_of(error, data[:8])) from error
+            reason = _unsupported_tiff(data) if isinstance(error, UnidentifiedImageError) else None
+            raise BadImage(path, reason or _reason_of(error, data[:8])) from error
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """(width, height) in pixels, from the header only; BadImage where there is none."""
+    """(width, height) in pixels, from the header only; BadImage if there is none."""
     path = Path(path)
 
-    def size(file: io.BufferedReader, of_dicom: bool) -> tuple[int, int]:
-        if of_dicom:
-            found = dicom.read_size(file)
-            _check_size(path, *found)
-            return found
+    def size(file: io.BufferedReader, is_dicom: bool) -> tuple[int, int]:
+        if is_dicom:
+            width, height = dicom.read_size(file)
+            _check_size(path, width, height)
+            return width, height
         with _open(path, file) as image:
             return image.size
 
-    return _of_header(path, size)
+    return _read_header(path, size)
 
 
 def read_ids(path: Path | str) -> dicom.Ids:
-    """(patient, study) that a DICOM header names, None for what it does not, and other formats.
+    """(patient, study) from a DICOM header, None where missing and for other formats.
 
-    Also of a file whose pixels are broken; BadImage where its header cannot be read.
+    Works even if the pixels are broken; BadImage if the header cannot be read.
     """
 
-    def ids(file: io.BufferedReader, of_dicom: bool) -> dicom.Ids:
-        return dicom.read_ids(file) if of_dicom else dicom.Ids(None, None)
+    def ids(file: io.BufferedReader, is_dicom: bool) -> dicom.Ids:
+        return dicom.read_ids(file) if is_dicom else dicom.Ids(None, None)
 
-    return _of_header(Path(path), ids)
+    return _read_header(Path(path), ids)
 
 
-def _of_header(path: Path, read: Callable[[io.BufferedReader, bool], Found]) -> Found:
-    """What `read` finds in the open file, which it is told to be DICOM or not."""
-    with strict:
+def _read_header(path: Path, read: Callable[[io.BufferedReader, bool], Header]) -> Header:
+    """The result of `read`, called with the open file and whether it is DICOM."""
+    with strict_decoding:
         try:
-            _refuse_what_is_no_file(path)
+            _check_is_file(path)
             with path.open("rb") as file:
-                of_dicom = dicom.is_dicom(file.read(dicom.HEAD))
+                is_dicom = dicom.is_dicom(file.read(dicom.HEADER_LENGTH))
                 file.seek(0)
-                return read(file, of_dicom)
+                return read(file, is_dicom)
         except BadImage:
             raise
         except Exception as error:
             raise BadImage(path, _reason_of(error)) from error
 
 
-def _refuse_what_is_no_file(path: Path) -> None:
-    """A pipe or a device would be waited for, or read without end; a folder says so itself."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        raise BadImage(path, "it is no regular file")
-    if found.st_size > MAX_BYTES:
-        raise BadImage(path, f"its {found.st_size} bytes are more than the allowed {MAX_BYTES}")
+def _check_is_file(path: Path) -> None:
+    """Reading a pipe or a device could block or never end; a folder raises when it is opened."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise BadImage(path, "it is not a regular file")
+    if status.st_size > MAX_BYTES:
+        raise BadImage(path, f"its {status.st_size} bytes exceed the limit of {MAX_BYTES}")
 
 
 def _open(path: Path, file: io.BytesIO | io.BufferedReader) -> ImageFile.ImageFile:
@@ -198,22 +193,22 @@ def _check_size(path: Path, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise BadImage(path, f"it has no pixels ({width}x{height})")
     if width * height > MAX_PIXELS:
-        raise BadImage(path, f"{width}x{height} pixels are more than the allowed {MAX_PIXELS}")
+        raise BadImage(path, f"its {width}x{height} pixels exceed the limit of {MAX_PIXELS}")
 
 
 def _ends_early(image: Image.Image, data: bytes) -> bool:
-    """Whether a JPEG's end marker stands before its last block.
+    """Whether a JPEG's end marker comes before its last block.
 
-    libjpeg paints the missing blocks mid-grey without a complaint. Such a file, and only such a
-    file, changes when more coded data is put before the end marker. Decoding twice is kept for
-    pictures whose last block is mid-grey.
+    libjpeg silently paints missing blocks mid-grey. Such a file, and no other, changes when coded
+    data is inserted before the end marker. Only images whose last block is mid-grey are decoded
+    twice.
     """
     last_block = (image.width - 1) // 8 * 8, (image.height - 1) // 8 * 8, *image.size
     values = np.asarray(image.crop(last_block).convert("L"))
     # A channel of 128 is 127 in inverted CMYK, whose four channels make a darker grey.
     if np.ptp(values) > 2 or (image.mode != "CMYK" and abs(int(values[0, 0]) - 128) > 2):
         return False
-    end = data.rfind(_NO_MORE_DATA)
+    end = data.rfind(_END_OF_IMAGE)
     if end < 0:
         return False
     try:
@@ -225,14 +220,21 @@ def _ends_early(image: Image.Image, data: bytes) -> bool:
 
 def _to_grey(image: ImageFile.ImageFile, data: bytes, deep: bool) -> Grey:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        pixels = np.asarray(image).astype(np.float64)
-        # TIFF's "0 is white": Pillow turns it round for 8 bits only.
+        pixels = np.asarray(image)
+        if _sample_type(image) == "uint32":  # Pillow's own 32 bits are signed
+            pixels = pixels.view(np.uint32)
+        pixels = pixels.astype(np.float64)
+        # TIFF's "0 is white": Pillow inverts it only for 8 bits.
         inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
-        return stretched(pixels.max() - pixels if inverted else pixels)
+        return stretch_to_uint8(pixels.max() - pixels if inverted else pixels)
+    if _sample_type(image) == "int8":  # Pillow's own 8 bits are unsigned
+        if image.mode != "L":
+            raise ValueError("its type, int8 in several channels, is not supported")
+        return np.asarray(image) ^ np.uint8(128)
     if deep and image.mode in ("RGB", "RGBA", "LA"):
-        return stretched(_deep_luma(data))
+        return stretch_to_uint8(_deep_luma(data))
     if image.has_transparency_data:
-        # By way of RGBA: the one conversion that knows every kind of transparency.
+        # Via RGBA, the only conversion that handles every kind of transparency.
         pair = np.asarray(image.convert("RGBA").convert("LA"), dtype=np.uint16)
         return ((pair[..., 0] * pair[..., 1] + 127) // 255).astype(np.uint8)
     if image.mode not in ("1", "L", "P", "RGB"):
@@ -240,10 +242,40 @@ def _to_grey(image: ImageFile.ImageFile, data: bytes, deep: bool) -> Grey:
     return np.array(image.convert("L"), order="C")
 
 
-def _deep_luma(data: bytes) -> npt.NDArray[np.float64]:
-    """Luma of 16-bit color, of which Pillow keeps only the upper eight bits. float64 [H, W]."""
-    import cv2
+def _sample_type(image: Image.Image) -> str | None:
+    """The type of a TIFF's samples, such as int8 or float64; None for other formats."""
+    if image.format != "TIFF":
+        return None
+    return _type_of_tags(getattr(image, "tag_v2", {}))
 
+
+def _type_of_tags(tags: Mapping[int, Any]) -> str:
+    kind = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex float"}
+    formats, bits = tags.get(339, (1,)), tags.get(258, (1,))
+    return f"{kind.get(formats[0], 'unknown')}{bits[0]}"
+
+
+def _unsupported_tiff(data: bytes) -> str | None:
+    """The type of a TIFF that Pillow does not know; None for other files and broken TIFFs."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return None
+    try:
+        file = io.BytesIO(data)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
+        kind, photometric, samples = _type_of_tags(tags), tags.get(262), tags.get(277, 1)
+    # Broken tags raise almost anything; the file is then reported as no complete image.
+    except Exception:
+        return None
+    return (
+        f"a TIFF of {kind} samples (PhotometricInterpretation {photometric}, SamplesPerPixel "
+        f"{samples}) is not supported"
+    )
+
+
+def _deep_luma(data: bytes) -> npt.NDArray[np.float64]:
+    """Luma of 16-bit color, float64 [H, W]; Pillow keeps only the upper eight bits."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3:
         raise ValueError("its 16-bit color cannot be decoded")
@@ -251,10 +283,10 @@ def _deep_luma(data: bytes) -> npt.NDArray[np.float64]:
     return luma * (pixels[..., 3] / 65535) if pixels.shape[2] == 4 else luma
 
 
-def stretched(pixels: npt.NDArray[np.float64]) -> Grey:
-    """float64 [H, W] from its own minimum..maximum to 0..255, rounded; ValueError if not finite."""
+def stretch_to_uint8(pixels: npt.NDArray[np.float64]) -> Grey:
+    """Map float64 [H, W] from its own minimum..maximum to 0..255; ValueError if not finite."""
     if not np.isfinite(pixels).all():
-        raise ValueError("it holds values that are not finite")
+        raise ValueError("it contains values that are not finite")
     low, high = pixels.min(), pixels.max()
     if high == low:
         return np.full(pixels.shape, np.clip(np.rint(low / 257), 0, 255), dtype=np.uint8)
@@ -263,22 +295,22 @@ def stretched(pixels: npt.NDArray[np.float64]) -> Grey:
 
 def _reason_of(error: Exception, first_bytes: bytes | None = None) -> str:
     if isinstance(error, FileNotFoundError):
-        return "there is no such file"
+        return "the file does not exist"
     if isinstance(error, IsADirectoryError):
         return "it is a folder"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, UnidentifiedImageError):
-        seen = f" (first bytes {first_bytes!r})" if first_bytes is not None else ""
-        return f"it is not a whole {', '.join(FORMATS)} or DICOM image{seen}"
+        start = f" (first bytes {first_bytes!r})" if first_bytes is not None else ""
+        return f"it is not a complete {', '.join(FORMATS)} or DICOM image{start}"
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def single_threaded() -> None:
+def limit_opencv_threads() -> None:
     """Keep OpenCV from splitting one image over threads: the work is parallel over images.
 
-    Call it before loader workers are forked. They inherit the setting; a worker that changed it
-    itself would wait for ever for threads that did not survive the fork.
+    Call it before loader workers are forked: they inherit the setting. A worker that changes it
+    itself waits forever for threads that did not survive the fork.
     """
     cv2.setNumThreads(1)

@@ -1,4 +1,4 @@
-"""Deterministic preprocessing of a radiograph: what is done once to an image and then cached.
+"""Deterministic preprocessing of a radiograph, done once per image and then cached.
 
 A pipeline is a list of steps in any order, exactly one of them a resize. Nothing here is random:
 the same pixels, steps and library versions give the same bytes, in any thread or process.
@@ -25,7 +25,7 @@ Image = np.ndarray
 
 @dataclass(frozen=True)
 class Number:
-    """An allowed number: from `low` to `high`, whole or odd where asked."""
+    """A number from `low` to `high`, inclusive; optionally whole or odd."""
 
     default: float
     low: float
@@ -34,15 +34,15 @@ class Number:
     odd: bool = False
 
     def accepts(self, value: object) -> bool:
-        """Whether `value` is such a number; True and False are none."""
+        """Whether `value` is such a number; booleans are not."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if not math.isfinite(value) or not self.low <= value <= self.high:
             return False
         return (not self.whole or value == int(value)) and (not self.odd or value % 2 == 1)
 
-    def plain(self, value: Any) -> int | float:
-        """`value` as the type that the pipeline uses, so that 2 and 2.0 are one pipeline."""
+    def convert(self, value: Any) -> int | float:
+        """`value` in the pipeline's type, so that 2 and 2.0 give the same pipeline."""
         return int(value) if self.whole else float(value)
 
     def __str__(self) -> str:
@@ -52,21 +52,21 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few words."""
+    """One of several names."""
 
     default: str
-    words: tuple[str, ...]
+    names: tuple[str, ...]
 
     def accepts(self, value: object) -> bool:
-        """Whether `value` is one of the words."""
-        return value in self.words
+        """Whether `value` is one of the names."""
+        return value in self.names
 
-    def plain(self, value: Any) -> str:
+    def convert(self, value: Any) -> str:
         """`value` as a string."""
         return str(value)
 
     def __str__(self) -> str:
-        return " or ".join(self.words)
+        return " or ".join(self.names)
 
 
 STEPS: dict[str, dict[str, Number | Choice]] = {
@@ -85,13 +85,18 @@ STEPS: dict[str, dict[str, Number | Choice]] = {
 class Preprocess:
     """A pipeline of preprocessing steps that turns any grey image into one of `image_size` squared.
 
-    Call it with uint8 [H, W]; it returns uint8 [S, S]. Safe to share between threads.
+    Call it with uint8 [H, W]; it returns uint8 [S, S]. Threads may share it.
     """
 
     def __init__(self, steps: Sequence[Mapping[str, Any]], image_size: int) -> None:
-        self.steps = _checked(steps)
+        """steps: mappings as in the config, each with `name` and parameters of that step (`STEPS`).
+
+        Raises UserError for an unknown step or key, a value outside its range, or any number of
+        resize steps other than one.
+        """
+        self.steps = _check_steps(steps)
         self.image_size = image_size
-        self._functions = [_function(step, image_size) for step in self.steps]
+        self._functions = [_step_function(step, image_size) for step in self.steps]
 
     def __call__(self, image: Image) -> Image:
         """Preprocess one grey image, uint8 [H, W] -> uint8 [S, S]."""
@@ -103,19 +108,19 @@ class Preprocess:
         return np.ascontiguousarray(image)
 
     def frame(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Where a file of that many pixels lies in the preprocessed image: left, top, width, height.
+        """Position of a file of this size in the preprocessed image: left, top, width, height.
 
-        In pixels; the outer corner of the upper left one is (0, 0), that of the last (S, S). A
-        point at the shares (x, y) of the file goes to (left + x * width, top + y * height).
+        In pixels; the outer corner of the first one is (0, 0), that of the last one (S, S). A point
+        at the shares (x, y) of the file maps to (left + x * width, top + y * height).
         """
         (resize,) = (step for step in self.steps if step["name"] == "resize")
         if resize["mode"] == "squash":
             return 0.0, 0.0, float(self.image_size), float(self.image_size)
-        top, left, new_height, new_width = padded(height, width, self.image_size)
+        top, left, new_height, new_width = padded_frame(height, width, self.image_size)
         return float(left), float(top), float(new_width), float(new_height)
 
     def key(self) -> str:
-        """Canonical JSON of everything that decides the pixels: steps, size, library versions."""
+        """Canonical JSON of everything that affects the pixels: steps, size, library versions."""
         libraries = {
             "albumentations": A.__version__,
             "opencv": cv2.__version__,
@@ -128,18 +133,8 @@ class Preprocess:
         return Preprocess, (self.steps, self.image_size)
 
 
-def build_preprocess(steps: Sequence[Mapping[str, Any]], image_size: int) -> Preprocess:
-    """Check a list of steps as the configuration holds it and build the pipeline.
-
-    Each step is a mapping with `name` and the parameters of that step (`STEPS`).
-    Raises UserError for an unknown step or key, a value outside its range, and unless there is
-    exactly one resize.
-    """
-    return Preprocess(steps, image_size)
-
-
-def _checked(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The steps with every default filled in."""
+def _check_steps(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The steps with all defaults filled in."""
     if isinstance(steps, str | Mapping) or not isinstance(steps, Sequence):
         raise UserError(
             f"preprocess.steps={steps!r} is not a list of steps such as {{name: clahe}}."
@@ -152,7 +147,7 @@ def _checked(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         name = step.get("name")
         if name not in STEPS:
             raise UserError(
-                f"{where}.name={name!r} is no step; allowed: {', '.join(STEPS)}."
+                f"{where}.name={name!r} is not a step; allowed: {', '.join(STEPS)}."
                 f"{near_miss(str(name), STEPS)}"
             )
         allowed = STEPS[name]
@@ -161,38 +156,39 @@ def _checked(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 continue
             if key not in allowed:
                 raise UserError(
-                    f"{where}.{key} is no key of {name}; allowed: {', '.join(allowed)}."
+                    f"{where}.{key} is not a key of {name}; allowed: {', '.join(allowed)}."
                     f"{near_miss(str(key), allowed)}"
                 )
             if not allowed[key].accepts(value):
                 raise UserError(f"{where}.{key}={value!r} is not allowed; give {allowed[key]}.")
-        values = {key: rule.plain(step.get(key, rule.default)) for key, rule in allowed.items()}
+        values = {key: rule.convert(step.get(key, rule.default)) for key, rule in allowed.items()}
         checked.append({"name": str(name), **values})
     resizes = sum(step["name"] == "resize" for step in checked)
     if resizes != 1:
         raise UserError(
-            f"preprocess.steps holds {resizes} resize steps; it needs exactly one, "
-            "such as {name: resize, mode: squash}."
+            f"preprocess.steps has {resizes} resize steps; it needs exactly one, such as "
+            "{name: resize, mode: squash}."
         )
     return checked
 
 
-def _function(step: Mapping[str, Any], image_size: int) -> Callable[[Image], Image]:
-    """The step as a function. Ranges are collapsed to one value and p is 1: no dice are thrown."""
+def _step_function(step: Mapping[str, Any], image_size: int) -> Callable[[Image], Image]:
+    """The step as a function. Ranges have a single value and p is 1, so nothing is random."""
     match step["name"]:
         case "resize":
             return partial(squash if step["mode"] == "squash" else pad, image_size=image_size)
         case "clahe":
             clip, tiles = step["clip_limit"], step["tiles"]
-            return _always(A.CLAHE(clip_limit=(clip, clip), tile_grid_size=(tiles, tiles), p=1.0))
+            clahe = A.CLAHE(clip_limit=(clip, clip), tile_grid_size=(tiles, tiles), p=1.0)
+            return _albumentations(clahe)
         case "median":
-            return _always(A.MedianBlur(blur_limit=(step["size"], step["size"]), p=1.0))
+            return _albumentations(A.MedianBlur(blur_limit=(step["size"], step["size"]), p=1.0))
         case "gaussian":
             size = step["size"]
-            # OpenCV's rule for a sigma that follows from the size of the kernel.
+            # OpenCV's rule for the default sigma of a kernel size.
             sigma = step["sigma"] or 0.3 * ((size - 1) * 0.5 - 1) + 0.8
             blur = A.GaussianBlur(blur_limit=(size, size), sigma_limit=(sigma, sigma), p=1.0)
-            return _always(blur)
+            return _albumentations(blur)
         case "bilateral":
             return partial(
                 cv2.bilateralFilter,
@@ -203,14 +199,14 @@ def _function(step: Mapping[str, Any], image_size: int) -> Callable[[Image], Ima
     raise AssertionError(step)
 
 
-def _always(transform: A.ImageOnlyTransform) -> Callable[[Image], Image]:
+def _albumentations(transform: A.ImageOnlyTransform) -> Callable[[Image], Image]:
     return lambda image: transform(image=image)["image"]
 
 
 def squash(image: Image, image_size: int) -> Image:
-    """Resize uint8 [H, W] to [S, S] and give up the aspect, as the published work does.
+    """Resize uint8 [H, W] to [S, S] without keeping the aspect ratio, as the published work does.
 
-    A side that shrinks is averaged over areas, one that grows is interpolated linearly.
+    A shrinking side is averaged over areas, a growing one is interpolated linearly.
     """
     height, width = image.shape
     shrunk = (min(width, image_size), min(height, image_size))
@@ -222,19 +218,19 @@ def squash(image: Image, image_size: int) -> Image:
 
 
 def pad(image: Image, image_size: int) -> Image:
-    """Resize the longer side of uint8 [H, W] to S and center the rest on black: uint8 [S, S]."""
+    """Resize the longer side of uint8 [H, W] to S and center the image on black: uint8 [S, S]."""
     height, width = image.shape
-    top, left, new_height, new_width = padded(height, width, image_size)
+    top, left, new_height, new_width = padded_frame(height, width, image_size)
     if (new_height, new_width) != (height, width):
-        how = cv2.INTER_AREA if image_size < max(height, width) else cv2.INTER_LINEAR
-        image = cv2.resize(image, (new_width, new_height), interpolation=how)
+        method = cv2.INTER_AREA if image_size < max(height, width) else cv2.INTER_LINEAR
+        image = cv2.resize(image, (new_width, new_height), interpolation=method)
     canvas = np.zeros((image_size, image_size), np.uint8)
     canvas[top : top + new_height, left : left + new_width] = image
     return canvas
 
 
-def padded(height: int, width: int, image_size: int) -> tuple[int, int, int, int]:
-    """Top, left, height and width, in pixels, of an image that `pad` has put on its canvas."""
+def padded_frame(height: int, width: int, image_size: int) -> tuple[int, int, int, int]:
+    """Top, left, height and width, in pixels, of the image on the canvas of `pad`."""
     scale = image_size / max(height, width)
     new_height, new_width = (max(1, round(side * scale)) for side in (height, width))
     return (image_size - new_height) // 2, (image_size - new_width) // 2, new_height, new_width

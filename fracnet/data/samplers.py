@@ -1,15 +1,14 @@
-"""Which rows an epoch shows, how often, and in which order.
+"""Which rows an epoch uses, how often, and in which order.
 
-What is done about classes of unequal size; by the train split alone, and to nothing else.
+Class imbalance is handled by one of these methods, based on and applied to the train split only:
 
-none               every image once an epoch
-class_weights      every image once; the loss counts rare classes more
+none               every image once per epoch
+class_weights      every image once; rare classes have a larger weight in the loss
 oversample         every class as often as the largest
 undersample        every class as rarely as the smallest
-augment_minority   every image once; all classes but the largest are augmented by a pipeline of
-                   their own
+augment_minority   every image once; all classes but the largest have an augmentation of their own
 
-The share of one process in an epoch that several processes show together.
+With several processes, each gets a shard of the epoch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,12 +21,14 @@ from torch.utils.data import Sampler
 
 from fracnet.data.augment import Augment, build_augment
 
-# Each keeps its stream apart from others that start from the same seed.
-_STREAM, _EXTRA, _TURN = 0x04D, 0x04E, 0x04F
+IMBALANCE_METHODS = ("none", "class_weights", "oversample", "undersample", "augment_minority")
+
+# Each separates a random stream from others with the same seed.
+_ORDER_STREAM, _EXTRA_STREAM, _TURN_STREAM = 0x04D, 0x04E, 0x04F
 
 
 class Draw(NamedTuple):
-    """One image of one epoch: everything that its augmentation depends on beside the seed.
+    """One image of one epoch: all that its augmentation depends on besides the seed.
 
     `copy` counts the earlier draws of the row in this epoch, so that no two look the same.
     """
@@ -38,10 +39,10 @@ class Draw(NamedTuple):
 
 
 class EpochSampler(Sampler[Draw]):
-    """Yields draws, so that the data set can augment a row by its epoch.
+    """Yields draws, so that augmentation can depend on the epoch.
 
-    Rows and order are functions of (seed, epoch). A subclass that shows other rows, or some of
-    them more often, overrides `chosen` and `__len__`.
+    Rows and order are functions of (seed, epoch). A subclass with other rows, or with some of them
+    more often, overrides `select` and `__len__`.
     """
 
     def __init__(self, rows: np.ndarray, seed: int, shuffle: bool) -> None:
@@ -55,99 +56,91 @@ class EpochSampler(Sampler[Draw]):
         """Called by the training loop before each epoch."""
         self.epoch = epoch
 
-    def chosen(self, epoch: int) -> npt.NDArray[np.int64]:
-        """Rows of this epoch, int64 [len(self)]; a row that stands twice is shown twice."""
+    def select(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Rows of this epoch, int64 [len(self)]; a row may occur more than once."""
         return self.rows
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """Rows of this epoch in the order in which they are shown, int64 [len(self)]."""
-        chosen = self.chosen(epoch)
+        """Rows of this epoch in the order in which they are drawn, int64 [len(self)]."""
+        rows = self.select(epoch)
         if not self.shuffle:
-            return chosen
-        return np.random.default_rng((_STREAM, self.seed, epoch)).permutation(chosen)
+            return rows
+        return np.random.default_rng((_ORDER_STREAM, self.seed, epoch)).permutation(rows)
 
     def __iter__(self) -> Iterator[Draw]:
         epoch, order = self.epoch, self.order(self.epoch)
-        copies = occurrences(order)
-        return iter(
-            [
-                Draw(epoch, row, copy)
-                for row, copy in zip(order.tolist(), copies.tolist(), strict=True)
-            ]
-        )
+        pairs = zip(order.tolist(), earlier_occurrences(order).tolist(), strict=True)
+        return iter([Draw(epoch, row, copy) for row, copy in pairs])
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-class _ByClass(EpochSampler):
-    """Knows the rows of each class."""
+class _ClassSampler(EpochSampler):
+    """Base of the samplers that select rows by class."""
 
     def __init__(self, rows: np.ndarray, targets: np.ndarray, seed: int) -> None:
         """`rows`: int64 [N], rows of the manifest; `targets`: int64 [N], the class of each."""
         super().__init__(rows, seed, shuffle=True)
-        self.of_class = [self.rows[targets == c] for c in np.unique(targets)]
-        self.sizes = [len(rows) for rows in self.of_class]
+        self.class_rows = [self.rows[targets == c] for c in np.unique(targets)]
+        self.sizes = [len(rows) for rows in self.class_rows]
 
 
-class Oversampler(_ByClass):
-    """Shows every class as often as the largest.
+class Oversampler(_ClassSampler):
+    """Draws every class as often as the largest.
 
-    A class of n rows that is to fill m places shows each of them m // n times and a choice of
-    m % n of them, another one each epoch, once more.
+    A class of n rows with m draws draws each row m // n times, and m % n rows, which differ from
+    epoch to epoch, once more.
     """
 
-    def chosen(self, epoch: int) -> npt.NDArray[np.int64]:
+    def select(self, epoch: int) -> npt.NDArray[np.int64]:
         """Each row at least once, int64 [len(self)]."""
-        draws = np.random.default_rng((_EXTRA, self.seed, epoch))
-        most, parts = max(self.sizes), []
-        for rows in self.of_class:
-            times, rest = divmod(most, len(rows))
-            parts += [np.tile(rows, times), draws.choice(rows, rest, replace=False)]
+        rng = np.random.default_rng((_EXTRA_STREAM, self.seed, epoch))
+        largest, parts = max(self.sizes), []
+        for rows in self.class_rows:
+            times, rest = divmod(largest, len(rows))
+            parts += [np.tile(rows, times), rng.choice(rows, rest, replace=False)]
         return np.concatenate(parts)
 
     def __len__(self) -> int:
         return max(self.sizes) * len(self.sizes)
 
 
-class Undersampler(_ByClass):
-    """Shows as many rows of every class as the smallest has.
+class Undersampler(_ClassSampler):
+    """Draws as many rows of every class as the smallest has.
 
-    A class of n rows with m places takes turns of ceil(n / m) epochs, within which each row is
-    shown at least once. Each turn deals the rows out anew.
+    A class of n rows with m draws uses turns of ceil(n / m) epochs, within which each row is drawn
+    at least once. Each turn shuffles the rows.
     """
 
-    def chosen(self, epoch: int) -> npt.NDArray[np.int64]:
+    def select(self, epoch: int) -> npt.NDArray[np.int64]:
         """No row twice, int64 [len(self)]."""
-        fewest, parts = min(self.sizes), []
-        for number, rows in enumerate(self.of_class):
-            turn, place = divmod(epoch, -(-len(rows) // fewest))
-            dealt = np.random.default_rng((_TURN, self.seed, number, turn)).permutation(rows)
-            # The last hand of a turn is filled up from the first.
-            parts.append(np.roll(dealt, -place * fewest)[:fewest])
+        smallest, parts = min(self.sizes), []
+        for index, rows in enumerate(self.class_rows):
+            turn, step = divmod(epoch, -(-len(rows) // smallest))
+            rng = np.random.default_rng((_TURN_STREAM, self.seed, index, turn))
+            # The last epoch of a turn is filled up with rows of the first.
+            parts.append(np.roll(rng.permutation(rows), -step * smallest)[:smallest])
         return np.concatenate(parts)
 
     def __len__(self) -> int:
         return min(self.sizes) * len(self.sizes)
 
 
-def occurrences(values: np.ndarray) -> npt.NDArray[np.int64]:
-    """How often each value stood before its place: [7, 5, 7, 7] -> [0, 0, 1, 2]; int64 [N]."""
+def earlier_occurrences(values: np.ndarray) -> npt.NDArray[np.int64]:
+    """How often each value occurred before: [7, 5, 7, 7] -> [0, 0, 1, 2]; int64 [N]."""
     by_value = np.argsort(values, kind="stable")
     _, first, counts = np.unique(values[by_value], return_index=True, return_counts=True)
-    found = np.empty(len(values), dtype=np.int64)
-    found[by_value] = np.arange(len(values)) - np.repeat(first, counts)
-    return found
-
-
-METHODS = ("none", "class_weights", "oversample", "undersample", "augment_minority")
+    result = np.empty(len(values), dtype=np.int64)
+    result[by_value] = np.arange(len(values)) - np.repeat(first, counts)
+    return result
 
 
 class AugmentByClass:
-    """Calls one of two pipelines; a function of its arguments alone, as `Augment` is."""
+    """Applies one of two pipelines; like `Augment`, a function of its arguments alone."""
 
     def __init__(self, ordinary: Augment, strong: Augment, is_minority: np.ndarray) -> None:
-        """`is_minority`: bool [rows of the manifest], true where `strong` is due."""
+        """`is_minority`: bool [rows of the manifest], true where `strong` applies."""
         self.ordinary = ordinary
         self.strong = strong
         self.is_minority = is_minority
@@ -161,16 +154,16 @@ class AugmentByClass:
 
 
 class Imbalance:
-    """One of the methods, ready to be asked for its sampler, its augmentation and its weights."""
+    """One of the methods: provides its sampler, augmentation and class weights."""
 
     def __init__(self, config: Mapping[str, Any] | None, image_size: int) -> None:
-        """`config`: {method} and, for augment_minority alone, {transforms}, as conf/imbalance.
+        """`config`: {method} and, only for augment_minority, {transforms}, as in conf/imbalance.
 
         Raises UserError for transforms that do not work on an image of `image_size` squared.
         """
         config = config or {"method": "none"}
         self.method = str(config["method"])
-        assert self.method in METHODS, self.method
+        assert self.method in IMBALANCE_METHODS, self.method
         self.strong: Augment | None = None
         if self.method == "augment_minority":
             self.strong = build_augment(config["transforms"], "imbalance.transforms")
@@ -187,41 +180,42 @@ class Imbalance:
     def augment(
         self, ordinary: Augment, train_rows: np.ndarray, targets: np.ndarray
     ) -> Augment | AugmentByClass:
-        """The pipeline for training; `targets` int64 of all rows, `train_rows` those to count."""
+        """The training pipeline; `targets` int64 of all rows, `train_rows` the ones to count."""
         if self.strong is None:
             return ordinary
         counts = np.bincount(targets[train_rows], minlength=int(targets.max()) + 1)
         return AugmentByClass(ordinary, self.strong, (counts < counts.max())[targets])
 
     def weights(self, counts: np.ndarray) -> list[float] | None:
-        """One factor a class for the loss, or None; `counts` int [C] of the train split."""
+        """One loss weight per class, or None; `counts` int [C] of the train split."""
         return class_weights(counts).tolist() if self.method == "class_weights" else None
 
     def epoch_counts(self, counts: np.ndarray) -> npt.NDArray[np.int64]:
-        """Images of each class that one epoch shows, int64 [C]; `counts` of the train split."""
-        pick = {"oversample": counts.max(), "undersample": counts.min()}
-        return np.full(len(counts), pick[self.method]) if self.method in pick else counts
+        """Draws of each class in one epoch, int64 [C]; `counts` of the train split."""
+        size = {"oversample": counts.max(), "undersample": counts.min()}.get(self.method)
+        return counts if size is None else np.full(len(counts), size)
 
-    def in_words(self, counts: np.ndarray, classes: tuple[str, ...]) -> str:
+    def describe(self, counts: np.ndarray, classes: tuple[str, ...]) -> str:
         """The method and what it does, in one line."""
         match self.method:
             case "class_weights":
                 pairs = zip(classes, class_weights(counts), strict=True)
-                does = "factors in the loss: " + ", ".join(f"{c} {w:.3g}" for c, w in pairs)
+                effect = "weights in the loss: " + ", ".join(f"{c} {w:.3g}" for c, w in pairs)
             case "oversample":
-                does = "every class as often as the largest, copies augmented differently"
+                effect = "every class as often as the largest, with copies augmented differently"
             case "undersample":
-                does = "every class as rarely as the smallest, another choice each epoch"
+                effect = "every class as rarely as the smallest, with other images each epoch"
             case "augment_minority":
-                fewer = [c for c, n in zip(classes, counts, strict=True) if n < counts.max()]
-                does = "transforms of their own for " + (", ".join(fewer) or "no class: all equal")
+                smaller = [c for c, n in zip(classes, counts, strict=True) if n < counts.max()]
+                names = ", ".join(smaller) or "no class, because all have the same size"
+                effect = f"separate transforms for {names}"
             case _:
                 return self.method
-        return f"{self.method}: {does}"
+        return f"{self.method}: {effect}"
 
 
 def class_weights(counts: np.ndarray) -> npt.NDArray[np.float64]:
-    """n / (C n_c), float64 [C]: every class counts alike in the sum, and the mean factor is 1.
+    """n / (C n_c), float64 [C]: all classes have the same total weight; the mean weight is 1.
 
     `counts`: int [C], images of each class in the train split, none of them 0. (King and Zeng
     2001; the "balanced" weights of scikit-learn.)
@@ -230,21 +224,21 @@ def class_weights(counts: np.ndarray) -> npt.NDArray[np.float64]:
     return np.asarray(counts.sum() / (len(counts) * counts), dtype=np.float64)
 
 
-class Shard(Sampler[Draw]):
-    """Deals the draws of a sampler out to `world` processes; this is the share of one.
+class ShardSampler(Sampler[Draw]):
+    """The shard of one of `world` processes in the draws of a sampler.
 
-    In training all shares are equally long, as their steps are taken together: the draws are
-    dealt out one by one, the first ones once more where that does not come out even. Elsewhere
-    whole batches are dealt out, and a batch holds the very rows that it holds in a single process,
-    so that its logits are the same to the last bit. A share is never empty: it repeats the last
-    batch if need be. Whoever gathers the shares has to drop the rows that come twice.
+    In training all shards have the same length, because processes step together: draws are
+    distributed one by one, and the first ones are repeated to fill up. Otherwise whole batches are
+    distributed, and a batch has the same rows as in a single process, so that its logits are
+    identical to the last bit. A shard is never empty: if necessary, it repeats the last batch. Code
+    that gathers the shards must drop the repeated rows.
     """
 
     def __init__(
-        self, whole: EpochSampler, *, rank: int, world: int, batch_size: int, training: bool
+        self, sampler: EpochSampler, *, rank: int, world: int, batch_size: int, training: bool
     ) -> None:
         assert 0 <= rank < world, (rank, world)
-        self.whole = whole
+        self.sampler = sampler
         self.rank = rank
         self.world = world
         self.batch_size = batch_size
@@ -252,11 +246,11 @@ class Shard(Sampler[Draw]):
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the training loop before each epoch."""
-        self.whole.set_epoch(epoch)
+        self.sampler.set_epoch(epoch)
 
-    def places(self) -> npt.NDArray[np.int64]:
-        """Places in the whole epoch, int64 [len(self)]."""
-        n = len(self.whole)
+    def positions(self) -> npt.NDArray[np.int64]:
+        """Positions in the whole epoch, int64 [len(self)]."""
+        n = len(self.sampler)
         if self.training:
             padded = -(-n // self.world) * self.world
             return np.arange(self.rank, padded, self.world) % n
@@ -264,20 +258,20 @@ class Shard(Sampler[Draw]):
         return np.concatenate(batches[self.rank :: self.world] or batches[-1:])
 
     def __iter__(self) -> Iterator[Draw]:
-        draws = list(self.whole)
-        return iter([draws[place] for place in self.places()])
+        draws = list(self.sampler)
+        return iter([draws[position] for position in self.positions()])
 
     def __len__(self) -> int:
-        return len(self.places())
+        return len(self.positions())
 
 
-def of_this_process(
+def shard_for_process(
     sampler: EpochSampler, batch_size: int, *, training: bool
-) -> EpochSampler | Shard:
-    """The sampler itself in a single process, else this process's share of it."""
+) -> EpochSampler | ShardSampler:
+    """The sampler itself in a single process, else the shard of this process."""
     if not (dist.is_available() and dist.is_initialized()):
         return sampler
-    return Shard(
+    return ShardSampler(
         sampler,
         rank=dist.get_rank(),
         world=dist.get_world_size(),

@@ -1,4 +1,4 @@
-"""Groups of images that must not be parted: found in two splits, carved into splits, folded."""
+"""Groups of images that must stay together: overlap between splits, new splits, folds."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ STRATA = ("region", "label")
 
 
 def groups_of(table: pd.DataFrame) -> pd.DataFrame:
-    """The group of each row of a manifest table, on its index.
+    """The group of each row of a manifest table, with the same index.
 
-    Returns columns unit ("patient" where that is known, else "study", else "image") and group
-    (the id; for an image its path).
+    Returns columns unit ("patient" if known, else "study", else "image") and group (the id; for an
+    image its path).
     """
     patient, study = table["patient"], table["study"]
     group = patient.where(patient.notna(), study)
@@ -30,104 +30,122 @@ def groups_of(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"unit": unit, "group": group}, index=table.index)
 
 
+def name_groups(groups: pd.DataFrame) -> tuple[str, pd.Series]:
+    """The unit of `groups_of` ("group" if there are several) and an unambiguous name per row.
+
+    With several units the name includes the unit, because a study may have the id of a patient.
+    """
+    units, names = groups["unit"].unique(), groups["group"].astype(str)
+    if len(units) == 1:
+        return str(units[0]), names
+    return "group", groups["unit"] + " " + names
+
+
 def group_overlap(table: pd.DataFrame) -> pd.DataFrame:
     """Groups of a manifest table that have images in more than one split.
 
-    An image's group is its patient where that is known, else its study; images of which neither
-    is known are not compared. Study names must be unique over the data set.
+    The group of an image is its patient if known, else its study; images with neither are not
+    compared. Study names must be unique in the dataset.
 
     Returns columns unit ("patient" or "study"), group, splits ("train, val", in the order
-    train, val, test), n (images of the group), sorted by unit and group; empty if all is well.
+    train, val, test), n (images of the group), sorted by unit and group; empty without overlap.
     """
+
+    def order(split: str) -> tuple[int, str]:
+        return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
+
     flat = groups_of(table).assign(split=table["split"])
     flat = flat[flat["unit"] != "image"].astype({"group": str})
-    found = flat.groupby(["unit", "group"], as_index=False).agg(
-        splits=("split", lambda held: ", ".join(sorted(held.unique(), key=_order))),
+    groups = flat.groupby(["unit", "group"], as_index=False).agg(
+        splits=("split", lambda splits: ", ".join(sorted(splits.unique(), key=order))),
         n=("split", "size"),
         n_splits=("split", "nunique"),
     )
-    overlap = found.loc[found["n_splits"] > 1, ["unit", "group", "splits", "n"]]
+    overlap = groups.loc[groups["n_splits"] > 1, ["unit", "group", "splits", "n"]]
     return overlap.reset_index(drop=True)
 
 
-def carve(
+def sample_groups(
     table: pd.DataFrame, share: float, seed: int, strata: Sequence[str] = STRATA
 ) -> npt.NDArray[np.bool_]:
-    """Choose whole groups that make up `share` of the images, alike in the mix of the strata.
+    """Choose whole groups with `share` of the images and a similar mix of the strata.
 
     table: columns patient, study, path, label and the strata. share: between 0 and 1.
-    Returns bool [N], true for the chosen rows (see `_deal` for the manner). Every class keeps an
-    image that is not chosen, and has a chosen one where it lies in several groups. Raises
-    UserError where nothing can be chosen.
+    Returns bool [N], true for the chosen rows (see `_distribute` for the method). Every class
+    keeps an image that is not chosen, and has a chosen one if it spans several groups. Raises
+    UserError if nothing can be chosen.
     """
     assert 0 < share < 1, share
     tally = _Tally.of(table, strata)
-    chosen = _deal(tally, np.array([1 - share, share]), seed) == 1
+    chosen = _distribute(tally, np.array([1 - share, share]), seed) == 1
 
-    def left(label: int) -> float:
+    def remaining(label: int) -> float:
         return tally.counts[~chosen, label].sum()
 
     order = sorted(tally.shuffled(seed), key=lambda group: tally.counts[group, 0])
     for label in tally.labels:  # rare classes: small groups change sides
-        while left(label) == 0:
+        while remaining(label) == 0:
             chosen[next(group for group in order if tally.counts[group, label])] = False
     for label in tally.labels:
         for group in order:
-            held = [other for other in tally.labels if tally.counts[group, other]]
+            labels = [other for other in tally.labels if tally.counts[group, other]]
             if tally.counts[chosen, label].sum() > 0:
                 break
-            if label in held and all(left(o) > tally.counts[group, o] for o in held):
+            if label in labels and all(remaining(o) > tally.counts[group, o] for o in labels):
                 chosen[group] = True
     if not chosen.any():
         raise UserError(
-            f"No part can be carved from {counted(len(table), 'image')} in "
-            f"{counted(len(chosen), 'group')} (patients, else studies, else images): a "
-            "class would lose its last train image. A class needs two groups at least."
+            f"Cannot split off a part of {counted(len(table), 'image')} in "
+            f"{counted(len(chosen), 'group')} (patients, else studies, else images): a class would "
+            "lose its last train image. Each class needs at least two groups."
         )
     return chosen[tally.group]
 
 
-def folds(
+def assign_folds(
     table: pd.DataFrame, n_folds: int, seed: int, strata: Sequence[str] = STRATA
 ) -> npt.NDArray[np.int64]:
-    """Deal whole groups out to folds of about equal size that are alike in the mix of the strata.
+    """Assign whole groups to folds of about equal size and a similar mix of the strata.
 
-    table: columns patient, study, label and the strata, of the images to be dealt (not the test).
-    Returns int64 [N], the fold of each row, 0 to n_folds - 1. Raises UserError where an image has
-    neither patient nor study, or there are fewer groups than folds.
+    table: columns patient, study, label and the strata, of the images to assign (not the test).
+    Returns int64 [N], the fold of each row, 0 to n_folds - 1. Raises UserError if an image has
+    neither patient nor study, or if there are fewer groups than folds.
     """
     if n_folds < 2:
-        raise UserError(f"data.folds={n_folds}: cross-validation needs 2 folds at least.")
+        raise UserError(f"data.folds={n_folds}: cross-validation needs at least 2 folds.")
     unknown = int((groups_of(table)["unit"] == "image").sum())
     if unknown:
         raise UserError(
-            f"data.folds={n_folds}: folds need patients or studies, so that no one is trained and "
-            f"validated on at once, but {unknown} of the {len(table)} images have neither."
+            f"data.folds={n_folds}: folds need patients or studies, so that nobody is in both the "
+            f"train and the val images, but {unknown} of the {len(table)} images have neither."
         )
     tally = _Tally.of(table, strata)
     if len(tally.counts) < n_folds:
         raise UserError(
             f"data.folds={n_folds}: there {are(len(tally.counts))} only "
-            f"{counted(len(tally.counts), 'group')} (patients, else studies) to deal out."
+            f"{counted(len(tally.counts), 'group')} (patients, else studies)."
         )
-    return _deal(tally, np.full(n_folds, 1 / n_folds), seed)[tally.group]
+    return _distribute(tally, np.full(n_folds, 1 / n_folds), seed)[tally.group]
 
 
-def _deal(tally: "_Tally", shares: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.int64]:
-    """The part that each group goes to, int64 [G]; `shares` of the parts sum to 1.
+def _distribute(
+    tally: "_Tally", shares: npt.NDArray[np.float64], seed: int
+) -> npt.NDArray[np.int64]:
+    """The part of each group, int64 [G]; `shares` of the parts sum to 1.
 
-    Large groups come first, equal ones in an order of seed and name. Each goes where it keeps the
-    parts closest to their shares: of all images, of each value of each stratum and of each
-    combination of them. Closest is the least sum of held^2 / wanted, which is chi-squared but for
-    a constant. A group may so lie in several strata, and every machine deals alike.
+    Large groups come first, equal ones in an order given by seed and name. Each goes to the part
+    that keeps all parts closest to their shares: of all images, of each value of each stratum and
+    of each combination of values. Closest is the least sum of actual^2 / target, which is
+    chi-squared up to a constant. So a group may span several strata, and the result is the same on
+    every machine.
     """
-    wanted = shares[:, None] * tally.counts.sum(axis=0)
-    held = np.zeros_like(wanted)
+    target = shares[:, None] * tally.counts.sum(axis=0)
+    actual = np.zeros_like(target)
     part_of = np.zeros(len(tally.counts), dtype=np.int64)
     for group in sorted(tally.shuffled(seed), key=lambda group: -tally.counts[group, 0]):
         counts = tally.counts[group]
-        part = int((counts * (2 * held + counts) / wanted).sum(axis=1).argmin())
-        held[part] += counts
+        part = int((counts * (2 * actual + counts) / target).sum(axis=1).argmin())
+        actual[part] += counts
         part_of[group] = part
     return part_of
 
@@ -137,8 +155,8 @@ class _Tally:
     """Images of each group.
 
     names: of the G groups, sorted. group: int [N], the group of each row. counts: float [G, K],
-    images of a group in all (column 0), in each value of each stratum and in each combination.
-    labels: the columns of `counts` that stand for the classes.
+    images of a group in total (column 0), in each value of each stratum and in each combination.
+    labels: the columns of `counts` for the classes.
     """
 
     names: list[str]
@@ -149,9 +167,9 @@ class _Tally:
     @classmethod
     def of(cls, table: pd.DataFrame, strata: Sequence[str]) -> "_Tally":
         assert "label" in strata, strata
-        found = groups_of(table)
+        groups = groups_of(table)
         names, group = np.unique(
-            (found["unit"] + " " + found["group"].astype(str)).to_numpy(str), return_inverse=True
+            (groups["unit"] + " " + groups["group"].astype(str)).to_numpy(str), return_inverse=True
         )
         parts = [np.bincount(group, minlength=len(names))[:, None]]
         labels: list[int] = []
@@ -167,10 +185,6 @@ class _Tally:
         return cls(list(names), group, np.hstack(parts).astype(np.float64), labels)
 
     def shuffled(self, seed: int) -> list[int]:
-        """The groups in an order of seed and name alone, whatever the versions of libraries."""
+        """The groups in an order that depends only on seed and names, not on library versions."""
         keys = [hashlib.sha256(f"{seed} {name}".encode()).digest() for name in self.names]
         return sorted(range(len(keys)), key=keys.__getitem__)
-
-
-def _order(split: str) -> tuple[int, str]:
-    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)

@@ -1,5 +1,5 @@
-"""What is wrong with a data set: duplicates, leaks, shortcuts.
+"""What is wrong with a dataset: unreadable files, copies, leaks, shortcuts.
 
-Duplicates, from inside out: `features` (one image), `candidates` (which pairs to look at),
-`geometry` and `verify` (one pair), `duplicates` (the whole set).
+The search for copies, from the inside out: `keypoints` (one image), `pixel_match` (one pair),
+`near_duplicates` (the whole set).
 """

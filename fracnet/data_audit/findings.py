@@ -1,7 +1,4 @@
-"""What an audit says: findings of five severities.
-
-The verdict: what the findings come to, in words, the worst first.
-"""
+"""Findings of five severities, and the verdict that sums them up, the worst first."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 SEVERITIES = ("ok", "hint", "warning", "leak", "error")
-"""From nothing found, by what is worth knowing, what may mislead, and what makes test figures too
-good, to what cannot be trained on."""
+"""From nothing to report, through what is worth knowing, what can mislead, and what inflates test
+metrics, to what stops training."""
 
 CONSEQUENCE = (
     "table",
@@ -29,18 +26,35 @@ CONSEQUENCE = (
     "stems",
     "copies",
 )
-"""Checks of one severity, by how much a finding changes what can be believed, the most first."""
+"""Checks of equal severity, ordered by how much a finding changes what the metrics mean."""
 
-LISTED = 12  # items of a finding that the page and the screen show; the JSON has all
+HEADLINES = {
+    "error": "Training cannot run on these data as they are.",
+    "leak": "Test metrics on these data will be too good with the current split.",
+    "warning": "No leak was found, but metrics on these data can mislead.",
+    "hint": "No leak was found; there are a few things to know.",
+    "ok": "No problem was found.",
+}
+# If unreadable files are the only findings of the worst severity; by data.on_bad_file.
+FILES_ONLY = {
+    "error": "Training stops at unreadable files in these data.",
+    "warning": "No leak was found; unreadable files are left out.",
+}
+CAUTION = (
+    "An audit finds only what it checks for. It cannot tell whether labels are right, or whether "
+    "two images show the same person when patients are unknown."
+)
+MAX_LISTED = 12  # items of a finding on the page and screen; the JSON has all
+MAX_IN_VERDICT = 4  # findings that the verdict names
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked for.
+    """The result of one check.
 
-    check: which. title: one sentence with the figure. text: what it means. advice: what to do.
-    items: the first `LISTED` for the page, without patients' names, of `n` in all (None: those).
-    details: for the JSON, in full.
+    title: one sentence with the numbers. text: what it means. advice: what to do. items: the first
+    `MAX_LISTED` for the page, without patient names, of `n` in total (None: these are all).
+    details: all of them, for the JSON.
     """
 
     check: str
@@ -58,12 +72,12 @@ class Finding:
     @property
     def listed(self) -> list[str]:
         """The first items, and how many more there are."""
-        more = self.total - len(self.items[:LISTED])
-        return [*self.items[:LISTED], *([f"and {more} more, in audit.json"] if more > 0 else [])]
+        more = self.total - len(self.items[:MAX_LISTED])
+        return [*self.items[:MAX_LISTED], *([f"and {more} more in audit.json"] if more > 0 else [])]
 
     @property
     def total(self) -> int:
-        """Items in all."""
+        """Number of items."""
         return len(self.items) if self.n is None else self.n
 
 
@@ -73,12 +87,12 @@ def rank(severity: str) -> int:
 
 
 def worst(findings: Iterable[Finding]) -> str:
-    """The highest severity among them; ok where there are none."""
+    """The highest severity among the findings; ok if there are none."""
     return max((finding.severity for finding in findings), key=rank, default="ok")
 
 
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:
-    """The worst first; of one severity by `CONSEQUENCE`, then in the order of making."""
+    """The worst first; equal severities by `CONSEQUENCE`, then in the given order."""
 
     def key(finding: Finding) -> tuple[int, int]:
         known = finding.check in CONSEQUENCE
@@ -88,80 +102,59 @@ def by_severity(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=key)
 
 
-def called(table: pd.DataFrame, row: int) -> str:
-    """How the page calls an image: split, row and label, with its file's name.
+def verdict(findings: Sequence[Finding]) -> list[str]:
+    """Sentences: the headline, then the titles of the findings behind it."""
+    severity = worst(findings)
+    titles = [
+        finding.title
+        for finding in by_severity(findings)
+        if finding.severity != "ok" and (finding.severity != "hint" or severity == "hint")
+    ]
+    more = len(titles) - MAX_IN_VERDICT
+    rest = [f"And {more} more."] if more > 0 else []
+    return [_headline(findings, severity), *titles[:MAX_IN_VERDICT], *rest]
 
-    Where patients are known the name is left out: in many sets it holds the patient's.
+
+def headline_and_worst(findings: Sequence[Finding]) -> str:
+    """One line for a run's header: the headline and the worst finding.
+
+    A leak that ranks behind an error is included: fixing or skipping a file does not remove it.
     """
-    image = detail(table, row)
+    leaks = [finding.title for finding in by_severity(findings) if finding.severity == "leak"]
+    behind = leaks[:1] if worst(findings) == "error" else []
+    return " ".join([*verdict(findings)[:2], *behind])
+
+
+def _headline(findings: Sequence[Finding], severity: str) -> str:
+    checks = {finding.check for finding in findings if finding.severity == severity}
+    if checks <= {"files", "copies of unreadable files"} and severity in FILES_ONLY:
+        return FILES_ONLY[severity]
+    return HEADLINES[severity]
+
+
+def image_name(table: pd.DataFrame, row: int) -> str:
+    """An image's name on the page: split, row, label and file name.
+
+    The file name is left out where the patient is known: in many datasets it names the patient.
+    """
+    image = image_detail(table, row)
     patient: Any = table["patient"].iat[row]
     name = "" if pd.notna(patient) else f", {PurePosixPath(image['path']).name}"
     return f"{image['split']} #{row} ({image['label']}{name})"
 
 
-def detail(table: pd.DataFrame, row: int) -> dict[str, Any]:
-    """How the JSON names an image: path, split, label, row."""
-    held: dict[str, Any] = {key: table[key].iat[row] for key in ("path", "split", "label")}
-    return {key: None if pd.isna(value) else str(value) for key, value in held.items()} | {
-        "row": row
-    }
+def image_detail(table: pd.DataFrame, row: int) -> dict[str, Any]:
+    """An image in the JSON: path, split, label, row."""
+    values: dict[str, Any] = {key: table[key].iat[row] for key in ("path", "split", "label")}
+    plain = {key: None if pd.isna(value) else str(value) for key, value in values.items()}
+    return plain | {"row": row}
 
 
-def share(n: int, of: int) -> str:
+def percent(n: int, total: int) -> str:
     """`11.1 %`."""
-    return f"{100 * n / max(1, of):.1f} %"
+    return f"{100 * n / max(1, total):.1f} %"
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as plain mappings, for the JSON."""
+    """Rows of a table as plain dicts, for the JSON."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-
-
-HEADLINES = {
-    "error": "These data cannot be trained on as they are.",
-    "leak": "Test figures on these data, split as they are, will be too good.",
-    "warning": "No leak was found, but figures on these data can mislead.",
-    "hint": "No leak was found; a few things are worth knowing.",
-    "ok": "Nothing was found that would make figures on these data too good.",
-}
-
-# Where unreadable files are all that is so grave; policies of data.on_bad_file.
-FILES_ALONE = {
-    "error": "Training stops at files of these data that cannot be read.",
-    "warning": "No leak was found; files that cannot be read are left out.",
-}
-CAUTION = (
-    "An audit finds what it looks for: it cannot show that labels are right, nor that two pictures "
-    "are of two people where patients are unknown."
-)
-TOLD = 4  # findings that the verdict names
-
-
-def verdict(findings: Sequence[Finding]) -> list[str]:
-    """Sentences; the first says it all, the next are the findings behind it."""
-    severity = worst(findings)
-    grave = [
-        finding.title
-        for finding in by_severity(findings)
-        if finding.severity != "ok" and (finding.severity != "hint" or severity == "hint")
-    ]
-    more = [f"Further: {len(grave) - TOLD} more."] if len(grave) > TOLD else []
-    return [_headline(findings, severity), *grave[:TOLD], *more]
-
-
-def line(findings: Sequence[Finding]) -> str:
-    """One line for a run's header: the headline and the gravest finding.
-
-    A leak behind an error is told too: a file that is mended or left out does not mend it.
-    """
-    ordered = by_severity(findings)
-    leak = next((finding.title for finding in ordered if finding.severity == "leak"), None)
-    behind = [leak] if leak and worst(findings) == "error" else []
-    return " ".join([*verdict(findings)[:2], *behind])
-
-
-def _headline(findings: Sequence[Finding], severity: str) -> str:
-    grave = {finding.check for finding in findings if finding.severity == severity}
-    if grave <= {"files", "copies of unreadable files"} and severity in FILES_ALONE:
-        return FILES_ALONE[severity]
-    return HEADLINES[severity]

@@ -1,4 +1,4 @@
-"""All checks of a data set, in one go over its files."""
+"""All checks of a dataset in one pass over its files, and the folder an audit is written to."""
 
 import hashlib
 import os
@@ -14,63 +14,73 @@ import numpy as np
 import pandas as pd
 
 from fracnet.data import audit_record
-from fracnet.data.datasets.base import Source
-from fracnet.data.fingerprint import files_digest, fingerprint
-from fracnet.data.image_features import FEATURE_NAMES
-from fracnet.data.manifest import Manifest, typed, without_rows
-from fracnet.data.split_file import joined_groups
+from fracnet.data.datasets.base import Dataset
+from fracnet.data.fingerprint import data_fingerprint, describe_data, files_digest
+from fracnet.data.image_features import SHORTCUT_NAMES
+from fracnet.data.manifest import Manifest, with_manifest_types, without_rows
+from fracnet.data.split_file import join_copied_groups
 from fracnet.data.splits import groups_of
 from fracnet.data_audit import checks, shortcuts
-from fracnet.data_audit.checks import as_json, copies
-from fracnet.data_audit.findings import CAUTION, Finding, by_severity, line, verdict, worst
-from fracnet.data_audit.image_scan import Looking
+from fracnet.data_audit.findings import (
+    CAUTION,
+    Finding,
+    by_severity,
+    headline_and_worst,
+    verdict,
+    worst,
+)
+from fracnet.data_audit.image_scan import ImageScan
 from fracnet.data_audit.near_duplicates import Pair, find_duplicates
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.progress import Progress
 
 
 @dataclass(frozen=True)
-class Audited:
-    """An audit: what was found, and what the page and training need of it.
+class AuditResult:
+    """An audit: its findings, and what the page and training need.
 
-    looked: whether any image was looked at; not where the data set cannot even be listed.
+    has_images: False if the dataset could not even list its images. groups: the unit that shortcut
+    scores hold out.
     """
 
     manifest: Manifest
     fingerprint: dict[str, Any]
     findings: list[Finding]
     pairs: list[Pair]
-    reached: list[shortcuts.Reached]
+    shortcuts: list[shortcuts.FamilyScore]
     groups: str
-    made: str
-    looked: bool = True
+    has_images: bool = True
+    created: str = ""
+
+    def __post_init__(self) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        object.__setattr__(self, "created", self.created or now)
 
     @property
     def severity(self) -> str:
-        """The worst of the findings'."""
+        """The worst severity of the findings."""
         return worst(self.findings)
 
     @property
     def verdict(self) -> list[str]:
-        """In words."""
+        """The headline and the findings behind it."""
         return verdict(self.findings)
 
     def as_json(self, folder: str) -> dict[str, Any]:
-        """Everything, in plain containers; folder: where it is written to."""
-        table = self.manifest.table
+        """Everything in plain containers. folder: where it is written."""
         return {
             "format": audit_record.FORMAT,
             "fracnet": version("fracnet"),
-            "made": self.made,
+            "created": self.created,
             "data": {
                 "name": self.manifest.name,
                 "root": str(self.manifest.root),
                 "license": self.manifest.license,
                 "notes": list(self.manifest.notes),
             },
-            "fingerprint": self.fingerprint if self.looked else None,
+            "fingerprint": self.fingerprint if self.has_images else None,
             "severity": self.severity,
-            "line": line(self.findings),
+            "line": headline_and_worst(self.findings),
             "verdict": self.verdict,
             "caution": CAUTION,
             "findings": [
@@ -84,172 +94,139 @@ class Audited:
                 }
                 for finding in by_severity(self.findings)
             ],
-            "pairs": as_json(table, self.pairs),
+            "pairs": checks.pairs_as_json(self.manifest.table, self.pairs),
             "folder": folder,
         }
 
 
-def audit(
-    manifest: Manifest,
-    *,
-    on_bad_file: str,
-    progress: Progress,
-    workers: int,
-) -> Audited:
-    """Read every image of the manifest once and make all checks.
+def run_audit(
+    manifest: Manifest, *, on_bad_file: str, progress: Progress, workers: int
+) -> AuditResult:
+    """Read every image of the manifest once and run all checks.
 
-    on_bad_file: what training will do with unreadable files. progress: for progress bars. workers:
-    threads.
-    Raises UserError where no image can be read.
+    on_bad_file: what training does with unreadable files. workers: threads.
+    Raises UserError if no image can be read.
     """
     table = manifest.table
-    looking = Looking([manifest.root / path for path in table["path"]])
-    pairs = find_duplicates(
-        looking, len(table), files=looking.files, workers=workers, progress=progress
-    )
-    if len(table) and not len(looking.good):
-        row = min(looking.bad)
+    scan = ImageScan([manifest.file(path) for path in table["path"]])
+    pairs = find_duplicates(scan, len(table), files=scan.files, workers=workers, progress=progress)
+    if len(table) and not len(scan.readable):
+        row = min(scan.bad)
         raise UserError(
             f"None of the {len(table)} images of {manifest.name} in {manifest.root} can be read: "
-            f"{table['path'].iloc[row]} ({looking.bad[row]})."
+            f"{table['path'].iloc[row]} ({scan.bad[row]})."
         )
-    readable = without_rows(manifest, looking.bad, "unreadable file")
+    readable = without_rows(manifest, scan.bad, "unreadable file")
     trained = readable if on_bad_file == "skip" else manifest
-    found = [
-        checks.unreadable(manifest, looking.bad, on_bad_file),
-        *checks.unreadable_copies(manifest, looking.bad),
-        *checks.structure(trained),
-        checks.groups(manifest),
-        *copies(manifest, pairs),
-    ]
     splits = table["split"].to_numpy(str)
-    parted = {(pair.a, pair.b) for pair in pairs if splits[pair.a] != splits[pair.b]}
-    n_stopping = len(looking.bad) if on_bad_file == "error" else 0
-    found += [
-        checks.stems(manifest, parted),
-        *checks.balance(readable),
-        checks.left_out(trained, n_stopping),
+    across = {(pair.a, pair.b) for pair in pairs if splits[pair.a] != splits[pair.b]}
+    unit = _group_unit(manifest, pairs)
+    scores = _score_shortcuts(manifest, scan, pairs, unit, progress, workers)
+    findings = [
+        checks.check_readable(manifest, scan.bad, on_bad_file),
+        *checks.check_unreadable_copies(manifest, scan.bad),
+        *checks.check_trainable(trained),
+        checks.check_groups(manifest),
+        *checks.check_copies(manifest, pairs),
+        checks.check_stems(manifest, across),
+        *checks.check_balance(readable),
+        checks.check_excluded(trained, len(scan.bad) if on_bad_file == "error" else 0),
+        shortcuts.check_shortcuts(scores, len(manifest.classes), unit),
     ]
-    unit = _unit(manifest, pairs)
-    reached = _reached(manifest, looking, pairs, unit, progress, workers)
-    found.append(shortcuts.finding(reached, len(manifest.classes), unit))
-    known = looking.features[:, : len(FEATURE_NAMES)]
-    return Audited(
+    features = scan.features[:, : len(SHORTCUT_NAMES)]
+    return AuditResult(
         manifest=manifest,
-        fingerprint=fingerprint(manifest, known) | {"files": files_digest(manifest)},
-        findings=found,
+        fingerprint=describe_data(manifest, features) | {"files": files_digest(manifest)},
+        findings=findings,
         pairs=pairs,
-        reached=[] if isinstance(reached, str) else reached,
+        shortcuts=[] if isinstance(scores, str) else scores,
         groups=unit,
-        made=_now(),
     )
 
 
-def unlisted(source: Source, fault: DataFault) -> Audited:
-    """The audit of a data set of which its own source can make no table of images."""
+def audit_without_images(dataset: Dataset, fault: DataFault) -> AuditResult:
+    """The audit of a dataset that cannot list its images because of a fault in the data."""
     empty = Manifest(
-        table=typed(pd.DataFrame()),
-        root=source.folder,
+        table=with_manifest_types(pd.DataFrame()),
+        root=dataset.folder,
         classes=(),
-        task=source.task,
-        name=source.name,
-        license=source.license,
-        citation=source.citation,
-        groups=source.groups,
+        task=dataset.task,
+        name=dataset.name,
+        license=dataset.license,
+        citation=dataset.citation,
+        groups=dataset.groups,
         excluded=pd.DataFrame(columns=["split", "reason", "n"]),
     )
-    return Audited(
+    finding = Finding(
+        "table",
+        "error",
+        "The dataset is inconsistent or incomplete, so no image was checked.",
+        str(fault),
+        "Fix this, then repeat the audit.",
+    )
+    return AuditResult(
         manifest=empty,
-        fingerprint=fingerprint(empty, np.empty((0, len(FEATURE_NAMES)))),
-        findings=[
-            Finding(
-                "table",
-                "error",
-                "The data set contradicts itself or is not whole, so no image was looked at.",
-                str(fault),
-                "Mend that, then repeat the audit.",
-            )
-        ],
+        fingerprint=describe_data(empty, np.empty((0, len(SHORTCUT_NAMES)))),
+        findings=[finding],
         pairs=[],
-        reached=[],
+        shortcuts=[],
         groups="",
-        made=_now(),
-        looked=False,
+        has_images=False,
     )
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _reached(
+def _score_shortcuts(
     manifest: Manifest,
-    looking: Looking,
+    scan: ImageScan,
     pairs: Sequence[Pair],
     unit: str,
     progress: Progress,
     workers: int,
-) -> list[shortcuts.Reached] | str:
+) -> list[shortcuts.FamilyScore] | str:
     table = manifest.table
     paths = table["path"].to_numpy(str)
-    groups = np.array(joined_groups(table, [(paths[p.a], paths[p.b]) for p in pairs]))
-    scored = looking.good[table["label"].isin(manifest.classes).to_numpy()[looking.good]]
+    groups = np.array(join_copied_groups(table, [(paths[p.a], paths[p.b]) for p in pairs]))
+    rows = scan.readable[table["label"].isin(manifest.classes).to_numpy()[scan.readable]]
     classes = list(manifest.classes)
-    targets = np.array([classes.index(label) for label in table["label"].iloc[scored]], np.int64)
-    return shortcuts.reached(
-        looking.features[scored],
-        targets,
-        list(groups[scored]),
-        unit,
-        len(classes),
-        progress,
-        workers,
+    targets = np.array([classes.index(label) for label in table["label"].iloc[rows]], np.int64)
+    return shortcuts.score_families(
+        scan.features[rows], targets, list(groups[rows]), unit, len(classes), progress, workers
     )
 
 
-def _unit(manifest: Manifest, pairs: Sequence[Pair]) -> str:
-    """What the groups are called, in words."""
+def _group_unit(manifest: Manifest, pairs: Sequence[Pair]) -> str:
+    """What the groups are, for sentences."""
     units = set(groups_of(manifest.table)["unit"])
-    told = [unit for unit in ("patient", "study", "image") if unit in units]
-    return ", else ".join(told) + (", joined by copies" if pairs else "")
+    known = [unit for unit in ("patient", "study", "image") if unit in units]
+    return ", else ".join(known) + (", joined by copies" if pairs else "")
 
 
-def _listed(source: "Source") -> "tuple[Manifest | None, DataFault | None]":
-    """The table of images, or what is wrong with the data that there can be none."""
-    try:
-        return source.manifest(), None
-    except DataFault as fault:
-        return None, fault
-
-
-def _own_folder(source: "Source", manifest: "Manifest | None") -> Path:
-    """Where an audit goes that is told no place: by the data, or by where they lie."""
-    from fracnet.data.fingerprint import data_fingerprint
-
+def default_folder(dataset: Dataset, manifest: Manifest | None) -> Path:
+    """Where an audit is written by default: named by the data, or by their folder."""
     if manifest is not None:
-        name, told = manifest.name, data_fingerprint(manifest)
+        name, suffix = manifest.name, data_fingerprint(manifest)
     else:
-        place = hashlib.sha256(str(source.folder).encode()).hexdigest()[:8]
-        name, told = source.name, f"unlisted-{place}"
-    return Path("audits", re.sub(r"[^-\w.]+", "-", name) + f"-{told}")
+        digest = hashlib.sha256(str(dataset.folder).encode()).hexdigest()[:8]
+        name, suffix = dataset.name, f"unlisted-{digest}"
+    return Path("audits", re.sub(r"[^-\w.]+", "-", name) + f"-{suffix}")
 
 
-def _ready(folder: Path) -> list[Path]:
-    """Make the folder before the work, not after it; those that were made, the innermost first."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+def create_folder(folder: Path) -> list[Path]:
+    """Create the folder before the long work; returns the folders created, innermost first."""
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"out={folder} cannot be made: {error.strerror or error}.") from error
+        raise UserError(f"Cannot create out={folder}: {error.strerror or error}.") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"out={folder} cannot be written to.")
-    return made
+        raise UserError(f"Cannot write to out={folder}.")
+    return created
 
 
-def _leave(made: list[Path]) -> None:
-    """Take away the folders that were made for nothing; another audit may be using them."""
-    for path in made:
+def remove_empty_folders(created: list[Path]) -> None:
+    """Remove the created folders that stayed empty; another audit may be using them."""
+    for path in created:
         try:
             path.rmdir()
         except OSError:
-            return  # no longer empty
+            return  # not empty

@@ -1,53 +1,51 @@
-"""How well the label can be told from a file's figures, without its picture, and by what.
+"""How well the label can be predicted from simple measurements of a file, without its picture.
 
-A forest of trees sees only file size, dimensions, brightness, borders, marks and the like, and is
-judged on images of groups that it has not seen. What it reaches, a network can reach too. Some of
-these figures (histogram, mean, file size) are made by bone too, but none knows where it lies or
-what shape it has.
+A random forest gets only file size, dimensions, brightness, borders, marks and the like, and is
+evaluated on groups of images that it was not trained on. What it achieves, a network can achieve
+too. Anatomy affects some of these measurements (histogram, mean, file size), but none of them knows
+a position or a shape.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.model_selection import StratifiedGroupKFold
 
-from fracnet.data.image_features import BINS, BORDERS
+from fracnet.data.image_features import BORDERS, SHORTCUT_BINS
 from fracnet.data_audit.findings import Finding
 from fracnet.data_audit.image_scan import FEATURES
 from fracnet.metrics.classification import auc
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.roc import auc_intervals
+from fracnet.utils.progress import Progress
 from fracnet.utils.text import limits
-
-if TYPE_CHECKING:
-    from fracnet.utils.progress import Progress
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "file size": ("file_size",),
     "dimensions": ("width", "height"),
-    "aspect": ("aspect",),
-    "bits a pixel": ("bits",),
+    "aspect ratio": ("aspect",),
+    "bits per pixel": ("bits",),
     "border": tuple(f"{s}_{what}" for s in BORDERS for what in ("mean", "standard_deviation")),
     "mean and contrast": ("mean", "standard_deviation"),
-    "histogram": tuple(f"histogram_{i:02d}" for i in range(BINS)),
+    "histogram": tuple(f"histogram_{i:02d}" for i in range(SHORTCUT_BINS)),
     "marker area": ("marker_area",),
 }
-HOW = "file size, brightness and the like alone"
-FOLDS = 5
 ALL = "all together"
-
-# Lower limits of the area above which it is a hint, a warning. "None" is only said where the upper
-# limit is not above the first.
-NOTED, STRONG = 0.6, 0.7
+FOLDS = 5
 TREES = {"all": 100, "family": 30}
-SEEN = 4000  # images that a tree is grown from, at most: what it costs is bounded
+MAX_SAMPLES = 4000  # images that a tree is grown from, to bound the cost
+
+# A lower limit of the AUC above these is a hint or a warning. "No shortcut" is only reported if the
+# upper limit is at most the first.
+HINT_LIMIT, WARNING_LIMIT = 0.6, 0.7
 
 
 @dataclass(frozen=True)
-class Reached:
-    """The area under the ROC curve (macro for several classes) with its 95 % interval."""
+class FamilyScore:
+    """The AUC (macro for more than two classes) of a family of features, with 95 % interval."""
 
     name: str
     auc: float
@@ -56,139 +54,141 @@ class Reached:
     note: str = ""
 
 
-def reached(
+def score_families(
     features: npt.NDArray[np.float64],
     targets: npt.NDArray[np.int64],
     groups: Sequence[str],
     unit: str,
     n_classes: int,
-    progress: "Progress",
+    progress: Progress,
     workers: int = 1,
-) -> list[Reached] | str:
-    """What all features reach together, then each family, the best first; or why nothing is said.
+) -> list[FamilyScore] | str:
+    """Scores of all features together, then of each family, best first; or why there are none.
 
-    features: float64 [N, F], `looking.FEATURES`; targets: int64 [N] in 0..n_classes - 1; groups:
-    what must not be parted, of which `unit` says what they are. Probabilities are those of images
-    whose group was held out; their intervals count groups, not images, as independent.
+    features: float64 [N, F], `FEATURES`; targets: int64 [N] in 0..n_classes - 1; groups: what must
+    stay in one fold, and `unit` is what they are. Probabilities come from a forest that was not
+    trained on the image's group; intervals treat groups, not images, as independent.
     """
     names, ids = np.unique(np.array(groups, dtype=str), return_inverse=True)
-    held = [len(np.unique(ids[targets == c])) for c in range(n_classes)]
-    present = [n for n in held if n]
+    n_groups = [len(np.unique(ids[targets == c])) for c in range(n_classes)]
+    present = [n for n in n_groups if n]
     folds = min(FOLDS, *present) if len(present) > 1 else 0
     if folds < 2:
-        return "there are not two classes with images in two groups each"
-    fold = _dealt(targets, ids, folds)
+        return "that needs two classes with images in at least two groups each"
+    fold = _assign_folds(targets, ids, folds)
     clusters = Clusters(ids.astype(np.int64), len(names), unit)
 
-    def judged(name: str) -> Reached:
+    def score(name: str) -> FamilyScore:
         columns = FAMILIES.get(name, FEATURES)
-        seen = features[:, [FEATURES.index(column) for column in columns]]
+        inputs = features[:, [FEATURES.index(column) for column in columns]]
         trees = TREES["family"] if name in FAMILIES else TREES["all"]
-        probs = _held_out(seen, targets, fold, n_classes, trees, workers)
-        return _measured(name, targets, probs, clusters)
+        probs = _held_out_probs(inputs, targets, fold, n_classes, trees, workers)
+        return _measure(name, targets, probs, clusters)
 
-    wanted = (ALL, *FAMILIES)
-    first, *rest = [judged(name) for name in progress(wanted, len(wanted), "look for shortcuts")]
-    return [first, *sorted(rest, key=lambda one: -one.auc)]
+    tasks = (ALL, *FAMILIES)
+    first, *rest = [score(name) for name in progress(tasks, len(tasks), "search for shortcuts")]
+    return [first, *sorted(rest, key=lambda family: -family.auc)]
 
 
-def _dealt(
+def _assign_folds(
     targets: npt.NDArray[np.int64], ids: npt.NDArray[np.intp], folds: int
 ) -> npt.NDArray[np.int64]:
-    from sklearn.model_selection import StratifiedGroupKFold
-
     fold = np.zeros(len(targets), np.int64)
-    dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-    for number, (_, held) in enumerate(dealer.split(targets, targets, ids)):
-        fold[held] = number
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    for number, (_, rows) in enumerate(splitter.split(targets, targets, ids)):
+        fold[rows] = number
     return fold
 
 
-def _held_out(
-    seen: npt.NDArray[np.float64],
+def _held_out_probs(
+    inputs: npt.NDArray[np.float64],
     targets: npt.NDArray[np.int64],
     fold: npt.NDArray[np.int64],
     n_classes: int,
     trees: int,
     workers: int,
 ) -> npt.NDArray[np.float64]:
-    """Probabilities, float64 [N, C], each row's from a forest that has not seen its fold."""
-    from sklearn.ensemble import ExtraTreesClassifier
-
+    """Probabilities float64 [N, C] of each row, from a forest trained on the other folds."""
     probs = np.zeros((len(targets), n_classes))
     for number in np.unique(fold):
-        held = fold == number
-        many = (~held).sum() > SEEN
+        test = fold == number
+        many = (~test).sum() > MAX_SAMPLES
         forest = ExtraTreesClassifier(
             trees,
             min_samples_leaf=5,
             bootstrap=bool(many),
-            max_samples=SEEN if many else None,
+            max_samples=MAX_SAMPLES if many else None,
             class_weight="balanced",
-            n_jobs=workers if many else 1,  # for fewer, threads cost more than they save
+            n_jobs=workers if many else 1,  # with fewer images, threads cost more than they save
             random_state=0,
         )
-        forest.fit(seen[~held], targets[~held])
-        probs[np.ix_(held, forest.classes_)] = forest.predict_proba(seen[held])
+        forest.fit(inputs[~test], targets[~test])
+        probs[np.ix_(test, forest.classes_)] = forest.predict_proba(inputs[test])
     return probs
 
 
-def _measured(
+def _measure(
     name: str, targets: npt.NDArray[np.int64], probs: npt.NDArray[np.float64], clusters: Clusters
-) -> Reached:
+) -> FamilyScore:
     values = auc(targets, probs)
     intervals = auc_intervals(targets, probs, clusters)
     if probs.shape[1] == 2:  # of the positive class
         value, interval = float(values[1]), intervals[1]
     else:
         value, interval = float(np.nanmean(values)), intervals[-1]
-    return Reached(name, value, interval.low, interval.high, interval.note)
+    return FamilyScore(name, value, interval.low, interval.high, interval.note)
 
 
-def finding(found: list[Reached] | str, n_classes: int, unit: str) -> Finding:
-    """In words, with the guilty family of features."""
-    if isinstance(found, str):
-        return Finding("shortcuts", "hint", f"Shortcuts could not be looked for: {found}.")
-    together, best = found[0], found[1]
-    area = "AUC" if n_classes == 2 else "macro AUC"
+def check_shortcuts(scores: list[FamilyScore] | str, n_classes: int, unit: str) -> Finding:
+    """Whether the label is predictable, and by which family of features most of all."""
+    if isinstance(scores, str):
+        return Finding("shortcuts", "hint", f"Could not search for shortcuts: {scores}.")
+    together, best = scores[0], scores[1]
+    measured = f"{area_name(n_classes)} {format_score(together)}"
     low = together.low if together.low is not None else 0.0
     high = together.high if together.high is not None else 1.0
     text = (
-        "A forest of trees that sees file size, dimensions, depth, borders, brightness, histogram "
-        f"and bright marks reaches {area} {figure(together)}, each image judged by a forest that "
-        f"has not seen its group ({unit}). "
+        "A random forest that gets file size, dimensions, bit depth, borders, brightness, "
+        f"histogram and bright marks achieves {measured}, evaluated on groups ({unit}) that it was "
+        "not trained on. "
     )
-    items = [f"{one.name}: {figure(one)}" for one in found]
-    details = [vars(one) for one in found]
-    if low > NOTED:
+    how = "file size, brightness and the like alone"
+    advice = "Compare a model's metrics with the shortcut baseline that each run prints"
+    items = [f"{score.name}: {format_score(score)}" for score in scores]
+    details = [vars(score) for score in scores]
+    if low > HINT_LIMIT:
         return Finding(
             "shortcuts",
-            "warning" if low > STRONG else "hint",
-            f"The label can be told from {HOW}, {area} {figure(together)}; most by {best.name}, "
-            f"{figure(best)}.",
-            text + "A model can reach as much without knowing the shape of any bone.",
-            "Set a model's figures beside the shortcut baseline that each run prints, and test on "
-            "images from elsewhere.",
+            "warning" if low > WARNING_LIMIT else "hint",
+            f"The label can be predicted from {how}, {measured}; mostly from {best.name}, "
+            f"{format_score(best)}.",
+            text + "A model can achieve as much without knowing the shape of any bone.",
+            f"{advice}, and test on images from another source.",
             items,
             details,
         )
-    if high > NOTED:
+    if high > HINT_LIMIT:
         return Finding(
             "shortcuts",
             "hint",
-            f"Whether the label can be told from {HOW} cannot be said from so few images, {area} "
-            f"{figure(together)}.",
-            text + f"Up to {high:.3f} is possible.",
-            "Set a model's figures beside the shortcut baseline that each run prints.",
+            f"There are too few images to tell whether the label can be predicted from {how}, "
+            f"{measured}.",
+            text + f"An AUC of up to {high:.3f} is possible.",
+            f"{advice}.",
             items,
             details,
         )
-    title = f"The label can hardly be told from {HOW}, {area} {figure(together)}."
+    title = f"The label can hardly be predicted from {how}, {measured}."
     return Finding("shortcuts", "ok", title, text, details=details)
 
 
-def figure(one: Reached) -> str:
+def area_name(n_classes: int) -> str:
+    """What the AUC is called for so many classes."""
+    return "AUC" if n_classes == 2 else "macro AUC"
+
+
+def format_score(score: FamilyScore) -> str:
     """`0.812 (0.780-0.840)`."""
-    if one.low is None or one.high is None:
-        return f"{one.auc:.3f} (no interval)"
-    return f"{one.auc:.3f} ({limits(one.low, one.high)})"
+    if score.low is None or score.high is None:
+        return f"{score.auc:.3f} (no interval)"
+    return f"{score.auc:.3f} ({limits(score.low, score.high)})"

@@ -1,1 +1,1 @@
-"""Pure functions on a predictions table: metrics, intervals, baselines. No torch, no images."""
+"""Metrics, decisions and comparisons from a predictions table: no torch, no images."""

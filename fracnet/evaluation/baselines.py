@@ -1,18 +1,20 @@
-"""What a model must beat: always naming the commonest class, and looking at nothing but shortcuts.
+"""What a model must beat: the commonest class, and a classifier that sees only shortcuts.
 
-Both return a predictions table for the given rows, so that `summarize` scores them like a model.
+Both return a predictions table for the given rows, which `summarize` scores like a model's.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from fracnet.evaluation.predictions import assemble
 
-# The logit of a class that the train split does not have: its probability is 0 to the last digit,
-# and the number survives JSON and CSV, which infinity does not.
 NEVER = -1000.0
+"""The logit of a class that is absent from train: a probability of 0 that survives JSON and CSV."""
 
 
 def majority(train_targets: np.ndarray, rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -41,10 +43,6 @@ def shortcut(
     `train_features` is float[N, F] with `train_targets` int[N]; `features` float[M, F] belongs to
     the M manifest `rows` to predict. A class absent from train gets probability 0.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     present = np.unique(train_targets)
     logits = np.full((len(rows), len(classes)), NEVER)
     if len(present) == 1:

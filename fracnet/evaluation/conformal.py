@@ -1,19 +1,19 @@
-"""When a model had better say that it does not know: limits from the rows of validation.
+"""When a prediction is uncertain: per-class probability limits from the rows of validation.
 
 Split conformal prediction, class by class (V. Vovk 2012, Conditional validity of inductive
-conformal predictors, ACML; M. Sadinle et al. 2019, JASA 114:223). A class stays possible for an
-image unless its probability lies below nearly all that validation's images of this class have been
-given. Where exactly the decided class stays possible the decision is confident, otherwise it is not.
+conformal predictors, ACML; M. Sadinle et al. 2019, JASA 114:223). A class remains possible for an
+image unless its probability is below nearly all that validation's images of this class got. A
+decision is confident if exactly the decided class remains possible, and uncertain otherwise.
 
-What that promises: of new images of a class, drawn as those of validation were, at most the share
-`error` is surely taken for another class, on average over validation sets. A class with too few
-images for that is ruled out only below the lowest probability of its own n, which promises
-1 / (n + 1) for it; one for which that is more than `MOST` times `error` is never ruled out. It
-cannot surely be taken for another then, but no decision for another class is confident, either.
+Guarantee: of new images of a class, drawn like those of validation, at most the share `error` is
+confidently assigned to another class, on average over validation sets. A class with too few images
+for that is ruled out only below the lowest probability of its own n, which guarantees 1 / (n + 1)
+instead. If that is more than `MAX_EXCESS` times `error`, the class is never ruled out: it cannot
+be confidently taken for another one, but then no decision for another class is confident either.
 
-Nothing is promised for images of another kind, nor for the share of errors among the confident ones,
-which depends on how common the classes are; and rows that have also chosen checkpoint, temperature
-and threshold, or that come in groups of one patient, make it approximate.
+There is no guarantee for images of another kind, nor for the share of errors among confident
+decisions, which depends on how common the classes are. It is approximate where the rows have also
+chosen checkpoint, temperature and threshold, or come in groups of one patient.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,27 +21,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from fracnet.evaluation.aggregation import offered, to_level
-from fracnet.evaluation.decisions import calibrated, decide_positive
-from fracnet.evaluation.predictions import classes_of, clusters_of, probabilities, targets
+from fracnet.evaluation.aggregation import available_levels, to_level
+from fracnet.evaluation.decisions import calibrate, decide_classes
+from fracnet.evaluation.predictions import Predictions
 from fracnet.metrics.intervals import proportion
 from fracnet.utils.text import counted
 
-NEVER = -1.0  # a limit that no probability lies below
-MOST = 2.0
+NEVER = -1.0
+"""The limit of a class that is never ruled out: no probability lies below it."""
+MAX_EXCESS = 2.0
 DEFAULT_ERROR = 0.05
-"""Of new images of a class, the share that may be surely taken for another."""
+"""The share of new images of a class that may be confidently assigned to another class."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """A class with a probability below its limit is ruled out; one limit a class.
+    """A class with a probability below its limit is ruled out; one limit per class.
 
-    error: what was asked for. promised: by class, the share that is surely taken for another at
-    most; 0 for a class that is never ruled out. counts: of validation's images, or studies.
-    note: sentences on the classes for which `error` is not promised, or "".
+    error: the requested share. promised: by class, the maximum rate of confident errors; 0 for a
+    class that is never ruled out. counts: of validation's images, or studies. note: sentences on
+    the classes for which `error` cannot be guaranteed, or "".
     """
 
     classes: tuple[str, ...]
@@ -52,169 +52,162 @@ class Limits:
     note: str = ""
 
 
-def limits(
+def fit_limits(
     prob: np.ndarray, target: np.ndarray, error: float, classes: Sequence[str], unit: str = "image"
 ) -> Limits:
-    """Limits from validation's probabilities float64 [N, C] and labels int64 [N].
+    """Limits from validation's probabilities float64[N, C] and labels int64[N].
 
-    The limit of a class is the k-th smallest probability that its own images have been given, with
-    k = floor(promised (n + 1)) of its n images. unit: what a row is, in the note.
+    The limit of a class is the k-th smallest probability that its own images got, with
+    k = floor(promised (n + 1)) for its n images. unit: what a row is, in the note.
     """
     counts = np.bincount(target, minlength=prob.shape[1]).tolist()
-    own = prob[np.arange(len(target)), target]
+    true = prob[np.arange(len(target)), target]
     values, promised = [], []
     for c, n in enumerate(counts):
         share = max(error, 1 / (n + 1))
-        never = not n or share > MOST * error + 1e-9
+        never = not n or share > MAX_EXCESS * error + 1e-9
         k = int(np.floor(share * (n + 1) + 1e-9))
-        values.append(NEVER if never else float(np.sort(own[target == c])[k - 1]))
+        values.append(NEVER if never else float(np.sort(true[target == c])[k - 1]))
         promised.append(0.0 if never else share)
-    found = Limits(tuple(classes), error, tuple(values), tuple(promised), tuple(counts))
-    return replace(found, note=_note(found, unit))
+    limits = Limits(tuple(classes), error, tuple(values), tuple(promised), tuple(counts))
+    return replace(limits, note=_note(limits, unit))
 
 
-def _note(found: Limits, unit: str) -> str:
-    """What to know of classes with too few images."""
-    error, every = found.error, range(len(found.classes))
-    few = [c for c in every if found.promised[c] > error]
-    none = [c for c in every if found.values[c] == NEVER]
-    said = []
+def _note(limits: Limits, unit: str) -> str:
+    """Sentences on classes with too few images."""
+    error, classes = limits.error, range(len(limits.classes))
+    units = counted(2, unit)[2:]
+    few = [c for c in classes if limits.promised[c] > error]
+    none = [c for c in classes if limits.values[c] == NEVER]
+    notes = []
     if few:
-        shares = _and([f"{100 * found.promised[c]:.1f} %" for c in few])
-        have = _and([f"{found.classes[c]} has {found.counts[c]}" for c in few])
-        said.append(
-            f"{100 * error:g} % takes {_least(error)} validation {_plural(unit)} of a class; "
-            f"{have}: there the limits promise {shares}."
+        shares = _join([f"{100 * limits.promised[c]:.1f} %" for c in few])
+        have = _join([f"{limits.classes[c]} has {limits.counts[c]}" for c in few])
+        its = "its limit is" if len(few) == 1 else "their limits are"
+        notes.append(
+            f"A {100 * error:g} % limit needs {_fewest(error)} validation {units} per class; "
+            f"{have}, so {its} {shares}."
         )
     if none:
         them = "it" if len(none) == 1 else "them"
-        listed = _and([f"{found.classes[c]} ({found.counts[c]})" for c in none])
-        text = f"Validation has too few {_plural(unit)} of {listed} to rule {them} out"
+        listed = _join([f"{limits.classes[c]} ({limits.counts[c]})" for c in none])
+        note = f"Validation has too few {units} of {listed} to rule {them} out"
         if len(none) == 1:
-            text += f", so no {unit} is surely anything but {found.classes[none[0]]}"
+            note += f", so only decisions for {limits.classes[none[0]]} can be confident"
         else:
-            text += f", so no decision on {_one(unit)} can be confident"
-        text += f"; it takes {_least(MOST * error)} of each class"
-        if all(found.counts[c] for c in none):
-            enough = max(1 / (MOST * (found.counts[c] + 1)) for c in none)
-            text += f", or fracnet.predict with uncertain={np.ceil(1000 * enough - 1e-6) / 1000:g}"
-        said.append(f"{text}.")
-    return " ".join(said)
+            note += (
+                f", so no decision on {'an' if unit[0] in 'aeiou' else 'a'} {unit} can be confident"
+            )
+        note += f"; each class needs {_fewest(MAX_EXCESS * error)}"
+        if all(limits.counts[c] for c in none):
+            enough = max(1 / (MAX_EXCESS * (limits.counts[c] + 1)) for c in none)
+            error = np.ceil(1000 * enough - 1e-6) / 1000
+            note += f", or run fracnet.predict with confident_errors={error:g}"
+        notes.append(f"{note}.")
+    return " ".join(notes)
 
 
-def _least(share: float) -> int:
-    """The fewest images of which one in (n + 1) is no more than the share."""
+def _fewest(share: float) -> int:
+    """The smallest n for which 1 / (n + 1) does not exceed the share."""
     return max(1, int(np.ceil(1 / share - 1 - 1e-9)))
 
 
-def _plural(unit: str) -> str:
-    return counted(2, unit)[2:]
+def _join(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
-def _one(unit: str) -> str:
-    return f"an {unit}" if unit[0] in "aeiou" else f"a {unit}"
+def is_uncertain(prob: np.ndarray, decided: np.ndarray, limits: Limits) -> np.ndarray:
+    """bool[N]: whether another class than the decided one, int64[N], is possible, or it is not.
 
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def uncertain(prob: np.ndarray, decided: np.ndarray, found: Limits) -> np.ndarray:
-    """bool [N]: whether other classes than the decided one, int64 [N], are possible, or it is not.
-
-    `prob`: float64 [N, C], calibrated.
+    `prob`: float64[N, C], calibrated.
     """
-    possible = prob >= np.asarray(found.values)
-    alone = possible.sum(axis=1) == 1
-    return np.asarray(~(alone & possible[np.arange(len(decided)), decided]))
+    possible = prob >= np.asarray(limits.values)
+    single = possible.sum(axis=1) == 1
+    return np.asarray(~(single & possible[np.arange(len(decided)), decided]))
 
 
-def reasons(prob: np.ndarray, decided: np.ndarray, doubt: np.ndarray, found: Limits) -> list[str]:
-    """Why a decision, int64 [N], is uncertain, by row; "" where it is confident."""
-    never = np.asarray(found.values) == NEVER
-    possible = (prob >= np.asarray(found.values)) & ~never
+def uncertainty_reasons(
+    prob: np.ndarray, decided: np.ndarray, uncertain: np.ndarray, limits: Limits
+) -> list[str]:
+    """Why a decision, int64[N], is uncertain, by row; "" where it is confident."""
+    never = np.asarray(limits.values) == NEVER
+    possible = (prob >= np.asarray(limits.values)) & ~never
     return [
-        _reason(set(np.flatnonzero(row).tolist()), int(choice), never, found.classes)
-        if here
+        _reason(set(np.flatnonzero(row).tolist()), int(choice), never, limits.classes)
+        if doubt
         else ""
-        for row, choice, here in zip(possible, decided, doubt, strict=True)
+        for row, choice, doubt in zip(possible, decided, uncertain, strict=True)
     ]
 
 
-def _reason(fitting: set[int], choice: int, never: np.ndarray, classes: tuple[str, ...]) -> str:
-    """fitting: classes that have a limit and are not ruled out by it."""
+def _reason(possible: set[int], choice: int, never: np.ndarray, classes: tuple[str, ...]) -> str:
+    """possible: classes that have a limit and are not ruled out by it."""
     if never.all():
-        return "validation is too small to be confident of any"
-    untold = [classes[c] for c in np.flatnonzero(never) if c != choice]
-    if fitting - {choice}:
-        alone = choice not in fitting and not never[choice]
-        return "another class fits better" if alone else "more than one class fits"
-    them = "it" if len(untold) == 1 else "them"
-    few = f"validation has too few of {_and(untold)} to rule {them} out" if untold else ""
-    if choice in fitting or never[choice]:
-        assert few, "a decision that fits alone is confident"
+        return "validation is too small for any confident decision"
+    others = [classes[c] for c in np.flatnonzero(never) if c != choice]
+    if possible - {choice}:
+        better = choice not in possible and not never[choice]
+        return "another class fits better" if better else "more than one class fits"
+    them = "it" if len(others) == 1 else "them"
+    few = f"validation has too few of {_join(others)} to rule {them} out" if others else ""
+    if choice in possible or never[choice]:
+        assert few, "a decision that alone fits is confident"
         return few
     return "; ".join(filter(None, ("no class fits", few)))
 
 
-def decided(prob: np.ndarray, threshold: float | None) -> np.ndarray:
-    """int64 [N], the class decided on: by the threshold of two classes, else the likeliest."""
-    if threshold is None:
-        return np.asarray(prob.argmax(axis=1), dtype=np.int64)
-    return decide_positive(prob[:, 1], threshold)
-
-
-def by_level(
-    table: pd.DataFrame, decisions: Mapping[str, Any], error: float
+def limits_by_level(
+    predictions: Predictions, decisions: Mapping[str, Any], error: float
 ) -> dict[str, dict[str, Any]]:
-    """Limits for images and, where they are known, studies; and what they did on the test rows.
+    """Limits for images and, where known, studies; and their result on the test rows.
 
     Args:
-        table: a run's predictions, rows of val and test.
-        decisions: the content of its decisions.json, verified.
+        predictions: of a run, rows of val and test.
+        decisions: the verified content of its decisions.json.
+        error: the requested share, see `Limits`.
 
     Returns:
-        By level: `threshold` (None for more than two classes), `limits`, and `test`: rows, share of
-        confident ones, of errors among the confident and the uncertain, and of images of each class that are
-        surely taken for another, each with value, low, high and n; None without test.
+        By level: `threshold` (None for more than two classes), `limits`, and `test`: rows, the
+        share of confident ones, of errors among the confident and the uncertain, and of images of
+        each class that are confidently assigned to another, each with value, low, high and n; None
+        without test.
     """
-    table = calibrated(table, decisions["temperature"])
-    val, test = (table[table["split"] == split] for split in ("val", "test"))
-    two = decisions["operating_point"] is not None
-    levels = [level for level in offered(val)[1] if level != "patient"]
+    predictions = calibrate(predictions, decisions["temperature"])
+    val, test = predictions.split("val"), predictions.split("test")
+    points = decisions["operating_point"]
     result = {}
-    for level in levels:
-        if two and level not in decisions["operating_point"]:
+    for level in available_levels(val):
+        if level == "patient" or (points is not None and level not in points):
             continue
-        threshold = decisions["operating_point"][level]["threshold"] if two else None
+        threshold = None if points is None else points[level]["threshold"]
         units = to_level(val, level, decisions["views"])
-        found = limits(probabilities(units), targets(units), error, classes_of(units), level)
-        told = None
-        if len(test) and level in offered(test)[1]:
-            told = _seen(to_level(test, level, decisions["views"]), threshold, found)
-        result[level] = {"threshold": threshold, "limits": found, "test": told}
+        limits = fit_limits(units.probabilities, units.targets, error, units.classes, level)
+        outcome = None
+        if len(test) and level in available_levels(test):
+            outcome = _outcome(to_level(test, level, decisions["views"]), threshold, limits)
+        result[level] = {"threshold": threshold, "limits": limits, "test": outcome}
     return result
 
 
-def _seen(units: pd.DataFrame, threshold: float | None, found: Limits) -> dict[str, Any]:
-    """What the limits do on rows that have not made them."""
-    prob, truth, clusters = probabilities(units), targets(units), clusters_of(units)
-    choice = decided(prob, threshold)
-    confident = ~uncertain(prob, choice, found)
-    wrong, everyone = choice != truth, np.ones(len(units), dtype=bool)
+def _outcome(units: Predictions, threshold: float | None, limits: Limits) -> dict[str, Any]:
+    """The effect of the limits on rows that did not set them."""
+    choice = decide_classes(units.probabilities, threshold)
+    confident = ~is_uncertain(units.probabilities, choice, limits)
+    wrong, everyone = choice != units.targets, np.ones(len(units), dtype=bool)
 
     def share(success: np.ndarray, member: np.ndarray) -> dict[str, Any]:
-        held = int(member.sum())
-        interval = proportion(success, member, clusters, rows="rows")
-        value = float((success & member).sum() / held) if held else None
-        return {"value": value, "low": interval.low, "high": interval.high, "n": held}
+        n = int(member.sum())
+        interval = proportion(success, member, units.clusters, rows="rows")
+        value = float((success & member).sum() / n) if n else None
+        return {"value": value, "low": interval.low, "high": interval.high, "n": n}
 
     return {
         "n": len(units),
         "confident": share(confident, everyone),
         "wrong_of_confident": share(wrong, confident),
         "wrong_of_uncertain": share(wrong, ~confident),
-        "surely_wrong_by_class": {
-            name: share(wrong & confident, truth == c) for c, name in enumerate(classes_of(units))
+        "confidently_wrong_by_class": {
+            name: share(wrong & confident, units.targets == c)
+            for c, name in enumerate(units.classes)
         },
     }

@@ -1,5 +1,6 @@
-"""Anyone's predictions as a predictions table: a plain csv, its columns mapped by name."""
+"""Anyone's predictions from a plain csv, with its columns mapped by name."""
 
+import csv
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,48 +10,54 @@ import numpy as np
 import pandas as pd
 
 from fracnet.config.instantiate import near_miss
-from fracnet.evaluation.predictions import LOGIT, PROB, assemble, check, classes_of, known, place
+from fracnet.evaluation.predictions import (
+    LOGIT,
+    PROB,
+    Predictions,
+    assemble,
+    classes_of,
+    is_known,
+    locate_row,
+)
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
 from fracnet.utils.text import counted
 
-OURS = ("path", "split", "label", "patient", "study", "region")
 GROUPS = ("patient", "study", "region")
+MAX_LABELS_LISTED = 8
+"""Labels named in a message."""
 
-# Labels named in a message.
-MOST = 8
 
-
-def load(
+def read_csv_predictions(
     path: Path,
     columns: Mapping[str, Any] | None = None,
     labels: Mapping[Any, str] | None = None,
-) -> tuple[pd.DataFrame, list[str]]:
-    """Read a csv of predictions; also sentences on what was assumed.
+) -> tuple[Predictions, list[str]]:
+    """Read a csv of predictions; returns them and sentences on what was assumed.
 
     Args:
         path: the file. Its columns are text; an empty field is missing.
         columns: fracnet's name of a column -> the file's, such as {"label": "truth", "prob_normal":
-            "p0"}. Columns that it does not name keep their own names. The order of its prob_<class>
-            is that of the classes. One alone is the positive class of two.
+            "p0"}. Other columns keep their names. The order of its prob_<class> is that of the
+            classes. A single one is the positive class of two.
         labels: the file's labels -> names of classes, such as {0: "normal", 1: "abnormal"}. A
-            class that it names counts, though no row may have it.
+            class that it names counts even if no row has it.
 
-    Returns:
-        A table that `check` accepts. Without a split column every row is test; without a path
-        column the rows are numbered; from logit_<class> alone the probabilities are made.
+    Without a split column every row is test; without a path column the rows are numbered; without
+    prob_<class> columns the probabilities are computed from logit_<class>.
 
     Raises:
-        UserError: no such file, no csv, a column that is not there, a label or probability that is
-            missing, labels that are no classes.
+        UserError: no such file, not a csv, a column that does not exist, a missing label or
+            probability, labels that are not classes, or what `Predictions` rejects.
     """
-    read = _read(path)
-    table = _renamed(read, columns or {}, path)
+    columns, labels = columns or {}, labels or {}
+    file = _read(path)
+    table = _rename(file, columns, path)
     notes = []
     if "label" not in table:
         raise UserError(
-            f"table={path} has no column 'label', the truth of each row; name it, as in "
-            f"columns={{label: truth}}. The file has: {', '.join(read.columns)}."
+            f"table={path} has no column 'label' (the true class of each row); name it, as in "
+            f"columns={{label: truth}}. The file has: {', '.join(file.columns)}."
         )
     if "path" not in table:
         table.insert(0, "path", [f"row {i:07d}" for i in range(1, len(table) + 1)])
@@ -63,91 +70,107 @@ def load(
     for name in GROUPS:
         if name not in table:
             table[name] = np.nan
-    _check_filled(table, "label", columns or {}, path)
+    _check_filled(table, "label", columns, path)
     if labels:
-        table["label"] = _named(table["label"], labels)
+        table["label"] = _apply_labels(table["label"], labels)
     if not {c for c in table.columns if c.startswith((PROB, LOGIT))}:
         raise UserError(
-            f"table={path} has no column {PROB}<class>, a class's probability; name them, as in "
-            "columns={prob_normal: p0, prob_abnormal: p1}, or the positive one of two classes "
-            f"alone. The file has: {', '.join(read.columns)}."
+            f"table={path} has no column {PROB}<class> (the probability of a class); name them, as "
+            "in columns={prob_normal: p0, prob_abnormal: p1}, or only the positive one of two "
+            f"classes. The file has: {', '.join(file.columns)}."
         )
-    table = _with_scores(table, columns or {}, (labels or {}).values(), path)
-    names = _ordered([c for c in columns or {} if str(c).startswith(PROB)], classes_of(table))
+    table = _with_scores(table, columns, labels.values(), path)
+    first = [str(c).removeprefix(PROB) for c in columns if str(c).startswith(PROB)]
+    # In the order in which `columns` names them; others before, in the order of the file.
+    classes = [*(name for name in classes_of(table) if name not in first), *first]
     others = [c for c in table.columns if not str(c).startswith((PROB, LOGIT))]
-    logits = [f"{LOGIT}{n}" for n in names if f"{LOGIT}{n}" in table]
-    if len(logits) < len(names):
+    logits = [f"{LOGIT}{name}" for name in classes]
+    if not set(logits) <= set(table.columns):
         logits = []
-    table = table[[*others, *logits, *(f"{PROB}{name}" for name in names)]]
-    _check_labels(table, names, path)
-    check(table)
-    return table, notes
+    table = table[[*others, *logits, *(f"{PROB}{name}" for name in classes)]]
+    if not table["label"].isin(classes).all():
+        raise UserError(
+            f"table={path}: the labels are {_list_labels(table['label'])}, but the classes, by the "
+            f"columns {PROB}<class>, are {', '.join(classes)}. {_labels_hint(table, classes)}"
+        )
+    return Predictions(table), notes
 
 
 def origin(
     path: Path, columns: Mapping[str, Any] | None, labels: Mapping[Any, str] | None
 ) -> dict[str, Any]:
-    """Which file a table was read from, and how: name, SHA-256, columns and labels as given."""
+    """The file that a table was read from: name, SHA-256, columns and labels as given."""
     return {
         "file": path.name,
         "sha256": sha256_of(path),
         "columns": dict(columns or {}),
-        "labels": {str(theirs): name for theirs, name in (labels or {}).items()},
+        "labels": {str(label): name for label, name in (labels or {}).items()},
     }
 
 
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        raise UserError(f"table={path}: there is no such file.{_near_file(path)}")
+        # Compares names without the ending, which all candidates may share.
+        names = {p.stem: p.name for p in sorted(path.parent.glob("*")) if p.is_file()}
+        near = difflib.get_close_matches(path.stem, names, n=1, cutoff=0.7)
+        hint = f" Did you mean '{names[near[0]]}'?" if near else ""
+        raise UserError(f"table={path}: no such file.{hint}")
     try:
         table = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""])
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = [name.strip() for name in next(csv.reader(file), [])]
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"table={path} is no csv with a header ({error}).") from error
+        raise UserError(f"table={path} is not a csv with a header ({error}).") from error
+    if twice := sorted({name for name in header if name and header.count(name) > 1}):
+        raise UserError(
+            f"table={path} has more than one column {' and '.join(map(repr, twice))}; rename or "
+            "remove all but one."
+        )
     table.columns = [str(name).strip() for name in table.columns]
     return table
 
 
-def _renamed(table: pd.DataFrame, columns: Mapping[str, Any], path: Path) -> pd.DataFrame:
-    found = list(table.columns)
+def _rename(table: pd.DataFrame, columns: Mapping[str, Any], path: Path) -> pd.DataFrame:
+    available = list(table.columns)
     for ours, theirs in columns.items():
-        if str(theirs) not in found:
+        if str(theirs) not in available:
             raise UserError(
-                f"columns.{ours}={theirs}: {path} has no such column; it has: {', '.join(found)}."
-                + near_miss(str(theirs), found)
+                f"columns.{ours}={theirs}: {path} has no such column; it has: "
+                f"{', '.join(available)}." + near_miss(str(theirs), available)
             )
-    back = {str(theirs): str(ours) for ours, theirs in columns.items()}
-    if len(back) < len(columns):
-        raise UserError("columns names one of the file's columns for two of fracnet's.")
-    # A column of the file that has the name which another is given makes way.
-    kept = [name for name in found if name in back or name not in back.values()]
-    return table[kept].rename(columns=back)
+    names = {str(theirs): str(ours) for ours, theirs in columns.items()}
+    if len(names) < len(columns):
+        raise UserError("columns maps one of the file's columns to two of fracnet's.")
+    # A column of the file that already has a name assigned to another one is dropped.
+    keep = [name for name in available if name in names or name not in names.values()]
+    return table[keep].rename(columns=names)
 
 
-def _named(column: pd.Series, labels: Mapping[Any, str]) -> pd.Series:
+def _apply_labels(column: pd.Series, labels: Mapping[Any, str]) -> pd.Series:
     def text(value: Any) -> str:
-        """0, "0" and "0.0" are one label."""
+        """0, "0" and "0.0" are the same label."""
         try:
             return f"{float(value):g}"
         except ValueError:
             return str(value)
 
-    known = {text(theirs): name for theirs, name in labels.items()}
-    return column.map(lambda value: known.get(text(value), value), na_action="ignore")
+    names = {text(label): name for label, name in labels.items()}
+    return column.map(lambda value: names.get(text(value), value), na_action="ignore")
 
 
 def _check_filled(table: pd.DataFrame, name: str, columns: Mapping[str, Any], path: Path) -> None:
-    empty = ~known(table[name])
+    empty = ~is_known(table[name])
     if empty.any():
         n, row = int(empty.sum()), int(np.flatnonzero(empty)[0])
-        more = f" and in {counted(n - 1, 'other')}"
+        more = f" and in {counted(n - 1, 'other')}" if n > 1 else ""
         raise UserError(
-            f"table={path}: {_called(name, columns)} is empty {place(table, row)}"
-            f"{more if n > 1 else ''}; each row needs it."
+            f"table={path}: {_describe_column(name, columns)} is empty {locate_row(table, row)}"
+            f"{more}; every row needs a value."
         )
 
 
-def _called(name: str, columns: Mapping[str, Any]) -> str:
-    """A column by the file's name, and by fracnet's where that is another."""
+def _describe_column(name: str, columns: Mapping[str, Any]) -> str:
+    """A column by the file's name, and by fracnet's where they differ."""
     theirs = str(columns.get(name, name))
     return f"the column {theirs!r}" + (f" ({name})" if theirs != name else "")
 
@@ -155,23 +178,23 @@ def _called(name: str, columns: Mapping[str, Any]) -> str:
 def _with_scores(
     table: pd.DataFrame, columns: Mapping[str, Any], named: Iterable[str], path: Path
 ) -> pd.DataFrame:
-    """Probabilities as numbers, and those that follow from what there is.
+    """Probabilities as numbers, including those that follow from the given scores.
 
-    `named` are classes that the user has named besides the columns.
+    `named` are classes that the user named besides the columns.
     """
     scores = [c for c in table.columns if c.startswith((PROB, LOGIT))]
     for name in scores:
         _check_filled(table, name, columns, path)
         numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
-        whole = np.isfinite(numbers) if name.startswith(LOGIT) else numbers.between(0, 1)
-        if not whole.all():
-            row = int(np.flatnonzero(~whole)[0])
-            wanted = "a probability is a number from 0 to 1"
+        valid = np.isfinite(numbers) if name.startswith(LOGIT) else numbers.between(0, 1)
+        if not valid.all():
+            row = int(np.flatnonzero(~valid)[0])
+            rule = "a probability is a number from 0 to 1"
             if name.startswith(LOGIT):
-                wanted = "a logit is a finite number"
+                rule = "a logit is a finite number"
             raise UserError(
-                f"table={path}: {_called(name, columns)} holds {table[name].iloc[row]!r} "
-                f"{place(table, row)}; {wanted}."
+                f"table={path}: {_describe_column(name, columns)} holds {table[name].iloc[row]!r} "
+                f"{locate_row(table, row)}; {rule}."
             )
         table[name] = numbers
     probs = [c for c in scores if c.startswith(PROB)]
@@ -185,47 +208,26 @@ def _with_scores(
         others = sorted({*table["label"], *named} - {positive})
         if len(others) != 1:
             raise UserError(
-                f"table={path} has the probability of {positive!r} alone, so its labels must be "
-                f"{positive!r} and one other; they are: {_few({*table['label'], *named})}."
+                f"table={path} has only the probability of {positive!r}, so its labels must be "
+                f"{positive!r} and one other; they are: {_list_labels({*table['label'], *named})}."
                 f" {_labels_hint(table, [positive])}"
             )
-        left = int(table.columns.get_loc(probs[0]))  # type: ignore[arg-type]
-        table.insert(left, f"{PROB}{others[0]}", 1 - table[probs[0]])
+        position = int(table.columns.get_loc(probs[0]))  # type: ignore[arg-type]
+        table.insert(position, f"{PROB}{others[0]}", 1 - table[probs[0]])
     return table
 
 
-def _ordered(wanted: Sequence[str], classes: Sequence[str]) -> list[str]:
-    """Classes in the order in which `columns` names them; others before, as the file has them."""
-    named = [str(name).removeprefix(PROB) for name in wanted]
-    return [*(name for name in classes if name not in named), *named]
-
-
-def _check_labels(table: pd.DataFrame, classes: Sequence[str], path: Path) -> None:
-    wrong = ~table["label"].isin(classes)
-    if wrong.any():
-        raise UserError(
-            f"table={path}: the labels are {_few(set(table['label']))}, and the classes, by "
-            f"the columns {PROB}<class>, {', '.join(classes)}. {_labels_hint(table, classes)}"
-        )
-
-
 def _labels_hint(table: pd.DataFrame, classes: Sequence[str]) -> str:
-    """How to say which label is which class; filled in only where the names are the same."""
+    """How to map labels to classes; filled in only where the names are the same."""
     same = {name.casefold(): name for name in classes}
-    theirs = sorted({str(value) for value in table["label"]})
+    labels = sorted({str(value) for value in table["label"]})
     form = "<label>: <class>, ..."
-    if len(theirs) <= MOST and any(label.casefold() in same for label in theirs):
-        form = ", ".join(f"{label}: {same.get(label.casefold(), '<class>')}" for label in theirs)
-    return f"Say which label is which class with labels={{{form}}}."
+    if len(labels) <= MAX_LABELS_LISTED and any(label.casefold() in same for label in labels):
+        form = ", ".join(f"{label}: {same.get(label.casefold(), '<class>')}" for label in labels)
+    return f"Map labels to classes with labels={{{form}}}."
 
 
-def _few(found: Iterable[Any]) -> str:
-    values = sorted({str(value) for value in found})
-    return ", ".join(values[:MOST]) + (f" and {len(values) - MOST} more" * (len(values) > MOST))
-
-
-def _near_file(path: Path) -> str:
-    """A file of the folder whose name but for the ending is near; all share the ending."""
-    here = {p.stem: p.name for p in sorted(path.parent.glob("*")) if p.is_file()}
-    near = difflib.get_close_matches(path.stem, here, n=1, cutoff=0.7)
-    return f" Did you mean '{here[near[0]]}'?" if near else ""
+def _list_labels(labels: Iterable[Any]) -> str:
+    names = sorted({str(label) for label in labels})
+    more = len(names) - MAX_LABELS_LISTED
+    return ", ".join(names[:MAX_LABELS_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,16 +1,14 @@
-"""What validation decides, frozen with a hash: temperature and operating points.
+"""What validation decides, frozen with a hash: the temperature and the operating points.
 
-Nothing of the test enters: `decide` is handed the rows of validation alone.
+`decide` gets the rows of validation alone, so nothing of the test enters.
 
-The threshold of a two-class task, chosen on validation and then only applied.
+The threshold of a two-class task is chosen on validation and then only applied. A row is positive
+if its score lies above the threshold; a score equal to it is negative, as in MURA's official rule
+for 0.5. Candidates lie halfway between neighboring scores.
 
-A row is positive if its score lies above the threshold; a score equal to it is negative, as MURA's
-official rule has it for 0.5. Candidates lie halfway between neighboring scores.
-
-Temperature scaling: one number, fitted on validation, by which all logits are divided.
-
-C. Guo et al. 2017, On calibration of modern neural networks, ICML. It changes how sure a model
-sounds and never which class it finds likeliest.
+Temperature scaling divides all logits by one number fitted on validation (C. Guo et al. 2017, On
+calibration of modern neural networks, ICML). It changes how confident a model is and never which
+class it finds likeliest.
 """
 
 import hashlib
@@ -20,31 +18,32 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import softmax
 
 from fracnet.config.schema import Evaluation
-from fracnet.evaluation.aggregation import TINY, check_views, offered, positive, to_level
-from fracnet.evaluation.predictions import LOGIT, PROB, assemble, classes_of, probabilities, targets
+from fracnet.evaluation.aggregation import available_levels, check_views, to_level
+from fracnet.evaluation.predictions import LOGIT, PROB, Predictions
 from fracnet.evaluation.summary import FEW
 from fracnet.utils.errors import UserError
 
-DEFAULT = 0.5
+DEFAULT_THRESHOLD = 0.5
+IDENTITY = ("path", "label", "patient", "study")
+"""The columns, besides scores, on which a decision can depend."""
 
 
-def check_operating(rule: object, n_classes: int) -> None:
-    """Raise `UserError` for a rule that was asked for where there is no threshold to choose."""
+def check_operating_point(rule: object, n_classes: int) -> None:
+    """Raise `UserError` for a rule that is given where there is no threshold to choose."""
     if n_classes != 2:
         raise UserError(
-            f"operating_point={said(rule)} chooses a threshold for two classes; there are {n_classes} "
-            "here, and the decision is the likeliest class. Leave operating_point= out."
+            f"operating_point={as_option(rule)} chooses a threshold for two classes; there are "
+            f"{n_classes}, and the decision is the likeliest class. Omit operating_point=."
         )
 
 
 @dataclass(frozen=True)
-class Point:
-    """A threshold and what it gave on the rows that chose it; None where undefined."""
+class OperatingPoint:
+    """A threshold and its rates on the rows that chose it; None where undefined."""
 
     threshold: float
     sensitivity: float | None
@@ -54,36 +53,38 @@ class Point:
     note: str = ""
 
 
-def choose(score: np.ndarray, case: np.ndarray, rule: Mapping[str, Any]) -> Point:
-    """The operating point that `rule` asks for, on scores float64[N] of cases bool[N].
+def choose_threshold(
+    score: np.ndarray, case: np.ndarray, rule: Mapping[str, Any]
+) -> OperatingPoint:
+    """The operating point that `rule` selects, on scores float64[N] of cases bool[N].
 
     - {"youden": True}: the most sensitivity + specificity (Youden 1950, Cancer 3:32).
     - {"sensitivity": x}: at least x, with the most specificity.
     - {"specificity": x}: at least x, with the most sensitivity.
     - {"cost_ratio": c}: the least c misses + false alarms, at the prevalence of these rows.
 
-    Among equals the one with the most sensitivity is taken, then the fewest false alarms. Where one
-    class has no row nothing can be chosen: `DEFAULT`, with a note.
+    Ties go to the most sensitivity, then to the fewest false alarms. Where a class has no row,
+    nothing can be chosen: `DEFAULT_THRESHOLD`, with a note.
     """
     n, positives = len(score), int(case.sum())
     negatives = n - positives
     if not positives or not negatives:
         missing = "positive" if not positives else "negative"
         note = f"not chosen: validation has no {missing} case"
-        return Point(DEFAULT, None, None, n, positives, note)
+        return OperatingPoint(DEFAULT_THRESHOLD, None, None, n, positives, note)
     thresholds, hits, alarms = _candidates(score, case)
-    place = _best(hits, alarms, positives, negatives, rule)
+    best = _best(hits, alarms, positives, negatives, rule)
     notes = []
-    if alarms[place] == negatives:
-        notes.append("only by naming everything positive")
-    if not hits[place]:
-        notes.append("only by naming nothing positive")
+    if alarms[best] == negatives:
+        notes.append("reached only by predicting positive for every case")
+    if not hits[best]:
+        notes.append("reached only by predicting negative for every case")
     if min(positives, negatives) < FEW:
-        notes.append(f"chosen by {positives} positive and {negatives} negative cases: too few")
-    return Point(
-        float(thresholds[place]),
-        float(hits[place] / positives),
-        float(1 - alarms[place] / negatives),
+        notes.append(f"chosen on {positives} positive and {negatives} negative cases: too few")
+    return OperatingPoint(
+        float(thresholds[best]),
+        float(hits[best] / positives),
+        float(1 - alarms[best] / negatives),
         n,
         positives,
         "; ".join(notes),
@@ -95,15 +96,22 @@ def decide_positive(score: np.ndarray, threshold: float) -> np.ndarray:
     return np.asarray(score > threshold, dtype=np.int64)
 
 
+def decide_classes(prob: np.ndarray, threshold: float | None) -> np.ndarray:
+    """int64[N], the predicted class: by the threshold of two classes, else the likeliest."""
+    if threshold is None:
+        return np.asarray(prob.argmax(axis=1), dtype=np.int64)
+    return decide_positive(prob[:, 1], threshold)
+
+
 def _candidates(score: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Thresholds from the highest down, with the positives and the negatives above each."""
-    values, place = np.unique(score, return_inverse=True)
-    cases = np.bincount(place, weights=case, minlength=len(values)).astype(np.int64)
-    others = np.bincount(place, weights=~case, minlength=len(values)).astype(np.int64)
+    values, index = np.unique(score, return_inverse=True)
+    cases = np.bincount(index, weights=case, minlength=len(values)).astype(np.int64)
+    others = np.bincount(index, weights=~case, minlength=len(values)).astype(np.int64)
     between = values[:-1] + (values[1:] - values[:-1]) / 2
-    # Neighboring doubles have nothing between them: the lower one then keeps the upper above it.
+    # Nothing lies between adjacent doubles: there the lower one keeps the upper above it.
     between = np.where(between < values[1:], between, values[:-1])
-    # Below all: 0, unless a score is 0, which 0 itself would leave out.
+    # Below all scores: 0, unless a score is 0, which a threshold of 0 would exclude.
     lowest = 0.0 if values[0] > 0 else float(np.nextafter(0.0, -1.0))
     thresholds = np.concatenate([[lowest], between, [max(1.0, values[-1])]])[::-1]
     above = [np.concatenate([[0], np.cumsum(counts[::-1])]) for counts in (cases, others)]
@@ -113,28 +121,28 @@ def _candidates(score: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.nda
 def _best(
     hits: np.ndarray, alarms: np.ndarray, positives: int, negatives: int, rule: Mapping[str, Any]
 ) -> int:
-    """Index of the chosen candidate; whole numbers, so that equals are equal."""
-    ((name, wanted),) = rule.items()
+    """Index of the chosen candidate; whole numbers, so that ties are exact."""
+    ((name, value),) = rule.items()
     allowed = np.ones(len(hits), dtype=bool)
     if name == "youden":
         gain = hits * negatives - alarms * positives
     elif name == "cost_ratio":
-        gain = -np.round(wanted * (positives - hits) + alarms, 9)
+        gain = -np.round(value * (positives - hits) + alarms, 9)
     elif name == "sensitivity":
-        # Not a hair above: 0.9 of 10 is 9, whatever floats make of it.
-        allowed = hits >= np.ceil(wanted * positives - 1e-9)
+        # With a tolerance: 0.9 of 10 is 9 in spite of floating-point error.
+        allowed = hits >= np.ceil(value * positives - 1e-9)
         gain = -alarms
     else:
         assert name == "specificity", name
-        allowed = negatives - alarms >= np.ceil(wanted * negatives - 1e-9)
+        allowed = negatives - alarms >= np.ceil(value * negatives - 1e-9)
         gain = hits
     top = allowed & (gain == gain[allowed].max())
     most = top & (hits == hits[top].max())
     return int(np.flatnonzero(most & (alarms == alarms[most].min()))[0])
 
 
-def said(value: Any) -> str:
-    """A rule, or another option, as it stands on a command line."""
+def as_option(value: Any) -> str:
+    """A rule, or another option, as written on a command line."""
     if value == {"youden": True}:
         return "youden"
     if isinstance(value, dict):
@@ -142,100 +150,78 @@ def said(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@dataclass(frozen=True)
-class Temperature:
-    """Logits are divided by `value`; `note` says why it is 1 where it could not be fitted."""
+def fit_temperature(val: Predictions) -> tuple[float, str]:
+    """The temperature with the least log loss on the rows of validation, and a note.
 
-    value: float
-    note: str = ""
-
-
-def fit(table: pd.DataFrame) -> Temperature:
-    """The temperature with the least log loss on these rows, those of validation.
-
-    1, with a note, where there is none: rows of one class only, every row right (the loss falls
-    for ever as T nears 0), or scores that do not go with the labels (it falls for ever as T grows).
+    1, with a note on why, where there is none: rows of one class only, every row right (the loss
+    keeps falling as T nears 0), or scores unrelated to the labels (it keeps falling as T grows).
     """
-    scores, target = logits(table), targets(table)
+    scores, target = val.logits, val.targets
     if len(np.unique(target)) < 2:
-        return Temperature(1.0, "not fitted: all validation images are of one class")
+        return 1.0, "not fitted: all validation images are of one class"
     scores = scores - scores.max(axis=1, keepdims=True)
-    own = scores[np.arange(len(target)), target]
+    true = scores[np.arange(len(target)), target]
 
     def slope(beta: float) -> float:
         """Derivative of the log loss by beta = 1/T, in which it is convex."""
-        return float(((softmax(beta * scores, axis=1) * scores).sum(axis=1) - own).mean())
+        return float(((softmax(beta * scores, axis=1) * scores).sum(axis=1) - true).mean())
 
     if slope(0.0) >= 0:
-        return Temperature(1.0, "not fitted: the scores do not go with the labels of validation")
-    if own.min() == 0:
-        return Temperature(1.0, "not fitted: every validation image is right, so T would be 0")
+        return 1.0, "not fitted: the scores do not rise with the labels of validation"
+    if true.min() == 0:
+        return 1.0, "not fitted: every validation image is right, so T would be 0"
     high = 1.0
     while slope(high) < 0:
         high *= 2
-        # A row that is wrong by next to nothing; then T is next to 0, too.
+        # A row that is wrong by almost nothing; then T is almost 0.
         if high > 1e6:
-            return Temperature(1.0, "not fitted: T would be under one millionth")
+            return 1.0, "not fitted: T would be less than one millionth"
     beta = float(brentq(slope, 0.0, high, xtol=1e-15, rtol=1e-14))
-    return Temperature(1 / beta)
+    return 1 / beta, ""
 
 
-def calibrated(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
-    """The table with logits divided by `temperature` and the probabilities that follow.
+def calibrate(predictions: Predictions, temperature: float) -> Predictions:
+    """Divide logits by `temperature` and recompute the probabilities.
 
-    With 1 it is the table itself, to the last digit.
+    With a temperature of 1 nothing changes, not even the last digit.
     """
     if temperature == 1:
-        return table
-    kept = [c for c in table.columns if not str(c).startswith((PROB, LOGIT))]
-    return assemble(table[kept], classes_of(table), logits(table) / temperature)
+        return predictions
+    return predictions.with_logits(predictions.logits / temperature)
 
 
-def logits(table: pd.DataFrame) -> np.ndarray:
-    """float64[N, C]; the logs of the probabilities where the table holds no logits."""
-    columns = [f"{LOGIT}{name}" for name in classes_of(table)]
-    if set(columns) <= set(table.columns):
-        return table[columns].to_numpy(dtype=np.float64)
-    return np.log(np.maximum(probabilities(table), TINY))
-
-
-# The columns of a table on which a decision can depend.
-IDENTITY = ("path", "label", "patient", "study")
-
-
-def decide(val: pd.DataFrame, options: Evaluation) -> dict[str, Any]:
+def decide(val: Predictions, options: Evaluation) -> dict[str, Any]:
     """Choose temperature and thresholds on the rows of validation: the content of decisions.json.
 
-    In this order: calibrate the logits, put the views together, choose a threshold for each level.
+    In this order: calibrate the logits, combine the views, choose a threshold for each level.
     `operating_point` is None for more than two classes, whose decision is the likeliest class.
     """
-    assert set(val["split"]) == {"val"}, "validation decides, and nothing else"
-    classes = classes_of(val)
-    check_views(options.views, len(classes))
-    fitted = Temperature(1.0, "not asked for")
-    if options.calibrate:
-        fitted = fit(val)
+    assert set(val.table["split"]) == {"val"}, "only validation decides"
+    check_views(options.views, len(val.classes))
+    temperature, note = fit_temperature(val) if options.calibrate else (1.0, "not requested")
     points = None
-    if len(classes) == 2:
-        rows = calibrated(val, fitted.value)
+    if len(val.classes) == 2:
+        rows = calibrate(val, temperature)
         points = {}
-        for level in offered(val)[1]:
+        for level in available_levels(val):
             units = to_level(rows, level, options.views)
-            chosen = choose(positive(units), targets(units) == 1, options.operating_point)
-            points[level] = asdict(chosen)
-    return sealed(
+            point = choose_threshold(
+                units.positive_scores, units.targets == 1, options.operating_point
+            )
+            points[level] = asdict(point)
+    return seal(
         {
-            "temperature": fitted.value,
-            "temperature_note": fitted.note,
-            **settings(options),
+            "temperature": temperature,
+            "temperature_note": note,
+            **decision_options(options),
             "operating_point": points,
-            "classes": list(classes),
-            "validation": {"n": len(val), "sha256": fingerprint(val)},
+            "classes": list(val.classes),
+            "validation": {"n": len(val), "sha256": rows_digest(val)},
         }
     )
 
 
-def settings(options: Evaluation) -> dict[str, Any]:
+def decision_options(options: Evaluation) -> dict[str, Any]:
     """The options that decisions depend on."""
     return {
         "calibrate": options.calibrate,
@@ -244,44 +230,43 @@ def settings(options: Evaluation) -> dict[str, Any]:
     }
 
 
-def fingerprint(val: pd.DataFrame) -> str:
-    """SHA-256 of the rows that decide, whatever their order: ids, labels, logits, probabilities."""
-    scores = [c for c in val.columns if str(c).startswith((PROB, LOGIT))]
-    rows = val[[*(c for c in IDENTITY if c in val), *scores]].sort_values("path")
+def rows_digest(val: Predictions) -> str:
+    """SHA-256 of ids, labels, logits and probabilities; independent of the order of rows."""
+    scores = [c for c in val.table.columns if str(c).startswith((PROB, LOGIT))]
+    rows = val.table[[*(c for c in IDENTITY if c in val.table), *scores]].sort_values("path")
     text = rows.to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content with `sha256` of all the rest of it."""
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with `sha256` of everything else in it."""
     rest = {key: value for key, value in content.items() if key != "sha256"}
     text = json.dumps(rest, sort_keys=True, allow_nan=False)
     return rest | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def verify(content: Any, val: pd.DataFrame, options: Evaluation, where: str) -> None:
-    """Raise `UserError` unless `content` is whole and was made from these rows with these options.
+def verify_decisions(content: Any, val: Predictions, options: Evaluation, where: str) -> None:
+    """Raise `UserError` unless `content` is intact and was made from these rows and options.
 
     `where` names the file.
     """
-    again = "remove it to have validation choose anew"
+    remedy = "remove it to let validation choose again"
     if not isinstance(content, dict) or "sha256" not in content:
-        raise UserError(f"{where} holds no decisions with their hash; {again}.")
-    if sealed(content)["sha256"] != content["sha256"]:
+        raise UserError(f"{where} holds no decisions with a hash; {remedy}.")
+    if seal(content)["sha256"] != content["sha256"]:
         raise UserError(
-            f"{where} has been changed since it was written: its content does not have the hash "
-            f"{content['sha256'][:12]}... that stands in it. What validation has chosen is frozen; "
-            f"bring the file back as it was, or {again}."
+            f"{where} was changed after it was written: its content does not match its hash "
+            f"{content['sha256'][:12]}... Decisions of validation are frozen; restore the file, "
+            f"or {remedy}."
         )
-    if content["validation"]["sha256"] != fingerprint(val):
+    if content["validation"]["sha256"] != rows_digest(val):
         raise UserError(
-            f"{where} was made from other rows of validation ({content['validation']['n']}) than "
-            f"the {len(val)} in the predictions; bring them back as they were, or {again}."
+            f"{where} was made from other validation rows ({content['validation']['n']}) than "
+            f"the {len(val)} in the predictions; restore them, or {remedy}."
         )
-    wanted = settings(options)
-    for key, value in wanted.items():
+    for key, value in decision_options(options).items():
         if content[key] != value:
             raise UserError(
-                f"{where} was made with {key}={said(content[key])}, and the run's config.yaml "
-                f"says {key}={said(value)}; bring the config back as it was, or {again}."
+                f"{where} was made with {key}={as_option(content[key])}, but the run's config.yaml "
+                f"has {key}={as_option(value)}; restore the config, or {remedy}."
             )

@@ -1,4 +1,4 @@
-"""The mean of several runs' probabilities, as a predictions table of its own."""
+"""The mean of several runs' probabilities, as predictions of its own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,16 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fracnet.evaluation.aggregation import TINY
 from fracnet.evaluation.predictions import (
-    LOGIT,
-    PROB,
+    Predictions,
     align,
-    assemble,
-    classes_of,
-    listed,
-    one_split,
-    probabilities,
+    concatenate,
+    list_names,
+    rows_of_split,
+    safe_log,
 )
 from fracnet.utils.errors import UserError
 
@@ -24,80 +21,78 @@ MEAN, OUT_OF_FOLD, NONE = "mean", "out_of_fold", "none"
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A predictions table; how its val rows were made; and the runs by the images they validate on.
+    """Predictions; how their val rows were made; and the runs grouped by their val images.
 
-    `validation`: "mean" of all runs, "out_of_fold" (each image by the runs that have not trained on
+    `validation`: "mean" of all runs, "out_of_fold" (each image by the runs that did not train on
     it), or "none".
     """
 
-    table: pd.DataFrame
+    predictions: Predictions
     validation: str
     folds: tuple[tuple[str, ...], ...]
 
 
-def average(tables: Mapping[str, pd.DataFrame]) -> Ensemble:
+def average(runs: Mapping[str, Predictions]) -> Ensemble:
     """Average the test probabilities of runs, and those of val where that is honest.
 
-    Runs that all validate on the same images are averaged there too. Where their images of val are
-    disjoint, as in the folds of one cross-validation, each image keeps the mean of the runs that
-    validated on it: the others have trained on it. Logits are the logs of the means.
+    Runs that all validate on the same images are averaged on them too. Where their val images are
+    disjoint, as in the folds of one cross-validation, each image gets the mean of the runs that
+    validated on it: the others trained on it. Logits are the logs of the means.
 
     Raises:
-        UserError: tables that `align` refuses, or val rows that are neither the same nor disjoint.
+        UserError: tables that `align` rejects, or val rows that are neither the same nor disjoint.
     """
-    assert len(tables) > 1, "an ensemble of one"
-    test = _mean(align(tables, "test"))
-    folds = _folds(tables)
+    assert len(runs) > 1, "an ensemble of one"
+    test = _mean(align(runs, "test"))
+    folds = _folds(runs)
     if not folds:
-        return Ensemble(test, NONE, (tuple(tables),))
-    parts = [_mean(align({name: tables[name] for name in names}, "val")) for names in folds]
-    val = pd.concat(parts).sort_values("path")
-    table = pd.concat([val, test], ignore_index=True)
-    return Ensemble(table, MEAN if len(folds) == 1 else OUT_OF_FOLD, folds)
+        return Ensemble(test, NONE, (tuple(runs),))
+    parts = [_mean(align({name: runs[name] for name in names}, "val")) for names in folds]
+    val = Predictions.trusted(pd.concat([p.table for p in parts]).sort_values("path"))
+    return Ensemble(concatenate([val, test]), MEAN if len(folds) == 1 else OUT_OF_FOLD, folds)
 
 
-def _mean(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _mean(parts: Mapping[str, Predictions]) -> Predictions:
     first = next(iter(parts.values()))
-    mean = np.mean([probabilities(part) for part in parts.values()], axis=0)
-    kept = [c for c in first.columns if not str(c).startswith((PROB, LOGIT))]
-    return assemble(first[kept], classes_of(first), np.log(np.maximum(mean, TINY)))
+    return first.with_logits(safe_log(np.mean([p.probabilities for p in parts.values()], axis=0)))
 
 
-def _folds(tables: Mapping[str, pd.DataFrame]) -> tuple[tuple[str, ...], ...]:
-    """Runs with the same images of val, together; no groups where no run has any."""
-    without = [name for name, table in tables.items() if not (table["split"] == "val").any()]
-    if len(without) == len(tables):
+def _folds(runs: Mapping[str, Predictions]) -> tuple[tuple[str, ...], ...]:
+    """Runs grouped by their val images; no groups where no run has any."""
+    without = [name for name, run in runs.items() if not len(run.split("val"))]
+    if len(without) == len(runs):
         return ()
     if without:
         raise UserError(
-            f"{listed(without)} has no val rows in its predictions, and others have: thresholds "
-            "and temperature could not be chosen for all alike. Put together runs with, or "
-            "without."
+            f"{list_names(without)} has no val rows in its predictions, but other runs do: "
+            "thresholds and temperature cannot be chosen for all in the same way. Combine runs "
+            "that all have val rows, or that all have none."
         )
     groups: dict[frozenset[str], list[str]] = {}
-    for name, table in tables.items():
-        groups.setdefault(frozenset(one_split(name, table, "val")["path"]), []).append(name)
+    for name, run in runs.items():
+        paths = frozenset(rows_of_split(name, run, "val").table["path"])
+        groups.setdefault(paths, []).append(name)
     _check_folds(groups)
     return tuple(tuple(names) for names in groups.values())
 
 
 def _check_folds(groups: Mapping[frozenset[str], Sequence[str]]) -> None:
-    seen: dict[str, str] = {}
+    run_of: dict[str, str] = {}
     for paths, names in groups.items():
-        both = sorted(paths & seen.keys())
-        if both:
+        shared = sorted(paths & run_of.keys())
+        if shared:
             raise UserError(
-                f"{seen[both[0]]} and {names[0]} share {len(both)} of their val images (e.g. "
-                f"{both[0]}) but not all: the one may have trained on what the other validates on, "
-                "so no threshold could be chosen honestly. Allowed: runs with the same val images, "
-                "or the folds of one cross-validation."
+                f"{run_of[shared[0]]} and {names[0]} share {len(shared)} of their val images (e.g. "
+                f"{shared[0]}) but not all: one may have trained on images that the other "
+                "validates on, so no threshold can be chosen honestly. Allowed: runs with the same "
+                "val images, or the folds of one cross-validation."
             )
-        seen |= dict.fromkeys(paths, names[0])
+        run_of |= dict.fromkeys(paths, names[0])
     sizes = {len(names) for names in groups.values()}
     if len(sizes) > 1:
-        told = "; ".join(f"{len(names)} of {listed(names)}" for names in groups.values())
+        listed = "; ".join(f"{len(names)} of {list_names(names)}" for names in groups.values())
         raise UserError(
-            f"The runs validate on {len(groups)} separate sets of images, but not the same number "
-            f"of runs on each ({told}), so folds would not count alike. Allowed: as many runs of "
-            "each fold."
+            f"The runs validate on {len(groups)} separate sets of images, with different numbers "
+            f"of runs on each ({listed}), so folds would not count equally. Allowed: the same "
+            "number of runs of each fold."
         )

@@ -1,15 +1,13 @@
-"""The figures of one split with their intervals: what a run prints and stores.
+"""The metrics of one split with their intervals: what a run prints and stores.
 
-Each has one interval, by the method that holds for it (`primary`): scores of proportions with an
-effective n where rows cluster, clustered variances on the scale of the logit or the log, and for
-kappa, MCC and macro F1 a seeded bootstrap by cluster.
+Each metric has one interval, by the method that holds for it (`primary_intervals`): scores of
+proportions with an effective n where rows cluster, clustered variances on the scale of the logit or
+the log, and for kappa, MCC and macro F1 a seeded bootstrap by cluster.
 
-The one interval that stands beside each figure of merit, by the method that holds for it.
-
-Simulated at 83 images of six classes and at 200 patients of three views, 95 % intervals cover the
-population's overall figures in 93 to 98 % of studies; of the calibration error in up to 100 % where
-few answers are wrong. Percentiles of resamples do so for few of the figures: at 83 images of a good
-model they cover kappa in 91 %, the F1 of a class of six in 75 %.
+In simulations of 83 images in six classes and of 200 patients with three views, 95 % intervals
+cover the population's overall metrics in 93 to 98 % of samples, and the calibration error in up to
+100 % where few predictions are wrong. Percentiles of resamples do so for few of the metrics: at 83
+images of a good model they cover kappa in 91 %, and the F1 of a class of six images in 75 %.
 """
 
 import math
@@ -18,9 +16,8 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from fracnet.evaluation.predictions import check, classes_of, clusters_of, probabilities, targets
+from fracnet.evaluation.predictions import Predictions
 from fracnet.metrics import classification
 from fracnet.metrics.calibration import (
     BINS,
@@ -38,15 +35,23 @@ from fracnet.metrics.intervals import (
     mean_loss,
     mean_of_proportions,
     proportion,
-    score,
+    score_bootstrap,
 )
 from fracnet.metrics.roc import auc_intervals, average_precision_intervals
 from fracnet.utils.errors import UserError
 
-UNDEFINED = "undefined: truth or answers are of one class only"
+UNDEFINED = "undefined: labels or predictions are of one class only"
+FEW = 10
+"""With fewer cases (or non-cases) a metric is marked `TOO_FEW`."""
+TOO_FEW = "too few"
+MACRO = {
+    "balanced_accuracy": "sensitivity",
+    **{f"macro_{rate}": rate for rate in classification.PER_CLASS if rate != "npv"},
+}
+AGREEMENT = ("kappa", "mcc")
 
 
-def primary(
+def primary_intervals(
     target: np.ndarray,
     prob: np.ndarray,
     predicted: np.ndarray,
@@ -55,22 +60,22 @@ def primary(
     resamples: int,
     seed: int,
 ) -> tuple[dict[str, Interval], dict[str, list[Interval]]]:
-    """Intervals of the figures of `battery.OVERALL` and, for each class, of `PER_CLASS`.
+    """Intervals of the metrics in `classification.OVERALL` and, by class, in `PER_CLASS`.
 
     Only kappa, MCC and macro F1 are resampled.
     """
     index = np.arange(prob.shape[1])
-    case, named = target[:, None] == index, predicted[:, None] == index
+    case, positive = target[:, None] == index, predicted[:, None] == index
     everyone = np.ones(len(target), dtype=bool)
     areas = auc_intervals(target, prob, clusters)
     precisions = average_precision_intervals(target, prob, clusters)
-    recall = mean_of_proportions(named, case, clusters)
+    recall = mean_of_proportions(positive, case, clusters)
     overall = {
         "accuracy": proportion(predicted == target, everyone, clusters, rows="rows"),
         "balanced_accuracy": recall,
         "macro_sensitivity": recall,
-        "macro_specificity": mean_of_proportions(~named, ~case, clusters, rows="others"),
-        "macro_precision": mean_of_proportions(case, named, clusters, rows="predictions"),
+        "macro_specificity": mean_of_proportions(~positive, ~case, clusters, rows="others"),
+        "macro_precision": mean_of_proportions(case, positive, clusters, rows="predictions"),
         "macro_auc": areas[-1],
         "macro_average_precision": precisions[-1],
         "brier": mean_loss(classification.brier_rows(target, prob), clusters),
@@ -80,22 +85,19 @@ def primary(
             target, predicted, prob.shape[1], clusters, resamples=resamples, seed=seed
         ),
     }
-    by_class = {
-        "sensitivity": [proportion(named[:, c], case[:, c], clusters) for c in index],
-        "specificity": [
-            proportion(~named[:, c], ~case[:, c], clusters, rows="others") for c in index
-        ],
-        "precision": [
-            proportion(case[:, c], named[:, c], clusters, rows="predictions") for c in index
-        ],
-        "npv": [
-            proportion(~case[:, c], ~named[:, c], clusters, rows="other predictions") for c in index
-        ],
-        "f1": [f1_interval(case[:, c], named[:, c], clusters) for c in index],
+
+    def by_class(success: np.ndarray, member: np.ndarray, rows: str) -> list[Interval]:
+        return [proportion(success[:, c], member[:, c], clusters, rows=rows) for c in index]
+
+    return overall, {
+        "sensitivity": by_class(positive, case, "cases"),
+        "specificity": by_class(~positive, ~case, "others"),
+        "precision": by_class(case, positive, "predictions"),
+        "npv": by_class(~case, ~positive, "other predictions"),
+        "f1": [f1_interval(case[:, c], positive[:, c], clusters) for c in index],
         "auc": areas[:-1],
         "average_precision": precisions[:-1],
     }
-    return overall, by_class
 
 
 def agreement_intervals(
@@ -109,7 +111,8 @@ def agreement_intervals(
 ) -> dict[str, Interval]:
     """Intervals of kappa, mcc and macro_f1 from int64[N] each, by a bootstrap of whole clusters."""
 
-    def figures(matrix: np.ndarray) -> list[np.ndarray]:
+    def metrics(weights: np.ndarray | None = None) -> list[np.ndarray]:
+        matrix = classification.confusion(target, predicted, n_classes, weights)
         return [
             classification.kappa(matrix),
             classification.mcc(matrix),
@@ -117,17 +120,14 @@ def agreement_intervals(
         ]
 
     method = f"score, bootstrap by {clusters.unit}"
-    names, lowest = ("kappa", "mcc", "macro_f1"), (-1.0, -1.0, 0.0)
-    values = figures(classification.confusion(target, predicted, n_classes))
+    names, lowest, values = ("kappa", "mcc", "macro_f1"), (-1.0, -1.0, 0.0), metrics()
     if clusters.count < 2:
         return {
-            name: Interval(None, None, method, clusters.lone if defined else UNDEFINED)
-            for name, defined in zip(names, ~np.isnan(values), strict=True)
+            name: Interval(None, None, method, UNDEFINED if np.isnan(value) else clusters.lone)
+            for name, value in zip(names, values, strict=True)
         }
-    drawn = bootstrap(
-        lambda weights: np.stack(
-            figures(classification.confusion(target, predicted, n_classes, weights)), axis=1
-        ),
+    resampled = bootstrap(
+        lambda weights: np.stack(metrics(weights), axis=1),
         clusters,
         resamples=resamples,
         seed=seed,
@@ -135,19 +135,9 @@ def agreement_intervals(
     return {
         name: Interval(None, None, method, UNDEFINED)
         if np.isnan(values[k])
-        else score(float(values[k]), drawn[:, k], clusters, lowest=lowest[k])
+        else score_bootstrap(float(values[k]), resampled[:, k], clusters, lowest=lowest[k])
         for k, name in enumerate(names)
     }
-
-
-# Below this number of cases (or non-cases) "too few" stands beside a figure.
-FEW = 10
-TOO_FEW = "too few"
-MACRO = {
-    "balanced_accuracy": "sensitivity",
-    **{f"macro_{rate}": rate for rate in classification.PER_CLASS if rate != "npv"},
-}
-AGREEMENT = ("kappa", "mcc")
 
 
 @dataclass(frozen=True)
@@ -184,9 +174,9 @@ class ClassSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """All figures of one split. `confusion[truth][prediction]` counts rows.
+    """All metrics of one split. `confusion[truth][prediction]` counts rows.
 
-    `definitions` says what a figure is and what range it has, where its name leaves that open.
+    `definitions` explains a metric and its range where its name leaves that open.
     """
 
     split: str
@@ -201,80 +191,81 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON; undefined values are None."""
-        found: dict[str, Any] = plain(self)
-        for row in found["per_class"]:
+        content: dict[str, Any] = plain(self)
+        for row in content["per_class"]:
             row["class"] = row.pop("name")
-        return found
+        return content
 
 
 def summarize(
-    table: pd.DataFrame,
+    predictions: Predictions,
     decided: np.ndarray | None = None,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Summary:
-    """Score the rows of one split. Raises `UserError` for a table that `check` refuses.
+    """Score the rows of one split. Raises `UserError` for rows of two.
 
-    `decided` int64[N] names each row's class, as at an operating point, in place of the most
-    likely one. The same rows give the same figures, whatever their order.
+    `decided` int64[N] gives each row's class, e.g. at an operating point, in place of the likeliest
+    one. The result does not depend on the order of rows.
     """
-    check(table)
-    splits = sorted(table["split"].unique())
+    splits = sorted(predictions.table["split"].unique())
     if len(splits) != 1:
         raise UserError(
             f"The predictions table's column 'split' holds {', '.join(splits)}; "
-            "figures are made for one split at a time: select its rows first."
+            "metrics are computed for one split at a time: select its rows first."
         )
+    classes = predictions.classes
     if decided is not None:
-        assert decided.shape == (len(table),), (decided.shape, len(table))
-        assert ((decided >= 0) & (decided < len(classes_of(table)))).all(), "classes by index"
-    order = np.argsort(table["path"].astype(str).to_numpy(), kind="stable")  # sums depend on it
-    table = table.iloc[order]
-    classes, clusters = classes_of(table), clusters_of(table)
-    prob, target = probabilities(table), targets(table)
+        assert decided.shape == (len(predictions),), (decided.shape, len(predictions))
+        assert ((decided >= 0) & (decided < len(classes))).all(), "classes by index"
+    # Floating-point sums depend on the order.
+    order = np.argsort(predictions.table["path"].astype(str).to_numpy(), kind="stable")
+    predictions = Predictions.trusted(predictions.table.iloc[order])
+    prob, target, clusters = predictions.probabilities, predictions.targets, predictions.clusters
     predicted = classification.predict(prob) if decided is None else np.asarray(decided)[order]
     matrix = classification.confusion(target, predicted, len(classes))
     rates = classification.by_class(target, prob, predicted)
     values = classification.overall(target, prob, predicted, per_class=rates)
     values["calibration_error"] = np.asarray(calibration_error(target, prob, clusters))
-    limits, class_limits = primary(
+    intervals, class_intervals = primary_intervals(
         target, prob, predicted, clusters, resamples=resamples, seed=seed
     )
-    n, counts, named = len(target), matrix.sum(axis=1), matrix.sum(axis=0)
+    n, counts, predicted_counts = len(target), matrix.sum(axis=1), matrix.sum(axis=0)
     overall = {}
     for name in classification.OVERALL:
         rate = MACRO.get(name)
         if rate is None:
-            # Two classes: as few as the rarer of them.
-            few = int(counts.min()) if len(classes) == 2 and name in AGREEMENT else n
-            overall[name] = estimate(values[name], limits[name], n, cases=few)
+            # With two classes, kappa and MCC rest on the rarer one.
+            cases = int(counts.min()) if len(classes) == 2 and name in AGREEMENT else n
+            overall[name] = estimate(values[name], intervals[name], n, cases=cases)
         else:
-            overall[name] = _macro(rates[rate], limits[name], n)
+            overall[name] = _macro(rates[rate], intervals[name], n)
     if floored := int((prob[np.arange(n), target] < classification.FLOOR).sum()):
-        overall["log_loss"] = _noted(
-            overall["log_loss"], f"{floored} rows gave the true class no chance"
+        rows = "1 row" if floored == 1 else f"{floored} rows"
+        overall["log_loss"] = _add_note(
+            overall["log_loss"], f"in {rows} the true class has a probability near 0"
         )
     bins = int(bins_of(prob.max(axis=1), clusters).max()) + 1
     if bins < BINS:
-        word = "1 bin" if bins == 1 else f"{bins} bins"
-        overall["calibration_error"] = _noted(overall["calibration_error"], word)
+        note = "1 bin" if bins == 1 else f"{bins} bins"
+        overall["calibration_error"] = _add_note(overall["calibration_error"], note)
     per_class = []
     for c, name in enumerate(classes):
-        cases, rest, yes = int(counts[c]), int(n - counts[c]), int(named[c])
-        # The rows that each rate is a share of, and how many it hangs on where those differ.
-        rows = {"specificity": rest, "precision": yes, "npv": n - yes}
-        hang = {"auc": min(cases, rest), "average_precision": min(cases, rest)}
-        figures = {
+        cases, rest, positives = int(counts[c]), int(n - counts[c]), int(predicted_counts[c])
+        # The denominator of each rate, and the smaller count that it rests on where they differ.
+        denominators = {"specificity": rest, "precision": positives, "npv": n - positives}
+        rarer = {"auc": min(cases, rest), "average_precision": min(cases, rest)}
+        estimates = {
             rate: estimate(
                 rates[rate][c],
-                class_limits[rate][c],
-                rows.get(rate, cases),
-                cases=hang.get(rate, rows.get(rate, cases)),
+                class_intervals[rate][c],
+                denominators.get(rate, cases),
+                cases=rarer.get(rate, denominators.get(rate, cases)),
             )
             for rate in classification.PER_CLASS
         }
-        per_class.append(ClassSummary(name=name, n=cases, **figures))
+        per_class.append(ClassSummary(name=name, n=cases, **estimates))
     return Summary(
         split=str(splits[0]),
         classes=classes,
@@ -296,35 +287,30 @@ def _definitions(n_classes: int) -> dict[str, str]:
         "log_loss": "natural logarithm; a probability of 0 counts as 2.2e-16",
         "calibration_error": f"root mean squared, {ESTIMATOR}",
         "average_precision": "step-wise, without interpolation",
-        "macro": "plain mean over the classes in which a figure is defined",
+        "macro": "plain mean over the classes in which the metric is defined",
     }
 
 
 def estimate(value: float | np.ndarray, interval: Interval, n: int, cases: int) -> Estimate:
-    """A value with its interval, marked where it rests on too few `cases`."""
-    notes = [interval.note]
-    if 0 < cases < FEW:
-        notes.append(TOO_FEW)
-    note = "; ".join(filter(None, notes))
+    """A value with its interval, marked if it rests on too few `cases`."""
+    note = "; ".join(filter(None, [interval.note, TOO_FEW if 0 < cases < FEW else ""]))
     return Estimate(float(value), interval.low, interval.high, interval.method, n, note)
 
 
 def _macro(values: np.ndarray, interval: Interval, n: int) -> Estimate:
-    scored = int(classification.scored(values))
-    notes = [interval.note]
-    if 0 < scored < len(values):
-        notes.append(f"{scored} of {len(values)} classes scored")
-    note = "; ".join(filter(None, notes))
+    scored = int(classification.count_defined(values))
+    missing = f"{scored} of {len(values)} classes scored" if 0 < scored < len(values) else ""
+    note = "; ".join(filter(None, [interval.note, missing]))
     value = float(classification.macro(values))
     return Estimate(value, interval.low, interval.high, interval.method, n, note, scored)
 
 
-def _noted(found: Estimate, note: str) -> Estimate:
-    return replace(found, note="; ".join(filter(None, [found.note, note])))
+def _add_note(metric: Estimate, note: str) -> Estimate:
+    return replace(metric, note="; ".join(filter(None, [metric.note, note])))
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses and sequences as plain containers for JSON; what is not finite becomes None."""
+    """Dataclasses and sequences as plain containers for JSON; non-finite numbers become None."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, dict):

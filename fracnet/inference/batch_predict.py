@@ -1,9 +1,8 @@
-"""Predictions of a folder of any size, written as they are made.
+"""Predict any number of images into a folder, batch by batch.
 
-predictions.csv grows batch by batch, and whatever ends the work leaves whole rows in it;
-predictions.json tells what it all means and how far it came.
-
-A picture of each predicted image with what spoke for the decision.
+predictions.csv grows with each batch, and holds whole rows however the work ends; predictions.json
+describes the rows and how far the prediction came. With overlays, each predicted image gets a
+picture with its heatmap.
 """
 
 import os
@@ -23,96 +22,144 @@ import pandas as pd
 
 from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
-from fracnet.inference.inputs import OWN, Asked
+from fracnet.inference.inputs import PREDICTION_FILE, InputImages
 from fracnet.inference.predictor import CAUTION, Batch, Predictor
 from fracnet.models.ood import MEANING
-from fracnet.runs.run_folder import write_json
+from fracnet.runs.run_folder import with_format, write_json
 from fracnet.saliency.cam import heatmaps
-from fracnet.saliency.gallery import draw, enlarged
+from fracnet.saliency.gallery import draw_overlay, enlarge, write_png
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import atomic_file, write_atomically
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
 Overlays = Callable[[Batch, int], list[str]]
-"""Draws a batch whose first row is number n; the path of each readable image's picture."""
+"""Draws a batch whose first row is number n; returns the path of each readable image's picture."""
+COLUMNS = {
+    "path": "the file",
+    "patient, study": "from DICOM headers or the table of the input; empty where unknown",
+    "likeliest": "the class with the highest probability",
+    f"{PROB}<class>": "calibrated with the temperature that validation has chosen",
+    "decision": "by the run's threshold for two classes, otherwise the likeliest class",
+    "uncertain": "by the limits below, or because the image is out of distribution; see reason",
+    "ood_score": MEANING,
+    "ood": "whether ood_score is above 1",
+    "overlay": "picture with the heatmap, relative to this folder",
+    "error": "why the file cannot be read; all other columns are empty then",
+}
+TEXT_COLUMNS = (
+    "path", "patient", "study", "likeliest", "decision", "reason", "overlay", "error",
+)  # fmt: skip
+LISTED = 5
+"""Unreadable files that the console lists."""
+CAPTION = "Research use only. Not a medical device, no diagnosis."
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+GAP = 8
+"""White columns between the plain image and the one with the heatmap."""
 
 
 @dataclass
-class Told:
-    """What came out. counts: images by decision; lost: path and reason of the unreadable ones."""
+class PredictionSummary:
+    """The outcome. decisions: images per decision; unreadable: path and reason of each file.
+
+    ood: None where the run has no OOD reference.
+    """
 
     folder: Path
     n: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
+    decisions: dict[str, int] = field(default_factory=dict)
     uncertain: int = 0
-    unlike: int | None = 0  # None: the run has nothing to tell it by
-    lost: list[tuple[str, str]] = field(default_factory=list)
+    ood: int | None = None
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
     studies: int = 0
     notes: list[str] = field(default_factory=list)
     status: str = "unfinished"
+
+    def add(self, table: pd.DataFrame) -> None:
+        """Count the rows of a batch."""
+        good, bad = table[table["error"] == ""], table[table["error"] != ""]
+        self.n += len(table)
+        for name, n in good["decision"].value_counts().items():
+            self.decisions[str(name)] = self.decisions.get(str(name), 0) + int(n)
+        self.uncertain += int(good["uncertain"].astype(bool).sum())
+        if self.ood is not None:
+            self.ood += int(good["ood"].astype(bool).sum())
+        self.unreadable += list(zip(bad["path"], bad["error"], strict=True))
 
 
 def predict_into(
     folder: Path,
     predictor: Predictor,
-    asked: Asked,
+    images: InputImages,
     *,
     overlays: Overlays | None = None,
     progress: Progress[Any] = no_progress,
-) -> Told:
-    """Predict everything asked for into a new folder; returns what to tell the person.
+) -> PredictionSummary:
+    """Predict all images into a new folder.
 
-    Writes predictions.csv, when all is done the same rows as predictions.jsonl, predictions.json,
-    studies.csv where studies are known, unreadable.csv where a file cannot be read. Raises
-    UserError where the folder cannot be written, and KeyboardInterrupt with what was done so far.
+    Writes predictions.csv, at the end the same rows as predictions.jsonl, predictions.json,
+    studies.csv where studies are known, unreadable.csv where files cannot be read. Raises UserError
+    where the folder cannot be written, and KeyboardInterrupt that states what is done so far.
     """
-    told = Told(folder, notes=[*asked.notes, *_of_limits(predictor, "image")])
-    told.unlike = None if predictor.novelty is None else 0
-    of_studies: list[pd.DataFrame] = []
-    total = len(asked.items)
-    rows = _WholeRows(folder / "predictions.csv")
-    with _closing(told, predictor, total, rows):
+    summary = PredictionSummary(folder, ood=None if predictor.ood is None else 0)
+    summary.notes += [*images.notes, *_limit_notes(predictor, "image")]
+    study_rows: list[pd.DataFrame] = []
+    total = len(images.files)
+    rows = _RowFile(folder / "predictions.csv")
+    with _recorded(summary, predictor, total, rows):
         with rows:
-            batches = predictor.batches(asked.items)
-            for batch in _by_image(batches, progress, total):
+            batches = predictor.batches(images.files)
+            for batch in _counting_images(batches, progress, total):
                 table = batch.table
                 table["overlay"] = None
                 if overlays is not None:
-                    table.loc[table["error"] == "", "overlay"] = overlays(batch, told.n)
+                    table.loc[table["error"] == "", "overlay"] = overlays(batch, summary.n)
                 rows.add(table)
-                _count(told, table)
+                summary.add(table)
                 if table["study"].notna().any():
-                    of_studies.append(table[table["study"].notna()].drop(columns=["path", "why"]))
-        if of_studies:
-            studies = predictor.studies(pd.concat(of_studies, ignore_index=True))
-            studies.to_csv(folder / "studies.csv", index=False, lineterminator="\n")
-            told.studies = len(studies)
-            told.notes += _of_limits(predictor, "study")
-            if len(studies) == 1 and told.n > 1:
-                told.notes.append(
-                    f"All {told.n} images name one study, as anonymized files do; unless they are "
-                    "views of one study its row in studies.csv means nothing."
+                    known = table[table["study"].notna()]
+                    study_rows.append(known.drop(columns=["path", "reason"]))
+        if study_rows:
+            studies = predictor.studies(pd.concat(study_rows, ignore_index=True))
+            text = studies.to_csv(index=False, lineterminator="\n")
+            write_atomically(folder / "studies.csv", text)
+            summary.studies = len(studies)
+            summary.notes += _limit_notes(predictor, "study")
+            if len(studies) == 1 and summary.n > 1:
+                summary.notes.append(
+                    f"All {summary.n} images name one study, which anonymized files often do; "
+                    "unless they are views of one study, its row in studies.csv has no meaning."
                 )
-        write_lines(rows.path)
-        told.status = "finished"
-    return told
+        _write_jsonl(rows.path)
+        summary.status = "finished"
+    return summary
 
 
-def _of_limits(predictor: Predictor, level: str) -> list[str]:
-    """What to know of the limits of `uncertain`, which make decisions sure."""
+def _limit_notes(predictor: Predictor, level: str) -> list[str]:
+    """Notes on the limits that make decisions confident or uncertain."""
     note = predictor.levels[level]["limits"].note if level in predictor.levels else ""
     return [note] if note else []
 
 
-def write_lines(rows: Path) -> None:
-    """The rows of a csv once more, a JSON object a line, in a file of the same name (.jsonl)."""
-    with rows.with_suffix(".jsonl").open("w", encoding="utf-8") as lines:
-        for part in pd.read_csv(rows, chunksize=5000, dtype={"patient": str, "study": str}):
-            lines.write(part.to_json(orient="records", lines=True, force_ascii=False))
+def _write_jsonl(rows: Path) -> None:
+    """The rows of a csv as one JSON object per line, in a file of the same name (.jsonl)."""
+    # pandas would take a name such as NA or null as missing, and an id such as 007 as a number.
+    parts = pd.read_csv(
+        rows,
+        chunksize=5000,
+        dtype=dict.fromkeys(TEXT_COLUMNS, str),
+        keep_default_na=False,
+        na_values=[""],
+    )
+    with atomic_file(rows.with_suffix(".jsonl")) as lines:
+        for part in parts:
+            lines.write(part.to_json(orient="records", lines=True, force_ascii=False).encode())
 
 
-def _by_image(batches: Iterator[Batch], progress: Progress[Any], total: int) -> Iterator[Batch]:
-    """The batches, while the bar counts their images."""
+def _counting_images(
+    batches: Iterator[Batch], progress: Progress[Any], total: int
+) -> Iterator[Batch]:
+    """The batches, while the progress bar counts their images."""
 
     def images() -> Iterator[Batch | None]:
         for batch in batches:
@@ -122,84 +169,79 @@ def _by_image(batches: Iterator[Batch], progress: Progress[Any], total: int) -> 
     yield from (batch for batch in progress(images(), total, "predicting") if batch is not None)
 
 
-def _count(told: Told, table: pd.DataFrame) -> None:
-    good = table[table["error"] == ""]
-    told.n += len(table)
-    for name, n in good["decision"].value_counts().items():
-        told.counts[str(name)] = told.counts.get(str(name), 0) + int(n)
-    told.uncertain += int(good["uncertain"].astype(bool).sum())
-    if told.unlike is not None:
-        told.unlike += int(good["unlike"].astype(bool).sum())
-    bad = table[table["error"] != ""]
-    told.lost += list(zip(bad["path"], bad["error"], strict=True))
-
-
-class _WholeRows:
-    """A csv to which tables are added; one that could not be written whole is taken back."""
+class _RowFile:
+    """A csv to which tables are appended; a table that could not be written whole is removed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._whole = (0, 0)  # bytes and rows; one thing, so that Ctrl-C does not part them
+        self._complete = (0, 0)  # bytes and rows in one tuple, so that Ctrl-C cannot separate them
 
     @property
     def n(self) -> int:
-        """Rows that are in the file."""
-        return self._whole[1]
+        """Rows in the file."""
+        return self._complete[1]
 
-    def __enter__(self) -> "_WholeRows":
-        # Not the file of anyone else: the folder is new.
+    def __enter__(self) -> "_RowFile":
+        # O_EXCL: the folder is new, so the file must not exist.
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         return self
 
     def add(self, table: pd.DataFrame) -> None:
-        text = table.to_csv(index=False, header=not self._whole[0], lineterminator="\n").encode()
+        n_bytes, n_rows = self._complete
+        text = table.to_csv(index=False, header=not n_bytes, lineterminator="\n").encode()
         left = memoryview(text)
         while left:
             left = left[os.write(self._file, left) :]
-        self._whole = (self._whole[0] + len(text), self._whole[1] + len(table))
+        self._complete = (n_bytes + len(text), n_rows + len(table))
 
     def __exit__(self, *_: object) -> None:
         try:
-            os.ftruncate(self._file, self._whole[0])
+            os.ftruncate(self._file, self._complete[0])
         finally:
             os.close(self._file)
 
 
 @contextmanager
-def _closing(told: Told, predictor: Predictor, total: int, rows: _WholeRows) -> Iterator[None]:
+def _recorded(
+    summary: PredictionSummary, predictor: Predictor, total: int, rows: _RowFile
+) -> Iterator[None]:
     """Write predictions.json and unreadable.csv however the work ends."""
-    path = told.folder / OWN
+    folder = summary.folder
     try:
-        write_json(path, _content(told, predictor, total))
+        write_json(folder / PREDICTION_FILE, _content(summary, predictor, total))
         try:
             yield
         except KeyboardInterrupt as stop:
-            told.n = rows.n
-            told.status = "interrupted"
-            so_far = f"{told.n} of {counted(total, 'image')} are in {told.folder}"
-            raise KeyboardInterrupt(so_far) from stop
+            summary.status = "interrupted"
+            message = f"{rows.n} of {counted(total, 'image')} are in {folder}"
+            raise KeyboardInterrupt(message) from stop
         finally:
-            told.n = rows.n
-            if told.lost:
-                lost = pd.DataFrame(told.lost, columns=["path", "error"])
-                lost.to_csv(told.folder / "unreadable.csv", index=False, lineterminator="\n")
-            write_json(path, _content(told, predictor, total))
+            summary.n = rows.n
+            if summary.unreadable:
+                table = pd.DataFrame(summary.unreadable, columns=["path", "error"])
+                text = table.to_csv(index=False, lineterminator="\n")
+                write_atomically(folder / "unreadable.csv", text)
+            write_json(folder / PREDICTION_FILE, _content(summary, predictor, total))
     except OSError as error:
         raise UserError(
-            f"out={told.folder} cannot be written: {error.strerror or error}. The first "
-            f"{told.n} of {counted(total, 'image')} are in it."
+            f"out={folder} cannot be written: {error.strerror or error}. The first {summary.n} of "
+            f"{counted(total, 'image')} are in it."
         ) from error
 
 
-def _content(told: Told, predictor: Predictor, total: int) -> dict[str, Any]:
-    """What a reader of the rows must know."""
+def _content(summary: PredictionSummary, predictor: Predictor, total: int) -> dict[str, Any]:
+    """The content of predictions.json: what a reader of the rows must know."""
     levels = {
-        level: {"threshold": one["threshold"], **_named(one, predictor.classes)}
-        for level, one in predictor.levels.items()
+        level: {
+            "threshold": values["threshold"],
+            "limits": _limits_by_class(values, predictor.classes),
+            "on_run_test": values["test"],
+        }
+        for level, values in predictor.levels.items()
     }
-    return dict(plain({
+    return with_format(plain({
         "caution": CAUTION,
-        "status": told.status,
+        "status": summary.status,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": str(predictor.folder.path),
         "decisions_sha256": predictor.decisions["sha256"],
@@ -207,57 +249,40 @@ def _content(told: Told, predictor: Predictor, total: int) -> dict[str, Any]:
         "temperature": predictor.decisions["temperature"],
         "views": predictor.decisions["views"],
         "images": {
-            "asked": total,
-            "done": told.n,
-            "unreadable": len(told.lost),
-            "decisions": told.counts,
-            "uncertain": told.uncertain,
-            "unlike": told.unlike,
+            "requested": total,
+            "done": summary.n,
+            "unreadable": len(summary.unreadable),
+            "decisions": summary.decisions,
+            "uncertain": summary.uncertain,
+            "ood": summary.ood,
         },
-        "studies": told.studies,
+        "studies": summary.studies,
         "levels": levels,
-        "novelty": predictor.novelty.about() if predictor.novelty else None,
+        "ood": predictor.ood.describe() if predictor.ood else None,
         "columns": COLUMNS,
-        "notes": told.notes,
+        "notes": summary.notes,
     }))  # fmt: skip
 
 
-def _named(level: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
+def _limits_by_class(level: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
     limits = asdict(level["limits"])
     limits.pop("classes")
-    keys = ("values", "promised", "counts")
-    named = {key: dict(zip(classes, limits[key], strict=True)) for key in keys}
-    return {"limits": limits | named, "on_the_run_s_test": level["test"]}
+    by_class = ("values", "promised", "counts")
+    return limits | {key: dict(zip(classes, limits[key], strict=True)) for key in by_class}
 
 
-COLUMNS = {
-    "path": "the file",
-    "patient, study": "from DICOM headers or the table of the input; empty where unknown",
-    "likeliest": "the class with the highest probability",
-    f"{PROB}<class>": "calibrated with the temperature that validation has chosen",
-    "decision": "by the frozen threshold of two classes, otherwise the likeliest class",
-    "uncertain": "by the limits below, or because the image is unlike the training images; why says",
-    "novelty": MEANING,
-    "unlike": "novelty above 1",
-    "overlay": "picture with the heatmap, from this folder",
-    "error": "why the file cannot be read; all else is empty then",
-}
-
-SHOWN = 5  # unreadable files on the screen
-
-
-def refuse_what_is_there(out: Path) -> None:
-    """Raise UserError unless `out` is free, or an empty folder."""
+def check_output_free(out: Path) -> None:
+    """Raise UserError unless `out` does not exist or is an empty folder."""
     if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"out={out} is there and not empty; nothing is overwritten. Name another.")
+        raise UserError(f"out={out} is not empty, and nothing is overwritten; name another folder.")
     if out.exists() and not out.is_dir():
-        raise UserError(f"out={out} is a file; allowed: a folder that is new or empty.")
+        raise UserError(f"out={out} is a file; allowed: a new or empty folder.")
 
 
 @contextmanager
-def new_folder(out: str | None, name: str) -> Iterator[Path]:
-    """The folder `out`, or a new one named by the input and the time; gone again if left empty."""
-    folder = _made(out, name)
+def output_folder(out: str | None, name: str) -> Iterator[Path]:
+    """The folder `out`, or a new one named after input and time; removed again if left empty."""
+    folder = _create_folder(out, name)
     try:
         yield folder
     finally:
@@ -265,17 +290,17 @@ def new_folder(out: str | None, name: str) -> Iterator[Path]:
             folder.rmdir()
 
 
-def _made(out: str | None, name: str) -> Path:
+def _create_folder(out: str | None, name: str) -> Path:
     if out is not None:
         folder = Path(out).expanduser()
-        refuse_what_is_there(folder)
+        check_output_free(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"out={out} cannot be made: {error.strerror or error}.") from error
+            raise UserError(f"out={out} cannot be created: {error.strerror or error}.") from error
         return folder
-    word = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "images"
-    base = f"predictions_{word}_{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}"
+    safe_name = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "images"
+    base = f"predictions_{safe_name}_{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}"
     for attempt in count(1):
         folder = Path(base if attempt == 1 else f"{base}_{attempt}")
         try:
@@ -284,42 +309,43 @@ def _made(out: str | None, name: str) -> Path:
             continue
         except OSError as error:
             raise UserError(
-                f"{Path.cwd()} cannot be written to ({error.strerror or error}); name another "
-                "place with out=."
+                f"Cannot write to {Path.cwd()} ({error.strerror or error}); name another folder "
+                "with out=."
             ) from error
         return folder
     raise AssertionError("numbers do not end")
 
 
-def present(told: "Told", predictor: "Predictor") -> None:
-    """Print what came out."""
-    from fracnet.inference.predictor import CAUTION
-
-    readable = told.n - len(told.lost)
+def print_summary(summary: PredictionSummary, predictor: Predictor) -> None:
+    """Print the counts, the notes and the files."""
+    ood = "unknown: the run has no ood.npz" if summary.ood is None else summary.ood
+    counts: dict[str, int | str] = {
+        name: summary.decisions.get(name, 0) for name in predictor.classes
+    }
+    counts |= {"uncertain": summary.uncertain, "out of distribution": ood}
+    if summary.unreadable:
+        counts["unreadable"] = len(summary.unreadable)
+    if summary.studies:
+        counts["studies"] = summary.studies
+    readable = summary.n - len(summary.unreadable)
     print(f"{counted(readable, 'image')} predicted by {predictor.folder.path.name}")
-    width = max([len("unlike the training images"), *map(len, told.counts)]) + 2
-    for name in predictor.classes:
-        print(f"  {name:{width}}{told.counts.get(name, 0)}")
-    print(f"  {'uncertain':{width}}{told.uncertain}")
-    unlike = "not known: the run has no novelty.npz" if told.unlike is None else told.unlike
-    print(f"  {'unlike the training images':{width}}{unlike}")
-    if told.lost:
-        print(f"  {'unreadable':{width}}{len(told.lost)}")
-        for path, reason in told.lost[:SHOWN]:
-            print(wrapped(f"{path}: {reason}", "    "))
-        if len(told.lost) > SHOWN:
-            print(f"    and {len(told.lost) - SHOWN} more, in unreadable.csv")
-    if told.studies:
-        print(f"  {'studies':{width}}{told.studies}")
-    for note in told.notes:
-        print(wrapped(note))
-    print(f"\n{wrapped(CAUTION)}\n\nFolder: {told.folder}")
-    for left in sorted(told.folder.iterdir()):
-        print(f"  {left.name}{'/' if left.is_dir() else ''}")
+    width = max(map(len, counts)) + 2
+    for name, value in counts.items():
+        print(f"  {name:{width}}{value}")
+        if name == "unreadable":
+            for file, reason in summary.unreadable[:LISTED]:
+                print(_wrapped(f"{file}: {reason}", "    "))
+            if len(summary.unreadable) > LISTED:
+                print(f"    and {len(summary.unreadable) - LISTED} more, in unreadable.csv")
+    for note in summary.notes:
+        print(_wrapped(note))
+    print(f"\n{_wrapped(CAUTION)}\n\nFolder: {summary.folder}")
+    for path in sorted(summary.folder.iterdir()):
+        print(f"  {path.name}{'/' if path.is_dir() else ''}")
 
 
-def wrapped(text: str, indent: str = "") -> str:
-    """For a screen of 80 columns; no path is broken."""
+def _wrapped(text: str, indent: str = "") -> str:
+    """For a terminal of 80 columns; paths are not broken."""
     further = indent + ("  " if indent else "")
     return textwrap.fill(
         text, 80, initial_indent=indent, subsequent_indent=further, break_long_words=False,
@@ -327,31 +353,15 @@ def wrapped(text: str, indent: str = "") -> str:
     )  # fmt: skip
 
 
-CAPTION = "Research use only. Not a medical device, no diagnosis."
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-SIDE = 8  # white columns between the plain image and the one with the heatmap
+def overlay_painter(predictor: Predictor, folder: Path) -> Overlays:
+    """Draws Grad-CAM of the decided class into `folder`/overlays, next to the plain image.
 
-
-def captioned(picture: np.ndarray) -> np.ndarray:
-    """uint8 RGB [H, W, 3] with a line under it: pictures are passed on without the rest."""
-    width = picture.shape[1]
-    scale = width / 1100
-    (_, height), below = cv2.getTextSize(CAPTION, FONT, scale, 1)
-    line = np.full((2 * height + below, width, 3), 255, np.uint8)
-    place = (height // 2, height + height // 2)
-    cv2.putText(line, CAPTION, place, FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate([picture, line])
-
-
-def painter(predictor: Predictor, folder: Path) -> Callable[[Batch, int], list[str]]:
-    """Draws Grad-CAM of the decided class into `folder`/overlays, beside the plain image.
-
-    Raises UserError for a model that has no maps.
+    Raises UserError for a model without heatmaps.
     """
     if predictor.classical:
         raise UserError(
-            "overlays=true: this run's model is no network, and has no layer to make a heatmap of; "
-            "allowed: overlays=false."
+            "overlays=true: this run's model is not a network and has no layer to make a heatmap "
+            "of; allowed: overlays=false."
         )
     out = folder / "overlays"
 
@@ -362,11 +372,21 @@ def painter(predictor: Predictor, folder: Path) -> Callable[[Batch, int], list[s
         maps = heatmaps(predictor.model, batch.images, batch.choices, device=predictor.device)
         heats = (heat for part in maps for heat in part)
         for name, image, heat in zip(names, batch.images, heats, strict=True):
-            plain, warm, _ = enlarged(image, heat, [])
-            gap = np.full((len(plain), SIDE, 3), 255, np.uint8)
-            picture = captioned(np.concatenate([draw(plain), gap, draw(plain, warm)], axis=1))
-            packed = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-            (folder / name).write_bytes(packed.tobytes())
+            large, warm, _ = enlarge(image, heat, [])
+            gap = np.full((len(large), GAP, 3), 255, np.uint8)
+            pair = np.concatenate([draw_overlay(large), gap, draw_overlay(large, warm)], axis=1)
+            write_png(_with_caption(pair), folder / name)
         return names
 
     return paint
+
+
+def _with_caption(picture: np.ndarray) -> np.ndarray:
+    """uint8 RGB [H, W, 3] with a caption below: pictures get passed on without the folder."""
+    width = picture.shape[1]
+    scale = width / 1100
+    (_, height), below = cv2.getTextSize(CAPTION, FONT, scale, 1)
+    line = np.full((2 * height + below, width, 3), 255, np.uint8)
+    place = (height // 2, height + height // 2)
+    cv2.putText(line, CAPTION, place, FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([picture, line])

@@ -1,13 +1,15 @@
-"""Which images `input=` means: files, folders, patterns, and tables that name them.
+"""The images that `input=` selects, and how they are read for a model.
 
-Images for a model: files read ahead by a few threads, arrays taken as they are.
+`input=` accepts files, folders, patterns, and tables that name files; arrays are accepted as well.
+Files are read ahead by a few threads.
 """
 
 import glob
 import os
+import re
 import reprlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,22 +19,29 @@ from typing import Any
 import numpy as np
 
 from fracnet.config.instantiate import near_miss
-from fracnet.data.datasets.base import contents, is_image
-from fracnet.data.datasets.csv_table import read_csv
+from fracnet.data.datasets.base import describe_folder, is_ignored, is_image, skipped_note, walk
+from fracnet.data.datasets.csv_table import BLANKS, listed_path, read_csv, read_text
 from fracnet.data.dicom import NoDecoder
-from fracnet.data.image_io import BadImage, read_grey, read_ids, single_threaded, stretched
-from fracnet.data.manifest import listed
+from fracnet.data.image_io import (
+    BadImage,
+    limit_opencv_threads,
+    read_grey,
+    read_ids,
+    stretch_to_uint8,
+)
+from fracnet.data.manifest import list_some
 from fracnet.data.preprocess import Preprocess
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import file_key, path_text
 from fracnet.utils.text import are, counted
 
-OWN = "predictions.json"
-"""A folder that holds it was left by an earlier prediction: its pictures are no radiographs."""
+PREDICTION_FILE = "predictions.json"
+"""Marks the output of an earlier prediction, whose pictures are not radiographs."""
 
 
 @dataclass(frozen=True)
-class Item:
-    """An image to look at; patient and study where a table names them, and in which line."""
+class InputFile:
+    """An image file; patient and study where a table names them, and the line that does."""
 
     path: Path
     patient: str | None = None
@@ -41,99 +50,98 @@ class Item:
 
 
 @dataclass
-class Asked:
-    """items: each file once, in the order named. notes: what was left out, in sentences."""
+class InputImages:
+    """files: each once, in the order named. notes: sentences on what was skipped."""
 
-    items: list[Item] = field(default_factory=list)
+    files: list[InputFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     name: str = "images"
 
 
-def find(words: Sequence[str], key: str = "input=") -> Asked:
-    """The images that the words mean, each a file, a folder, a pattern or a table of paths.
+def find_images(inputs: Sequence[str], key: str = "input=") -> InputImages:
+    """The images that the inputs select, each a file, a folder, a pattern or a table of paths.
 
-    key: what stands before the words in messages; "" where no command was typed.
+    key: prefix of the inputs in messages; "" where no command was typed.
 
-    - A folder: all images in it and below, by extension, DICOM also by content; hidden entries and
-      what an earlier prediction has left there are not looked at.
+    - A folder: all images in it and below, by extension, DICOM also by content. Hidden entries and
+      the output of earlier predictions are skipped.
     - A pattern: `*`, `?`, `[...]`, and `**` for any depth.
-    - A table: a .csv with a column path, and perhaps patient and study; or a .txt with a path a
-      line. Paths are relative to the table.
-    - Any other file is taken for an image, whatever its name.
+    - A table: a .csv with a column path, and optionally patient and study; or a .txt with a path
+      per line. Paths are relative to the table.
+    - Any other file is read as an image, whatever its name.
 
-    Raises UserError for a word that means nothing, or no image, and for a file that is named for
-    different patients or studies: which of them it shows cannot be told.
+    Raises UserError for an input that matches nothing, or no image, and for a file that is listed
+    with different patients or studies.
     """
-    found = Asked()
-    seen: dict[Path, Item] = {}
-    twice = 0
-    for word in words:
-        for item in _meant(word, found, key):
-            place = Path(os.path.abspath(item.path))
+    result = InputImages()
+    seen: dict[Path | int | str, InputFile] = {}
+    duplicates = 0
+    for text in inputs:
+        for file in _matches(text, result, key):
+            place = file_key(file.path) or Path(os.path.abspath(file.path))
             if place in seen:
-                twice += 1
-                item = _same(seen[place], item)
-            seen[place] = item
-    found.items = list(seen.values())
-    if twice:
-        found.notes.append(
-            f"{counted(twice, 'image')} {are(twice)} named more than once and predicted once."
+                duplicates += 1
+                file = _merged(seen[place], file)
+            seen[place] = file
+    result.files = list(seen.values())
+    result.notes = [path_text(note) for note in result.notes]
+    if duplicates:
+        result.notes.append(
+            f"{counted(duplicates, 'image')} {are(duplicates)} listed more than once and predicted "
+            "once."
         )
-    if not found.items:
-        left = f" {' '.join(found.notes)}" if found.notes else ""
-        raise UserError(f"{key}{_said(words)} holds no image.{left}")
-    first = Path(words[0]).expanduser()
-    if len(words) == 1 and not _is_pattern(first):
-        found.name = (first.resolve().name if first.is_dir() else first.stem) or "images"
-    return found
+    if not result.files:
+        listed = inputs[0] if len(inputs) == 1 else f"[{', '.join(inputs)}]"
+        raise UserError(" ".join([f"{key}{listed} contains no image.", *result.notes]))
+    first = Path(inputs[0]).expanduser()
+    if len(inputs) == 1 and not _is_pattern(first):
+        result.name = (first.resolve().name if first.is_dir() else first.stem) or "images"
+    return result
 
 
-def _meant(word: str, found: Asked, key: str) -> Iterator[Item]:
-    path = Path(word).expanduser()
+def _matches(text: str, result: InputImages, key: str) -> Iterator[InputFile]:
+    path = Path(text).expanduser()
     if path.is_dir():
-        yield from _below(path, found)
+        yield from _files_below(path, result)
     elif _is_pattern(path):
-        matched = sorted(glob.glob(str(path), recursive=True))
-        if not matched:
-            raise UserError(f"{key}{word}: nothing is called so.")
-        for name in matched:
+        names = sorted(glob.glob(str(path), recursive=True))
+        if not names:
+            raise UserError(f"{key}{text}: no file matches.")
+        for name in names:
             if Path(name).is_dir():
-                # Of `**` each folder comes by itself, and its files besides.
-                yield from () if "**" in word else _below(Path(name), found)
-            elif is_image(Path(name)) or "**" not in word:
-                yield Item(Path(name))
+                # `**` matches each folder by itself, and its files as well.
+                yield from () if "**" in text else _files_below(Path(name), result)
+            elif is_image(Path(name)) or "**" not in text:
+                yield InputFile(Path(name))
     elif not path.exists():
-        here = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        told = contents(path.parent)
-        if path.parent == Path():  # which is told in words
-            told = told[0].upper() + told[1:]
-        hint = near_miss(path.name, here) or f" {told}."
-        raise UserError(f"{key}{word}: there is no such file or folder.{hint}")
+        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        content = describe_folder(path.parent)
+        if path.parent == Path():  # described in words
+            content = content[0].upper() + content[1:]
+        hint = near_miss(path.name, names) or f" {content}."
+        raise UserError(f"{key}{text}: no such file or folder.{hint}")
     elif path.suffix.lower() == ".csv":
-        yield from _listed_in_csv(path)
+        yield from _files_in_csv(path)
     elif path.suffix.lower() == ".txt":
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{key}{word} cannot be read: {error}.") from error
-        yield from (Item(path.parent / line.strip()) for line in lines if line.strip())
+        for line in re.split(r"[\r\n]+", read_text(path)):
+            if name := line.strip(BLANKS):
+                yield InputFile(listed_path(name, path.parent))
     else:
-        yield Item(path)
+        yield InputFile(path)
 
 
-def _same(first: Item, again: Item) -> Item:
-    """Which of the two that name a file is kept: the one that knows patient or study."""
-    if not (again.patient or again.study):
+def _merged(first: InputFile, second: InputFile) -> InputFile:
+    """Of two entries for one file, the one that has patient or study."""
+    if not (second.patient or second.study):
         return first
     if not (first.patient or first.study):
-        return again
+        return second
     for key in ("patient", "study"):
-        one, other = getattr(first, key), getattr(again, key)
-        if one != other:
+        left, right = getattr(first, key) or "", getattr(second, key) or ""
+        if left != right:
             raise UserError(
-                f"{again.line}: {again.path.name} is of {key}={other or ''}, but {first.line}, "
-                f"names the same file with {key}={one or ''}; allowed: one patient and one study "
-                "for each file."
+                f"{second.line} lists {second.path.name} with {key}={right}, but {first.line} "
+                f"lists it with {key}={left}; allowed: one patient and one study per file."
             )
     return first
 
@@ -142,58 +150,57 @@ def _is_pattern(path: Path) -> bool:
     return not path.exists() and glob.has_magic(str(path))
 
 
-def _below(folder: Path, found: Asked) -> Iterator[Item]:
-    """The images of a folder and those below it, sorted; others are counted."""
+def _files_below(folder: Path, result: InputImages) -> Iterator[InputFile]:
+    """The images of a folder and its subfolders, sorted; other files are counted."""
     others: list[str] = []
-    walked: set[str] = set()
+    repeated: list[str] = []
+    earlier: list[str] = []  # folders of earlier predictions
 
-    def cannot(error: OSError) -> None:
-        found.notes.append(f"{error.filename} cannot be looked into: {error.strerror}.")
+    def unreadable(error: OSError) -> None:
+        result.notes.append(f"{error.filename} cannot be read: {error.strerror}.")
 
-    for parent, below, names in os.walk(folder, onerror=cannot, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in walked:  # a link that leads back
-            below.clear()
+    for parent, names in walk(folder, repeated=repeated, onerror=unreadable):
+        if any(parent.startswith(f"{other}{os.sep}") for other in earlier):
             continue
-        walked.add(real)
-        if OWN in names:
-            below.clear()
-            found.notes.append(f"{parent} holds an earlier prediction; left out.")
+        if PREDICTION_FILE in names:
+            earlier.append(parent)
+            result.notes.append(f"Skipped {parent}: it holds an earlier prediction.")
             continue
-        below[:] = sorted(name for name in below if name[0] != "." and name != "__MACOSX")
-        for name in sorted(name for name in names if not name.startswith(".")):
+        for name in names:
             path = Path(parent, name)
+            if is_ignored(name):
+                continue
             if is_image(path):
-                yield Item(path)
+                yield InputFile(path)
             else:
                 others.append(path.relative_to(folder).as_posix())
-    if others:
-        told = listed(others, len(others), 3)
-        files = f"{counted(len(others), 'file')} {are(len(others))}"
-        found.notes.append(f"{folder}: {files} no image by name ({told}).")
+    if repeated:
+        n = len(repeated)
+        result.notes.append(
+            f"{folder}: skipped {counted(n, 'link')} to folders that are already read "
+            f"({list_some(repeated, n, 3)})."
+        )
+    result.notes += skipped_note(folder, others)
 
 
-def _listed_in_csv(path: Path) -> Iterator[Item]:
+def _files_in_csv(path: Path) -> Iterator[InputFile]:
     table = read_csv(path)
-    table.require(["path"], " It needs one called path; patient and study may stand beside it.")
+    table.require(["path"], " It needs a column path; patient and study are optional.")
     if empty := [i for i, cells in enumerate(table.rows) if not cells["path"]]:
-        table.refuse(empty, "path", "the path of an image")
+        table.reject(empty, "path", "the path of an image")
     for cells, line in zip(table.rows, table.lines, strict=True):
         patient, study = (cells.get(key) or None for key in ("patient", "study"))
-        yield Item(path.parent / cells["path"], patient, study, f"{path}, line {line}")
+        file = listed_path(cells["path"], path.parent)
+        yield InputFile(file, patient, study, f"{path}, line {line}")
 
 
-def _said(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"[{', '.join(words)}]"
+Given = InputFile | np.ndarray
 
 
-Given = Item | np.ndarray
+def resolve_images(images: Any) -> tuple[list[Given], list[str]]:
+    """The images, and sentences on what was skipped in folders.
 
-
-def meant(images: Any) -> tuple[list[Given], list[str]]:
-    """The images that are meant, and what was left out of folders, in sentences.
-
-    images: as `Predictor.predict` takes them; UserError for anything else.
+    images: as `Predictor.predict` accepts them; UserError for anything else.
     """
     allowed = (
         "allowed: a path of a file, a folder or a table, a pattern, a grey array [height, width], "
@@ -202,29 +209,30 @@ def meant(images: Any) -> tuple[list[Given], list[str]]:
     if isinstance(images, str | Path | np.ndarray):
         images = [images]
     if not isinstance(images, Iterable) or isinstance(images, bytes | Mapping):
-        raise UserError(f"{reprlib.repr(images)} is no image; {allowed}.")
+        raise UserError(f"{reprlib.repr(images)} is not an image; {allowed}.")
     given: list[Given] = []
     notes: list[str] = []
-    for place, one in enumerate(images):
-        if isinstance(one, np.ndarray):
-            given.append(one)
-        elif isinstance(one, Path) or (isinstance(one, str) and one.strip()):
-            found = find([str(one)], key="")
-            given += found.items
-            notes += found.notes
+    for place, image in enumerate(images):
+        if isinstance(image, np.ndarray):
+            given.append(image)
+        elif isinstance(image, Path) or (isinstance(image, str) and image.strip()):
+            result = find_images([str(image)], key="")
+            given += result.files
+            notes += result.notes
         else:
             raise UserError(
-                f"image {place} is {reprlib.repr(one)} ({type(one).__name__}); {allowed}."
+                f"image {place} is {reprlib.repr(image)} ({type(image).__name__}); {allowed}."
             )
     return given, notes
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """One image, prepared as the run's own were; `image` uint8 [S, S] is None where `error` says
-    why the file cannot be read. `row` counts what was given."""
+class LoadedImage:
+    """One image after the run's own preprocessing.
 
-    row: int
+    image: uint8 [S, S]; None where `error` says why the file cannot be read.
+    """
+
     path: str
     patient: str | None
     study: str | None
@@ -232,57 +240,55 @@ class Decoded:
     error: str = ""
 
 
-def decoded(
+def read_images(
     given: Iterable[Given], preprocess: Preprocess, workers: int, ahead: int
-) -> Iterator[Decoded]:
-    """Each in its turn; at most `ahead` are held in memory beside the one that is handed over.
+) -> Iterator[LoadedImage]:
+    """The images in order; at most `ahead` are held in memory besides the one handed over.
 
-    Raises UserError for an array that is no grey image. A file that cannot be read is told in
-    `Decoded.error`, a missing decoder of DICOM likewise.
+    Raises UserError for an array that is not a grey image. A file that cannot be read, or a missing
+    DICOM decoder, is reported in `LoadedImage.error`.
     """
-    single_threaded()
+    limit_opencv_threads()
     pool = ThreadPoolExecutor(workers)
     left = enumerate(given)
-    waiting: deque[Future[Decoded]] = deque()
-    one = _reader(preprocess)
+    waiting: deque[Future[LoadedImage]] = deque()
+
+    def submit(count: int) -> None:
+        for row, item in islice(left, count):
+            waiting.append(pool.submit(_load, row, item, preprocess))
+
     try:
-        waiting.extend(pool.submit(one, *item) for item in islice(left, ahead))
+        submit(ahead)
         while waiting:
             yield waiting.popleft().result()
-            waiting.extend(pool.submit(one, *item) for item in islice(left, 1))
+            submit(1)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _reader(preprocess: Preprocess) -> Callable[[int, Given], Decoded]:
-    def one(row: int, given: Given) -> Decoded:
-        if isinstance(given, np.ndarray):
-            return Decoded(row, f"array {row}", None, None, preprocess(_grey(given, row)))
-        patient, study = given.patient, given.study
-        image, error = _image(given.path, preprocess)
-        if patient is None and study is None:
-            try:
-                # Also of a file whose pixels are broken: its study lacks a view.
-                patient, study = read_ids(given.path)
-            except BadImage as fault:
-                image, error = None, error or fault.reason
-        return Decoded(row, str(given.path), patient, study, image, error)
-
-    return one
-
-
-def _image(path: Path, preprocess: Preprocess) -> tuple[np.ndarray | None, str]:
-    """The prepared image, or why there is none."""
+def _load(row: int, given: Given, preprocess: Preprocess) -> LoadedImage:
+    if isinstance(given, np.ndarray):
+        return LoadedImage(f"array {row}", None, None, preprocess(_as_grey(given, row)))
+    patient, study = given.patient, given.study
+    image, error = None, ""
     try:
-        return preprocess(read_grey(path)), ""
-    except BadImage as error:
-        return None, error.reason
-    except (NoDecoder, OSError) as error:  # a package is missing; the file has just gone
-        return None, str(error)
+        image = preprocess(read_grey(given.path))
+    except BadImage as fault:
+        error = fault.reason
+    except (NoDecoder, OSError) as fault:  # a package is missing; the file was just removed
+        error = str(fault)
+    if patient is None and study is None:
+        try:
+            # Read even if the pixels are broken: then the study lacks a view.
+            patient, study = read_ids(given.path)
+        except BadImage as fault:
+            image, error = None, error or fault.reason
+    patient, study = patient and path_text(patient), study and path_text(study)
+    return LoadedImage(path_text(given.path), patient, study, image, path_text(error))
 
 
-def _grey(pixels: np.ndarray, row: int) -> np.ndarray:
-    """An array as a file of that depth would be read: uint8 as it is, others stretched."""
+def _as_grey(pixels: np.ndarray, row: int) -> np.ndarray:
+    """An array treated like a file of that depth: uint8 unchanged, others stretched."""
     if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "uif":
         raise UserError(
             f"image {row} is an array of {pixels.dtype} with shape {list(pixels.shape)}; allowed: "
@@ -291,6 +297,6 @@ def _grey(pixels: np.ndarray, row: int) -> np.ndarray:
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels)
     try:
-        return stretched(pixels.astype(np.float64))
+        return stretch_to_uint8(pixels.astype(np.float64))
     except ValueError as error:
         raise UserError(f"image {row}: {error}.") from error

@@ -1,10 +1,8 @@
-"""How far the confidence in the named class is from the share of rows where it is right.
+"""Calibration: whether predicted probabilities match observed shares.
 
-Top-label calibration error with 15 bins of equal mass, debiased: the root of the mean squared gap
-between confidence and accuracy, less what chance alone would give (Kumar, Liang and Ma 2019,
-Verified Uncertainty Calibration, NeurIPS).
-
-Whether probabilities mean what they say: predicted against observed shares, bin by bin.
+The top-label calibration error uses 15 bins of equal mass and is debiased: the root of the mean
+squared gap between confidence and accuracy, minus what chance alone would give (Kumar, Liang and Ma
+2019, Verified Uncertainty Calibration, NeurIPS). `reliability` gives the bins of a diagram.
 """
 
 from collections.abc import Callable
@@ -17,26 +15,26 @@ from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.intervals import LEVEL, Interval, proportion
 
 BINS = 15
-
-# A standard deviation below the mean: Phi(-1).
-LUCK = 0.1587
-
-# Below this number of right, or of wrong, answers there is no interval.
-FEWEST = 5
+LUCK_TAIL = 0.1587
+"""A standard deviation below the mean: Phi(-1)."""
+MIN_ANSWERS = 5
+"""With fewer right, or wrong, predictions there is no interval."""
+MIN_ROWS_PER_BIN = 10
+"""In a diagram; fewer rows say almost nothing about a share."""
 ESTIMATOR = f"top-label, {BINS} equal-mass bins, debiased by cluster (after Kumar 2019)"
 
 
 def bins_of(confidence: np.ndarray, clusters: Clusters, n_bins: int = BINS) -> np.ndarray:
-    """The bin of each row, int64[N] in 0..K-1, by rising confidence, of as equal mass as can be.
+    """The bin of each row, int64[N] in 0..K-1, by rising confidence, of nearly equal mass.
 
-    Rows of equal confidence share a bin, and a bin holds rows of two clusters at least: so K may be
-    less than `n_bins`.
+    Rows of equal confidence share a bin, and each bin holds rows of at least two clusters, so K may
+    be less than `n_bins`.
     """
     order = np.lexsort((clusters.ids, confidence))
     ordered = confidence[order]
-    place = np.searchsorted(ordered, ordered, side="left")  # the first of equals
-    wanted = place * min(n_bins, max(1, len(ordered) // 2)) // len(ordered)
-    starts = np.flatnonzero(np.diff(wanted, prepend=-1))
+    first = np.searchsorted(ordered, ordered, side="left")  # of equal values
+    target = first * min(n_bins, max(1, len(ordered) // 2)) // len(ordered)
+    starts = np.flatnonzero(np.diff(target, prepend=-1))
     ids = clusters.ids[order]
     edges = [0]
     for start in starts[1:]:
@@ -44,9 +42,9 @@ def bins_of(confidence: np.ndarray, clusters: Clusters, n_bins: int = BINS) -> n
             edges.append(int(start))
     if len(edges) > 1 and len(np.unique(ids[edges[-1] :])) < 2:
         edges.pop()
-    found = np.empty(len(ordered), dtype=np.int64)
-    found[order] = np.searchsorted(edges, np.arange(len(ordered)), side="right") - 1
-    return found
+    bins = np.empty(len(ordered), dtype=np.int64)
+    bins[order] = np.searchsorted(edges, np.arange(len(ordered)), side="right") - 1
+    return bins
 
 
 def squared_error(
@@ -54,18 +52,18 @@ def squared_error(
 ) -> float:
     """Debiased mean over the rows of (mean confidence - accuracy of the bin)^2; may be negative.
 
-    From each bin's squared gap the variance of its accuracy is taken: for rows that are clusters of
-    their own a (1 - a) / (n - 1), as Kumar has it; else from the sums of right - a by cluster,
-    G / (G - 1) sum_g (sum_i right_i - a)^2 / n^2. NaN for a bin of one cluster only.
+    The variance of its accuracy is subtracted from each bin's squared gap: for independent rows
+    a (1 - a) / (n - 1), as in Kumar; else, from the sums of right - a by cluster,
+    G / (G - 1) sum_g (sum_i right_i - a)^2 / n^2. NaN for a bin of only one cluster.
     """
     share, gap, moves = _gaps(confidence, right, bins, clusters)
     return float((share * (gap**2 - (moves**2).sum(axis=0))).sum())
 
 
 def calibration_error(target: np.ndarray, prob: np.ndarray, clusters: Clusters) -> float:
-    """Root of the debiased squared error, 0 where that is negative; NaN with under two clusters.
+    """Root of the debiased squared error, 0 where that is negative; NaN with fewer than 2 clusters.
 
-    The class named is that of the highest probability, whatever operating point is in use.
+    The predicted class is the one of the highest probability, whatever the operating point.
     """
     confidence, right = prob.max(axis=1), prob.argmax(axis=1) == target
     bins = bins_of(confidence, clusters)
@@ -80,10 +78,10 @@ def calibration_interval(
     The mean squared gap Q = sum_b w_b gap_b^2 of a population with error e has mean e^2 + tr(WV)
     and, for normal gaps of covariance V, variance 2 tr(WVWV) + 4 e^2 pull. The limits are the
     errors at which Q would be in a tail, by the gamma distribution of those two moments. `pull`
-    depends on the direction of the gaps: half way between what was observed, gap'WVWgap / Q, and
+    depends on the direction of the gaps: half way between the observed one, gap'WVWgap / Q, and
     the average over directions, tr(WVWV) / tr(WV). For the upper limit, gaps smaller than chance
-    gives once in six times count as such gaps: luck does not make a limit of 0 (Cowan et al. 2011,
-    arXiv:1105.3166). With fewer than `FEWEST` right, or wrong, answers there is none.
+    gives one time in six count as gaps of that size, so that luck does not make a limit of 0 (Cowan
+    et al. 2011, arXiv:1105.3166). None with fewer than `MIN_ANSWERS` right, or wrong, predictions.
     """
     confidence, right = prob.max(axis=1), prob.argmax(axis=1) == target
     method = f"gamma, variance by {clusters.unit}"
@@ -92,9 +90,10 @@ def calibration_interval(
     rarer = int(min(right.sum(), (~right).sum()))
     if not np.isfinite(moves).all():
         return Interval(None, None, method, f"undefined: {clusters.lone}")
-    if rarer < FEWEST:
-        word = "wrong" if right.sum() > rarer else "right"
-        return Interval(None, None, method, f"{rarer} {word} answers are too few for an interval")
+    if rarer < MIN_ANSWERS:
+        kind = "wrong" if right.sum() > rarer else "right"
+        note = f"{rarer} {kind} predictions are too few for an interval"
+        return Interval(None, None, method, note)
     weighted = share[:, None] * (moves.T @ moves)
     chance, square = float(np.trace(weighted)), float(np.trace(weighted @ weighted))
     if chance == 0:
@@ -115,7 +114,7 @@ def calibration_interval(
 
     tail, start = (1 - level) / 2, observed + chance
     shape, scale = moments(0.0)
-    usual = max(observed, float(stats.gamma.ppf(LUCK, shape, scale=scale)))
+    usual = max(observed, float(stats.gamma.ppf(LUCK_TAIL, shape, scale=scale)))
     low = _crossing(lambda squared: below(squared, observed), 1 - tail, start)
     high = _crossing(lambda squared: below(squared, usual), tail, start)
     return Interval(low**0.5, high**0.5, method)
@@ -148,17 +147,13 @@ def _crossing(below: Callable[[float], float], chance: float, start: float) -> f
     return float(optimize.brentq(lambda squared: below(squared) - chance, 0.0, high, rtol=1e-10))
 
 
-# Rows that a bin should hold at least: fewer say next to nothing about a share.
-PER_BIN = 10
-
-
 @dataclass(frozen=True)
 class Reliability:
     """K bins by rising score: float64[K] each, `n` int64[K].
 
     `score` is the mean predicted probability of a bin's rows, `share` how many of them are hits,
     `low` and `high` the limits of its 95 % Wilson interval, with an effective n where rows cluster;
-    NaN where there is none.
+    NaN where undefined.
     """
 
     score: np.ndarray
@@ -168,11 +163,11 @@ class Reliability:
     n: np.ndarray
 
 
-def outcome(target: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a reliability diagram sets against each other: score float64[N] and hit bool[N].
+def score_and_hit(target: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two sides of a reliability diagram: score float64[N] and hit bool[N].
 
     Two classes: the probability of the second, and whether a row is of it. More: the probability
-    of the class that is named, and whether that is right.
+    of the predicted class, and whether it is right.
     """
     if prob.shape[1] == 2:
         return prob[:, 1], target == 1
@@ -182,26 +177,26 @@ def outcome(target: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def reliability(
     score: np.ndarray, hit: np.ndarray, clusters: Clusters, n_bins: int | None = None
 ) -> Reliability:
-    """Bins of equal mass, as those of `calibration_error`.
+    """Bins of equal mass, like those of `calibration_error`.
 
     Args:
         score: float[N] in [0, 1], N at least 1.
         hit: bool[N].
         clusters: of the same rows.
-        n_bins: at most so many; by default 15, or fewer, so that a bin has ten rows.
+        n_bins: the maximum; by default 15, or fewer, so that a bin has ten rows.
     """
     if n_bins is None:
-        n_bins = max(1, min(BINS, len(score) // PER_BIN))
+        n_bins = max(1, min(BINS, len(score) // MIN_ROWS_PER_BIN))
     bins = bins_of(score, clusters, n_bins)
     n = np.bincount(bins)
-    limits = [_limits(hit, bins == k, clusters) for k in range(len(n))]
+    limits = [_share_limits(hit, bins == k, clusters) for k in range(len(n))]
     low, high = np.array(limits, dtype=np.float64).T
     return Reliability(
         np.bincount(bins, weights=score) / n, np.bincount(bins, weights=hit) / n, low, high, n
     )
 
 
-def _limits(hit: np.ndarray, member: np.ndarray, clusters: Clusters) -> tuple[float, float]:
+def _share_limits(hit: np.ndarray, member: np.ndarray, clusters: Clusters) -> tuple[float, float]:
     interval = proportion(hit, member, clusters)
     if interval.low is None or interval.high is None:
         return np.nan, np.nan

@@ -1,20 +1,37 @@
-"""Point values from targets and probabilities. Pure numpy; undefined is NaN, never 0 or 1.
+"""Classification metrics from targets and probabilities. Undefined is NaN, never 0 or 1.
 
 Every rate is computed from a confusion matrix `[..., C, C]` (rows: truth, columns: prediction), so
 the same functions serve one sample and, with a leading axis, thousands of weighted resamples.
-
-Losses of each row: their means are the Brier score and the log loss.
-
-Every figure of merit at once, for one sample or for thousands of weighted resamples.
 """
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+OVERALL = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_sensitivity",
+    "macro_specificity",
+    "macro_precision",
+    "macro_f1",
+    "macro_auc",
+    "macro_average_precision",
+    "kappa",
+    "mcc",
+    "brier",
+    "log_loss",
+    "calibration_error",
+)
+PER_CLASS = ("sensitivity", "specificity", "precision", "npv", "f1", "auc", "average_precision")
+LOSSES = ("brier", "log_loss", "calibration_error")
+"""Smaller is better; for all other metrics larger."""
+FLOOR = float(np.finfo(np.float64).eps)
+"""The smallest probability in the log loss, as in scikit-learn: a loss of 36.04."""
+
 
 def predict(prob: np.ndarray) -> np.ndarray:
-    """int64[N], the class of the highest probability; the first of equals."""
+    """int64[N], the class of the highest probability; the first of several."""
     return np.asarray(np.argmax(prob, axis=1), dtype=np.int64)
 
 
@@ -54,10 +71,10 @@ def precision(matrix: np.ndarray) -> np.ndarray:
 
 
 def npv(matrix: np.ndarray) -> np.ndarray:
-    """TN / (TN + FN) of each class against the rest, [..., C]; NaN where all are predicted so."""
+    """TN / (TN + FN) of each class against the rest, [..., C]; NaN where it is always predicted."""
     hit = _diagonal(matrix)
-    unnamed = matrix.sum(axis=(-2, -1))[..., None] - matrix.sum(axis=-2)
-    return _ratio(unnamed - (matrix.sum(axis=-1) - hit), unnamed)
+    negative = matrix.sum(axis=(-2, -1))[..., None] - matrix.sum(axis=-2)
+    return _ratio(negative - (matrix.sum(axis=-1) - hit), negative)
 
 
 def f1(matrix: np.ndarray) -> np.ndarray:
@@ -81,9 +98,9 @@ def mcc(matrix: np.ndarray) -> np.ndarray:
     For any number of classes the R_K of Gorodkin 2004, Comput Biol Chem 28:367.
     """
     matrix = np.asarray(matrix, dtype=np.float64)
-    truth, named, total = matrix.sum(axis=-1), matrix.sum(axis=-2), matrix.sum(axis=(-2, -1))
-    top = _diagonal(matrix).sum(axis=-1) * total - (truth * named).sum(axis=-1)
-    spread = (total**2 - (truth**2).sum(axis=-1)) * (total**2 - (named**2).sum(axis=-1))
+    truth, predicted, total = matrix.sum(axis=-1), matrix.sum(axis=-2), matrix.sum(axis=(-2, -1))
+    top = _diagonal(matrix).sum(axis=-1) * total - (truth * predicted).sum(axis=-1)
+    spread = (total**2 - (truth**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1))
     return _ratio(top, np.sqrt(spread))
 
 
@@ -96,7 +113,7 @@ def macro(values: np.ndarray) -> np.ndarray:
     return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
 
 
-def scored(values: np.ndarray) -> np.ndarray:
+def count_defined(values: np.ndarray) -> np.ndarray:
     """Number of classes over which `macro` averages, [...]."""
     return (~np.isnan(values)).sum(axis=-1)
 
@@ -154,13 +171,13 @@ def _binary_ap(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.n
     cases = falling[case]
     everyone = np.cumsum(weights[:, order], axis=1)
     case_weights = weights[:, order[case]]
-    found = np.cumsum(case_weights, axis=1)
+    hits = np.cumsum(case_weights, axis=1)
     # The last row, and the last case, that scores as high as the case.
     last = np.searchsorted(falling, cases, side="right") - 1
     last_case = np.searchsorted(cases, cases, side="right") - 1
     above = everyone[:, last]
-    precise = found[:, last_case] / np.where(above > 0, above, 1.0)
-    return _ratio((case_weights * precise).sum(axis=1), np.where(others > 0, found[:, -1], 0.0))
+    precise = hits[:, last_case] / np.where(above > 0, above, 1.0)
+    return _ratio((case_weights * precise).sum(axis=1), np.where(others > 0, hits[:, -1], 0.0))
 
 
 def _against_rest(
@@ -191,26 +208,22 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
 
 
-# A probability of 0 for what happened counts as this one, as in scikit-learn: a loss of 36.04.
-FLOOR = float(np.finfo(np.float64).eps)
-
-
 def brier_rows(target: np.ndarray, prob: np.ndarray) -> np.ndarray:
     """Squared error of each row's probabilities, float64[N]; 0 is perfect.
 
     Two classes: of the positive one's probability, range 0 to 1. More: summed over the classes,
     range 0 to 2 (Brier 1950, Mon Weather Rev 78:1).
     """
-    happened = np.asarray(target)[:, None] == np.arange(prob.shape[1])
+    truth = np.asarray(target)[:, None] == np.arange(prob.shape[1])
     if prob.shape[1] == 2:
-        return np.asarray((prob[:, 1] - happened[:, 1]) ** 2)
-    return np.asarray(((prob - happened) ** 2).sum(axis=1))
+        return np.asarray((prob[:, 1] - truth[:, 1]) ** 2)
+    return np.asarray(((prob - truth) ** 2).sum(axis=1))
 
 
 def log_loss_rows(target: np.ndarray, prob: np.ndarray) -> np.ndarray:
     """Minus the natural log of the true class's probability (at least `FLOOR`), float64[N]."""
-    given = prob[np.arange(len(target)), target]
-    return np.asarray(-np.log(np.maximum(given, FLOOR)))
+    true = prob[np.arange(len(target)), target]
+    return np.asarray(-np.log(np.maximum(true, FLOOR)))
 
 
 def brier_range(n_classes: int) -> tuple[int, int]:
@@ -226,31 +239,10 @@ def mean(rows: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     return np.asarray((weights @ rows) / total)
 
 
-OVERALL = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_sensitivity",
-    "macro_specificity",
-    "macro_precision",
-    "macro_f1",
-    "macro_auc",
-    "macro_average_precision",
-    "kappa",
-    "mcc",
-    "brier",
-    "log_loss",
-    "calibration_error",
-)
-PER_CLASS = ("sensitivity", "specificity", "precision", "npv", "f1", "auc", "average_precision")
-
-# Smaller is better; of all others larger.
-LOSSES = ("brier", "log_loss", "calibration_error")
-
-
 def by_class(
     target: np.ndarray, prob: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """The figures of `PER_CLASS`, each float64[C], or [B, C] with `weights` [B, N]."""
+    """The metrics of `PER_CLASS`, each float64[C], or [B, C] with `weights` [B, N]."""
     matrix = confusion(target, predicted, prob.shape[1], weights)
     return {
         "sensitivity": sensitivity(matrix),
@@ -270,9 +262,9 @@ def overall(
     weights: np.ndarray | None = None,
     per_class: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The figures of `OVERALL` but the calibration error, each float64[], or [B] with `weights`.
+    """The metrics of `OVERALL` except the calibration error, each float64[], or [B] with `weights`.
 
-    `per_class` spares a second pass where `by_class` has been asked already.
+    `per_class`: the result of `by_class`, to save a second pass.
     """
     matrix = confusion(target, predicted, prob.shape[1], weights)
     rates = per_class or by_class(target, prob, predicted, weights)

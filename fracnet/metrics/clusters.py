@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Clusters:
-    """What counts as one independent observation: `ids` int64[N] in 0..count-1, and its name."""
+    """`ids` int64[N] in 0..count-1 of independent observations, and what one is (`unit`)."""
 
     ids: np.ndarray
     count: int

@@ -1,15 +1,9 @@
-"""Tests of two models on the same rows: McNemar's, and that of two areas under the ROC curve.
+"""Tests of models on the same rows, corrected for their number, and the patients they would need.
 
-McNemar's is for rows that are independent of one another; the other sums by cluster first.
-
-Several tests at once: what each p value is worth among the others.
-
-How many patients a difference would need, from the variance that these patients showed.
-
-One configuration, trained several times, against another: seeds vary, and so do patients.
-
-Each run is a reader of the same cases, to speak with the studies of many readers that the method
-comes from, and the readers of two configurations are different ones.
+McNemar's test needs independent rows; the test of two areas under the ROC curve sums by cluster
+first. To compare configurations that were trained several times, seeds vary as well as patients: in
+the terms of multi-reader studies, where the method comes from, each run is a reader of the same
+cases, and two configurations have different readers (`spread_over_runs`).
 """
 
 import math
@@ -25,10 +19,17 @@ from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.intervals import LEVEL, freedom
 from fracnet.metrics.roc import influence
 
+POWER = 0.8
+ALPHA = 0.05
+ENOUGH = 5
+"""Fewer runs say too little about how much runs of a configuration differ."""
+ROUNDING = 1e-24
+"""A variance that rounding leaves behind when all values are equal."""
+
 
 @dataclass(frozen=True)
 class Test:
-    """A two-sided p value and how it was had; None with a note where there is none."""
+    """A two-sided p value and its method; None with a note where undefined."""
 
     p: float | None
     method: str
@@ -36,18 +37,18 @@ class Test:
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> Test:
-    """McNemar's test of two shares of right decisions on the same independent rows, bool[N] each.
+    """McNemar's test of two shares of right predictions on the same independent rows, bool[N] each.
 
-    Of the rows on which just one is right, half would be either's if both were as good. Mid-p: the
-    chance of the very split observed counts half, without which the test keeps far below its level
-    (Fagerland, Lydersen and Laake 2013, BMC Med Res Methodol 13:91).
+    If both models are equally good, each is right on half of the rows on which only one is right.
+    Mid-p: the probability of the observed split counts half; otherwise the test stays far below its
+    level (Fagerland, Lydersen and Laake 2013, BMC Med Res Methodol 13:91).
     """
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     n = only_a + only_b
     if n == 0:
         return Test(1.0, "McNemar, mid-p", "right on the same rows")
     if only_a == only_b:
-        # Every split is as far from even, or farther; twice one tail, less the middle itself, is 1.
+        # Every split is at least as far from even; twice one tail minus the middle is 1.
         return Test(1.0, "McNemar, mid-p")
     tail = float(stats.binom.cdf(min(only_a, only_b), n, 0.5))
     p = 2 * tail - float(stats.binom.pmf(min(only_a, only_b), n, 0.5))
@@ -56,7 +57,7 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> Test:
 
 @dataclass(frozen=True)
 class AreaDifference:
-    """Difference of two areas, its standard error and the degrees of freedom of that."""
+    """Difference of two areas, its standard error and the error's degrees of freedom."""
 
     value: float
     error: float
@@ -72,9 +73,9 @@ def area_difference(
 ) -> AreaDifference:
     """Difference of the AUCs of class `index`, or of their macro averages, float64[N, C] each.
 
-    Each row moves either area by its influence (`areas.influence`); the variance of the difference
-    is the sum over clusters of the squared difference of influences. Rows that are clusters of
-    their own give DeLong's test (1988, Biometrics 44:837), others Obuchowski's (1997, Biometrics
+    Each row moves either area by its influence (`roc.influence`); the variance of the difference is
+    the sum over clusters of the squared difference of influences. Independent rows give DeLong's
+    test (1988, Biometrics 44:837), others Obuchowski's (1997, Biometrics
     53:567). NaN where an area or its variance is undefined.
     """
     gap = classification.auc(target, prob_a) - classification.auc(target, prob_b)
@@ -106,8 +107,8 @@ def area_test(difference: AreaDifference, clusters: Clusters) -> Test:
 def holm(p: Sequence[float]) -> list[float]:
     """Adjusted p values, in the order given, by Holm's step-down method (1979, Scand J Stat 6:65).
 
-    The k-th smallest of m is multiplied by m - k + 1 and is never below the one before it: to
-    accept those under 0.05 keeps the chance of even one false positive at 5 %.
+    The k-th smallest of m is multiplied by m - k + 1 and is never below the one before it.
+    Accepting those under 0.05 keeps the chance of any false positive at 5 %.
     """
     values = np.asarray(p, dtype=np.float64)
     order = np.argsort(values, kind="stable")
@@ -117,12 +118,8 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-POWER = 0.8
-ALPHA = 0.05
-
-
 def detectable(error: float, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The true difference that a two-sided test at `alpha` finds with the chance `power`.
+    """The true difference that a two-sided test at `alpha` finds with probability `power`.
 
     `error` is the standard error of the difference. (z_(1 - alpha/2) + z_power) errors, by the
     normal approximation.
@@ -139,13 +136,11 @@ def clusters_needed(
     alpha: float = ALPHA,
     power: float = POWER,
 ) -> int | None:
-    """How many clusters make a true difference of `margin` detectable.
+    """The number of clusters that makes a true difference of `margin` detectable.
 
-    error: standard error of the difference on `clusters` clusters, of which the part `fixed`, a
-        standard error too, does not shrink with more of them (the chance of seeds).
-
-    Returns:
-        The number; None where `fixed` alone hides the margin, however many there were.
+    error: standard error of the difference on `clusters` clusters; its part `fixed`, also a
+    standard error, does not shrink with more of them (the effect of seeds). Returns None where
+    `fixed` alone hides the margin, whatever the number.
     """
     assert margin > 0, margin
     allowed = (margin / detectable(1.0, alpha, power)) ** 2 - fixed**2
@@ -154,16 +149,9 @@ def clusters_needed(
     return max(2, math.ceil(clusters * (error**2 - fixed**2) / allowed))
 
 
-# Fewer runs say too little about how much runs of a configuration differ.
-ENOUGH = 5
-
-# A variance that equal figures leave behind.
-ROUNDING = 1e-24
-
-
 @dataclass(frozen=True)
 class Spread:
-    """A mean over runs, or the difference of two; `of_seeds` is the error of endless patients."""
+    """A mean over runs, or the difference of two; `of_seeds` is the error with endless patients."""
 
     value: float
     error: float
@@ -173,17 +161,17 @@ class Spread:
     def limits(self, *, share: bool = False, level: float = LEVEL) -> tuple[float, float] | None:
         """Confidence interval; None where the error is 0 or unknown.
 
-        `share` is for what lies between 0 and 1: then it is made on the scale of the logit.
+        `share`: the value lies between 0 and 1; the interval is then made on the logit scale.
         """
         if not self.error > 0:
             return None
-        reach = float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
+        half = float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
         if not share:
-            return self.value - reach, self.value + reach
+            return self.value - half, self.value + half
         if not 0 < self.value < 1:
             return None
-        reach /= self.value * (1 - self.value)
-        low, high = expit(logit(self.value) - reach), expit(logit(self.value) + reach)
+        half /= self.value * (1 - self.value)
+        low, high = expit(logit(self.value) - half), expit(logit(self.value) + half)
         return float(low), float(high)
 
     def p(self) -> float | None:
@@ -193,16 +181,16 @@ class Spread:
         return float(2 * stats.t.sf(abs(self.value) / self.error, self.freedom))
 
 
-def spread(
+def spread_over_runs(
     values: np.ndarray,
     resampled: np.ndarray,
     clusters: int,
     other: np.ndarray | None = None,
     other_resampled: np.ndarray | None = None,
 ) -> Spread:
-    """Mean of the runs' figures `values` float64[K], or mean less the mean of `other` float64[L].
+    """Mean of the runs' metrics `values` float64[K], or minus the mean of `other` float64[L].
 
-    `resampled` float64[B, K] holds the figures in resamples of whole clusters, the same in each
+    `resampled` float64[B, K] holds the metrics in resamples of whole clusters, the same in each
     column; `clusters` is their number. With s^2 the variance among the runs of a configuration and
     Cov2, Cov3 the covariances, over the resamples, of two runs of the same and of different
     configurations,
@@ -210,10 +198,10 @@ def spread(
         error^2 = s_1^2 / K + s_2^2 / L + max(Cov2_1 + Cov2_2 - 2 Cov3, 0):
 
     the method of Obuchowski and Rockette (1995, Commun Stat Simul 24:285) for readers nested within
-    tests. s^2 holds what runs differ by on these patients, so the covariance of a run with itself
-    is left out: adding it, as resampling both at once does, would count that part twice. Degrees of
-    freedom by Satterthwaite from those of the terms, K - 1, L - 1 and `clusters` - 1, as Hillis has
-    it (2007, Stat Med 26:596).
+    tests. s^2 includes how much runs differ on these patients, so the covariance of a run with
+    itself is left out: adding it, as resampling both at once does, would count that part twice.
+    Degrees of freedom by Satterthwaite from those of the terms, K - 1, L - 1 and `clusters` - 1, as
+    in Hillis (2007, Stat Med 26:596).
     """
     assert len(values) > 1, "one run has no spread"
     runs, patients, fixed = _parts(values, resampled)
@@ -237,8 +225,8 @@ def spread(
 def _parts(values: np.ndarray, resampled: np.ndarray) -> tuple[float, float, float]:
     """Of one configuration: s^2 / K, Cov2, and the part of the first that patients do not shrink.
 
-    s^2 holds also what runs differ by on these very patients: the variance of a run over resamples
-    less its covariance with another.
+    s^2 also includes how much runs differ on these particular patients: the variance of a run over
+    resamples minus its covariance with another.
     """
     count = len(values)
     covariance = np.cov(resampled, rowvar=False)

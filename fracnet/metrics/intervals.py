@@ -1,15 +1,12 @@
-"""Confidence intervals of proportions and of their means, aware that rows may cluster.
+"""Confidence intervals for clustered rows: of proportions, from standard errors, by resampling.
 
-Rows of one patient are not independent, so n shrinks to an effective n. An interval that cannot be
-had is None with a note, never one of zero width.
+Rows of one patient are not independent, so n shrinks to an effective n. An undefined interval is
+None with a note, never one of zero width.
 
-Intervals from a standard error, made on a scale that keeps the limits inside the figure's range.
-
-Near the end of its range a figure's distribution leans towards the middle, and its standard error
-is itself uncertain where a few rows decide. So limits are found on the scale of the score (Wilson),
-of the logit or of the log, and with quantiles of t.
-
-Resampling of whole clusters, for metrics whose interval has no closed form that holds.
+Near the end of its range a metric's distribution is skewed towards the middle, and its standard
+error is itself uncertain where a few rows decide. So limits are found on the scale of the score
+(Wilson), of the logit or of the log, with quantiles of t. Metrics whose interval has no valid
+closed form use resamples of whole clusters.
 """
 
 import math
@@ -24,12 +21,23 @@ from scipy.special import expit
 from fracnet.metrics.clusters import Clusters
 
 LEVEL = 0.95
+MIN_FREEDOM = 4.0
+"""Fewest degrees of freedom assumed. In simulation 4 still covers; fewer only widens."""
+NO_LOSS = 1e-9
+"""Below this mean loss every row is right and confident, and the spread means nothing."""
+ROUNDING = 1e-12
+"""A spread below this share of the value is a rounding error."""
+RESAMPLES = 2000
+MAX_UNDEFINED = 0.05
+"""With a larger share of resamples in which a metric is undefined, there is no interval."""
+CHUNK = 100
+"""Resamples in memory at once: keeps the weights of a few thousand rows in the CPU's cache."""
 Values = TypeVar("Values", float, np.ndarray)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Limits of a confidence interval and how they were made; None with a note if undefined."""
+    """Limits of a confidence interval and their method; None with a note if undefined."""
 
     low: float | None
     high: float | None
@@ -59,7 +67,7 @@ def score_limits(p: Values, n: Values, z: float) -> tuple[Values, Values]:
 def score_mean(k: np.ndarray, n: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """Score interval of the plain mean of K independent proportions k/n, float[K] each.
 
-    Holds every mean m for which |mean(k/n) - m| <= z sqrt(sum p(1-p)/n) / K, where p are the
+    Contains every mean m for which |mean(k/n) - m| <= z sqrt(sum p(1-p)/n) / K, where p are the
     likeliest proportions of mean m. For K = 1 it is Wilson's interval. See Martin Andres et al.
     2011, Stat Methods Med Res 20:369.
     """
@@ -88,7 +96,7 @@ def _lower_mean(k: np.ndarray, n: np.ndarray, z: float) -> float:
     inside, outside = 0.0, float(n.max())
     while not rejected(outside):
         inside, outside = outside, 2 * outside
-    # Halved fifty times: to the last digits that a limit can hold.
+    # Fifty bisections reach the precision of a double.
     for _ in range(50):
         middle = (inside + outside) / 2
         inside, outside = (inside, middle) if rejected(middle) else (middle, outside)
@@ -98,22 +106,22 @@ def _lower_mean(k: np.ndarray, n: np.ndarray, z: float) -> float:
 def effective_n(
     success: np.ndarray, member: np.ndarray, clusters: Clusters, level: float = LEVEL
 ) -> np.ndarray:
-    """How many independent rows would be worth as much, float64[K], for the mean of K proportions.
+    """The equivalent number of independent rows, float64[K], for the mean of K proportions.
 
     `success`, `member` are bool[N, K]: p_j = sum(success & member) / n_j with n_j = sum(member).
     Row i moves the mean by e_i = sum_j member (success - p_j) / n_j / K. With e_g its sum over
     cluster g, and G clusters that have members,
 
         v = G / (G - 1) sum_g e_g^2                 the ratio estimator's variance of the mean,
-        deff = max(1, v / sum_i e_i^2)              what clustering costs,
+        deff = max(1, v / sum_i e_i^2)              the design effect of clustering,
         share = sum_i e_i^2 / sum_j p_j (1 - p_j) / n_j / K^2
                                                     correlation of the p_j within a row (K = 1: 1),
         n_eff = n / (deff share) (z / t_(G-1))^2    the last for the few degrees of freedom of v.
 
     Without clusters deff and the last factor are 1. (Korn and Graubard 1998, Surv Methodol 24:193;
     with Wilson: Franco et al. 2019, J Surv Stat Methodol 7:334.) Where every p_j is 0 or 1 the data
-    say nothing about correlation, which then counts as complete: deff_j = sum_g m_gj^2 / n_j with
-    m_gj members in cluster g.
+    say nothing about correlation, which is then assumed to be complete: deff_j = sum_g m_gj^2 / n_j
+    with m_gj members in cluster g.
     """
     n = member.sum(axis=0).astype(np.float64)
     p = (success & member).sum(axis=0) / n
@@ -124,7 +132,7 @@ def effective_n(
     if clusters.trivial:
         return n / share
     groups = len(np.unique(clusters.ids[member.any(axis=1)]))
-    assert groups > 1, "one cluster has no variance: the caller says so"
+    assert groups > 1, "one cluster has no variance: callers handle it"
     if by_row > 0:
         sums = np.bincount(clusters.ids, weights=moves, minlength=clusters.count)
         deff = max(1.0, groups / (groups - 1) * float((sums**2).sum()) / by_row)
@@ -146,7 +154,7 @@ def proportion(
 ) -> Interval:
     """Wilson interval of sum(success & member) / sum(member), both bool[N].
 
-    `rows` is how notes call the members.
+    `rows` names the members in notes.
     """
     return _interval(success[:, None], member[:, None], clusters, level, "Wilson", rows)
 
@@ -181,30 +189,20 @@ def _interval(
     n = effective_n(success, member, clusters, level)
     p = (success & member).sum(axis=0) / member.sum(axis=0)
     if len(n) == 1:
-        # By way of p, k may exceed n by a rounding error.
+        # Computed from p, k may exceed n by a rounding error.
         limits = wilson(float(min(p[0] * n[0], n[0])), float(n[0]), level)
     else:
         limits = score_mean(np.minimum(p * n, n), n, level)
     return Interval(*limits, method)
 
 
-# Fewest degrees of freedom assumed. In simulation 4 still covers; fewer only widens.
-MIN_FREEDOM = 4.0
-
-# Below this mean loss every row is right and confident to the last digit: its spread means nothing.
-NO_LOSS = 1e-9
-
-# A spread below this share of the value is what floats make of none.
-ROUNDING = 1e-12
-
-
 def score_interval(
     value: float, error: float, clusters: Clusters, method: str, lowest: float, level: float = LEVEL
 ) -> Interval:
-    """Wilson's interval of a figure between `lowest` and 1, taken for a proportion of that range.
+    """Wilson's interval of a metric between `lowest` and 1, treated as a proportion of that range.
 
-    With p = (value - lowest) / (1 - lowest), its standard error counts as that of n = p (1 - p) /
-    error^2 rows; n shrinks for the few degrees of freedom of the clusters, as in `effective_n`.
+    With p = (value - lowest) / (1 - lowest), its standard error is that of n = p (1 - p) / error^2
+    rows; n shrinks for the few degrees of freedom of the clusters, as in `effective_n`.
     """
     width = 1 - lowest
     p = (value - lowest) / width
@@ -224,16 +222,16 @@ def logit_interval(
 ) -> Interval:
     """Interval of an area in (0, 1) from how far each row moves it, float64[N].
 
-    `name` is how notes call the figure.
+    `name` names the metric in notes.
     """
-    error, freedom = spread(moves, clusters)
+    error, freedom = clustered_error(moves, clusters)
     if not ROUNDING < value < 1 - ROUNDING:
         return Interval(None, None, method, f"degenerate: the {name} is {round(value)}")
     if error <= ROUNDING * value * (1 - value):
         return Interval(None, None, method, "degenerate: no variance, as with equal scores")
-    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error / (value * (1 - value))
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error / (value * (1 - value))
     center = math.log(value / (1 - value))
-    return Interval(float(expit(center - reach)), float(expit(center + reach)), method)
+    return Interval(float(expit(center - half)), float(expit(center + half)), method)
 
 
 def mean_loss(losses: np.ndarray, clusters: Clusters, level: float = LEVEL) -> Interval:
@@ -246,31 +244,32 @@ def mean_loss(losses: np.ndarray, clusters: Clusters, level: float = LEVEL) -> I
         return Interval(None, None, method, clusters.lone)
     value = float(losses.mean())
     moves = (losses - value) / len(losses) * math.sqrt(clusters.count / (clusters.count - 1))
-    error, freedom = spread(moves, clusters)
+    error, freedom = clustered_error(moves, clusters)
     if value < NO_LOSS:
         return Interval(None, None, method, "degenerate: no row has a loss")
     if error <= ROUNDING * value:
         return Interval(None, None, method, "degenerate: equal in every row")
-    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error / value
-    return Interval(value * math.exp(-reach), value * math.exp(reach), method)
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error / value
+    return Interval(value * math.exp(-half), value * math.exp(half), method)
 
 
 def f1_interval(
-    case: np.ndarray, named: np.ndarray, clusters: Clusters, level: float = LEVEL
+    case: np.ndarray, predicted: np.ndarray, clusters: Clusters, level: float = LEVEL
 ) -> Interval:
-    """Interval of one class's F1 from bool[N] each: through its rank twin, the Jaccard index.
+    """Interval of one class's F1 from bool[N] each, by way of the Jaccard index.
 
     F1 = 2 J / (1 + J), and J = TP / (TP + FP + FN) is a proportion of the rows that are a case or
-    named one: so Wilson's limits of J give those of F1.
+    predicted as one, so Wilson's limits of J give those of F1.
     """
-    share = proportion(case & named, case | named, clusters, level, "cases and no predictions")
+    either = case | predicted
+    share = proportion(case & predicted, either, clusters, level, "cases and no predictions")
     if share.low is None or share.high is None:
         return share
     low, high = (2 * limit / (1 + limit) for limit in (share.low, share.high))
     return Interval(low, high, share.method)
 
 
-def spread(moves: np.ndarray, clusters: Clusters) -> tuple[float, float]:
+def clustered_error(moves: np.ndarray, clusters: Clusters) -> tuple[float, float]:
     """Standard error sqrt(sum_g (sum_i moves_i)^2) over clusters, and its degrees of freedom."""
     sums = np.bincount(clusters.ids, weights=moves, minlength=clusters.count)
     variance = float((sums**2).sum())
@@ -282,23 +281,14 @@ def spread(moves: np.ndarray, clusters: Clusters) -> tuple[float, float]:
 def freedom(sums: np.ndarray) -> float:
     """Degrees of freedom of sum(sums^2) as a variance, by Satterthwaite; NaN where it is 0.
 
-    The variance estimate's own variance, from the fourth moment of its terms, says how many degrees
-    of freedom it is worth: as many as terms where they are normal, fewer where a handful decides.
+    They follow from the variance of the variance estimate, by the fourth moment of its terms: as
+    many as there are terms if these are normal, fewer where a handful of them decides.
     """
     square = float((sums**2).sum())
     if not square > 0:
         return math.nan
     kurtosis = len(sums) * float((sums**4).sum()) / square**2
     return max(MIN_FREEDOM, min(len(sums), 2 * len(sums) / max(kurtosis - 1, 1e-9)))
-
-
-RESAMPLES = 2000
-
-# Above this share of resamples in which the metric is undefined, there is no honest interval.
-MAX_UNDEFINED = 0.05
-
-# Resamples held in memory at once: keeps the weights of a few thousand rows in the CPU's cache.
-CHUNK = 100
 
 
 def bootstrap(
@@ -311,16 +301,16 @@ def bootstrap(
     """Values of `statistic` in resamples of whole clusters, float64[resamples, K].
 
     `statistic` gets weights float64[B, N], how often each row was drawn, and returns [B, K] (the
-    functions of `metrics` take such weights). Each resample draws `clusters.count` clusters with
-    replacement, by `seed` alone: the order of rows changes nothing.
+    functions of `classification` take such weights). Each resample draws `clusters.count` clusters
+    with replacement, by `seed` alone; the order of rows does not matter.
     """
     rng = np.random.default_rng(seed)
     values = []
     for start in range(0, resamples, CHUNK):
         size = min(CHUNK, resamples - start)
-        drawn = rng.integers(clusters.count, size=(size, clusters.count))
-        drawn += np.arange(size)[:, None] * clusters.count
-        counts = np.bincount(drawn.ravel(), minlength=size * clusters.count)
+        draws = rng.integers(clusters.count, size=(size, clusters.count))
+        draws += np.arange(size)[:, None] * clusters.count
+        counts = np.bincount(draws.ravel(), minlength=size * clusters.count)
         weights = counts.reshape(size, clusters.count).astype(np.float64)
         values.append(statistic(weights[:, clusters.ids]))
     return np.concatenate(values)
@@ -343,7 +333,7 @@ def percentile(values: np.ndarray, clusters: Clusters, level: float = LEVEL) -> 
     return Interval(float(low), float(high), method)
 
 
-def score(
+def score_bootstrap(
     value: float,
     values: np.ndarray,
     clusters: Clusters,
@@ -351,9 +341,9 @@ def score(
     lowest: float = 0.0,
     level: float = LEVEL,
 ) -> Interval:
-    """Wilson's interval of a figure in [lowest, 1] with the spread of its resampled values.
+    """Wilson's interval of a metric in [lowest, 1] with the spread of its resampled values.
 
-    In simulation it holds its level for kappa, MCC and F1 where the percentiles, which lean the
+    In simulation it holds its level for kappa, MCC and F1 where percentiles, which are skewed the
     wrong way near 1, do not. NaN and None as in `percentile`.
     """
     method = f"score, bootstrap by {clusters.unit}"

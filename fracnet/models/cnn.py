@@ -1,19 +1,17 @@
-"""The small CNN of the published six-class work, as its report describes it.
+"""The CNNs of two published works: `CustomCNN` (six classes) and `MuraCNN` (fracture or none).
 
-A reading of the CNN of the published fracture / no-fracture work (150x150 pixels).
+The paper behind `MuraCNN` states an input of 150x150 scaled to [-1, 1], several convolutional
+layers with filters of several sizes in parallel, ReLU, max-pooling, dense layers and softmax,
+without a table of layers. Where it is silent, these choices are made:
 
-The paper says: an input of 150x150 scaled to [-1, 1], several convolutional layers with filters
-of several sizes in parallel, ReLU, max-pooling, dense layers, softmax. It has no table of
-layers. The choices made here, where it is silent:
-
-1. Filters of 3x3, 5x5 and 7x7 side by side, their outputs concatenated.
+1. Filters of 3x3, 5x5 and 7x7 in parallel, their outputs concatenated.
 2. Four such layers, of 16, 32, 64 and 64 filters of each size.
 3. Stride 1 and padding that keeps the size; each layer ends in ReLU and 2x2 max-pooling.
 4. Two hidden dense layers of 256 and 128 units with ReLU, then the layer of the classes.
 5. No batch normalization and no dropout, as none is mentioned (`model.head_dropout` adds it).
 6. Weights start Glorot uniform, biases at zero. (Kaiming's larger ones make the loss jump to 40
    at the first step with the published rate of 0.001.)
-7. Logits: the softmax is the loss's. One logit a class, also where there are two.
+7. Logits: the loss applies the softmax. One logit per class, also for two classes.
 8. Three equal channels from the grey image, as for every model here.
 """
 
@@ -25,8 +23,8 @@ from torch import Tensor, nn
 
 from fracnet.utils.errors import UserError
 
-WIDTHS = (32, 64, 128, 256)
-HIDDEN = 1024
+CUSTOM_WIDTHS = (32, 64, 128, 256)
+CUSTOM_HIDDEN = 1024
 
 
 class CustomCNN(nn.Module):
@@ -44,15 +42,15 @@ class CustomCNN(nn.Module):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3,
     ) -> None:
         super().__init__()
-        side = image_size // 2 ** len(WIDTHS)
+        side = image_size // 2 ** len(CUSTOM_WIDTHS)
         if side < 1:
             raise UserError(
                 f"image_size={image_size} is too small for model=custom_cnn; allowed: "
-                f"{2 ** len(WIDTHS)} and more."
+                f"{2 ** len(CUSTOM_WIDTHS)} and more."
             )
         layers: list[nn.Module] = []
         channels = 3
-        for place, width in enumerate(WIDTHS, start=1):
+        for place, width in enumerate(CUSTOM_WIDTHS, start=1):
             layers += [
                 nn.Conv2d(channels, width, kernel_size=3, padding=1),
                 nn.BatchNorm2d(width),
@@ -65,10 +63,10 @@ class CustomCNN(nn.Module):
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(channels * side * side, HIDDEN),
+            nn.Linear(channels * side * side, CUSTOM_HIDDEN),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
-            nn.Linear(HIDDEN, num_classes),
+            nn.Linear(CUSTOM_HIDDEN, num_classes),
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -82,42 +80,40 @@ class CustomCNN(nn.Module):
         return logits
 
 
-SIZES = (3, 5, 7)
-
+FILTER_SIZES = (3, 5, 7)
 MURA_WIDTHS = (16, 32, 64, 64)
-
 MURA_HIDDEN = (256, 128)
 
 
 class ParallelFilters(nn.Module):
     """Convolutions of several sizes on the same input, then ReLU and 2x2 max-pooling.
 
-    Maps float32 [N, C, H, W] to [N, len(SIZES) * width, H // 2, W // 2].
+    Maps float32 [N, C, H, W] to [N, len(FILTER_SIZES) * width, H // 2, W // 2].
     """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.filters = nn.ModuleList(
-            nn.Conv2d(channels, width, size, padding=size // 2) for size in SIZES
+            nn.Conv2d(channels, width, size, padding=size // 2) for size in FILTER_SIZES
         )
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The filters' outputs side by side."""
-        found = torch.cat([filters(images) for filters in self.filters], dim=1)
-        pooled: Tensor = self.pool(found.relu())
+        """The filters' outputs, concatenated."""
+        features = torch.cat([filters(images) for filters in self.filters], dim=1)
+        pooled: Tensor = self.pool(features.relu())
         return pooled
 
 
 class MuraCNN(nn.Module):
-    """Four layers of parallel filters, three dense ones; see the module for the choices made.
+    """Four layers of parallel filters, three dense ones; see the module for the choices.
 
     Maps float32 [N, 3, S, S] to logits [N, num_classes]; 5,676,578 parameters for two classes
     at 150.
 
     Args:
         num_classes: width of the last layer.
-        image_size: pixels a side, 16 or more.
+        image_size: pixels per side, 16 or more.
     """
 
     def __init__(self, num_classes: int, image_size: int = 150) -> None:
@@ -128,7 +124,7 @@ class MuraCNN(nn.Module):
                 f"image_size={image_size} is too small for model=mura_cnn; allowed: "
                 f"{2 ** len(MURA_WIDTHS)} and more."
             )
-        inputs = (3, *(len(SIZES) * width for width in MURA_WIDTHS))
+        inputs = (3, *(len(FILTER_SIZES) * width for width in MURA_WIDTHS))
         self.features = nn.Sequential(
             *(
                 ParallelFilters(channels, width)

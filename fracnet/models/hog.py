@@ -1,4 +1,4 @@
-"""A baseline without deep learning: histograms of oriented gradients and logistic regression."""
+"""A baseline without deep learning: histograms of oriented gradients, logistic regression."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import atomic_file
 from fracnet.utils.progress import Progress, no_progress
 
 Features = npt.NDArray[np.float32]
@@ -19,8 +22,8 @@ Logits = npt.NDArray[np.float64]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 # The constants of Dalal and Triggs, "Histograms of oriented gradients", CVPR 2005, sections 6.3
-# and 6.4, as in OpenCV: 2x2 cells a block, one cell apart, weighed down towards the border of the
-# block by a Gaussian, scaled to length 1, clipped and scaled again (L2-Hys). No gamma.
+# and 6.4, as in OpenCV: blocks of 2x2 cells, one cell apart, weighted by a Gaussian that falls
+# towards the border, scaled to length 1, clipped and scaled again (L2-Hys). No gamma.
 BLOCK, CLIP = 2, 0.2
 MAX_ITERATIONS = 2000
 
@@ -28,9 +31,10 @@ MAX_ITERATIONS = 2000
 class HogLogistic:
     """Maps grey images, uint8 [N, S, S], to logits, float64 [N, num_classes].
 
-    The features are shares of the gradient's `bins` orientations (0 to 180 degrees) in cells of
-    `cell` pixels. Where that does not divide S, up to `cell` - 1 pixels at the border are left
-    out. They are standardized; a multinomial logistic regression with a quadratic penalty follows.
+    The features are histograms of gradient orientations (`bins` from 0 to 180 degrees) in cells of
+    `cell` pixels. Where these do not divide S, up to `cell` - 1 pixels at the border are left out.
+    A multinomial logistic regression with a quadratic penalty is fitted to the standardized
+    features.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class HogLogistic:
         bins: Annotated[int, Field(ge=2, le=36)] = 9,
         C: Annotated[Sequence[Positive], Field(min_length=1)] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
     ) -> None:
-        """`C`: candidates for the inverse of the penalty's weight."""
+        """`C`: candidates for the inverse penalty weight."""
         if image_size < BLOCK * cell:
             raise UserError(
                 f"model.cell={cell} is too large for image_size={image_size}: a block is {BLOCK} "
@@ -57,7 +61,7 @@ class HogLogistic:
             (cell, cell),
             (cell, cell),
             bins,
-            1,  # the derivative's aperture; not read by OpenCV
+            1,  # aperture of the derivative, which OpenCV ignores
             -1.0,  # sigma of a block's Gaussian: an eighth of its width and height together
             cv2.HOGDescriptor_L2Hys,
             CLIP,
@@ -68,7 +72,7 @@ class HogLogistic:
         self.bias = np.zeros(num_classes)
 
     def describe(self) -> str:
-        """What it is, in one clause."""
+        """The model in one clause."""
         return (
             f"{self.n_features} HOG features (cells of {self.cell} pixels, {self.bins} "
             f"orientations), logistic regression, {self.weights.size + self.bias.size} parameters"
@@ -79,18 +83,18 @@ class HogLogistic:
     ) -> Features:
         """HOG of `rows` int64 [n] of `images` uint8 [N, S, S]: float32 [n, n_features].
 
-        The order is that of OpenCV: blocks column by column, in each its cells column by column.
+        The order is OpenCV's: blocks column by column, in each block cells column by column.
         """
-        found = np.empty((len(rows), self.n_features), np.float32)
+        features = np.empty((len(rows), self.n_features), np.float32)
 
-        def one(place: int) -> None:
-            image = np.ascontiguousarray(images[rows[place], self._window, self._window])
-            found[place] = np.ravel(self._hog.compute(image))
+        def describe_row(i: int) -> None:
+            image = np.ascontiguousarray(images[rows[i], self._window, self._window])
+            features[i] = np.ravel(self._hog.compute(image))
 
         with ThreadPoolExecutor() as pool:
-            for _ in progress(pool.map(one, range(len(rows))), len(rows), "HOG"):
+            for _ in progress(pool.map(describe_row, range(len(rows))), len(rows), "HOG"):
                 pass
-        return found
+        return features
 
     def fit(
         self,
@@ -101,22 +105,19 @@ class HogLogistic:
         class_weights: Sequence[float] | None = None,
         progress: Progress[Any] = no_progress,
     ) -> dict[str, Any]:
-        """Fit once for each C and keep the fit with the lowest log loss on validation.
+        """Fit once for each C and keep the fit with the lowest validation log loss.
 
         Args:
             images: uint8 [N, S, S].
             targets: int64 [N]; every class occurs in train.
             train: int64 rows to fit.
             val: int64 rows that choose C.
-            class_weights: one factor a class for the loss of its train images.
-            progress: wraps what takes time.
+            class_weights: one factor per class for the loss of its training images.
+            progress: shows the steps that take time.
 
         Returns:
-            What was chosen, by what, and what else was tried; plain values.
+            What was chosen, by which metric, and all candidates; plain values.
         """
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.preprocessing import StandardScaler
-
         scaler = StandardScaler(copy=False)
         x = scaler.fit_transform(self.features(images, train, progress))
         x_val = self.features(images, val, progress)
@@ -129,22 +130,22 @@ class HogLogistic:
         for strength in progress(self.candidates, len(self.candidates), "logistic regression"):
             regression.set_params(C=strength).fit(x, targets[train])
             before = self.weights, self.bias
-            self._take(regression.coef_, regression.intercept_, scaler.mean_, scaler.scale_)
+            self._set(regression.coef_, regression.intercept_, scaler.mean_, scaler.scale_)
             loss = log_loss(self._logits(x_val), targets[val])
             if any(loss >= other["val/loss"] for other in tried):
                 self.weights, self.bias = before
             tried.append({"C": strength, "val/loss": loss})
-        best = min(tried, key=lambda one: one["val/loss"])
+        best = min(tried, key=lambda candidate: candidate["val/loss"])
         chosen = {"C": best["C"], "by": "val/loss", "value": best["val/loss"], "tried": tried}
         if len(tried) > 1 and best in (tried[0], tried[-1]):
             end = "smallest" if best is tried[0] else "largest"
             chosen["note"] = f"the chosen C is the {end} candidate; another model.C may do better"
         return chosen
 
-    def _take(
+    def _set(
         self, weights: np.ndarray, bias: np.ndarray, mean: np.ndarray, scale: np.ndarray
     ) -> None:
-        """Keep a fit to standardized features as one to the features themselves."""
+        """Convert a fit to standardized features into one to the features themselves."""
         weights, bias = weights.astype(np.float64) / scale, bias.astype(np.float64)
         bias = bias - weights @ mean
         if len(weights) == 1:  # two classes: the log odds of the second
@@ -163,14 +164,15 @@ class HogLogistic:
 
     def save(self, path: Path) -> None:
         """Write coefficients and settings as .npz, without pickle."""
-        np.savez(
-            path,
-            weights=self.weights,
-            bias=self.bias,
-            image_size=self.image_size,
-            cell=self.cell,
-            bins=self.bins,
-        )
+        with atomic_file(path) as file:
+            np.savez(
+                file,
+                weights=self.weights,
+                bias=self.bias,
+                image_size=self.image_size,
+                cell=self.cell,
+                bins=self.bins,
+            )
 
     @classmethod
     def load(cls, path: Path) -> "HogLogistic":

@@ -1,11 +1,7 @@
-"""Logits of cached images outside a training: a plain loop, with or without several views of each.
+"""Logits of cached images outside a training, with test-time augmentation or with features.
 
 Test-time augmentation shows the network an image and its mirror images and averages their
 probabilities.
-
-Logits together with what the head sees: the features of an image, for comparing images.
-
-A model in evaluation mode for a while, and then as it was, layer by layer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,13 +36,13 @@ def predict_logits(
 ) -> np.ndarray:
     """Logits float64 [n, C] of `rows` int64 [n] of `images` uint8 [N, S, S].
 
-    tta: names of `VIEWS` that are shown beside the image itself. The logits then are the logs of
-        the views' mean probabilities.
-    device: where to; float32 throughout, whatever the run was trained in.
+    tta: names of `VIEWS` to predict in addition to the image itself. The logits then are the logs
+        of the views' mean probabilities.
+    device: float32 there, whatever precision the run was trained in.
     """
     model = model.eval().to(device)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    found = [np.empty((0, len(model.classes)))]
+    parts = [np.empty((0, len(model.classes)))]
     with torch.inference_mode():
         for batch in progress(batches, len(batches), "predicting"):
             pixels = torch.from_numpy(np.ascontiguousarray(images[batch]))[:, None].to(device)
@@ -56,56 +52,58 @@ def predict_logits(
                 # The log of a mean of exponentials: exact where a probability is near 0.
                 stacked = torch.stack([view.log_softmax(dim=1) for view in views])
                 logits = stacked.logsumexp(dim=0) - float(np.log(len(views)))
-            found.append(logits.cpu().numpy())
-    return np.concatenate(found)
+            parts.append(logits.cpu().numpy())
+    return np.concatenate(parts)
 
 
-Seen = tuple[np.ndarray, np.ndarray | None]
+LogitsAndFeatures = tuple[np.ndarray, np.ndarray | None]
 
 
-def watched(model: Classifier, device: str = "cpu") -> Callable[[np.ndarray], Seen]:
+def logits_and_features(
+    model: Classifier, device: str = "cpu"
+) -> Callable[[np.ndarray], LogitsAndFeatures]:
     """A function from uint8 [n, S, S] to logits float64 [n, C] and features float32 [n, F].
 
-    Features are the input of the (first) head, averaged over places where it has any; None for a
-    network without a head that can be told (`heads.find_heads`). float32 throughout.
+    Features are the input of the (first) head, averaged over positions where it has any; None for
+    a network without a known head (`find_heads`). float32 throughout.
     """
     model = model.eval().to(device)
     head = _head(model)
-    held: list[Tensor] = []
+    inputs: list[Tensor] = []
 
-    def look(images: np.ndarray) -> Seen:
-        # Listens no longer than this: heatmaps may be made by the same network in between.
-        hook = head and head.register_forward_pre_hook(lambda _, given: held.append(given[0]))
+    def predict(images: np.ndarray) -> LogitsAndFeatures:
+        # Only for this call: heatmaps may use the same network in between.
+        hook = head and head.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
         try:
             with torch.inference_mode():
                 pixels = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(device)
                 logits = model(pixels).double().cpu().numpy()
-            return logits, _averaged(held[0]).float().cpu().numpy() if held else None
+            return logits, _pooled(inputs[0]).float().cpu().numpy() if inputs else None
         finally:
-            held.clear()
+            inputs.clear()
             if hook:
                 hook.remove()
 
-    return look
+    return predict
 
 
 def _head(model: Classifier) -> nn.Module | None:
     try:
         return find_heads(model.backbone, "features")[0]
-    except UserError:  # no head to be told: then there are no features, which callers can say
+    except UserError:  # an unknown head: there are no features, as the docstring says
         return None
 
 
-def _averaged(given: Tensor) -> Tensor:
+def _pooled(features: Tensor) -> Tensor:
     """[n, F] of [n, F], [n, L, F] (tokens) or [n, F, h, w] (a head that is a convolution)."""
-    if given.ndim == 4:
-        return given.mean(dim=(2, 3))
-    return given.flatten(1, -2).mean(dim=1) if given.ndim == 3 else given.flatten(1)
+    if features.ndim == 4:
+        return features.mean(dim=(2, 3))
+    return features.flatten(1, -2).mean(dim=1) if features.ndim == 3 else features.flatten(1)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """All of the model in evaluation mode; afterwards each layer in the mode it was in."""
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """The whole model in evaluation mode; afterwards each layer in its mode of before."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,7 +1,7 @@
-"""Losses on logits, each with class weights and label smoothing.
+"""Losses on logits, with class weights and label smoothing.
 
-Training minimizes the chosen loss; the validation loss that is logged, and that chooses the
-checkpoint, is always the plain cross-entropy, so that runs with different losses compare.
+Training minimizes the chosen loss. The logged validation loss, which selects the checkpoint, is
+always the plain cross-entropy, so that runs with different losses compare.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ SMALLEST = 1e-12
 
 
 class _Weighted(nn.Module):
-    """Holds the class weights on the device; they stay out of the checkpoint's weights."""
+    """Holds the class weights on the device, outside the checkpoint's weights."""
 
     weight: Tensor | None
 
@@ -39,7 +39,7 @@ class CrossEntropy(_Weighted):
 
     Args:
         label_smoothing: share of the target's probability that is spread evenly over all classes.
-        weight: one weight a class; the mean over the batch is weighted by those of its targets.
+        weight: one weight per class; the mean over the batch is weighted by those of its targets.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Focal(_Weighted):
     the sum of its targets' weights. With gamma = 0 this is `CrossEntropy`.
 
     Args:
-        gamma: how much an image that is already told apart counts less; 2 in the paper.
+        gamma: how strongly an easy image is downweighted; 2 in the paper.
         label_smoothing: as in `CrossEntropy`.
-        weight: one weight a class (alpha in the paper).
+        weight: one weight per class (alpha in the paper).
     """
 
     def __init__(
@@ -96,17 +96,17 @@ def make_loss(
     Args:
         node: `_target_` and its arguments.
         classes: class names in the order of the logits.
-        class_weights: one a class; passed as `weight`. None leaves that argument out.
+        class_weights: one per class, passed as `weight`; None omits that argument.
 
     Raises:
-        UserError: a wrong argument, or a number of weights that is not that of the classes.
+        UserError: a wrong argument, or not one weight per class.
     """
     extra: dict[str, Any] = {} if class_weights is None else {"weight": list(class_weights)}
     given = node.get("weight")
     if given is not None and extra:
         raise UserError(
-            f"loss.weight={given}, but the class weights come from imbalance=class_weights as "
-            "well; allowed: one of the two."
+            f"loss.weight={given}, but imbalance=class_weights sets class weights too; "
+            "allowed: one of the two."
         )
     if isinstance(given, list) and len(given) != len(classes):
         raise UserError(

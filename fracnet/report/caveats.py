@@ -1,35 +1,34 @@
-"""What a study's figures rest on: its data, what their labels mean, and what an audit says."""
+"""Caveats on the pages of runs, sweeps and comparisons: synthetic data, labels, and data audits."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fracnet.report.sweep_charts import Trial
 
-DRAWN = (
-    "The images are drawn by a program, not taken of people: no figure here says anything about "
-    "patients."
+SYNTHETIC = (
+    "The images are synthetic, drawn by a program: no metric here says anything about patients."
 )
-ABNORMAL = "Abnormal is what the data set calls so, which is not the same as fractured."
-NOT_KNOWN = (
-    "whether copies of test images were trained on, or a frame or marker tells the label, is not "
-    "known"
+ABNORMAL = "Abnormal is the label as the dataset defines it, which is not the same as fractured."
+UNKNOWN_WITHOUT_AUDIT = (
+    "it is unknown whether training images are copies of test images, or whether a frame or marker "
+    "reveals the label"
 )
-FLAWED = {
-    "leak": "These figures are too good: the audit found a leak in the data.",
-    "error": "These figures may mislead: the audit found the data faulty.",
+FLAWED_DATA = {
+    "leak": "These metrics are too good: the audit found a leak in the data.",
+    "error": "These metrics may be misleading: the audit found the data faulty.",
 }
 NOT_AUDITED = "not audited"
 SEVERITIES = ("ok", "hint", "warning", "leak", "error")
 
 
 @dataclass(frozen=True)
-class Audited:
-    """What the audits of a study's data come to.
+class AuditSummary:
+    """The data audits of all runs on a page, taken together.
 
-    severity: the worst of them; "hint" where an audit is missing, or its leak was left out.
-    fact: the severities in a few words. sentences: what each audit says. flaw: what that means for
-    every figure of the study, where it means something.
+    severity: the worst of them; "hint" if an audit is missing, or its leak was left out.
+    fact: the severities in a few words. sentences: the result of each audit. flaw: what that means
+    for every metric on the page, if anything.
     """
 
     severity: str
@@ -38,67 +37,71 @@ class Audited:
     flaw: Sequence[str] = ()
 
 
-def about_data(trials: Sequence[Trial]) -> list[str]:
-    """Which data sets the trials are of, and what their images or labels cannot tell."""
+def data_notes(trials: Sequence[Trial]) -> list[str]:
+    """The datasets of the trials, and what their images or labels cannot show."""
     names = sorted({trial.data for trial in trials if trial.data})
-    said = [f"Data: {', '.join(names)}."] if names else []
-    drawn = {is_drawn(name) for name in names}
-    if drawn == {True}:
-        said.append(DRAWN)
-    elif True in drawn:
-        said.append("Images drawn by a program (phantoms) say nothing about patients.")
-    # Where abnormal images are drawn, the data set's own note says what is drawn in them.
-    if any("abnormal" in trial.classes and not is_drawn(trial.data) for trial in trials):
-        said.append(ABNORMAL)
-    return said
+    sentences = [f"Data: {', '.join(names)}."] if names else []
+    synthetic = {is_phantom(name) for name in names}
+    if synthetic == {True}:
+        sentences.append(SYNTHETIC)
+    elif True in synthetic:
+        sentences.append("Synthetic images (phantoms) say nothing about patients.")
+    # A phantom dataset's own note says what its abnormal images contain.
+    if any("abnormal" in trial.classes and not is_phantom(trial.data) for trial in trials):
+        sentences.append(ABNORMAL)
+    return sentences
 
 
-def audits(trials: Sequence[Trial]) -> Audited:
-    """What was known of the data when the trials were trained; those that do not tell are left out.
+def summarize_audits(trials: Sequence[Trial]) -> AuditSummary:
+    """What was known about the data at training time; trials without a record are left out.
 
-    A later audit changes nothing here: it may be of other files.
+    A later audit changes nothing here: it may concern other files.
     """
-    telling = [trial for trial in trials if trial.audit is not None]
-    if not telling:
-        sentence = "The runs do not say whether their data were audited."
-        return Audited("hint", "not known", [sentence] if trials else [])
-    groups = Counter((trial.data, *_of(trial.audit or {})) for trial in telling)
-    sentences, facts, found = [], [], ["ok"]
-    for (data, severity, line, note), n in groups.items():
-        some = f" ({n} of {len(telling)} runs)" if len(groups) > 1 else ""
+    audits = [(trial.data, trial.audit) for trial in trials if trial.audit is not None]
+    if not audits:
+        sentence = "The runs do not record whether their data were audited."
+        return AuditSummary("hint", "unknown", [sentence] if trials else [])
+    groups = Counter(
+        (data, *(audit.get(key, "") for key in ("severity", "verdict", "note")))
+        for data, audit in audits
+    )
+    sentences, facts, severities = [], [], ["ok"]
+    for (data, severity, verdict, note), n in groups.items():
+        share = f" ({n} of {len(audits)} runs)" if len(groups) > 1 else ""
         facts.append(severity or NOT_AUDITED)
         if not severity:
-            found.append("hint")
-            whose = data or "The data"
-            verb = "has" if data else "have"
-            end = f"{verb} not been audited{some}: {NOT_KNOWN} (`python -m fracnet.audit`)."
-            sentences.append(f"{whose} {end}")
+            severities.append("hint")
+            subject = f"{data} has" if data else "The data have"
+            sentences.append(
+                f"{subject} not been audited{share}: {UNKNOWN_WITHOUT_AUDIT} "
+                "(`python -m fracnet.audit`)."
+            )
             continue
-        found.append("hint" if note and severity == "leak" else severity)
-        sentences.append(f"Audit of {data or 'the data'}{some}: {severity}. {line} {note}".strip())
-    worst = max(found, key=SEVERITIES.index)
-    heads = [FLAWED[worst]] if worst in FLAWED else []
-    return Audited(worst, ", ".join(dict.fromkeys(facts)), sentences, heads)
+        severities.append("hint" if note and severity == "leak" else severity)
+        sentences.append(
+            f"Audit of {data or 'the data'}{share}: {severity}. {verdict} {note}".strip()
+        )
+    worst = max(severities, key=SEVERITIES.index)
+    flaw = [FLAWED_DATA[worst]] if worst in FLAWED_DATA else []
+    return AuditSummary(worst, ", ".join(dict.fromkeys(facts)), sentences, flaw)
 
 
-def box(own: str, audited: Audited, trials: Sequence[Trial], *, open_to_doubt: bool = False) -> str:
-    """The severity of a study's verdict: no better than its data let it be.
+def overall_severity(
+    metrics: str, audit: AuditSummary, trials: Sequence[Trial], *, other_doubts: bool = False
+) -> str:
+    """The severity of a page's verdict: no better than its data allow.
 
-    own: what its figures alone come to. A leak or an error of the data counts as such. Any other
-    doubt of an audit, drawn images and what is else `open_to_doubt` make it no better than "hint".
+    metrics: the severity by the metrics alone. A leak or error of the data counts as such. Any
+    other doubt raised by an audit, synthetic images and `other_doubts` limit it to "hint".
     """
-    found = [own]
-    if audited.severity in FLAWED:
-        found.append(audited.severity)
-    elif audited.severity != "ok" or open_to_doubt or any(is_drawn(one.data) for one in trials):
-        found.append("hint")
-    return max(found, key=SEVERITIES.index)
+    severities = [metrics]
+    if audit.severity in FLAWED_DATA:
+        severities.append(audit.severity)
+    elif audit.severity != "ok" or other_doubts or any(is_phantom(t.data) for t in trials):
+        severities.append("hint")
+    return max(severities, key=SEVERITIES.index)
 
 
-def is_drawn(name: str) -> bool:
-    """Whether a data set of this name holds phantoms of fracnet's own."""
-    return name.endswith("_phantom")
-
-
-def _of(audit: Mapping[str, str]) -> tuple[str, str, str]:
-    return audit.get("severity", ""), audit.get("verdict", ""), audit.get("note", "")
+def is_phantom(dataset: str) -> bool:
+    """Whether a dataset of this name holds fracnet's own phantoms."""
+    return dataset.endswith("_phantom")

@@ -1,17 +1,11 @@
-"""The page of a comparison: who stands where, which differences are real, and what was varied.
-
-What a comparison shows, in sentences: what is better, or what it would take to tell.
-
-The tables of a comparison on the screen: the standing by validation, then the differences.
-"""
+"""What a comparison shows: its sentences and tables, in the terminal and as a page."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from fracnet.evaluation.comparison import (
@@ -21,472 +15,462 @@ from fracnet.evaluation.comparison import (
     WORSE,
     Comparison,
     Difference,
-    Standing,
 )
 from fracnet.evaluation.ensembles import OUT_OF_FOLD, Ensemble
 from fracnet.evaluation.summary import FEW, TOO_FEW
 from fracnet.metrics.hypothesis_tests import ALPHA, ENOUGH, POWER
-from fracnet.report import tables
-from fracnet.report.caveats import about_data, audits, box
-from fracnet.report.console import PLAIN, RESEARCH_ONLY
+from fracnet.report.caveats import data_notes, overall_severity, summarize_audits
+from fracnet.report.console import RESEARCH_ONLY
 from fracnet.report.html import page
-from fracnet.report.sweep_charts import MOST_RUNS, Trial, columns, overlaid, swept
-from fracnet.report.tables import Reach, interval
-from fracnet.report.verdict import SHOWN, none_exceeds
-from fracnet.utils.text import counted, limits
+from fracnet.report.sweep_charts import Trial, learning_curves, swept_keys
+from fracnet.report.sweep_page import runs_table
+from fracnet.report.tables import (
+    Bar,
+    Cell,
+    EstimateCell,
+    Named,
+    Scale,
+    Table,
+    print_table,
+    round_scale,
+)
+from fracnet.report.verdict import ABOVE_CHANCE, none_above_chance
+from fracnet.utils.text import counted
 
-# With more differences than this, the undecided ones share a sentence.
-EACH = 5
-TRUE = "a true difference"
+SEPARATE_SENTENCES = 5
+"""With more differences than this, the undecided ones share a sentence."""
+TRUE_DIFFERENCE = "a true difference"
+KINDS = {
+    "model": "models, one run of each",
+    "configuration": "configurations, all runs of each",
+}
+MAX_ROWS = 60
+"""Rows of a table on the page; comparison.csv and standings.csv have all."""
+ONE_NETWORK = (
+    "This holds for the trained networks named here, one of each, not for what retraining with "
+    "other seeds would give."
+)
 
 
-def sentences(found: Comparison, rows: Sequence[Difference]) -> list[str]:
-    """One sentence a difference; where there are many, one for all that cannot be told.
+def difference_sentences(result: Comparison, rows: Sequence[Difference]) -> list[str]:
+    """One sentence per difference, or one for all undecided ones if there are many.
 
-    Last what true differences and numbers of patients rest on, where one is given.
+    The last one states what true differences and sample sizes assume, if any are given.
     """
     p_name = "p (Holm)" if len(rows) > 1 else "p"
-    told = [_decided(row, p_name) for row in rows if row.verdict in (BETTER, WORSE)]
-    open_ones = [row for row in rows if row.verdict == UNDECIDED]
-    if len(rows) <= EACH:
-        undecided = [_undecided(found, row) for row in open_ones]
+    undecided = [row for row in rows if row.verdict == UNDECIDED]
+    if len(rows) <= SEPARATE_SENTENCES:
+        open_sentences = [_undecided(result, row) for row in undecided]
     else:
-        undecided = list(_undecided_together(found, open_ones)) if open_ones else []
-    told += undecided
-    told += [
-        f"{called(row, 0)} and {called(row, 1)} make {row.note.split(';')[0]}: there is nothing to "
-        "compare."
-        for row in rows
-        if row.verdict == IDENTICAL
+        open_sentences = list(_undecided_together(result, undecided)) if undecided else []
+    sentences = [
+        *(_decided(row, p_name) for row in rows if row.verdict in (BETTER, WORSE)),
+        *open_sentences,
     ]
-    told += [
-        f"No test of {called(row, 0)} against {called(row, 1)}: {row.note or 'undefined'}."
-        for row in rows
-        if row.verdict is None
-    ]
+    for row in rows:
+        left, right = display_name(row, 0), display_name(row, 1)
+        if row.verdict == IDENTICAL:
+            what = row.note.split(";")[0]
+            sentences.append(f"{left} and {right} make {what}: there is nothing to compare.")
+        elif row.verdict is None:
+            sentences.append(f"No test of {left} against {right}: {row.note or 'undefined'}.")
     if any(TOO_FEW in row.note.split("; ") for row in rows):
-        told.append(f"{found.figure.title} rests on fewer than {FEW} cases (or others): too few.")
-    if any(TRUE in sentence for sentence in undecided):
-        told.append(_planned(rows))
-    return told
+        sentences.append(
+            f"{result.metric.title} is based on fewer than {FEW} cases (or non-cases): too few."
+        )
+    if any(TRUE_DIFFERENCE in sentence for sentence in open_sentences):
+        sentences.append(_planning_basis(rows))
+    return sentences
 
 
-def rows_of(found: Comparison) -> str:
-    """`547 images of 160 patients`; the latter only where they are not the same."""
-    rows = counted(found.n, found.level)
-    return rows if found.clusters.trivial else f"{rows} of {units(found.clusters.count, found)}"
+def describe_test_rows(result: Comparison) -> str:
+    """`547 images of 160 patients`; the latter only if they are not the same."""
+    rows = counted(result.n, result.level)
+    clusters = result.clusters
+    return rows if clusters.trivial else f"{rows} of {_count_units(clusters.count, result)}"
 
 
-def units(count: int, found: Comparison) -> str:
+def _count_units(count: int, result: Comparison) -> str:
     """`80 patients`."""
-    unit = found.clusters.unit  # "patient, else image" where some have none
+    unit = result.clusters.unit  # "patient, else image" if some have none
     return f"{counted(count, 'cluster')} ({unit})" if "," in unit else counted(count, unit)
 
 
+def display_name(row: Difference, side: int) -> str:
+    """A configuration's name, followed by the run that represents it as a model."""
+    name, run = (row.name, row.reference)[side], row.runs[side]
+    return name if isinstance(run, int) or name.startswith(run) else f"{name} ({run})"
+
+
 def _decided(row: Difference, p_name: str) -> str:
-    upper, lower = (0, 1) if row.verdict == BETTER else (1, 0)
+    better, worse = (0, 1) if row.verdict == BETTER else (1, 0)
     assert row.low is not None, "no verdict without an interval"
     assert row.high is not None, "no verdict without an interval"
     near, far = sorted((abs(row.low), abs(row.high)))
     small = ", though by less than the margin" if row.within else ""
     return (
-        f"This {row.kind} is better: {called(row, upper)}, than {called(row, lower)}, by "
-        f"{abs(row.value):.3f} ({near:.3f} to {far:.3f}){small}; {_p(row.holm, p_name)}."
+        f"{display_name(row, better)} is better than {display_name(row, worse)} by "
+        f"{abs(row.value):.3f} ({near:.3f} to {far:.3f}){small}; {_p_equals(row.holm, p_name)}."
     )
 
 
-def _planned(rows: Sequence[Difference]) -> str:
-    """The conditions of `detectable` and `needed`."""
+def _planning_basis(rows: Sequence[Difference]) -> str:
+    """The assumptions behind `detectable` and `needed`."""
     alpha = rows[0].alpha
-    assert alpha is not None, "not judged"
+    assert alpha is not None, "verdicts come with their alpha"
     tests = round(ALPHA / alpha)
     corrected = f" / {tests} (for {tests} differences)" if tests > 1 else ""
     return (
-        f"True differences and the numbers they need are for a power of {100 * POWER:.0f} %, a "
-        f"two-sided alpha of {ALPHA:g}{corrected} and the standard error observed here."
+        f"True differences and sample sizes assume a power of {100 * POWER:.0f} %, a two-sided "
+        f"alpha of {ALPHA:g}{corrected} and the standard error observed here."
     )
 
 
-def _undecided(found: Comparison, row: Difference) -> str:
-    with_ = units(found.clusters.count, found)
+def _unclear(result: Comparison, row: Difference, which: str) -> str:
+    """`With 60 patients and 5 and 5 runs, it is unclear which model is better ...`."""
     runs = "" if isinstance(row.runs[0], str) else f" and {row.runs[0]} and {row.runs[1]} runs"
-    told = (
-        f"It cannot be told with {with_}{runs} which {row.kind} is better, {called(row, 0)} or "
-        f"{called(row, 1)}"
-    )
-    notes = [note for note in row.note.split("; ") if note and note != TOO_FEW]
-    why = [*notes, *_alone(row)] if row.low is None else []
-    return "; ".join([told, *why, *_at_odds(row), *_takes(found, row)]) + "."
+    units = _count_units(result.clusters.count, result)
+    return f"With {units}{runs}, it is unclear which {row.kind} is better{which}"
 
 
-def _alone(row: Difference) -> Iterator[str]:
-    """A test that would tell, beside no interval."""
-    if row.holm is not None and row.holm < ALPHA:
-        yield f"without an interval the test alone ({_p(row.p)}) does not decide"
+def _undecided(result: Comparison, row: Difference) -> str:
+    parts = [_unclear(result, row, f", {display_name(row, 0)} or {display_name(row, 1)}")]
+    if row.low is None:
+        parts += [note for note in row.note.split("; ") if note and note != TOO_FEW]
+        if row.holm is not None and row.holm < ALPHA:
+            parts.append(f"without an interval, the test alone ({_p_equals(row.p)}) is not enough")
+    return "; ".join([*parts, *_disagreement(row), *_planning(result, row)]) + "."
 
 
-def _at_odds(row: Difference) -> Iterator[str]:
-    """What a reader of p and interval would take for a difference, and why it is none."""
+def _disagreement(row: Difference) -> Iterator[str]:
+    """Why p or the interval alone suggests a difference that is not established."""
     if row.low is None or row.high is None or row.p is None or row.holm is None:
         return
     interval = f"the interval ({signed(row.low)} to {signed(row.high)})"
     if row.agree is False and row.leaves_out_0:
         yield (
-            f"test and interval disagree: {interval} leaves 0 out, but the test does not tell them "
-            f"apart ({_p(row.p)})"
+            f"test and interval disagree: {interval} excludes 0, but the test finds no difference "
+            f"({_p_equals(row.p)})"
         )
     elif row.agree is False:
         yield (
-            f"test and interval disagree: the test tells them apart ({_p(row.p)}), but {interval} "
-            "holds 0"
+            f"test and interval disagree: the test finds a difference ({_p_equals(row.p)}), but "
+            f"{interval} includes 0"
         )
     elif row.leaves_out_0:
-        yield f"{_p(row.p)} is {_p(row.holm, 'p (Holm)')} as one of several differences"
+        yield (
+            f"{_p_equals(row.p)} becomes {_p_equals(row.holm, 'p (Holm)')} as one of several "
+            "differences"
+        )
 
 
-def _takes(found: Comparison, row: Difference) -> Iterator[str]:
+def _planning(result: Comparison, row: Difference) -> Iterator[str]:
+    """What this comparison could have detected, or what detecting the margin would take."""
     if row.within:
         yield (
-            f"the whole interval lies within the margin of {found.margin:g}, so neither is better "
+            f"the whole interval lies within the margin of {result.margin:g}, so neither is better "
             "by that much"
         )
     elif row.detectable is None:
         return
-    elif found.margin is None:
-        yield (
-            f"{TRUE} of {row.detectable:.2g} would have shown in 8 of 10 such "
-            "comparisons (margin=... tells how many a smaller one needs)"
-        )
-    elif row.detectable <= found.margin:
-        yield f"{TRUE} of {found.margin:g} would have shown in 8 of 10 such comparisons"
+    elif result.margin is None or row.detectable <= result.margin:
+        size = f"{row.detectable:.2g}" if result.margin is None else f"{result.margin:g}"
+        more = " (margin=... shows how many a smaller one needs)" if result.margin is None else ""
+        yield f"{TRUE_DIFFERENCE} of {size} would have shown in 8 of 10 such comparisons{more}"
     elif row.needed is None:
         yield (
-            f"for {TRUE} of {found.margin:g} no number of patients would do: runs "
-            "of one configuration differ too much, more seeds are needed"
+            f"for {TRUE_DIFFERENCE} of {result.margin:g}, no number of patients would be enough: "
+            "runs of one configuration vary too much, and more seeds are needed"
         )
     else:
-        yield f"{TRUE} of {found.margin:g} would need about {units(_rounded(row.needed), found)}"
+        units = _count_units(_round_up(row.needed), result)
+        yield f"{TRUE_DIFFERENCE} of {result.margin:g} would need about {units}"
 
 
-def _undecided_together(found: Comparison, rows: Sequence[Difference]) -> Iterator[str]:
-    told = (
-        f"It cannot be told with {units(found.clusters.count, found)} which {rows[0].kind} is "
-        f"better in {len(rows)} of the pairs"
-    )
+def _undecided_together(result: Comparison, rows: Sequence[Difference]) -> Iterator[str]:
+    sentence = _unclear(result, replace(rows[0], runs=("", "")), f" in {len(rows)} of the pairs")
     needed = [row.needed for row in rows if row.needed is not None and not row.within]
-    if needed and found.margin is not None:
-        few, many = _rounded(min(needed)), _rounded(max(needed))
-        span = f"{few} to {units(many, found)}" if few < many else units(few, found)
-        told += f"; {TRUE} of {found.margin:g} would need about {span}"
-    yield f"{told}."
+    if needed and result.margin is not None:
+        few, many = _round_up(min(needed)), _round_up(max(needed))
+        span = f"{few} to " if few < many else ""
+        sentence += (
+            f"; {TRUE_DIFFERENCE} of {result.margin:g} would need about "
+            f"{span}{_count_units(many, result)}"
+        )
+    yield f"{sentence}."
     for row in rows:
         if row.agree is False:
-            yield f"Of {called(row, 0)} and {called(row, 1)}, {next(_at_odds(row))}."
+            names = f"{display_name(row, 0)} and {display_name(row, 1)}"
+            yield f"For {names}, {next(_disagreement(row))}."
 
 
-def called(row: Difference, side: int) -> str:
-    """A configuration's name, with the run of it that stands for a model."""
-    name, run = (row.name, row.reference)[side], row.runs[side]
-    return name if isinstance(run, int) or name.startswith(run) else f"{name} ({run})"
-
-
-def _rounded(count: int) -> int:
-    """Two figures: the variance behind it is known no better."""
+def _round_up(count: int) -> int:
+    """Two significant digits: the variance behind it is known no better."""
     step = 10 ** max(0, math.floor(math.log10(count)) - 1)
     return math.ceil(count / step) * step
 
 
 def signed(value: float) -> str:
-    """Three decimals with the sign, unless they round to nothing."""
+    """Three decimals with the sign, unless they round to zero."""
     return "0.000" if round(value, 3) == 0 else f"{value:+.3f}"
 
 
-def _p(p: float | None, name: str = "p") -> str:
+def p_value(p: float | None) -> str:
+    """Three decimals; smaller values as a bound."""
+    return "n/a" if p is None else ("<0.001" if p < 0.001 else f"{p:.3f}")
+
+
+def _p_equals(p: float | None, name: str = "p") -> str:
     assert p is not None, "no test"
     return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.3f}"
 
 
-# Columns that names get on the narrowest screen.
-LEAST_ROOM = 12
-KINDS = {
-    "model": "models, one run of each",
-    "configuration": "configurations, all runs of each",
-}
+def standing_notes(result: Comparison) -> list[str]:
+    """What the validation column can be used for, and why metrics have no interval."""
+    standings = result.standings
+    sentences = []
+    if any(len(row.runs) > 1 for row in standings):
+        sentences.append("Metrics of several runs are their means.")
+    if all(math.isnan(row.validation) for row in standings):
+        sentences.append(
+            "There are no validation metrics, so nothing is chosen and the order is as given."
+        )
+    else:
+        best = standings[0]
+        ties = [row.name for row in standings[1:] if row.validation == best.validation]
+        sentences.append(
+            f"{best.name} is the best by validation. The best of {len(standings)} is chosen on the "
+            "same images, so its validation metric is optimistic; choosing by the test column "
+            "turns the test set into a second validation set."
+        )
+        if ties:
+            sentences.append(f"Equally good by validation: {'; '.join(ties)}. The first is used.")
+    notes = {row.note for row in standings if row.note}
+    return [*sentences, *(f"Test: {note}." for note in sorted(notes))]
 
 
-def print_comparison(console: Console, found: Comparison) -> None:
-    """Print who stands where, what differs, and in sentences what that shows."""
-    console.print(Text(_heading(found), style="bold"))
-    console.print(_standings(found, console.width))
-    for sentence in about_standings(found):
+def too_few_runs_note(result: Comparison) -> str:
+    """Why configurations are not compared."""
+    standings = result.standings
+    if all(len(row.runs) == 1 for row in standings):
+        return (
+            f"Configurations are not compared: that takes {ENOUGH} or more runs of each with "
+            "different seeds, and here each is one run."
+        )
+    if sum(len(row.runs) >= ENOUGH for row in standings) > 1:
+        return (
+            f"Configurations are not compared: no pair has {ENOUGH} or more runs on both sides "
+            "(pairs=all compares every pair)."
+        )
+    counts = ", ".join(f"{row.name} {len(row.runs)}" for row in standings[:4])
+    more = f" and {len(standings) - 4} more" if len(standings) > 4 else ""
+    return (
+        f"Configurations are not compared: that takes {ENOUGH} or more runs of each with different "
+        f"seeds (runs here: {counts}{more})."
+    )
+
+
+def method_text(result: Comparison) -> str:
+    """The methods behind intervals and tests, in a sentence or two."""
+    sentences = []
+    for kind, rows in (("models", result.models), ("configurations", result.configurations)):
+        intervals, tests = (
+            " or ".join(dict.fromkeys(filter(None, methods))) or "none"
+            for methods in ([row.method for row in rows], [row.test for row in rows])
+        )
+        if any(row.method or row.test for row in rows):
+            same = intervals == tests
+            methods = (
+                f"intervals and tests: {tests}"
+                if same
+                else f"intervals: {intervals}; tests: {tests}"
+            )
+            sentences.append(f"For {kind}, {methods}.")
+    if not sentences:
+        return "No test was possible."
+    if max(len(result.models), len(result.configurations)) > 1:
+        sentences.append(
+            "Holm's method corrects p for the number of differences of a kind; intervals are not "
+            "corrected."
+        )
+    return " ".join(sentences)
+
+
+def ensemble_notes(ensemble: Ensemble) -> list[str]:
+    """How an ensemble was built, in a sentence or two."""
+    runs = sum(len(fold) for fold in ensemble.folds)
+    sentences = [f"Averages the probabilities of {runs} runs."]
+    if ensemble.validation == OUT_OF_FOLD:
+        noun = "run" if runs == len(ensemble.folds) else "runs"
+        sentences.append(
+            f"Their validation images are {len(ensemble.folds)} folds, so each image is predicted "
+            f"only by the {noun} that validated on it. A mean over all runs is less extreme than "
+            "that, so temperature and thresholds fit the test set less well than usual."
+        )
+    return sentences
+
+
+def standings_table(result: Comparison, rows: int | None = None) -> Table:
+    """The first `rows` candidates by validation, with test metrics on one scale."""
+    standings = result.standings[:rows]
+    several = any(len(row.runs) > 1 for row in standings)
+    scale = round_scale(v for row in standings for v in (row.value, row.low, row.high, *row.values))
+    cells: list[list[Cell]] = [
+        [
+            row.name,
+            *([str(len(row.runs))] if several else []),
+            "n/a" if math.isnan(row.validation) else f"{row.validation:.3f}",
+            EstimateCell(row.value, row.low, row.high),
+            Bar(
+                row.value,
+                row.low,
+                row.high,
+                scale,
+                ticks=row.values if len(row.runs) > 1 else (),
+            ),
+        ]
+        for row in standings
+    ]
+    return Table(
+        f"{result.metric.title}, by validation; test: {describe_test_rows(result)}",
+        ["name", *(["runs"] if several else []), "validation", "test (95 % CI)", f"test, {scale}"],
+        cells,
+    )
+
+
+def differences_table(
+    result: Comparison, differences: Sequence[Difference], rows: int | None = None
+) -> Table:
+    """The first `rows` differences of one kind, with their intervals on one scale around 0."""
+    reference = _shared_reference(differences)
+    metric, margin = result.metric, result.margin or 0.0
+    subject = (
+        f"{metric.title} minus that of {reference}"
+        if reference
+        else f"Difference in {metric.title}"
+    )
+    ends = [abs(v) for d in differences[:rows] for v in (d.low, d.value, d.high) if v is not None]
+    reach = max([end for end in ends if math.isfinite(end)] + [0.01, 1.5 * margin])
+    top = round_scale([0.0, reach]).high
+    scale = Scale(-top, top)
+    sides = ("worse", "better") if metric.larger_is_better else ("better", "worse")
+    corrected = len(differences) > 1
+    cells: list[list[Cell]] = [
+        [
+            display_name(row, 0)
+            if reference
+            else Named(display_name(row, 0), f"minus {display_name(row, 1)}"),
+            EstimateCell(row.value, row.low, row.high, signed=True),
+            p_value(row.p),
+            *([p_value(row.holm)] if corrected else []),
+            row.verdict or "no test",
+            Bar(
+                row.value,
+                row.low,
+                row.high,
+                scale,
+                guide=0.0,
+                margin=margin,
+                look=f"s{int(row.verdict == WORSE)}",
+                hollow=row.verdict not in (BETTER, WORSE),
+            ),
+        ]
+        for row in differences[:rows]
+    ]
+    heads = ["name", "difference (95 % CI)", "p", *(["p (Holm)"] if corrected else []), "verdict"]
+    axis = f"{sides[0]} \N{LEFTWARDS ARROW} 0 \N{RIGHTWARDS ARROW} {sides[1]}, {scale}"
+    caption = f"{subject}: {KINDS[differences[0].kind]}"
+    return Table(caption, [*heads, axis], cells)
+
+
+def _shared_reference(rows: Sequence[Difference]) -> str:
+    """The name of the reference that all rows share; "" if they have several."""
+    return display_name(rows[0], 1) if len({row.reference for row in rows}) == 1 else ""
+
+
+def print_comparison(console: Console, result: Comparison) -> None:
+    """Print standings, differences, and in sentences what they show."""
+    print_table(console, standings_table(result))
+    for sentence in standing_notes(result):
         console.print(Text(sentence))
-    for kind, rows in (("model", found.models), ("configuration", found.configurations)):
-        if rows:
-            console.print()
-            console.print(Text(_title(found, kind, rows), style="bold"))
-            console.print(_difference_table(rows, console.width))
-            for sentence in sentences(found, rows):
-                console.print(Text(sentence))
-    if not found.configurations:
-        console.print(Text(too_few_runs(found)))
-    console.print(Text(how_made(found)))
+    for rows in filter(None, (result.models, result.configurations)):
+        console.print()
+        print_table(console, differences_table(result, rows))
+        for sentence in difference_sentences(result, rows):
+            console.print(Text(sentence))
+    if not result.configurations:
+        console.print(Text(too_few_runs_note(result)))
+    console.print(Text(method_text(result)))
     console.print(RESEARCH_ONLY)
 
 
-def ensemble_lines(made: Ensemble) -> list[str]:
-    """How an ensemble was made, in a sentence or two."""
-    runs = sum(len(fold) for fold in made.folds)
-    told = [f"The mean of the probabilities of {runs} runs."]
-    if made.validation == OUT_OF_FOLD:
-        told.append(
-            f"Their val images are {len(made.folds)} folds, so each is predicted by the "
-            f"{'run' if runs == len(made.folds) else 'runs'} that validated on it. A mean over "
-            "all runs is less extreme than that: temperature and thresholds fit the test less well "
-            "than usual."
-        )
-    return told
-
-
-def _standings(found: Comparison, width: int) -> Table:
-    several = any(len(row.runs) > 1 for row in found.standings)
-    titles = [*(["runs"] if several else []), "validation", "test"]
-    rows = []
-    for row in found.standings:
-        runs = [str(len(row.runs))] if several else []
-        rows.append(([row.name], [*runs, number(row.validation), _test(row)]))
-    return _named(titles, rows, width)
-
-
-def _heading(found: Comparison) -> str:
-    """In a line of its own: as a table's title it would break at the table's width."""
-    return f"{found.figure.title}, by validation; test: {rows_of(found)}"
-
-
-def _test(row: Standing) -> str:
-    value = number(row.value)
-    if row.low is not None and row.high is not None:
-        return f"{value} {limits(row.low, row.high)}"
-    return f"{value} no interval" if row.note else value
-
-
-def about_standings(found: Comparison) -> list[str]:
-    """What the column of validation is worth, and why figures have no interval."""
-    told = []
-    if any(len(row.runs) > 1 for row in found.standings):
-        told.append("Figures of several runs are their means.")
-    if all(math.isnan(row.validation) for row in found.standings):
-        told.append("There are no validation figures: nothing is chosen, the order is that given.")
-    else:
-        top = found.standings[0].validation
-        ties = [row.name for row in found.standings[1:] if row.validation == top]
-        if ties:
-            told.append(f"As good by validation: {'; '.join(ties)}. The first is taken.")
-        told.append(
-            f"{found.standings[0].name} is the best by validation. The best of "
-            f"{len(found.standings)} is chosen on the same images, so its validation figure is "
-            "optimistic; who chooses by the test column makes the test a second validation."
-        )
-    notes = {row.note for row in found.standings if row.note}
-    return [*told, *(f"Test: {note}." for note in sorted(notes))]
-
-
-def _title(found: Comparison, kind: str, rows: Sequence[Difference]) -> str:
-    less = f" less {called(rows[0], 1)}" if _shared(rows) else ""
-    return f"difference in {found.figure.title}{less}: {KINDS[kind]}"
-
-
-def _shared(rows: Sequence[Difference]) -> bool:
-    """Whether all have one reference."""
-    return len({row.reference for row in rows}) == 1
-
-
-def _difference_table(rows: Sequence[Difference], width: int) -> Table:
-    one = _shared(rows)
-    titles = ["difference", "p", *(["Holm"] if len(rows) > 1 else []), "verdict"]
-    lines = []
-    for row in rows:
-        names = [called(row, 0)] if one else [called(row, 0), f"less {called(row, 1)}"]
-        holm = [p_value(row.holm)] if len(rows) > 1 else []
-        lines.append((names, [_sized(row), p_value(row.p), *holm, row.verdict or "no test"]))
-    return _named(titles, lines, width)
-
-
-def _named(
-    titles: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[str]]], width: int
-) -> Table:
-    """Rows of names, each on lines of its own, and cells; names get what cells leave of `width`."""
-    table = untitled()
-    table.add_column("", overflow="fold")
-    taken = 2
-    for column, title in enumerate(titles):
-        table.add_column(title, justify="right" if title == "runs" else "left", no_wrap=True)
-        taken += 2 + max(len(title), *(len(cells[column]) for _, cells in rows))
-    room = max(width - taken, LEAST_ROOM)
-    for names, cells in rows:
-        whole = " ".join(names)
-        lines = [whole] if len(whole) <= room else [x for name in names for x in broken(name, room)]
-        table.add_row(Text("\n".join(lines)), *cells)
-    return table
-
-
-def broken(name: str, width: int) -> list[str]:
-    """A name on lines of `width`, parted where words end, or failing that within one at a mark."""
-    lines = [""]
-    for piece in _pieces(name, width, (" ,/", "_", ".;-")):
-        if len((lines[-1] + piece).rstrip()) > width:
-            lines.append("")
-        lines[-1] += piece
-    return [line.rstrip() for line in lines if line.strip()]
-
-
-def _pieces(name: str, width: int, ends: Sequence[str]) -> Iterator[str]:
-    """Pieces no wider than `width`, each up to one of the characters of `ends`, best first."""
-    if len(name.rstrip()) <= width:
-        yield name
-    elif not ends:
-        yield from (name[start : start + width] for start in range(0, len(name), width))
-    else:
-        of = re.escape(ends[0])
-        for piece in re.findall(f"[^{of}]*[{of}]|[^{of}]+", name):
-            yield from _pieces(piece, width, ends[1:])
-
-
-def too_few_runs(found: Comparison) -> str:
-    """Why nothing is said of configurations."""
-    if all(len(row.runs) == 1 for row in found.standings):
-        return (
-            f"Nothing is said of configurations: that takes {ENOUGH} runs or more of each, with "
-            "different seeds; here each is one run."
-        )
-    if sum(len(row.runs) >= ENOUGH for row in found.standings) > 1:
-        return (
-            f"Nothing is said of configurations: none of the pairs has {ENOUGH} runs or more on "
-            "both sides (pairs=all takes every pair)."
-        )
-    counts = ", ".join(f"{row.name} {len(row.runs)}" for row in found.standings[:4])
-    more = f" and {len(found.standings) - 4} more" if len(found.standings) > 4 else ""
-    return (
-        f"Nothing is said of configurations: that takes {ENOUGH} runs or more of each, with "
-        f"different seeds ({counts}{more})."
-    )
-
-
-def how_made(found: Comparison) -> str:
-    """The methods of intervals and tests, in a sentence or two."""
-    methods = [
-        f"{kind}, {_methods(_one([r.method for r in rows]), _one([r.test for r in rows]))}"
-        for kind, rows in (("Models", found.models), ("Configurations", found.configurations))
-        if any(row.method or row.test for row in rows)
-    ]
-    many = max(len(found.models), len(found.configurations)) > 1
-    holm = (
-        " Holm corrects p for the number of differences of a kind; intervals are not corrected."
-        if many
-        else ""
-    )
-    return f"{'. '.join(methods)}.{holm}" if methods else "No test could be made."
-
-
-def _methods(intervals: str, tests: str) -> str:
-    if intervals == tests:
-        return f"intervals and tests: {tests}"
-    return f"intervals: {intervals}; tests: {tests}"
-
-
-def _one(methods: Sequence[str]) -> str:
-    return " or ".join(dict.fromkeys(filter(None, methods))) or "nothing"
-
-
-def untitled() -> Table:
-    """An empty table in the style of all of fracnet's."""
-    return Table(box=PLAIN, pad_edge=False, collapse_padding=True)
-
-
-def number(value: float) -> str:
-    """Three decimals, or n/a."""
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
-
-
-def _sized(row: Difference) -> str:
-    """A difference with its sign and its interval."""
-    if math.isnan(row.value):
-        return "n/a"
-    if row.low is None or row.high is None:
-        return f"{signed(row.value)} no interval"
-    return f"{signed(row.value)} {signed(row.low)} to {signed(row.high)}"
-
-
-def p_value(p: float | None) -> str:
-    """Three decimals; smaller ones as a bound."""
-    return "n/a" if p is None else ("<0.001" if p < 0.001 else f"{p:.3f}")
-
-
-# Rows of a table on the page; comparison.csv and standings.csv have all.
-MOST_ROWS = 60
-ONE_NETWORK = (
-    "This is said of the trained networks named here, one of each, not of what training would give "
-    "again with other seeds."
-)
-
-
 def comparison_page(
-    found: Comparison,
+    result: Comparison,
     trials: Sequence[Trial],
     *,
     options: Mapping[str, Any],
-    left: Sequence[Mapping[str, str]],
+    skipped: Sequence[Mapping[str, str]],
     warnings: Sequence[str],
-    made: str,
+    date: str,
 ) -> str:
-    """The page, as HTML, from the result of a comparison and what the runs' folders tell.
+    """The HTML page of a comparison.
 
-    trials: the runs, the best by validation first. options: what was asked for, by its words.
-    left: `name` and `reason` of folders that could not be used. warnings: what runs do not share.
-    made: the day.
+    Args:
+        result: of the comparison.
+        trials: the runs, the best by validation first.
+        options: the requested options by name.
+        skipped: `name` and `reason` of folders that could not be used.
+        warnings: what the runs do not share.
+        date: of creation.
     """
-    kinds = [rows for rows in (found.configurations, found.models) if rows]
+    kinds = [rows for rows in (result.configurations, result.models) if rows]
     main = kinds[0]
-    title = found.figure.title
-    decided = [row for row in main if row.verdict in (BETTER, WORSE)]
-    audited = audits(trials)
-    lows = [standing.low for standing in found.standings] if found.figure.is_area else []
-    chance = [f"{_none(len(lows), _noun(found))} is {SHOWN}."] if none_exceeds(lows) else []
-    own = "warning" if chance else "ok" if decided else "hint"
+    title = result.metric.title
+    significant = [row for row in main if row.verdict in (BETTER, WORSE)]
+    audit = summarize_audits(trials)
+    lows = [row.low for row in result.standings] if result.metric.is_area else []
+    chance = (
+        [f"{_none_of(len(lows), _noun(result))} is {ABOVE_CHANCE}."]
+        if none_above_chance(lows)
+        else []
+    )
+    severity = "warning" if chance else "ok" if significant else "hint"
     return page(
-        "study.html",
+        "runs.html",
         {
             "kind": "Comparison",
-            "name": f"{counted(len(found.standings), _noun(found))} by {title}",
-            "made": made,
-            "severity": box(own, audited, trials, open_to_doubt=bool(warnings)),
-            "tag": f"{len(decided)} of {counted(len(main), 'difference')} shown",
-            "headline": headline(found, main),
-            "told": [
-                *audited.flaw,
+            "name": f"{counted(len(result.standings), _noun(result))} by {title}",
+            "made": date,
+            "severity": overall_severity(severity, audit, trials, other_doubts=bool(warnings)),
+            "tag": f"{len(significant)} of {counted(len(main), 'difference')} significant",
+            "headline": headline(result, main),
+            "sentences": [
+                *audit.flaw,
                 *chance,
-                *([ONE_NETWORK] if main is found.models else []),
-                *sentences(found, main),
-                *about_data(trials),
-                *audited.sentences,
+                *([ONE_NETWORK] if main is result.models else []),
+                *difference_sentences(result, main),
+                *data_notes(trials),
+                *audit.sentences,
             ],
-            "facts": _facts(found, trials, made, audited.fact),
+            "facts": _facts(result, trials, date, audit.fact),
             "warnings": warnings,
-            "leaders": _leaders(found),
-            "differences": [_differences(found, rows, rows is not main) for rows in kinds],
-            "no_configurations": "" if found.configurations else too_few_runs(found),
-            "swept": swept(trials, f"validation {title}"),
-            "swept_of": f"{title} on validation",
-            "curves": overlaid(trials, found.figure.name, title),
-            "trials": trials,
-            "columns": columns(trials),
-            "most_runs": MOST_RUNS,
+            "standings": standings_table(result, MAX_ROWS),
+            "standings_notes": _standings_notes(result),
+            "differences": [_differences(result, rows, rows is not main) for rows in kinds],
+            "no_configurations": "" if result.configurations else too_few_runs_note(result),
+            "metrics": None,
+            "swept": swept_keys(trials, f"validation {title}"),
+            "swept_title": f"validation {title}",
+            "curves": learning_curves(trials, result.metric.name, title),
+            "runs": runs_table(trials),
             "test": None,
-            "left": left,
+            "left": skipped,
             "method": [
-                f"Test: {rows_of(found)}. {how_made(found)}",
-                "Intervals are 95 % intervals. A difference counts as shown where its test, "
-                f"corrected for their number, falls below {ALPHA:g} and its interval leaves 0 out.",
-                "Asked for: "
+                f"Test: {describe_test_rows(result)}. {method_text(result)}",
+                "Intervals are 95 % intervals. A difference is significant if the p of its test, "
+                f"corrected for the number of differences, is below {ALPHA:g} and its interval "
+                "excludes 0.",
+                "Options: "
                 + ", ".join(f"{k}={v}" for k, v in options.items() if v is not None)
                 + ".",
             ],
@@ -494,146 +478,104 @@ def comparison_page(
     )
 
 
-def headline(found: Comparison, rows: Sequence[Difference]) -> str:
-    """What differences of one kind show together, in a sentence.
+def headline(result: Comparison, rows: Sequence[Difference]) -> str:
+    """What differences of one kind show together, in one sentence.
 
-    With one reference for all it tells of that; with every pair it counts.
+    About the reference if all share one; otherwise a count of pairs.
     """
-    same = sum(row.verdict == IDENTICAL for row in rows)
     ahead = [row for row in rows if row.verdict == BETTER]
     behind = [row for row in rows if row.verdict == WORSE]
-    first = rows[0]
-    if len(rows) == 1:
-        if same:
-            return f"{called(first, 0)} and {called(first, 1)} do exactly the same."
-        if ahead or behind:
-            upper, lower = (0, 1) if ahead else (1, 0)
-            return f"{called(first, upper)} is better than {called(first, lower)}."
-        if first.within:
-            pair = f"{called(first, 0)} and {called(first, 1)}"
-            return f"{pair} differ by less than {found.margin:g}."
-        return f"It cannot be told which is better: {called(first, 0)} or {called(first, 1)}."
-    shown, of = len(ahead) + len(behind), len(rows)
-    if len({row.reference for row in rows}) > 1:
-        if not shown:
-            return f"None of the {of} pairs can be told apart."
-        return f"{shown} of {of} pairs can be told apart."
-    name, unclear = called(first, 1), of - shown
-    if not shown:
-        return f"{_none(of, 'other')} can be told from {name}."
+    n, decided = len(rows), len(ahead) + len(behind)
+    left, reference = display_name(rows[0], 0), display_name(rows[0], 1)
+    if n == 1:
+        if rows[0].verdict == IDENTICAL:
+            return f"{left} and {reference} perform identically."
+        if decided:
+            better, worse = (left, reference) if ahead else (reference, left)
+            return f"{better} is better than {worse}."
+        if rows[0].within:
+            return f"{left} and {reference} differ by less than {result.margin:g}."
+        return f"It is unclear which is better: {left} or {reference}."
+    if not _shared_reference(rows):
+        if not decided:
+            return f"None of the {n} pairs differs significantly."
+        return f"{decided} of {n} pairs differ significantly."
+    if not decided:
+        return f"{_none_of(n, 'other')} differs significantly from {reference}."
     parts = []
     if behind:
-        parts.append(f"better than {_some(behind, of)}")
+        parts.append(f"better than {_some_of(behind, n)}")
     if ahead:
-        parts.append(f"worse than {_some(ahead, of)}")
-    rest = f"; {unclear} of {of} others cannot be told from it" if unclear else ""
-    return f"{name} is {' and '.join(parts)}{rest}."
+        parts.append(f"worse than {_some_of(ahead, n)}")
+    unclear = n - decided
+    verb = "does" if unclear == 1 else "do"
+    rest = f"; {unclear} of {n} others {verb} not differ significantly from it" if unclear else ""
+    return f"{reference} is {' and '.join(parts)}{rest}."
 
 
-def _some(rows: Sequence[Difference], of: int) -> str:
-    if len(rows) == of:
-        return "both others" if of == 2 else f"all {of} others"
-    return called(rows[0], 0) if len(rows) == 1 else f"{len(rows)} of {of} others"
+def _some_of(rows: Sequence[Difference], n: int) -> str:
+    if len(rows) == n:
+        return "both others" if n == 2 else f"all {n} others"
+    return display_name(rows[0], 0) if len(rows) == 1 else f"{len(rows)} of {n} others"
 
 
-def _none(of: int, noun: str) -> str:
+def _none_of(n: int, noun: str) -> str:
     """`Neither run`, `None of the 3 runs`."""
-    return f"Neither {noun}" if of == 2 else f"None of the {counted(of, noun)}"
+    return f"Neither {noun}" if n == 2 else f"None of the {counted(n, noun)}"
 
 
-def _noun(found: Comparison) -> str:
-    single = all(len(standing.runs) == 1 for standing in found.standings)
+def _noun(result: Comparison) -> str:
+    single = all(len(row.runs) == 1 for row in result.standings)
     return "run" if single else "configuration"
 
 
 def _facts(
-    found: Comparison, trials: Sequence[Trial], made: str, audited: str
+    result: Comparison, trials: Sequence[Trial], date: str, audit: str
 ) -> list[dict[str, str]]:
+    margin = "not set" if result.margin is None else f"{result.margin:g}"
     facts = {
-        f"{_noun(found)}s": str(len(found.standings)),
+        f"{_noun(result)}s": str(len(result.standings)),
         "trained runs": str(len(trials)),
-        "figure": found.figure.title,
-        "test": rows_of(found),
-        "margin that matters": "none given" if found.margin is None else f"{found.margin:g}",
-        "audit of the data": audited,
-        "made on": made,
+        "metric": result.metric.title,
+        "test": describe_test_rows(result),
+        "smallest relevant difference": margin,
+        "audit of the data": audit,
+        "created": date,
     }
     return [{"name": name, "value": value} for name, value in facts.items()]
 
 
-def _leaders(found: Comparison) -> dict[str, Any]:
-    """The leaderboard, by validation, with test figures on one scale."""
-    shown = found.standings[:MOST_ROWS]
-    every = [v for row in shown for v in (row.value, row.low, row.high, *row.values)]
-    scale = tables.linear([v for v in every if v is not None and math.isfinite(v)] or [0.0, 1.0])
-    several = any(len(row.runs) > 1 for row in shown)
-    left = len(found.standings) - len(shown)
-    return {
-        "caption": f"{found.figure.title}, by validation; test: {rows_of(found)}",
-        "columns": [*(["runs"] if several else []), "validation", "test (95 %)"],
-        "bar": "test",
-        "ends": [words for _, words in scale.ticks[:: len(scale.ticks) - 1]],
-        "rows": [_leader(row, scale, several) for row in shown],
-        "notes": about_standings(found)
-        + (["Ticks: the runs one by one."] if several else [])
-        + ([f"The first {len(shown)}; {left} more are in standings.csv."] if left else []),
-    }
+def _standings_notes(result: Comparison) -> list[str]:
+    several = any(len(row.runs) > 1 for row in result.standings)
+    return [
+        *standing_notes(result),
+        *(["Ticks are single runs."] if several else []),
+        *_truncation(len(result.standings), "standings.csv"),
+    ]
 
 
-def _leader(row: Standing, scale: tables.Axis, several: bool) -> dict[str, Any]:
-    reach = Reach(row.value, row.low, row.high)
-    each = row.values if len(row.runs) > 1 else ()
-    return {
-        "name": row.name,
-        "beside": "",
-        "chosen": False,
-        "cells": [*([str(len(row.runs))] if several else []), number(row.validation), reach.words],
-        "bar": interval(reach, scale, each=each),
-    }
-
-
-def _differences(found: Comparison, rows: Sequence[Difference], tell: bool) -> dict[str, Any]:
-    """A forest of one kind of differences; `tell`: with the sentences, which stand nowhere else."""
-    shown = rows[:MOST_ROWS]
-    one = len({row.reference for row in rows}) == 1
-    ends = [abs(v) for row in shown for v in (row.low, row.value, row.high) if v is not None]
-    reach = max([v for v in ends if math.isfinite(v)] + [0.01, 1.5 * (found.margin or 0.0)])
-    top = tables.linear([0.0, reach]).high
-    scale = tables.Axis(-top, top)
-    less = f" less {called(rows[0], 1)}" if one else ""
-    sides = ["worse", "better"] if found.figure.larger_is_better else ["better", "worse"]
-    many = len(rows) - len(shown)
+def _differences(
+    result: Comparison, rows: Sequence[Difference], with_sentences: bool
+) -> dict[str, Any]:
+    """One kind of differences; `with_sentences` unless the verdict already has them."""
+    margin = f" Grey: within the margin of {result.margin:g}." if result.margin else ""
+    notes = [
+        f"{display_name(row, 0)} minus {display_name(row, 1)}: {row.note}."
+        for row in rows[:MAX_ROWS]
+        if row.note
+    ]
     return {
         "title": KINDS[rows[0].kind].capitalize(),
-        "caption": f"{found.figure.title} of each{less}, with 95 % interval",
-        "corrected": len(rows) > 1,
-        "sides": [f"\N{LEFTWARDS ARROW} {sides[0]}", f"{sides[1]} \N{RIGHTWARDS ARROW}"],
-        "ends": [signed(-top), "0", signed(top)],
-        "rows": [_difference(found, row, scale, one) for row in shown],
-        "told": sentences(found, rows) if tell else [],
+        "sentences": difference_sentences(result, rows) if with_sentences else [],
+        "table": differences_table(result, rows, MAX_ROWS),
         "notes": [
-            "Filled: shown by interval and corrected test; hollow: not."
-            + (f" Grey: within the margin of {found.margin:g}." if found.margin else ""),
-            *([f"The first {len(shown)}; {many} more are in comparison.csv."] if many else []),
+            f"Filled marks are significant by interval and corrected test; hollow ones are not."
+            f"{margin}",
+            *notes,
+            *_truncation(len(rows), "comparison.csv"),
         ],
     }
 
 
-def _difference(
-    found: Comparison, row: Difference, scale: tables.Axis, one: bool
-) -> dict[str, Any]:
-    shown = row.verdict in (BETTER, WORSE)
-    look = f"s{int(row.verdict == WORSE)}" if shown else "hollow"
-    held = "no interval"
-    if row.low is not None and row.high is not None:
-        held = f"({signed(row.low)} to {signed(row.high)})"
-    reach = Reach(row.value, row.low, row.high)
-    return {
-        "name": called(row, 0) + ("" if one else f" less {called(row, 1)}"),
-        "value": "n/a" if math.isnan(row.value) else f"{signed(row.value)} {held}",
-        "p": p_value(row.p),
-        "holm": p_value(row.holm),
-        "verdict": row.verdict or "no test",
-        "note": row.note,
-        "bar": interval(reach, scale, guide=0.0, margin=found.margin or 0.0, look=look),
-    }
+def _truncation(n: int, file: str) -> list[str]:
+    return [f"The first {MAX_ROWS} of {n}; {file} has all."] if n > MAX_ROWS else []

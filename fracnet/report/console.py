@@ -1,148 +1,147 @@
-"""The closing table of a run: every figure with its interval, beside what it must beat.
+"""What an evaluation prints: tables of metrics with intervals, then sentences that explain them.
 
-Plain ASCII rules and no reliance on color, so that a log file reads as well as a terminal.
+Plain ASCII rules and no reliance on color, so a log file reads as well as a terminal.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from rich.box import Box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from fracnet.evaluation.summary import FEW, TOO_FEW, Estimate, Summary
 from fracnet.metrics.calibration import ESTIMATOR
-from fracnet.metrics.classification import brier_range
-from fracnet.utils.text import counted, limits
+from fracnet.report import run_tables
+from fracnet.report.published import published_lines
+from fracnet.report.run_content import Evaluated
+from fracnet.report.run_tables import FURTHER_METRICS, METRICS
+from fracnet.report.tables import print_table
+from fracnet.utils.text import counted
 
-METRICS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_sensitivity": "macro sensitivity",
-    "macro_specificity": "macro specificity",
-    "macro_auc": "macro AUC",
-}
-FURTHER = {
-    "macro_precision": "macro precision",
-    "macro_f1": "macro F1",
-    "kappa": "Cohen's kappa",
-    "mcc": "MCC",
-    "macro_average_precision": "macro AUC-PR",
-    "brier": "Brier score",
-    "log_loss": "log loss",
-    "calibration_error": "calibration error",
-}
 RESEARCH_ONLY = "For research use only; not a medical device."
 
-# A rule under the header and nothing else. Eight lines: top, head, head rule, ... bottom.
-PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-FIGURE_WIDTH = len("0.940 0.867-0.974")
 
-
-def print_tables(
+def print_assessment(
     console: Console,
-    model: Summary,
+    run: Evaluated,
     *,
-    shortcut: Summary | None = None,
-    majority: Summary | None = None,
-) -> None:
-    """Print overall figures, figures per class, and further figures.
-
-    `shortcut` and `majority` are the baselines' summaries of the same rows.
-    """
-    rule = f", {model.classes[1]} above 0.5" if len(model.classes) == 2 else ""
-    title = f"{model.split} split, {counted(model.n, 'image')}{rule}, 95 % intervals"
-    titled(console, title, _overall(METRICS, model, shortcut, majority))
-    titled(console, "each class against the rest", _per_class(model))
-    best, worst = brier_range(len(model.classes))
-    title = f"further figures; Brier score from {best} (perfect) to {worst}"
-    titled(console, title, _overall(FURTHER, model, shortcut, majority))
-
-
-def print_sentences(
-    console: Console,
-    model: Summary,
-    *,
-    shortcut: Summary | None = None,
     notes: Sequence[str] = (),
+    cited: Sequence[Mapping[str, str]] = (),
 ) -> None:
-    """Print how the figures were made, the verdict, and `notes` of the data source."""
-    for sentence in [basis(model), further_basis(model), *remarks(model)]:
-        say(console, sentence)
+    """Print the metrics of the test rows; those of validation if there are no others.
+
+    Args:
+        console: where to print.
+        run: the metrics with their predictions.
+        notes: sentences of the dataset that a reader must know.
+        cited: published metrics and ours, as `compare_with_published` gives them.
+    """
+    assessment, summary = run.assessment, run.summary
+    if assessment.test is not None:
+        _print_strata(console, run)
+    kappa = run_tables.mura_kappa_table(assessment.official, run.classes[-1])
+    if kappa is not None:
+        print_table(console, kappa)
+    calibration = None if assessment.decisions is None else run_tables.calibration_table(run)
+    if run.binary and calibration is not None:  # the tables above are calibrated
+        print_table(console, calibration)
+    if assessment.test is None:
+        print_text(
+            console,
+            "There are no test rows. These metrics come from the rows that chose the threshold and "
+            "the temperature, so they are optimistic.",
+        )
+    for note in assessment.notes:
+        print_text(console, f"{note[0].upper()}{note[1:]}.")
+    print_summary(console, run)
+    if not run.binary and calibration is not None:
+        print_table(console, calibration)
+    shortcut = assessment.baselines.get("shortcut")
+    for sentence in explanations(summary):
+        print_text(console, sentence)
     if shortcut is not None:
-        say(console, verdict(model, shortcut), style="bold")
+        print_text(console, baseline_sentence(summary, shortcut), style="bold")
     for note in notes:
-        say(console, f"Note: {note}")
-    say(console, RESEARCH_ONLY)
+        print_text(console, f"Note: {note}")
+    print_text(console, RESEARCH_ONLY)
+    for line in published_lines([("This run", cited)]):
+        print_text(console, line)
 
 
-def figure(estimate: Estimate) -> str:
-    """`0.940 0.867-0.974`: value and interval, `n/a` if undefined, `too few` on a second line."""
-    text = _number(estimate.value)
-    if estimate.low is not None and estimate.high is not None:
-        text += f" {limits(estimate.low, estimate.high)}"
-    elif not math.isnan(estimate.value):
-        text += " no interval"
-    return f"{text}\n{TOO_FEW}" if TOO_FEW in estimate.note.split("; ") else text
+def _print_strata(console: Console, run: Evaluated) -> None:
+    """Print metrics by level, then by group: of studies if known; metrics.json has all levels."""
+    levels = run_tables.level_table(run)
+    if levels is not None:
+        levels = levels.without("NPV", "on validation") if run.binary else levels
+        print_table(console, replace(levels, note=""))
+    for sentence in run_tables.threshold_notes(run.assessment.decisions or {}):
+        print_text(console, sentence)
+    groups = run_tables.group_strata(run.assessment)
+    for by in dict.fromkeys(by for by, _ in groups):
+        level = "study" if (by, "study") in groups else "image"
+        print_table(console, run_tables.group_table(run, by, level))
 
 
-def verdict(model: Summary, shortcut: Summary) -> str:
-    """Whether the model's accuracy is shown to exceed what the shortcut baseline reaches."""
-    ours, theirs = model.metrics["accuracy"], shortcut.metrics["accuracy"]
-    if ours.low is None:
-        return "No interval for the accuracy: nothing is shown against the shortcut baseline."
-    if ours.low > theirs.value:
+def print_summary(console: Console, run: Evaluated) -> None:
+    """Print overall metrics, metrics by class, and further metrics."""
+    print_table(console, run_tables.overall_table(run, METRICS))
+    print_table(console, run_tables.class_table(run.summary).without("precision"))
+    further = run_tables.overall_table(run, FURTHER_METRICS)
+    print_table(console, replace(further, caption="Further metrics"))
+
+
+def baseline_sentence(model: Summary, shortcut: Summary) -> str:
+    """Whether the model's accuracy is shown to exceed that of the shortcut baseline."""
+    accuracy, baseline = model.metrics["accuracy"], shortcut.metrics["accuracy"]
+    if accuracy.low is None:
+        return "The accuracy has no interval, so it cannot be compared with the shortcut baseline."
+    if accuracy.low > baseline.value:
         return (
-            f"The model does better than the shortcut baseline: the lower bound of its accuracy, "
-            f"{ours.low:.3f}, lies above the baseline's {theirs.value:.3f}."
+            "The model does better than the shortcut baseline: the lower bound of its accuracy, "
+            f"{accuracy.low:.3f}, is above the baseline's {baseline.value:.3f}."
         )
     return (
-        f"The model is not shown to do better than the shortcut baseline: the lower bound of its "
-        f"accuracy, {ours.low:.3f}, does not exceed the baseline's {theirs.value:.3f}."
+        "The model is not shown to do better than the shortcut baseline: the lower bound of its "
+        f"accuracy, {accuracy.low:.3f}, does not exceed the baseline's {baseline.value:.3f}."
     )
 
 
-def basis(model: Summary) -> str:
-    """One sentence: what was counted, what counts as independent, how intervals were made."""
-    of = "" if model.unit == "image" else f" in {counted(model.clusters, 'cluster')} ({model.unit})"
+def explanations(model: Summary) -> list[str]:
+    """Sentences on what was counted, how intervals were computed, and why values are missing."""
+    unit = model.unit
+    clusters = "" if unit == "image" else f" in {counted(model.clusters, 'cluster')} ({unit})"
     methods = {
         "accuracy and per class": model.metrics["accuracy"].method,
         "macro": model.metrics["macro_sensitivity"].method,
         "AUC": model.metrics["macro_auc"].method,
     }
-    made = "; ".join(f"{name}: {method}" for name, method in methods.items())
-    return f"n = {counted(model.n, 'image')}{of}; 95 % intervals by {model.unit} ({made})."
+    main = "; ".join(f"{name}: {method}" for name, method in methods.items())
+    titles: dict[str, list[str]] = {}
+    for name, title in FURTHER_METRICS.items():
+        method = model.metrics[name].method.removesuffix(f" by {unit}")
+        titles.setdefault(method, []).append(title)
+    further = "; ".join(f"{', '.join(names)}: {method}" for method, names in titles.items())
+    return [
+        f"n = {counted(model.n, 'image')}{clusters}; 95 % intervals by {unit} ({main}).",
+        f"Further metrics: {further}. Calibration error: {ESTIMATOR}.",
+        *_missing_values(model),
+    ]
 
 
-def further_basis(model: Summary) -> str:
-    """One sentence on the intervals of the further figures, and what the calibration error is."""
-    made: dict[str, list[str]] = {}
-    for name, title in FURTHER.items():
-        method = model.metrics[name].method.removesuffix(f" by {model.unit}")
-        made.setdefault(method, []).append(title)
-    told = "; ".join(f"{', '.join(titles)}: {method}" for method, titles in made.items())
-    return f"Further figures: {told}. Calibration error: {ESTIMATOR}."
-
-
-def remarks(model: Summary) -> list[str]:
-    """Why a figure or its interval is missing, each reason once, with the figures it concerns."""
-    found: dict[str, list[str]] = {}
-    few = False
+def _missing_values(model: Summary) -> Iterator[str]:
+    """Why a metric or its interval is missing: each reason once, with its metrics."""
+    titles: dict[str, list[str]] = {}
     for title, estimate in _estimates(model):
         for note in filter(None, estimate.note.split("; ")):
-            if note == TOO_FEW:
-                few = True
-            else:
-                found.setdefault(note, []).append(title)
-    sentences = [f"{', '.join(titles)}: {note}." for note, titles in found.items()]
+            titles.setdefault(note, []).append(title)
+    few = titles.pop(TOO_FEW, None)
+    for note, names in titles.items():
+        yield f"{', '.join(names)}: {note}."
     if few:
-        sentences.append(f"{TOO_FEW}: under {FEW} cases (or under {FEW} others).")
-    return sentences
+        yield f"{TOO_FEW}: fewer than {FEW} cases (or non-cases)."
 
 
-def _estimates(model: Summary) -> Iterable[tuple[str, Estimate]]:
-    for name, title in (METRICS | FURTHER).items():
+def _estimates(model: Summary) -> Iterator[tuple[str, Estimate]]:
+    for name, title in (METRICS | FURTHER_METRICS).items():
         yield title, model.metrics[name]
     for row in model.per_class:
         yield f"sensitivity of {row.name}", row.sensitivity
@@ -150,63 +149,6 @@ def _estimates(model: Summary) -> Iterable[tuple[str, Estimate]]:
         yield f"AUC of {row.name}", row.auc
 
 
-def _overall(
-    names: Mapping[str, str],
-    model: Summary,
-    shortcut: Summary | None,
-    majority: Summary | None,
-) -> Table:
-    table = plain_table()
-    table.add_column("", no_wrap=True)
-    table.add_column("model", min_width=FIGURE_WIDTH, no_wrap=True)
-    if shortcut is not None:
-        table.add_column("shortcut baseline", min_width=FIGURE_WIDTH, no_wrap=True)
-    if majority is not None:
-        table.add_column("majority", no_wrap=True)
-    for name, row in names.items():
-        cells = [row, figure(model.metrics[name])]
-        if shortcut is not None:
-            cells.append(figure(shortcut.metrics[name]))
-        if majority is not None:
-            cells.append(_number(majority.metrics[name].value))
-        table.add_row(*cells)
-    return table
-
-
-def _per_class(model: Summary) -> Table:
-    table = plain_table()
-    table.add_column("class", overflow="fold")
-    table.add_column("n", justify="right", no_wrap=True)
-    for title in ("sensitivity", "specificity", "AUC"):
-        table.add_column(title, min_width=FIGURE_WIDTH, no_wrap=True)
-    for row in model.per_class:
-        cells = [figure(value) for value in (row.sensitivity, row.specificity, row.auc)]
-        table.add_row(Text(row.name), str(row.n), *cells)
-    return table
-
-
-def titled(console: Console, title: str, table: Table) -> None:
-    """Print a title, which may be wider than its table, and the table."""
-    say(console, title, style="bold")
-    console.print(table)
-
-
-def plain_table(title: str | None = None) -> Table:
-    """An empty table in the style of all of fracnet's: no frame, a rule under the header."""
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=PLAIN,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-
-
-def _number(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
-
-
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a sentence as it is, with no meaning given to its brackets and colons."""
+def print_text(console: Console, text: str, style: str | None = None) -> None:
+    """Print a sentence as it is, without interpreting its brackets and colons."""
     console.print(text, style=style, markup=False, highlight=False, emoji=False)

@@ -1,43 +1,54 @@
-"""A page of HTML that stands alone: no script, no font, no picture from elsewhere.
+"""A page of HTML that stands alone: it loads no script, font or picture from anywhere else.
 
 Light and dark as the reader's system has it, A4 on paper, readable on a telephone and by keyboard.
-A page is a template in `fracnet/report/templates/` that extends `base.html`.
+A page is a template in `fracnet/report/templates/` that extends `base.html` and is built of the
+macros in `macros.html`. The one script, `page.js`, is inline and the only one that the page's
+content security policy allows; without scripts the page still shows everything.
 """
 
+import base64
+import hashlib
+import itertools
 import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from fracnet.report.console import RESEARCH_ONLY
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
+from fracnet.report.plots import SVG_ID
 
 
 def page(template: str, content: Mapping[str, Any]) -> str:
-    """The page that a template makes of plain values; all text in them is escaped.
+    """Render a template from plain values; all text in them is escaped.
 
-    template: a file's name, such as audit.html. content: what the template names; a name that it
-    lacks is an error, not an empty place.
+    template: a file's name, such as audit.html. content: the names that the template uses; a
+    missing one is an error, not an empty place.
     """
     always = {"research_only": RESEARCH_ONLY, "fracnet_version": version("fracnet")}
-    return _environment().get_template(template).render(always | dict(content))
+    html = _environment().get_template(template).render(always | dict(content))
+    number = itertools.count()
+    return re.sub(
+        "<svg .*?</svg>", lambda svg: svg[0].replace(SVG_ID, f"c{next(number)}-"), html, flags=re.S
+    )
 
 
-def coded(text: str) -> "Markup":
+def coded(text: str) -> Markup:
     """A sentence as HTML, with what stands between backticks as code."""
-    from markupsafe import Markup, escape
-
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-@cache
-def _environment() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def thousands(n: int) -> str:
+    """`36 808`, with a narrow space that does not break."""
+    return f"{n:,}".replace(",", "\u202f")
 
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("fracnet.report", "templates"),
         autoescape=True,
@@ -45,7 +56,11 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    script = (files("fracnet.report") / "templates/page.js").read_text(encoding="utf-8")
+    digest = hashlib.sha256(script.encode()).digest()
+    environment.globals["script"] = Markup(script)
+    environment.globals["script_hash"] = f"sha256-{base64.b64encode(digest).decode()}"
     environment.filters["coded"] = coded
     environment.filters["share"] = lambda value: f"{100 * value:.1f} %"
-    environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", "\u202f")
+    environment.filters["thousands"] = thousands
     return environment

@@ -5,18 +5,20 @@ M. Mitchell et al. 2019, Model cards for model reporting, FAT*.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fracnet.evaluation.summary import Estimate
-from fracnet.report.console import FURTHER, METRICS, RESEARCH_ONLY
-from fracnet.report.plots import told
-from fracnet.report.run_content import RunContent
-from fracnet.report.run_page import limits_of_use, provenance, recipe
-from fracnet.report.run_tables import HEADS, TWO
-from fracnet.report.verdict import against, verdict
+import yaml
 
-# The hub's names for the figures that it knows.
-TYPES = {
+from fracnet.evaluation.summary import Estimate
+from fracnet.report.console import RESEARCH_ONLY
+from fracnet.report.run_content import RunContent
+from fracnet.report.run_facts import limits_of_use, provenance, recipe
+from fracnet.report.run_tables import BINARY_METRICS, COLUMN_TITLES, FURTHER_METRICS, METRICS
+from fracnet.report.tables import estimate_text
+from fracnet.report.verdict import compare_with_baseline, run_verdict
+
+HUB_NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced_accuracy",
     "macro_auc": "roc_auc",
@@ -26,18 +28,20 @@ TYPES = {
     "mcc": "matthews_correlation",
     "brier": "brier_score",
 }
+"""The hub's names for the metrics that it knows."""
+TITLES = METRICS | FURTHER_METRICS
 
 
-def as_card(content: RunContent) -> str:
+def model_card_text(content: RunContent) -> str:
     """The whole card."""
-    import yaml
+    metadata = yaml.safe_dump(
+        card_metadata(content), sort_keys=False, allow_unicode=True, width=1000
+    )
+    return f"---\n{metadata}---\n\n{_body(content)}"
 
-    head = yaml.safe_dump(metadata(content), sort_keys=False, allow_unicode=True, width=1000)
-    return f"---\n{head}---\n\n{_body(content)}"
 
-
-def metadata(content: RunContent) -> dict[str, Any]:
-    """The block at the top. A license is not stated: that is for whoever publishes to decide."""
+def card_metadata(content: RunContent) -> dict[str, Any]:
+    """The block at the top. It states no license: that is for the publisher to decide."""
     timm = "timm_backbone" in str((content.config.get("model") or {}).get("_target_"))
     tags = ["image-classification", "medical-imaging", "radiography", "fracnet", "research-only"]
     return {
@@ -48,113 +52,120 @@ def metadata(content: RunContent) -> dict[str, Any]:
         "tags": [
             *tags,
             *(["timm"] if timm else []),
-            *(["synthetic-data"] if content.drawn else []),
+            *(["synthetic-data"] if content.synthetic else []),
         ],
         "model-index": [{"name": content.name, "results": [_result(content)]}],
     }
 
 
 def _result(content: RunContent) -> dict[str, Any]:
-    shown = content.shown
+    summary = content.summary
     metrics = [
-        _metric(TYPES[name], (METRICS | FURTHER)[name], shown.metrics[name])
-        for name in METRICS | FURTHER
-        if name in TYPES and _whole(shown.metrics[name], len(shown.classes))
+        _metric(kind, TITLES[name], summary.metrics[name])
+        for name, kind in HUB_NAMES.items()
+        if _is_complete(summary.metrics[name], len(summary.classes))
     ]
     if content.binary:
-        one = content.overall["image"].summary.per_class[1]
+        positive = content.overall["image"].summary.per_class[1]
         for name in ("sensitivity", "specificity"):
-            rate = getattr(one, name)
+            rate = getattr(positive, name)
             if not math.isnan(rate.value):
-                title = f"{name} of {one.name} at the operating point"
+                title = f"{name} of {positive.name} at the operating point"
                 metrics.append(_metric(name, title, rate))
     return {
         "task": {"type": "image-classification"},
-        "dataset": {"name": content.data, "type": content.data, "split": shown.split},
+        "dataset": {"name": content.data, "type": content.data, "split": summary.split},
         "metrics": metrics,
     }
 
 
-def _whole(estimate: Estimate, classes: int) -> bool:
-    """Whether it is known, and of all classes: a bare number cannot say that it is of some only."""
+def _is_complete(estimate: Estimate, classes: int) -> bool:
+    """Whether it is defined over all classes: a bare number cannot say that it covers only some."""
     return not math.isnan(estimate.value) and estimate.scored in (None, classes)
 
 
 def _metric(kind: str, title: str, estimate: Estimate) -> dict[str, Any]:
-    return {"type": kind, "value": round(estimate.value, 6), "name": told(estimate, title)}
+    value = round(estimate.value, 6)
+    return {"type": kind, "value": value, "name": estimate_text(estimate, title)}
 
 
 def _body(content: RunContent) -> str:
-    found = against(content)
-    said, use = verdict(content, found), limits_of_use(content)
-    data = content.fit.get("data") or {}
+    verdict = run_verdict(content, compare_with_baseline(content))
+    use, data = limits_of_use(content), content.fit.get("data") or {}
     about = [
-        f"{key}: {data[field]}"
-        for key, field in (
+        f"{title}: {data[field]}"
+        for title, field in (
             ("License of the data", "license"),
             ("Citation", "citation"),
-            ("Patients from", "groups"),
+            ("Patients known from", "groups"),
         )
         if data.get(field)
     ]
     parts = [
         f"# {content.name}",
         f"> {RESEARCH_ONLY}",
-        f"**{said.headline}**",
-        *said.sentences,
+        f"**{verdict.headline}**",
+        *verdict.sentences,
         "## Uses",
         _list(use.intended),
         "### Out of scope",
         _list(use.not_intended),
-        "## Limits",
+        "## Limitations",
         _list(use.limits),
-        "## Figures",
-        _figures(content),
+        "## Metrics",
+        _metrics(content),
         "## Data",
         _list([f"Name: {content.data}", *about, *content.notes]),
         "## Training",
-        _pairs([*recipe(content)]),
+        _pairs(recipe(content)),
         "## Provenance",
         _pairs(provenance(content)),
-        "index.html beside this card has all figures, curves and errors.",
+        "index.html in this folder has all metrics, curves and errors.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _figures(content: RunContent) -> str:
-    shown = content.shown
-    rows = [(title, told(shown.metrics[name])) for name, title in (METRICS | FURTHER).items()]
-    text = f"{shown.n} images of the {shown.split} split, 95 % intervals by {shown.unit}.\n\n"
-    text += _markdown(("figure", "value"), rows)
+def _metrics(content: RunContent) -> str:
+    summary = content.summary
+    rows = [[title, estimate_text(summary.metrics[name])] for name, title in TITLES.items()]
+    parts = [
+        f"{summary.n} images of the {summary.split} split, 95 % intervals by {summary.unit}.",
+        _table(("metric", "value"), rows),
+    ]
     if content.binary:
         for level, stratum in content.overall.items():
-            one = stratum.summary.per_class[1]
-            rows = [(HEADS.get(name, name), told(getattr(one, name))) for name in TWO]
-            at = 0.5 if stratum.threshold is None else stratum.threshold
-            text += (
-                f"\n\n{one.name} above {at:.4g}, {level} level, {one.n}/{stratum.summary.n}:\n\n"
-            )
-            text += _markdown(("figure", "value"), rows)
-        return text
-    of = [
-        (one.name, str(one.n), told(one.sensitivity), told(one.specificity), told(one.auc))
-        for one in shown.per_class
-    ]
-    return f"{text}\n\n{_markdown(('class', 'n', 'sensitivity', 'specificity', 'AUC'), of)}"
+            positive = stratum.summary.per_class[1]
+            threshold = 0.5 if stratum.threshold is None else stratum.threshold
+            rows = [
+                [COLUMN_TITLES.get(name, name), estimate_text(getattr(positive, name))]
+                for name in BINARY_METRICS
+            ]
+            parts += [
+                f"{positive.name} above {threshold:.4g}, {level} level, "
+                f"{positive.n} of {stratum.summary.n}:",
+                _table(("metric", "value"), rows),
+            ]
+    else:
+        rows = [
+            [row.name, str(row.n), *map(estimate_text, (row.sensitivity, row.specificity, row.auc))]
+            for row in summary.per_class
+        ]
+        parts.append(_table(("class", "n", "sensitivity", "specificity", "AUC"), rows))
+    return "\n\n".join(parts)
 
 
-def _markdown(heads: tuple[str, ...], rows: list[Any]) -> str:
-    lines = [heads, tuple("---" for _ in heads), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(map(_escape, line))} |" for line in lines)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _escape(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
 
 
-def _list(sentences: Any) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+def _list(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
 
 
-def _pairs(pairs: list[tuple[str, str]]) -> str:
+def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
     return _list(f"{name}: {f'`{value}`' if name == 'command' else value}" for name, value in pairs)

@@ -9,58 +9,36 @@ import pandas as pd
 
 from fracnet.evaluation.aggregation import OVERALL
 from fracnet.evaluation.assessment import Assessment, Stratum
-from fracnet.evaluation.decisions import calibrated
+from fracnet.evaluation.decisions import calibrate
+from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import Estimate, Summary
-from fracnet.report.caveats import is_drawn
+from fracnet.report.caveats import is_phantom
+from fracnet.report.tables import Link
 
 IMAGE, STUDY = "image", "study"
 
 
 @dataclass(frozen=True)
-class RunContent:
-    """Everything that a page of figures can tell; what the folder does not hold is empty.
+class Evaluated:
+    """Metrics of one evaluation with their predictions; the part that charts need.
 
-    name: of the folder. evaluation: name of a further evaluation of the run, "" for its own.
-    run_known: whether there is a run at all; predictions of others come without one.
-    table: predictions of val and test as they are, before calibration.
-    baselines: predictions of the test rows by name.
-    curves: a row an epoch. explained: explain.json, whose files lie in `explain_folder`.
-    cited: as `report.cited.cited_pairs` gives them.
-    images: whether pixels, and names of files and patients, may stand on the page.
-    anew: whether the predictions are others than those in the run's folder.
-    redecided: whether a further evaluation decides otherwise than the run does.
+    predictions: of val and test, before calibration.
     """
 
-    name: str
-    evaluation: str
-    run_known: bool
-    data: str
-    notes: Sequence[str]
     assessment: Assessment
-    table: pd.DataFrame
-    baselines: Mapping[str, pd.DataFrame]
-    config: Mapping[str, Any]
-    fit: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    curves: pd.DataFrame | None
-    explained: Mapping[str, Any] | None
-    explain_folder: Path
-    cited: Sequence[Mapping[str, str]]
-    images: bool
-    anew: bool = False
-    redecided: bool = False
+    predictions: Predictions
 
     @property
-    def shown(self) -> Summary:
+    def summary(self) -> Summary:
         """Of the test rows; of validation where there are no others."""
-        found = self.assessment.test or self.assessment.val
-        assert found is not None, "neither test nor validation rows"
-        return found
+        summary = self.assessment.test or self.assessment.val
+        assert summary is not None, "neither test nor validation rows"
+        return summary
 
     @property
     def classes(self) -> tuple[str, ...]:
         """In the order of the probabilities; of two the second is the positive one."""
-        return self.shown.classes
+        return self.summary.classes
 
     @property
     def binary(self) -> bool:
@@ -69,51 +47,95 @@ class RunContent:
 
     @property
     def overall(self) -> dict[str, Stratum]:
-        """All shown rows by level; of validation, undecided, where there are no test rows."""
+        """All rows of `summary` by level; of validation, undecided, where there is no test."""
         strata = [s for s in self.assessment.strata if s.by == OVERALL]
         if strata:
             return {s.level: s for s in strata}
-        return {IMAGE: Stratum(IMAGE, OVERALL, OVERALL, None, None, self.shown)}
-
-    @property
-    def first(self) -> Summary:
-        """The figures that a reader wants first: of two classes at the operating point.
-
-        Of more classes as they are, since temperature changes the order of rows between classes.
-        """
-        return self.overall[self.level].summary if self.binary else self.shown
-
-    @property
-    def area(self) -> Estimate:
-        """The AUC of `first`: of two classes the positive one's, of more the macro AUC.
-
-        Of two classes the mean over both is another figure where probabilities round to 1: rows
-        tie there in one class, which the tiny probability of the other still tells apart.
-        """
-        return self.first.per_class[1].auc if self.binary else self.first.metrics["macro_auc"]
-
-    @property
-    def decided(self) -> pd.DataFrame:
-        """The rows that `first` is of, before views are put together."""
-        return calibrated(self.rows, self.temperature) if self.binary else self.rows
+        return {IMAGE: Stratum(IMAGE, OVERALL, OVERALL, None, None, self.summary)}
 
     @property
     def level(self) -> str:
-        """At which a reader wants figures first: of studies where they are known, else images."""
+        """The level that a reader wants first: studies where they are known, else images."""
         return STUDY if self.binary and STUDY in self.overall else IMAGE
 
     @property
-    def rows(self) -> pd.DataFrame:
-        """Rows of the shown split, by path: sums of floats depend on their order."""
-        return self.table[self.table["split"] == self.shown.split].sort_values("path")
+    def levels(self) -> list[str]:
+        """All levels, the one that a reader wants first before the others."""
+        return sorted(self.overall, key=lambda level: level != self.level)
+
+    @property
+    def decisions(self) -> Mapping[str, Any] | None:
+        """Threshold and temperature that hold for `summary`; validation alone decides nothing."""
+        return self.assessment.decisions if self.assessment.test is not None else None
 
     @property
     def temperature(self) -> float:
-        """By which logits are divided; 1 where nothing was calibrated, or only validation is."""
-        decisions = self.assessment.decisions
-        if decisions is None or self.assessment.test is None:
-            return 1.0
-        return float(decisions["temperature"])
+        """Divides the logits; 1 where nothing was calibrated."""
+        return 1.0 if self.decisions is None else float(self.decisions["temperature"])
+
+    @property
+    def rows(self) -> Predictions:
+        """Rows of the split of `summary`, by path: sums of floats depend on their order."""
+        return self.predictions.split(self.summary.split).by_path()
+
+    @property
+    def decided(self) -> Predictions:
+        """The rows behind `headline_summary`, before views are aggregated."""
+        return calibrate(self.rows, self.temperature) if self.binary else self.rows
+
+    @property
+    def headline_summary(self) -> Summary:
+        """The metrics that a reader wants first: of two classes at the operating point.
+
+        Of more classes the raw ones, since temperature changes the ranking between classes.
+        """
+        return self.overall[self.level].summary if self.binary else self.summary
+
+    @property
+    def auc(self) -> Estimate:
+        """The AUC of `headline_summary`: of two classes the positive one's, of more the macro AUC.
+
+        Of two classes the macro AUC differs where probabilities round to 1: rows tie in one class
+        while the tiny probability of the other still tells them apart.
+        """
+        headline = self.headline_summary
+        return headline.per_class[1].auc if self.binary else headline.metrics["macro_auc"]
+
+
+@dataclass(frozen=True)
+class RunContent(Evaluated):
+    """All that the page of a run can show; what the folder does not hold is empty.
+
+    name: of the folder. evaluation: name of a further evaluation of the run, "" for its own.
+    run_known: whether there is a run at all; predictions of others come without one.
+    baselines: predictions of the test rows by name.
+    curves: a row an epoch. explained: explain.json, whose files lie in `explain_folder`.
+    cited: as `compare_with_published` of `report.published` gives them.
+    images: whether pixels, and names of files and patients, may appear on the page.
+    repredicted: whether the predictions differ from those in the run's folder.
+    redecided: whether a further evaluation decides differently than the run does.
+    files: links to files of the folder, and what each holds.
+    sweep: address of the page of the sweep that the run belongs to, "" where there is none.
+    """
+
+    name: str
+    evaluation: str
+    run_known: bool
+    data: str
+    notes: Sequence[str]
+    baselines: Mapping[str, Predictions]
+    config: Mapping[str, Any]
+    fit: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    curves: pd.DataFrame | None
+    explained: Mapping[str, Any] | None
+    explain_folder: Path
+    cited: Sequence[Mapping[str, str]]
+    images: bool
+    repredicted: bool = False
+    redecided: bool = False
+    files: Sequence[tuple[Link, str]] = ()
+    sweep: str = ""
 
     @property
     def deduplicated(self) -> bool:
@@ -127,15 +149,15 @@ class RunContent:
 
     @property
     def trained_on(self) -> str:
-        """The data set that the model was trained on; "" where it is not known."""
+        """The dataset that the model was trained on; "" where it is not known."""
         return str((self.fit.get("data") or {}).get("name", ""))
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether the test is of another data set than the model was trained on."""
+    def external_test(self) -> bool:
+        """Whether the test is of another dataset than the model was trained on."""
         return bool(self.trained_on) and self.trained_on != self.data
 
     @property
-    def drawn(self) -> bool:
+    def synthetic(self) -> bool:
         """Whether the images are phantoms of fracnet's own."""
-        return is_drawn(self.data)
+        return is_phantom(self.data)

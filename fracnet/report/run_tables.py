@@ -1,205 +1,289 @@
-"""The tables of figures on a run's page, each with intervals."""
+"""The tables of a run's metrics, each with intervals, for the terminal and the page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from fracnet.evaluation.aggregation import OVERALL
-from fracnet.evaluation.assessment import CALIBRATION, Stratum
-from fracnet.evaluation.summary import Estimate
-from fracnet.report.console import FURTHER, METRICS
-from fracnet.report.plots import in_words
-from fracnet.report.run_console import SEVERAL, cut, threshold_notes
-from fracnet.report.run_content import IMAGE, RunContent
-from fracnet.report.tables import Axis, Table, common_scale, drawn, figure_cell
+from fracnet.evaluation.assessment import CALIBRATION, Assessment, OfficialRow, Stratum
+from fracnet.evaluation.summary import Estimate, Summary
+from fracnet.metrics.classification import brier_range
+from fracnet.report.run_content import Evaluated
+from fracnet.report.tables import Table, estimate_bar, estimate_cell, estimate_scale
 from fracnet.utils.text import counted
 
-TWO = ("auc", "sensitivity", "specificity", "precision", "npv")
-HEADS = {"auc": "AUC", "npv": "NPV", "precision": "precision (PPV)"}
-NAMES = {"majority": "always the commonest class", "shortcut": "shortcut baseline"}
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_sensitivity": "macro sensitivity",
+    "macro_specificity": "macro specificity",
+    "macro_auc": "macro AUC",
+}
+FURTHER_METRICS = {
+    "macro_precision": "macro precision",
+    "macro_f1": "macro F1",
+    "kappa": "Cohen's kappa",
+    "mcc": "MCC",
+    "macro_average_precision": "macro AUC-PR",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "calibration_error": "calibration error",
+}
+MULTICLASS_METRICS = {
+    "accuracy": "accuracy",
+    "macro_sensitivity": "macro sens.",
+    "macro_specificity": "macro spec.",
+    "macro_auc": "macro AUC",
+}
+BINARY_METRICS = ("auc", "sensitivity", "specificity", "precision", "npv")
+COLUMN_TITLES = {"auc": "AUC", "npv": "NPV", "precision": "PPV"}
+BASELINE_TITLES = {"shortcut": "shortcut baseline", "majority": "majority class"}
+IDENTIFIERS = ("patient", "study", "path")
+"""Columns whose values identify people or files."""
 
-# Columns of people: their values are ids.
-PEOPLE = ("patient", "study", "path")
 
+def level_table(run: Evaluated) -> Table | None:
+    """Metrics by level; for two classes at the operating points, and what validation gave there.
 
-def operating_point(content: RunContent) -> Table | None:
-    """Two classes: the frozen threshold of each level, what it gave on validation, and now."""
-    if not content.binary:
-        return None
-    decisions = content.assessment.decisions or {}
+    None for several classes at a single level, which `overall_table` has.
+    """
+    strata = run.overall
+    if not run.binary:
+        if len(strata) < 2:
+            return None
+        rows = [
+            [level, str(s.summary.n), *map(estimate_cell, _multiclass(s))]
+            for level, s in strata.items()
+        ]
+        caption = "Most likely class by level; 95 % intervals"
+        return Table(caption, ["level", "n", *MULTICLASS_METRICS.values()], rows)
+    positive_class = run.classes[1]
+    decisions = run.assessment.decisions or {}
     points = decisions.get("operating_point") or {}
     rows = []
-    for level, stratum in content.overall.items():
-        of = stratum.summary.per_class[1]
+    for level, stratum in strata.items():
+        positive = stratum.summary.per_class[1]
         point = points.get(level) or {}
-        chosen = [point.get("sensitivity"), point.get("specificity")]
-        there = " / ".join("n/a" if rate is None else f"{rate:.3f}" for rate in chosen)
-        figures = [figure_cell(getattr(of, name)) for name in TWO]
-        threshold = 0.5 if stratum.threshold is None else stratum.threshold
-        count = f"{of.n}/{stratum.summary.n}"
-        rows.append([level, count, cut(threshold), *figures, there if point else "-"])
-    how = "above 0.5, as there is no validation to choose by"
+        rates = [point.get("sensitivity"), point.get("specificity")]
+        validation = " / ".join("n/a" if rate is None else f"{rate:.3f}" for rate in rates)
+        rows.append(
+            [
+                level,
+                f"{positive.n}/{stratum.summary.n}",
+                format_threshold(0.5 if stratum.threshold is None else stratum.threshold),
+                *(estimate_cell(getattr(positive, name)) for name in BINARY_METRICS),
+                validation if point else "-",
+            ]
+        )
+    rule = "above 0.5, without validation to choose a threshold"
     if points:
-        how = f"above the threshold that validation chose ({in_words(decisions['rule'])})"
-    heads = ["level", "cases/n", "above", *(HEADS.get(name, name) for name in TWO)]
+        rule = f"above a threshold chosen on validation ({rule_text(decisions['rule'])})"
     return Table(
-        f"Called {content.classes[1]} {how}; 95 % intervals",
-        [*heads, "on validation"],
+        f"Predicted {positive_class} {rule}; 95 % intervals",
+        [
+            "level",
+            "cases/n",
+            "above",
+            *(COLUMN_TITLES.get(name, name) for name in BINARY_METRICS),
+            "on validation",
+        ],
         rows,
         note=" ".join(
             [
-                "Sensitivity / specificity on validation are those of the rows that chose the "
-                "threshold, so on average too good.",
-                f"Precision and NPV hold for the share of {content.classes[1]} here, and not where "
-                "it is rarer.",
-                *threshold_notes(content.assessment.decisions),
+                "Sensitivity / specificity on validation come from the rows that chose the "
+                "threshold, so they are optimistic on average.",
+                f"PPV (precision) and NPV hold for the share of {positive_class} in this test, not "
+                f"where {positive_class} is rarer.",
+                *threshold_notes(decisions),
             ]
         ),
     )
 
 
-def all_figures(content: RunContent) -> Table:
-    """Every overall figure beside the baselines."""
-    found, shown = content.assessment, content.shown
-    beside = {name: found.baselines[name] for name in NAMES if name in found.baselines}
-    rows = []
-    for name, title in (METRICS | FURTHER).items():
-        cells = [figure_cell(of.metrics[name]) for of in beside.values()]
-        rows.append([title, figure_cell(shown.metrics[name]), *cells])
-    rule = f", {content.classes[1]} above 0.5" if content.binary else ", the likeliest class"
+def rule_text(rule: Mapping[str, Any]) -> str:
+    """How an operating point was chosen: `Youden's index`, `sensitivity 0.9`, `a miss costs 5`."""
+    ((name, value),) = rule.items()
+    if name == "youden":
+        return "Youden's index"
+    return f"a miss costs {value:g}" if name == "cost_ratio" else f"{name} {value:g}"
+
+
+def threshold_notes(decisions: Mapping[str, Any]) -> list[str]:
+    """What is doubtful about the operating points, one sentence per note."""
+    points = decisions.get("operating_point") or {}
+    levels: dict[str, list[str]] = {}
+    for level, point in points.items():
+        for note in filter(None, point["note"].split("; ")):
+            levels.setdefault(note, []).append(level)
+    return [f"Threshold ({', '.join(names)} level): {note}." for note, names in levels.items()]
+
+
+def format_threshold(threshold: float) -> str:
+    """At most eight characters, and never 0.000 or 1.000 for a value that is neither."""
+    if threshold < 0:
+        return "<0"  # what lets a probability of 0 count as positive
+    if threshold < 0.001:
+        return f"{threshold:.2g}"
+    return ">0.999" if 0.999 < threshold < 1 else f"{threshold:.3f}"
+
+
+def overall_table(run: Evaluated, metrics: Mapping[str, str] = METRICS | FURTHER_METRICS) -> Table:
+    """Metrics over all classes, next to those of the baselines."""
+    summary, available = run.summary, run.assessment.baselines
+    baselines = {
+        BASELINE_TITLES[name]: available[name] for name in BASELINE_TITLES if name in available
+    }
+    rows = [
+        [title, *(estimate_cell(s.metrics[name]) for s in (summary, *baselines.values()))]
+        for name, title in metrics.items()
+    ]
+    rule = f"{run.classes[1]} above 0.5" if run.binary else "most likely class"
+    best, worst = brier_range(len(summary.classes))
+    note = f"Lower is better for Brier score ({best} to {worst}), log loss and calibration error."
+    if run.binary and "macro_auc" in metrics:
+        note = " ".join([note, *_macro_auc_note(summary)])
     return Table(
-        f"{counted(shown.n, f'{shown.split} image')}{rule}; raw probabilities, 95 % intervals",
-        ["figure", "model", *(NAMES[name] for name in beside)],
+        f"{counted(summary.n, f'{summary.split} image')}; {rule}; uncalibrated; 95 % intervals",
+        ["metric", "model", *baselines],
         rows,
-        note=" ".join(
-            ["For Brier score, log loss and calibration error less is better.", *_tied(content)]
-        ),
+        note=note if "brier" in metrics else "",
     )
 
 
-def _tied(content: RunContent) -> list[str]:
-    """Why the macro AUC of two classes is not that of the positive class, where it shows."""
-    if not content.binary:
+def _macro_auc_note(summary: Summary) -> list[str]:
+    """Why the macro AUC of two classes differs from that of the positive class, if it does."""
+    values = [f"{row.auc.value:.3f}" for row in summary.per_class]
+    if len(set(values)) == 1:
         return []
-    here = [f"{one.auc.value:.3f} ({one.name})" for one in content.shown.per_class]
-    if len({words.partition(" ")[0] for words in here}) == 1:
-        return []
+    named = [f"{v} ({row.name})" for v, row in zip(values, summary.per_class, strict=True)]
     return [
-        f"Macro AUC is the mean of {' and '.join(here)}. They differ since probabilities that "
-        "round to 1 tie in one class, while the rest of the other still tells the rows apart."
+        f"Macro AUC is the mean of {' and '.join(named)}. They differ because probabilities that "
+        "round to 1 tie in one class, while the remainder for the other class still ranks the rows."
     ]
 
 
-def per_class(content: RunContent) -> Table:
-    """Each class against the rest, its AUC drawn."""
-    classes = content.shown.per_class
-    scale = common_scale([one.auc for one in classes], also=[0.5, 1.0])
+def class_table(summary: Summary) -> Table:
+    """Each class against the rest, with bars of its AUC."""
+    scale = estimate_scale([row.auc for row in summary.per_class], also=[0.5, 1.0])
     rows = [
         [
-            one.name,
-            str(one.n),
-            figure_cell(one.sensitivity),
-            figure_cell(one.specificity),
-            figure_cell(one.precision),
-            figure_cell(one.auc),
-            drawn(one.auc, scale, 0.5),
+            row.name,
+            str(row.n),
+            *map(estimate_cell, (row.sensitivity, row.specificity, row.precision, row.auc)),
+            estimate_bar(row.auc, scale, 0.5),
         ]
-        for one in classes
+        for row in summary.per_class
     ]
-    heads = ["class", "n", "sensitivity", "specificity", "precision", "AUC", _ends("AUC", scale)]
-    return Table("Each class against the rest, by the likeliest class", heads, rows, wide=[6])
+    metrics = ("sensitivity", "specificity", "precision", "AUC")
+    return Table(
+        "Each class against the rest, by the most likely class",
+        ["class", "n", *metrics, f"AUC, {scale}"],
+        rows,
+    )
 
 
-def official(content: RunContent) -> Table | None:
-    """MURA's official figure, where there are two classes."""
-    rows_of = content.assessment.official
-    if not rows_of:
+def mura_kappa_table(official: Sequence[OfficialRow], positive: str) -> Table | None:
+    """MURA's official metric by region, at image and at study level; None without two classes.
+
+    Regions that a study spans have a "-" at study level.
+    """
+    if not official:
         return None
-    levels = list(dict.fromkeys(row.level for row in rows_of))
+    cells = {(row.region, row.level): row for row in official}
+    levels = list(dict.fromkeys(row.level for row in official))
     rows = []
-    for region in dict.fromkeys(row.region for row in rows_of):
-        cells = []
+    for region in dict.fromkeys(row.region for row in official):
+        line = [region]
         for level in levels:
-            row = next((r for r in rows_of if (r.level, r.region) == (level, region)), None)
-            cells += [f"{row.positives}/{row.n}", figure_cell(row.kappa)] if row else ["-", "-"]
-        rows.append([region, *cells])
-    heads = ["region"]
-    for level in levels:
-        heads += ["cases/n", f"kappa by {level}"]
-    caption = f"Cohen's kappa: {content.classes[1]} where the raw mean is above 0.5, as in MURA"
+            row = cells.get((region, level))
+            line += [f"{row.positives}/{row.n}", estimate_cell(row.kappa)] if row else ["-", "-"]
+        rows.append(line)
+    heads = ["region", *(head for level in levels for head in ("cases/n", f"kappa by {level}"))]
+    caption = f"Cohen's kappa: {positive} if the mean raw probability is above 0.5, as in MURA"
     return Table(caption, heads, rows, strong=True)
 
 
-def strata(content: RunContent) -> Iterator[tuple[str, Table, bool]]:
-    """A forest plot for each column and level, and whether it is at the page's first level."""
-    groups: dict[tuple[str, str], list[Stratum]] = {}
-    for stratum in content.assessment.strata:
-        if stratum.by != OVERALL and (content.images or stratum.by not in PEOPLE):
-            groups.setdefault((stratum.by, stratum.level), []).append(stratum)
-    for (by, level), members in groups.items():
-        whole = content.overall[level]
-        first = level == content.level or (by, content.level) not in groups
-        yield f"By {by}, {level} level", _forest(content, by, [whole, *members]), first
-
-
-def _forest(content: RunContent, by: str, members: Sequence[Stratum]) -> Table:
-    if content.binary:
-        names = ["AUC", "sensitivity", "specificity"]
+def calibration_table(run: Evaluated) -> Table | None:
+    """Probabilities before and after temperature scaling."""
+    split = run.summary.split
+    moments = run.assessment.calibration.get(split)
+    if not moments:
+        return None
+    decisions = run.assessment.decisions or {}
+    if note := decisions.get("temperature_note"):
+        note = f"Temperature scaling: {note}."
+    elif "after" in moments:
+        n = decisions["validation"]["n"]
+        note = f"Temperature {decisions['temperature']:.3f}, fitted on {n} validation images."
     else:
-        names = [SEVERAL[key] for key in ("accuracy", "macro_sensitivity", "macro_auc")]
-    figures = [_figures(content, member) for member in members]
-    guide = figures[0][0].value
-    scale = common_scale([one[0] for one in figures], also=[1.0])
-    rows = []
-    for member, values in zip(members, figures, strict=True):
-        name = "all" if member.by == OVERALL else member.value
-        n = member.summary.n
-        count = f"{member.summary.per_class[1].n}/{n}" if content.binary else f"{n}"
-        first, *others = [figure_cell(value) for value in values]
-        rows.append([name, count, first, drawn(values[0], scale, guide), *others])
-    heads = [by, "cases/n" if content.binary else "n", names[0], _ends(names[0], scale), *names[1:]]
+        note = "No temperature was fitted."
     return Table(
-        f"Groups below all rows; the dashed line is the {names[0]} of all",
-        heads,
-        rows,
-        strong=True,
-        wide=[3],
+        f"Calibration of the {split} probabilities",
+        ["lower is better", *(f"{moment} scaling" for moment in moments)],
+        [
+            [FURTHER_METRICS[name], *(estimate_cell(metrics[name]) for metrics in moments.values())]
+            for name in CALIBRATION
+        ],
+        note=note,
     )
 
 
-def _figures(content: RunContent, member: Stratum) -> list[Estimate]:
-    if content.binary:
-        one = member.summary.per_class[1]
-        return [one.auc, one.sensitivity, one.specificity]
-    keys = ("accuracy", "macro_sensitivity", "macro_auc")
-    return [member.summary.metrics[key] for key in keys]
+def group_strata(assessment: Assessment) -> dict[tuple[str, str], list[Stratum]]:
+    """The groups of the test rows by column and level."""
+    groups: dict[tuple[str, str], list[Stratum]] = {}
+    for stratum in assessment.strata:
+        if stratum.by != OVERALL:
+            groups.setdefault((stratum.by, stratum.level), []).append(stratum)
+    return groups
 
 
-def calibration(content: RunContent) -> Table | None:
-    """How sure the model sounds, before and after temperature scaling."""
-    moments = content.assessment.calibration.get(content.shown.split)
-    if not moments:
-        return None
-    rows = [
-        [FURTHER[name], *(figure_cell(figures[name]) for figures in moments.values())]
-        for name in CALIBRATION
-    ]
-    decisions = content.assessment.decisions or {}
-    note = decisions.get("temperature_note")
-    if note:
-        told = f"Temperature scaling: {note}."
-    elif "after" in moments:
-        n = decisions["validation"]["n"]
-        told = f"Temperature {decisions['temperature']:.3f}, fitted on {n} validation images."
+def group_tables(run: Evaluated, *, identifiers: bool = True) -> Iterator[tuple[str, Table, bool]]:
+    """Title and table for each column and level, and whether it comes first for that column.
+
+    identifiers: whether values may be `IDENTIFIERS`.
+    """
+    groups = group_strata(run.assessment)
+    for by, level in groups:
+        if identifiers or by not in IDENTIFIERS:
+            first = level == run.level or (by, run.level) not in groups
+            yield f"By {by}, {level} level", group_table(run, by, level), first
+
+
+def group_table(run: Evaluated, by: str, level: str) -> Table:
+    """All rows, then each group of a column at one level, with bars of the first metric."""
+    members = [run.overall[level], *group_strata(run.assessment)[by, level]]
+    threshold = members[0].threshold
+    if threshold is None:
+        titles, metrics = [*MULTICLASS_METRICS.values()], [_multiclass(s) for s in members]
+        rule, count = "most likely class", "n"
     else:
-        told = "No temperature was fitted."
-    heads = ["less is better", *(f"{moment} scaling" for moment in moments)]
-    return Table(f"Probabilities of the {content.shown.split} rows", heads, rows, note=told)
+        names = BINARY_METRICS[:4]
+        titles = ["AUC", *names[1:]]
+        metrics = [[getattr(s.summary.per_class[1], name) for name in names] for s in members]
+        positive = run.classes[1]
+        above = "everything" if threshold < 0 else f"above {format_threshold(threshold)}"
+        rule = f"predicted {positive}: {above}"
+        count = "cases/n"
+    scale = estimate_scale([row[0] for row in metrics], also=[1.0])
+    rows = []
+    for stratum, (first, *others) in zip(members, metrics, strict=True):
+        n = str(stratum.summary.n)
+        rows.append(
+            [
+                "all" if stratum.by == OVERALL else stratum.value,
+                n if threshold is None else f"{stratum.summary.per_class[1].n}/{n}",
+                estimate_cell(first),
+                estimate_bar(first, scale, metrics[0][0].value),
+                *map(estimate_cell, others),
+            ]
+        )
+    heads = [by, count, titles[0], f"{titles[0]}, {scale}; line: all", *titles[1:]]
+    return Table(f"By {by}, {level} level; {rule}", heads, rows, strong=True)
 
 
-def _ends(name: str, scale: Axis) -> str:
-    """The name with the ends of the scale that its bars stand on."""
-    return f"{name}, {scale.low:g} to {scale.high:g}"
+def _multiclass(stratum: Stratum) -> list[Estimate]:
+    return [stratum.summary.metrics[name] for name in MULTICLASS_METRICS]
 
 
-def level_of(content: RunContent) -> str:
-    """`studies` or `images`, as the page's first figures are."""
-    return "images" if content.level == IMAGE else "studies"
+def level_plural(run: Evaluated) -> str:
+    """`studies` or `images`: what the metrics that a reader sees first are of."""
+    return "studies" if run.level == "study" else "images"

@@ -1,8 +1,7 @@
-"""The page of a sweep: its jobs by validation, what was swept, and only what is shown of test.
+"""A sweep on the screen and on a page: jobs by validation, varied keys, and test as requested.
 
-The closing table of a sweep: all jobs by validation, the chosen one's test figures below.
-
-80 columns and no reliance on color, as the table of a single run.
+Both show the same tables, made of the content of sweep.json. Test metrics appear only for the jobs
+that sweep.json holds them for.
 """
 
 import math
@@ -11,370 +10,408 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from fracnet.report import tables
-from fracnet.report.caveats import about_data, audits, box
-from fracnet.report.console import METRICS, RESEARCH_ONLY, plain_table
+from fracnet.config.schema import split_metric
+from fracnet.report.caveats import data_notes, overall_severity, summarize_audits
+from fracnet.report.console import RESEARCH_ONLY
 from fracnet.report.html import page
-from fracnet.report.published import told
-from fracnet.report.sweep_charts import MOST_RUNS, Trial, columns, overlaid, swept
-from fracnet.report.tables import Reach, interval
-from fracnet.report.verdict import SHOWN, none_exceeds
-from fracnet.utils.text import are, counted, limits
+from fracnet.report.published import published_lines
+from fracnet.report.run_tables import FURTHER_METRICS, METRICS, MULTICLASS_METRICS
+from fracnet.report.sweep_charts import MOST_RUNS, Trial, fact_columns, learning_curves, swept_keys
+from fracnet.report.tables import (
+    Bar,
+    Cell,
+    EstimateCell,
+    Link,
+    Named,
+    Scale,
+    Table,
+    print_table,
+    round_scale,
+)
+from fracnet.report.verdict import ABOVE_CHANCE, none_above_chance
+from fracnet.utils.text import are, counted
 
-TITLES = METRICS | {"loss": "loss"}
-FIGURES = {
-    "accuracy": "accuracy",
-    "macro_sensitivity": "macro sens.",
-    "macro_specificity": "macro spec.",
-    "macro_auc": "macro AUC",
-}
+TITLES = METRICS | FURTHER_METRICS | {"loss": "loss"}
 
 
-def print_study(console: Console, study: Mapping[str, Any], folder: Path) -> None:
-    """Print what `training.study.collect` has written.
+def _metric_title(name: str) -> str:
+    """`macro AUC`, `study kappa`; a metric of the user's own keeps its name."""
+    level, base = split_metric(name)
+    title = TITLES.get(base, base)
+    return title if level == "image" else f"{level} {title}"
+
+
+MOST_ROWS = 60  # jobs in a table of the page
+BASELINE_METRIC = "macro_auc"  # compares the best jobs with the baselines
+SEED_NOTE = "The seed was swept as well: which of otherwise equal jobs comes out best is chance."
+COMPARE_NOTE = (
+    "`python -m fracnet.compare runs=<this folder>` tells which differences are significant."
+)
+INTERVAL = "95 % interval"
+
+Sweep = Mapping[str, Any]
+"""The content of sweep.json."""
+
+
+def print_sweep(console: Console, sweep: Sweep, folder: Path) -> None:
+    """Print all jobs by number, then the test metrics that sweep.json holds.
 
     Args:
-        console: where to.
-        study: the content of study.json.
+        console: where to print.
+        sweep: the content of sweep.json.
         folder: of the sweep, for the last lines.
     """
-    console.print(_jobs(study))
-    for sentence in remarks(study):
-        console.print(Text(sentence))
-    for sentence in endings(study):
-        # One line each, however long: whoever pipes this can search it.
+    print_table(console, jobs_table(sweep).without(INTERVAL))
+    for sentence in result_notes(sweep):
+        # A command stays on one line, so that it can be copied.
+        console.print(Text(sentence.replace("`", "")), soft_wrap="`" in sentence)
+    for sentence in failures(sweep):
+        # One line each, however long, so that a pipe can search it.
         console.print(Text(sentence), soft_wrap=True)
-    if any(job["test"] for job in study["jobs"]):
-        console.print(_test_table(study))
-        console.print(Text(about_test(study)))
-        shown = [job for job in study["jobs"] if job["test"]]
-        for line in told([(f"Job {job['job']}", job["cited"]) for job in shown]):
-            console.print(Text(line))
+    test = test_table(sweep)
+    if test is not None:
+        print_table(console, test)
+        for sentence in _test_notes(sweep):
+            console.print(Text(sentence))
         console.print(RESEARCH_ONLY)
     console.print(
-        f"\nSweep folder: {folder}\n  study.json\n  study.csv\n  index.html", soft_wrap=True
+        f"\nSweep folder: {folder}\n  sweep.json\n  sweep.csv\n  index.html", soft_wrap=True
     )
 
 
-def is_choice(study: Mapping[str, Any]) -> bool:
-    """Whether something was chosen: the folds of one setting are no choice."""
-    return bool(study["best"]) and len(study["folds"] or "several") > 1
+def has_choice(sweep: Sweep) -> bool:
+    """Whether validation chose among settings: the folds of one setting are no choice."""
+    return bool(sweep["best"]) and len(sweep["folds"] or "several") > 1
 
 
-def _jobs(study: Mapping[str, Any]) -> Table:
-    jobs = study["jobs"]
-    table = plain_table(f"{counted(len(jobs), 'job')}, by validation")
-    table.add_column("job", justify="right", no_wrap=True)
-    for name in _short(study["swept"]):
-        table.add_column(Text(name), overflow="fold")
-    table.add_column("status", no_wrap=True)
-    table.add_column("epochs", justify="right", no_wrap=True)
-    objective = study["objective"]
-    title = f"validation {TITLES[objective]}" if objective else "validation"
-    table.add_column(title, max_width=18)
-    for job in jobs:
-        value = "" if job["value"] is None else f"{job['value']:.3f}"
-        if value and not objective:
-            value += f" {TITLES[job['objective']]}"
-        star = "  *" if job["job"] in study["best"] and is_choice(study) else ""
-        table.add_row(
-            str(job["job"]),
-            *(Text("-" if value is None else value) for value in job["overrides"].values()),
-            job["status"],
-            "-" if job["epochs"] is None else str(job["epochs"]),
-            value + star,
+def jobs_table(sweep: Sweep, links: Mapping[int, str] | None = None) -> Table:
+    """All jobs by number; on a page, where `links` has the addresses of their pages, by value."""
+    jobs, objective = list(sweep["jobs"]), sweep["objective"]
+    # Values of several objectives have no order and no scale.
+    ranked = links is not None and objective is not None
+    if ranked:
+        sign = -1 if sweep["better"] == "larger" else 1
+        jobs.sort(key=lambda job: math.inf if job["value"] is None else sign * job["value"])
+    shown = jobs if links is None else jobs[:MOST_ROWS]
+    scale = round_scale(job[k] for job in shown for k in ("value", "low", "high") if objective)
+    chosen = sweep["best"] if has_choice(sweep) else []
+    value = _metric_title(objective) if objective else "value"
+    heads = ["job", *_short(sweep["swept"]), "status", "epochs", value, INTERVAL]
+    rows: list[list[Cell]] = []
+    for job in shown:
+        link = Link(str(job["job"]), (links or {}).get(job["job"], ""))
+        rows.append(
+            [
+                Named(link, tag="best" if job["job"] in chosen else ""),
+                *("-" if value is None else str(value) for value in job["overrides"].values()),
+                job["status"],
+                "-" if job["epochs"] is None else str(job["epochs"]),
+                *_value_cells(job, objective),
+                _bar(job, scale if objective else None),
+            ]
         )
-    return table
+    return Table(
+        counted(len(jobs), "job") + (", by validation" if ranked or links is None else ""),
+        [*heads, f"{scale}"],
+        rows,
+        marked=[n for n, job in enumerate(shown) if job["job"] in chosen],
+        text=range(1, 1 + len(sweep["swept"])),
+        sortable=True,
+    )
+
+
+def _value_cells(job: Mapping[str, Any], objective: str | None) -> list[Cell]:
+    cell = _estimate(job)
+    if job["value"] is None:
+        return ["-", ""]
+    named = "" if objective else f" {_metric_title(job['objective'])}"
+    return [f"{cell.number}{named}", cell.interval]
+
+
+def _bar(job: Mapping[str, Any], scale: Scale | None) -> Cell:
+    if scale is None or job["value"] is None:
+        return Bar(math.nan, None, None, scale or Scale(0, 1))
+    return Bar(job["value"], job["low"], job["high"], scale)
+
+
+def _estimate(metric: Mapping[str, Any]) -> EstimateCell:
+    value = math.nan if metric["value"] is None else metric["value"]
+    return EstimateCell(value, metric["low"], metric["high"])
+
+
+def metrics_table(sweep: Sweep, links: Mapping[int, str]) -> Table | None:
+    """Every validation metric of each finished job; None where there is none."""
+    jobs = [job for job in sweep["jobs"] if job["val"]][:MOST_ROWS]
+    if not jobs:
+        return None
+    names = [name for name in METRICS | FURTHER_METRICS if any(name in j["val"] for j in jobs)]
+    chosen = sweep["best"] if has_choice(sweep) else []
+    rows: list[list[Cell]] = [
+        [
+            Named(
+                Link(f"job {job['job']}", links.get(job["job"], "")), _settings(job["overrides"])
+            ),
+            *(_estimate(job["val"][name]) if name in job["val"] else "-" for name in names),
+        ]
+        for job in jobs
+    ]
+    return Table(
+        "All validation metrics, 95 % intervals",
+        ["job", *(TITLES[name] for name in names)],
+        rows,
+        marked=[n for n, job in enumerate(jobs) if job["job"] in chosen],
+        below=True,
+        sortable=True,
+    )
+
+
+def test_table(sweep: Sweep) -> Table | None:
+    """Test metrics of the jobs that sweep.json holds them for, above the baselines."""
+    jobs = [job for job in sweep["jobs"] if job["test"]]
+    if not jobs:
+        return None
+    starred = sweep["best"] if sweep["show_test"] == "all" and has_choice(sweep) else []
+    lines = [(f"job {job['job']}{' *' * (job['job'] in starred)}", job["test"]) for job in jobs]
+    lines += [(f"{name} baseline", metrics) for name, metrics in jobs[0]["baselines"].items()]
+    return Table(
+        f"Test split, {counted(jobs[0]['n_test'], 'image')}, 95 % intervals",
+        ["", *MULTICLASS_METRICS.values()],
+        [[name, *(_estimate(of[key]) for key in MULTICLASS_METRICS)] for name, of in lines],
+    )
 
 
 def _short(keys: Sequence[str]) -> list[str]:
-    """The last part of a key where that says which it is."""
+    """The last part of a key where that is unique."""
     last = [key.rpartition(".")[2] for key in keys]
     return [key if last.count(end) > 1 else end for key, end in zip(keys, last, strict=True)]
 
 
-def remarks(study: Mapping[str, Any]) -> list[str]:
-    """What the table means, and the mean over folds."""
-    told = []
-    if is_choice(study):
-        whose = "* the best" if len(study["best"]) == 1 else "* the best by the mean over folds"
-        told.append(
-            f"{whose} ({study['better']} is better). Each figure stands at the job's selected "
+def _settings(overrides: Mapping[str, Any]) -> str:
+    """`lr=0.01 optim=adam`."""
+    pairs = zip(_short(list(overrides)), overrides.values(), strict=True)
+    return " ".join(f"{key}={'-' if value is None else value}" for key, value in pairs)
+
+
+def result_notes(sweep: Sweep) -> list[str]:
+    """What the table means, the command that repeats the best job, and means over folds."""
+    notes = []
+    if has_choice(sweep):
+        best = "* marks the best job" if len(sweep["best"]) == 1 else "* marks the best setting"
+        rule = "" if len(sweep["best"]) == 1 else " by the mean over folds"
+        notes.append(
+            f"{best}{rule} ({sweep['better']} is better). Each value is that of the job's selected "
             "epoch; the best of several is chosen on the same images, so it is optimistic."
         )
-    if study["ties"]:
-        told.append(f"As good: {named(study['ties'])}; the first is taken.")
-    if len(study["objectives"]) > 1:
-        told.append(
-            f"No best: the jobs have different objectives ({', '.join(study['objectives'])})."
+    if sweep["ties"]:
+        notes.append(f"Equally good: {job_names(sweep['ties'])}; the first is chosen.")
+    if len(sweep["objectives"]) > 1:
+        notes.append(
+            f"No best job: the jobs have different objectives ({', '.join(sweep['objectives'])})."
         )
-    elif not study["objectives"]:
-        told.append("No job came to its end: there is nothing to choose from.")
-    elif not study["best"] and study["folds"]:
-        told.append("No best: no setting has a figure for every fold.")
-    return told + [_folds(setting, study["objective"]) for setting in study["folds"] or []]
+    elif not sweep["objectives"]:
+        notes.append("No job finished, so there is nothing to choose from.")
+    elif not sweep["best"] and sweep["folds"]:
+        notes.append("No best setting: none has a value for every fold.")
+    notes += [_fold_mean(setting, sweep["objective"]) for setting in sweep["folds"] or []]
+    if has_choice(sweep):
+        best_job = next(job for job in sweep["jobs"] if job["job"] == sweep["best"][0])
+        notes.append(f"Repeat job {best_job['job']}: `{best_job['command']}`")
+    return notes
 
 
-def endings(study: Mapping[str, Any]) -> list[str]:
-    """Why jobs have no figure, each reason once."""
-    ends: dict[tuple[str, str], list[int]] = {}
-    for job in study["jobs"]:
+def failures(sweep: Sweep) -> list[str]:
+    """Why jobs have no value, each reason once."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for job in sweep["jobs"]:
         if job["status"] != "finished":
-            ends.setdefault((job["status"], job["reason"]), []).append(job["job"])
-    return [f"{named(jobs)} {status}: {reason}" for (status, reason), jobs in ends.items()]
+            groups.setdefault((job["status"], job["reason"]), []).append(job["job"])
+    return [f"{job_names(jobs)} {status}: {reason}" for (status, reason), jobs in groups.items()]
 
 
-def _folds(setting: Mapping[str, Any], objective: str) -> str:
+def _fold_mean(setting: Mapping[str, Any], objective: str) -> str:
     which = " ".join(f"{key}={value}" for key, value in setting["overrides"].items())
     start = f"{which}: " if which else ""
     if not setting["scored"]:
-        return f"{start}no fold has a figure."
+        return f"{start}no fold has a value."
     sd = "" if setting["sd"] is None else f", SD {setting['sd']:.3f}"
-    of = setting["folds"]
-    some = f"{of} folds" if setting["scored"] == of else f"{setting['scored']} of {of} folds"
+    folds = f"{setting['folds']} folds"
+    if setting["scored"] != setting["folds"]:
+        folds = f"{setting['scored']} of {folds}"
+    title = _metric_title(objective)
     return (
-        f"{start}mean validation {TITLES[objective]} over {some}: {setting['mean']:.3f}{sd}, "
+        f"{start}mean validation {title} over {folds}: {setting['mean']:.3f}{sd}, "
         f"{setting['low']:.3f} to {setting['high']:.3f}."
     )
 
 
-def named(jobs: Sequence[int]) -> str:
+def job_names(jobs: Sequence[int]) -> str:
     """`job 3`, `jobs 3, 5`."""
     return f"{'job' if len(jobs) == 1 else 'jobs'} {', '.join(str(job) for job in jobs)}"
 
 
-def _test_table(study: Mapping[str, Any]) -> Table:
-    shown = [job for job in study["jobs"] if job["test"]]
-    table = plain_table(f"test split, {counted(shown[0]['n_test'], 'image')}, 95 % intervals")
-    table.add_column("")
-    for title in FIGURES.values():
-        table.add_column(title, no_wrap=True)
-    for job in shown:
-        star = " *" if job["job"] in study["best"] and study["show_test"] == "all" else ""
-        table.add_row(f"job {job['job']}{star}", *(_cell(job["test"][name]) for name in FIGURES))
-    for name, baseline in shown[0]["baselines"].items():
-        cells = (_cell(baseline[figure]) for figure in FIGURES)
-        table.add_row(f"{name} baseline", *cells)
-    return table
-
-
-def _cell(estimate: Mapping[str, Any]) -> str:
-    value, low, high = (estimate[key] for key in ("value", "low", "high"))
-    if value is None:
-        return "n/a"
-    interval = "no interval" if low is None or high is None else limits(low, high)
-    return f"{value:.3f}\n{interval}"
-
-
-def about_test(study: Mapping[str, Any]) -> str:
-    """Whose test figures are shown, and what that means."""
-    if study["show_test"] == "all":
-        return (
-            "All jobs' test figures are shown, which study.json keeps on record: choosing among "
-            "them makes the test a second validation."
+def _test_notes(sweep: Sweep) -> list[str]:
+    """Whose test metrics are shown and what that means; then published results."""
+    jobs = [job for job in sweep["jobs"] if job["test"]]
+    published = published_lines([(f"Job {job['job']}", job["cited"]) for job in jobs])
+    if sweep["show_test"] == "all":
+        note = (
+            "The test metrics of all jobs are shown, which sweep.json records: choosing among them "
+            "turns the test set into a second validation set."
         )
-    if not is_choice(study):
-        return "Each fold's model on the one test split; nothing was chosen among them."
-    return (
-        f"Test figures of {named(study['best'])} alone, which validation has chosen. "
-        "`python -m fracnet.sweep FOLDER --show-test all` shows the others; study.json keeps that "
-        "on record."
-    )
+    elif not has_choice(sweep):
+        note = "The model of each fold on the one test split; nothing was chosen among them."
+    else:
+        note = (
+            f"Test metrics of {job_names(sweep['best'])} alone, which validation chose. "
+            "`python -m fracnet.sweep FOLDER --show-test all` shows the others; sweep.json records "
+            "that."
+        )
+    return [note, *published]
 
 
-MOST_ROWS = 60
-AGAINST = "macro_auc"
-SEEDS = "The seed was swept, too: which of equal jobs comes out best is chance."
-COMPARE = "`python -m fracnet.compare runs=<this folder>` tells which differences are real."
+def sweep_page(sweep: Sweep, trials: Sequence[Trial], *, name: str, made: str) -> str:
+    """The page, as HTML, from the content of sweep.json and the jobs' folders.
 
-
-def sweep_page(study: Mapping[str, Any], trials: Sequence[Trial], *, name: str, made: str) -> str:
-    """The page, as HTML, from the content of study.json and what the jobs' folders tell.
-
-    trials: the jobs that have begun, the best by validation first. name: of the sweep. made: the
+    trials: the jobs that have started, the best by validation first. name: of the sweep. made: the
     day.
     """
-    jobs, objective = study["jobs"], study["objective"]
+    jobs, objective = sweep["jobs"], sweep["objective"]
     finished = [job for job in jobs if job["status"] == "finished"]
-    title = TITLES.get(objective, objective) if objective else "objective"
-    missing = len(jobs) - len(finished)
-    audited = audits(trials)
-    chance = _chance(study)
-    state = "error" if not finished else "warning" if missing or chance else "hint"
+    title = _metric_title(objective) if objective else "objective"
+    audit = summarize_audits(trials)
+    chance = _chance_notes(sweep)
+    state = (
+        "error" if not finished else "warning" if len(finished) < len(jobs) or chance else "hint"
+    )
+    links = {int(trial.name.removeprefix("job ")): trial.page for trial in trials if trial.page}
+    more = len(jobs) - MOST_ROWS
+    test = test_table(sweep)
+    views = [
+        f"{view['when']}: {job_names(view['jobs'])} (show_test={view['show_test']})"
+        for view in sweep["test_views"]
+    ]
     return page(
-        "study.html",
+        "runs.html",
         {
             "kind": "Sweep",
             "name": name,
             "made": made,
-            "severity": box(state, audited, trials),
+            "severity": overall_severity(state, audit, trials),
             "tag": f"{len(finished)} of {counted(len(jobs), 'job')} finished",
-            "headline": _headline(study, title),
-            "told": [
-                *audited.flaw,
+            "headline": _headline(sweep, title),
+            "sentences": [
+                *audit.flaw,
                 *chance,
-                *(line.replace("* the best", "Marked is the best", 1) for line in remarks(study)),
-                *_against(study),
-                *(line[:1].upper() + line[1:] for line in endings(study)),
-                *([SEEDS] if "seed" in study["swept"] and is_choice(study) else []),
-                *([COMPARE] if len(finished) > 1 else []),
-                *about_data(trials),
-                *audited.sentences,
+                *(line.replace("* marks", "Marked is", 1) for line in result_notes(sweep)),
+                *_baseline_notes(sweep),
+                *(line[:1].upper() + line[1:] for line in failures(sweep)),
+                *([SEED_NOTE] if "seed" in sweep["swept"] and has_choice(sweep) else []),
+                *([COMPARE_NOTE] if len(finished) > 1 else []),
+                *data_notes(trials),
+                *audit.sentences,
             ],
-            "facts": _facts(study, title, made, audited.fact),
+            "facts": _facts(sweep, title, made, audit.fact),
             "warnings": [],
-            "leaders": _leaders(study, title),
+            "standings": jobs_table(sweep, links),
+            "standings_notes": [f"The first {MOST_ROWS}; {more} more are in sweep.csv."]
+            if more > 0
+            else [],
+            "metrics": metrics_table(sweep, links),
             "differences": [],
             "no_configurations": "",
-            "swept": swept(trials, f"validation {title}"),
-            "swept_of": f"{title} on validation",
-            "curves": overlaid(trials, objective or "", title),
-            "trials": trials,
-            "columns": columns(trials),
-            "most_runs": MOST_RUNS,
-            "test": _test(study),
+            "swept": swept_keys(trials, f"validation {title}"),
+            "swept_title": f"validation {title}",
+            "curves": learning_curves(trials, objective or "", title),
+            "runs": runs_table(trials),
+            "test": test and {"table": test, "sentences": _test_notes(sweep), "views": views},
             "left": [],
             "method": [
-                "Each figure is that of validation at the job's selected checkpoint, with its 95 % "
-                "interval. Test figures appear only for jobs that validation has chosen, unless "
-                "they were asked for; study.json keeps a record of each look.",
+                "Each value is that of validation at the job's selected checkpoint, with its 95 % "
+                "interval. Test metrics appear only for the jobs that validation chose, unless "
+                "they were requested; sweep.json records each time they were viewed.",
             ],
         },
     )
 
 
-def _headline(study: Mapping[str, Any], title: str) -> str:
-    if not study["best"]:
-        return "There is no best job to name."
-    best = [job for job in study["jobs"] if job["job"] in study["best"]]
+def runs_table(trials: Sequence[Trial]) -> Table | None:
+    """Seed, time, device and other facts of each run, with a link to its own page."""
+    if not trials:
+        return None
+    columns = fact_columns(trials)
+    shown = trials[:MOST_RUNS]
+    linked = "; a name leads to the run's page" if any(trial.page for trial in shown) else ""
+    first = "" if len(shown) == len(trials) else f", the first {MOST_RUNS} of {len(trials)}"
+    return Table(
+        f"In the order of the standings{first}{linked}",
+        ["run", *columns],
+        [
+            [Link(trial.name, trial.page), *(trial.facts.get(name) or "-" for name in columns)]
+            for trial in shown
+        ],
+        sortable=True,
+    )
+
+
+def _headline(sweep: Sweep, title: str) -> str:
+    if not sweep["best"]:
+        return "There is no best job."
+    best = [job for job in sweep["jobs"] if job["job"] in sweep["best"]]
     values = [job["value"] for job in best]
     mean = sum(values) / len(values)
-    words = _settings({k: v for k, v in best[0]["overrides"].items() if k != "data.fold"})
-    if not is_choice(study):
+    settings = _settings({k: v for k, v in best[0]["overrides"].items() if k != "data.fold"})
+    if not has_choice(sweep):
         return f"Over {counted(len(best), 'fold')}, validation {title} is {mean:.3f} on average."
     if len(best) > 1:
-        return f"Validation chooses {words}: mean {title} {mean:.3f} over {len(best)} folds."
-    of = f" ({words})" if words else ""
-    who = named(study["best"]).replace(" ", "\N{NO-BREAK SPACE}")
-    return f"Validation chooses {who}{of}: {title} {mean:.3f}."
+        return f"Validation chooses {settings}: mean {title} {mean:.3f} over {len(best)} folds."
+    of = f" ({settings})" if settings else ""
+    name = job_names(sweep["best"]).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"Validation chooses {name}{of}: {title} {mean:.3f}."
 
 
-def _chance(study: Mapping[str, Any]) -> list[str]:
-    """That no job whose test figures are shown is shown to exceed chance, where it is so."""
-    shown = [job for job in study["jobs"] if job["test"]]
-    if not none_exceeds([job["test"][AGAINST]["low"] for job in shown]):
+def _chance_notes(sweep: Sweep) -> list[str]:
+    """That no job with test metrics is shown to do better than chance, where it is so."""
+    jobs = [job for job in sweep["jobs"] if job["test"]]
+    if not none_above_chance([job["test"][BASELINE_METRIC]["low"] for job in jobs]):
         return []
-    if len(shown) > 2:
-        return [f"None of the {len(shown)} jobs whose test is looked at is {SHOWN}."]
-    names = named([job["job"] for job in shown])
-    return [f"{names[0].upper()}{names[1:]} {are(len(shown))} not {SHOWN}."]
+    if len(jobs) > 2:
+        return [f"None of the {len(jobs)} jobs with test metrics is {ABOVE_CHANCE}."]
+    names = job_names([job["job"] for job in jobs])
+    return [f"{names[0].upper()}{names[1:]} {are(len(jobs))} not {ABOVE_CHANCE}."]
 
 
-def _against(study: Mapping[str, Any]) -> list[str]:
-    """Which baselines the best jobs do not beat on test, which no choice among jobs mends."""
-    best = [job for job in study["jobs"] if job["job"] in study["best"] and job["test"]]
-    lines = []
+def _baseline_notes(sweep: Sweep) -> list[str]:
+    """Which baselines the best jobs do not beat on test, whatever was chosen among jobs."""
+    best = [job for job in sweep["jobs"] if job["job"] in sweep["best"] and job["test"]]
+    notes = []
     for name in best[0]["baselines"] if best else []:
         pairs = [(_auc(job["test"]), _auc(job["baselines"][name]), job["job"]) for job in best]
         behind = [pair for pair in pairs if pair[0] <= pair[1]]  # NaN is behind nothing
         if behind:
             own, other, _ = max(behind)
             verb = "does" if len(behind) == 1 else "do"
-            lines.append(
-                f"On test {named([job for *_, job in behind])} {verb} not beat the {name} "
-                f"baseline: {FIGURES[AGAINST]} {own:.3f} against {other:.3f}."
+            notes.append(
+                f"On test {job_names([job for *_, job in behind])} {verb} not beat the {name} "
+                f"baseline: {MULTICLASS_METRICS[BASELINE_METRIC]} {own:.3f} against {other:.3f}."
             )
-    return lines
+    return notes
 
 
-def _auc(figures: Mapping[str, Any]) -> float:
-    value = figures[AGAINST]["value"]
+def _auc(metrics: Mapping[str, Any]) -> float:
+    value = metrics[BASELINE_METRIC]["value"]
     return math.nan if value is None else float(value)
 
 
-def _settings(overrides: Mapping[str, Any]) -> str:
-    """`lr=0.01 optim=adam`, with the last part of a key where that says which it is."""
-    last = [key.rpartition(".")[2] for key in overrides]
-    short = [key if last.count(end) > 1 else end for key, end in zip(overrides, last, strict=True)]
-    pairs = zip(short, overrides.values(), strict=True)
-    return " ".join(f"{key}={'-' if value is None else value}" for key, value in pairs)
-
-
-def _facts(study: Mapping[str, Any], title: str, made: str, audited: str) -> list[dict[str, str]]:
-    shown = [job for job in study["jobs"] if job["test"]]
+def _facts(sweep: Sweep, title: str, made: str, audit: str) -> list[dict[str, str]]:
     facts = {
-        "jobs": str(len(study["jobs"])),
-        "keys swept": str(len(study["swept"])),
+        "jobs": str(len(sweep["jobs"])),
+        "keys swept": str(len(sweep["swept"])),
         "objective": f"validation {title}",
-        "jobs whose test is shown": str(len(shown)),
-        "looks at test on record": str(len(study["test_shown"])),
-        "audit of the data": audited,
+        "jobs with test metrics": str(sum(bool(job["test"]) for job in sweep["jobs"])),
+        "times test was viewed": str(len(sweep["test_views"])),
+        "audit of the data": audit,
         "made on": made,
     }
     return [{"name": name, "value": value} for name, value in facts.items()]
-
-
-def _leaders(study: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """Jobs by validation, those without a figure last."""
-    sign = -1 if study["better"] == "larger" else 1
-    order = list(study["jobs"])
-    one = study["objective"] is not None  # figures of several have no order and no scale
-    if one:
-        order.sort(key=lambda job: math.inf if job["value"] is None else sign * job["value"])
-    shown = order[:MOST_ROWS]
-    every = [job[key] for job in shown for key in ("value", "low", "high") if one]
-    scale = tables.linear([value for value in every if value is not None] or [0.0, 1.0])
-    left = len(order) - len(shown)
-    return {
-        "caption": counted(len(order), "job") + (", by validation" if one else ""),
-        "columns": ["status", "epochs", f"{title} (95 %)"],
-        "bar": "validation",
-        "ends": [words for _, words in (scale.ticks[0], scale.ticks[-1])],
-        "rows": [_leader(study, job, scale) for job in shown],
-        "notes": [f"The first {len(shown)}; {left} more are in study.csv."] if left else [],
-    }
-
-
-def _leader(study: Mapping[str, Any], job: Mapping[str, Any], scale: tables.Axis) -> dict[str, Any]:
-    reach = _reach(job)
-    words = reach.words
-    if job["value"] is not None and study["objective"] is None:
-        words = f"{TITLES.get(job['objective'], job['objective'])} {words}"
-        reach = Reach(math.nan)
-    return {
-        "name": f"job {job['job']}",
-        "beside": _settings(job["overrides"]),
-        "chosen": job["job"] in study["best"] and is_choice(study),
-        "cells": [job["status"], "-" if job["epochs"] is None else str(job["epochs"]), words],
-        "bar": interval(reach, scale),
-    }
-
-
-def _test(study: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Test figures of the jobs whose are shown, above the baselines."""
-    shown = [job for job in study["jobs"] if job["test"]]
-    if not shown:
-        return None
-    rows = [(f"job {job['job']}", job["test"]) for job in shown]
-    rows += [(f"{name} baseline", figures) for name, figures in shown[0]["baselines"].items()]
-    return {
-        "caption": f"Test split, {counted(shown[0]['n_test'], 'image')}, 95 % intervals",
-        "columns": list(FIGURES.values()),
-        "rows": [(name, [_reach(figures[key]).words for key in FIGURES]) for name, figures in rows],
-        "told": [
-            about_test(study),
-            *told([(f"Job {job['job']}", job["cited"]) for job in shown]),
-        ],
-        "looks": [
-            f"{look['when']}: {named(look['jobs'])} (show_test={look['show_test']})"
-            for look in study["test_shown"]
-        ],
-    }
-
-
-def _reach(told: Mapping[str, Any]) -> Reach:
-    value = math.nan if told["value"] is None else told["value"]
-    return Reach(value, told["low"], told["high"])

@@ -1,317 +1,259 @@
-"""Tables of a page: cells as text or as pieces of HTML, with one form for a figure everywhere.
+"""One table for the terminal and the page: cells know how each of the two shows them.
 
-Charts drawn into a page of HTML: they take the page's colors, in light and dark, and its type.
-
-Curves of a run's folder are matplotlib's, black on white; on a page they would be white boxes in
-the dark, and their type too small on a telephone. These hold text as text, name each mark where a
-pointer rests on it, and are described in words for who cannot see them. `base.html` has the
-classes that color them: s0 to s5 for series, told apart by their marks as well.
-
-A figure with its interval as point and bar, in a row of a table, all rows on one scale.
+`Table` holds plain values. `print_table` shows it in a terminal, in plain ASCII and without
+relying on color; the `table` macro of `templates/macros.html` shows it on a page.
 """
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
+from rich.box import Box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from fracnet.evaluation.summary import TOO_FEW, Estimate
 from fracnet.utils.text import limits
 
-# With more than this many, colors and marks no longer tell series apart.
-SERIES = 6
+DENSE = 5  # columns that fit a sheet of paper with value and interval side by side
+MANY = 9  # columns that fit a sheet of paper in type of the usual size
+NARROW = 3  # columns that read better close together
+FOLDED = 14  # columns of a terminal that a name keeps before intervals move below their values
 
-# Number of the shape that marks means.
-BAR = 5
-
-# Margins in units of the view box: digits and title on the left, digits and title below.
-LEFT, RIGHT, TOP, BOTTOM = 50.0, 14.0, 12.0, 44.0
-
-# Characters of a tick's label that fit between two ticks, by the width of a chart.
-UNITS_A_CHARACTER = 6.2
-
-Tick = tuple[float, str]
-Points = Sequence[tuple[float, float]]
+# A rule under the header and nothing else. Eight lines: top, head, head rule, ... bottom.
+PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 
 @dataclass(frozen=True)
-class Axis:
-    """Ends of an axis and what is written along it; `log` ones need positive ends."""
+class Scale:
+    """The ends of an axis that all bars of a column share."""
 
     low: float
     high: float
-    title: str = ""
-    ticks: Sequence[Tick] = ()
-    log: bool = False
 
     def share(self, value: float) -> float:
-        """Where a value lies, 0 at the lower end and 1 at the upper; beyond them it is the end."""
-        low, high, at = self.low, self.high, value
-        if self.log:
-            low, high, at = math.log(low), math.log(high), math.log(max(value, self.low))
-        return min(max((at - low) / (high - low), 0.0), 1.0)
+        """Where a value lies: 0 at the lower end or below, 1 at the upper end or above."""
+        return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
 
 
-def linear(values: Sequence[float], title: str = "", *, count: int = 5) -> Axis:
-    """An axis with round ticks that holds all of these values, of which one at least is finite."""
-    known = [value for value in values if math.isfinite(value)]
+def round_scale(values: Iterable[float | None], *, count: int = 5) -> Scale:
+    """A scale with round ends that holds the finite values, in about `count` round steps."""
+    known = [value for value in values if value is not None and math.isfinite(value)] or [0.0, 1.0]
     low, high = min(known), max(known)
     if high - low < 1e-9:
         low, high = low - max(abs(low), 1) * 0.05, high + max(abs(high), 1) * 0.05
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
+    digits = max(0, 2 - math.floor(math.log10(step)))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9) + (round(step / power, 1) == 2.5))
-    ticks = [(i * step, f"{i * step:.{digits}f}") for i in range(first, last + 1)]
-    return Axis(first * step, last * step, title, ticks)
+    return Scale(round(first * step, digits), round(last * step, digits))
 
 
-def unit(title: str = "") -> Axis:
-    """From 0 to 1."""
-    return Axis(0.0, 1.0, title, [(i / 5, f"{i / 5:.1f}") for i in range(6)])
-
-
-@dataclass
-class Chart:
-    """A chart in units of about a pixel on a telephone; drawn in the order of the calls."""
-
-    x: Axis
-    y: Axis
-    width: float = 360.0
-    height: float = 250.0
-    _marks: list[Markup] = field(default_factory=list)
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Place of a point in the view box."""
-        across = LEFT + self.x.share(x) * (self.width - LEFT - RIGHT)
-        return across, self.height - BOTTOM - self.y.share(y) * (self.height - TOP - BOTTOM)
-
-    def line(self, points: Points, look: str = "s0", title: str = "") -> None:
-        """A line through the points; one that is not finite parts it.
-
-        look: classes, such as "s0", "s1 faint", "guide" or "dashed s2".
-        """
-        pieces: list[list[str]] = [[]]
-        for x, y in points:
-            if math.isfinite(x) and math.isfinite(y):
-                pieces[-1].append("{:.1f} {:.1f}".format(*self.at(x, y)))
-            elif pieces[-1]:
-                pieces.append([])
-        drawn = " ".join(f"M{' L'.join(piece)}" for piece in pieces if piece)
-        if drawn:
-            self._add('<path class="line {}" d="{}">{}</path>', look, drawn, _titled(title))
-
-    def band(self, points: Points, back: Points, look: str = "s0") -> None:
-        """The area between two lines, each from left to right."""
-        around = [self.at(x, y) for x, y in (*points, *reversed(back))]
-        drawn = " L".join(f"{x:.1f} {y:.1f}" for x, y in around)
-        self._add('<path class="band {}" d="M{}Z"/>', look, drawn)
-
-    def dot(
-        self,
-        x: float,
-        y: float,
-        look: str = "s0",
-        mark: int = 0,
-        title: str = "",
-        shift: float = 0.0,
-    ) -> None:
-        """One mark; `mark` is the number of its shape, see `shape`. shift: to the right, in units,
-        for marks that would hide one another."""
-        if math.isfinite(x) and math.isfinite(y):
-            across, down = self.at(x, y)
-            self._marks.append(shape(mark, across + shift, down, look=look, title=title))
-
-    def rule(self, *, x: float | None = None, y: float | None = None, look: str = "guide") -> None:
-        """A straight line across the whole chart, at a value of one axis."""
-        if x is not None:
-            self.line([(x, self.y.low), (x, self.y.high)], look)
-        if y is not None:
-            self.line([(self.x.low, y), (self.x.high, y)], look)
-
-    def drawn(self, label: str) -> Markup:
-        """The chart as SVG; `label` describes it to who cannot see it."""
-        inside = Markup("").join([*self._frame(), *self._marks])
-        return markup(
-            '<svg class="chart" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>',
-            self.width,
-            self.height,
-            label,
-            inside,
-        )
-
-    def _add(self, form: str, *values: object) -> None:
-        self._marks.append(markup(form, *values))
-
-    def _frame(self) -> list[Markup]:
-        """Grid, digits and titles, which lie behind all else."""
-        left, bottom = self.at(self.x.low, self.y.low)
-        right, top = self.at(self.x.high, self.y.high)
-        line = '<line class="grid" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'
-        text = '<text x="{:.1f}" y="{:.1f}" text-anchor="{}"{}>{}</text>'
-        found = []
-        for value, words in self.y.ticks:
-            _, y = self.at(self.x.low, value)
-            found.append(markup(line, left, y, right, y))
-            found.append(markup(text, left - 6, y + 4, "end", "", words))
-        ends: list[float] = []
-        for value, words in self.x.ticks:
-            x, _ = self.at(value, self.y.low)
-            found.append(markup(line, x, top, x, bottom))
-            # Digits that would run into the last ones are left out; its line stays.
-            reach = len(words) * UNITS_A_CHARACTER / 2
-            if not ends or x - reach > ends[-1]:
-                ends.append(x + reach + 3)
-                found.append(markup(text, x, bottom + 17, "middle", "", words))
-        middle, height = (left + right) / 2, (top + bottom) / 2
-        found.append(markup(text, middle, self.height - 7, "middle", "", self.x.title))
-        turn = Markup(' transform="rotate(-90 13 {:.1f})"').format(height)
-        found.append(markup(text, 13, height, "middle", turn, self.y.title))
-        return found
-
-
-def shape(
-    mark: int, x: float, y: float, *, look: str = "s0", title: str = "", size: float = 4.2
-) -> Markup:
-    """A circle, square, triangle, diamond, cross or bar at a place of the view box."""
-    make = _SHAPES[mark % len(_SHAPES)]
-    path = make(x, y, size)
-    return markup('<path class="dot {}" d="{}">{}</path>', look, path, _titled(title))
-
-
-def key(mark: int, look: str) -> Markup:
-    """A mark and a piece of its line, for a legend in HTML."""
-    line = markup('<path class="line {}" d="M0 7 L26 7"/>', look)
-    inside = line + shape(mark, 13, 7, look=look)
-    return markup('<svg class="key" viewBox="0 0 26 14" aria-hidden="true">{}</svg>', inside)
-
-
-def _titled(words: str) -> Markup:
-    return markup("<title>{}</title>", words) if words else Markup("")
-
-
-def markup(form: str, *values: object) -> Markup:
-    """A piece of SVG with its values put into `form`, all of which are escaped."""
-    return Markup(form.format(*(v if isinstance(v, float | int) else escape(v) for v in values)))
-
-
-def _polygon(*corners: tuple[float, float]) -> Callable[[float, float, float], str]:
-    def made(x: float, y: float, size: float) -> str:
-        at = " L".join(f"{x + size * a:.1f} {y + size * b:.1f}" for a, b in corners)
-        return f"M{at}Z"
-
-    return made
-
-
-def _circle(x: float, y: float, size: float) -> str:
-    half = f"a{size:.1f} {size:.1f} 0 1 0"
-    return f"M{x - size:.1f} {y:.1f}{half} {2 * size:.1f} 0{half} {-2 * size:.1f} 0Z"
-
-
-_ARM = 0.36
-_SHAPES = (
-    _circle,
-    _polygon((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
-    _polygon((0, -1.25), (1.15, 0.85), (-1.15, 0.85)),
-    _polygon((0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)),
-    _polygon(
-        *((-_ARM, -1.2), (_ARM, -1.2), (_ARM, -_ARM), (1.2, -_ARM), (1.2, _ARM), (_ARM, _ARM)),
-        *((_ARM, 1.2), (-_ARM, 1.2), (-_ARM, _ARM), (-1.2, _ARM), (-1.2, -_ARM), (-_ARM, -_ARM)),
-    ),
-    _polygon((-2.6, -0.45), (2.6, -0.45), (2.6, 0.45), (-2.6, 0.45)),
-)
+def estimate_scale(estimates: Sequence[Estimate], also: Sequence[float] = ()) -> Scale:
+    """A scale that holds these estimates and their intervals and, for rates, ends at 1."""
+    ends = [*also, *(end for e in estimates for end in (e.value, e.low, e.high))]
+    scale = round_scale(ends, count=4)
+    highest = max((end for end in ends if end is not None and math.isfinite(end)), default=1.0)
+    return Scale(scale.low, min(scale.high, 1.0) if highest <= 1 else scale.high)
 
 
 @dataclass(frozen=True)
-class Reach:
-    """A figure on a common scale; `interval` draws it. NaN is undefined."""
+class EstimateCell:
+    """A value with its 95 % interval. NaN is undefined; `signed` writes `+` before the digits."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    few: bool = False
+    signed: bool = False
+    digits: int = 3
 
     @property
-    def words(self) -> str:
-        """`0.891 (0.839-0.927)`."""
+    def number(self) -> str:
+        """The value in digits, `n/a` where it is undefined."""
+        return "n/a" if not math.isfinite(self.value) else self._format(self.value)
+
+    @property
+    def interval(self) -> str:
+        """`0.839-0.927`, `no interval`, or nothing beside an undefined value."""
         if not math.isfinite(self.value):
-            return "n/a"
+            return ""
         if self.low is None or self.high is None:
-            return f"{self.value:.3f} (no interval)"
-        return f"{self.value:.3f} ({limits(self.low, self.high)})"
+            return "no interval"
+        if self.signed:
+            return f"{self._format(self.low)} to {self._format(self.high)}"
+        return limits(self.low, self.high, self.digits)
+
+    def _format(self, value: float) -> str:
+        text = f"{value:{'+' if self.signed else ''}.{self.digits}f}"
+        return text.lstrip("+-") if float(text) == 0 else text
+
+    def __str__(self) -> str:
+        interval = f" ({self.interval})" if self.interval else ""
+        return f"{self.number}{interval}{f' {TOO_FEW}' if self.few else ''}"
+
+    def terminal(self, stacked: bool) -> str:
+        """Value and interval, side by side or stacked; a third part says that cases are few."""
+        parts = filter(None, (self.number, self.interval))
+        text = ("\n" if stacked else " ").join(parts)
+        return f"{text}\n{TOO_FEW}" if self.few else text
+
+    def __html__(self) -> str:
+        if not self.interval:
+            return f'<span class="muted">{self.number}</span>'
+        few = f' <span class="few">{TOO_FEW}</span>' if self.few else ""
+        return f'{self.number} <span class="i">({self.interval})</span>{few}'
 
 
-def interval(
-    row: Reach,
-    scale: Axis,
-    *,
-    guide: float | None = None,
-    margin: float = 0.0,
-    look: str = "s0",
-    each: Sequence[float] = (),
-) -> Markup:
-    """Point and bar of one row of a table, which stretches to its cell's width.
+@dataclass(frozen=True)
+class Bar:
+    """Point and interval on the scale of a column; only a page draws it.
 
-    guide: a value with a line through it, such as 0. margin: grey from `guide` - to `guide` + this.
-    each: values behind the mean, as ticks.
+    look: `s0` to `s5`, the page's colors. hollow: drawn as an outline. guide: a value that a line
+    marks. margin: shaded from `guide` - margin to `guide` + margin. ticks: values behind a mean.
     """
-    parts = []
-    if guide is not None and margin:
-        low, high = (100 * scale.share(guide + side * margin) for side in (-1, 1))
-        form = '<rect class="margin" x="{:.2f}%" y="0" width="{:.2f}%" height="100%"/>'
-        parts.append(markup(form, low, high - low))
-    if guide is not None:
-        form = '<line class="axis" x1="{0}" x2="{0}" y1="0" y2="100%"/>'
-        parts.append(markup(form, _percent(scale, guide)))
-    if row.low is not None and row.high is not None:
-        form = '<line class="range {}" x1="{}" x2="{}" y1="50%" y2="50%"/>'
-        parts.append(markup(form, look, *(_percent(scale, v) for v in (row.low, row.high))))
-    for value in filter(math.isfinite, each):
-        form = '<line class="each {0}" x1="{1}" x2="{1}" y1="22%" y2="78%"/>'
-        parts.append(markup(form, look, _percent(scale, value)))
-    if math.isfinite(row.value):
-        form = '<circle class="dot {}" cx="{}" cy="50%" r="5"/>'
-        parts.append(markup(form, look, _percent(scale, row.value)))
-    return markup('<svg class="reach" aria-hidden="true">{}</svg>', Markup("").join(parts))
+
+    value: float
+    low: float | None
+    high: float | None
+    scale: Scale
+    guide: float | None = None
+    margin: float = 0.0
+    look: str = "s0"
+    hollow: bool = False
+    ticks: Sequence[float] = ()
+
+    def __str__(self) -> str:
+        return ""
+
+    def __html__(self) -> str:
+        parts = []
+        if self.guide is not None and self.margin:
+            parts.append(self._range("margin", self.guide - self.margin, self.guide + self.margin))
+        if self.guide is not None:
+            parts.append(self._mark("guide", self.guide))
+        if self.low is not None and self.high is not None:
+            parts.append(self._range("range", self.low, self.high))
+        parts += [self._mark("tick", tick) for tick in self.ticks if math.isfinite(tick)]
+        if math.isfinite(self.value):
+            parts.append(self._mark("dot", self.value))
+        look = f"bars {self.look}{' hollow' if self.hollow else ''}"
+        return f'<span class="{look}" aria-hidden="true">{"".join(parts)}</span>'
+
+    def _mark(self, name: str, value: float) -> str:
+        return f'<i class="{name}" style="left:{100 * self.scale.share(value):.2f}%"></i>'
+
+    def _range(self, name: str, low: float, high: float) -> str:
+        left, right = (100 * self.scale.share(end) for end in (low, high))
+        return f'<i class="{name}" style="left:{left:.2f}%;width:{right - left:.2f}%"></i>'
 
 
-def _percent(scale: Axis, value: float) -> str:
-    return f"{100 * scale.share(value):.2f}%"
+@dataclass(frozen=True)
+class Link:
+    """Text that leads to a file beside the page; without `href` it is text alone."""
+
+    text: str
+    href: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __html__(self) -> str:
+        text = escape(self.text)
+        return Markup('<a href="{}">{}</a>').format(self.href, text) if self.href else text
 
 
-Cell = str | Markup
+@dataclass(frozen=True)
+class FileName:
+    """The path of a file; on a page it breaks between its parts only."""
 
-# Columns that fit a sheet with value and interval side by side.
-DENSE = 5
+    path: str
 
-# Columns that are better read close together.
-NARROW = 3
+    def __str__(self) -> str:
+        return self.path
+
+    def __html__(self) -> str:
+        parts = re.split(r"(?<=[/_.-])(?=[^/_.-])(?!\w{2,5}$)", self.path)
+        return Markup("<wbr>").join(escape(part) for part in parts)
+
+
+@dataclass(frozen=True)
+class Named:
+    """The name of a row, with a smaller line below it; a marked row has a star and a tag."""
+
+    name: str | Link
+    detail: str = ""
+    tag: str = ""
+
+    def __str__(self) -> str:
+        star = " *" if self.tag else ""
+        return f"{self.name}{star}" + (f"\n{self.detail}" if self.detail else "")
+
+    def __html__(self) -> str:
+        html = escape(self.name)
+        if self.tag:
+            html += Markup(' <span class="tag ok">{}</span>').format(self.tag)
+        if self.detail:
+            html += Markup('<br><span class="small muted detail">{}</span>').format(self.detail)
+        return html
+
+
+Cell = str | EstimateCell | Bar | Link | FileName | Named
 
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, heads and rows; the first cell of a row names it. `wide` columns
-    hold a drawing, `text` ones words that may run over several lines.
+    """A caption, the heads of columns, and rows; the first cell of a row names it.
 
-    strong: the first row is what the others are seen against. note: a sentence below.
-    below: intervals stand below their values although there are few columns.
+    strong: the first row is what the others are compared with. marked: numbers of rows to set
+    apart. note: a sentence below. text: numbers of columns whose words may run over several lines.
+    below: intervals stand below their values although there are few columns. sortable: a click on
+    a head sorts the page's rows.
     """
 
     caption: str
-    heads: Sequence[Cell]
+    heads: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     strong: bool = False
+    marked: Sequence[int] = ()
     note: str = ""
-    wide: Sequence[int] = ()
     text: Sequence[int] = ()
     below: bool = False
+    sortable: bool = False
+
+    def without(self, *heads: str) -> "Table":
+        """The table without the columns of these heads."""
+        columns = [c for c, head in enumerate(self.heads) if head not in heads]
+        assert len(columns) == len(self.heads) - len(heads), heads
+        return replace(
+            self,
+            heads=[self.heads[c] for c in columns],
+            rows=[[row[c] for c in columns] for row in self.rows],
+            text=[columns.index(c) for c in self.text if c in columns],
+        )
+
+    @property
+    def wide(self) -> Sequence[int]:
+        """The columns that hold bars."""
+        columns = range(1, len(self.heads))
+        return [c for c in columns if any(isinstance(row[c], Bar) for row in self.rows)]
 
     @property
     def dense(self) -> bool:
-        """Whether intervals must go below their values for it to fit a sheet."""
+        """Whether intervals must stand below their values for the table to fit a sheet."""
         return self.below or len(self.heads) > DENSE
+
+    @property
+    def many(self) -> bool:
+        """Whether its columns fit a sheet of paper only in small type."""
+        return len(self.heads) > MANY
 
     @property
     def narrow(self) -> bool:
@@ -319,48 +261,92 @@ class Table:
         return len(self.heads) <= NARROW
 
 
-def named_file(path: str) -> Markup:
-    """A file's name that may run on in a new line behind a part of it, and not at any letter."""
-    parts = [escape(part) for part in re.split(r"(?<=[/_.-])(?=[^/_.-])(?!\w{2,5}$)", path)]
-    return Markup("<wbr>").join(parts)
-
-
-def figure_cell(estimate: Estimate | None) -> Cell:
-    """`0.891 (0.839-0.927)`; on a narrow page the interval goes below. A dash where there is none.
-
-    A figure that rests on too few cases says so.
-    """
-    if estimate is None or math.isnan(estimate.value):
-        return Markup('<span class="muted">{}</span>').format("n/a" if estimate else "-")
-    text = escape(f"{estimate.value:.3f}")
-    if estimate.low is not None and estimate.high is not None:
-        reach = f"({limits(estimate.low, estimate.high)})"
-        text += Markup(' <span class="i">{}</span>').format(reach)
-    else:
-        text += Markup(' <span class="i">(no interval)</span>')
-    if TOO_FEW in estimate.note.split("; "):
-        text += Markup(' <span class="few">{}</span>').format(TOO_FEW)
-    return text
-
-
-def reach_of(estimate: Estimate) -> Reach:
-    """The figure as `svg.interval` takes it."""
-    return Reach(estimate.value, estimate.low, estimate.high)
-
-
-def drawn(estimate: Estimate, scale: Axis, guide: float | None) -> Cell:
-    """Point and bar of a figure, hollow where it rests on too few cases."""
+def estimate_cell(estimate: Estimate | None) -> Cell:
+    """An estimate as a cell; a dash where there is none."""
+    if estimate is None:
+        return "-"
     few = TOO_FEW in estimate.note.split("; ")
-    return interval(reach_of(estimate), scale, guide=guide, look="s5" if few else "s0")
+    return EstimateCell(estimate.value, estimate.low, estimate.high, few)
 
 
-def common_scale(estimates: Sequence[Estimate], also: Sequence[float] = ()) -> Axis:
-    """One axis for all of these figures and their intervals, up to 1 at most."""
-    ends = [*also]
-    for one in estimates:
-        known = (one.value, one.low, one.high)
-        ends += [end for end in known if end is not None and math.isfinite(end)]
-    axis = linear(ends or [0.0, 1.0], count=4)
-    if max(ends, default=1.0) <= 1 < axis.high:
-        return Axis(axis.low, 1.0, axis.title, [tick for tick in axis.ticks if tick[0] <= 1])
-    return axis
+def estimate_text(estimate: Estimate, name: str = "") -> str:
+    """`AUC 0.984 (0.944-0.996)`, `AUC 0.984 (no interval)` or `AUC n/a`."""
+    return f"{name} {EstimateCell(estimate.value, estimate.low, estimate.high)}".strip()
+
+
+def estimate_bar(estimate: Estimate, scale: Scale, guide: float | None = None) -> Bar:
+    """An estimate as point and interval, hollow where it rests on too few cases."""
+    few = TOO_FEW in estimate.note.split("; ")
+    return Bar(estimate.value, estimate.low, estimate.high, scale, guide=guide, hollow=few)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print caption, rows and note of a table; bars are left out.
+
+    Where values with their intervals are wider than the terminal, intervals stand below values.
+    """
+    if table.caption:
+        console.print(Text(table.caption, style="bold"))
+    console.print(as_rich(table, console.width))
+    if table.note:
+        console.print(Text(table.note))
+
+
+def as_rich(table: Table, width: int) -> RichTable:
+    """The table for a terminal of this many columns, without caption and note."""
+    columns = [c for c in range(len(table.heads)) if c not in table.wide]
+    cells = {c: [_terminal(row[c], stacked=False) for row in table.rows] for c in columns}
+    fixed = [c for c in columns[1:] if c not in table.text]
+
+    def needed() -> int:
+        return sum(2 + max(map(_width, [table.heads[c], *cells[c]])) for c in fixed)
+
+    if needed() + min(FOLDED, max(map(_width, cells[0]), default=0)) > width:
+        cells = {c: [_terminal(row[c], stacked=True) for row in table.rows] for c in columns}
+    room = max(width - needed(), FOLDED)
+    cells[0] = [
+        "\n".join(piece for line in name.split("\n") for piece in wrap_name(line, room))
+        for name in cells[0]
+    ]
+    rich = RichTable(box=PLAIN, pad_edge=False, collapse_padding=True)
+    for c in columns:
+        numbers = all(re.fullmatch(r"[-\d.,/ \u202f]*", cell) for cell in cells[c])
+        rich.add_column(
+            Text(table.heads[c]),
+            justify="right" if numbers and c in fixed else "left",
+            no_wrap=c in fixed,
+            overflow="fold",
+        )
+    for row in zip(*(cells[c] for c in columns), strict=True):
+        rich.add_row(*map(Text, row))
+    return rich
+
+
+def wrap_name(name: str, width: int) -> list[str]:
+    """A name on lines of `width`, broken between words or, failing that, after punctuation."""
+    lines = [""]
+    for piece in _pieces(name, width, (" ,/", "_", ".;-")):
+        if len((lines[-1] + piece).rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def _pieces(name: str, width: int, ends: Sequence[str]) -> Iterator[str]:
+    """Pieces no wider than `width`, each up to one of the characters of `ends`, best first."""
+    if len(name.rstrip()) <= width:
+        yield name
+    elif not ends:
+        yield from (name[start : start + width] for start in range(0, len(name), width))
+    else:
+        end = re.escape(ends[0])
+        for piece in re.findall(f"[^{end}]*[{end}]|[^{end}]+", name):
+            yield from _pieces(piece, width, ends[1:])
+
+
+def _terminal(cell: Cell, *, stacked: bool) -> str:
+    return cell.terminal(stacked) if isinstance(cell, EstimateCell) else str(cell)
+
+
+def _width(text: str) -> int:
+    return max(map(len, text.split("\n")))

@@ -1,40 +1,31 @@
-"""The data and the network that a config names: for whoever trains a run or takes one up again.
+"""The dataset, the data and the network that a config names, for new and for finished runs."""
 
-Light to import: data that cannot be had are told of before the imports that take seconds.
-"""
-
-from typing import TYPE_CHECKING
+import torch
 
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Config
-
-if TYPE_CHECKING:
-    from fracnet.data.datamodule import RadiographData
-    from fracnet.data.datasets.base import Source
-    from fracnet.models.classifier import Classifier
+from fracnet.data.datamodule import RadiographData, loader_workers
+from fracnet.data.datasets.base import Dataset
+from fracnet.models.classifier import Classifier, without_weights
 
 
-def source_from(config: Config) -> "Source":
-    """The data source, before it has looked for a file."""
-    source: Source = build(config.data.source(), "data")
-    return source
+def dataset_from(config: Config) -> Dataset:
+    """The dataset, before it has looked for a file."""
+    dataset: Dataset = build(config.data.dataset(), "data")
+    return dataset
 
 
-def data_from(config: Config, source: "Source | None" = None) -> "RadiographData":
+def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
     """The data as training sees them; call `prepare_data` or `setup` before anything else.
 
-    source: where it has been made already.
+    dataset: where it exists already.
     """
-    import torch
-
-    from fracnet.data.datamodule import RadiographData, loader_workers
-
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     workers = loader_workers(
         config.data.num_workers, on_gpu=on_gpu, processes=config.trainer.devices
     )
     return RadiographData(
-        source=source or source_from(config),
+        dataset=dataset or dataset_from(config),
         preprocess=config.preprocess.model_dump(),
         augment=config.augment.model_dump(),
         imbalance=config.imbalance.model_dump(),
@@ -49,18 +40,15 @@ def data_from(config: Config, source: "Source | None" = None) -> "RadiographData
 
 
 def classifier_from(
-    config: Config, data: "RadiographData", *, fetch_weights: bool = True
-) -> "Classifier":
+    config: Config, data: RadiographData, *, fetch_weights: bool = True
+) -> Classifier:
     """The untrained network for the classes of `data`, which must be set up.
 
-    Its weights are drawn from torch's global stream, unless the config names others. With
-    `fetch_weights` False those are not looked for: a checkpoint will bring them.
-    Raises UserError for a model, optimizer, schedule or loss that cannot be made.
+    Random weights come from torch's global generator, unless the config names pretrained ones.
+    fetch_weights: False where a checkpoint will bring the weights.
+
+    Raises UserError for a model, optimizer, scheduler or loss that cannot be built.
     """
-    import torch
-
-    from fracnet.models.classifier import Classifier, without_weights
-
     node = config.model.plain()
     model = Classifier(
         model=node if fetch_weights else without_weights(node),

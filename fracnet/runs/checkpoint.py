@@ -1,57 +1,46 @@
-"""A finished run's model, rebuilt, and shown its own images in more views."""
+"""A finished run's model and data, rebuilt from its folder."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
-from fracnet.config.instantiate import check_trust, locate, near_miss
-from fracnet.config.schema import Augment, Config, Imbalance, check
+from fracnet.config.instantiate import locate, near_miss
+from fracnet.config.schema import Augment, Config, Imbalance
+from fracnet.config.trust import check_trust
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.fingerprint import data_fingerprint
 from fracnet.models.classifier import Classifier
 from fracnet.models.inference import VIEWS, predict_logits
 from fracnet.runs.build import data_from
-from fracnet.runs.run_folder import RunFolder
+from fracnet.runs.run_folder import RunFolder, read_mapping
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress
 
-
-def read_config(run: RunFolder, trust: bool) -> Config:
-    """The run's config, checked; UserError where it names classes that are not to be trusted."""
-    if not run.config.is_file():
-        raise UserError(f"{run.path} has no config.yaml: its model cannot be rebuilt.")
-    plain = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    if "ensemble" in plain:
-        raise UserError(
-            f"run={run.path} is an ensemble: it has no model of its own that could look at images; "
-            "allowed: its members, one by one, and an ensemble of what comes out."
-        )
-    check_trust(plain, trust, str(run.config))
-    return check(plain)
-
-
 Logits = Callable[[np.ndarray, np.ndarray, Progress[Any]], np.ndarray]
+"""From uint8 images [N, S, S] and rows int64 [n] to logits float64 [n, C]."""
 
 
 def load_model(run: RunFolder, config: Config, trust: bool, tta: Sequence[str] = ()) -> Logits:
-    """The function from cached images and rows to logits, float64 [n, C]; nothing is fetched.
+    """The model of the selected checkpoint as a function; nothing is downloaded.
 
-    Raises UserError for a checkpoint that is missing, or not to be trusted, or unknown views.
+    tta: further views whose probabilities are averaged with those of the image.
+
+    Raises UserError for a checkpoint that is missing or not trusted, and for unknown views.
     """
-    check_views(tta)
+    _check_tta(tta)
     if config.model.fit == "classical":
         if tta:
-            raise UserError(f"tta={list(tta)} is for networks; {config.model.target} is none.")
+            raise UserError(
+                f"tta={list(tta)} needs a network; {config.model.target} is not a network."
+            )
         classical = load_classical(run, config)
         return lambda images, rows, progress: np.asarray(classical.logits(images, rows, progress))
     model = load_classifier(run, trust)
-    device = device_of(config)
+    device = run_device(config)
 
     def logits(images: np.ndarray, rows: np.ndarray, progress: Progress[Any]) -> np.ndarray:
         size = config.data.batch_size  # known to fit into memory
@@ -63,40 +52,40 @@ def load_model(run: RunFolder, config: Config, trust: bool, tta: Sequence[str] =
 
 
 def load_classifier(run: RunFolder, trust: bool) -> Classifier:
-    """The network of the selected checkpoint, on the CPU; nothing is fetched.
+    """The network of the selected checkpoint, on the CPU; nothing is downloaded.
 
-    Raises UserError for a checkpoint that is missing, or not to be trusted.
+    Raises UserError for a checkpoint that is missing or not trusted.
     """
-    path = checkpoint(run, classical=False)
-    # The checkpoint names classes as well, and they are the ones that will be called.
-    held = torch.load(path, map_location="cpu", weights_only=True)
-    check_trust(held["hyper_parameters"], trust, str(path))
+    path = checkpoint_file(run, classical=False)
+    # The checkpoint names classes as well, and those are the ones that will be called.
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    check_trust(stored["hyper_parameters"], trust, str(path))
     return Classifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
 
 
 def load_classical(run: RunFolder, config: Config) -> Any:
-    """The model that was fitted in one go (`classical.Classical`); UserError if it is missing."""
-    kind: Any = locate(config.model.target, "model")
-    return kind.load(checkpoint(run, classical=True))
+    """The model that was fitted without epochs (`models.hog`); UserError if it is missing."""
+    model_class: Any = locate(config.model.target, "model")
+    return model_class.load(checkpoint_file(run, classical=True))
 
 
-def device_of(config: Config) -> str:
-    """The device, as torch calls it, that the run's config asks for."""
+def run_device(config: Config) -> str:
+    """The device that the run's config selects, by torch's name."""
     return "cuda" if accelerator(config.trainer.accelerator) == "gpu" else "cpu"
 
 
-def checkpoint(run: RunFolder, classical: bool) -> Path:
+def checkpoint_file(run: RunFolder, classical: bool) -> Path:
     """The file of the selected model; UserError if it is missing.
 
-    classical: whether it is one that was fitted in one go.
+    classical: whether the model was fitted without epochs.
     """
     path = run.checkpoints / ("best.npz" if classical else "best.ckpt")
     if not path.is_file():
-        raise UserError(f"{path} is not there: without its checkpoint a model cannot be rebuilt.")
+        raise UserError(f"{path} is missing; the model cannot be rebuilt without its checkpoint.")
     return path
 
 
-def check_views(tta: Sequence[str]) -> None:
+def _check_tta(tta: Sequence[str]) -> None:
     """Raise UserError for a view that is unknown or named twice."""
     for place, name in enumerate(tta):
         if name not in VIEWS:
@@ -107,20 +96,20 @@ def check_views(tta: Sequence[str]) -> None:
             raise UserError(f"tta={list(tta)} names {name} twice.")
 
 
-def own_data(run: RunFolder, config: Config, key: str) -> RadiographData:
+def load_run_data(run: RunFolder, config: Config, key: str) -> RadiographData:
     """The data of the run, set up, without what only training needs.
 
-    Raises UserError, which begins with `key`, where they are no longer those of the run.
+    Raises UserError, which begins with `key`, where the data have changed since the run.
     """
     # Augmentation may name any class; it is not built.
     bare = {"augment": Augment(transforms=[]), "imbalance": Imbalance(method="none")}
     data = data_from(config.model_copy(update=bare))
     data.prepare_data()
-    before = json.loads(run.provenance.read_text(encoding="utf-8"))["data_fingerprint"]
+    before = read_mapping(run.provenance)["data_fingerprint"]
     now = data_fingerprint(data.manifest)
     if before != now:
         raise UserError(
-            f"{key}: the data have changed since the run (fingerprint {before} then, {now} now); "
-            "its own images are needed."
+            f"{key}: the data have changed since the run (fingerprint {before} then, {now} now), "
+            "but the images of the run are needed."
         )
     return data

@@ -1,4 +1,4 @@
-"""From run folders to candidates of a comparison, and from its result to files."""
+"""From run folders to the candidates of a comparison, and from its result to files."""
 
 import csv
 import io
@@ -9,72 +9,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from fracnet.config.schema import CompareCommand
-from fracnet.evaluation.aggregation import offered, to_level
-from fracnet.evaluation.comparison import Candidate, Comparison, Member
-from fracnet.evaluation.decisions import calibrated
-from fracnet.report.comparison_page import called, comparison_page, rows_of
-from fracnet.report.plots import DifferenceRow, differences
-from fracnet.runs.evaluate_run import frozen
+from fracnet.evaluation.aggregation import level_problems, to_level
+from fracnet.evaluation.comparison import Candidate, Comparison, Difference, Member
+from fracnet.evaluation.decisions import calibrate
+from fracnet.evaluation.predictions import concatenate
+from fracnet.report.comparison_page import comparison_page, describe_test_rows, display_name
+from fracnet.report.forest_plots import DifferenceRow, differences
+from fracnet.report.plots import save
+from fracnet.report.sweep_charts import Trial
+from fracnet.runs.evaluate_run import run_decisions
 from fracnet.runs.find_runs import (
     COMPARISON,
     Configuration,
     FinishedRun,
-    LeftOut,
-    apart,
-    find,
-    grouped,
+    SkippedRun,
+    find_two_or_more,
+    group_by_config,
+    one_per_run,
 )
-from fracnet.runs.run_folder import tell, write_json, write_whole
+from fracnet.runs.run_folder import read_run_metadata, write_json
 from fracnet.runs.trials import (
     PAGE,
-    _by_value,
-    _telling_first,
-    _today,
-    _trial,
-    _unlike,
+    difference_warnings,
+    naming_keys_first,
+    run_trial,
+    sort_trials,
+    today,
 )
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import write_atomically
 
-
-def write_comparison(
-    folder: Path,
-    found: Comparison,
-    known: Sequence[Configuration],
-    left: Sequence[LeftOut],
-    options: Mapping[str, Any],
-) -> Path:
-    """Write index.html for a comparison; its path. options: what was asked for."""
-    alike = grouped([run for configuration in known for run in configuration.runs])
-    settings = {run.name: _telling_first(one.differs) for one in alike for run in one.runs}
-    standings = {standing.name: standing for standing in found.standings}
-    first = found.standings[0]
-    trials = []
-    for configuration in known:
-        standing = standings[configuration.name]
-        values = dict(zip(standing.runs, standing.validations, strict=True))
-        for run in configuration.runs:
-            best = run.name == first.chosen and not math.isnan(first.validation)
-            of = configuration.name
-            trials.append(_trial(folder, run, of, settings[run.name], values[run.name], best))
-    order = list(standings)
-    trials = _by_value(trials, found.figure.larger_is_better)
-    trials.sort(key=lambda trial: order.index(trial.of))
-    html = comparison_page(
-        found,
-        trials,
-        options=options,
-        left=[{"name": run.name, "reason": run.reason} for run in left],
-        warnings=_unlike([run for configuration in known for run in configuration.runs]),
-        made=_today(),
-    )
-    write_whole(folder / PAGE, html)
-    return folder / PAGE
-
-
-DIFFERENCE = (
+DIFFERENCE_COLUMNS = (
     "kind",
     "name",
     "reference",
@@ -94,81 +60,87 @@ DIFFERENCE = (
     "alpha",
     "note",
 )
+STANDING_COLUMNS = (
+    "name",
+    "runs",
+    "chosen",
+    "validation",
+    "value",
+    "low",
+    "high",
+    "method",
+    "note",
+)
+PATH_OPTIONS = {"runs", "out"}
+"""Options that hold paths; the page omits them because it may be shared."""
 
-# Options that say where things lie, which a page that is shown around leaves out.
-_PLACES = {"runs", "out"}
-STANDING = ("name", "runs", "chosen", "validation", "value", "low", "high", "method", "note")
 
-
-def candidates(
+def load_candidates(
     command: CompareCommand,
-) -> tuple[list[Candidate], list[LeftOut], list[Configuration]]:
-    """What is compared; the folders that are not; and the configurations with their runs.
+) -> tuple[list[Candidate], list[SkippedRun], list[Configuration]]:
+    """The candidates, the folders that cannot be used, and the configurations with their runs.
 
     Raises:
-        UserError: fewer than two finished runs, or a level or decisions that a run does not have.
+        UserError: fewer than two finished runs, or a run lacks the requested level or decisions.
     """
-    runs, left = find(command.runs)
-    if len(runs) < 2:
-        told = "".join(f" {run.name}: {run.reason}." for run in left)
-        one = f"only one finished run, {runs[0].name}" if runs else "no finished run"
+    runs, skipped = find_two_or_more(command.runs, "a comparison")
+    configurations = group_by_config(runs) if command.seeds == "grouped" else one_per_run(runs)
+    if len(configurations) == 1:
         raise UserError(
-            f"runs={','.join(command.runs)} names {one}; a comparison needs two at least.{told}"
+            f"runs={','.join(command.runs)} matches {len(runs)} runs of one configuration, which "
+            "differ only in seed or fold. Add runs of another configuration, or compare these runs "
+            "with one another: seeds=apart."
         )
-    found = grouped(runs) if command.seeds == "grouped" else apart(runs)
-    if len(found) == 1:
-        raise UserError(
-            f"runs={','.join(command.runs)} names {len(runs)} runs of one configuration, which "
-            "differ in seed or fold alone; compare it with another, or the runs with one another: "
-            "seeds=apart."
-        )
-    made = [Candidate(c.name, tuple(_member(run, command) for run in c.runs)) for c in found]
-    return made, left, found
+    candidates = [
+        Candidate(c.name, tuple(_member(run, command) for run in c.runs)) for c in configurations
+    ]
+    return candidates, skipped, configurations
 
 
-def as_named(reference: str | None, known: Sequence[Configuration]) -> str | None:
-    """A reference given as a folder, by the name that the run has here."""
+def resolve_reference(reference: str | None, configurations: Sequence[Configuration]) -> str | None:
+    """A reference given as a folder, by the name of its run in this comparison."""
     if reference is None:
         return None
     path = Path(reference).expanduser().resolve()
-    for run in (run for configuration in known for run in configuration.runs):
-        if run.folder.path.resolve() == path:
-            return run.name
+    for configuration in configurations:
+        for run in configuration.runs:
+            if run.folder.path.resolve() == path:
+                return run.name
     return reference
 
 
 def _member(run: FinishedRun, command: CompareCommand) -> Member:
-    table, threshold, views = run.table, None, "mean"
+    predictions, threshold, views = run.predictions, None, "mean"
     if command.decisions == "frozen":
-        val = table[table["split"] == "val"]
+        val = predictions.split("val")
         if not len(val):
             raise UserError(
-                f"decisions=frozen needs what validation has chosen, and {run.name} has no val "
-                "rows in its predictions.csv; allowed without them: decisions=raw."
+                f"decisions=frozen needs decisions made on validation, but predictions.csv of "
+                f"{run.name} has no val rows. Without them, use decisions=raw."
             )
-        content = frozen(run.folder.decisions, val, tell(run.folder).options)
-        table, views = calibrated(table, float(content["temperature"])), content["views"]
-        points = content["operating_point"]
+        content = run_decisions(run.folder, val, read_run_metadata(run.folder).options)
+        predictions = calibrate(predictions, float(content["temperature"]))
+        views, points = content["views"], content["operating_point"]
         if points is not None:
             if command.level not in points:
                 raise UserError(
-                    f"level={command.level} has no operating point in the decisions.json of "
-                    f"{run.name}; it has: {', '.join(points)}."
+                    f"level={command.level} has no operating point in decisions.json of "
+                    f"{run.name}; available: {', '.join(points)}."
                 )
             threshold = float(points[command.level]["threshold"])
-    why = offered(table)[0][command.level]
-    if why:
-        raise UserError(f"level={command.level} is not to be had for {run.name}: {why}.")
-    parts = [to_level(rows, command.level, views) for _, rows in table.groupby("split")]
-    return Member(run.name, pd.concat(parts, ignore_index=True), threshold)
+    if problem := level_problems(predictions)[command.level]:
+        raise UserError(f"level={command.level} is not available for {run.name}: {problem}.")
+    splits = [rows for rows in map(predictions.split, ("test", "val")) if len(rows)]
+    parts = [to_level(rows, command.level, views) for rows in splits]
+    return Member(run.name, concatenate(parts), threshold)
 
 
-def write(
+def write_comparison(
     folder: Path,
     command: CompareCommand,
-    found: Comparison,
-    known: Sequence[Configuration],
-    left: Sequence[LeftOut],
+    result: Comparison,
+    configurations: Sequence[Configuration],
+    skipped: Sequence[SkippedRun],
 ) -> list[Path]:
     """Write comparison.json, two tables, a page and figures of the differences; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,18 +148,26 @@ def write(
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "options": command.model_dump(),
-        **found.to_dict(),
-        "candidates": [_candidate(configuration) for configuration in known],
-        "left_out": [{"run": run.name, "reason": run.reason} for run in left],
+        **result.to_dict(),
+        "candidates": [_candidate(configuration) for configuration in configurations],
+        "skipped": [{"run": run.name, "reason": run.reason} for run in skipped],
     }
     write_json(folder / COMPARISON, content)
     rows = [*content["models"], *content["configurations"]]
-    write_whole(folder / "comparison.csv", _as_csv(DIFFERENCE, rows))
+    write_atomically(folder / "comparison.csv", _as_csv(DIFFERENCE_COLUMNS, rows))
     standings = [row | {"runs": " ".join(row["runs"])} for row in content["standings"]]
-    write_whole(folder / "standings.csv", _as_csv(STANDING, standings))
-    names = (COMPARISON, "comparison.csv", "standings.csv")
-    page = write_comparison(folder, found, known, left, command.model_dump(exclude=_PLACES))
-    return [page, *(folder / name for name in names), *_figures(folder, found)]
+    write_atomically(folder / "standings.csv", _as_csv(STANDING_COLUMNS, standings))
+    html = comparison_page(
+        result,
+        _trials(folder, result, configurations),
+        options=command.model_dump(exclude=PATH_OPTIONS),
+        skipped=[{"name": run.name, "reason": run.reason} for run in skipped],
+        warnings=difference_warnings([run for c in configurations for run in c.runs]),
+        date=today(),
+    )
+    write_atomically(folder / PAGE, html)
+    names = (PAGE, COMPARISON, "comparison.csv", "standings.csv")
+    return [*(folder / name for name in names), *_figures(folder, result)]
 
 
 def _candidate(configuration: Configuration) -> dict[str, Any]:
@@ -203,6 +183,29 @@ def _candidate(configuration: Configuration) -> dict[str, Any]:
     return {"name": configuration.name, "differs": dict(configuration.differs), "runs": runs}
 
 
+def _trials(
+    folder: Path, result: Comparison, configurations: Sequence[Configuration]
+) -> list[Trial]:
+    """The runs for the page, in the order of the standings and then of validation."""
+    groups = group_by_config([run for c in configurations for run in c.runs])
+    settings = {
+        run.name: naming_keys_first(group.differs) for group in groups for run in group.runs
+    }
+    standings = {standing.name: standing for standing in result.standings}
+    best = result.standings[0]
+    trials = []
+    for configuration in configurations:
+        name = configuration.name
+        values = dict(zip(standings[name].runs, standings[name].validations, strict=True))
+        for run in configuration.runs:
+            chosen = run.name == best.chosen and not math.isnan(best.validation)
+            value = values[run.name]
+            trials.append(run_trial(folder, run, name, settings[run.name], value, chosen))
+    order = list(standings)
+    trials = sort_trials(trials, result.metric.larger_is_better)
+    return sorted(trials, key=lambda trial: order.index(trial.of))
+
+
 def _as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
@@ -211,32 +214,28 @@ def _as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _figures(folder: Path, found: Comparison) -> list[Path]:
-    drawn = []
-    for kind, every in (("models", found.models), ("configurations", found.configurations)):
-        rows = [row for row in every if not math.isnan(row.value)]
-        if not rows:
+def _figures(folder: Path, result: Comparison) -> list[Path]:
+    paths = []
+    kinds = {"models": result.models, "configurations": result.configurations}
+    for kind, rows in kinds.items():
+        defined = [row for row in rows if not math.isnan(row.value)]
+        if not defined:
             continue
-        one = called(rows[0], 1) if len({row.reference for row in rows}) == 1 else ""
-        drawn += differences(
-            [
-                DifferenceRow(
-                    called(row, 0) + ("" if one else f" less {called(row, 1)}"),
-                    row.value,
-                    row.low,
-                    row.high,
-                    row.holm,
-                    row.note,
-                )
-                for row in rows
-            ],
-            folder / "figures",
-            metric=found.figure.title,
-            reference=one,
-            margin=found.margin,
-            higher_is_better=found.figure.larger_is_better,
-            note=f"{rows_of(found)}.",
-            p_name="p (Holm)" if len(every) > 1 else "p",
+        shared = len({row.reference for row in defined}) == 1
+        figure = differences(
+            [_figure_row(row, shared) for row in defined],
+            metric=result.metric.title,
+            reference=display_name(defined[0], 1) if shared else "",
+            margin=result.margin,
+            higher_is_better=result.metric.larger_is_better,
+            note=f"{describe_test_rows(result)}.",
+            p_name="p (Holm)" if len(rows) > 1 else "p",
             name=f"differences_{kind}",
         )
-    return [path for path in drawn if path.suffix == ".png"]
+        paths += save(figure, folder / "figures")
+    return [path for path in paths if path.suffix == ".png"]
+
+
+def _figure_row(row: Difference, shared: bool) -> DifferenceRow:
+    label = display_name(row, 0) + ("" if shared else f" minus {display_name(row, 1)}")
+    return DifferenceRow(label, row.value, row.low, row.high, row.holm, row.note)

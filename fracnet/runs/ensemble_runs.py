@@ -1,4 +1,4 @@
-"""A run folder made of other runs: what they share, who they are, and their mean."""
+"""An ensemble as a run folder: what its members share, who they are, and their mean."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,68 +9,50 @@ from typing import Any
 
 from fracnet.data.manifest import write_table
 from fracnet.evaluation.ensembles import Ensemble, average
-from fracnet.runs.find_runs import FinishedRun, LeftOut, find
+from fracnet.runs.find_runs import FinishedRun
 from fracnet.runs.provenance import code_version
-from fracnet.runs.report_run import chosen
-from fracnet.runs.run_folder import RunFolder, mapping, write_config, write_json
+from fracnet.runs.report_run import images_allowed
+from fracnet.runs.run_folder import RunFolder, read_mapping, with_format, write_config, write_json
 from fracnet.utils.errors import UserError
-
-KEY = "ensemble"
-
-
-def members(patterns: Sequence[str]) -> tuple[list[FinishedRun], list[LeftOut]]:
-    """The runs that the patterns name, without ensembles; and what is left out.
-
-    Raises `UserError` where fewer than two remain.
-    """
-    found, left = find(patterns)
-    runs = [run for run in found if not run.is_ensemble]
-    left += [LeftOut(run.name, "an ensemble itself") for run in found if run.is_ensemble]
-    if len(runs) < 2:
-        told = "".join(f" {run.name}: {run.reason}." for run in left)
-        one = f"only one finished run, {runs[0].name}" if runs else "no finished run"
-        raise UserError(
-            f"runs={','.join(patterns)} names {one}; an ensemble needs two at least.{told}"
-        )
-    return runs, left
+from fracnet.utils.files import write_atomically
 
 
-def combine(runs: Sequence[FinishedRun], folder: RunFolder) -> Ensemble:
+def write_ensemble(runs: Sequence[FinishedRun], folder: RunFolder) -> Ensemble:
     """Average the runs and write the folder: config, provenance, predictions, baselines.
 
-    config.yaml holds the keys in which all runs agree and, under `ensemble`, who they are. Folders
-    are given relative to this one.
+    config.yaml holds the keys in which all runs agree and, under `ensemble`, the runs. Their
+    folders are given relative to this one.
 
     Raises:
-        UserError: the folder holds a run already, or the runs do not go together.
+        UserError: the folder holds a run already, or the runs do not match.
     """
     if folder.config.exists() or folder.predictions.exists():
         raise UserError(f"out={folder.path} holds a run already; allowed: a new folder.")
-    made = average({run.name: run.table for run in runs})
+    ensemble = average({run.name: run.predictions for run in runs})
     folder.path.mkdir(parents=True, exist_ok=True)
-    who = {
+    members = {
         "of": "mean of probabilities",
-        "validation": made.validation,
+        "validation": ensemble.validation,
         "runs": [_member(run, folder.path) for run in runs],
     }
-    write_config(folder, common([run.config for run in runs]) | {KEY: who})
-    write_table(made.table, folder.predictions)
-    told = common([mapping(run.folder.fit) for run in runs])
-    # Names that one of the runs must not show, the ensemble would.
-    images = all(chosen(run.folder) for run in runs)
-    about = {"selected": None, "data": told.get("data") or {}, "report": {"images": images}}
-    write_json(folder.fit, about)
+    write_config(folder, _common_keys([run.config for run in runs]) | {"ensemble": members})
+    write_table(ensemble.predictions.table, folder.predictions)
+    fit = _common_keys([read_mapping(run.folder.fit) for run in runs])
+    # The ensemble must not show names that one of the runs must not show.
+    images = all(images_allowed(run.folder) for run in runs)
+    own_fit = {"selected": None, "data": fit.get("data") or {}, "report": {"images": images}}
+    write_json(folder.fit, own_fit)
     baselines = [run.folder.baselines for run in runs]
     if all(path.is_file() for path in baselines):
         contents = {path.read_bytes() for path in baselines}
         if len(contents) == 1:
-            folder.baselines.write_bytes(contents.pop())
-    write_json(folder.provenance, _provenance(runs))
-    return made
+            write_atomically(folder.baselines, contents.pop())
+    write_json(folder.provenance, with_format(_provenance(runs)))
+    return ensemble
 
 
-def common(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The keys that all of them have with the same value, nested ones likewise."""
+def _common_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The keys, nested ones included, that all of them have with the same value."""
     first, *others = configs
     shared: dict[str, Any] = {}
     for key, value in first.items():
@@ -78,7 +60,7 @@ def common(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             continue
         values = [value, *(other[key] for other in others)]
         if all(isinstance(v, Mapping) for v in values):
-            shared[key] = common(values)
+            shared[key] = _common_keys(values)
         elif all(v == value for v in values):
             shared[key] = value
     return shared
@@ -95,7 +77,7 @@ def _member(run: FinishedRun, start: Path) -> dict[str, Any]:
 
 
 def _provenance(runs: Sequence[FinishedRun]) -> dict[str, Any]:
-    data = {mapping(run.folder.provenance).get("data_fingerprint") for run in runs}
+    data = {read_mapping(run.folder.provenance).get("data_fingerprint") for run in runs}
     return {
         "status": "finished",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

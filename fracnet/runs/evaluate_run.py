@@ -1,215 +1,270 @@
-"""A run's figures, from the files of its folder alone: no images, no model, no GPU.
+"""Evaluate a run, or anyone's table of predictions: no images, no model, no GPU.
 
-Training calls this at its end, after it has written those files; `fracnet.evaluate` at any time
-later. So both give the same figures, to the last digit.
-
-An evaluation as a person meets it: figures in the folder, tables on the screen.
+Training calls this at its end, after it has written the predictions; `fracnet.evaluate` at any time
+later. Both give the same metrics, to the last digit.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import yaml
 from rich.console import Console
 from scipy.special import log_softmax
 
 from fracnet.config.schema import Cited, Evaluation, validated
 from fracnet.data.manifest import read_table, write_table
-from fracnet.evaluation.assessment import Assessment, assess
-from fracnet.evaluation.decisions import check_operating, decide, logits, settings, verify
-from fracnet.evaluation.predictions import check, check_apart, classes_of, targets
+from fracnet.evaluation.assessment import Assessment, evaluate
+from fracnet.evaluation.decisions import (
+    check_operating_point,
+    decide,
+    decision_options,
+    verify_decisions,
+)
+from fracnet.evaluation.metric_selection import selection_value
+from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import Summary, plain
-from fracnet.report import plots
-from fracnet.report.published import cited_pairs
-from fracnet.report.run_console import print_assessment
-from fracnet.runs.run_folder import Remade, RunFolder, Told, read_baselines, tell, write_json
+from fracnet.report.console import print_assessment
+from fracnet.report.published import compare_with_published
+from fracnet.report.run_charts import save_confusion_matrix, save_figures, save_learning_curves
+from fracnet.report.run_content import Evaluated
+from fracnet.runs.run_folder import (
+    RunFolder,
+    RunMetadata,
+    read_baselines,
+    read_run_metadata,
+    with_format,
+    write_json,
+)
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Progress, T, no_progress, progress_bar
+from fracnet.utils.files import write_atomically
+from fracnet.utils.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
-class Judgment:
-    """An evaluation, and the folder that has its metrics.json."""
+class NewPredictions:
+    """Predictions that a run's model has made again, for other images or in more views.
+
+    includes_validation: whether the validation rows are new too, so that they choose again.
+    """
+
+    predictions: Predictions
+    metadata: RunMetadata
+    baselines: Mapping[str, Predictions]
+    includes_validation: bool
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """An evaluation and the folder that holds its metrics.json.
+
+    objective: the validation metric that the run names; NaN where it names none or it is undefined.
+    cited: published metrics compared with those of this evaluation.
+    """
 
     assessment: Assessment
-    told: Told
-    table: pd.DataFrame
-    folder: Path
-    objective: float  # NaN where the run names none, or it is undefined
+    metadata: RunMetadata
+    predictions: Predictions
+    folder: RunFolder
+    objective: float
     cited: Sequence[Mapping[str, str]]
 
 
-def judge(
+def evaluate_run(
     run: RunFolder,
     changes: Mapping[str, Any] | None = None,
     name: str = "",
     *,
-    remade: Remade | None = None,
-    beside: Sequence[Cited] = (),
+    new: NewPredictions | None = None,
+    cited: Sequence[Cited] = (),
     progress: Progress = no_progress,
-) -> Judgment:
-    """Score the predictions of a run and write metrics.json.
+) -> RunEvaluation:
+    """Evaluate the predictions of a run and write metrics.json.
 
     Args:
         run: its folder, with predictions.csv.
-        changes: options other than the run's own; then the folder `evaluations/<name>` is written
-            and nothing else.
+        changes: options that differ from the run's own; then only the folder `evaluations/<name>`
+            is written.
         name: of that folder.
-        remade: predictions to score in place of those of the folder, written as `changes` are.
-        beside: published figures besides those of the run's config; metrics.json leaves them out.
-        progress: told of the steps.
+        new: predictions evaluated in place of those in the run folder; written as `changes` are.
+        cited: published metrics besides those of the run's config; metrics.json leaves them out.
+        progress: shows the steps.
 
     Raises:
-        UserError: files that are missing, or are not as the run has left them.
+        UserError: files that are missing or were changed since the run wrote them.
     """
-    told = remade.told if remade else tell(run)
-    options, folder = told.options, run.path
+    metadata = new.metadata if new else read_run_metadata(run)
+    options, folder = metadata.options, run
     if changes:
-        options = validated(Evaluation, {**told.options.said(), **changes})
-    if changes or remade:
-        folder = run.evaluations / name
-    own = settings(options) != settings(told.options) or bool(remade and remade.validation_too)
-    table = remade.table if remade else read_table(run.predictions)
-    check(table)
+        options = validated(Evaluation, {**options.numeric_options(), **changes})
+    if changes or new:
+        folder = RunFolder(run.evaluations / name)
+    new_decisions = decision_options(options) != decision_options(metadata.options) or bool(
+        new and new.includes_validation
+    )
+    predictions = new.predictions if new else Predictions(read_table(run.predictions))
     if changes and "operating_point" in changes:
-        check_operating(changes["operating_point"], len(classes_of(table)))
-    check_apart(table)  # before validation chooses anything
-    val = table[table["split"] == "val"]
+        check_operating_point(changes["operating_point"], len(predictions.classes))
+    val = predictions.split("val")
     decisions = None
     if len(val):
-        decisions = decide(val, options) if own else frozen(run.decisions, val, options)
-    beaten = remade.baselines if remade else read_baselines(run)
-    found = assess(table, options, decisions, beaten, progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    if remade:
-        write_table(table, folder / run.predictions.name)
-    if own and decisions is not None:
-        write_json(folder / run.decisions.name, decisions)
-    return record(found, told, table, folder, beside)
+        decisions = decide(val, options) if new_decisions else run_decisions(run, val, options)
+    baselines = new.baselines if new else read_baselines(run)
+    assessment = evaluate(predictions, options, decisions, baselines, progress)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if new:
+        write_table(predictions.table, folder.predictions)
+    if new_decisions and decisions is not None:
+        write_json(folder.decisions, decisions)
+    return _write_metrics(assessment, metadata, predictions, folder, cited)
 
 
-def judge_table(
-    table: pd.DataFrame,
+def evaluate_table(
+    predictions: Predictions,
     data: str,
     notes: Sequence[str],
     options: Evaluation,
     folder: Path,
     *,
     origin: Mapping[str, Any] | None = None,
-    beside: Sequence[Cited] = (),
+    cited: Sequence[Cited] = (),
     progress: Progress = no_progress,
-) -> Judgment:
-    """Score anyone's predictions: writes the table as it was read, decisions and metrics.json.
+) -> RunEvaluation:
+    """Evaluate anyone's predictions; writes the table as it was read, decisions and metrics.json.
 
-    `data` and `notes` are what it is called and what a reader must know; `origin`, the file and how
-    it was read, is kept in metrics.json under "table".
+    data, notes: the table's name, and sentences that a reader of the metrics must know. origin: the
+    file and how it was read, kept in metrics.json under "table".
     """
-    check_apart(table)  # before validation chooses anything
-    val = table[table["split"] == "val"]
+    val = predictions.split("val")
     decisions = decide(val, options) if len(val) else None
-    found = assess(table, options, decisions, progress=progress)
+    assessment = evaluate(predictions, options, decisions, progress=progress)
     out = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out.predictions, index=False, lineterminator="\n")
+    write_atomically(out.predictions, predictions.table.to_csv(index=False, lineterminator="\n"))
     out.decisions.unlink(missing_ok=True)
     if decisions is not None:
         write_json(out.decisions, decisions)
-    told = Told(options, None, (), None, data, tuple(notes))
-    return record(found, told, table, folder, beside, origin)
+    metadata = RunMetadata(options, None, (), None, data, tuple(notes))
+    return _write_metrics(assessment, metadata, predictions, out, cited, origin)
 
 
-def record(
-    found: Assessment,
-    told: Told,
-    table: pd.DataFrame,
-    folder: Path,
-    beside: Sequence[Cited] = (),
+def _write_metrics(
+    assessment: Assessment,
+    metadata: RunMetadata,
+    predictions: Predictions,
+    folder: RunFolder,
+    cited: Sequence[Cited],
     origin: Mapping[str, Any] | None = None,
-) -> Judgment:
-    """Write metrics.json into the folder."""
+) -> RunEvaluation:
     objective = math.nan
     content: dict[str, Any] = {"table": dict(origin)} if origin else {}
-    if told.objective is not None and found.val is not None:
-        val = table[table["split"] == "val"]
-        objective = objective_value(found.val, val, told.objective)
-        content["objective"] = {"name": told.objective, "value": objective}
-    if told.selected is not None:
-        content["selected"] = told.selected
-    content |= found.to_dict()
-    shown = found.test or found.val
-    assert shown is not None
+    if metadata.objective is not None and assessment.val is not None:
+        val = predictions.split("val")
+        objective = _objective_value(assessment.val, val, metadata)
+        content["objective"] = {"name": metadata.objective, "value": objective}
+    if metadata.selected is not None:
+        content["selected"] = metadata.selected
+    content |= assessment.to_dict()
+    summary = assessment.test or assessment.val
+    assert summary is not None
 
-    def pairs(cited: Sequence[Cited]) -> list[dict[str, str]]:
-        return cited_pairs([c.model_dump() for c in cited], shown, told.data, found.official)
+    def pairs(entries: Sequence[Cited]) -> list[dict[str, str]]:
+        plain_entries = [entry.model_dump() for entry in entries]
+        return compare_with_published(plain_entries, summary, metadata.data, assessment.official)
 
-    if told.cited:
-        content["cited"] = pairs(told.cited)
-    content["data"] = {"name": told.data, "notes": list(told.notes)}
-    write_json(folder / RunFolder(folder).metrics.name, plain(content))  # undefined: null
-    return Judgment(found, told, table, folder, objective, pairs([*told.cited, *beside]))
+    if metadata.cited:
+        content["cited"] = pairs(metadata.cited)
+    content["data"] = {"name": metadata.data, "notes": list(metadata.notes)}
+    write_json(folder.metrics, with_format(plain(content)))  # undefined: null
+    all_cited = pairs([*metadata.cited, *cited])
+    return RunEvaluation(assessment, metadata, predictions, folder, objective, all_cited)
 
 
-def frozen(path: Path, val: pd.DataFrame, options: Evaluation) -> dict[str, Any]:
-    """The decisions that the file holds; where there is none yet they are made, and written once.
+def run_decisions(run: RunFolder, val: Predictions, options: Evaluation) -> dict[str, Any]:
+    """The content of the run's decisions.json, which is made and written at the first call.
 
-    Raises `UserError` where the file is not as it was written, or goes with other rows or options.
+    Raises `UserError` where the file was changed, or belongs to other rows or options.
     """
+    path = run.decisions
     if not path.exists():
         write_json(path, decide(val, options))
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(
-            f"{path} is not JSON ({error}); remove it to have validation choose anew."
+            f"{path} is not JSON ({error}); remove it to let validation choose again."
         ) from error
-    verify(content, val, options, str(path))
+    verify_decisions(content, val, options, str(path))
     return content
 
 
-def objective_value(summary: Summary, table: pd.DataFrame, name: str) -> float:
-    """The validation figure `name` at the selected checkpoint."""
-    if name != "loss":
+def _objective_value(summary: Summary, val: Predictions, metadata: RunMetadata) -> float:
+    """The validation metric that the run's `objective` names, at the selected checkpoint."""
+    name, selected = str(metadata.objective), metadata.selected or {}
+    if name in summary.metrics:
         return summary.metrics[name].value
-    of = log_softmax(logits(table), axis=1)
-    return float(-of[np.arange(len(table)), targets(table)].mean())
+    if "objective" in selected:  # a metric of the user's own, which only the training computes
+        return float(selected["objective"])
+    if name != "loss":
+        return selection_value(val, name, metadata.options.views)
+    log_probabilities = log_softmax(val.logits, axis=1)
+    return float(-log_probabilities[np.arange(len(val)), val.targets].mean())
 
 
-def progress_if(visible: bool) -> Progress:
-    """A bar on stderr, where it is wanted and stderr is a terminal."""
+def draw_figures(evaluation: RunEvaluation, everything: bool = True) -> list[Path]:
+    """Draw the figures of an evaluation, with the learning curves in a run's own folder.
 
-    def progress(items: Iterable[T], total: int, description: str) -> Iterable[T]:
-        return progress_bar(items, total, description, visible)
-
-    return progress
-
-
-def draw(found: Judgment, everything: bool = True) -> list[Path]:
-    """Draw what belongs to the evaluation, and the learning curves of a run's own folder.
-
-    everything: otherwise the curves and the confusion matrix alone.
+    everything: False draws the learning curves and the confusion matrix alone.
     """
-    run = RunFolder(found.folder)
-    folder = run.figures
-    drawn = []
-    epoch = (found.told.selected or {}).get("epoch")
+    run, assessment = evaluation.folder, evaluation.assessment
+    paths = []
+    epoch = (evaluation.metadata.selected or {}).get("epoch")
     if epoch is not None and run.curves.is_file():
-        drawn += plots.curves(run.curves, folder, selected=epoch)
+        paths += save_learning_curves(run.curves, run.figures, selected=epoch)
     if not everything:
-        return drawn + plots.draw_confusion(found.assessment, folder)
-    with Console(stderr=True).status("drawing figures"):  # seconds; nothing but on a terminal
-        return drawn + plots.draw_all(found.assessment, found.table, folder)
+        return paths + save_confusion_matrix(assessment, evaluation.predictions, run.figures)
+    with Console(stderr=True).status("drawing figures"):  # takes seconds; terminal only
+        return paths + save_figures(assessment, evaluation.predictions, run.figures)
 
 
-def present(console: Console, found: Judgment, drawn: Sequence[Path], word: str = "Run") -> None:
-    """Print the figures, then where everything lies; `word` says what kind of folder it is."""
-    print_assessment(console, found.assessment, notes=found.told.notes, cited=found.cited)
-    names = ("metrics.json", "predictions.csv", "decisions.json")
-    there = [found.folder / name for name in names if (found.folder / name).is_file()]
-    print(f"\n{word} folder: {found.folder}")
-    for path in [*there, *(path for path in drawn if path.suffix == ".png")]:
-        print(f"  {path.relative_to(found.folder)}")
+def print_evaluation(evaluation: RunEvaluation, figures: Sequence[Path], label: str) -> None:
+    """Print the metrics, then the paths of all files; `label` names the kind of folder."""
+    console = Console(highlight=False, soft_wrap=False)
+    notes, folder = evaluation.metadata.notes, evaluation.folder
+    evaluated = Evaluated(evaluation.assessment, evaluation.predictions)
+    print_assessment(console, evaluated, notes=notes, cited=evaluation.cited)
+    files = [folder.metrics, folder.predictions, folder.decisions]
+    figures = [path for path in figures if path.suffix == ".png"]
+    print(f"\n{label} folder: {folder.path}")
+    for path in [*(path for path in files if path.is_file()), *figures]:
+        print(f"  {path.relative_to(folder.path)}")
+
+
+def evaluation_name(changes: Mapping[str, Any]) -> str:
+    """A folder name that states the changed options, e.g. `views-max_tta-hflip`."""
+    parts = [re.sub(r"[^\w.]+", "-", f"{key} {value}").strip("-") for key, value in changes.items()]
+    return "_".join(parts)[:100]
+
+
+def read_cited(path: Path) -> list[Cited]:
+    """Published metrics from a YAML file: a list, or one under the key `cited`."""
+    if not path.is_file():
+        raise UserError(f"cited={path}: no such file.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cited={path} is not valid YAML: {' '.join(str(error).split())}."
+        ) from error
+    rows = content.get("cited") if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise UserError(
+            f"cited={path} must hold a list of published metrics, each like "
+            "- {metric: accuracy, value: 0.89, n: 83, source: where it was published}."
+        )
+    return [validated(Cited, row, f"{path}: cited.{i}") for i, row in enumerate(rows)]

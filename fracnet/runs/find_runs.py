@@ -1,6 +1,6 @@
-"""The finished runs that a pattern names: their configs and predictions, and who is left out.
+"""The finished runs that a pattern matches, and how they group into configurations.
 
-Runs that differ in nothing but the seed (or the fold) are trials of one configuration.
+Runs that differ only in the seed (or the fold) are repeats of one configuration.
 """
 
 import glob
@@ -11,27 +11,42 @@ from os.path import commonpath, relpath
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import yaml
-
 from fracnet.data.manifest import read_table
-from fracnet.evaluation.predictions import check, check_apart
-from fracnet.runs.run_folder import RunFolder, jobs_of, mapping
+from fracnet.evaluation.predictions import Predictions
+from fracnet.runs.run_folder import RunFolder, read_mapping, sweep_jobs
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
 
-# What a comparison leaves in its own folder.
 COMPARISON = "comparison.json"
+"""Marks the folder of a comparison, which is no run."""
+REPEAT_KEYS = ("seed", "data.fold")
+"""Keys in which runs of one configuration may differ."""
+IGNORED_KEYS = (
+    "data_dir",
+    "data.root",
+    "data.num_workers",
+    "trainer.progress_bar",
+    "trainer.accelerator",
+    "objective",
+    "show_test",
+    "sweep",
+    "resume",
+)
+"""Keys that no trained weight depends on: where files lie, what is shown."""
+IGNORED_NODES = ("logger", "cited", "evaluation", "explain", "report", "ensemble.runs")
+"""Nodes that no trained weight depends on: tracking, how metrics are computed."""
+NAMING_KEYS = ("model.name", "model._target_")
+"""Keys that name a configuration best where configurations differ in many."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has come to its end. `config` is empty where its folder holds none."""
+    """A finished run. `config` is empty where its folder has none."""
 
     name: str
     folder: RunFolder
     config: dict[str, Any]
-    table: pd.DataFrame
+    predictions: Predictions
 
     @property
     def is_ensemble(self) -> bool:
@@ -44,138 +59,128 @@ class FinishedRun:
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A folder that the pattern names and that cannot be used, and why."""
+class SkippedRun:
+    """A folder that the pattern matches and that cannot be used, and why."""
 
     name: str
     reason: str
 
 
-def find(patterns: Sequence[str], key: str = "runs") -> tuple[list[FinishedRun], list[LeftOut]]:
-    """Read the runs whose folders match, in the order of their names.
-
-    The folder of a sweep stands for the runs in it, that of a comparison for nothing. Names are
-    paths, from the last folder that all runs have in common. Each folder is taken once.
-
-    Raises:
-        UserError: nothing matches, or a table that cannot be scored, or whose val and test share
-            a patient; `key` is where the config names the patterns.
-    """
-    runs, left = [], []
-    paths = [path for path in _folders(patterns, key) if not (path / COMPARISON).exists()]
-    start = _start(paths)
-    for path in paths:
-        folder, name = RunFolder(path), relpath(path.resolve(), start)
-        reason = _unfinished(folder)
-        if reason:
-            left.append(LeftOut(name, reason))
-        else:
-            runs.append(_read(folder, name))
-    return runs, left
-
-
-def _start(paths: Sequence[Path]) -> Path:
-    """Where names begin: one folder above what the runs have in common, to say where they are."""
-    parents = [str(path.resolve().parent) for path in paths]
-    return Path(commonpath(parents)).parent if parents else Path()
-
-
-def _folders(patterns: Sequence[str], key: str) -> Iterator[Path]:
-    seen = set()
-    for pattern in patterns:
-        found = sorted(Path(name) for name in glob.glob(str(Path(pattern).expanduser())))
-        folders = [path for path in found if path.is_dir()]
-        if not folders:
-            what = "only files" if found else "nothing"
-            raise UserError(
-                f"{key}={pattern} matches {what}; allowed: folders of runs, or a pattern for them "
-                f"such as 'runs/*' (from the current folder, {Path.cwd()})."
-            )
-        for path in [run for folder in folders for run in _within(folder)]:
-            if path.resolve() not in seen:
-                seen.add(path.resolve())
-                yield path
-
-
-def _within(folder: Path) -> list[Path]:
-    """The runs of a sweep's folder; else the folder itself."""
-    jobs = jobs_of(folder)
-    return jobs if jobs and not (folder / "predictions.csv").exists() else [folder]
-
-
-def _unfinished(folder: RunFolder) -> str:
-    """Why this is no finished run; empty where it is one."""
-    if folder.provenance.is_file():
-        status = mapping(folder.provenance).get("status")
-        if status != "finished":
-            known = {"running": "still running, or its process has ended without a word"}
-            return known.get(str(status), str(status))
-    if folder.predictions.is_file():
-        return ""
-    if folder.config.is_file():
-        return "it has no predictions.csv"
-    return "no folder of a run"
-
-
-def _read(folder: RunFolder, name: str) -> FinishedRun:
-    config: dict[str, Any] = {}
-    if folder.config.is_file():
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
-    table = read_table(folder.predictions)
-    try:
-        check(table)
-        check_apart(table)
-    except UserError as error:
-        raise UserError(f"{folder.predictions}: {error}") from error
-    return FinishedRun(name, folder, config, table)
-
-
-# What tells one run of a configuration from another.
-TRIAL = ("seed", "data.fold")
-
-# What no trained weight depends on: where files lie, what is shown, how figures are made.
-BESIDE = (
-    "data_dir",
-    "data.root",
-    "data.num_workers",
-    "trainer.progress_bar",
-    "trainer.accelerator",
-    "objective",
-    "show_test",
-    "sweep",
-    "resume",
-)
-NODES_BESIDE = ("logger", "cited", "evaluation", "explain", "report", "ensemble.runs")
-
-# Where configurations differ in many keys, these name them best.
-TELLING = ("model.name", "model._target_")
-
-
 @dataclass(frozen=True)
 class Configuration:
-    """Runs of equal config. `differs` holds the keys in which it stands apart from the others."""
+    """Runs of equal config. `differs` holds the keys in which configurations differ."""
 
     name: str
     runs: tuple[FinishedRun, ...]
     differs: Mapping[str, Any]
 
 
-def grouped(runs: Sequence[FinishedRun]) -> list[Configuration]:
+def find_runs(
+    patterns: Sequence[str], key: str = "runs"
+) -> tuple[list[FinishedRun], list[SkippedRun]]:
+    """Read the runs whose folders match, in the order of their names.
+
+    A sweep folder stands for its runs; the folder of a comparison is ignored. Names are paths
+    relative to the deepest common folder. Each folder is read once.
+
+    Raises:
+        UserError: nothing matches, a run of another version of fracnet, or a table that cannot be
+            evaluated or whose val and test share a patient; `key` holds the patterns.
+    """
+    paths = [path for path in _folders(patterns, key) if not (path / COMPARISON).exists()]
+    # Names begin one folder above what all runs share, which tells where they are.
+    parents = [str(path.resolve().parent) for path in paths]
+    start = Path(commonpath(parents)).parent if parents else Path()
+    runs, skipped = [], []
+    for path in paths:
+        folder, name = RunFolder.open(path, key), relpath(path.resolve(), start)
+        if reason := _why_unusable(folder):
+            skipped.append(SkippedRun(name, reason))
+        else:
+            runs.append(_read(folder, name))
+    return runs, skipped
+
+
+def find_two_or_more(
+    patterns: Sequence[str], purpose: str, *, ensembles: bool = True
+) -> tuple[list[FinishedRun], list[SkippedRun]]:
+    """The same; UserError where there are fewer than two.
+
+    purpose: what needs two, e.g. "a comparison". ensembles: False skips runs that are ensembles.
+    """
+    runs, skipped = find_runs(patterns)
+    if not ensembles:
+        skipped += [SkippedRun(run.name, "is an ensemble") for run in runs if run.is_ensemble]
+        runs = [run for run in runs if not run.is_ensemble]
+    if len(runs) < 2:
+        matches = f"only one finished run, {runs[0].name}" if runs else "no finished run"
+        reasons = "".join(f" {run.name}: {run.reason}." for run in skipped)
+        raise UserError(
+            f"runs={','.join(patterns)} matches {matches}; {purpose} needs at least two.{reasons}"
+        )
+    return runs, skipped
+
+
+def _folders(patterns: Sequence[str], key: str) -> Iterator[Path]:
+    seen = set()
+    for pattern in patterns:
+        matches = sorted(Path(name) for name in glob.glob(str(Path(pattern).expanduser())))
+        folders = [path for path in matches if path.is_dir()]
+        if not folders:
+            what = "only files" if matches else "nothing"
+            raise UserError(
+                f"{key}={pattern} matches {what}; allowed: run folders, or a pattern for them such "
+                f"as 'runs/*' (relative to the current folder, {Path.cwd()})."
+            )
+        for path in [run for folder in folders for run in _runs_in(folder)]:
+            if path.resolve() not in seen:
+                seen.add(path.resolve())
+                yield path
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """The runs of a sweep folder; otherwise the folder itself."""
+    jobs = sweep_jobs(folder)
+    return jobs if jobs and not (folder / "predictions.csv").exists() else [folder]
+
+
+def _why_unusable(folder: RunFolder) -> str:
+    """Why this is not a finished run; empty if it is one."""
+    if folder.provenance.is_file():
+        status = read_mapping(folder.provenance).get("status")
+        if status == "running":
+            return "still running, or its process died"
+        if status != "finished":
+            return str(status)
+    if folder.predictions.is_file():
+        return ""
+    return "has no predictions.csv" if folder.config.is_file() else "not a run folder"
+
+
+def _read(folder: RunFolder, name: str) -> FinishedRun:
+    try:
+        predictions = Predictions(read_table(folder.predictions))
+    except UserError as error:
+        raise UserError(f"{folder.predictions}: {error}") from error
+    return FinishedRun(name, folder, read_mapping(folder.config), predictions)
+
+
+def group_by_config(runs: Sequence[FinishedRun]) -> list[Configuration]:
     """The configurations of these runs, in the order of their first ones.
 
-    A run without a config is one by itself. Names are the few keys that tell the configurations
-    apart; a run's own name where no key does.
+    A run without a config is a configuration of its own. Names are the few keys that distinguish
+    the configurations; a run's own name where no key does.
     """
     groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
-        groups.setdefault(_key(run), []).append(run)
+        groups.setdefault(_group_key(run), []).append(run)
     flat = [_flat(members[0].config) for members in groups.values()]
     keys = dict.fromkeys(key for config in flat for key in config)
-    differing = [key for key in keys if len({_text(c.get(key)) for c in flat}) > 1]
-    chosen = _few(differing, flat)
+    differing = [key for key in keys if len({_as_json(c.get(key)) for c in flat}) > 1]
+    naming = _naming_keys(differing, flat)
     result = []
     for config, members in zip(flat, groups.values(), strict=True):
-        name = " ".join(f"{short}={_shown(config[key])}" for key, short in chosen if key in config)
+        name = " ".join(f"{short}={_short(config[key])}" for key, short in naming if key in config)
         if not members[0].config or not name:
             name = members[0].name
         elif members[0].is_ensemble:
@@ -184,22 +189,22 @@ def grouped(runs: Sequence[FinishedRun]) -> list[Configuration]:
     return result
 
 
-def apart(runs: Sequence[FinishedRun]) -> list[Configuration]:
+def one_per_run(runs: Sequence[FinishedRun]) -> list[Configuration]:
     """Each run by itself, under its own name."""
     return [Configuration(run.name, (run,), {}) for run in runs]
 
 
-def _key(run: FinishedRun) -> str:
-    """Equal for runs of one configuration, and for no others."""
-    return _text(_flat(run.config)) if run.config and not run.is_ensemble else f"run {run.name}"
+def _group_key(run: FinishedRun) -> str:
+    """Equal for runs of one configuration, and only for those."""
+    return _as_json(_flat(run.config)) if run.config and not run.is_ensemble else f"run {run.name}"
 
 
-def _flat(config: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    """Dotted keys and values, without those that do not matter here."""
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and values, without those that do not define a configuration."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
-        key = f"{start}{name}"
-        if key in TRIAL or key in BESIDE or key in NODES_BESIDE:
+        key = f"{prefix}{name}"
+        if key in REPEAT_KEYS or key in IGNORED_KEYS or key in IGNORED_NODES:
             continue
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{key}.")
@@ -208,32 +213,33 @@ def _flat(config: Mapping[str, Any], start: str = "") -> dict[str, Any]:
     return flat
 
 
-def _few(differing: Sequence[str], flat: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Keys that suffice to tell the configs apart, each with its short form."""
-    ordered = sorted(differing, key=lambda key: key not in TELLING)
-    kept: list[str] = []
-    told = 1
-    for key in ordered:
-        parts = {tuple(_text(config.get(name)) for name in (*kept, key)) for config in flat}
-        if len(parts) > told:
-            kept, told = [*kept, key], len(parts)
-    last = [_last(key) for key in kept]
-    return [(key, key if last.count(end) > 1 else end) for key, end in zip(kept, last, strict=True)]
+def _naming_keys(
+    differing: Sequence[str], flat: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """Keys that suffice to distinguish the configs, each with its short form."""
+    keys: list[str] = []
+    distinct = 1
+    for key in sorted(differing, key=lambda key: key not in NAMING_KEYS):
+        values = {tuple(_as_json(config.get(name)) for name in (*keys, key)) for config in flat}
+        if len(values) > distinct:
+            keys, distinct = [*keys, key], len(values)
+    ends = [_last_part(key) for key in keys]
+    return [(key, key if ends.count(end) > 1 else end) for key, end in zip(keys, ends, strict=True)]
 
 
-def _last(key: str) -> str:
+def _last_part(key: str) -> str:
     head, _, end = key.rpartition(".")
     return head if end in ("_target_", "name") and head else end
 
 
-def _shown(value: Any) -> str:
-    """A value as a part of a name: of a dotted path the end, of a list its length."""
+def _short(value: Any) -> str:
+    """A value as part of a name: the end of a dotted path, the length of a list."""
     if isinstance(value, list):
         return f"[{len(value)}]"
     if isinstance(value, str) and "." in value and " " not in value:
         return value.rpartition(".")[2]
-    return _text(value) if not isinstance(value, str) else value
+    return _as_json(value) if not isinstance(value, str) else value
 
 
-def _text(value: Any) -> str:
+def _as_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)

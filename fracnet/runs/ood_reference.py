@@ -1,6 +1,5 @@
-"""What a run keeps at its end to tell images that are unlike its own: novelty.npz."""
+"""The reference by which a run detects out-of-distribution (OOD) images: ood.npz."""
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -10,56 +9,57 @@ from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.predictions import clusters_of
 from fracnet.models import ood
-from fracnet.models.inference import watched
-from fracnet.models.ood import Look, Reference, Sample
-from fracnet.runs.checkpoint import checkpoint, device_of, load_classifier
+from fracnet.models.inference import logits_and_features
+from fracnet.models.ood import FeatureFunction, Reference, Sample
+from fracnet.runs.checkpoint import checkpoint_file, load_classifier, run_device
 from fracnet.runs.run_folder import RunFolder
+from fracnet.utils.files import atomic_file
 from fracnet.utils.progress import Progress, no_progress
 
 
-def conclude(
+def write_ood_reference(
     folder: RunFolder, config: Config, data: RadiographData, progress: Progress[Any] = no_progress
 ) -> Reference | None:
-    """Write novelty.npz of the selected checkpoint; None, and no file, where the data are too few.
+    """Write ood.npz for the selected checkpoint; None, and no file, where there are too few data.
 
-    At most `novelty.MOST` images of train are kept, drawn with the run's seed. Test images choose
-    nothing: how many of them are flagged is counted, to be reported.
+    At most `ood.MOST` train images are stored, drawn with the run's seed. Test images choose
+    nothing: only how many of them are flagged is counted, for the report.
     """
-    folder.novelty.unlink(missing_ok=True)  # of a run that had this folder before
+    folder.ood.unlink(missing_ok=True)  # of an earlier run in this folder
     table = data.manifest.table
     train, val, test = (np.unique(data.rows(split)) for split in ("train", "val", "test"))
     units = clusters_of(table.iloc[val]).count
-    if len(train) < ood.FEWEST_TRAIN or units < ood.FEWEST_UNITS:
+    if len(train) < ood.MIN_TRAIN or units < ood.MIN_UNITS:
         return None
-    if len(train) > ood.MOST:
-        drawn = np.random.default_rng(config.seed).choice(train, ood.MOST, replace=False)
-        train = np.sort(drawn)
-    look: Look | None = None
+    if len(train) > ood.MAX_TRAIN:
+        train = np.sort(
+            np.random.default_rng(config.seed).choice(train, ood.MAX_TRAIN, replace=False)
+        )
+    look: FeatureFunction | None = None
     classical = config.model.fit == "classical"
     if not classical:
-        look = watched(load_classifier(folder, trust=True), device_of(config))
+        look = logits_and_features(load_classifier(folder, trust=True), run_device(config))
 
     def sample(rows: np.ndarray) -> Sample:
-        return ood.sample(data.cache.images, rows, look, config.data.batch_size)
+        return ood.sample_images(data.cache.images, rows, look, config.data.batch_size)
 
-    parts = [sample(rows) for rows in progress((train, val, test), 3, "novelty")]
-    found = ood.fit(parts[0], parts[1], units)
+    parts = [sample(rows) for rows in progress((train, val, test), 3, "OOD reference")]
+    reference = ood.fit_reference(parts[0], parts[1], units)
     flagged = {
-        f"{name}_flagged": int((found.of(part.looks, part.features) > 1).sum())
+        f"{name}_flagged": int((reference.scores_of(part.appearance, part.features) > 1).sum())
         for name, part in (("val", parts[1]), ("test", parts[2]))
     }
-    found = replace(found, counts=found.counts | {"test": len(test)} | flagged)
-    draft = folder.novelty.with_name(".novelty.npz")
-    ood.save(found, draft, checkpoint(folder, classical))
-    os.replace(draft, folder.novelty)
-    return found
+    reference = replace(reference, counts=reference.counts | {"test": len(test)} | flagged)
+    with atomic_file(folder.ood) as file:
+        ood.save_reference(reference, file, checkpoint_file(folder, classical))
+    return reference
 
 
-def kept(folder: RunFolder, config: Config) -> Reference | None:
-    """What `conclude` has left; None where there is no file.
+def read_ood_reference(folder: RunFolder, config: Config) -> Reference | None:
+    """The stored reference; None where there is no file.
 
-    Raises UserError for a file that is not whole, or goes with another checkpoint than the run's.
+    Raises UserError for a damaged file, and for one of another checkpoint.
     """
-    if not folder.novelty.is_file():
+    if not folder.ood.is_file():
         return None
-    return ood.load(folder.novelty, checkpoint(folder, config.model.fit == "classical"))
+    return ood.load_reference(folder.ood, checkpoint_file(folder, config.model.fit == "classical"))

@@ -1,6 +1,5 @@
-"""What a run was made from: code, data, packages, seed, command, device, time, memory."""
+"""How a run was made: code, data, packages, seed, command, device, time, memory."""
 
-import json
 import platform
 import resource
 import subprocess
@@ -11,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fracnet.runs.run_folder import RunFolder, write_json
+from fracnet.runs.run_folder import RunFolder, read_mapping, with_format, write_json
 from fracnet.utils.errors import UserError
 
 PACKAGES = (
@@ -31,7 +30,7 @@ PACKAGES = (
 
 
 class Provenance:
-    """What a run was made from; written at its start and completed at its end."""
+    """provenance.json: written at the start of a run and completed at its end."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class Provenance:
     ) -> None:
         self._folder = folder
         self._clock = time.monotonic()
-        self._content: dict[str, Any] = {
+        content: dict[str, Any] = {
             "status": "running",
             "started": _now(),
             "command": list(command),
@@ -59,22 +58,23 @@ class Provenance:
             "packages": {name: version(name) for name in PACKAGES},
         }
         if resumed:
-            before = json.loads(folder.provenance.read_text(encoding="utf-8"))
+            before = read_mapping(folder.provenance)
             if before["data_fingerprint"] != fingerprint:
                 raise UserError(
-                    f"resume={folder.path}: the data have changed since the run began (fingerprint "
-                    f"{before['data_fingerprint']} then, {fingerprint} now)."
+                    f"resume={folder.path}: the data have changed since the run started "
+                    f"(fingerprint {before['data_fingerprint']} then, {fingerprint} now)."
                 )
-            self._content["resumed_from"] = [*before.pop("resumed_from", []), before]
+            content["resumed_from"] = [*before.pop("resumed_from", []), before]
+        self._content = with_format(content)
         write_json(folder.provenance, self._content)
 
-    def so_far(self) -> None:
-        """Add time and memory up to now, which stand: the report that follows tells them."""
-        import torch  # seconds, which who only asks for the code's version need not wait
+    def update(self) -> None:
+        """Add the time and memory used so far, which the report states."""
+        import torch  # seconds that an ensemble, which only needs `code_version`, does not wait for
 
         self._content |= {
             "seconds": round(time.monotonic() - self._clock, 1),
-            # Linux counts KiB; mapped files (the image cache) are part of it.
+            # Linux counts KiB; it includes mapped files such as the image cache.
             "peak_resident_mib": round(
                 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1
             ),
@@ -84,22 +84,23 @@ class Provenance:
             self._content["peak_gpu_mib"] = round(peak, 1)
         write_json(self._folder.provenance, self._content)
 
-    def finish(self, status: str) -> None:
-        """Add how the run ended, how long it took and the most memory it held."""
+    def finish(self, status: str, reason: str = "") -> None:
+        """Add the final status, its reason if there is one, and time and memory if missing."""
         self._content |= {"status": status, "finished": _now()}
+        self._content |= {"reason": reason} if reason else {}
         if "seconds" not in self._content:
-            self.so_far()
+            self.update()
         write_json(self._folder.provenance, self._content)
 
 
 def code_version() -> dict[str, Any]:
     """fracnet's version, and its commit where it runs from a git checkout."""
-    found: dict[str, Any] = {"fracnet": version("fracnet")}
+    code: dict[str, Any] = {"fracnet": version("fracnet")}
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / ".git").exists():
-        found["commit"] = _git(checkout, "rev-parse", "HEAD")
-        found["modified"] = bool(_git(checkout, "status", "--porcelain"))
-    return found
+        code["commit"] = _git(checkout, "rev-parse", "HEAD")
+        code["modified"] = bool(_git(checkout, "status", "--porcelain"))
+    return code
 
 
 def _git(checkout: Path, *arguments: str) -> str | None:
@@ -108,7 +109,7 @@ def _git(checkout: Path, *arguments: str) -> str | None:
             ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, timeout=20
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None  # no git on this machine: the commit stays unknown
+        return None  # no git on this machine: the commit is unknown
     return done.stdout.strip() if done.returncode == 0 else None
 
 

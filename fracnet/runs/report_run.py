@@ -1,197 +1,215 @@
-"""A run's report: report/index.html and report/model_card.md, from the files of its folder alone.
+"""The report of an evaluation: report/index.html, and report/model_card.md for a run's own one."""
 
-Training writes it at its end, `fracnet.evaluate` for what it has scored, `fracnet.explain` anew.
-"""
-
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pandas as pd
 
 from fracnet.config.schema import Config
-from fracnet.data.manifest import read_table
-from fracnet.evaluation.assessment import assessment_of
-from fracnet.report.model_card import as_card
+from fracnet.evaluation.predictions import Predictions
+from fracnet.report.model_card import model_card_text
 from fracnet.report.run_content import RunContent
-from fracnet.report.run_page import as_page
-from fracnet.runs.run_folder import RunFolder, mapping, read_baselines, write_json, write_whole
+from fracnet.report.run_page import run_page
+from fracnet.report.tables import Link
+from fracnet.runs.evaluate_run import RunEvaluation, draw_figures, print_evaluation
+from fracnet.runs.run_folder import (
+    RunFolder,
+    read_baselines,
+    read_mapping,
+    write_json,
+)
+from fracnet.utils.files import write_atomically
 from fracnet.utils.redaction import Scrubber
 
-if TYPE_CHECKING:
-    from fracnet.runs.evaluate_run import Judgment
+ID_COLUMNS = ("patient", "study", "path")
+REMOVED = "(left out)"
 
-PEOPLE = ("patient", "study", "path")
-NAMED = "(left out)"
-
-# At either end of a name no letter, digit or hyphen: that would be another, longer name.
-BEFORE, BEHIND = r"(?<![\w.-])", r"(?![\w-])"
+# A letter, digit or hyphen at either end makes it another, longer name.
+BEFORE, AFTER = r"(?<![\w.-])", r"(?![\w-])"
 KIND = r"\b(?i:patient|study)(?: |\s*[=:]\s*)['\"(\[]?"
 
 
-def shows_images(config: Config) -> bool:
-    """What `report.images` comes to: null is yes, but no where W&B gets the run at once."""
-    asked = config.report.images
-    return config.logger.mode != "online" if asked is None else asked
-
-
-def write(
-    folder: Path,
-    *,
+def report_evaluation(
+    evaluation: RunEvaluation,
+    label: str,
     run: RunFolder | None = None,
-    images: bool | None = None,
-    cited: Sequence[Mapping[str, str]] | None = None,
-) -> list[Path]:
-    """Write report/index.html and report/model_card.md into a folder with a metrics.json.
-
-    Args:
-        folder: of a run, of a further evaluation of one, or of one of others' predictions.
-        run: whose evaluation it is; None where it is the run's own, or there is none.
-        images: whether pixels, names of files and of patients are shown, from now on; None as it
-            was last said of the run.
-        cited: published figures beside the own ones; None for those that metrics.json holds.
-
-    Returns:
-        The files. A card is written for a run's own figures alone.
-
-    Raises:
-        UserError: a metrics.json of an older fracnet.
-    """
-    content = content_of(folder, run, chosen(run or RunFolder(folder), images), cited)
-    report = RunFolder(folder).report
-    report.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(report, as_page(content))
-    if not content.run_known or content.evaluation:
-        return [report]
-    card = report.with_name("model_card.md")
-    # Made to be published, so without names whatever the page shows.
-    write_whole(card, as_card(content_of(folder, images=False) if content.images else content))
-    return [report, card]
-
-
-def chosen(run: RunFolder, said: bool | None = None) -> bool:
-    """Whether pages of the run and of its evaluations show images: as it was last said.
-
-    What is said is kept in fit.json, so that a later command that says nothing brings back no
-    pixels and no names. True where nobody has said anything.
-    """
-    fit = mapping(run.fit)
-    kept = bool((fit.get("report") or {}).get("images", True))
-    if said is None or said == kept:
-        return kept
-    write_json(run.fit, fit | {"report": {"images": said}})
-    return said
-
-
-def content_of(
-    folder: Path,
-    run: RunFolder | None = None,
-    images: bool = True,
-    cited: Sequence[Mapping[str, str]] | None = None,
-) -> RunContent:
-    """Read what `write` writes of; its arguments."""
-    own = RunFolder(folder)
-    home = run or own
-    metrics, fit = mapping(own.metrics), mapping(home.fit)
-    config, provenance = mapping(home.config), mapping(home.provenance)
-    table = read_table((own if own.predictions.is_file() else home).predictions)
-    anew = run is not None and own.predictions.is_file()
-    about = metrics.get("data") or fit.get("data") or {}
-    notes = [str(note) for note in about.get("notes", [])]
-    if not images:
-        scrub = Scrubber().scrub
-        config, provenance = scrub(config), scrub(provenance)
-        notes = list(unnamed(scrub(notes), table))
-        metrics |= {"notes": list(unnamed(metrics.get("notes", []), table))}
-    explained = mapping(home.explanation) if not anew else {}
-    assessment = assessment_of(metrics, str(own.metrics))
-    # The run's heatmaps were sorted into right and wrong by what the run itself decides.
-    redecided = run is not None and (assessment.decisions or {}) != mapping(home.decisions)
-    return RunContent(
-        name=home.path.name,
-        evaluation=folder.name if run is not None else "",
-        run_known=home.config.is_file(),
-        data=str(about.get("name") or data_named(config)),
-        notes=notes,
-        assessment=assessment,
-        table=table,
-        baselines=baselines_for(home, table),
-        config=config,
-        fit=fit,
-        provenance=provenance,
-        curves=pd.read_csv(home.curves) if home.curves.is_file() else None,
-        explained=explained or None,
-        explain_folder=home.explain,
-        cited=metrics.get("cited", []) if cited is None else cited,
-        images=images,
-        anew=anew,
-        redecided=redecided,
-    )
-
-
-def data_named(config: Mapping[str, Any]) -> str:
-    """The data set's class, for runs of before there was fit.json; else that it is not known."""
-    target = str((config.get("data") or {}).get("_target_", ""))
-    return target.rpartition(".")[2] or "unnamed data"
-
-
-def baselines_for(run: RunFolder, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The run's baselines where they are of the test rows of this table; else none."""
-    test = set(table.loc[table["split"] == "test", "path"])
-    return {name: of for name, of in read_baselines(run).items() if set(of["path"]) == test}
-
-
-def unnamed(sentences: Iterable[str], table: pd.DataFrame) -> Iterable[str]:
-    """The sentences without the names of files, studies and patients of the table.
-
-    A name that might be a figure or a word is one behind `patient` or `study` only.
-    """
-    names: set[str] = set()
-    for column in PEOPLE:
-        if column in table:
-            names |= set(table[column].dropna().astype(str))
-    longest = [re.escape(name) for name in sorted(names - {""}, key=lambda n: (-len(n), n))]
-    telling = {re.escape(name) for name in names if _telling(name)}
-    forms = []
-    if telling:
-        forms.append(rf"{BEFORE}(?:{'|'.join(n for n in longest if n in telling)}){BEHIND}")
-    if len(telling) < len(longest):
-        others = "|".join(name for name in longest if name not in telling)
-        forms.append(rf"(?P<kind>{KIND})(?:{others}){BEHIND}(?!\.\d)")
-    pattern = re.compile("|".join(forms) or r"(?!)")
-    for sentence in sentences:
-        yield pattern.sub(lambda found: f"{found.groupdict().get('kind') or ''}{NAMED}", sentence)
-
-
-def _telling(name: str) -> bool:
-    """Whether it cannot be taken for a figure, or for a word as short as `a`."""
-    if name.isdigit() or len(name) < 3:
-        return False
-    return len(name) > 4 or any(letter.isalpha() for letter in name)
-
-
-def conclude(
-    found: "Judgment",
-    word: str,
-    run: Path | None,
     *,
     figures: bool | None = None,
     images: bool | None = None,
 ) -> None:
-    """Draw the figures, print the tables, write the report.
+    """Draw the figures, print the tables and write the report of an evaluation.
 
-    run: whose figures they are; None for those of others' predictions. figures, images: None is as
-    the run has it.
+    label: names the kind of folder in print. run, images: as for `write_report`. figures: None
+    keeps the setting of the evaluation's options.
     """
-    from rich.console import Console
+    options = evaluation.metadata.options
+    paths = draw_figures(evaluation, options.figures if figures is None else figures)
+    print_evaluation(evaluation, paths, label)
+    page, *_ = write_report(evaluation, run, images=images)
+    print(f"\nReport  {page}", flush=True)
 
-    pass
-    from fracnet.runs.evaluate_run import draw, present
-    from fracnet.runs.run_folder import RunFolder
 
-    drawn = draw(found, found.told.options.figures if figures is None else figures)
-    present(Console(highlight=False, soft_wrap=False), found, drawn, word)
-    home = RunFolder(run) if run and run != found.folder else None
-    paths = write(found.folder, run=home, images=images, cited=found.cited)
-    print(f"\nReport  {paths[0]}", flush=True)
+def write_report(
+    evaluation: RunEvaluation, run: RunFolder | None = None, *, images: bool | None = None
+) -> list[Path]:
+    """Write report/index.html and report/model_card.md into the folder of the evaluation.
+
+    Args:
+        evaluation: of a run, a further one of a run, or one of others' predictions.
+        run: to which a further evaluation belongs; None for a run's own, or where there is no run.
+        images: whether pixels and the names of files and patients are shown from now on; None keeps
+            the setting of the run.
+
+    Returns:
+        The files. Only a run's own metrics get a model card.
+    """
+    images = images_allowed(run or evaluation.folder, images)
+    content = report_content(evaluation, run, images)
+    page = evaluation.folder.report
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(page, run_page(content))
+    if not content.run_known or content.evaluation:
+        return [page]
+    card = page.with_name("model_card.md")
+    # The card is meant to be published, so it never shows names, whatever the page shows.
+    public = report_content(evaluation, images=False) if images else content
+    write_atomically(card, model_card_text(public))
+    return [page, card]
+
+
+def config_shows_images(config: Config) -> bool:
+    """The value of `report.images`; null means yes, but no where W&B uploads the run at once."""
+    images = config.report.images
+    return not config.logger.online if images is None else images
+
+
+def images_allowed(run: RunFolder, requested: bool | None = None) -> bool:
+    """Whether pages of the run and of its evaluations show images.
+
+    A request is stored in fit.json, so that a later command without one brings back no pixels and
+    no names. True where nothing was ever requested.
+    """
+    fit = read_mapping(run.fit)
+    stored = bool((fit.get("report") or {}).get("images", True))
+    if requested is None or requested == stored:
+        return stored
+    write_json(run.fit, fit | {"report": {"images": requested}})
+    return requested
+
+
+def report_content(
+    evaluation: RunEvaluation, run: RunFolder | None = None, images: bool = True
+) -> RunContent:
+    """What the page and the card show: the evaluation, and the other files of the run's folder.
+
+    run: as for `write_report`. images: False leaves out the names of files, studies and patients.
+    """
+    folder, assessment = evaluation.folder, evaluation.assessment
+    table = evaluation.predictions.table
+    home = run or folder
+    config, provenance = read_mapping(home.config), read_mapping(home.provenance)
+    notes = [str(note) for note in evaluation.metadata.notes]
+    if not images:
+        scrub = Scrubber().scrub
+        config, provenance = scrub(config), scrub(provenance)
+        notes = list(without_names(scrub(notes), table))
+        assessment = replace(assessment, notes=tuple(without_names(assessment.notes, table)))
+    new_predictions = run is not None and folder.predictions.is_file()
+    explained = read_mapping(home.explanation) if not new_predictions else {}
+    return RunContent(
+        name=home.path.name,
+        evaluation=folder.path.name if run is not None else "",
+        run_known=home.config.is_file(),
+        data=evaluation.metadata.data,
+        notes=notes,
+        assessment=assessment,
+        predictions=evaluation.predictions,
+        baselines=_baselines_for(home, table),
+        config=config,
+        fit=read_mapping(home.fit),
+        provenance=provenance,
+        curves=pd.read_csv(home.curves) if home.curves.is_file() else None,
+        explained=explained or None,
+        explain_folder=home.explain,
+        cited=evaluation.cited,
+        images=images,
+        repredicted=new_predictions,
+        # The run's heatmaps were sorted into right and wrong by the run's own decisions.
+        redecided=run is not None and (assessment.decisions or {}) != read_mapping(home.decisions),
+        files=_linked_files(folder),
+        sweep=_sweep_link(home, folder.report.parent),
+    )
+
+
+CARD = "report/model_card.md"
+LINKED_FILES = {
+    "metrics.json": "all metrics with their intervals",
+    "predictions.csv": "one row per image of val and test",
+    "decisions.json": "thresholds and temperature that validation chose",
+    "config.yaml": "every setting",
+    "provenance.json": "command, code, data and machine",
+    "metrics.csv": "metrics by epoch",
+    "figures": "the charts of this page as PNG and SVG",
+    "explain/explain.json": "heatmaps and their scores",
+    CARD: "the model card",
+    "train.log": "the log",
+}
+
+
+def _linked_files(run: RunFolder) -> list[tuple[Link, str]]:
+    """The files of a folder that its page links to, and what they hold."""
+    # The card of a run, which has a config, is written after the page.
+    names = [n for n in LINKED_FILES if (run.path / n).exists()]
+    names += [CARD] if run.config.is_file() and CARD not in names else []
+    links = {n: Path(os.path.relpath(run.path / n, run.report.parent)).as_posix() for n in names}
+    return [(Link(name, links[name]), what) for name, what in LINKED_FILES.items() if name in links]
+
+
+def _sweep_link(run: RunFolder, start: Path) -> str:
+    """Address of the page of the sweep that the run is a job of; "" for a single run."""
+    if not (run.path / "job.json").is_file():
+        return ""
+    # Hydra writes multirun.yaml before the first job, and the page follows the last one.
+    root = next((p for p in run.path.parents if (p / "multirun.yaml").is_file()), run.path.parent)
+    return quote(Path(os.path.relpath(root / "index.html", start)).as_posix())
+
+
+def _baselines_for(run: RunFolder, table: pd.DataFrame) -> dict[str, Predictions]:
+    """The run's baselines if they cover exactly the test rows of this table; else none."""
+    test = set(table.loc[table["split"] == "test", "path"])
+    return {
+        name: rows for name, rows in read_baselines(run).items() if set(rows.table["path"]) == test
+    }
+
+
+def without_names(sentences: Iterable[str], table: pd.DataFrame) -> Iterable[str]:
+    """The sentences without the names of files, studies and patients of the table.
+
+    A name that could be a number or a word is removed only after `patient` or `study`.
+    """
+    names: set[str] = set()
+    for column in ID_COLUMNS:
+        if column in table:
+            names |= set(table[column].dropna().astype(str))
+    longest = [re.escape(name) for name in sorted(names - {""}, key=lambda n: (-len(n), n))]
+    distinctive = {re.escape(name) for name in names if _is_distinctive(name)}
+    forms = []
+    if distinctive:
+        forms.append(rf"{BEFORE}(?:{'|'.join(n for n in longest if n in distinctive)}){AFTER}")
+    if len(distinctive) < len(longest):
+        others = "|".join(name for name in longest if name not in distinctive)
+        forms.append(rf"(?P<kind>{KIND})(?:{others}){AFTER}(?!\.\d)")
+    pattern = re.compile("|".join(forms) or r"(?!)")
+    for sentence in sentences:
+        yield pattern.sub(lambda match: f"{match.groupdict().get('kind') or ''}{REMOVED}", sentence)
+
+
+def _is_distinctive(name: str) -> bool:
+    """Whether it cannot be mistaken for a number, or for a word as short as `a`."""
+    if name.isdigit() or len(name) < 3:
+        return False
+    return len(name) > 4 or any(letter.isalpha() for letter in name)

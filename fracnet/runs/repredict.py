@@ -1,4 +1,4 @@
-"""A finished run's model, shown the test images of another data set."""
+"""Predict again with a finished run's model: another dataset, or its own images in more views."""
 
 import filecmp
 import re
@@ -12,31 +12,38 @@ import pandas as pd
 
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Config, EvaluateCommand
-from fracnet.data.class_map import KEY, ClassMap, align
-from fracnet.data.datasets.base import Source
+from fracnet.data.class_map import KEY, ClassMap, align_labels
+from fracnet.data.datasets.base import Dataset
 from fracnet.data.datasets.folder import Folder
 from fracnet.data.fingerprint import data_fingerprint
 from fracnet.data.image_cache import ImageCache
-from fracnet.data.image_io import single_threaded
+from fracnet.data.image_io import limit_opencv_threads
 from fracnet.data.manifest import Manifest, read_table, without_rows
-from fracnet.data.preprocess import build_preprocess
+from fracnet.data.preprocess import Preprocess
 from fracnet.evaluation.baselines import NEVER
-from fracnet.evaluation.predictions import PROB, assemble, classes_of
-from fracnet.runs.checkpoint import Logits, load_model, own_data, read_config
-from fracnet.runs.run_folder import Remade, RunFolder, mapping, read_baselines, tell
+from fracnet.evaluation.predictions import Predictions, assemble
+from fracnet.runs.checkpoint import Logits, load_model, load_run_data
+from fracnet.runs.evaluate_run import NewPredictions
+from fracnet.runs.run_folder import (
+    RunFolder,
+    read_baselines,
+    read_config,
+    read_mapping,
+    read_run_metadata,
+)
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress, no_progress
 
-LOOKED_AT = 20
-"""Files whose bytes are compared: rows may be equal where names and sizes are a habit."""
+COMPARED_FILES = 20
+"""Files whose bytes are compared: equal names and sizes alone may be a convention."""
 
 
 @dataclass(frozen=True)
-class Opened:
-    """Another data set's test images, as a model is shown them.
+class ExternalImages:
+    """Another dataset's test images, prepared for a model.
 
     test: its test split in the classes of the model, without unreadable files; row i is image i.
-    fingerprint: of the whole set, as its source has it.
+    images: uint8 [n, S, S]. fingerprint: of the whole dataset.
     """
 
     test: Manifest
@@ -44,173 +51,160 @@ class Opened:
     fingerprint: str
 
 
-def read_all(source: Source) -> Manifest:
-    """The whole data set; raises UserError for data that are missing or faulty."""
-    source.prepare()
-    full = source.manifest()
-    full.check()
-    return full
+def predict_again(
+    run: RunFolder, command: EvaluateCommand, progress: Progress[Any] = no_progress
+) -> NewPredictions:
+    """Predict again as an evaluate command requests.
+
+    Raises UserError for a run, data or classes that do not allow it.
+    """
+    metadata = read_run_metadata(run)  # reports a folder without predictions first
+    config = read_config(run, command.trust)
+    logits = load_model(run, config, command.trust, command.tta)
+    external = None
+    if command.on_other_data:
+        dataset: Dataset = build(command.data, "data")
+        external = predict_external(run, config, dataset, command.class_map, logits, progress)
+        if not command.tta:
+            return external
+        metadata = external.metadata
+    data = load_run_data(run, config, f"tta={list(command.tta)}")
+    rows = np.concatenate([data.rows("val"), data.rows("test")])
+    new_logits = logits(data.cache.images, rows, progress)
+    predictions = Predictions(assemble(data.manifest.table.iloc[rows], data.classes, new_logits))
+    views = ", ".join(command.tta)
+    note = f"Test-time augmentation: mean probability of the image and its {views}."
+    metadata = replace(metadata, notes=(*metadata.notes, note))
+    if external is None:
+        return NewPredictions(predictions, metadata, read_baselines(run), includes_validation=True)
+    parts = [predictions.split("val").table, external.predictions.split("test").table]
+    predictions = Predictions(pd.concat(parts, ignore_index=True))
+    return NewPredictions(predictions, metadata, external.baselines, includes_validation=True)
+
+
+def predict_external(
+    run: RunFolder,
+    config: Config,
+    dataset: Dataset,
+    class_map: ClassMap,
+    logits: Logits,
+    progress: Progress[Any] = no_progress,
+) -> NewPredictions:
+    """The run's validation rows, which keep choosing, with another dataset's test images.
+
+    Only that dataset's test images are read; they are preprocessed as the run's own were. Raises
+    UserError where data or classes do not match.
+    """
+    own = Predictions(read_table(run.predictions))
+    classes, val = own.classes, own.split("val").table
+    opened = open_test(dataset, read_manifest(dataset), classes, class_map, config)
+    test, name, rows = opened.test, opened.test.name, opened.test.table
+    metadata = read_run_metadata(run)
+    new_logits = logits(opened.images, np.arange(len(rows)), progress)
+    # In the run's own dataset equal names are the same people; that is refused later on.
+    if not _is_own(run, config, dataset, opened.fingerprint, list(val["path"])):
+        if name == metadata.data:
+            name = f"{name}-{_as_id(dataset.folder.name)}"
+        rows = with_distinct_ids(rows, val, name)
+    notes = [
+        f"External test: {len(rows)} images of {name}; the model and every choice are those of the "
+        f"run {run.path.name}.",
+        "The shortcut baseline is not shown: it would need the run's training images.",
+        *(note for note in test.notes if note != test.split_note),
+    ]
+    table = pd.concat([val, assemble(rows, classes, new_logits)], ignore_index=True)
+    predictions = Predictions(table)
+    metadata = replace(metadata, data=name, notes=tuple(notes), cited=())
+    baselines = _majority(run, rows, classes)
+    return NewPredictions(predictions, metadata, baselines, includes_validation=False)
+
+
+def read_manifest(dataset: Dataset) -> Manifest:
+    """The whole dataset; raises UserError for missing or faulty data."""
+    dataset.prepare()
+    manifest = dataset.manifest()
+    manifest.check()
+    return manifest
 
 
 def open_test(
-    source: Source,
-    full: Manifest,
+    dataset: Dataset,
+    manifest: Manifest,
     classes: Sequence[str],
     class_map: ClassMap,
     config: Config,
     key: str = KEY,
-) -> Opened:
-    """The test split of a data set, its labels aligned, its images prepared as the run's own.
+) -> ExternalImages:
+    """The test split of a dataset with aligned labels, preprocessed as the run's own images.
 
-    full: all that the source has. key: of the class map, for messages. Raises UserError for labels
-    that cannot be aligned, and for unreadable files unless the source leaves them out.
+    manifest: of the whole dataset. key: of the class map, for messages. Raises UserError for labels
+    that cannot be aligned, and for unreadable files unless the dataset skips them.
     """
-    aligned = align(full, classes, class_map, key)
-    here = aligned.table["split"] == "test"
-    if not here.any():
-        raise UserError(f"{full.name} has no test image of the classes {', '.join(classes)}.")
-    test = replace(aligned, table=aligned.table[here].reset_index(drop=True))
-    single_threaded()
-    preprocess = build_preprocess(
-        config.preprocess.model_dump().get("steps", ()), config.image_size
-    )
-    cache = ImageCache.open_or_build(test, preprocess, on_bad_file=source.on_bad_file)
-    test = without_rows(test, cache.bad, "unreadable file")  # as the rows of the cache are
-    return Opened(test, cache.images, data_fingerprint(full))
-
-
-def on_other_data(
-    run: RunFolder,
-    config: Config,
-    source: Source,
-    class_map: ClassMap,
-    logits: Logits,
-    progress: Progress[Any] = no_progress,
-) -> Remade:
-    """The run's validation rows, which keep choosing, with another data set's test images.
-
-    Only that set's test images are read, and prepared as the run's own were. Raises UserError
-    where data or classes do not fit.
-    """
-    own = read_table(run.predictions)
-    classes = classes_of(own)
-    opened = open_test(source, read_all(source), classes, class_map, config)
-    test = opened.test
-    told, val = tell(run), own[own["split"] == "val"]
-    found = logits(opened.images, np.arange(len(test.table)), progress)
-    name, rows = test.name, test.table
-    # Of the run's own data set equal names are the same people, which is refused later on.
-    if not _is_own(run, config, source, opened.fingerprint, list(val["path"])):
-        if name == told.data:
-            name = f"{name}-{_plain(source.folder.name)}"
-        rows = told_apart(rows, val, name)
-    notes = [
-        f"External test: {len(test.table)} images of {name}; the model and every choice are "
-        f"those of the run {run.path.name}.",
-        "The shortcut baseline is not shown: it would need the images that the run was trained on.",
-        *(note for note in test.notes if note != test.split_note),
-    ]
-    table = pd.concat([val, assemble(rows, classes, found)], ignore_index=True)
-    told = replace(told, data=name, notes=tuple(notes), cited=())
-    return Remade(table, told, _majority(run, rows, classes), validation_too=False)
+    aligned = align_labels(manifest, classes, class_map, key)
+    is_test = aligned.table["split"] == "test"
+    if not is_test.any():
+        raise UserError(f"{manifest.name} has no test image of the classes {', '.join(classes)}.")
+    test = replace(aligned, table=aligned.table[is_test].reset_index(drop=True))
+    limit_opencv_threads()
+    preprocess = Preprocess(config.preprocess.model_dump().get("steps", ()), config.image_size)
+    cache = ImageCache.open_or_build(test, preprocess, on_bad_file=dataset.on_bad_file)
+    test = without_rows(test, cache.bad, "unreadable file")  # like the rows of the cache
+    return ExternalImages(test, cache.images, data_fingerprint(manifest))
 
 
 def _is_own(
-    run: RunFolder, config: Config, source: Source, fingerprint: str, paths: Sequence[str]
+    run: RunFolder, config: Config, dataset: Dataset, fingerprint: str, paths: Sequence[str]
 ) -> bool:
-    """Whether a data set is the one that the run was trained on, be it a copy elsewhere.
+    """Whether a dataset is the one that the run was trained on, possibly a copy elsewhere.
 
-    paths: files of the run's own, relative to its root.
+    paths: files of the run's own dataset, relative to its root.
     """
-    if source.name != tell(run).data:
+    if dataset.name != read_run_metadata(run).data:
         return False
-    if not isinstance(source, Folder):
-        return True  # the name says what it holds
-    # `folder` is the name of anybody's images: the place must be the same, or rows and files.
+    if not isinstance(dataset, Folder):
+        return True  # the name identifies the content
+    # Any folder of images is named `folder`: the path must match, or the rows and the files.
     root = Path(config.data.root).expanduser().resolve()
-    if root == source.folder:
+    if root == dataset.folder:
         return True
-    made = mapping(run.provenance)
-    if fingerprint not in (made.get("data_fingerprint"), (made.get("data") or {}).get("source")):
+    provenance = read_mapping(run.provenance)
+    own = (provenance.get("data_fingerprint"), (provenance.get("data") or {}).get("dataset"))
+    if fingerprint not in own:
         return False
-    there = [path for path in paths if (root / path).is_file()][:LOOKED_AT]
-    return all(_same_bytes(root / path, source.folder / path) for path in there)
+    readable = [path for path in paths if (root / path).is_file()][:COMPARED_FILES]
+    return all(_same_bytes(root / path, dataset.folder / path) for path in readable)
 
 
-def _same_bytes(one: Path, other: Path) -> bool:
-    return other.is_file() and filecmp.cmp(one, other, shallow=False)
+def _same_bytes(left: Path, right: Path) -> bool:
+    return right.is_file() and filecmp.cmp(left, right, shallow=False)
 
 
-def _plain(name: str) -> str:
-    """A folder's name as part of another one's, and of ids."""
+def _as_id(name: str) -> str:
+    """A folder's name as part of another folder's name, and of ids."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "other"
 
 
-def told_apart(rows: pd.DataFrame, others: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows of the data set `name`, whose ids are not those of other rows of another data set.
+def with_distinct_ids(rows: pd.DataFrame, others: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of the dataset `name` with ids that differ from those of another dataset's rows.
 
-    Where a path, patient or study is in both, all ids of that column become `<name>:<id>`: two data
-    sets number their patients alike without having one in common.
+    Where a path, patient or study is in both, all ids of that column become `<name>:<id>`: two
+    datasets often number their patients alike without sharing any.
     """
     rows = rows.copy()
     for column in ("path", "patient", "study"):
-        there = rows[column].notna()
-        if set(rows.loc[there, column].astype(str)) & set(others[column].dropna().astype(str)):
-            rows.loc[there, column] = f"{name}:" + rows.loc[there, column].astype(str)
+        known = rows[column].notna()
+        if set(rows.loc[known, column].astype(str)) & set(others[column].dropna().astype(str)):
+            rows.loc[known, column] = f"{name}:" + rows.loc[known, column].astype(str)
     return rows
 
 
-def _majority(
-    run: RunFolder, rows: pd.DataFrame, classes: Sequence[str]
-) -> dict[str, pd.DataFrame]:
-    """The run's majority baseline, which gives the same prevalences whatever the image."""
+def _majority(run: RunFolder, rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Predictions]:
+    """The run's majority baseline, which gives every image the same prevalences."""
     stored = read_baselines(run).get("majority")
-    if stored is None or stored.empty:
+    if stored is None:
         return {}
-    prevalence = stored[[f"{PROB}{name}" for name in classes]].to_numpy(dtype=np.float64)[0]
+    prevalence = stored.probabilities[0]
     with np.errstate(divide="ignore"):
         logits = np.maximum(np.log(prevalence), NEVER)
-    return {"majority": assemble(rows, classes, np.tile(logits, (len(rows), 1)))}
-
-
-def remake(
-    run: RunFolder, command: EvaluateCommand, progress: Progress[Any] = no_progress
-) -> Remade:
-    """Predict again as an evaluate command asks.
-
-    Raises UserError for a run, data or classes that do not allow it.
-    """
-    tell(run)  # a folder without predictions is told first
-    config = read_config(run, command.trust)
-    logits = load_model(run, config, command.trust, command.tta)
-    if command.elsewhere:
-        source: Source = build(command.data, "data")
-        found = on_other_data(run, config, source, command.class_map, logits, progress)
-        if not command.tta:
-            return found
-        table, notes = in_more_views(run, config, command.tta, logits, progress)
-        both = pd.concat([table[table["split"] == "val"], found.test()], ignore_index=True)
-        told = replace(found.told, notes=(*found.told.notes, *notes))
-        return replace(found, table=both, told=told, validation_too=True)
-    table, notes = in_more_views(run, config, command.tta, logits, progress)
-    own = tell(run)
-    told = replace(own, notes=(*own.notes, *notes))
-    return Remade(table, told, read_baselines(run), validation_too=True)
-
-
-def in_more_views(
-    run: RunFolder,
-    config: Config,
-    tta: Sequence[str],
-    logits: Logits,
-    progress: Progress[Any] = no_progress,
-) -> tuple[pd.DataFrame, list[str]]:
-    """Predictions of the run's own val and test images, and what to know of them.
-
-    Raises UserError where the data are no longer those of the run.
-    """
-    data = own_data(run, config, f"tta={list(tta)}")
-    rows = np.concatenate([data.rows("val"), data.rows("test")])
-    found = logits(data.cache.images, rows, progress)
-    note = f"Test-time augmentation: mean probability of the image and its {', '.join(tta)}."
-    return assemble(data.manifest.table.iloc[rows], data.classes, found), [note]
+    table = assemble(rows, classes, np.tile(logits, (len(rows), 1)))
+    return {"majority": Predictions(table)}

@@ -1,132 +1,170 @@
-"""The run folder: where each thing lies, and how it is written.
+"""The run folder: where each file lies, how it is written, and the gates that every reader passes.
 
-What a run folder says of itself besides predictions: options, selection, notes, baselines.
+`RunFolder.open` refuses a folder of another version of fracnet; `read_config` refuses a config that
+names classes that are not trusted. Every command that reads a run goes through them.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from fracnet.config.instantiate import near_miss
-from fracnet.config.schema import Cited, Evaluation, validated
+from fracnet.config.schema import Cited, Config, Evaluation, check, validated
+from fracnet.config.trust import check_trust
 from fracnet.data.manifest import read_table
+from fracnet.evaluation.predictions import Predictions
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import write_atomically
+
+FORMAT = 2
+"""Version of the layout of run folders. Increase it when a file or a key gets another meaning."""
+FORMAT_KEY = "fracnet_format"
+"""Holds the version in provenance.json of a run, and in every metrics.json."""
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Names of the files of one run."""
+    """Paths of the files of one run. `RunFolder.open` is for a run that exists."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"  # the resolved config
+        self.provenance = path / "provenance.json"  # code, data, packages, command, device, time
+        self.curves = path / "metrics.csv"  # one row per epoch
+        self.predictions = path / "predictions.csv"  # one row per image of val and test
+        self.metrics = path / "metrics.json"  # of val and test at the selected checkpoint
+        self.baselines = path / "baselines.csv"  # one row per test image and baseline
+        self.fit = path / "fit.json"  # selected epoch, dataset name and notes, model, report
+        self.decisions = path / "decisions.json"  # temperature and operating points, with a hash
+        self.ood = path / "ood.npz"  # reference that detects out-of-distribution images
+        self.checkpoints = path / "checkpoints"  # best.ckpt; last.ckpt while a run is unfinished
+        self.explain = path / "explain"  # folder of heatmaps
+        self.explanation = self.explain / "explain.json"  # cases, localization, sanity check
+        self.figures = path / "figures"  # PNG and SVG files
+        self.report = path / "report" / "index.html"  # the model card lies next to it
+        self.evaluations = path / "evaluations"  # further evaluations with other options
 
-    @property
-    def config(self) -> Path:
-        """The resolved config."""
-        return self.path / "config.yaml"
+    @classmethod
+    def open(cls, path: Path, key: str = "run") -> "RunFolder":
+        """The folder of an existing run or evaluation.
 
-    @property
-    def provenance(self) -> Path:
-        """Code, data, packages, seed, command, device, time and memory."""
-        return self.path / "provenance.json"
+        Raises UserError, which begins with `key`, where there is no such folder, or another version
+        of fracnet has written it.
+        """
+        folder = cls(path)
+        if not path.is_dir():
+            parent = path.parent
+            names = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
+            raise UserError(f"{key}={path}: no such folder.{near_miss(path.name, sorted(names))}")
+        _check_links(folder, key)
+        written = _written_format(folder)
+        if written != FORMAT:
+            raise UserError(
+                f"{key}={path} was written by another version of fracnet (run folder format "
+                f"{written or 'unknown'}; this version reads format {FORMAT}): use that version, "
+                "or train the run again."
+            )
+        return folder
 
-    @property
-    def curves(self) -> Path:
-        """One row an epoch."""
-        return self.path / "metrics.csv"
 
-    @property
-    def metrics(self) -> Path:
-        """The figures of val and test at the selected checkpoint, and the baselines."""
-        return self.path / "metrics.json"
+def _check_links(folder: RunFolder, key: str) -> None:
+    """Raise UserError for a link through which a command would write outside of the run folder."""
+    inside = folder.path.resolve()
+    for part in (folder.figures, folder.explain, folder.report.parent, folder.evaluations):
+        if part.is_symlink() and inside not in part.resolve().parents:
+            raise UserError(
+                f"{key}={folder.path}: {part.name} is a symbolic link to {part.resolve()}, outside "
+                "of the run folder, and nothing is written there. Replace it with a folder."
+            )
 
-    @property
-    def predictions(self) -> Path:
-        """One row an image of val and test."""
-        return self.path / "predictions.csv"
 
-    @property
-    def baselines(self) -> Path:
-        """One row an image of test and baseline, which the column `baseline` names."""
-        return self.path / "baselines.csv"
+def _written_format(folder: RunFolder) -> int | None:
+    """The format that the folder names; None where it names none."""
+    for path in (folder.provenance, folder.metrics):
+        if path.is_file():
+            written = read_mapping(path).get(FORMAT_KEY)
+            return written if isinstance(written, int) else None
+    # Nothing but predictions, whose columns are checked where they are read.
+    return None if folder.config.is_file() else FORMAT
 
-    @property
-    def fit(self) -> Path:
-        """What the fit tells of itself: the selected epoch, the data's name and notes; `report`."""
-        return self.path / "fit.json"
 
-    @property
-    def decisions(self) -> Path:
-        """Temperature and operating points that validation has chosen, with a hash."""
-        return self.path / "decisions.json"
+def with_format(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a JSON file marked with the current format."""
+    return {FORMAT_KEY: FORMAT, **content}
 
-    @property
-    def novelty(self) -> Path:
-        """The training images in short, to tell others that are unlike them."""
-        return self.path / "novelty.npz"
 
-    @property
-    def evaluations(self) -> Path:
-        """Folder of further evaluations, each with other options."""
-        return self.path / "evaluations"
+def read_config(run: RunFolder, trust: bool) -> Config:
+    """The run's config, parsed, for rebuilding its model; see `read_trusted_config`."""
+    return check(read_trusted_config(run, trust))
 
-    @property
-    def explain(self) -> Path:
-        """Folder of heatmaps: explain.json and overlays/*.png."""
-        return self.path / "explain"
 
-    @property
-    def explanation(self) -> Path:
-        """What the heatmaps show, how well they find what is marked, and whether to trust them."""
-        return self.explain / "explain.json"
+def read_trusted_config(
+    run: RunFolder, trust: bool, *, key: str = "run", training: bool = False
+) -> dict[str, Any]:
+    """The run's config as plain containers: the only way to anything that will be built.
 
-    @property
-    def figures(self) -> Path:
-        """Folder of PNG and SVG."""
-        return self.path / "figures"
+    training: whether a training is resumed, which builds more than the model.
 
-    @property
-    def report(self) -> Path:
-        """The page for people; the model card lies beside it."""
-        return self.path / "report" / "index.html"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of best.ckpt, and of last.ckpt while a run is not finished."""
-        return self.path / "checkpoints"
+    Raises UserError, which begins with `key`, for a missing config, an ensemble, and a config that
+    names classes that are not trusted.
+    """
+    if not run.config.is_file():
+        if key == "run" and not run.predictions.is_file():
+            raise UserError(_why_no_predictions(run))
+        raise UserError(f"{key}={run.path} has no config.yaml: the run cannot be rebuilt.")
+    plain = read_mapping(run.config)
+    if "ensemble" in plain:
+        raise UserError(
+            f"{key}={run.path} is an ensemble and has no model of its own; use its members one by "
+            "one, and make an ensemble of the results."
+        )
+    check_trust(plain, trust, str(run.config), training=training)
+    return plain
 
 
 def write_config(folder: RunFolder, plain: Mapping[str, Any]) -> None:
     """Write the resolved config as YAML."""
-    write_whole(folder.config, yaml.safe_dump(dict(plain), sort_keys=False))
+    write_atomically(folder.config, yaml.safe_dump(dict(plain), sort_keys=False))
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write plain containers; NaN is an error, since JSON has none."""
-    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees all of it or the one before."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The content of a JSON or YAML file; empty where there is no file.
+
+    Raises UserError for a file that cannot be parsed or holds no mapping.
+    """
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    try:
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} cannot be read: it does not hold keys with values.")
+    return content
 
 
-def jobs_of(folder: Path) -> list[Path]:
-    """The runs of a sweep's folder, in the order of their numbers; none where it is no such."""
+def sweep_jobs(folder: Path) -> list[Path]:
+    """The runs in a sweep folder, in the order of their numbers; empty for other folders."""
     jobs = [path.parent for path in folder.glob("*/job.json")]
     return sorted(jobs, key=lambda path: (len(path.name), path.name))
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a run folder says of itself besides its predictions; None where it does not."""
+class RunMetadata:
+    """What a run folder states besides its predictions; None where it states nothing.
+
+    data, notes: name of the dataset, and sentences that a reader of the metrics must know.
+    selected: the selected epoch or setting.
+    """
 
     options: Evaluation
     objective: str | None
@@ -136,81 +174,47 @@ class Told:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Remade:
-    """Predictions that a run's model has made anew; `validation_too`: not for the test alone."""
-
-    table: pd.DataFrame
-    told: Told
-    baselines: Mapping[str, pd.DataFrame]
-    validation_too: bool
-
-    def test(self) -> pd.DataFrame:
-        """Its test rows."""
-        return self.table[self.table["split"] == "test"]
-
-
-def tell(run: RunFolder) -> Told:
-    """Read what the folder says of itself; `UserError` if it holds no predictions."""
+def read_run_metadata(run: RunFolder) -> RunMetadata:
+    """Read config.yaml and fit.json; UserError for a folder without predictions."""
     if not run.predictions.is_file():
-        raise UserError(_no_predictions(run))
-    config = mapping(run.config)
-    fit = mapping(run.fit)
+        raise UserError(_why_no_predictions(run))
+    config, fit = read_mapping(run.config), read_mapping(run.fit)
     cited = [
-        validated(Cited, figure, f"{run.config}: cited.{i}")
-        for i, figure in enumerate(config.get("cited") or [])
+        validated(Cited, entry, f"{run.config}: cited.{i}")
+        for i, entry in enumerate(config.get("cited") or [])
     ]
     data = fit.get("data") or {}
-    return Told(
+    return RunMetadata(
         options=validated(Evaluation, config.get("evaluation") or {}, f"{run.config}: evaluation"),
         objective=config.get("objective"),
         cited=tuple(cited),
-        # Runs of before there was fit.json have it among their figures.
-        selected=fit.get("selected") or mapping(run.metrics).get("selected"),
+        selected=fit.get("selected"),
         data=data.get("name", "the test split"),
         notes=tuple(data.get("notes", ())),
     )
 
 
-def read_baselines(run: RunFolder) -> dict[str, pd.DataFrame]:
-    """The baselines' predictions by name; none where the run has no baselines.csv."""
-    if not run.baselines.is_file():
-        return {}
-    table = read_table(run.baselines)
-    return {str(name): rows for name, rows in table.groupby("baseline", sort=False)}
-
-
-def mapping(path: Path) -> dict[str, Any]:
-    """What a JSON or YAML file holds; nothing where there is none."""
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    try:
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} cannot be read: it holds no keys with values.")
-    return content
-
-
-def _no_predictions(run: RunFolder) -> str:
+def _why_no_predictions(run: RunFolder) -> str:
     folder = run.path
-    if not folder.is_dir():
-        parent = folder.parent
-        here = sorted(p.name for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
-        return f"run={folder}: there is no such folder.{near_miss(folder.name, here)}"
-    jobs = jobs_of(folder)
+    jobs = sweep_jobs(folder)
     if jobs and not run.config.is_file():
         names = ", ".join(job.relative_to(folder).as_posix() for job in jobs[:10])
         return (
-            f"run={folder} is the folder of a sweep; name one of its jobs, {names}"
-            f"{' and so on' if len(jobs) > 10 else ''}, as in run={jobs[0]}."
+            f"run={folder} is a sweep folder; name one of its jobs ({names}"
+            f"{', ...' if len(jobs) > 10 else ''}), e.g. run={jobs[0]}."
         )
-    status = mapping(run.provenance).get("status")
+    status = read_mapping(run.provenance).get("status")
     if status is not None:
         return (
-            f"run={folder} holds no predictions.csv: the run is {status!r} and has not come to its "
-            f"end; python -m fracnet.train resume={folder} goes on with it."
+            f"run={folder} has no predictions.csv: the run has status {status!r} and did not "
+            f"finish. Resume it with: python -m fracnet.train resume={folder}"
         )
-    return f"run={folder} is no run folder: it holds no predictions.csv."
+    return f"run={folder} is not a run folder: it has no predictions.csv."
+
+
+def read_baselines(run: RunFolder) -> dict[str, Predictions]:
+    """The baselines' predictions by name; empty where the run has no baselines.csv."""
+    if not run.baselines.is_file():
+        return {}
+    table = read_table(run.baselines)
+    return {str(name): Predictions(rows) for name, rows in table.groupby("baseline", sort=False)}

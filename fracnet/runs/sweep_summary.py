@@ -1,14 +1,15 @@
-"""A sweep's folder as one table: study.json, study.csv and a page, from the folders of its jobs.
+"""A sweep's folder as one table: sweep.json, sweep.csv and a page, from the folders of its jobs.
 
-What stands in the table of each job is its validation figure at its selected checkpoint. Test
-figures are taken over for the job that validation has chosen, for all on request; every time that
-is done, study.json says when, by which command and for which jobs.
+Each job has its validation metrics at its selected checkpoint. Test metrics are included for the
+job that validation chose, for all on request; each time, sweep.json records when, by which command
+and for which jobs.
 """
 
 import csv
 import io
 import json
 import math
+import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,154 +18,139 @@ from pathlib import Path
 from typing import Any
 
 from fracnet.config.schema import mode
-from fracnet.report.sweep_charts import Trial
 from fracnet.report.sweep_page import sweep_page
-from fracnet.runs.find_runs import TRIAL
-from fracnet.runs.run_folder import RunFolder, write_json, write_whole
-from fracnet.runs.trials import (
-    PAGE,
-    _audit,
-    _by_value,
-    _classes,
-    _curves,
-    _data,
-    _facts,
-    _link,
-    _today,
-)
+from fracnet.runs.find_runs import REPEAT_KEYS
+from fracnet.runs.run_folder import RunFolder, write_json
+from fracnet.runs.trials import PAGE, read_trial, sort_trials, today
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import write_atomically
 
-
-def write_sweep(folder: Path, study: Mapping[str, Any]) -> Path:
-    """Write index.html for a sweep, whose study.json holds `study`; its path."""
-    trials = []
-    comparable = study["objective"] is not None
-    for job in study["jobs"]:
-        run = RunFolder(folder / job["folder"])
-        name = f"job {job['job']}"
-        settings = dict(job["overrides"])
-        words = [f"{k.rpartition('.')[2]}={v}" for k, v in settings.items() if k not in TRIAL]
-        trials.append(
-            Trial(
-                name=name,
-                of=" ".join(words) or name,
-                settings=settings,
-                # Figures of several objectives have no common axis.
-                value=job["value"] if job["value"] is not None and comparable else math.nan,
-                curves=_curves(run),
-                selected=job["selected_epoch"],
-                page=_link(folder, run),
-                chosen=job["job"] in study["best"],
-                facts=_facts(run, job["selected_epoch"]),
-                data=_data(run),
-                audit=_audit(run),
-                classes=_classes(run),
-            )
-        )
-    trials = _by_value(trials, study["better"] != "smaller")
-    html = sweep_page(study, trials, name=folder.name, made=_today())
-    write_whole(folder / PAGE, html)
-    return folder / PAGE
-
-
-JOB = "job.json"
+JOB, RECORD, TABLE = "job.json", "sweep.json", "sweep.csv"
 FOLD = "data.fold"
 
 Row = dict[str, Any]
 
 
 def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
-    """Read all jobs, choose one by validation, write study.json, study.csv and index.html.
+    """Read all jobs, choose one by validation, write sweep.json, sweep.csv and index.html.
 
-    show_test: "best" takes over the test figures of the chosen job alone, "all" those of all.
+    show_test: "best" includes the test metrics of the chosen job alone, "all" those of all jobs.
 
     Returns:
-        The content of study.json; `report.study.print_study` prints it.
+        The content of sweep.json, which `print_sweep` prints.
 
     Raises:
         UserError: the folder holds no jobs, or those of several sweeps.
     """
     rows = sorted((_read(path, folder) for path in folder.rglob(JOB)), key=lambda row: row["job"])
     if not rows:
-        raise UserError(f"{folder} is no folder of a sweep: there is no {JOB} below it.")
+        raise UserError(f"{folder} is not a sweep folder (no {JOB} found).")
     if len({row["job"] for row in rows}) < len(rows):
-        raise UserError(f"{folder} holds more than one sweep: name the folder of one of them.")
+        raise UserError(f"{folder} holds more than one sweep; give the folder of one of them.")
     swept = _swept(rows)
     for row in rows:
         row["overrides"] = {key: row["overrides"].get(key) for key in swept}
     finished = [row for row in rows if row["status"] == "finished" and row["value"] is not None]
     objectives = sorted({row["objective"] for row in finished})
     objective = objectives[0] if len(objectives) == 1 else None
-    groups = _settings(rows) if FOLD in swept else [[row] for row in rows]
-    best, ties = _best(groups, objective) if objective else ([], [])
-    shown = [row for row in finished if show_test == "all" or row["job"] in best]
+    groups = _group_by_setting(rows) if FOLD in swept else [[row] for row in rows]
+    better = _better(finished) if objective else None
+    best, ties = _best(groups, better) if better else ([], [])
+    viewed = [row for row in finished if show_test == "all" or row["job"] in best]
     for row in rows:
         metrics = row.pop("metrics")
-        row["test"] = metrics["test"]["metrics"] if row in shown else None
-        if row in shown:
+        row["test"] = metrics["test"]["metrics"] if row in viewed else None
+        if row in viewed:
             baselines = metrics["baselines_on_test"]
             row["n_test"] = metrics["test"]["n"]
             row["cited"] = metrics.get("cited", [])
             row["baselines"] = {name: of["metrics"] for name, of in baselines.items()}
+    folds = [_fold_summary(group) for group in groups] if FOLD in swept and objective else None
     content = {
         "objective": objective,
         "objectives": objectives,
-        "better": {"min": "smaller", "max": "larger"}[mode(objective)] if objective else None,
+        "better": better,
         "swept": swept,
         "jobs": rows,
         "best": best,
         "ties": ties,
-        "folds": [_over_folds(group) for group in groups] if FOLD in swept and objective else None,
+        "folds": folds,
         "show_test": show_test,
-        "test_shown": [*_looks_before(folder), *_look(shown, show_test)],
+        "test_views": [*_earlier_views(folder), *_new_view(viewed, show_test)],
     }
-    write_json(folder / "study.json", content)
-    write_whole(folder / "study.csv", _as_csv(content))
-    write_sweep(folder, content)
+    write_json(folder / RECORD, content)
+    write_atomically(folder / TABLE, _as_csv(content))
+    write_sweep_page(folder, content)
     return content
 
 
+def write_sweep_page(folder: Path, sweep: Mapping[str, Any]) -> Path:
+    """Write index.html for a sweep, whose sweep.json holds `sweep`; its path."""
+    trials = []
+    comparable = sweep["objective"] is not None  # values of several objectives share no axis
+    for job in sweep["jobs"]:
+        settings = dict(job["overrides"])
+        parts = [f"{k.rpartition('.')[2]}={v}" for k, v in settings.items() if k not in REPEAT_KEYS]
+        name = f"job {job['job']}"
+        trials.append(
+            read_trial(
+                folder,
+                RunFolder(folder / job["folder"]),
+                name,
+                " ".join(parts) or name,
+                settings,
+                job["value"] if job["value"] is not None and comparable else math.nan,
+                selected=job["selected_epoch"],
+                best=job["job"] in sweep["best"],
+            )
+        )
+    trials = sort_trials(trials, sweep["better"] != "smaller")
+    html = sweep_page(sweep, trials, name=folder.name, made=today())
+    write_atomically(folder / PAGE, html)
+    return folder / PAGE
+
+
 def _read(path: Path, folder: Path) -> Row:
-    """One job as its folder tells it."""
-    told = json.loads(path.read_text(encoding="utf-8"))
-    run = RunFolder(path.parent)
-    if told["status"] == "running":
-        told |= {
-            "status": "unfinished",
-            "reason": "it is still running, or its process has ended without a word",
-        }
-    pairs = [word.lstrip("+~").partition("=") for word in told["overrides"]]
+    """One job, from its folder."""
+    job = json.loads(path.read_text(encoding="utf-8"))
+    run = RunFolder.open(path.parent, "sweep")
+    if job["status"] == "running":
+        job |= {"status": "unfinished", "reason": "it is still running, or its process died"}
+    pairs = [override.lstrip("+~").partition("=") for override in job["overrides"]]
     row: Row = {
-        "job": told["job"],
+        "job": job["job"],
         "folder": path.parent.relative_to(folder).as_posix(),
         "overrides": {key: value for key, _, value in pairs},
-        "status": told["status"],
-        "reason": told["reason"],
+        "command": shlex.join(["python", "-m", "fracnet.train", *job["overrides"]]),
+        "status": job["status"],
+        "reason": job["reason"],
         "epochs": _epochs(run.curves),
         "selected_epoch": None,
         "objective": None,
         "value": None,
         "low": None,
         "high": None,
+        "val": None,
         "metrics": None,
     }
-    if told["status"] == "finished" and run.metrics.is_file():
+    if job["status"] == "finished" and run.metrics.is_file():
         metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
-        of_val = (metrics.get("val") or {}).get("metrics", {})
-        interval = of_val.get(metrics["objective"]["name"], {})
+        validation = (metrics.get("val") or {}).get("metrics", {})
+        estimate = validation.get(metrics["objective"]["name"], {})
         row |= {
-            "low": interval.get("low"),
-            "high": interval.get("high"),
+            "low": estimate.get("low"),
+            "high": estimate.get("high"),
             "selected_epoch": (metrics.get("selected") or {}).get("epoch"),
             "objective": metrics["objective"]["name"],
             "value": metrics["objective"]["value"],
+            "val": validation or None,
             "metrics": metrics,
         }
     return row
 
 
 def _epochs(curves: Path) -> int | None:
-    """Rows of the curves; None for a job that got no further, or has no epochs."""
+    """Rows of the curves; None for a job without any."""
     if not curves.is_file():
         return None
     with curves.open(newline="", encoding="utf-8") as file:
@@ -174,11 +160,11 @@ def _epochs(curves: Path) -> int | None:
 def _swept(rows: Sequence[Row]) -> list[str]:
     """Keys whose values differ between jobs, in the order of the command line."""
     keys = dict.fromkeys(key for row in rows for key in row["overrides"])
-    held = {key: {row["overrides"].get(key) for row in rows} for key in keys}
-    return [key for key in keys if len(held[key]) > 1]
+    values = {key: {row["overrides"].get(key) for row in rows} for key in keys}
+    return [key for key in keys if len(values[key]) > 1]
 
 
-def _settings(rows: Sequence[Row]) -> list[list[Row]]:
+def _group_by_setting(rows: Sequence[Row]) -> list[list[Row]]:
     """Jobs that differ in nothing but the fold."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -187,10 +173,17 @@ def _settings(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _best(groups: Sequence[Sequence[Row]], objective: str) -> tuple[list[int], list[int]]:
-    """Jobs of the group with the best (mean) validation figure, and those of others as good.
+def _better(finished: Sequence[Row]) -> str:
+    """Whether a "smaller" or a "larger" objective is better; a user's own metric says so itself."""
+    selected = finished[0]["metrics"].get("selected") or {}
+    direction = selected.get("mode") or mode(finished[0]["objective"])
+    return {"min": "smaller", "max": "larger"}[direction]
 
-    The first counts. A group in which a job has no figure is not compared.
+
+def _best(groups: Sequence[Sequence[Row]], better: str) -> tuple[list[int], list[int]]:
+    """Jobs of the group with the best (mean) validation metric, and of groups with the same mean.
+
+    The first counts. A group in which a job has no value is not compared.
     """
     means = {
         number: statistics.fmean(row["value"] for row in group)
@@ -199,14 +192,14 @@ def _best(groups: Sequence[Sequence[Row]], objective: str) -> tuple[list[int], l
     }
     if not means:
         return [], []
-    top = min(means.values()) if mode(objective) == "min" else max(means.values())
+    top = min(means.values()) if better == "smaller" else max(means.values())
     first, *others = (number for number, mean in means.items() if mean == top)
     jobs = [[row["job"] for row in groups[number]] for number in (first, *others)]
     return jobs[0], [job for group in jobs[1:] for job in group]
 
 
-def _over_folds(group: Sequence[Row]) -> Row:
-    """Mean and spread of one setting; of the folds that have a figure."""
+def _fold_summary(group: Sequence[Row]) -> Row:
+    """Mean and spread of one setting; over the folds that have a value."""
     values = [row["value"] for row in group if row["value"] is not None]
     return {
         "overrides": {k: v for k, v in group[0]["overrides"].items() if k != FOLD},
@@ -220,49 +213,52 @@ def _over_folds(group: Sequence[Row]) -> Row:
     }
 
 
-def _looks_before(folder: Path) -> list[Row]:
-    path = folder / "study.json"
+def _earlier_views(folder: Path) -> list[Row]:
+    path = folder / RECORD
     if not path.is_file():
         return []
-    looks: list[Row] = json.loads(path.read_text(encoding="utf-8"))["test_shown"]
-    return looks
+    views: list[Row] = json.loads(path.read_text(encoding="utf-8"))["test_views"]
+    return views
 
 
-def _look(shown: Sequence[Row], show_test: str) -> list[Row]:
-    """One entry for the record: who looked at which jobs' test figures."""
-    if not shown:
+def _new_view(viewed: Sequence[Row], show_test: str) -> list[Row]:
+    """One entry for the record: which jobs' test metrics were viewed, when and by which command."""
+    if not viewed:
         return []
     return [
         {
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "show_test": show_test,
-            "jobs": [row["job"] for row in shown],
+            "jobs": [row["job"] for row in viewed],
         }
     ]
 
 
 def _as_csv(content: Mapping[str, Any]) -> str:
-    """A row a job; a test figure where it is shown, empty elsewhere."""
-    shown = [row["test"] for row in content["jobs"] if row["test"]]
-    names = list(dict.fromkeys(name for test in shown for name in test))
+    """A row a job, with all validation metrics; test metrics only where they are viewed."""
+    jobs = content["jobs"]
+    names = {
+        split: list(dict.fromkeys(name for job in jobs for name in job[split] or {}))
+        for split in ("val", "test")
+    }
+    ends = {"": "value", "_low": "low", "_high": "high"}
+    metrics = [(split, name, end) for split in names for name in names[split] for end in ends]
+    own = ("status", "epochs", "selected_epoch", "objective", "value")
+    columns = [f"{split}/{name}{end}" for split, name, end in metrics]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    own = ("status", "epochs", "selected_epoch", "objective", "value")
-    limits = [f"test/{name}{end}" for name in names for end in ("", "_low", "_high")]
-    writer.writerow(["job", *content["swept"], *own, "best", *limits, "folder", "reason"])
-    for row in content["jobs"]:
-        test = row["test"] or {}
-        figures = [test.get(n, {}).get(key) for n in names for key in ("value", "low", "high")]
+    writer.writerow(["job", *content["swept"], *own, "best", *columns, "folder", "reason"])
+    for job in jobs:
         writer.writerow(
             [
-                row["job"],
-                *row["overrides"].values(),
-                *(row[key] for key in own),
-                int(row["job"] in content["best"]),
-                *figures,
-                row["folder"],
-                row["reason"],
+                job["job"],
+                *job["overrides"].values(),
+                *(job[key] for key in own),
+                int(job["job"] in content["best"]),
+                *((job[split] or {}).get(name, {}).get(ends[end]) for split, name, end in metrics),
+                job["folder"],
+                job["reason"],
             ]
         )
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""The page of a comparison or of a sweep, from its result and the folders of its runs."""
+"""The runs of a sweep or comparison as its page shows them, read from their folders."""
 
 import math
 import os
@@ -12,85 +12,85 @@ import pandas as pd
 
 from fracnet.evaluation.predictions import classes_of
 from fracnet.report.sweep_charts import Trial
-from fracnet.runs.find_runs import TELLING, FinishedRun
-from fracnet.runs.run_folder import RunFolder, mapping
+from fracnet.runs.find_runs import NAMING_KEYS, FinishedRun
+from fracnet.runs.run_folder import RunFolder, read_mapping
 
 PAGE = "index.html"
 
 
-def _trial(
-    folder: Path, run: FinishedRun, of: str, settings: Mapping[str, Any], value: float, best: bool
+def read_trial(
+    folder: Path,
+    run: RunFolder,
+    name: str,
+    of: str,
+    settings: Mapping[str, Any],
+    value: float,
+    *,
+    selected: int | None,
+    best: bool,
 ) -> Trial:
-    selected = (mapping(run.folder.fit).get("selected") or {}).get("epoch")
+    """A run's `Trial` for the page in `folder`; the arguments are its fields."""
+    provenance = read_mapping(run.provenance)
+    data = provenance.get("data") or {}
+    audit = {k: str(v) for k, v in (data["audit"] or {}).items()} if "audit" in data else None
+    classes: tuple[str, ...] = ()
+    if run.predictions.is_file():
+        classes = classes_of(pd.read_csv(run.predictions, nrows=0))
+    curves = None
+    if run.curves.is_file() and run.curves.stat().st_size:
+        curves = pd.read_csv(run.curves)
+    page = ""
+    if run.report.is_file():
+        page = quote(Path(os.path.relpath(run.report, folder)).as_posix())
     return Trial(
-        name=run.name,
+        name=name,
         of=of,
         settings=settings,
         value=value,
-        curves=_curves(run.folder),
+        curves=curves,
         selected=selected,
-        page=_link(folder, run.folder),
+        page=page,
         chosen=best,
-        facts=_facts(run.folder, selected),
-        data=_data(run.folder),
-        audit=_audit(run.folder),
-        classes=_classes(run.folder),
+        facts=_facts(provenance, selected),
+        data=str((read_mapping(run.fit).get("data") or {}).get("name", "")),
+        audit=audit,
+        classes=classes,
     )
 
 
-def _telling_first(differs: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: differs[key] for key in sorted(differs, key=lambda key: key not in TELLING)}
+def run_trial(
+    folder: Path, run: FinishedRun, of: str, settings: Mapping[str, Any], value: float, best: bool
+) -> Trial:
+    """The `Trial` of a finished run that is compared."""
+    selected = (read_mapping(run.folder.fit).get("selected") or {}).get("epoch")
+    return read_trial(
+        folder, run.folder, run.name, of, settings, value, selected=selected, best=best
+    )
 
 
-def _by_value(trials: Sequence[Trial], larger_is_better: bool) -> list[Trial]:
+def naming_keys_first(differs: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that name a configuration best before the others."""
+    return {key: differs[key] for key in sorted(differs, key=lambda key: key not in NAMING_KEYS)}
+
+
+def sort_trials(trials: Sequence[Trial], larger_is_better: bool) -> list[Trial]:
+    """The best by validation first, those without a value last."""
     sign = -1 if larger_is_better else 1
     return sorted(
         trials, key=lambda t: (math.inf if math.isnan(t.value) else sign * t.value, not t.chosen)
     )
 
 
-def _curves(run: RunFolder) -> pd.DataFrame | None:
-    if not run.curves.is_file() or not run.curves.stat().st_size:
-        return None
-    return pd.read_csv(run.curves)
-
-
-def _link(folder: Path, run: RunFolder) -> str:
-    """Where the run's own page lies, if it has one, seen from `folder`."""
-    if not run.report.is_file():
-        return ""
-    return quote(Path(os.path.relpath(run.report, folder)).as_posix())
-
-
-def _data(run: RunFolder) -> str:
-    """The data set's name; empty where the run does not say."""
-    return str((mapping(run.fit).get("data") or {}).get("name", ""))
-
-
-def _audit(run: RunFolder) -> dict[str, str] | None:
-    """What the audit of its data said; empty where there was none, None where it does not tell."""
-    about = mapping(run.provenance).get("data") or {}
-    return {k: str(v) for k, v in (about["audit"] or {}).items()} if "audit" in about else None
-
-
-def _classes(run: RunFolder) -> tuple[str, ...]:
-    if not run.predictions.is_file():
-        return ()
-    return classes_of(pd.read_csv(run.predictions, nrows=0))
-
-
-def _facts(run: RunFolder, selected: int | None) -> dict[str, str]:
-    """Seed, epoch, time, device, code and data of a run, as far as it tells them."""
-    told = mapping(run.provenance)
-    code = told.get("code") or {}
-    seconds = told.get("seconds")
+def _facts(provenance: Mapping[str, Any], selected: int | None) -> dict[str, str]:
+    """Seed, epoch, time, device, code and data of a run, as far as they are known."""
+    seconds = provenance.get("seconds")
     return {
-        "seed": str(told.get("seed", "")),
-        "kept epoch": "" if selected is None else str(selected),
+        "seed": str(provenance.get("seed", "")),
+        "selected epoch": "" if selected is None else str(selected),
         "time": "" if seconds is None else f"{seconds:.0f} s",
-        "device": str(told.get("device", "")),
-        "code": _version(code),
-        "data": str(told.get("data_fingerprint", ""))[:12],
+        "device": str(provenance.get("device", "")),
+        "code": _version(provenance.get("code") or {}),
+        "data": str(provenance.get("data_fingerprint", ""))[:12],
     }
 
 
@@ -100,24 +100,26 @@ def _version(code: Mapping[str, Any]) -> str:
     return " ".join(filter(None, (str(code.get("fracnet", "")), commit))) + changed
 
 
-def _unlike(runs: Sequence[FinishedRun]) -> list[str]:
-    """What the runs do not share besides their configs, and a reader must know."""
-    told = [mapping(run.folder.provenance) for run in runs]
+def difference_warnings(runs: Sequence[FinishedRun]) -> list[str]:
+    """Differences between runs besides their configs that a reader must know."""
+    records = [read_mapping(run.folder.provenance) for run in runs]
     warnings = []
-    data = {str(one["data_fingerprint"]) for one in told if one.get("data_fingerprint")}
+    data = {str(r["data_fingerprint"]) for r in records if r.get("data_fingerprint")}
     if len(data) > 1:
         warnings.append(
-            f"The runs saw {len(data)} states of the data (fingerprints {', '.join(sorted(data))})."
-            " Their test rows are the same; what they were trained and validated on may not be."
+            f"The runs saw {len(data)} versions of the data (fingerprints "
+            f"{', '.join(sorted(data))}). Their test rows are the same; training and validation "
+            "rows may differ."
         )
-    codes = {_version(one["code"]) for one in told if one.get("code")}
+    codes = {_version(record["code"]) for record in records if record.get("code")}
     if len(codes) > 1:
         warnings.append(
-            f"The runs were made by {len(codes)} versions of the code ({', '.join(sorted(codes))}):"
-            " a difference may be one of code."
+            f"The runs come from {len(codes)} versions of the code ({', '.join(sorted(codes))}), "
+            "so a difference may come from the code."
         )
     return warnings
 
 
-def _today() -> str:
+def today() -> str:
+    """The date in UTC."""
     return datetime.now(UTC).date().isoformat()

@@ -1,1 +1,1 @@
-"""Heatmaps: made, drawn, scored against marked fractures, and checked against lost weights."""
+"""Heatmaps: computed, drawn, scored against annotations, and checked by randomizing weights."""

@@ -1,8 +1,6 @@
-"""Which test images to show: right and wrong, confident and uncertain ones, by lot and not by looks.
+"""Pictures of chosen test images with their heatmaps, and notes on how to read them.
 
-A heatmap over a radiograph, with what was marked in it.
-
-Pictures of chosen test images with their heatmaps, and what one must know to read them.
+Cases are right and wrong, confident and uncertain ones, chosen at random and not by looks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +12,41 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from fracnet.data.annotations import outlines
+from fracnet.data.annotations import annotation_outlines
 from fracnet.data.datamodule import RadiographData
-from fracnet.evaluation.conformal import Limits, decided, limits, uncertain
-from fracnet.evaluation.decisions import calibrated
-from fracnet.evaluation.predictions import classes_of, probabilities, targets
+from fracnet.evaluation.conformal import Limits, fit_limits, is_uncertain
+from fracnet.evaluation.decisions import calibrate, decide_classes
+from fracnet.evaluation.predictions import Predictions, classes_of
 from fracnet.models.classifier import Classifier
 from fracnet.saliency.cam import Layer, heatmaps
-from fracnet.saliency.localization import CLASS_AGNOSTIC, METHOD_NAMES, listed
+from fracnet.saliency.localization import join_names
+from fracnet.saliency.methods import CLASS_AGNOSTIC, METHOD_NAMES
+from fracnet.utils.files import write_atomically
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
 KINDS = ("wrong and confident", "wrong and uncertain", "right and uncertain", "right and confident")
+FOLDER = "overlays"
+COLORS = cv2.COLORMAP_INFERNO
+"""Its lightness rises evenly with the value, for color-blind readers and in print as well."""
+OPACITY = 0.6
+"""Of the highest value: the radiograph shows through everywhere, and alone where the map is 0."""
+LINE, RIM = (90, 220, 255), (0, 0, 0)
+MIN_SIDE = 224
+"""Smaller pictures are enlarged, so that outlines stay thin."""
+READING = (
+    "A heatmap shows which regions raised the score of the predicted class, according to one "
+    "method of attribution."
+)
+AGNOSTIC = (
+    "Eigen-CAM ignores the class: it shows what dominates the output of the layer, not the "
+    "evidence for a class."
+)
+NO_PROOF = "It does not prove that the model has seen a fracture, and it is not a diagnosis."
+BODY_PARTS = (
+    "The classes are body parts: the maps explain what separates one part from another, not the "
+    "fracture."
+)
 
 
 @dataclass(frozen=True)
@@ -43,94 +64,93 @@ class Case:
     probability: float
 
 
-def choose(
-    table: pd.DataFrame, decisions: Mapping[str, Any], each: int, *, error: float, seed: int
+def choose_cases(
+    predictions: Predictions, decisions: Mapping[str, Any], each: int, *, error: float, seed: int
 ) -> tuple[list[Case], list[str]]:
-    """At most `each` test images of every kind, and how they were chosen, in sentences.
+    """At most `each` test images of every kind, and sentences on how they were chosen.
 
-    Predicted is what validation's operating point decides. Sure is what its limits call so
-    (`fracnet.evaluation.conformal`), as in prediction. Drawn by lot within a kind, in turns from
-    the classes, and of each patient at most one image a kind. With `each` 0 there is nothing to tell.
+    The operating point from validation gives the predicted class, its limits
+    (`fracnet.evaluation.conformal`) whether it is confident, as in prediction. Cases of a kind are
+    drawn at random, the classes taking turns, with at most one image of each patient.
 
     Args:
-        table: all of predictions.csv.
+        predictions: all of predictions.csv.
         decisions: the content of decisions.json.
+        each: 0 chooses no cases and gives no sentences.
         error: of the limits.
-        seed: of the lot, which does not depend on the order of rows.
+        seed: of the draw, which does not depend on the order of rows.
     """
-    table = calibrated(table, decisions["temperature"])
-    val = table[table["split"] == "val"]
-    test = table[table["split"] == "test"]
-    points = decisions["operating_point"]
-    threshold = points["image"]["threshold"] if points else None
-    prob, truth = probabilities(test), targets(test)
-    choice = decided(prob, threshold)
-    bounds = limits(probabilities(val), targets(val), error, classes_of(val))
-    doubt = uncertain(prob, choice, bounds)
-    lot = _lot(test["path"], seed)
-    members = {
-        "wrong and confident": (choice != truth) & ~doubt,
-        "wrong and uncertain": (choice != truth) & doubt,
-        "right and uncertain": (choice == truth) & doubt,
-        "right and confident": (choice == truth) & ~doubt,
-    }
-    rows = np.flatnonzero((table["split"] == "test").to_numpy())
-    found, counts = [], []
-    for kind in KINDS:
-        member = members[kind]
-        counts.append(f"{kind} {int(member.sum())}")
-        for i in _in_turns(lot[member[lot]], truth, test["patient"], each):
-            named = int(choice[i])
-            found.append(Case(kind, int(rows[i]), int(truth[i]), named, float(prob[i, named])))
     if not each:
         return [], []
-    how = (
-        f"The pictures were drawn by lot, at most {each} of each kind, in turns from the classes. "
-        f"All {len(test)} test images: {', '.join(counts)}. {_sure(bounds)}"
+    predictions = calibrate(predictions, decisions["temperature"])
+    val, test = predictions.split("val"), predictions.split("test")
+    points = decisions["operating_point"]
+    threshold = points["image"]["threshold"] if points else None
+    prob, truth = test.probabilities, test.targets
+    predicted = decide_classes(prob, threshold)
+    limits = fit_limits(val.probabilities, val.targets, error, val.classes)
+    uncertain = is_uncertain(prob, predicted, limits)
+    order = _shuffled(test.table["path"], seed)
+    right = predicted == truth
+    members = dict(
+        zip(
+            KINDS,
+            (~right & ~uncertain, ~right & uncertain, right & uncertain, right & ~uncertain),
+            strict=True,
+        )
     )
-    return found, [how]
+    rows = np.flatnonzero((predictions.table["split"] == "test").to_numpy())
+    cases = []
+    for kind, member in members.items():
+        for i in _in_turns(order[member[order]], truth, test.table["patient"], each):
+            name = int(predicted[i])
+            cases.append(Case(kind, int(rows[i]), int(truth[i]), name, float(prob[i, name])))
+    counts = ", ".join(f"{kind} {int(member.sum())}" for kind, member in members.items())
+    return cases, [
+        f"The pictures were chosen at random, at most {each} of each kind, with the classes taking "
+        f"turns. All {len(test)} test images: {counts}. {_confident(limits)}"
+    ]
 
 
-def _sure(bounds: Limits) -> str:
-    """What a sure decision is, and what that promises."""
-    if bounds.note:
+def _confident(limits: Limits) -> str:
+    """What makes a decision confident, and what that guarantees."""
+    if limits.note:
         return (
-            "A decision is sure where limits chosen on validation leave no other class. "
-            f"{bounds.note}"
+            "A decision is confident if limits chosen on validation rule out every other class. "
+            f"{limits.note}"
         )
     return (
-        f"A decision is sure where limits chosen on validation, by which at most "
-        f"{100 * bounds.error:g} % of a class would surely be taken for another, leave no other "
-        "class."
+        "A decision is confident if limits chosen on validation rule out every other class; they "
+        f"allow confident errors in at most {100 * limits.error:g} % of the images of a class."
     )
 
 
-def _lot(paths: pd.Series, seed: int) -> np.ndarray:
-    """Places of the rows in an order that is drawn, int64 [n]."""
+def _shuffled(paths: pd.Series, seed: int) -> np.ndarray:
+    """Places of the rows in random order, int64 [n]."""
     by_name = np.argsort(paths.to_numpy(dtype=str), kind="stable")
     return np.asarray(by_name[np.random.default_rng(seed).permutation(len(paths))])
 
 
-def _in_turns(lot: np.ndarray, truth: np.ndarray, patients: pd.Series, each: int) -> list[int]:
-    """The first `each` of the lot, from the classes in turns, no known patient twice."""
-    taken: list[int] = []
+def _in_turns(order: np.ndarray, truth: np.ndarray, patients: pd.Series, each: int) -> list[int]:
+    """The first `each` in this order, the classes taking turns, no known patient twice."""
+    chosen: list[int] = []
     seen: set[Any] = set()
     names = patients.to_numpy(dtype=object)
-    queues = [[int(i) for i in lot if truth[i] == c] for c in np.unique(truth[lot])]
-    while len(taken) < each and any(queues):
+    queues = [[int(i) for i in order if truth[i] == c] for c in np.unique(truth[order])]
+    while len(chosen) < each and any(queues):
         for queue in queues:
             while queue and names[queue[0]] in seen:
                 queue.pop(0)
-            if not queue or len(taken) == each:
+            if not queue or len(chosen) == each:
                 continue
-            taken.append(queue.pop(0))
-            if pd.notna(names[taken[-1]]):
-                seen.add(names[taken[-1]])
-    return taken
+            chosen.append(queue.pop(0))
+            if pd.notna(names[chosen[-1]]):
+                seen.add(names[chosen[-1]])
+    return chosen
 
 
-def as_entry(case: Case, table: pd.DataFrame) -> dict[str, Any]:
-    """The case as explain.json holds it, but for the names of its pictures."""
+def case_entry(case: Case, table: pd.DataFrame) -> dict[str, Any]:
+    """The case as explain.json holds it, without the names of its pictures."""
     classes, row = classes_of(table), table.iloc[case.row]
     entry = {
         "kind": case.kind,
@@ -143,35 +163,24 @@ def as_entry(case: Case, table: pd.DataFrame) -> dict[str, Any]:
     return entry | ({"patient": str(row["patient"])} if pd.notna(row["patient"]) else {})
 
 
-# Its lightness rises evenly with the value, also for color-blind eyes and in grey print.
-COLORS = cv2.COLORMAP_INFERNO
-
-# The radiograph shows through everywhere, and alone where nothing speaks for the class.
-OPACITY = 0.6
-LINE, RIM = (90, 220, 255), (0, 0, 0)
-
-# Enlarged pictures have thin outlines.
-LEAST = 224
-
-
-def draw(
+def draw_overlay(
     image: np.ndarray, heat: np.ndarray | None = None, outlines: Sequence[np.ndarray] = ()
 ) -> np.ndarray:
     """The picture, uint8 RGB [H, W, 3].
 
     Args:
         image: uint8 [H, W].
-        heat: float32 [H, W], 0 to 1, or None for the radiograph with its outlines alone.
+        heat: float32 [H, W], 0 to 1, or None for the radiograph with its outlines only.
         outlines: each float [k, 2], x and y in pixels; the first pixel covers 0 to 1 in both.
     """
-    grey = np.repeat(image[:, :, None], 3, axis=2)
+    picture = np.repeat(image[:, :, None], 3, axis=2)
     if heat is not None:
         assert heat.shape == image.shape, (heat.shape, image.shape)
         values = np.rint(np.clip(heat, 0, 1) * 255).astype(np.uint8)
         color = cv2.cvtColor(cv2.applyColorMap(values, COLORS), cv2.COLOR_BGR2RGB)
         share = OPACITY * np.clip(heat, 0, 1)[:, :, None]
-        grey = np.rint(grey * (1 - share) + color * share).astype(np.uint8)
-    picture = np.ascontiguousarray(grey)
+        picture = np.rint(picture * (1 - share) + color * share).astype(np.uint8)
+    picture = np.ascontiguousarray(picture)
     for color_of_line, width in ((RIM, 3), (LINE, 1)):
         for points in outlines:
             # OpenCV counts from the middle of the first pixel; four bits are fractions of a pixel.
@@ -180,11 +189,11 @@ def draw(
     return picture
 
 
-def enlarged(
+def enlarge(
     image: np.ndarray, heat: np.ndarray, outlines: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """The same, so many times as large that the picture has `LEAST` pixels a side or more."""
-    times = -(-LEAST // min(image.shape))
+    """Scale all by a whole number, so that the picture has at least `MIN_SIDE` pixels a side."""
+    times = -(-MIN_SIDE // min(image.shape))
     if times <= 1:
         return image, heat, list(outlines)
     size = (image.shape[1] * times, image.shape[0] * times)
@@ -193,21 +202,6 @@ def enlarged(
         np.asarray(cv2.resize(heat, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32),
         [np.asarray(points) * times for points in outlines],
     )
-
-
-FOLDER = "overlays"
-READING = (
-    "A heatmap shows which places raised the score of the predicted class, by one way of sharing "
-    "it out."
-)
-AGNOSTIC = (
-    "Eigen-CAM knows no class: it shows what the layer holds most of, not what speaks for a class."
-)
-NO_PROOF = "It is no proof that the model has seen a fracture, and no diagnosis."
-PARTS = (
-    "The classes are body parts: the maps explain what tells one part from another, not the "
-    "fracture."
-)
 
 
 def draw_cases(
@@ -223,15 +217,17 @@ def draw_cases(
     device: str = "cpu",
     progress: Progress[Any] = no_progress,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Write two pictures a case to `folder`/overlays; entries for explain.json, and empty maps.
+    """Write two pictures of each case; entries for explain.json, and the number of empty maps.
 
-    The map is that of the predicted class, if the method knows one; outlines are of what is marked
-    as a case of the image's own class.
+    The map is that of the predicted class, unless the method is class-agnostic; outlines are the
+    annotations of the image's own class.
 
     Args:
+        model: as for `heatmaps`.
         data: set up; holds all images of `table`, the run's predictions.
-        cases: at least none.
-        folder: exists.
+        table: of predictions.csv.
+        cases: may be empty.
+        folder: exists; the pictures go to `FOLDER` in it.
         method, layer, batch_size, device, progress: as for `heatmaps`.
     """
     (folder / FOLDER).mkdir()
@@ -239,11 +235,10 @@ def draw_cases(
     rows = pd.Index(data.manifest.table["path"]).get_indexer(paths)
     assert (rows >= 0).all(), "a predicted image that is not in the manifest"
     images = data.cache.images[rows]
-    classes = np.array([case.predicted for case in cases], dtype=np.int64)
     batches = heatmaps(
         model,
         images,
-        classes,
+        np.array([case.predicted for case in cases], dtype=np.int64),
         method=method,
         layer=layer,
         batch_size=batch_size,
@@ -253,12 +248,13 @@ def draw_cases(
     maps = [heat for batch in batches for heat in batch]
     entries = []
     for i, (case, row, heat) in enumerate(zip(cases, rows, maps, strict=True), start=1):
-        marks = outlines(data.manifest.table.iloc[row], data.preprocess)
-        image, heat, marks = enlarged(images[i - 1], heat, marks)
-        names = {"overlay": f"{FOLDER}/{i:04d}.png", "plain": f"{FOLDER}/{i:04d}_plain.png"}
-        write_png(draw(image, heat, marks), folder / names["overlay"])
-        write_png(image, folder / names["plain"])
-        entries.append(as_entry(case, table) | names)
+        outlines = annotation_outlines(data.manifest.table.iloc[row], data.preprocess)
+        image, heat, outlines = enlarge(images[i - 1], heat, outlines)
+        files = {"overlay": f"{FOLDER}/{i:04d}.png", "plain": f"{FOLDER}/{i:04d}_plain.png"}
+        write_png(draw_overlay(image, heat, outlines), folder / files["overlay"])
+        write_png(image, folder / files["plain"])
+        empty = {} if heat.any() else {"empty": True}
+        entries.append(case_entry(case, table) | files | empty)
     return entries, sum(not heat.any() for heat in maps)
 
 
@@ -268,36 +264,34 @@ def write_png(picture: np.ndarray, path: Path) -> None:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".png", picture)
     assert done, path
-    path.write_bytes(data.tobytes())
+    write_atomically(path, data.tobytes())
 
 
-def notes(layer: Layer, method: str, data: RadiographData, shown: int, empty: int) -> list[str]:
-    """What one must know to read the pictures, in sentences.
-
-    shown, empty: how many maps there are, and how many that show nothing.
-    """
+def heatmap_notes(
+    layer: Layer, method: str, data: RadiographData, pictures: int, empty: int
+) -> list[str]:
+    """Sentences on how to read the pictures. empty: how many of the maps are 0 everywhere."""
     cells = " x ".join(str(side) for side in layer.grid)
-    told = [
+    agnostic = method in CLASS_AGNOSTIC
+    notes = [
         f"Heatmaps by {METHOD_NAMES[method]} at the layer {layer.name}, whose output has {cells} "
-        "cells for an image: no map is finer than that.",
-        f"{AGNOSTIC if method in CLASS_AGNOSTIC else READING} {NO_PROOF}",
+        "cells per image: no map is finer than that.",
+        f"{AGNOSTIC if agnostic else READING} {NO_PROOF}",
     ]
-    if is_of_parts(data):
-        told.append(PARTS)
+    if classes_are_regions(data):
+        notes.append(BODY_PARTS)
     elif data.task == "multiclass":
-        told.append(
-            f"The classes are {listed(data.manifest.classes)}: a map explains what tells one of "
-            "them from the others, and not what is marked as such."
+        notes.append(
+            f"The classes are {join_names(data.manifest.classes)}: a map explains what separates "
+            "one of them from the others, not what is annotated as such."
         )
     if empty:
-        what = "the layer showed nothing"
-        if method not in CLASS_AGNOSTIC:
-            what = "nothing spoke for the predicted class"
-        told.append(f"In {empty} of the {counted(shown, 'picture')} {what}: no color.")
-    return told
+        reason = "the layer responded to nothing" if agnostic else "nothing raised the score"
+        notes.append(f"In {empty} of {counted(pictures, 'picture')}, {reason}: no color.")
+    return notes
 
 
-def is_of_parts(data: RadiographData) -> bool:
+def classes_are_regions(data: RadiographData) -> bool:
     """Whether the classes are body parts: each label is its image's region."""
     table = data.manifest.table
     known = table["region"].notna()

@@ -1,41 +1,33 @@
-"""Do heatmaps depend on the weights? A network loses its weights, and its maps should go too.
+"""Do heatmaps depend on the weights? The parameter randomization test of saliency maps.
 
-    lose_weights(model, data, *, method="gradcam", layer=None, batch_size=16, device="cpu",
-                 images=60, draws=5, most_stages=6, seed=0, progress=no_progress) -> dict | None
+Cascading randomization (Adebayo et al. 2018, arXiv:1810.03292): a network's weights are replaced by
+random ones, block by block from the head down, and its maps should change with them. New weights
+keep signals at their size: vanishing or exploding signals would make empty maps, which differ from
+any map for a reason that shows nothing.
 
-`data` is set up. None where fewer than two test images of different patients have a map. Otherwise
-plain values for explain.json:
+`run_sanity_check` returns plain values for explain.json:
 
     method, layer        as given (layer may be None)
-    images, units, unit  test images, how many patients (studies, images) these are, and the word
-    empty                further images that were left out, as they have no map to lose
-    asked, held          how many images were asked for at most; how many the test split has
-    draws                networks with weights of their own; the images are dealt out among them
-    stages               [{"name", "weights": share lost so far, "correlation", "low", "high",
-                         "empty": maps that went out}], the head first, all weights last; the
-                         correlation is of the other maps, and None where all went out
+    images, units, unit  test images, number of patients (studies, images), and the word for them
+    empty                further images that were left out because their map is empty
+    requested, available the most images requested; images of the test split
+    draws                networks with random weights of their own, which share the images
+    stages               [{"name", "weights": share randomized so far, "correlation", "low", "high",
+                         "empty": maps that became empty}], the head first, all weights last; the
+                         correlation leaves empty maps out, and is None if all are empty
     null                 {"correlation": mean, "low", "high": middle 95 %, "pairs"}: between maps of
                          different images
-    verdict              "lost", "partly", "survives" or "unclear"
-    model_dependent      true where lost or partly, false where it survives, None where unclear
+    verdict              "passed", "partial", "failed" or "inconclusive"
+    model_dependent      true if passed or partial, false if failed, None if inconclusive
     sentences            what this means, the verdict first
 
-A correlation is Spearman's, over places, between an image's map before and after; the maps are
-those of the class that the intact network named. Its interval is of t over the draws, so it knows
-of both the images and the weights being a sample. After the loss of all weights the verdict is
-"survives" where the correlation is not below the null's high. Where all of its interval is below,
-the verdict is "partly" if its low is above the null's mean, and "lost" if its high is at most
-`MARGIN` above that mean: a wide interval shows nothing. Otherwise, without an interval, or where
-more than half of the maps went out, it is "unclear". Adebayo et al. 2018 (arXiv:1810.03292); the
-null and the margin are fracnet's own.
-
-A network loses its weights, block by block from the head down (Adebayo et al. 2018).
-
-arXiv:1810.03292, cascading randomization. What is new is drawn so that signals keep their size on
-the way through: a network of vanishing or exploding signals would make maps of nothing, and those
-differ from any map for a reason that says nothing.
-
-What the loss of weights did to the heatmaps, in sentences.
+A correlation is Spearman's, over pixels, between an image's map before and after; the maps are
+those of the class that the trained network predicted. Its t interval is over the draws, so it
+accounts for images and weights both being a sample. After randomizing all weights, the verdict is
+"failed" if the correlation reaches the null's high. If its whole interval is below, the verdict is
+"partial" if its low is above the null's mean, and "passed" if its high is at most `MARGIN` above
+that mean: a wide interval shows nothing. Otherwise, without an interval, or if more than half of
+the maps became empty, it is "inconclusive". The null and the margin are fracnet's own.
 """
 
 import math
@@ -56,239 +48,31 @@ from fracnet.evaluation.predictions import clusters_of
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.intervals import LEVEL
 from fracnet.models.classifier import Classifier
-from fracnet.models.inference import evaluating, predict_logits
+from fracnet.models.inference import eval_mode, predict_logits
 from fracnet.saliency.cam import heatmaps
-from fracnet.saliency.localization import METHOD_NAMES
+from fracnet.saliency.methods import METHOD_NAMES
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import are, counted, limits
 
-# Containers such as layer4, blocks and features are taken apart into what they hold.
+IMAGES, DRAWS, STAGES = 60, 5, 6
+MARGIN = 0.3
+"""How far the maps of random weights may exceed the mean correlation of different images' maps."""
+UNCHANGED = 0.99
+"""A correlation from which on maps count as the same."""
+USUAL_IMAGES = 50
+"""With fewer images, the result says so."""
+SIDE = 56
+"""Side of the compared maps: finer than any network's own, and quickly ranked."""
+NORM_IMAGES = 16
+"""Images from which batch normalization takes its statistics."""
 DEPTH = 2
+"""Containers such as layer4, blocks and features are split into their parts."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+MODEL_DEPENDENT = {"passed": True, "partial": True, "failed": False, "inconclusive": None}
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Blocks that lose their weights together. name: of the one nearest to the image.
-
-    modules: those that hold the weights themselves.
-    """
-
-    name: str
-    modules: tuple[nn.Module, ...]
-
-
-def stages_of(backbone: nn.Module, images: Tensor, most: int = 6) -> list[Stage]:
-    """All weights of a backbone in `most` stages at most, in the order in which they are lost.
-
-    The head alone is first; the blocks below it are shared out evenly. Blocks are ordered by when
-    they were reached with `images` float [N, 3, S, S], so the order in which a class lists its
-    layers does not matter; what was not reached is in the last stage.
-    """
-    order = _reached(backbone, images)
-    blocks: dict[str, list[nn.Module]] = {}
-    for name, module in sorted(_holders(backbone), key=lambda pair: -order.get(pair[1], -1)):
-        blocks.setdefault(".".join(name.split(".")[:DEPTH]), []).append(module)
-    names = list(blocks)
-    below = names[1:]
-    parts = min(most - 1, len(below))
-    cuts = [round(k * len(below) / parts) for k in range(parts + 1)] if parts else []
-    groups = [names[:1], *(below[a:b] for a, b in pairwise(cuts))]
-    return [
-        Stage(group[-1] or "input", tuple(module for name in group for module in blocks[name]))
-        for group in groups
-    ]
-
-
-def randomize(stage: Stage, generator: torch.Generator) -> None:
-    """Draws new weights in place.
-
-    Matrices and kernels: normal, mean 0, variance 2 / fan-in (He et al. 2015, arXiv:1502.01852).
-    Scales of normalizations 1, all biases 0. Other weights, such as embeddings of places: normal
-    with the mean and deviation that they had.
-    """
-    with torch.no_grad():
-        for module in stage.modules:
-            for name, weight in module.named_parameters(recurse=False):
-                if name == "bias":
-                    weight.zero_()
-                elif isinstance(module, LINEAR) and name == "weight":
-                    deviation = math.sqrt(2 / weight[0].numel())
-                    weight.copy_(_normal(weight, generator) * deviation)
-                elif "Norm" in type(module).__name__ and name == "weight":
-                    weight.fill_(1.0)
-                else:
-                    spread, middle = weight.std(correction=0), weight.mean()
-                    weight.copy_(_normal(weight, generator) * spread + middle)
-
-
-def renormalize(model: Classifier, lost: Sequence[Stage], images: Sequence[Tensor]) -> None:
-    """Batch normalization in lost stages takes its statistics anew, from batches [b, 1, S, S].
-
-    Means and variances of lost weights would not fit the new ones; what is nearer to the image than
-    any lost weight keeps its own. No label is looked at.
-    """
-    modules = [module for stage in lost for module in stage.modules]
-    norms = [module for module in modules if isinstance(module, BATCH_NORMS)]
-    norms = [norm for norm in norms if norm.running_mean is not None]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    with evaluating(model), torch.no_grad():
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the batches
-            norm.train()
-        try:
-            for batch in images:
-                model(batch)
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
-
-
-@contextmanager
-def weights_kept(model: nn.Module) -> Iterator[None]:
-    """Whatever is done to weights and buffers within is undone at the end."""
-    kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    try:
-        yield
-    finally:
-        model.load_state_dict(kept)
-
-
-def _normal(weight: Tensor, generator: torch.Generator) -> Tensor:
-    # Drawn on the CPU: the same on every device.
-    return torch.randn(weight.shape, generator=generator).to(weight)
-
-
-def _holders(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Modules with weights of their own, by name."""
-    return [
-        (name, module)
-        for name, module in backbone.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
-    ]
-
-
-def _reached(backbone: nn.Module, images: Tensor) -> dict[nn.Module, int]:
-    """When each module with weights was first called, counted from 0."""
-    order: dict[nn.Module, int] = {}
-
-    def note(module: nn.Module, _: object) -> None:
-        order.setdefault(module, len(order))
-
-    hooks = [module.register_forward_pre_hook(note) for _, module in _holders(backbone)]
-    try:
-        with evaluating(backbone), torch.no_grad():
-            backbone(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return order
-
-
-# A correlation from which on the maps count as the same.
-SAME = 0.99
-
-# Images from which on the result is not called one of few.
-USUAL = 50
-
-
-def went_out(stage: Mapping[str, Any], images: int) -> bool:
-    """Whether more than half of the maps are blank after a stage: too few are left to judge by."""
-    return bool(2 * stage["empty"] > images)
-
-
-def sentences(told: Mapping[str, Any]) -> list[str]:
-    """The verdict, the figures behind it, and what one must know to read them."""
-    stages, null = told["stages"], told["null"]
-    maps, last = f"The heatmaps ({METHOD_NAMES[told['method']]})", _number(stages[-1])
-    others = (
-        f"{null['correlation']:.2f} on average, the middle 95 % from {null['low']:.2f} to "
-        f"{null['high']:.2f}"
-    )
-    verdict = {
-        "survives": f"{maps} survive the loss of all weights: they show the image more than what "
-        "was learned, and must not be taken for the network's reasons.",
-        "partly": f"{maps} depend on the weights, but not only: without any trained weight a part "
-        "of their order remains, which the image and the architecture give.",
-        "lost": f"{maps} depend on the weights: without any trained one they resemble themselves "
-        "hardly more than they resemble the map of another image.",
-        "unclear": f"With {METHOD_NAMES[told['method']]} it is not shown whether the heatmaps "
-        f"depend on the weights. {_why_unclear(told)}",
-    }[told["verdict"]]
-    if told["images"] < USUAL:
-        verdict += f" That is of {counted(told['images'], 'image')} only."
-    said = [
-        verdict,
-        f"Rank correlation with the trained network's maps: {last} once all weights were drawn "
-        f"anew, {_number(stages[0])} when only the head ({stages[0]['name']}) was; maps of "
-        f"different images: {others}.",
-        f"From {counted(told['images'], 'test image')}{_whose(told)} and "
-        f"{counted(told['draws'], 'draw')} of new weights; the interval knows of both.",
-    ]
-    if (stages[0]["correlation"] or 0) >= SAME and len(stages) > 1:
-        said.append("The loss of the head alone left the maps as they were: they know no class.")
-    if n := told["empty"]:
-        said.append(f"{counted(n, 'further image')} without a map {are(n)} left out.")
-    if n := stages[-1]["empty"]:
-        said.append(
-            f"Without any trained weight {counted(n, 'map')} of {told['images']} went out "
-            f"altogether, and {are(n)} left out of that correlation."
-        )
-    if told["images"] < USUAL:
-        said.append(f"{_why_few(told)}; {USUAL} or more are usual.")
-    return said
-
-
-def _why_unclear(told: Mapping[str, Any]) -> str:
-    last = told["stages"][-1]
-    if went_out(last, told["images"]):
-        return "Most maps went out with the weights, and a blank map resembles nothing."
-    if last["high"] is None:
-        return "A single draw of new weights gives no interval."
-    return "Without any trained weight their correlation may still be that of maps that survive."
-
-
-def _why_few(told: Mapping[str, Any]) -> str:
-    tried = told["images"] + told["empty"]
-    if tried >= USUAL:
-        return f"Only {told['images']} of {tried} test images had a map"
-    if tried < told["held"]:
-        return f"{told['asked']} of the {told['held']} test images were asked for"
-    return f"The test split has {counted(told['held'], 'image')}"
-
-
-def _whose(told: Mapping[str, Any]) -> str:
-    if told["units"] == told["images"]:
-        return f" of as many {told['unit']}s" if told["unit"] in ("patient", "study") else ""
-    return f" ({told['unit']}s: {told['units']})"
-
-
-def _number(stage: Mapping[str, Any]) -> str:
-    if stage["correlation"] is None:
-        return "not known, as all maps went out,"
-    if stage["low"] is None:
-        return f"{stage['correlation']:.2f}"
-    return f"{stage['correlation']:.2f} ({limits(stage['low'], stage['high'], 2)})"
-
-
-IMAGES, DRAWS, STAGES = 60, 5, 6
-
-# Above the mean correlation of different images' maps: as far as that of lost maps may reach.
-MARGIN = 0.3
-
-# Side of the maps that are compared: finer than any network's own, and quickly ranked.
-SIDE = 56
-
-# Images that batch normalization takes its statistics from.
-TO_NORMALIZE = 16
-DEPENDENT = {"lost": True, "partly": True, "survives": False, "unclear": None}
-
-
-def lose_weights(
+def run_sanity_check(
     model: Classifier,
     data: RadiographData,
     *,
@@ -302,172 +86,371 @@ def lose_weights(
     seed: int = 0,
     progress: Progress[Any] = no_progress,
 ) -> dict[str, Any] | None:
-    """Correlations of maps before and after a loss of weights; see the top of this file.
+    """Correlations of maps before and after randomizing weights; see the top of this file.
 
-    The model is as it was when this returns, also where it raises.
+    None if fewer than two test images of different patients have a map. The model is restored, also
+    after an exception. data: set up.
     """
-    rows, clusters = _chosen(data, images, seed)
+    rows, clusters = _choose_rows(data, images, seed)
     pixels = data.cache.images[rows]
-    before = next(model.parameters()).device
+    original_device = next(model.parameters()).device
     try:
-        with evaluating(model):
+        with eval_mode(model):
             every = np.arange(len(rows))
             logits = predict_logits(model, pixels, every, batch_size=batch_size, device=device)
             classes = logits.argmax(axis=1)
 
-            def ranked(where: np.ndarray) -> np.ndarray:
-                made = heatmaps(
+            def ranked(places: np.ndarray) -> np.ndarray:
+                batches = heatmaps(
                     model,
-                    pixels[where],
-                    classes[where],
+                    pixels[places],
+                    classes[places],
                     method=method,
                     layer=layer,
                     batch_size=batch_size,
                     device=device,
                 )
-                return ranks(np.concatenate(list(made)))
+                return rank_maps(np.concatenate(list(batches)))
 
-            intact = ranked(every)
-            used = np.flatnonzero(intact.any(axis=1))
-            against = null(intact[used], clusters.ids[used])
-            if against is None:
+            before = ranked(every)
+            used = np.flatnonzero(before.any(axis=1))
+            null = null_distribution(before[used], clusters.ids[used])
+            if null is None:
                 return None
             draws = min(draws, len(used))
             shares = [used[draw::draws] for draw in range(draws)]
-            sample = torch.from_numpy(pixels[used[:TO_NORMALIZE]])[:, None].to(device)
-            stages = _cascade(model, intact, ranked, shares, sample, most_stages, seed, progress)
+            sample = torch.from_numpy(pixels[used[:NORM_IMAGES]])[:, None].to(device)
+            stages = _cascade(model, before, ranked, shares, sample, most_stages, seed, progress)
     finally:
-        model.to(before)
-    told: dict[str, Any] = {
+        model.to(original_device)
+    verdict = sanity_verdict(stages[-1], null, len(used))
+    result: dict[str, Any] = {
         "method": method,
         "layer": layer,
         "images": len(used),
         "units": len(np.unique(clusters.ids[used])),
         "unit": clusters.unit,
         "empty": len(rows) - len(used),
-        "asked": images,
-        "held": len(data.rows("test")),
+        "requested": images,
+        "available": len(data.rows("test")),
         "draws": draws,
         "stages": stages,
-        "null": against,
-        "verdict": verdict(stages[-1], against, len(used)),
+        "null": null,
+        "verdict": verdict,
+        "model_dependent": MODEL_DEPENDENT[verdict],
     }
-    told["model_dependent"] = DEPENDENT[told["verdict"]]
-    told["sentences"] = sentences(told)
-    return told
+    return result | {"sentences": sanity_sentences(result)}
+
+
+def _choose_rows(data: RadiographData, images: int, seed: int) -> tuple[np.ndarray, Clusters]:
+    """At most `images` rows of the test split: one of each patient before any second one."""
+    rows = np.random.default_rng(seed).permutation(data.rows("test"))
+    turns: list[int] = []
+    counts: dict[int, int] = {}
+    for cluster in clusters_of(data.manifest.table.iloc[rows]).ids.tolist():
+        turns.append(counts.get(cluster, 0))
+        counts[cluster] = turns[-1] + 1
+    chosen = rows[np.argsort(turns, kind="stable")[:images]]
+    return chosen, clusters_of(data.manifest.table.iloc[chosen])
 
 
 def _cascade(
     model: Classifier,
-    intact: np.ndarray,
+    before: np.ndarray,
     ranked: Callable[[np.ndarray], np.ndarray],
-    shares: list[np.ndarray],
-    sample: torch.Tensor,
+    shares: Sequence[np.ndarray],
+    sample: Tensor,
     most_stages: int,
     seed: int,
     progress: Progress[Any],
 ) -> list[dict[str, Any]]:
-    """What each stage leaves: every draw loses all stages in turn, and shows its share of images.
+    """The result of each stage: every draw randomizes all stages in turn, for its share of images.
 
-    intact: ranks of the maps before. ranked: from places of images to ranks of the model's maps.
-    sample: images for the batch normalization.
+    before: ranks of the original maps. ranked: from places of images to ranks of the model's maps.
+    sample: images for batch normalization.
     """
     with torch.no_grad():
-        stages = stages_of(model.backbone, model.input(sample[:1]), most_stages)
-    left: list[list[np.ndarray]] = [[] for _ in stages]
+        stages = randomization_stages(model.backbone, model.input(sample[:1]), most_stages)
+    correlations: list[list[np.ndarray]] = [[] for _ in stages]
     empty = np.zeros(len(stages), dtype=int)
-    for draw in progress(range(len(shares)), len(shares), "losing weights"):
+    for draw in progress(range(len(shares)), len(shares), "randomizing weights"):
         share, generator = shares[draw], torch.Generator().manual_seed(seed + draw)
-        with weights_kept(model):
+        with weights_restored(model):
             for number, stage in enumerate(stages):
                 randomize(stage, generator)
                 renormalize(model, stages[: number + 1], [sample])
-                now = ranked(share)
-                # A map that went out has no order to compare: it speaks neither for nor against.
-                lit = now.any(axis=1)
-                left[number].append((intact[share] * now).sum(axis=1)[lit])
-                empty[number] += int((~lit).sum())
-    lost = np.cumsum([_weights(stage.modules) for stage in stages])
+                after = ranked(share)
+                # An empty map has no order to compare: it is evidence for neither side.
+                present = after.any(axis=1)
+                correlations[number].append((before[share] * after).sum(axis=1)[present])
+                empty[number] += int((~present).sum())
+    sizes = [
+        sum(weight.numel() for module in stage.modules for weight in _own_weights(module))
+        for stage in stages
+    ]
+    randomized = np.cumsum(sizes)
     return [
-        {"name": stage.name, "weights": float(lost[number] / lost[-1])}
-        | over_draws([float(of.mean()) for of in left[number] if len(of)])
+        {"name": stage.name, "weights": float(randomized[number] / randomized[-1])}
+        | draws_estimate([float(part.mean()) for part in correlations[number] if len(part)])
         | {"empty": int(empty[number])}
         for number, stage in enumerate(stages)
     ]
 
 
-def ranks(maps: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class Stage:
+    """Blocks that are randomized together. name: of the one nearest to the image.
+
+    modules: those that hold the weights themselves.
+    """
+
+    name: str
+    modules: tuple[nn.Module, ...]
+
+
+def randomization_stages(backbone: nn.Module, images: Tensor, most: int = STAGES) -> list[Stage]:
+    """All weights of a backbone in at most `most` stages, in the order of randomization.
+
+    The head alone is first; the blocks below it are split evenly. Blocks are ordered by when
+    `images`, float [N, 3, S, S], reach them, so the order in which a class lists its layers does
+    not matter; what is never reached is in the last stage.
+    """
+    holders = [(name, m) for name, m in backbone.named_modules() if _own_weights(m)]
+    order = _call_order(backbone, [module for _, module in holders], images)
+    blocks: dict[str, list[nn.Module]] = {}
+    for name, module in sorted(holders, key=lambda pair: -order.get(pair[1], -1)):
+        blocks.setdefault(".".join(name.split(".")[:DEPTH]), []).append(module)
+    names = list(blocks)
+    below = names[1:]
+    parts = min(most - 1, len(below))
+    ends = [round(k * len(below) / parts) for k in range(parts + 1)] if parts else []
+    groups = [names[:1], *(below[start:end] for start, end in pairwise(ends))]
+    return [
+        Stage(group[-1] or "input", tuple(module for name in group for module in blocks[name]))
+        for group in groups
+    ]
+
+
+def _own_weights(module: nn.Module) -> list[nn.Parameter]:
+    return list(module.parameters(recurse=False))
+
+
+def _call_order(
+    backbone: nn.Module, modules: Sequence[nn.Module], images: Tensor
+) -> dict[nn.Module, int]:
+    """When each module was first called, counted from 0."""
+    order: dict[nn.Module, int] = {}
+
+    def note(module: nn.Module, _: object) -> None:
+        order.setdefault(module, len(order))
+
+    hooks = [module.register_forward_pre_hook(note) for module in modules]
+    try:
+        with eval_mode(backbone), torch.no_grad():
+            backbone(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return order
+
+
+def randomize(stage: Stage, generator: torch.Generator) -> None:
+    """Replace the weights of a stage in place.
+
+    Matrices and kernels: normal, mean 0, variance 2 / fan-in (He et al. 2015, arXiv:1502.01852).
+    Scales of normalization layers 1, all biases 0. Other weights, such as position embeddings:
+    normal with the mean and standard deviation that they had.
+    """
+
+    def normal(weight: Tensor) -> Tensor:
+        # Drawn on the CPU: the same on every device.
+        return torch.randn(weight.shape, generator=generator).to(weight)
+
+    with torch.no_grad():
+        for module in stage.modules:
+            for name, weight in module.named_parameters(recurse=False):
+                if name == "bias":
+                    weight.zero_()
+                elif isinstance(module, LINEAR) and name == "weight":
+                    weight.copy_(normal(weight) * math.sqrt(2 / weight[0].numel()))
+                elif "Norm" in type(module).__name__ and name == "weight":
+                    weight.fill_(1.0)
+                else:
+                    deviation, mean = weight.std(correction=0), weight.mean()
+                    weight.copy_(normal(weight) * deviation + mean)
+
+
+def renormalize(model: Classifier, stages: Sequence[Stage], images: Sequence[Tensor]) -> None:
+    """Recompute the statistics of batch normalization in randomized stages, from batches.
+
+    The old means and variances would not fit the new weights; layers closer to the image than any
+    randomized weight keep theirs. No label is used. images: [b, 1, S, S] each.
+    """
+    modules = [module for stage in stages for module in stage.modules]
+    norms = [module for module in modules if isinstance(module, BATCH_NORMS)]
+    norms = [norm for norm in norms if norm.running_mean is not None]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    with eval_mode(model), torch.no_grad():
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches
+            norm.train()
+        try:
+            for batch in images:
+                model(batch)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+
+
+@contextmanager
+def weights_restored(model: nn.Module) -> Iterator[None]:
+    """Undo all changes of weights and buffers at the end of the block."""
+    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    try:
+        yield
+    finally:
+        model.load_state_dict(state)
+
+
+def rank_maps(maps: np.ndarray) -> np.ndarray:
     """Ranks of the values of maps float32 [n, S, S], float64 [n, SIDE * SIDE], each of unit length.
 
-    The product of two is Spearman's correlation. A map that is the same everywhere has no ranking:
-    0 everywhere, and so a correlation of 0 with any other.
+    The product of two is Spearman's correlation. A uniform map has no ranking: it becomes 0
+    everywhere, and so has a correlation of 0 with any other.
     """
-    small = [cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() for one in maps]
+    small = [cv2.resize(m, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() for m in maps]
     ranked = stats.rankdata(np.stack(small), axis=1)
     centered = ranked - ranked.mean(axis=1, keepdims=True)
     length = np.sqrt((centered**2).sum(axis=1, keepdims=True))
     return np.asarray(np.divide(centered, length, out=np.zeros_like(centered), where=length > 0))
 
 
-def null(ranked: np.ndarray, ids: np.ndarray) -> dict[str, Any] | None:
+def null_distribution(ranked: np.ndarray, ids: np.ndarray) -> dict[str, Any] | None:
     """Correlations between maps of images of different clusters, `ids` int64 [n]; None if none."""
-    one, two = np.triu_indices(len(ids), k=1)
-    apart = ids[one] != ids[two]
-    if not apart.any():
+    left, right = np.triu_indices(len(ids), k=1)
+    different = ids[left] != ids[right]
+    if not different.any():
         return None
-    found = (ranked @ ranked.T)[one[apart], two[apart]]
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    correlations = (ranked @ ranked.T)[left[different], right[different]]
+    low, high = np.quantile(correlations, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {
-        "correlation": float(found.mean()),
+        "correlation": float(correlations.mean()),
         "low": float(low),
         "high": float(high),
-        "pairs": int(apart.sum()),
+        "pairs": int(different.sum()),
     }
 
 
-def over_draws(values: list[float]) -> dict[str, float | None]:
-    """Mean correlation of the draws, with an interval of t; None for a single draw, or for none."""
+def draws_estimate(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean correlation of the draws with a t interval; None for a single draw, or for none."""
     if not values:
         return {"correlation": None, "low": None, "high": None}
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"correlation": mean, "low": None, "high": None}
     reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
-    return {
-        "correlation": mean,
-        "low": max(-1.0, mean - reach),
-        "high": min(1.0, mean + reach),
-    }
+    return {"correlation": mean, "low": max(-1.0, mean - reach), "high": min(1.0, mean + reach)}
 
 
-def verdict(last: dict[str, Any], against: dict[str, Any], images: int) -> str:
-    """survives, partly, lost or unclear: the correlation without trained weights against the null.
+def sanity_verdict(last: Mapping[str, Any], null: Mapping[str, Any], images: int) -> str:
+    """passed, partial, failed or inconclusive: the last stage against the null.
 
     images: how many there are, of which last["empty"] have no map left.
     """
-    if went_out(last, images):
-        return "unclear"
-    if last["correlation"] >= against["high"]:
-        return "survives"
-    if last["high"] is None or last["high"] >= against["high"]:
-        return "unclear"
-    if last["low"] > against["correlation"]:
-        return "partly"
-    return "lost" if last["high"] <= against["correlation"] + MARGIN else "unclear"
+    if _mostly_empty(last, images):
+        return "inconclusive"
+    if last["correlation"] >= null["high"]:
+        return "failed"
+    if last["high"] is None or last["high"] >= null["high"]:
+        return "inconclusive"
+    if last["low"] > null["correlation"]:
+        return "partial"
+    return "passed" if last["high"] <= null["correlation"] + MARGIN else "inconclusive"
 
 
-def _chosen(data: RadiographData, images: int, seed: int) -> tuple[np.ndarray, Clusters]:
-    """Rows of the test split, so many at most: one of each patient before any second one."""
-    rows = np.random.default_rng(seed).permutation(data.rows("test"))
-    ids = clusters_of(data.manifest.table.iloc[rows]).ids
-    seen: dict[int, int] = {}
-    turn = []
-    for one in ids:
-        turn.append(seen.get(int(one), 0))
-        seen[int(one)] = turn[-1] + 1
-    chosen = rows[np.argsort(turn, kind="stable")[:images]]
-    return chosen, clusters_of(data.manifest.table.iloc[chosen])
+def _mostly_empty(stage: Mapping[str, Any], images: int) -> bool:
+    """Whether more than half of the maps became empty, which leaves too few for a verdict."""
+    return bool(2 * stage["empty"] > images)
 
 
-def _weights(modules: tuple[torch.nn.Module, ...]) -> int:
-    return sum(one.numel() for module in modules for one in module.parameters(recurse=False))
+def sanity_sentences(result: Mapping[str, Any]) -> list[str]:
+    """The verdict, the numbers behind it, and what a reader must know to interpret them."""
+    first, last, null = result["stages"][0], result["stages"][-1], result["null"]
+    method, images = METHOD_NAMES[result["method"]], result["images"]
+    verdict = {
+        "failed": f"Sanity check failed: the heatmaps ({method}) survive the randomization of all "
+        "weights. They show the image more than what the network learned, and must not be taken "
+        "for the network's reasons.",
+        "partial": f"Sanity check partly passed: the heatmaps ({method}) depend on the weights, "
+        "but not only on them. Without any trained weight, part of their order remains, which "
+        "comes from the image and the architecture.",
+        "passed": f"Sanity check passed: randomizing the weights destroys the heatmaps ({method}), "
+        "so they depend on the weights. Without any trained weight they resemble themselves hardly "
+        "more than they resemble the map of another image.",
+        "inconclusive": f"Sanity check inconclusive: with {method}, it is unclear whether the "
+        f"heatmaps depend on the weights. {_why_inconclusive(result)}",
+    }[result["verdict"]]
+    if images < USUAL_IMAGES:
+        verdict += f" This rests on only {counted(images, 'image')}."
+    sentences = [
+        verdict,
+        f"Rank correlation with the trained network's maps: {_correlation(last)} after randomizing "
+        f"all weights, {_correlation(first)} after randomizing only the head ({first['name']}); "
+        f"between maps of different images: {null['correlation']:.2f} on average, the middle 95 % "
+        f"from {null['low']:.2f} to {null['high']:.2f}.",
+        f"Measured on {counted(images, 'test image')}{_units(result)} with "
+        f"{counted(result['draws'], 'draw')} of new weights; the interval accounts for both.",
+    ]
+    if (first["correlation"] or 0) >= UNCHANGED and len(result["stages"]) > 1:
+        sentences.append(
+            "Randomizing the head alone left the maps unchanged: they do not depend on the class."
+        )
+    if n := result["empty"]:
+        sentences.append(f"{counted(n, 'further image')} without a map {are(n)} left out.")
+    if n := last["empty"]:
+        verb = "was" if n == 1 else "were"
+        sentences.append(
+            f"Without any trained weight, {counted(n, 'map')} of {images} {verb} empty and "
+            f"{are(n)} left out of that correlation."
+        )
+    if images < USUAL_IMAGES:
+        sentences.append(f"{_why_few(result)}; {USUAL_IMAGES} or more are usual.")
+    return sentences
+
+
+def _why_inconclusive(result: Mapping[str, Any]) -> str:
+    last = result["stages"][-1]
+    if _mostly_empty(last, result["images"]):
+        return "Most maps became empty with random weights, and an empty map resembles nothing."
+    if last["high"] is None:
+        return "A single draw of new weights gives no interval."
+    return "Without any trained weight, their correlation may still be that of maps that survive."
+
+
+def _why_few(result: Mapping[str, Any]) -> str:
+    tried = result["images"] + result["empty"]
+    if tried >= USUAL_IMAGES:
+        return f"Only {result['images']} of {tried} test images had a map"
+    if tried < result["available"]:
+        requested, available = result["requested"], result["available"]
+        return f"Only {requested} of the {available} test images were requested"
+    return f"The test split has {counted(result['available'], 'image')}"
+
+
+def _units(result: Mapping[str, Any]) -> str:
+    unit = result["unit"]
+    if result["units"] < result["images"]:
+        return f" ({counted(result['units'], unit)})"
+    plural = {"patient": "patients", "study": "studies"}.get(unit)
+    return f" of as many {plural}" if plural else ""
+
+
+def _correlation(stage: Mapping[str, Any]) -> str:
+    if stage["correlation"] is None:
+        return "unknown, because all maps were empty,"
+    if stage["low"] is None:
+        return f"{stage['correlation']:.2f}"
+    return f"{stage['correlation']:.2f} ({limits(stage['low'], stage['high'], 2)})"

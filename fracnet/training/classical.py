@@ -1,4 +1,4 @@
-"""Models that are fitted in one go, without epochs: `model.fit=classical`."""
+"""Models without epochs, fitted by scikit-learn or the like: `model.fit=classical`."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -8,11 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from fracnet.config.instantiate import build
 from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.predictions import assemble
-from fracnet.models.classifier import OWN_KEYS
+from fracnet.models.classifier import build_model
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress, progress_bar
@@ -21,13 +20,13 @@ UNUSED = "model.freeze, model.head_dropout, augment, optim, loss, scheduler, cal
 
 
 class Classical(Protocol):
-    """What `_target_` must be; it is built with the config's keys and `num_classes`.
+    """The interface of `_target_`, which is built with the config's keys and `num_classes`.
 
-    images: uint8 [N, S, S], a file mapped into memory. rows: int64, places in it.
+    images: uint8 [N, S, S], memory-mapped. rows: int64, indices into it.
     """
 
     def describe(self) -> str:
-        """What it is, in one clause."""
+        """The model in one clause."""
 
     def fit(
         self,
@@ -38,10 +37,10 @@ class Classical(Protocol):
         class_weights: Sequence[float] | None = None,
         progress: Progress[Any] = ...,
     ) -> dict[str, Any]:
-        """Learn from the rows `train`, choose by `val`.
+        """Fit to the rows `train`, choose settings by `val`.
 
-        Returns plain values: `by` and `value`, the figure that chose; perhaps `tried`, a list of
-        mappings of each candidate's setting and that figure, and a `note`.
+        Returns plain values: `by` and `value`, the metric that chose; optionally `tried`, a list of
+        mappings with each candidate's setting and that metric, and a `note`.
         """
 
     def logits(
@@ -54,16 +53,16 @@ class Classical(Protocol):
 
 
 def build_classical(config: Config, data: RadiographData) -> Classical:
-    """The model that the config names, not fitted yet.
+    """The unfitted model that the config names.
 
-    Raises UserError for wrong arguments, or a class that cannot be fitted in one go.
+    Raises UserError for wrong arguments, or a class without the methods of `Classical`.
     """
-    node = {key: value for key, value in config.model.plain().items() if key not in OWN_KEYS}
-    model: Classical = build(node, "model", num_classes=len(data.classes))
-    if lacking := [n for n in ("describe", "fit", "logits", "save") if not hasattr(model, n)]:
+    node = config.model.plain()
+    model: Classical = build_model(node, len(data.classes))
+    if missing := [n for n in ("describe", "fit", "logits", "save") if not hasattr(model, n)]:
         raise UserError(
-            f"model.fit=classical: {node['_target_']} has no method {', '.join(lacking)}; "
-            "a network is trained by model.fit=gradient."
+            f"model.fit=classical: {node['_target_']} has no method {', '.join(missing)}; "
+            "a network is trained with model.fit=gradient."
         )
     return model
 
@@ -71,7 +70,7 @@ def build_classical(config: Config, data: RadiographData) -> Classical:
 def fit_and_predict(
     model: Classical, config: Config, data: RadiographData, folder: RunFolder
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Fit, store, predict val and test: the predictions table, and what validation chose."""
+    """Fit, save, predict val and test: the predictions table, and what validation chose."""
     progress = partial(progress_bar, visible=config.trainer.progress_bar)
     images, targets = data.cache.images, data.manifest.targets()
     train, val, test = (data.rows(split) for split in ("train", "val", "test"))
@@ -85,8 +84,8 @@ def fit_and_predict(
 
 
 def print_choice(selected: Mapping[str, Any]) -> None:
-    """A line for each candidate, with a star on the chosen one, as epochs have it."""
-    for one in selected.get("tried", ()):
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in one.items())
-        print(figures + ("  *" if one[selected["by"]] == selected["value"] else ""))
+    """Print one line per candidate, with a star on the chosen one, like epochs."""
+    for candidate in selected.get("tried", ()):
+        text = "  ".join(f"{name} {value:.4g}" for name, value in candidate.items())
+        print(text + ("  *" if candidate[selected["by"]] == selected["value"] else ""))
     print(selected.get("note", ""), flush=True)

@@ -1,79 +1,214 @@
-"""Classes that a config names, looked up where nothing is run for it: before any data are had.
+"""The checks of a training that need no heavy import: they fail within a second.
 
-A download or a drawing may take an hour, and the imports of torch and timm take seconds: a mistyped
-name must wait for neither. What cannot be told here for sure is told by `rehearsal.check_targets`,
-once the imports are made anyway.
-
-A model, its optimizer and its schedule tried once: no fault waits for the first epoch.
+Importing torch and timm takes seconds, and a download or the phantoms may take an hour; a mistyped
+name must wait for neither. Classes that a config names are therefore looked up in the source text
+of their modules, without running any of the user's code. What cannot be decided so is decided by
+`fracnet.training.rehearsal`, after the imports.
 """
 
-import copy
+import ast
 import importlib.machinery
-import math
+import importlib.util
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch.nn.modules.batchnorm import _NormBase
-
-from fracnet.config.instantiate import locate, near_miss
-from fracnet.config.schema import Config
-from fracnet.data.datamodule import RadiographData
-from fracnet.models.classifier import Classifier, validation_figures
-from fracnet.utils import network
+from fracnet.config.instantiate import build, locate, near_miss
+from fracnet.config.schema import Config, check
+from fracnet.data.datasets.base import Dataset
+from fracnet.runs.run_folder import RunFolder
+from fracnet.training import resume, sweep
+from fracnet.utils import distributed
 from fracnet.utils.errors import UserError
-from fracnet.utils.text import counted
 
-OWN = ("fracnet", "timm", "torch", "torchvision")
-"""Packages that are imported sooner or later whatever the config says."""
-
-# A module that has one of these may hold names that its text does not.
+SHIPPED = ("fracnet", "timm", "torch", "torchvision")
+"""Packages that every training imports sooner or later."""
+# A module with one of these may define names that its text does not show.
 DYNAMIC = r"import \*|__getattr__|globals|setattr|exec\(|vars\(|__dict__|sys\.modules"
-TIMM = "fracnet.models.backbones.timm_backbone"
+TIMM_BACKBONE = "fracnet.models.backbones.timm_backbone"
+TRAINER_RESERVED = {
+    "callbacks": "add one with callbacks.<name>={_target_: ...}",
+    "logger": "choose with logger=wandb, tensorboard, mlflow, csv or none",
+    "enable_progress_bar": "use trainer.progress_bar",
+    "default_root_dir": "use hydra.run.dir",
+    "use_distributed_sampler": "fracnet's own loaders divide the rows among processes",
+    "limit_predict_batches": "the predictions table needs every image",
+    "enable_checkpointing": "a run is evaluated at its selected checkpoint",
+    "enable_autolog_hparams": "fracnet logs the config itself, without private paths",
+    "barebones": "it switches off validation metrics and checkpoints",
+}
+LOGGER_PACKAGES = {
+    "wandb": "wandb", "TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow",
+    "CometLogger": "comet_ml", "NeptuneLogger": "neptune",
+}  # fmt: skip
+"""The package that a logger needs, by config key or class name."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Where and how a run was started; `command` is the whole line, for its provenance."""
+
+    folder: Path
+    overrides: Sequence[str]
+    command: Sequence[str]
+    in_sweep: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training whose quick checks have passed. dataset: None in a resumed run."""
+
+    order: Order
+    config: Config
+    plain: Mapping[str, Any]
+    dataset: Dataset | None
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run is written."""
+        return RunFolder(self.order.folder)
+
+
+def preflight(plain: dict[str, Any], order: Order) -> Plan:
+    """Check everything that needs no heavy import, the quickest first; get the data.
+
+    plain: the resolved config, as plain containers.
+
+    Raises:
+        UserError: a fault in the config, the run folder or the data.
+    """
+    if isinstance(plain["data"].get("test_on"), str):
+        from fracnet.runs.external_test import resolve_test_on  # seconds, seldom needed
+
+        plain = resolve_test_on(plain)
+    config = check(plain)
+    sweep.check_run(config, order.in_sweep)
+    distributed.check_start()
+    if config.resume:
+        plain = resume.frozen_config(RunFolder.open(order.folder, "resume"), plain, order.overrides)
+        config = check(plain)
+    check_trainer(config)
+    check_loggers(config)
+    check_names(config)
+    if config.resume:
+        return Plan(order, config, plain, None)
+    dataset: Dataset = build(config.data.dataset(), "data")
+    if distributed.rank() == 0:
+        dataset.prepare()
+    return Plan(order, config, plain, dataset)
+
+
+def check_trainer(config: Config) -> None:
+    """Raise UserError for a key under `trainer` that is not an argument of `lightning.Trainer`."""
+    given = config.trainer.passed_on
+    for name in given:
+        if name in TRAINER_RESERVED:
+            raise UserError(f"trainer.{name} is not allowed: {TRAINER_RESERVED[name]}.")
+    known = arguments_of("lightning.pytorch.trainer.trainer", "Trainer.__init__") if given else ()
+    own = set(type(config.trainer).model_fields)
+    allowed = sorted({*known, *own} - set(TRAINER_RESERVED))
+    for name, value in given.items():
+        if known and name not in known:
+            raise UserError(
+                f"trainer.{name}={value}: lightning.Trainer has no such argument; allowed: "
+                f"{', '.join(allowed)}.{near_miss(name, allowed)}"
+            )
+    for name in ("limit_train_batches", "limit_val_batches"):
+        if name in given and given[name] == 0:
+            raise UserError(f"trainer.{name}=0 is not allowed: validation selects the checkpoint.")
+
+
+def check_loggers(config: Config) -> None:
+    """Raise UserError for a logger whose package is missing, or a wrong argument of W&B."""
+    nodes: dict[str, Any] = dict(config.logger.model_extra or {})
+    if config.logger.wandb is not None and config.logger.wandb.mode != "disabled":
+        nodes["wandb"] = None
+    for name, node in nodes.items():
+        target = str((node or {}).get("_target_", name)).rpartition(".")[2]
+        package = LOGGER_PACKAGES.get(target)
+        if package and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"logger={name} needs the package {package}, which is not installed: "
+                f"pip install {package}"
+            )
+    options = config.logger.wandb
+    if options is not None and options.model_extra:
+        known = arguments_of("wandb.sdk.wandb_init", "init")
+        allowed = sorted({*known, *type(options).model_fields})
+        for name, value in options.model_extra.items():
+            if known and name not in known:
+                raise UserError(
+                    f"logger.wandb.{name}={value}: wandb.init has no such argument; allowed: "
+                    f"{', '.join(allowed)}.{near_miss(name, allowed)}"
+                )
+
+
+def arguments_of(module: str, function: str) -> tuple[str, ...]:
+    """Names of a function's arguments, read from the module's text; () where that fails.
+
+    function: `name` or `Class.name`.
+    """
+    text = _source(_find_module(module)[1])
+    nodes: Sequence[ast.stmt] = ast.parse(text).body if text else ()
+    found: Any = None
+    for part in function.split("."):
+        found = next((node for node in nodes if getattr(node, "name", None) == part), None)
+        if found is None:
+            return ()
+        nodes = found.body
+    arguments = [*found.args.args, *found.args.kwonlyargs]
+    return tuple(argument.arg for argument in arguments if argument.arg != "self")
 
 
 def check_names(config: Config) -> None:
-    """Raise UserError for a class that is not there, and an unknown model of timm's.
+    """Raise UserError for a class that does not exist, or an unknown timm model.
 
-    No module of the user's is imported.
+    Imports none of the user's modules.
     """
-    for key, target in _named(config):
-        _check_target(target, key)
+    for key, target in named_targets(config):
+        check_target(target, key)
     name = str(config.model.plain().get("name"))
-    if config.model.target == TIMM and not _in_timm(name.split(".")[0]):
-        from fracnet.models.backbones import check_name
+    if config.model.target == TIMM_BACKBONE and not is_timm_model(name.split(".")[0]):
+        from fracnet.models.backbones import check_name  # seconds, to list all names of timm
 
         check_name(name)
 
 
-def _named(config: Config) -> Iterator[tuple[str, str]]:
-    """Every `_target_` that training calls, with its key, but for that of the data."""
-    for key in ("model", "optim", "loss", "scheduler"):
-        if (node := getattr(config, key)) is not None:
-            yield key, node.target
-    for key in ("augment", "imbalance"):
-        transforms = getattr(config, key).model_dump(by_alias=True).get("transforms") or []
-        for place, node in enumerate(transforms):
-            if isinstance(node, dict) and "_target_" in node:
-                yield f"{key}.transforms[{place}]", str(node["_target_"])
+def named_targets(config: Config) -> Iterator[tuple[str, str]]:
+    """Every `_target_` that a training calls, with its key, except those of the data."""
+    plain = config.model_dump(by_alias=True)
+    groups = ("model", "optim", "loss", "scheduler", "augment", "imbalance", "callbacks")
+    for group in (*groups, "metrics", "logger", "trainer"):
+        yield from _targets(plain[group], group)
 
 
-def _check_target(target: str, key: str) -> None:
+def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield key, str(node["_target_"])
+        for name, value in node.items():
+            yield from _targets(value, f"{key}.{name}")
+    elif isinstance(node, list):
+        for place, value in enumerate(node):
+            yield from _targets(value, f"{key}[{place}]")
+
+
+def check_target(target: str, key: str) -> None:
+    """Raise UserError where it is certain that the dotted path `target` names nothing."""
     module, _, name = target.rpartition(".")
     if not module or module in sys.modules:
         locate(target, key)
         return
-    missing, spec = _found(module)
-    holder, _, outer = missing.rpartition(".")
-    if holder and re.search(rf"^class {outer}\b", _text(_found(holder)[1]) or "", re.MULTILINE):
+    missing, spec = _find_module(module)
+    parent, _, child = missing.rpartition(".")
+    if parent and re.search(rf"^class {child}\b", _source(_find_module(parent)[1]) or "", re.M):
         raise UserError(
-            f"{key}._target_={target}: {outer} is a class of module {holder}, and a class within "
+            f"{key}._target_={target}: {child} is a class of module {parent}, and a class inside "
             "a class cannot be named; allowed: package.module.Class."
         )
     if missing:
@@ -81,86 +216,21 @@ def _check_target(target: str, key: str) -> None:
             f"{key}._target_={target}: there is no module '{missing}'; allowed: "
             "an importable package.module.Class (the current folder is searched as well)."
         )
-    text = _text(spec)
+    text = _source(spec)
     if text is None or re.search(rf"\b{re.escape(name)}\b", text):
         return
-    if target.split(".")[0] in OWN:
+    if target.split(".")[0] in SHIPPED:
         locate(target, key)
     elif not re.search(DYNAMIC, text):
-        defined = re.findall(r"^(?:class|def)\s+(\w+)", text, re.MULTILINE)
+        defined = re.findall(r"^(?:class|def)\s+(\w+)", text, re.M)
         raise UserError(
             f"{key}._target_={target}: module {module} has no '{name}'.{near_miss(name, defined)}"
         )
 
 
-def _found(module: str) -> tuple[str, Any]:
-    """The first part that is certainly not there ("" for none), and the spec of the module.
-
-    Packages on the way are not imported, unlike by `importlib.util.find_spec`. One of the user's
-    may make up parts of itself as it is imported, which is none of the finders' knowledge; that is
-    so rare that it is no reason to let the usual mistake wait. The spec is None where it cannot be
-    told.
-    """
-    spec: Any = None
-    parts = module.split(".")
-    for n in range(1, len(parts) + 1):
-        name = ".".join(parts[:n])
-        where = None if n == 1 else spec.submodule_search_locations
-        if name in sys.modules:
-            spec = sys.modules[name].__spec__
-        elif n > 1 and where is None:
-            return name, None
-        else:
-            try:
-                spec = _asked(name, where if where is None else list(where))
-            except KeyError:  # a finder that looks for the parent among what is imported
-                return "", None
-        if spec is None:
-            return name, None
-    return "", spec
-
-
-def _asked(name: str, where: list[str] | None) -> Any:
-    """What the first finder that knows the module says of it; None where none does."""
-    for finder in sys.meta_path:
-        if finder is importlib.machinery.PathFinder and where is not None:
-            spec: Any = _in_folders(name, where)
-        else:
-            spec = finder.find_spec(name, where) if hasattr(finder, "find_spec") else None
-        if spec is not None:
-            return spec
-    return None
-
-
-def _in_folders(name: str, folders: Iterable[str]) -> ModuleSpec | None:
-    """As `PathFinder`, which fails at a folder without `__init__.py` in one not yet imported."""
-    parts: list[str] = []
-    for folder in folders:
-        finder = pkgutil.get_importer(folder)
-        spec = finder.find_spec(name) if finder is not None else None
-        if spec is not None and spec.loader is not None:
-            return spec
-        parts += (spec.submodule_search_locations or []) if spec is not None else []
-    if not parts:
-        return None
-    made = ModuleSpec(name, None, is_package=True)
-    made.submodule_search_locations = parts
-    return made
-
-
-def _text(spec: Any) -> str | None:
-    """What stands in the module's file; None where that is no Python text, or not known."""
-    if spec is None or spec.origin is None:
-        return None
-    if not spec.origin.endswith(tuple(importlib.machinery.SOURCE_SUFFIXES)):
-        return None
-    path = Path(spec.origin)  # within a zip it is no file
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
-
-
-def _in_timm(name: str) -> bool:
-    """Whether a function of timm's models is called so."""
-    _, spec = _found("timm.models")
+def is_timm_model(name: str) -> bool:
+    """Whether a module of timm.models defines a function of this name."""
+    _, spec = _find_module("timm.models")
     if spec is None or not spec.submodule_search_locations:
         return False
     head = f"def {name}("
@@ -168,93 +238,64 @@ def _in_timm(name: str) -> bool:
     return any(head in path.read_text(encoding="utf-8", errors="replace") for path in files)
 
 
-def check_targets(config: Config) -> None:
-    """Raise UserError where a class that the config names is not there to be imported.
+def _find_module(module: str) -> tuple[str, Any]:
+    """The first part that certainly does not exist ("" for none), and the spec of the module.
 
-    Before the images are decoded, which can take an hour.
+    Unlike `importlib.util.find_spec`, imports no parent package. The spec is None where it cannot
+    be determined.
     """
-    nodes = {"model": config.model, "optim": config.optim, "loss": config.loss}
-    if config.scheduler is not None:
-        nodes["scheduler"] = config.scheduler
-    for key, node in nodes.items():
-        locate(node.target, key)
+    spec: Any = None
+    parts = module.split(".")
+    for n in range(1, len(parts) + 1):
+        name = ".".join(parts[:n])
+        locations = None if n == 1 else spec.submodule_search_locations
+        if name in sys.modules:
+            spec = sys.modules[name].__spec__
+        elif n > 1 and locations is None:
+            return name, None
+        else:
+            try:
+                spec = _find_spec(name, locations if locations is None else list(locations))
+            except KeyError:  # a finder that expects the parent among the imported modules
+                return "", None
+        if spec is None:
+            return name, None
+    return "", spec
 
 
-def check_figures(config: Config, data: RadiographData) -> None:
-    """Raise UserError where a figure that chooses cannot be computed on the validation split."""
-    targets = data.manifest.targets()[data.rows("val")]
-    # Whether a figure is defined depends on the truth alone.
-    level = np.full((len(targets), len(data.classes)), 1 / len(data.classes))
-    figures = {"loss": 0.0} | validation_figures(targets, level)
-    chosen = {"objective": config.objective}
-    if config.model.fit == "gradient":
-        chosen["callbacks.best.metric"] = config.callbacks.best.metric
-        if config.callbacks.early_stopping is not None:
-            chosen["callbacks.early_stopping.metric"] = config.callbacks.early_stopping.metric
-    wrong = [f"{key}={name}" for key, name in chosen.items() if math.isnan(figures[name])]
-    if wrong:
-        defined = [name for name, value in figures.items() if not math.isnan(value)]
-        held = [data.classes[c] for c in sorted(set(targets.tolist()))]
-        raise UserError(
-            f"{' and '.join(wrong)} cannot be computed on the validation split, whose "
-            f"{counted(len(targets), 'image')} {'is' if len(targets) == 1 else 'are all'} of the "
-            f"class {', '.join(held)}; allowed with it: {', '.join(defined)}."
-        )
+def _find_spec(name: str, locations: list[str] | None) -> Any:
+    """The spec of the first finder that knows the module; None where none does."""
+    for finder in sys.meta_path:
+        if finder is importlib.machinery.PathFinder and locations is not None:
+            spec: Any = _find_in_folders(name, locations)
+        else:
+            spec = finder.find_spec(name, locations) if hasattr(finder, "find_spec") else None
+        if spec is not None:
+            return spec
+    return None
 
 
-def rehearse(model: Classifier, config: Config) -> None:
-    """Build the optimizer and push two black images through, without learning or drawing anything.
-
-    Raises:
-        UserError: a backbone that cannot take images of this size or gives another number of
-            logits, or that cannot train on a batch of one image where that is asked for, or
-            arguments that the optimizer or the schedule does not take.
-    """
-    size, wanted = config.image_size, len(model.classes)
-    was_training = model.training
-    try:
-        with torch.inference_mode():
-            logits = model.eval()(torch.zeros(2, 1, size, size, dtype=torch.uint8))
-    except UserError:
-        raise
-    # The network may be anybody's, and so may what it raises.
-    except Exception as error:
-        raise UserError(
-            f"the model ({config.model.target}) fails on images of image_size={size}: "
-            f"{network.clause(error)}."
-        ) from error
-    finally:
-        model.train(was_training)
-    if tuple(logits.shape) != (2, wanted):
-        raise UserError(
-            f"the model ({config.model.target}) gives logits of shape {tuple(logits.shape)} for "
-            f"two images; allowed: (2, {wanted}), one logit for each of {', '.join(model.classes)}."
-        )
-    if config.data.batch_size == 1:
-        _try_one_image(model, config)
-    try:
-        model.configure_optimizers()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"optim or scheduler has an argument that it does not take: {network.clause(error)}."
-        ) from error
+def _find_in_folders(name: str, folders: Iterable[str]) -> ModuleSpec | None:
+    """As `PathFinder`, which fails at a namespace folder in a parent that is not imported yet."""
+    portions: list[str] = []
+    for folder in folders:
+        finder = pkgutil.get_importer(folder)
+        spec = finder.find_spec(name) if finder is not None else None
+        if spec is not None and spec.loader is not None:
+            return spec
+        portions += (spec.submodule_search_locations or []) if spec is not None else []
+    if not portions:
+        return None
+    namespace = ModuleSpec(name, None, is_package=True)
+    namespace.submodule_search_locations = portions
+    return namespace
 
 
-def _try_one_image(model: Classifier, config: Config) -> None:
-    """Batch normalization cannot train on one value a channel, which is all it may then see."""
-    normalized = any(isinstance(layer, _NormBase) for layer in model.backbone.modules())
-    if not normalized or config.model.freeze == "backbone":  # keeps the statistics it came with
-        return
-    size = config.image_size
-    twin = copy.deepcopy(model.backbone).train()  # since a pass in training changes statistics
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            twin(model.input(torch.zeros(1, 1, size, size, dtype=torch.uint8)))
-    except Exception as error:
-        raise UserError(
-            f"data.batch_size=1: the model ({config.model.target}) has batch normalization and "
-            f"cannot train on one image of image_size={size}: {network.clause(error)}. Allowed: "
-            "data.batch_size=2 and more, or model.freeze=backbone."
-        ) from error
+def _source(spec: Any) -> str | None:
+    """The text of the module's file; None where that is not Python text, or unknown."""
+    if spec is None or spec.origin is None:
+        return None
+    if not spec.origin.endswith(tuple(importlib.machinery.SOURCE_SUFFIXES)):
+        return None
+    path = Path(spec.origin)  # inside a zip it is not a file
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None

@@ -1,95 +1,112 @@
-"""Go on with a run that was cut off: same folder, frozen config, no epoch twice."""
+"""Resume an interrupted run: same folder, same config, no epoch trained twice."""
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-from lightning.pytorch.plugins.io import TorchCheckpointIO
-
-from fracnet.runs.run_folder import RunFolder, write_whole
+from fracnet.runs.run_folder import RunFolder, read_trusted_config
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import write_atomically
 from fracnet.utils.text import counted
 
-# What may be given beside `resume=`; everything else is the run's own.
-FREE = ("trainer.max_epochs",)
+ALLOWED_KEYS = ("trainer.max_epochs", "trust")
+"""What may be given with `resume=`; everything else comes from the run's config."""
 
 
 def frozen_config(
     folder: RunFolder, composed: Mapping[str, Any], overrides: Sequence[str]
 ) -> dict[str, Any]:
-    """The run's own config, with `trainer.max_epochs` from the command line if it stands there.
+    """The run's saved config, with `trainer.max_epochs` from the command line if given there.
 
     Args:
-        folder: the run to go on with.
+        folder: the run to resume.
         composed: what Hydra composed for this command.
-        overrides: the words of this command.
+        overrides: those of this command.
 
     Raises:
-        UserError: no such run, a finished one, or an override that would change it.
+        UserError: no such run, a finished run, an override that would change it, or a config that
+            names classes that a stranger's folder may not call.
     """
     if not folder.config.is_file():
         raise UserError(
-            f"resume={folder.path} is no run folder: it has no config.yaml; allowed: a folder "
+            f"resume={folder.path} is not a run folder: it has no config.yaml; allowed: a folder "
             "that fracnet.train printed as its run."
         )
-    keys = [word.lstrip("+~").partition("=")[0] for word in overrides]
-    foreign = [
-        word
-        for word, key in zip(overrides, keys, strict=True)
-        if key not in ("resume", *FREE) and not key.startswith("hydra.")
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    conflicting = [
+        override
+        for override, key in zip(overrides, keys, strict=True)
+        if key not in ("resume", *ALLOWED_KEYS) and not key.startswith("hydra.")
     ]
-    if foreign:
+    if conflicting:
         raise UserError(
-            f"resume={folder.path} goes on with that run's own config, so {', '.join(foreign)} "
-            f"cannot be given; allowed beside it: {', '.join(FREE)}."
+            f"resume={folder.path} uses the run's saved config, so {', '.join(conflicting)} "
+            f"cannot be given; allowed with it: {', '.join(ALLOWED_KEYS)}."
         )
-    if not last(folder).is_file():
+    if not last_checkpoint(folder).is_file():
         raise UserError(
-            f"resume={folder.path}: there is no checkpoints/last.ckpt to go on from. A run has one "
-            "from the end of its first epoch until it has finished."
+            f"resume={folder.path}: there is no checkpoints/last.ckpt to resume from. A run has "
+            "one from the end of its first epoch until it finishes."
         )
-    plain: dict[str, Any] = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    done = epochs_done(folder)
+    trust = bool(composed.get("trust"))
+    plain = read_trusted_config(folder, trust, key="resume", training=True)
     if "trainer.max_epochs" in keys:
-        if "T_max" in (plain["scheduler"] or {}):
-            print(
-                f"note    the cosine schedule keeps its T_max={plain['scheduler']['T_max']}: after "
-                "that epoch the learning rate rises again"
-            )
+        _check_schedule(plain, composed["trainer"]["max_epochs"])
         plain["trainer"]["max_epochs"] = composed["trainer"]["max_epochs"]
-    wanted = plain["trainer"]["max_epochs"]
-    if isinstance(wanted, int) and wanted < done:
+    return plain | {"resume": str(folder.path), "trust": trust}
+
+
+def _check_schedule(plain: Mapping[str, Any], max_epochs: Any) -> None:
+    """Say what a longer run does to a schedule that was planned for the shorter one."""
+    scheduler = plain.get("scheduler") or {}
+    before = plain["trainer"]["max_epochs"]
+    if max_epochs == before:
+        return
+    if scheduler.get("total_steps"):
         raise UserError(
-            f"trainer.max_epochs={wanted}: the run in {folder.path} has {counted(done, 'epoch')} "
-            f"already; allowed: {done} and more."
+            f"trainer.max_epochs={max_epochs}: the schedule {scheduler['_target_']} is planned for "
+            f"all steps of {before} epochs; allowed with resume: {before}."
         )
-    return plain | {"resume": str(folder.path)}
+    if isinstance(max_epochs, int) and scheduler.get("T_max", max_epochs) < max_epochs:
+        print(
+            f"note    the cosine schedule keeps T_max={scheduler['T_max']}: after that epoch the "
+            "learning rate rises again"
+        )
 
 
-def last(folder: RunFolder) -> Path:
-    """The checkpoint that holds all a resumed run needs."""
+def last_checkpoint(folder: RunFolder) -> Path:
+    """The checkpoint that holds all that a resumed run needs."""
     return folder.checkpoints / "last.ckpt"
 
 
-def left_behind(folder: RunFolder) -> str:
-    """One clause for whoever has interrupted a run."""
-    if last(folder).is_file():
+def resume_hint(folder: RunFolder) -> str:
+    """One clause for a user who has interrupted a run."""
+    if last_checkpoint(folder).is_file():
         return f"curves and last.ckpt are in {folder.path}"
-    return f"no epoch was over, so {folder.path} holds nothing to go on from"
+    return f"no epoch finished, so {folder.path} has no checkpoint to resume from"
+
+
+def check_epochs(folder: RunFolder, max_epochs: int) -> None:
+    """Raise UserError where the run has more epochs than it is to have."""
+    done = epochs_done(folder)
+    if max_epochs < done:
+        raise UserError(
+            f"trainer.max_epochs={max_epochs}: the run in {folder.path} already has "
+            f"{counted(done, 'epoch')}; allowed: {done} and more."
+        )
 
 
 def epochs_done(folder: RunFolder) -> int:
-    """Whole epochs that the last checkpoint has behind it."""
-    stored = torch.load(last(folder), map_location="cpu", weights_only=True)
+    """Whole epochs in the last checkpoint."""
+    import torch  # seconds, which a mistyped folder need not wait for
+
+    stored = torch.load(last_checkpoint(folder), map_location="cpu", weights_only=True)
     return int(stored["epoch"]) + 1
 
 
 def trim_curves(folder: RunFolder) -> None:
-    """Drop rows of epochs after the last checkpoint: they will be trained, and written, again."""
+    """Drop the rows of epochs after the last checkpoint, which will be trained again."""
     if not folder.curves.is_file():
         return
     done = epochs_done(folder)
@@ -97,24 +114,10 @@ def trim_curves(folder: RunFolder) -> None:
         lines = file.read().splitlines(keepends=True)
     header, *rows = lines
     place = next(csv.reader([header])).index("epoch")
-    kept = [
+    complete = [
         row
         for row in rows
-        # A row that was cut off by the kill has no line end.
+        # A row that a kill has cut off has no line end.
         if row.endswith("\n") and int(float(next(csv.reader([row]))[place])) <= done
     ]
-    write_whole(folder.curves, "".join([header, *kept]))
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """A checkpoint is there whole or not at all: a kill half-way leaves the one before."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        """Write beside the place, then move into it."""
-        draft = f"{path}.part"
-        super().save_checkpoint(checkpoint, draft, storage_options)
-        with open(draft, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(draft, path)
+    write_atomically(folder.curves, "".join([header, *complete]))

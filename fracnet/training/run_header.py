@@ -1,7 +1,4 @@
-"""What a run says before its first epoch.
-
-What is not as by default in how a network is trained, in words.
-"""
+"""What a run prints before its first epoch: data, model, device and folder."""
 
 import logging
 import textwrap
@@ -9,7 +6,7 @@ import warnings
 
 from fracnet.config.schema import Config, Evaluation
 from fracnet.data.datamodule import RadiographData
-from fracnet.evaluation.decisions import said
+from fracnet.evaluation.decisions import as_option
 from fracnet.models.backbones import find_heads
 from fracnet.models.classifier import Classifier
 from fracnet.runs.run_folder import RunFolder
@@ -20,8 +17,8 @@ CROSS_ENTROPY = "fracnet.models.losses.CrossEntropy"
 NAMES = {CROSS_ENTROPY: "cross-entropy", "fracnet.models.losses.Focal": "focal"}
 
 
-def recipe(config: Config, model: Classifier) -> list[str]:
-    """What is not as by default in how the model is trained, a line each."""
+def training_options(config: Config, model: Classifier) -> list[str]:
+    """The training options that differ from the defaults, one line each."""
     lines = []
     freeze, optim, loss = config.model.freeze, config.optim, config.loss
     if freeze != "none":
@@ -43,20 +40,28 @@ def recipe(config: Config, model: Classifier) -> list[str]:
         lines.append(f"training loss: {name}{f' ({given})' if given else ''}")
     if config.callbacks.ema is not None:
         lines.append(f"weights averaged over the steps, decay {config.callbacks.ema.decay:g}")
+    passed_on = {k: v for k, v in config.trainer.passed_on.items() if k != "plugins"}
+    lines += [f"trainer.{name}={value}" for name, value in passed_on.items()]
+    lines += [
+        f"callback: {name}" for name, node in (config.callbacks.model_extra or {}).items() if node
+    ]
     return lines
 
 
 def quiet_libraries() -> None:
-    """Lightning's start-up notes say what the header says; its warnings stay."""
-    # Raised inside Lightning 2.6 by torch 2.15; nothing that a user could change.
+    """Silence Lightning's start-up notes, which repeat the header; its warnings stay."""
+    # Raised inside Lightning 2.6 by torch 2.15; a user cannot change it.
     warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)
-    # Misleading here: workers read from a cache, and more of them than cores cost time.
+    # Misleading: workers read from a cache, and more workers than cores cost time.
     warnings.filterwarnings("ignore", ".*does not have many workers")
     warnings.filterwarnings("ignore", "This DataLoader will create")
-    # Validation figures are made from all processes' rows: there is nothing left to average.
+    # Validation metrics are computed from all processes' rows: nothing is left to average.
     warnings.filterwarnings("ignore", "It is recommended to use .self.log..val/")
-    # What a resumed run finds there is its own.
+    # A resumed run finds its own checkpoint there.
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    # Losses are logged once per epoch.
+    warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logg")
+    warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty")
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -77,48 +82,48 @@ def print_header(
         if n:
             print(f"        left out: {n} ({reason})")
     print_audit(data)
-    print_unused(config, data)
-    print_balance(data, " an epoch" if isinstance(model, Classifier) else "")
+    print_unused_options(config, data)
+    print_balance(data, " per epoch" if isinstance(model, Classifier) else "")
     if isinstance(model, Classifier):
         size = sum(p.numel() for p in model.parameters())
         print(f"model   {model_name(config)}, {size / 1e6:.1f} million parameters")
-        for line in recipe(config, model):
+        for line in training_options(config, model):
             print(f"        {line}")
     else:
         print(f"model   {model.describe()}")
-        print(f"        fitted in one go; not used: {UNUSED}")
+        print(f"        fitted without epochs; not used: {UNUSED}")
     print(f"device  {device}")
     print(f"run     {folder.path}\n", flush=True)
 
 
 def print_audit(data: RadiographData) -> None:
-    """Print the verdict of the audit of these data, where one has been made."""
+    """Print the verdict of the audit of these data, if one was made."""
     audit = data.audit
     if audit is None:
         return
-    told = f"{audit.severity}: {audit.verdict}"
+    text = f"{audit.severity}: {audit.verdict}"
     if data.split == "deduplicated":
-        told = f"of the official split, {told} Its verified copies are left out here."
-    print(textwrap.fill(told, 80, initial_indent="audit   ", subsequent_indent=" " * 8))
+        text = f"of the official split, {text} Its verified copies are left out here."
+    print(textwrap.fill(text, 80, initial_indent="audit   ", subsequent_indent=" " * 8))
 
 
-def print_unused(config: Config, data: RadiographData) -> None:
-    """Print that a rule for a threshold is of no use, where one was asked for in vain."""
+def print_unused_options(config: Config, data: RadiographData) -> None:
+    """Print that a requested threshold rule has no use, where there is no threshold."""
     rule, n = config.evaluation.operating_point, len(data.classes)
     if n > 2 and rule != Evaluation().operating_point:
-        print(f"        evaluation.operating_point={said(rule)} is not used: with {n} classes the")
-        print("        decision is the likeliest one")
+        print(f"        evaluation.operating_point={as_option(rule)} is not used:")
+        print(f"        with {n} classes the decision is the most probable one")
 
 
 def print_balance(data: RadiographData, when: str) -> None:
-    """Print what is done about classes of unequal size, and how many of each are then shown."""
+    """Print how classes of unequal size are balanced, and how many images of each that gives."""
     if data.imbalance.method == "none":
         return
     counts = data.train_counts()
-    shown = data.imbalance.epoch_counts(counts)
-    each = ", ".join(f"{name} {n}" for name, n in zip(data.classes, shown, strict=True))
-    print(f"balance {data.imbalance.in_words(counts, data.classes)}")
-    print(f"        train images{when}: {shown.sum()} ({each})")
+    balanced = data.imbalance.epoch_counts(counts)
+    each = ", ".join(f"{name} {n}" for name, n in zip(data.classes, balanced, strict=True))
+    print(f"balance {data.imbalance.describe(counts, data.classes)}")
+    print(f"        train images{when}: {balanced.sum()} ({each})")
 
 
 def split_counts(data: RadiographData) -> dict[str, int]:
@@ -127,7 +132,7 @@ def split_counts(data: RadiographData) -> dict[str, int]:
 
 
 def model_name(config: Config) -> str:
-    """The backbone and where its weights come from, in words."""
+    """The backbone, and where its weights come from."""
     node = config.model.plain()
     name = str(node.get("name", node["_target_"].rpartition(".")[2]))
     if node.get("weights"):

@@ -1,13 +1,11 @@
-"""The jobs of one `-m` command: each comes to its own end, and the others go on.
+"""The jobs of one `-m` command: each ends in its own way, and the others continue.
 
-How a job ended is written into its folder (job.json), whichever process it ran in. The table at
-the end is made from the folders alone, so it can be made again at any time: see `fracnet.sweep`.
-Light on purpose, like `fracnet.config.hydra_cli`.
+How a job ended is written into its folder (job.json), whichever process it ran in. The final table
+is made from the folders alone, so `fracnet.sweep` can make it again at any time.
 
-Ctrl-C, and a request to terminate, while the jobs of a sweep run one after the other.
-
-The first Ctrl-C ends the running job alone. A second one before the next job has started ends the
-sweep, for which the next job waits a few seconds. SIGTERM ends all. Imports nothing heavy.
+While jobs run one after the other, the first Ctrl-C stops the running job alone. The next job waits
+a few seconds, in which a second Ctrl-C stops the sweep. SIGTERM stops everything. Imports nothing
+heavy.
 """
 
 import gc
@@ -24,62 +22,76 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config.hydra_cli import reader_is_gone
+from fracnet.config.schema import check
 from fracnet.utils.errors import Diverged, Interrupted, UserError
+from fracnet.utils.files import explain_disk_fault, write_atomically
 
-PAUSE = 3.0  # seconds from a Ctrl-C to the start of another job, at least
+PAUSE_SECONDS = 3.0
+"""From a Ctrl-C to the start of the next job, at least."""
+STOPPING_JOB = (
+    f"Stopping this job; press Ctrl-C again within {PAUSE_SECONDS:g} s to stop the sweep."
+)
+STOPPING_WHILE_IMPORTING = "Stopping the sweep: an interrupted import cannot be repeated."
+JOB_FILE = "job.json"
+MULTIRUN_FILE = "multirun.yaml"
+"""Hydra's own record of a sweep, in its folder."""
 
-ONCE = f"this job ends, the next one follows; Ctrl-C within {PAUSE:g} s ends the sweep."
-LOADING = "libraries were just being loaded, which cannot be done twice: the sweep ends."
+log = logging.getLogger(__name__)
 
 
-class Stops:
-    """Listens in the process that runs the jobs, from the first of them to the table.
+class StopSignals:
+    """Handles signals in the process that runs the jobs, from the first job to the table.
 
-    ended: the signal that has ended the sweep, or None.
+    ended: the signal that stopped the sweep, or None.
     """
 
     def __init__(self) -> None:
         self.ended: signal.Signals | None = None
-        self._pressed: float | None = None  # when Ctrl-C was heard, until another job starts
+        self._pressed: float | None = None  # time of a Ctrl-C, until the next job starts
         self._running = False
         self._process = 0
         self._before: dict[signal.Signals, Any] = {}
 
-    def start(self) -> bool:
-        """A job wants to start: whether it may, after a pause where the last was interrupted."""
+    def start_job(self) -> bool:
+        """Whether the next job may start; returns after a pause if the last was interrupted."""
         self._process = os.getpid()
         self._listen()
-        while not self.ended and time.monotonic() < (self._pressed or -PAUSE) + PAUSE:
+        resume_at = (self._pressed or -PAUSE_SECONDS) + PAUSE_SECONDS
+        while not self.ended and time.monotonic() < resume_at:
             time.sleep(0.05)
+            resume_at = (self._pressed or -PAUSE_SECONDS) + PAUSE_SECONDS
         if self.ended:
             return False
         self._pressed, self._running = None, True
         return True
 
-    def rest(self) -> None:
-        """The job is over."""
+    def end_job(self) -> None:
+        """The job has ended."""
         self._running = False
 
-    def turn_away(self) -> None:
-        """Leave signals to whoever had them before."""
+    def restore(self) -> None:
+        """Put the handlers of before back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def _listen(self) -> None:
-        """Anew for each job, as libraries set handlers of their own and forget to take them back.
+        """For each job again, because libraries set handlers and do not restore them.
 
-        Signals that are ignored stay so (nohup, a shell's background job). A thread cannot set
-        handlers: then it is for whoever has started it to hear.
+        Ignored signals stay ignored (nohup, a shell's background job). A thread cannot set
+        handlers; then its starter handles signals.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -88,34 +100,35 @@ class Stops:
             if number not in self._before and now is not signal.SIG_IGN:
                 self._before[number] = now
             if number in self._before:
-                signal.signal(number, self._hear)
+                signal.signal(number, self._handle)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        heard = signal.Signals(number)
-        if os.getpid() != self._process:  # forked from the job, such as a data loader's
-            if heard == signal.SIGTERM:  # but Ctrl-C reaches all of them, and the job ends its own
-                signal.signal(heard, signal.SIG_DFL)
-                os.kill(os.getpid(), heard)
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        received = signal.Signals(number)
+        if os.getpid() != self._process:  # a fork of the job, such as a loader's worker
+            if received == signal.SIGTERM:  # Ctrl-C reaches them all, and the job ends its own
+                signal.signal(received, signal.SIG_DFL)
+                os.kill(os.getpid(), received)
             return
         first = self._pressed is None and self._running
-        loading = first and _importing(frame)
-        if heard == signal.SIGTERM or loading or not first:
-            again = self.ended is not None
-            self.ended = self.ended or heard
-            if not again:
-                _say(LOADING if loading else f"{heard.name}: the sweep ends.")
-            if first or again:  # otherwise the job is ending already, and may do so in peace
+        importing = first and _is_importing(frame)
+        if received == signal.SIGTERM or importing or not first:
+            repeated = self.ended is not None
+            self.ended = self.ended or received
+            if not repeated:
+                stopping = f"{received.name}: stopping the sweep."
+                _write(STOPPING_WHILE_IMPORTING if importing else stopping)
+            if first or repeated:  # otherwise the job is already ending, and may finish that
                 self._pressed = self._pressed or time.monotonic()
-                raise Interrupted(f"by {heard.name}")
+                raise Interrupted(f"by {received.name}")
             return
         self._pressed = time.monotonic()
-        _say(ONCE)
-        # No KeyboardInterrupt: Lightning's answer to that is to ignore all further ones.
+        _write(STOPPING_JOB)
+        # Not KeyboardInterrupt: Lightning then ignores all further ones.
         raise Interrupted("by Ctrl-C")
 
 
-def _importing(frame: FrameType | None) -> bool:
-    """Whether a module is half imported: another attempt in the same process may fail."""
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is half imported: importing it again in this process may fail."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
@@ -123,71 +136,94 @@ def _importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _say(sentence: str) -> None:
-    """Not by print: the signal may have come in the middle of one."""
+def _write(sentence: str) -> None:
+    """Write to stderr without print, which the signal may have interrupted."""
     os.write(2, f"\nfracnet: {sentence}\n".encode())
 
 
-FILE = "job.json"
-MULTIRUN = "multirun.yaml"  # Hydra's own record of a sweep, in its folder
-
-log = logging.getLogger(__name__)
-
-
 @dataclass
-class State:
-    """What the process that the user started knows of its sweep; no folder: there is none."""
+class SweepState:
+    """The sweep of this process; without a folder there is none."""
 
     folder: Path | None = None
     show_test: str = "best"
-    stops: Stops = field(default_factory=Stops)
+    stops: StopSignals = field(default_factory=StopSignals)
 
 
-state = State()
+state = SweepState()
 
 
 def running() -> bool:
-    """Whether this is a job of a sweep. Only to be asked within a job."""
+    """Whether the current Hydra job belongs to a sweep."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def check(config: Any, in_sweep: bool) -> None:
-    """Raise UserError for what goes with a single run only, or with a sweep only.
+def check_run(config: Any, in_sweep: bool) -> None:
+    """Raise UserError for options that need a single run, or a sweep.
 
-    config: composed or checked; asked for trainer.devices, resume and sweep.
+    config: composed or checked; only its keys trainer, resume and sweep are read.
     """
     if config.sweep and not in_sweep:
         raise UserError(
-            f"sweep={config.sweep} names a study of several jobs; start it with -m: "
+            f"sweep={config.sweep} has several jobs; start it with -m: "
             f"python -m fracnet.train -m sweep={config.sweep} ..."
         )
     if in_sweep and config.resume:
         raise UserError(
-            f"resume={config.resume} goes on with one run: start it without -m, for each run of a "
-            "sweep that was cut off."
+            f"resume={config.resume} resumes one run: start it without -m, once for each "
+            "interrupted job of a sweep."
         )
-    if in_sweep and config.trainer.devices != 1:
+    devices = config.trainer.devices
+    if in_sweep and devices != 1 and (isinstance(devices, int | str) or len(devices) > 1):
         raise UserError(
-            f"trainer.devices={config.trainer.devices} is not possible with -m: the processes of "
-            "a run start the whole command again, and so the whole sweep. Give each job one "
-            "device, trainer.devices=1 (a Hydra launcher that runs each job in its own process "
-            "can occupy several devices at once), or start the runs one by one, without -m."
+            f"trainer.devices={devices} is not possible with -m: each process of a run starts the "
+            "whole command, and so the whole sweep. Give each job one device, trainer.devices=1 "
+            "(a Hydra launcher that runs each job in its own process can use several devices at "
+            "once), or start the runs one by one, without -m."
         )
 
 
-class Watch(Callback):
-    """Told by Hydra of a sweep before its first job; here the sweep as a whole can be refused."""
+def check_all_values(config: DictConfig) -> None:
+    """Raise UserError for a swept value that no job may have, before the first job starts.
+
+    Each value is checked with the first values of the other keys. Values that a sweeper samples
+    are checked by their jobs.
+    """
+    params = (config.hydra.sweeper.get("params") or {}).items()
+    texts = [*(f"{key}={value}" for key, value in params), *config.hydra.overrides.task]
+    try:
+        swept: dict[str, list[str]] = {}
+        base: dict[str, str] = {}
+        for override in OverridesParser.create().parse_overrides(texts):
+            text = str(override.input_line)
+            key = text.partition("=")[0]
+            if override.is_choice_sweep() or override.is_range_sweep():
+                swept[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+                base[key] = swept[key][0]
+            elif not override.is_sweep_override():
+                base[key] = text
+        for key, choices in swept.items():
+            for choice in choices:
+                job = compose(str(config.hydra.job.config_name), [*(base | {key: choice}).values()])
+                check(cast(dict[str, Any], OmegaConf.to_container(job, resolve=True)))
+    except (HydraException, OmegaConfBaseException):
+        return  # Hydra reports these itself, with the command line at hand
+
+
+class SweepCallback(Callback):
+    """Called by Hydra before the first job of a sweep, which it can reject as a whole."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember the folder. Hydra swallows exceptions here, so a refusal ends the process."""
+        """Remember the folder. Hydra swallows exceptions here, so an error ends the process."""
         folder = Path(str(config.hydra.sweep.dir)).resolve()
         try:
-            check(config, in_sweep=True)
-            if any(folder.rglob(FILE)):
+            check_run(config, in_sweep=True)
+            if any(folder.rglob(JOB_FILE)):
                 raise UserError(
                     f"hydra.sweep.dir={folder} holds the jobs of an earlier sweep; allowed: a "
-                    "folder of its own for each."
+                    "new folder for each sweep."
                 )
+            check_all_values(config)
         except UserError as error:
             print(f"fracnet: error: {error}", file=sys.stderr)
             sys.exit(1)
@@ -195,128 +231,126 @@ class Watch(Callback):
 
 
 def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool) -> float:
-    """Run one job; whatever becomes of it is written down, printed in one line and not raised.
+    """Run one job; record how it ends, print an error in one line and do not raise it.
 
-    traceback: show one for a user's fault too.
+    traceback: show one for a UserError too.
 
     Returns:
-        What `task` returns, NaN where it did not come to its end.
+        What `task` returns, NaN if it failed.
     """
     job = HydraConfig.get()
     folder, number = Path(job.runtime.output_dir), int(job.job.num)
-    record = Record(folder, {"job": number, "overrides": list(job.overrides.task)})
+    record = JobRecord(folder, {"job": number, "overrides": list(job.overrides.task)})
     value = math.nan
     try:
-        if not state.stops.start():
-            record.tell("not run", "the sweep was ended before its turn")
+        if not state.stops.start_job():
+            record.write("not run", "the sweep stopped before this job started")
             return value
-        record.tell("running")
+        record.write("running")
         value = float(task(cfg))
-        record.tell("finished")
+        record.write("finished")
     except BaseException as error:
-        state.stops.rest()
-        status, reason = ending(error)
-        record.tell(status, reason)
+        state.stops.end_job()
+        status, reason = outcome(error)
+        record.write(status, reason)
         if isinstance(error, BrokenPipeError) and reader_is_gone():
-            raise  # no job could say another word
-        if _is_fault(error) or (traceback and isinstance(error, Exception)):
+            raise  # no further job could print anything
+        if _is_bug(error) or (traceback and isinstance(error, Exception)):
             log.exception("job %d %s", number, status)
         print(f"fracnet: job {number} {status}: {reason}", file=sys.stderr, flush=True)
     finally:
-        state.stops.rest()
-        gc.collect()  # the job's workers and device memory, before the next one wants its own
+        state.stops.end_job()
+        gc.collect()  # free the job's workers and device memory for the next job
     return value
 
 
 @dataclass(frozen=True)
-class Record:
-    """job.json: how a job of a sweep stands, whichever process runs it."""
+class JobRecord:
+    """job.json: the state of a job of a sweep, whichever process runs it."""
 
     folder: Path
     content: Mapping[str, Any]
 
-    def tell(self, status: str, reason: str = "") -> None:
-        """Write how it stands now."""
-        path = self.folder / FILE
-        draft = path.with_name(path.name + ".part")
-        told = {**self.content, "status": status, "reason": _one_line(reason)}
-        draft.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        os.replace(draft, path)
+    def write(self, status: str, reason: str = "") -> None:
+        """Write the current status."""
+        content = {**self.content, "status": status, "reason": one_line(reason)}
+        write_atomically(self.folder / JOB_FILE, json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager
-def taken_up(folder: Path, resumed: bool, words: Sequence[str] = ()) -> Iterator[bool]:
-    """Around a run: where it is a job of a sweep that is resumed by itself, its record follows.
+def resumed_job(folder: Path, resumed: bool, overrides: Sequence[str] = ()) -> Iterator[bool]:
+    """Keep job.json up to date while one job of a sweep is resumed; yields whether it is one.
 
-    words: overrides that the command gives, which take the place of the job's own.
-
-    Yields whether it is one.
+    overrides: those of the command, which replace the job's own.
     """
-    path = folder / FILE
+    path = folder / JOB_FILE
     if not resumed or not path.is_file():
         yield False
         return
     content = json.loads(path.read_text(encoding="utf-8"))
-    given = [word for word in words if not word.startswith(("resume=", "hydra."))]
-    by_key = {word.lstrip("+~").partition("=")[0]: word for word in content["overrides"] + given}
-    record = Record(folder, content | {"overrides": list(by_key.values())})
-    record.tell("running")
+    given = [o for o in overrides if not o.startswith(("resume=", "trust=", "hydra."))]
+    by_key = {o.lstrip("+~").partition("=")[0]: o for o in content["overrides"] + given}
+    record = JobRecord(folder, content | {"overrides": list(by_key.values())})
+    record.write("running")
     try:
         yield True
     except BaseException as error:
-        record.tell(*ending(error))
+        record.write(*outcome(error))
         raise
-    record.tell("finished")
-    home = next((above for above in folder.parents if (above / MULTIRUN).is_file()), folder.parent)
-    print(f"The run is a job of a sweep; `python -m fracnet.sweep {home}` shows the study.")
+    record.write("finished")
+    parents = (parent for parent in folder.parents if (parent / MULTIRUN_FILE).is_file())
+    sweep = next(parents, folder.parent)
+    print(f"The run is a job of a sweep; `python -m fracnet.sweep {sweep}` shows all of it.")
 
 
-def ending(error: BaseException) -> tuple[str, str]:
-    """Status and reason of a job that has ended with `error`."""
-    reason = _one_line(str(error))
+def outcome(error: BaseException) -> tuple[str, str]:
+    """Status and reason of a job that ended with `error`."""
+    reason = one_line(error)
     if isinstance(error, KeyboardInterrupt | Interrupted):
-        return "interrupted", reason or "by the keyboard"
+        return "interrupted", reason or "from the keyboard"
     if isinstance(error, Diverged):
         return "diverged", reason
     if isinstance(error, SystemExit):
-        return "failed", f"it ended itself with exit code {error.code}"
-    return "failed", f"{type(error).__name__}: {reason}" if _is_fault(error) else reason
+        return "failed", f"the process exited with code {error.code}"
+    reason = explain_disk_fault(error) or reason
+    return "failed", f"{type(error).__name__}: {reason}" if _is_bug(error) else reason
 
 
-def _is_fault(error: BaseException) -> bool:
-    """Whether it is a fault of the program, and not one that a user can mend."""
-    mendable = isinstance(error, UserError | OmegaConfBaseException)
-    return isinstance(error, Exception) and not mendable
+def _is_bug(error: BaseException) -> bool:
+    """Whether the program is at fault, and not the user's input."""
+    expected = isinstance(error, UserError | OmegaConfBaseException) or explain_disk_fault(error)
+    return isinstance(error, Exception) and not expected
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def one_line(text: object) -> str:
+    """The text with all white space folded."""
+    return " ".join(str(text).split())
 
 
 def begin() -> None:
-    """Forget any sweep that this process has run before."""
+    """Forget an earlier sweep of this process."""
     global state
-    state = State()
+    state = SweepState()
 
 
 def finish() -> int:
     """Write and print the table of all jobs, if there was a sweep. Returns the exit code."""
-    from rich.console import Console
-
-    from fracnet.report.sweep_page import print_study
-    from fracnet.runs import sweep_summary
-
     folder = state.folder
     if folder is None:
         return 0
-    state.stops.turn_away()
+    from rich.console import Console  # pandas and more, for which a typo must not wait
+
+    from fracnet.report.sweep_page import print_sweep
+    from fracnet.runs import sweep_summary
+
+    state.stops.restore()
     stopped = 128 + state.stops.ended if state.stops.ended else 0
-    if not any(folder.rglob(FILE)):  # refused before its first job
-        (folder / MULTIRUN).unlink(missing_ok=True)
+    if not any(folder.rglob(JOB_FILE)):  # rejected before its first job
+        (folder / MULTIRUN_FILE).unlink(missing_ok=True)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         return stopped or 1
     content = sweep_summary.collect(folder, state.show_test)
     print()
-    print_study(Console(highlight=False), content, folder)
+    print_sweep(Console(highlight=False), content, folder)
     return stopped or int(any(job["status"] != "finished" for job in content["jobs"]))

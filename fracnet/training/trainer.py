@@ -1,10 +1,13 @@
 """Lightning's Trainer as fracnet uses it, and the predictions of the selected checkpoint.
 
-One run on several devices: a process each, gradients averaged (data-parallel training).
+On several devices each has its own process, and gradients are averaged (data-parallel training).
 """
 
+import io
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,17 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
-from fracnet.config.schema import Config, mode
+from fracnet.config.instantiate import build
+from fracnet.config.schema import Config, mode_of, selecting_metrics
+from fracnet.config.trust import check_trust
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.predictions import assemble
 from fracnet.models.classifier import Classifier
+from fracnet.models.validation import ValidationMetrics
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.callbacks import (
     Curves,
@@ -26,82 +35,126 @@ from fracnet.training.callbacks import (
     ProgressBar,
     ReseedEachEpoch,
 )
-from fracnet.training.resume import WholeCheckpoints, last
+from fracnet.training.resume import last_checkpoint
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import atomic_file
 from fracnet.utils.text import counted
 
+PROFILERS = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
 
-def check_devices(config: Config, kind: str) -> None:
-    """Raise UserError where `trainer.devices` of a kind (cpu or gpu) cannot be had."""
-    n = config.trainer.devices
-    if n == 1:
-        return
-    key = f"trainer.devices={n}"
-    if config.model.fit == "classical":
-        raise UserError(f"{key}: a classical model is fitted on one; allowed: trainer.devices=1.")
-    there = {"gpu": torch.cuda.device_count(), "cpu": n}[kind]
-    if n > there:
-        raise UserError(f"{key}: this machine has {there} of them; allowed: 1 to {there}.")
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """A checkpoint is complete or absent: a kill while writing leaves the one before."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write next to the path, then rename. Raises CannotWrite, for example on a full disk."""
+        assert storage_options is None, storage_options
+        # Through memory, as Lightning does: torch hides a full disk behind an error of its own.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with atomic_file(Path(path)) as file:
+            file.write(content.getbuffer())
 
 
 class SameBuffers(Callback):
-    """All processes validate with the running statistics of number 0, which the checkpoint holds.
+    """All processes validate with the running statistics of process 0, as the checkpoint has them.
 
     Each process keeps the statistics of the images that it has seen.
     """
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hand out those of number 0."""
+        """Broadcast those of process 0."""
         for buffer in pl_module.buffers():
             dist.broadcast(buffer, src=0)
 
 
-def gather(rows: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows int64 [N] and logits [N, C] of all processes, each row once, by ascending row."""
-    shares: list[Any] = [(rows, logits)]
-    if dist.is_available() and dist.is_initialized():
-        shares = [None] * dist.get_world_size()
-        dist.all_gather_object(shares, (rows, logits))
-    rows, first = np.unique(np.concatenate([share[0] for share in shares]), return_index=True)
-    return rows, np.concatenate([share[1] for share in shares])[first]
+def make_trainer(
+    config: Config, folder: RunFolder, loggers: Sequence[Logger] = ()
+) -> tuple[Trainer, ModelCheckpoint]:
+    """The Trainer, and the callback that knows the selected checkpoint.
 
-
-def checkpoint_callbacks(config: Config, folder: RunFolder) -> tuple[ModelCheckpoint, Callback]:
-    """`best` holds weights only, chosen by validation; `latest` all that a resumed run needs."""
-    metric = config.callbacks.best.metric
+    Raises UserError for an argument that Lightning, or a class of the config's, rejects.
+    """
+    selecting = config.callbacks.best.metric
     best = ModelCheckpoint(
         folder.checkpoints,
         filename="best",
-        monitor=f"val/{metric}",
-        mode=mode(metric),
+        monitor=f"val/{selecting}",
+        mode=mode_of(config, selecting),
         save_weights_only=True,
         enable_version_counter=False,
     )
+    # All that a resumed run needs; `best` holds weights alone.
     latest = ModelCheckpoint(
         folder.checkpoints,
         filename="last",
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    return best, latest
+    bar = config.trainer.progress_bar and sys.stderr.isatty()
+    given = {name: _built(v, name, folder) for name, v in config.trainer.passed_on.items()}
+    plugins = given.pop("plugins", None) or []
+    if overfit := given.pop("overfit_batches", 0):
+        # Lightning would replace the sampler, which our loaders need; see `_loaders`.
+        given |= {"limit_train_batches": overfit, "limit_val_batches": overfit}
+    several = config.trainer.processes > 1
+    arguments: dict[str, Any] = {
+        "accelerator": accelerator(config.trainer.accelerator),
+        "devices": config.trainer.devices,
+        "num_nodes": config.trainer.num_nodes,
+        "strategy": "ddp" if several else "auto",
+        "precision": precision(config),
+        "max_epochs": config.trainer.max_epochs,
+        "gradient_clip_val": config.trainer.gradient_clip_val,
+        "deterministic": "warn",
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+    }
+    fixed: dict[str, Any] = {
+        "callbacks": [*_callbacks(config, folder, best, bar), best, latest],
+        "logger": list(loggers) or False,
+        "plugins": [AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])],
+        "use_distributed_sampler": False,  # the datamodule's loaders divide the rows
+        "enable_progress_bar": bar,
+        "default_root_dir": folder.path,
+    }
+    try:
+        return Trainer(**(arguments | given | fixed)), best
+    except UserError:
+        raise
+    except Exception as error:  # Lightning's own checks raise errors of many types
+        given_text = ", ".join(f"trainer.{k}={v}" for k, v in config.trainer.passed_on.items())
+        raise UserError(
+            f"lightning.Trainer rejects its arguments{f' ({given_text})' if given_text else ''}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
 
 
-def make_trainer(
-    config: Config, folder: RunFolder, tell: Callable[[dict[str, Any]], None]
-) -> tuple[Trainer, ModelCheckpoint]:
-    """The Trainer, and the callback that will know the selected checkpoint.
+def _loaders(config: Config, data: RadiographData) -> dict[str, Any]:
+    """What `Trainer.fit` loads from; with `overfit_batches` the same batches in each epoch."""
+    if not config.trainer.passed_on.get("overfit_batches"):
+        return {"datamodule": data}
+    return {"train_dataloaders": data.loader("train"), "val_dataloaders": data.val_dataloader()}
 
-    `tell` is called with each epoch's row of metrics.csv.
-    """
-    best, latest = checkpoint_callbacks(config, folder)
-    curves = Curves(folder.curves, best, tell)
-    callbacks: list[Callback] = [ReseedEachEpoch(config.seed), curves]
-    if config.trainer.progress_bar and sys.stderr.isatty():
+
+def _callbacks(
+    config: Config, folder: RunFolder, best: ModelCheckpoint, progress_bar: bool
+) -> list[Callback]:
+    """fracnet's own callbacks and the user's, in the order in which they are called."""
+    columns = [f"val/{name}" for name in dict.fromkeys(_further_metrics(config))]
+    callbacks: list[Callback] = [
+        ReseedEachEpoch(config.seed),
+        Curves(folder.curves, best, columns),
+    ]
+    if progress_bar:
         callbacks.append(ProgressBar())
-        progress_bar = True
-    else:
-        progress_bar = False
     freeze = config.model.freeze
     if freeze != "none":
         callbacks.append(FreezeBackbone(epochs=None if isinstance(freeze, str) else freeze))
@@ -109,30 +162,38 @@ def make_trainer(
         callbacks.append(ExponentialAverage(config.callbacks.ema.decay))
     stop = config.callbacks.early_stopping
     if stop is not None:
-        callbacks.append(
-            EarlyStopping(f"val/{stop.metric}", mode=mode(stop.metric), patience=stop.patience)
+        node = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", **(stop.model_extra or {})}
+        node = {"mode": mode_of(config, stop.metric), "check_finite": False} | node
+        early: EarlyStopping = build(
+            node, "callbacks.early_stopping", f"val/{stop.metric}", patience=stop.patience
         )
-    several = config.trainer.devices > 1
-    if several:  # after whatever puts other weights in place for validation
+        callbacks.append(early)
+    for name, node in (config.callbacks.model_extra or {}).items():
+        if node is not None:
+            callbacks.append(_built(node, f"callbacks.{name}", folder))
+    if config.trainer.processes > 1:  # after whatever puts other weights in place for validation
         callbacks.append(SameBuffers())
-    trainer = Trainer(
-        accelerator=accelerator(config.trainer.accelerator),
-        devices=config.trainer.devices,
-        strategy="ddp" if several else "auto",
-        use_distributed_sampler=False,  # `data.shards` deals out the rows
-        precision=precision(config),
-        max_epochs=config.trainer.max_epochs,
-        gradient_clip_val=config.trainer.gradient_clip_val,
-        callbacks=[*callbacks, best, latest],
-        plugins=[WholeCheckpoints()],
-        deterministic="warn",
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_progress_bar=progress_bar,
-        enable_model_summary=False,
-        default_root_dir=folder.path,
+    return callbacks
+
+
+def _further_metrics(config: Config) -> list[str]:
+    """Names of metrics that Curves writes besides its own columns."""
+    return [name for name in selecting_metrics(config).values() if name != "loss"] + list(
+        config.metrics
     )
-    return trainer, best
+
+
+def _built(node: Any, key: str, folder: RunFolder) -> Any:
+    """The object that a config node names by `_target_`, itself or in a list; others unchanged."""
+    if isinstance(node, list):
+        return [_built(item, key, folder) for item in node]
+    if key == "profiler" and isinstance(node, str) and node in PROFILERS:
+        # By default a profiler's table goes to a log that nobody sees.
+        return PROFILERS[node](dirpath=folder.path, filename="profile")
+    if isinstance(node, Mapping) and "_target_" in node:
+        arguments = {name: _built(value, key, folder) for name, value in node.items()}
+        return build(arguments, key if "." in key else f"trainer.{key}")
+    return node
 
 
 def fit_and_predict(
@@ -140,32 +201,40 @@ def fit_and_predict(
     config: Config,
     data: RadiographData,
     folder: RunFolder,
-    tell: Callable[[dict[str, Any]], None],
+    loggers: Sequence[Logger] = (),
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Train, or go on with training; the selected checkpoint's predictions table, and its choice.
+    """Train, or resume training; the selected checkpoint's predictions, and how it was selected.
 
-    Each process of a run calls it; number 0 alone writes.
+    Each process of a run calls it; process 0 alone writes.
     """
-    trainer, best = make_trainer(config, folder, tell)
+    trainer, best = make_trainer(config, folder, loggers)
+    model.extra_metrics = ValidationMetrics.requested(config, data)
     if config.trainer.compile:
         model.backbone.compile()  # in place: names of weights stay, a checkpoint is the same
     if config.resume:
-        trainer.fit(model, data, ckpt_path=last(folder), weights_only=True)
+        checkpoint = last_checkpoint(folder)
+        trainer.fit(model, **_loaders(config, data), ckpt_path=checkpoint, weights_only=True)
     else:
-        trainer.fit(model, datamodule=data)
-    chosen = Classifier.load_from_checkpoint(best.best_model_path, weights_only=True)
-    return predict(trainer, chosen, data), selection(best)
-
-
-def selection(best: ModelCheckpoint) -> dict[str, Any]:
-    """Which epoch was selected (counted from 1), by which validation figure and with what value."""
+        trainer.fit(model, **_loaders(config, data))
+    if not best.best_model_path:
+        raise UserError(
+            "no epoch was trained and validated, so there is no selected checkpoint; see trainer."
+            f"max_epochs={config.trainer.max_epochs} and the other keys of trainer."
+        )
+    path = folder.checkpoints / "best.ckpt"
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    if config.resume:  # without a better epoch, the file is still that of the folder
+        check_trust(stored["hyper_parameters"], config.trust, str(path))
+    selected_model = Classifier(**stored["hyper_parameters"])
+    selected_model.load_state_dict(stored["state_dict"])
     assert best.best_model_score is not None
-    stored = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    return {
-        "epoch": stored["epoch"] + 1,
+    score = float(best.best_model_score)
+    selected = {
+        "epoch": stored["epoch"] + 1,  # counted from 1
         "by": best.monitor,
-        "value": float(best.best_model_score),
+        "value": score if math.isfinite(score) else None,  # never defined
     }
+    return predict(trainer, selected_model, data), selected
 
 
 def precision(config: Config) -> Any:
@@ -186,8 +255,18 @@ def device_name(config: Config) -> str:
     else:
         name = f"CPU, {counted(torch.get_num_threads(), 'thread')}"
         name += ", no GPU found" if config.trainer.accelerator == "auto" else ""
-    n = config.trainer.devices
+    n = config.trainer.processes
     return f"{f'{n} processes, each on ' if n > 1 else ''}{name}, {precision(config)}"
+
+
+def gather(rows: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows int64 [N] and logits [N, C] of all processes, each row once, by ascending row."""
+    shares: list[Any] = [(rows, logits)]
+    if dist.is_available() and dist.is_initialized():
+        shares = [None] * dist.get_world_size()
+        dist.all_gather_object(shares, (rows, logits))
+    rows, first = np.unique(np.concatenate([share[0] for share in shares]), return_index=True)
+    return rows, np.concatenate([share[1] for share in shares])[first]
 
 
 def predict(trainer: Trainer, model: Classifier, data: RadiographData) -> pd.DataFrame:

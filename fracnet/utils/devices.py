@@ -5,15 +5,17 @@ import torch
 from fracnet.utils.errors import UserError
 
 
-def accelerator(asked: str) -> str:
-    """The device to use. Raises `UserError` where one was asked for that is not there."""
-    there = {
-        "gpu": torch.cuda.is_available(),
-        "cpu": True,
-    }
-    if asked == "auto":
-        return next(name for name, found in there.items() if found)
-    if not there[asked]:
-        found = ", ".join(["auto", *(name for name, here in there.items() if here)])
-        raise UserError(f"trainer.accelerator={asked}: this machine has none; allowed: {found}.")
-    return asked
+def accelerator(requested: str) -> str:
+    """Resolve `trainer.accelerator` (auto, cpu or gpu) to "gpu" or "cpu".
+
+    Raises UserError if the requested device is not available.
+    """
+    available = [*(["gpu"] if torch.cuda.is_available() else []), "cpu"]
+    if requested == "auto":
+        return available[0]
+    if requested not in available:
+        raise UserError(
+            f"trainer.accelerator={requested}: this machine has none; "
+            f"allowed: {', '.join(['auto', *available])}."
+        )
+    return requested

@@ -1,8 +1,8 @@
 """Which of several processes this one is, where one run trains on several devices.
 
-The process that a person has started is number 0. Lightning starts the others with the same
-command, and they go through the same program: they compute, and leave the talking, the writing
-and the downloading to number 0. Imports nothing heavy.
+The process that the user starts is number 0. Lightning starts the others with the same command,
+and they go through the same program: they compute, and leave printing, writing and downloading to
+number 0. Imports nothing heavy.
 """
 
 import logging
@@ -17,12 +17,12 @@ from fracnet.utils.errors import UserError
 
 
 def rank() -> int:
-    """Number of this process among those of its run, as Lightning tells it."""
-    return int(os.environ.get("LOCAL_RANK") or 0)
+    """0 in the process that prints and writes: Lightning's LOCAL_RANK, NODE_RANK on other nodes."""
+    return int(os.environ.get("LOCAL_RANK") or 0) or int(os.environ.get("NODE_RANK") or 0)
 
 
-def step_back() -> None:
-    """Fall silent but for errors, leave Ctrl-C to number 0, and end when that is gone."""
+def silence_worker() -> None:
+    """Print nothing but errors, leave Ctrl-C to process 0, and end when that process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     logging.disable(logging.WARNING)
@@ -31,7 +31,7 @@ def step_back() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Otherwise a process would wait half an hour for one that was killed."""
+    """Without this, a process would wait half an hour for one that was killed."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -1,17 +1,222 @@
-"""What tells the content of one file from that of another.
+"""Files: safe writing, hash, identity, names as text; fracnet's folders. Imports nothing heavy."""
 
-Where fracnet finds its configuration and keeps its cache. Imports nothing heavy.
-"""
-
+import errno
+import fcntl
 import hashlib
 import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from fracnet.utils.errors import UserError
+
+_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FAULTS = (*_SPACE, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{16}\.part")
+
+
+class CannotWrite(UserError, OSError):
+    """A file or folder cannot be written; the message names it, the reason and the free space."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # OSError would add its number
+
+
+def cannot_write(path: Path | str, error: OSError) -> CannotWrite:
+    """The `CannotWrite` for an OSError at `path`."""
+    if isinstance(error, CannotWrite):
+        return error
+    reason = error.strerror or str(error)
+    fault = CannotWrite(f"Cannot write {path_text(path)}: {reason}{_free_space(path, error)}.")
+    fault.errno, fault.strerror = error.errno, reason
+    return fault
+
+
+def _free_space(path: Path | str, error: OSError) -> str:
+    if error.errno not in _SPACE:
+        return ""
+    parent = next(p for p in Path(os.path.abspath(path)).parents if p.is_dir())
+    limit = ", and `ulimit -f` may limit a file's size" if error.errno == errno.EFBIG else ""
+    free = shutil.disk_usage(parent).free / 1e6
+    return f"; {free:,.1f} MB are free in {path_text(parent)}{limit}"
+
+
+def explain_disk_fault(error: BaseException) -> str | None:
+    """A sentence for an OSError of disk or permissions, from any library; None for other errors."""
+    if isinstance(error, CannotWrite):
+        return str(error)
+    if not isinstance(error, OSError) or error.errno not in _FAULTS:
+        return None
+    # The name is missing where a write to an open file failed.
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if error.errno not in _SPACE:
+        return f"Cannot use {path_text(name) or 'a file'}: {error.strerror}."
+    space = _free_space(name or os.path.join(os.getcwd(), "file"), error)
+    return f"Cannot write {path_text(name) or 'a file'}: {error.strerror}{space}."
+
+
+@contextmanager
+def disk_faults(path: Path | str) -> Iterator[None]:
+    """Raise CannotWrite, naming `path`, for a fault of disk or permissions inside the block."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FAULTS:
+            raise
+        raise cannot_write(path, error) from error
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that becomes `path` when the block ends without an exception.
+
+    A reader sees either all of it or the previous version. The draft is a new file of a random
+    name in the same folder: a symbolic link at `path` is replaced, and its target stays as it is.
+    Parent folders are created. Raises CannotWrite if the file cannot be written; no draft remains.
+    """
+    draft = _draft_of(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(draft, flags, 0o666)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        with disk_faults(path), os.fdopen(descriptor, "w+b") as file:
+            _mark_as_used(descriptor)
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            os.replace(draft, path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a whole file as `atomic_file` does; text is encoded as UTF-8."""
+    data = path_text(content).encode() if isinstance(content, str) else content
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A new folder that replaces the folder `path` when the block ends without an exception.
+
+    A symbolic link at `path` is replaced, never followed. Raises CannotWrite as `atomic_file` does.
+    """
+    draft = _draft_of(path)
+    with disk_faults(path):
+        remove_drafts(path.parent)
+        draft.mkdir(parents=True)
+        descriptor = os.open(draft, os.O_RDONLY)
+        try:
+            _mark_as_used(descriptor)
+            yield draft
+            if path.is_symlink():
+                path.unlink()
+            elif path.exists():
+                shutil.rmtree(path)
+            os.replace(draft, path)
+        finally:
+            os.close(descriptor)
+            shutil.rmtree(draft, ignore_errors=True)  # already gone where all went well
+
+
+def append_to(path: Path) -> int:
+    """A descriptor that appends to a file, created if needed. Raises CannotWrite for a link."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def remove_drafts(folder: Path, *, recursive: bool = False) -> None:
+    """Remove what killed processes left of `atomic_file` and `atomic_folder`.
+
+    A draft that another process is writing stays. Symbolic links are not followed.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in [n for n in (*folders, *files) if _DRAFT.fullmatch(n)]:
+            _remove_unused(Path(parent, name))
+        folders[:] = [n for n in folders if recursive and not _DRAFT.fullmatch(n)]
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
+
+
+def _mark_as_used(descriptor: int) -> None:
+    """Lock a draft for as long as its process lives, so that `remove_drafts` leaves it."""
+    with suppress(OSError):  # a file system without locks: only a removal at the same time matters
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_unused(draft: Path) -> None:
+    try:
+        descriptor = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return  # a link, which no draft is, or it is gone
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if draft.is_dir():
+            shutil.rmtree(draft)
+        else:
+            draft.unlink()
+    except OSError:
+        return  # in use, or just completed by its process
+    finally:
+        os.close(descriptor)
+
+
+ESCAPED = re.compile(rb"\\x(0d|[89a-f][0-9a-f])")
 
 
 def sha256_of(file: Path) -> str:
-    """SHA-256 of a file in 64 hex digits; read in parts. Raises OSError."""
+    """SHA-256 of a file as 64 hex digits, read in blocks. Raises OSError."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def file_key(path: Path | str) -> int | str | None:
+    """What all links to one file or folder share; None if it does not exist."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    # Some file systems number no files.
+    return state.st_dev << 64 | state.st_ino if state.st_ino else os.path.realpath(path)
+
+
+def path_text(path: Path | str) -> str:
+    """A path, an id or a message as text that any file can hold.
+
+    Bytes that are not UTF-8 become `\\xe9`, and a carriage return, which csv files do not keep,
+    `\\x0d`.
+    """
+    text = str(path).replace("\r", "\\x0d")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text
+
+
+def path_from_text(folder: Path | str, text: str) -> Path:
+    """The file in `folder` that `path_text` describes; a literal `\\xe9` comes first."""
+    path = Path(folder, text)
+    if "\\x" in text and not os.path.lexists(path):
+        raw = ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())
+        escaped = Path(folder, raw.decode("utf-8", "surrogateescape"))
+        return escaped if os.path.lexists(escaped) else path
+    return path
 
 
 def config_dir() -> Path:
@@ -22,9 +227,9 @@ def config_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Folder for everything that can be made again: $FRACNET_CACHE, else ~/.cache/fracnet."""
-    own = os.environ.get("FRACNET_CACHE")
-    if own:
-        return Path(own).expanduser().resolve()
+    """Folder for everything that can be recomputed: $FRACNET_CACHE, else ~/.cache/fracnet."""
+    folder = os.environ.get("FRACNET_CACHE")
+    if folder:
+        return Path(folder).expanduser().resolve()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser().resolve() / "fracnet"

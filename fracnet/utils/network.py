@@ -1,35 +1,35 @@
-"""Whether an address answers, asked so that a network that is cut off costs seconds."""
+"""Whether an address answers, found out within seconds even without a network."""
 
 import threading
+
+import requests
 
 # Seconds for the whole question, name resolution included.
 PROBE_SECONDS = 6.0
 
 
 class Unreachable(Exception):
-    """Why an address cannot be used, in one clause."""
+    """Why an address cannot be reached, in one clause."""
 
 
 def probe(url: str) -> None:
     """Raise Unreachable within PROBE_SECONDS unless `url` answers without an error.
 
-    Name resolution knows no time limit of its own: hence a thread that can be left behind. Only
-    headers are read; proxies of the environment are obeyed.
+    Name resolution has no time limit of its own, hence a thread that can be abandoned. Only the
+    headers are read; the environment's proxies are used.
     """
     outcome: list[Exception | None] = []
 
-    def ask() -> None:
+    def request() -> None:
         try:
-            import requests
-
-            with requests.get(url, stream=True, timeout=PROBE_SECONDS) as answer:
-                answer.raise_for_status()
+            with requests.get(url, stream=True, timeout=PROBE_SECONDS) as response:
+                response.raise_for_status()
         except Exception as error:
             outcome.append(error)
         else:
             outcome.append(None)
 
-    thread = threading.Thread(target=ask, name="fracnet-probe", daemon=True)
+    thread = threading.Thread(target=request, name="fracnet-probe", daemon=True)
     thread.start()
     thread.join(PROBE_SECONDS)
     if not outcome:
@@ -39,7 +39,7 @@ def probe(url: str) -> None:
 
 
 def clause(error: Exception) -> str:
-    """The error in one line of bounded length."""
+    """The error in one line of at most 160 characters, with its type."""
     text = " ".join(str(error).split())
     text = text if len(text) <= 160 else text[:157] + "..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,5 +1,7 @@
-"""A progress bar for a person who watches, and silence for a log file."""
+"""Progress of long work: a bar on a terminal, a line now and then in a log file."""
 
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -18,11 +20,13 @@ from rich.text import Text
 T = TypeVar("T")
 
 Progress = Callable[[Iterable[T], int, str], Iterable[T]]
-"""Passes on items, of which there are so many, of a step that is called so."""
+"""Passes the items of a step on and shows progress: items, their number, the step's name."""
+
+LOG_INTERVAL = 60.0  # seconds between two lines where there is no terminal
 
 
 class _Rate(ProgressColumn):
-    """Items a second."""
+    """Items per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.0f}/s" if task.speed else "")
@@ -31,23 +35,42 @@ class _Rate(ProgressColumn):
 def progress_bar(
     items: Iterable[T], total: int, description: str, visible: bool = True
 ) -> Iterator[T]:
-    """Pass `items` on; a bar on stderr tells how many, and goes when all are done.
+    """Pass `items` on and show on stderr how many are done.
 
-    There is none where stderr is no terminal.
+    On a terminal, a bar that disappears at the end; elsewhere a line every `LOG_INTERVAL` seconds.
     """
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    hidden = not (visible and console.is_terminal)
-    with rich_progress.Progress(*columns, console=console, disable=hidden, transient=True) as bar:
-        yield from bar.track(items, total=total, description=description)
+    if not visible:
+        yield from items
+    elif console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+        )
+        with rich_progress.Progress(*columns, console=console, transient=True) as bar:
+            yield from bar.track(items, total=total, description=description)
+    else:
+        yield from _with_lines(items, total, description)
+
+
+def _with_lines(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+    start = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and now - last >= LOG_INTERVAL:
+            last = now
+            left = (now - start) / done * (total - done)
+            minutes = f"about {left / 60:.0f} min" if left >= 90 else f"about {left:.0f} s"
+            line = (
+                f"{description}: {done} of {total} ({done / (now - start):.3g}/s, {minutes} left)"
+            )
+            print(line, file=sys.stderr, flush=True)
+        yield item
 
 
 def no_progress(items: Iterable[T], total: int, description: str) -> Iterable[T]:
-    """A `Show` that shows nothing."""
+    """A `Progress` that shows nothing."""
     return items

@@ -1,6 +1,6 @@
-"""What may leave the machine: no local paths, no names of people or machines, no patient ids.
+"""Remove local paths, user and host names and patient ids from what may leave the machine.
 
-It holds for offline runs as well, since `wandb sync` can upload them at any time.
+Offline runs are redacted too, since `wandb sync` can upload them at any time.
 """
 
 import getpass
@@ -21,29 +21,29 @@ _PATHS = re.compile(
 )
 _WHOLE = re.compile(r"([+~]?[\w.@/]+=)?[\"']?(?:~|/|\.\.?/|[A-Za-z]:[\\/])")
 
-# Keys that hold a path of this machine, whatever it looks like; `on_bad_file` is none of them.
+# Keys whose value is a local path, whatever it looks like; `on_bad_file` is not one of them.
 _KEY = re.compile(r"(?:^|[-._])(?:root|dir|folder|path|resume|weights|(?<!on_bad_)file)$")
 
-# Accounts that say nothing about a person, and words that configs hold anyway.
+# Account names that identify nobody, and words that configs contain anyway.
 _COMMON = ("root", "user", "admin", "test", "localhost", "data", "train")
 
 
 class Scrubber:
-    """Takes local paths, host and user names out of plain containers."""
+    """Replaces local paths, host and user names in plain containers."""
 
     def __init__(self, known: Iterable[str | Path] = ()) -> None:
         homes = {str(Path.home()), os.path.expanduser("~"), os.getcwd()}
         paths = {os.path.abspath(path) for path in (*homes, *known)}
-        # The longest first: a path inside another one is gone before it could be cut in two.
+        # The longest first, so that no path is cut in two by one that it contains.
         longest = sorted((re.escape(p) for p in paths if len(p) > 3), key=len, reverse=True)
         self._known = re.compile(rf"(?:{'|'.join(longest)}){_REST}*")
         names = {socket.gethostname(), socket.gethostname().partition(".")[0], _user()}
-        wanted = [name for name in names if len(name) > 2 and name.lower() not in _COMMON]
-        words = "|".join(re.escape(name) for name in sorted(wanted, key=len, reverse=True))
+        private = [name for name in names if len(name) > 2 and name.lower() not in _COMMON]
+        words = "|".join(re.escape(name) for name in sorted(private, key=len, reverse=True))
         self._names = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
 
     def scrub(self, value: Any, key: str = "") -> Any:
-        """The same containers with `<path>` and `<name>` in place of what is private."""
+        """The same containers with `<path>` and `<name>` in place of private text."""
         if isinstance(value, dict):
             return {name: self.scrub(item, str(name)) for name, item in value.items()}
         if isinstance(value, list | tuple):
@@ -55,7 +55,7 @@ class Scrubber:
         return self._text(value)
 
     def _text(self, text: str) -> str:
-        # A word of a command is a path to its end, blanks and commas included.
+        # An argument that starts like a path is one to its end, spaces and commas included.
         whole = _WHOLE.match(text)
         if whole and "://" not in text:
             return (whole.group(1) or "") + PATH
@@ -67,7 +67,7 @@ class Scrubber:
 
 
 def hashed(kind: str, identity: str, salt: str) -> str:
-    """12 hex digits for a patient or study: the same within a run, another one in each run."""
+    """12 hex digits for a patient or study: constant within a run, different between runs."""
     digest = hashlib.blake2b(f"{kind}:{identity}".encode(), key=salt.encode(), digest_size=6)
     return digest.hexdigest()
 

@@ -1,8 +1,10 @@
-"""Numbers in sentences."""
+"""Numbers and intervals in sentences."""
+
+from collections.abc import Iterable
 
 
 def counted(n: int, noun: str) -> str:
-    """`1 image`, `2 images`, `3 studies`, `4 classes`; thousands are not set apart."""
+    """`1 image`, `2 images`, `3 studies`, `4 classes`; without thousands separators."""
     if n == 1:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2] not in "aeiou":
@@ -11,10 +13,17 @@ def counted(n: int, noun: str) -> str:
 
 
 def are(n: int) -> str:
-    """The verb that goes with it."""
+    """The verb that goes with `n` things: is or are."""
     return "is" if n == 1 else "are"
 
 
 def limits(low: float, high: float, digits: int = 3) -> str:
-    """`0.81-0.93`; with a limit below 0 the word `to`, as a hyphen would read as a sign."""
+    """`0.81-0.93`, or `-0.02 to 0.07` where a hyphen would read as a sign."""
     return f"{low:.{digits}f}{'-' if low >= 0 else ' to '}{high:.{digits}f}"
+
+
+def list_some(items: Iterable[str], total: int, limit: int = 10) -> str:
+    """`a, b and 3 more`: the first `limit` of `total` items, then the number of the others."""
+    names = [item for item, _ in zip(items, range(limit), strict=False)]
+    more = total - len(names)
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")

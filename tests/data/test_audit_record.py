@@ -1,4 +1,4 @@
-"""Audits are kept by fingerprint, found again, and do not outlive their data."""
+"""Audits are stored by fingerprint and ignored once the data change; data summaries."""
 
 import json
 import logging
@@ -9,8 +9,8 @@ import pytest
 from helpers.tiny import tiny_manifest
 
 from fracnet.data import audit_record
-from fracnet.data.fingerprint import data_fingerprint, files_digest, fingerprint
-from fracnet.data.image_features import FEATURE_NAMES
+from fracnet.data.fingerprint import data_fingerprint, describe_data, files_digest
+from fracnet.data.image_features import SHORTCUT_NAMES
 from fracnet.data.manifest import Manifest
 from fracnet.utils.errors import UserError
 
@@ -21,7 +21,7 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     return tiny_manifest(tmp_path / "set")
 
 
-def keep(manifest: Manifest, **changes: object) -> Path:
+def store_audit(manifest: Manifest, **changes: object) -> Path:
     content = {
         "format": audit_record.FORMAT,
         "severity": "leak",
@@ -30,69 +30,69 @@ def keep(manifest: Manifest, **changes: object) -> Path:
         "fingerprint": {"files": files_digest(manifest)},
         "folder": "audits/x",
     } | changes
-    path = audit_record.place(data_fingerprint(manifest))
-    audit_record.write_whole(path, json.dumps(content))
+    path = audit_record.audit_path(data_fingerprint(manifest))
+    audit_record.write_atomically(path, json.dumps(content))
     return path
 
 
-def test_is_found_by_its_data(manifest: Manifest) -> None:
-    assert audit_record.find(manifest) is None
-    keep(manifest)
-    found = audit_record.find(manifest)
-    assert found == audit_record.Audit(
+def test_an_audit_is_found_by_its_data(manifest: Manifest) -> None:
+    assert audit_record.find_audit(manifest) is None
+    store_audit(manifest)
+    result = audit_record.find_audit(manifest)
+    assert result == audit_record.AuditRecord(
         "leak", "Too good.", (("train/0.png", "test/0.png"),), "audits/x"
     )
-    assert audit_record.required(manifest, "it") == found
+    assert audit_record.require_audit(manifest, "the command") == result
 
 
-def test_a_file_that_was_exchanged_makes_it_stale(
+def test_a_replaced_file_makes_the_audit_stale(
     manifest: Manifest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keep(manifest)
+    store_audit(manifest)
     path = manifest.root / manifest.table["path"][3]
     path.write_bytes(path.read_bytes() + b"x")
     with caplog.at_level(logging.WARNING):
-        assert audit_record.find(manifest) is None
-    assert "have changed since it was audited" in caplog.text
+        assert audit_record.find_audit(manifest) is None
+    assert "changed since its audit" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', "\x00"])
-def test_a_damaged_one_does_not_count(manifest: Manifest, text: str) -> None:
-    keep(manifest).write_text(text)
-    assert audit_record.find(manifest) is None
+def test_a_damaged_audit_is_ignored(manifest: Manifest, text: str) -> None:
+    store_audit(manifest).write_text(text)
+    assert audit_record.find_audit(manifest) is None
 
 
-def test_where_there_is_none_the_command_is_named(manifest: Manifest) -> None:
+def test_the_error_without_an_audit_names_the_command(manifest: Manifest) -> None:
     with pytest.raises(UserError, match=r"have not been audited. Run the command first"):
-        audit_record.required(manifest, "the command")
+        audit_record.require_audit(manifest, "the command")
 
 
-def test_fingerprint_counts_and_sorts_what_can_be_read(manifest: Manifest) -> None:
-    features = np.tile(np.arange(len(manifest.table), dtype=float)[:, None], len(FEATURE_NAMES))
-    features = np.repeat(features[:, :1], len(FEATURE_NAMES), axis=1)
+def test_a_data_summary_counts_and_measures_readable_images(manifest: Manifest) -> None:
+    features = np.tile(np.arange(len(manifest.table), dtype=float)[:, None], len(SHORTCUT_NAMES))
+    features = np.repeat(features[:, :1], len(SHORTCUT_NAMES), axis=1)
     features[0] = np.nan
-    found = fingerprint(manifest, features)
-    assert (found["images"], found["unreadable"]) == (35, 1)
-    assert found["counts"]["train"] == {"elbow": 6, "forearm": 7, "wrist": 7}
-    assert found["width"][0] == 1
-    assert found["width"][-1] == 35
-    assert found["hash"] == data_fingerprint(manifest)
-    assert fingerprint(manifest, np.full_like(features, np.nan))["mean"] is None
+    result = describe_data(manifest, features)
+    assert (result["images"], result["unreadable"]) == (35, 1)
+    assert result["counts"]["train"] == {"elbow": 6, "forearm": 7, "wrist": 7}
+    assert result["width"][0] == 1
+    assert result["width"][-1] == 35
+    assert result["hash"] == data_fingerprint(manifest)
+    assert describe_data(manifest, np.full_like(features, np.nan))["mean"] is None
 
 
-def test_a_file_is_written_whole_or_not_at_all(
+def test_a_file_is_written_completely_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "deep/a.json"
-    audit_record.write_whole(path, "one")
-    assert path.read_text() == "one"
-    assert path.stat().st_mode & 0o444 == 0o444, "others may read it"
+    audit_record.write_atomically(path, "first")
+    assert path.read_text() == "first"
+    assert path.stat().st_mode & 0o444 == 0o444, "others can read it"
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fracnet.data.audit_record.os.fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
-        audit_record.write_whole(path, "two")
-    assert path.read_text() == "one"
+        audit_record.write_atomically(path, "second")
+    assert path.read_text() == "first"
     assert [other.name for other in path.parent.iterdir()] == ["a.json"]

@@ -1,12 +1,12 @@
-"""Another data set's labels become the model's classes by an explicit map alone."""
+"""Labels of another dataset become the model's classes only by an explicit map."""
 
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from fracnet.data.class_map import align
-from fracnet.data.manifest import Manifest, typed
+from fracnet.data.class_map import align_labels
+from fracnet.data.manifest import Manifest, with_manifest_types
 from fracnet.utils.errors import UserError
 
 CLASSES = ("normal", "abnormal")
@@ -19,7 +19,7 @@ def manifest(*labels: str) -> Manifest:
         for i, label in enumerate(labels)
     ]
     return Manifest(
-        table=typed(pd.DataFrame(rows)),
+        table=with_manifest_types(pd.DataFrame(rows)),
         root=Path("/nowhere"),
         classes=names,
         task="multiclass",
@@ -31,34 +31,34 @@ def manifest(*labels: str) -> Manifest:
     )
 
 
-def test_labels_are_renamed_and_classes_ordered_as_the_model_has_them() -> None:
-    given = manifest("broken", "whole", "broken")
-    found = align(given, CLASSES, {"broken": "abnormal", "whole": "normal"})
-    assert list(found.table["label"]) == ["abnormal", "normal", "abnormal"]
-    assert list(found.targets()) == [1, 0, 1]
-    assert found.task == "binary"
-    assert list(given.table["label"]) == ["broken", "whole", "broken"]
+def test_labels_are_renamed_and_classes_ordered_as_in_the_model() -> None:
+    original = manifest("broken", "whole", "broken")
+    aligned = align_labels(original, CLASSES, {"broken": "abnormal", "whole": "normal"})
+    assert list(aligned.table["label"]) == ["abnormal", "normal", "abnormal"]
+    assert list(aligned.targets()) == [1, 0, 1]
+    assert aligned.task == "binary"
+    assert list(original.table["label"]) == ["broken", "whole", "broken"]
 
 
-def test_several_classes_may_become_one_and_others_be_left_out_and_counted() -> None:
-    given = manifest("a", "b", "c", "c", "a")
-    found = align(given, CLASSES, {"a": "normal", "b": "abnormal", "c": None})
-    assert list(found.table["path"]) == ["0.png", "1.png", "4.png"]
-    told = found.excluded.to_dict("records")
-    assert told == [
+def test_classes_can_be_merged_or_left_out_and_counted() -> None:
+    original = manifest("a", "b", "c", "c", "a")
+    aligned = align_labels(original, CLASSES, {"a": "normal", "b": "abnormal", "c": None})
+    assert list(aligned.table["path"]) == ["0.png", "1.png", "4.png"]
+    excluded = aligned.excluded.to_dict("records")
+    assert excluded == [
         {"split": "train", "reason": "class c left out", "n": 1},
         {"split": "test", "reason": "class c left out", "n": 1},
     ]
 
 
-def test_the_same_names_need_no_map_whatever_their_order() -> None:
-    found = align(manifest("abnormal", "normal"), CLASSES, None)
-    assert found.classes == CLASSES
-    assert list(found.targets()) == [1, 0]
+def test_the_same_names_in_any_order_need_no_map() -> None:
+    aligned = align_labels(manifest("abnormal", "normal"), CLASSES, None)
+    assert aligned.classes == CLASSES
+    assert list(aligned.targets()) == [1, 0]
 
 
 @pytest.mark.parametrize(
-    ("class_map", "words"),
+    ("class_map", "parts"),
     [
         (None, ["broken, whole", "normal, abnormal", "class_map={"]),
         ({"broken": "abnormal"}, ["class whole"]),
@@ -67,8 +67,8 @@ def test_the_same_names_need_no_map_whatever_their_order() -> None:
         ({"broken": None, "whole": None}, ["leaves out all"]),
     ],
 )
-def test_what_cannot_be_aligned_is_refused(class_map, words) -> None:
+def test_an_incomplete_or_wrong_map_is_rejected(class_map, parts) -> None:
     with pytest.raises(UserError) as caught:
-        align(manifest("broken", "whole"), CLASSES, class_map)
-    for word in words:
-        assert word in str(caught.value)
+        align_labels(manifest("broken", "whole"), CLASSES, class_map)
+    for part in parts:
+        assert part in str(caught.value)

@@ -1,13 +1,30 @@
-"""The grey scale of DICOM: what the header says is what is shown."""
+"""DICOM: grey scale, compression, rejected files, and ids in headers."""
 
+import builtins
+import logging
+import re
+import warnings
+from pathlib import Path
+
+import imagecodecs
 import numpy as np
 import pytest
-from helpers.dicom_files import dataset, dicom, encoded
+from helpers.dicom_files import compressed, dataset, dicom, file_bytes, rle
 from helpers.pictures import picture
+from helpers.upper_limb_files import write_class_folders
 from PIL import Image
+from pydicom import uid
 from pydicom.dataset import Dataset
 
+from fracnet.data.datasets.upper_limb import UpperLimb
+from fracnet.data.dicom import NoDecoder
+from fracnet.data.image_cache import ImageCache
 from fracnet.data.image_io import BadImage, image_size, read_grey, read_ids
+from fracnet.data.preprocess import Preprocess
+from fracnet.data.splits import group_overlap
+
+# --- grey scale: pixels are displayed as the header says
+
 
 GREY = np.asarray(picture())
 DEEP = GREY.astype(np.uint16) * 13 + 200  # 12 of 16 bits, not from zero
@@ -29,17 +46,17 @@ def read(tmp_path):
     return reader
 
 
-def stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def to_grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255)
 
 
-def test_eight_bits_without_a_window_stay_as_they_are(read):
+def test_eight_bits_without_a_window_stay_unchanged(read):
     assert np.array_equal(read(GREY), GREY)
     assert np.array_equal(read(GREY, PhotometricInterpretation="MONOCHROME1"), 255 - GREY)
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
-def test_deep_pixels_without_a_window_are_read_as_a_png_of_them_is(read, tmp_path, bits):
+def test_deep_pixels_without_a_window_match_a_png_of_them(read, tmp_path, bits):
     deep = GREY.astype(np.uint16) * (2**bits // 256 - 1) + 7
     Image.fromarray(deep).save(tmp_path / "same.png")
     grey = read(deep, BitsStored=bits)
@@ -54,7 +71,7 @@ def lut(entries: np.ndarray, first: int) -> list[Dataset]:
     return [table]
 
 
-TWINS = {
+INVERTED_TWINS = {
     "nothing": ({}, {}),
     "window": (WINDOW, {"WindowCenter": 4095 - 1800 + 1, "WindowWidth": 1001}),
     "even window": (
@@ -77,24 +94,24 @@ TWINS = {
 }
 
 
-@pytest.mark.parametrize("kind", TWINS)
+@pytest.mark.parametrize("kind", INVERTED_TWINS)
 def test_monochrome1_and_its_inverted_monochrome2_twin_give_one_image(read, kind):
-    header, of_twin = TWINS[kind]
+    header, twin_header = INVERTED_TWINS[kind]
     first = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12}
-    one = read(DEEP, **(first | header))
-    other = read((4095 - DEEP).astype(np.uint16), **({"BitsStored": 12} | of_twin))
-    assert np.array_equal(one, other)
-    assert len(np.unique(one)) > 50
+    first_grey = read(DEEP, **(first | header))
+    twin_grey = read((4095 - DEEP).astype(np.uint16), **({"BitsStored": 12} | twin_header))
+    assert np.array_equal(first_grey, twin_grey)
+    assert len(np.unique(first_grey)) > 50
 
 
 def test_a_window_is_linear_and_clips(read):
-    expected = stretched(DEEP.astype(float), 1799.5 - 200, 1799.5 + 200)
+    expected = to_grey(DEEP.astype(float), 1799.5 - 200, 1799.5 + 200)
     window = {"WindowCenter": 1800, "WindowWidth": 401}
     assert np.array_equal(read(DEEP, BitsStored=12, **window), expected)
     assert {0, 255} <= set(np.unique(expected))
 
 
-def test_the_first_of_several_windows_counts(read):
+def test_the_first_of_several_windows_applies(read):
     several = {"WindowCenter": [1800, 100], "WindowWidth": [1001, 50]}
     assert np.array_equal(read(DEEP, BitsStored=12, **several), read(DEEP, BitsStored=12, **WINDOW))
 
@@ -102,111 +119,367 @@ def test_the_first_of_several_windows_counts(read):
 def test_the_window_is_in_the_units_of_the_rescaled_values(read):
     rescale = {"RescaleSlope": 2, "RescaleIntercept": -1000}
     window = {"WindowCenter": 2 * 1800 - 1000, "WindowWidth": 2001}
-    expected = stretched(2.0 * DEEP - 1000, 2599.5 - 1000, 2599.5 + 1000)
+    expected = to_grey(2.0 * DEEP - 1000, 2599.5 - 1000, 2599.5 + 1000)
     assert np.array_equal(read(DEEP, BitsStored=12, **rescale, **window), expected)
 
 
-def test_a_negative_slope_turns_the_scale_round(read):
-    turned = read(DEEP, BitsStored=12, RescaleSlope=-1, RescaleIntercept=4095)
-    assert np.array_equal(turned, 255 - read(DEEP, BitsStored=12))
+def test_a_negative_slope_inverts_the_scale(read):
+    inverted = read(DEEP, BitsStored=12, RescaleSlope=-1, RescaleIntercept=4095)
+    assert np.array_equal(inverted, 255 - read(DEEP, BitsStored=12))
 
 
-def test_signed_pixels_in_all_their_widths(read):
+def test_signed_pixels_of_all_widths(read):
     signed = DEEP.astype(np.int16) - 2048
     for bits in (12, 14, 16):
         assert np.array_equal(read(signed, BitsStored=bits), read(DEEP, BitsStored=12))
-    below = (GREY.astype(int) - 128).astype(np.int8)
-    assert np.array_equal(read(below), GREY)
+    signed_bytes = (GREY.astype(int) - 128).astype(np.int8)
+    assert np.array_equal(read(signed_bytes), GREY)
 
 
-def test_bits_above_those_stored_are_not_looked_at(read):
+def test_bits_above_the_stored_ones_are_ignored(read):
     with_overlay = DEEP | np.uint16(0x9000)
     assert np.array_equal(read(with_overlay, BitsStored=12), read(DEEP, BitsStored=12))
 
 
-def test_a_voi_look_up_table_goes_before_the_window(read):
+def test_a_voi_look_up_table_takes_precedence_over_the_window(read):
     entries = np.round(4095 * (np.arange(4000) / 3999) ** 2)
     grey = read(DEEP, BitsStored=12, VOILUTSequence=lut(entries, 100), **WINDOW)
-    shown = entries[np.clip(DEEP.astype(int) - 100, 0, 3999)]
-    assert np.abs(grey - shown / 4095 * 255).max() <= 0.51
+    expected = entries[np.clip(DEEP.astype(int) - 100, 0, 3999)]
+    assert np.abs(grey - expected / 4095 * 255).max() <= 0.51
 
 
 def test_a_modality_look_up_table(read):
     entries = np.arange(4096)[::-1]
-    turned = read(DEEP, BitsStored=12, ModalityLUTSequence=lut(entries, 0))
-    assert np.array_equal(turned, 255 - read(DEEP, BitsStored=12))
+    inverted = read(DEEP, BitsStored=12, ModalityLUTSequence=lut(entries, 0))
+    assert np.array_equal(inverted, 255 - read(DEEP, BitsStored=12))
 
 
-def test_padding_is_black_and_leaves_the_range_alone(read):
+def test_padding_is_black_and_does_not_affect_the_range(read):
     padded = DEEP.copy()
     padded[:10] = 65535 - 60000
     padded[10:12] = 65535 - 59990
     header = {"PixelPaddingValue": 5535, "PixelPaddingRangeLimit": 5545}
     grey = read(padded, **header)
     assert grey[:12].max() == 0
-    inside = DEEP[12:].astype(float)
-    assert np.array_equal(grey[12:], stretched(inside, inside.min(), inside.max()))
-    white = read(padded, PhotometricInterpretation="MONOCHROME1", **header)
-    assert white[:12].max() == 0
+    image = DEEP[12:].astype(float)
+    assert np.array_equal(grey[12:], to_grey(image, image.min(), image.max()))
+    inverted = read(padded, PhotometricInterpretation="MONOCHROME1", **header)
+    assert inverted[:12].max() == 0
 
 
 @pytest.mark.parametrize(("value", "grey"), [(0, 0), (1638, 102), (4095, 255)])
-def test_one_constant_value_keeps_its_place(read, value, grey):
+def test_constant_image_keeps_its_position_in_the_range(read, value, grey):
     assert (read(np.full((5, 6), value, np.uint16), BitsStored=12) == grey).all()
 
 
 def test_odd_sizes_big_endian_and_implicit_files(read):
     odd = GREY[:49, :69].copy()
     assert np.array_equal(read(odd), odd)
-    made = dataset(DEEP, BitsStored=12)
-    made.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
-    assert np.array_equal(read(encoded(made)), read(DEEP, BitsStored=12))
-    made = dataset(DEEP.astype(">u2"), BitsStored=12)
-    made.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
-    assert np.array_equal(read(encoded(made)), read(DEEP, BitsStored=12))
+    content = dataset(DEEP, BitsStored=12)
+    content.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+    assert np.array_equal(read(file_bytes(content)), read(DEEP, BitsStored=12))
+    content = dataset(DEEP.astype(">u2"), BitsStored=12)
+    content.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
+    assert np.array_equal(read(file_bytes(content)), read(DEEP, BitsStored=12))
 
 
-NONSENSE = [
-    ({"WindowCenter": -5000, "WindowWidth": 10}, "shows all pixels in one grey"),
+INVALID_GREY_SCALES = [
+    ({"WindowCenter": -5000, "WindowWidth": 10}, "maps all pixels to one grey"),
     ({"WindowCenter": 1800, "WindowWidth": 0}, "window width 0 is too small"),
-    ({"WindowCenter": 1800}, "only one of center and width"),
+    ({"WindowCenter": 1800}, "window lacks center or width"),
     ({"WindowCenter": 1800, "WindowWidth": "1e12"}, "WindowWidth is 1000000000000"),
     (WINDOW | {"VOILUTFunction": "CUBIC"}, "'CUBIC' is unknown"),
     ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale slope is 0"),
-    ({"VOILUTSequence": lut(np.full(4096, 9), 0)}, "makes one grey of all values"),
-    ({"VOILUTSequence": lut(np.arange(9), 4000)}, "shows all pixels in one grey"),
+    ({"VOILUTSequence": lut(np.full(4096, 9), 0)}, "maps all values to one grey"),
+    ({"VOILUTSequence": lut(np.arange(9), 4000)}, "maps all pixels to one grey"),
 ]
 
 
-@pytest.mark.parametrize(("header", "told"), NONSENSE, ids=lambda value: str(value)[:30])
-def test_a_grey_scale_that_makes_no_sense_is_refused_and_not_shown_black(read, header, told):
+@pytest.mark.parametrize(
+    ("header", "message"), INVALID_GREY_SCALES, ids=lambda value: str(value)[:30]
+)
+def test_an_invalid_grey_scale_is_rejected(read, header, message):
     with pytest.raises(BadImage) as caught:
         read(DEEP, BitsStored=12, **header)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_all_padding_is_refused(read):
-    with pytest.raises(BadImage, match="all its pixels are padding"):
+def test_an_image_of_padding_only_is_rejected(read):
+    with pytest.raises(BadImage, match="all of its pixels are padding"):
         read(np.full((8, 8), 7, np.uint16), PixelPaddingValue=7)
 
 
-def test_ids_are_read_from_what_is_left_of_a_file_and_never_by_half(tmp_path):
+def test_ids_of_a_truncated_file_are_complete_or_missing(tmp_path):
     patient, study = "patient77", "1.2.840.123456.7.8"
-    whole = dicom(GREY, PatientID=patient, StudyInstanceUID=study, Rows=None)
-    ends = [whole.index(text.encode()) + len(text) for text in (patient, study)]
+    complete = dicom(GREY, PatientID=patient, StudyInstanceUID=study, Rows=None)
+    ends = [complete.index(text.encode()) + len(text) for text in (patient, study)]
     path, seen = tmp_path / "image.dcm", set()
-    for size in (*range(ends[0] - 9, ends[1] + 4), len(whole)):
-        path.write_bytes(whole[:size])
+    for size in (*range(ends[0] - 9, ends[1] + 4), len(complete)):
+        path.write_bytes(complete[:size])
         expected = (patient if size >= ends[0] else None, study if size >= ends[1] else None)
         try:
-            found = tuple(read_ids(path))
-        except BadImage:  # where it ends between two elements
-            found = (None, None)
-        assert found in (expected, (None, None))
-        seen.add(found)
+            ids = tuple(read_ids(path))
+        except BadImage:  # if it ends between two elements
+            ids = (None, None)
+        assert ids in (expected, (None, None))
+        seen.add(ids)
     assert seen == {(None, None), (patient, None), (patient, study)}
-    assert found == (patient, study)
+    assert ids == (patient, study)
     with pytest.raises(BadImage, match="has no Rows"):
         image_size(path)
-    path.write_bytes(whole[:100])
+    path.write_bytes(complete[:100])
     assert read_ids(path) == (None, None)
+
+
+# --- files: compression, and what is rejected
+
+
+TWELVE_BITS = {"BitsStored": 12, "WindowCenter": 1800, "WindowWidth": 2001}
+
+
+def write(tmp_path, data: bytes):
+    path = tmp_path / "image.dcm"
+    path.write_bytes(data)
+    return path
+
+
+def rejection(tmp_path, data: bytes) -> str:
+    with pytest.raises(BadImage) as caught:
+        read_grey(write(tmp_path, data))
+    message = str(caught.value)
+    assert "image.dcm" in message
+    assert "\n" not in message
+    return message
+
+
+def j2k(pixels: np.ndarray, **options) -> bytes:
+    options = {"level": 0, "reversible": True, "codecformat": "j2k"} | options
+    return imagecodecs.jpeg2k_encode(pixels, **options)
+
+
+def lossless_jpeg(pixels: np.ndarray) -> bytes:
+    return imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=12)
+
+
+LOSSLESS = {
+    "JPEG": (uid.JPEGLosslessSV1, lossless_jpeg),
+    "JPEG, any selection value": (uid.JPEGLossless, lossless_jpeg),
+    "JPEG-LS": (uid.JPEGLSLossless, imagecodecs.jpegls_encode),
+    "JPEG 2000": (uid.JPEG2000Lossless, j2k),
+}
+LOSSY = {
+    "JPEG of 12 bits": (
+        uid.JPEGExtended12Bit,
+        lambda pixels: imagecodecs.jpeg8_encode(pixels, level=97, bitspersample=12),
+    ),
+    "JPEG-LS": (uid.JPEGLSNearLossless, lambda p: imagecodecs.jpegls_encode(p, level=2)),
+    "JPEG 2000": (uid.JPEG2000, lambda p: j2k(p, level=80, reversible=False)),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_lossless_compression_gives_the_same_image(tmp_path, kind):
+    syntax, encode = LOSSLESS[kind]
+    plain = read_grey(write(tmp_path, dicom(DEEP, **TWELVE_BITS)))
+    path = write(tmp_path, compressed(DEEP, encode(DEEP), syntax, **TWELVE_BITS))
+    assert np.array_equal(read_grey(path), plain)
+    assert image_size(path) == (70, 50)
+
+
+@pytest.mark.parametrize("kind", LOSSY)
+def test_lossy_compression_gives_nearly_the_same_image(tmp_path, kind):
+    syntax, encode = LOSSY[kind]
+    plain = read_grey(write(tmp_path, dicom(DEEP, **TWELVE_BITS)))
+    path = write(tmp_path, compressed(DEEP, encode(DEEP), syntax, **TWELVE_BITS))
+    assert np.abs(read_grey(path).astype(int) - plain).max() <= 6
+
+
+def test_rle_and_baseline_jpeg_need_no_extra_package(tmp_path, monkeypatch):
+    hide_decoders(monkeypatch)
+    plain = read_grey(write(tmp_path, dicom(DEEP, **TWELVE_BITS)))
+    assert np.array_equal(read_grey(write(tmp_path, rle(DEEP, **TWELVE_BITS))), plain)
+    coded = imagecodecs.jpeg8_encode(GREY, level=97)
+    path = write(tmp_path, compressed(GREY, coded, uid.JPEGBaseline8Bit))
+    assert np.abs(read_grey(path).astype(int) - GREY).max() <= 6
+
+
+def test_signed_pixels_in_jpeg_2000(tmp_path):
+    signed = DEEP.astype(np.int16) - 2048
+    header = {"BitsStored": 16, "WindowCenter": -248, "WindowWidth": 2001}
+    path = write(tmp_path, compressed(signed, j2k(signed), uid.JPEG2000Lossless, **header))
+    plain = read_grey(write(tmp_path / "..", dicom(signed, **header)))
+    assert np.array_equal(read_grey(path), plain)
+
+
+def hide_decoders(monkeypatch) -> None:
+    real = builtins.__import__
+
+    def import_without_decoders(name: str, *args: object, **kwargs: object):
+        if name == "imagecodecs":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", import_without_decoders)
+
+
+def test_a_missing_decoder_is_named_and_no_file_counts_as_bad(tmp_path, monkeypatch):
+    base = write_class_folders(tmp_path, {s: ["elbow"] for s in ("train", "val", "test")}, 2)
+    data = compressed(DEEP, lossless_jpeg(DEEP), uid.JPEGLosslessSV1, **TWELVE_BITS)
+    for split in ("train", "val", "test"):
+        for i in range(2):
+            (base / split / "elbow" / f"{i}.JPG").write_bytes(data)
+    manifest = UpperLimb(root=str(base), download=False).manifest()
+    preprocess = Preprocess(({"name": "resize", "mode": "squash"},), 32)
+    monkeypatch.setenv("FRACNET_CACHE", str(tmp_path / "cache"))
+    with monkeypatch.context() as patch:
+        hide_decoders(patch)
+        with pytest.raises(NoDecoder) as caught:
+            ImageCache.open_or_build(manifest, preprocess, on_bad_file="skip", progress=False)
+    assert "JPEG Lossless" in str(caught.value)
+    assert "pip install 'fracnet[dicom]'" in str(caught.value)
+    assert not isinstance(caught.value, BadImage)
+    # The images are not recorded as unreadable.
+    cache = ImageCache.open_or_build(manifest, preprocess, progress=False)
+    assert len(cache.images) == 6
+
+
+REJECTED_HEADERS = [
+    ({"NumberOfFrames": 3}, "has 3 frames; only single images"),
+    ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "color image (RGB, 3 samples"),
+    ({"PhotometricInterpretation": "PALETTE COLOR"}, "color image (PALETTE COLOR"),
+    ({"PhotometricInterpretation": None}, "color image (None"),
+    ({"PixelData": None}, "no pixel data"),
+    ({"Rows": None}, "header has no Rows"),
+    ({"Columns": 0}, "no pixels (0x50)"),
+    ({"Rows": 65535, "Columns": 65535}, "its 65535x65535 pixels exceed the limit"),
+    ({"Rows": 5000, "Columns": 5000}, "the file is truncated: 7000 of 50000000 bytes"),
+    ({"BitsAllocated": 32}, "16 of 32 bits; 8 to 16 are supported"),
+    ({"BitsStored": 17}, "17 of 16 bits"),
+    ({"BitsStored": 4}, "4 of 16 bits"),
+    ({"BitsStored": 12, "HighBit": 15}, "end at bit 15 instead of 11"),
+    ({"PixelRepresentation": None}, "Pixel Representation"),
+]
+
+
+@pytest.mark.parametrize(("header", "message"), REJECTED_HEADERS, ids=lambda value: str(value)[:30])
+def test_anything_but_a_single_grey_image_is_rejected_with_the_reason(tmp_path, header, message):
+    assert message in rejection(tmp_path, dicom(DEEP, **header))
+
+
+def test_compressed_data_that_contradict_the_header_are_rejected(tmp_path):
+    large = np.zeros((2000, 3000), np.uint8)
+    for data, message in (
+        (imagecodecs.jpeg8_encode(large), "compressed data are 3000x2000, 1 channels"),
+        (imagecodecs.jpeg8_encode(np.dstack([GREY] * 3)), "are 70x50, 3 channels"),
+        (b"nothing of a kind.", "of unknown size"),
+        (imagecodecs.jpeg8_encode(GREY)[:-400], "truncated"),
+    ):
+        assert message in rejection(tmp_path, compressed(GREY, data, uid.JPEGBaseline8Bit))
+    assert "3000x2000" in rejection(tmp_path, compressed(GREY, j2k(large), uid.JPEG2000))
+    message = rejection(tmp_path, compressed(GREY, b"\0" * 90, uid.MPEG2MPML))
+    assert "MPEG2" in message
+    assert "is not supported" in message
+    runs = b"\x02" + bytes(63) + b"\x81\xff" * 90_000
+    assert "longer than its pixels" in rejection(tmp_path, compressed(DEEP, runs, uid.RLELossless))
+
+
+def test_a_file_that_is_deflated_as_a_whole_is_rejected(tmp_path):
+    content = dataset(DEEP)
+    content.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    assert "deflated as a whole" in rejection(tmp_path, file_bytes(content))
+
+
+def test_content_identifies_dicom_not_the_name(tmp_path):
+    for name in ("IM000001", "1.2.840.113619.2.5", "image.jpg", "image.dcm"):
+        (tmp_path / name).write_bytes(dicom(GREY))
+        assert np.array_equal(read_grey(tmp_path / name), GREY)
+    (tmp_path / "image.dcm").write_bytes(b"no DICOM")
+    with pytest.raises(BadImage, match="or DICOM image"):
+        read_grey(tmp_path / "image.dcm")
+
+
+def test_an_odd_header_causes_no_log_or_warning(tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    content = dataset(DEEP, BitsStored=12, PixelData=DEEP.tobytes() + bytes(40))
+    with warnings.catch_warnings(action="ignore"):
+        content.add_new(0x00100010, "PN", "x" * 90)
+        content.add_new(0x00080020, "DA", "yesterday")
+    caplog.clear()
+    assert read_grey(write(tmp_path, file_bytes(content))).max() == 255
+    assert not caplog.records
+
+
+class TestIdsInHeaders:
+    def test_ids_are_read_and_stripped(self, tmp_path):
+        path = write(tmp_path, dicom(GREY, PatientID=" 007 ", StudyInstanceUID="1.2.3"))
+        assert read_ids(path) == ("007", "1.2.3")
+        assert read_ids(write(tmp_path, dicom(GREY, PatientID=""))) == (None, None)
+
+    def dataset(self, root, patients: list[str | None]) -> UpperLimb:
+        files = [(s, i) for s in ("train", "val", "test") for i in range(2)]
+        for (split, i), patient in zip(files, patients, strict=True):
+            folder = root / split / "elbow"
+            folder.mkdir(parents=True, exist_ok=True)
+            data = dicom(
+                GREY, PatientID=patient, StudyInstanceUID=f"1.2.{len(split)}.{ord(split[0])}.{i}"
+            )
+            (folder / f"IM{i}").write_bytes(data)
+        return UpperLimb(root=str(root), download=False)
+
+    def test_a_dataset_without_ids_uses_them_and_says_so(self, tmp_path):
+        manifest = self.dataset(tmp_path, ["a", "a", "b", "c", "d", "e"]).manifest()
+        assert manifest.table["patient"].tolist() == ["a", "a", "b", "c", "d", "e"]
+        assert manifest.table["study"].nunique() == 6
+        assert manifest.table["width"].eq(70).all()
+        assert manifest.groups == "DICOM headers"
+        assert any("make sure that they identify nobody" in note for note in manifest.notes)
+
+    def test_a_patient_in_two_splits_is_detected(self, tmp_path):
+        manifest = self.dataset(tmp_path, ["a", "b", "c", "d", "a", "e"]).manifest()
+        overlap = group_overlap(manifest.table)
+        assert overlap[["unit", "group", "splits"]].values.tolist() == [
+            ["patient", "a", "train, test"]
+        ]
+
+    def test_an_id_shared_by_all_files_is_ignored(self, tmp_path):
+        manifest = self.dataset(tmp_path, ["ANON"] * 6).manifest()
+        assert manifest.table["patient"].isna().all()
+        assert manifest.table["study"].notna().all()
+        assert manifest.groups == "DICOM headers"
+        assert any("as anonymized files do" in note for note in manifest.notes)
+
+    def test_groups_stay_unknown_without_a_usable_id(self, tmp_path):
+        dataset = self.dataset(tmp_path, ["ANON"] * 6)
+        for path in tmp_path.rglob("IM*"):
+            path.write_bytes(dicom(GREY, PatientID="ANON"))
+        assert dataset.manifest().groups == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("a\\b", "a\\b"),
+        ("a\\b\\c", "a\\b\\c"),
+        ("a\0b", "a b"),
+        ("a\x07b\0\0", "a b"),
+        ("\x1b\x01", None),
+    ],
+)
+def test_an_id_with_several_values_or_control_characters_is_one_text(
+    tmp_path: Path, written: str, expected: str | None
+) -> None:
+    path = tmp_path / "image.dcm"
+    path.write_bytes(dicom(GREY, PatientID=written))
+    assert read_ids(path)[0] == expected
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_file_that_ends_within_its_pixels_is_rejected_with_byte_counts(
+    tmp_path: Path, deep: bool
+) -> None:
+    pixels = GREY.astype(np.uint16) if deep else GREY
+    path = tmp_path / "image.dcm"
+    path.write_bytes(dicom(pixels)[:-1000])
+    message = f"the file is truncated: {pixels.nbytes - 1000} of {pixels.nbytes} bytes of pixels"
+    with pytest.raises(BadImage, match=re.escape(message)):
+        read_grey(path)

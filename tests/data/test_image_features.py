@@ -1,18 +1,20 @@
+"""Shortcut features of an image as stored in the file."""
+
 import numpy as np
 from helpers.tiny import picture
 
-from fracnet.data.image_features import FEATURE_NAMES, shortcut_features
+from fracnet.data.image_features import SHORTCUT_NAMES, shortcut_features
 
 
-def named(image: np.ndarray, file_size: int = 1234) -> dict[str, float]:
+def named_features(image: np.ndarray, file_size: int = 1234) -> dict[str, float]:
     values = shortcut_features(image, file_size)
     assert values.dtype == np.float64
-    return dict(zip(FEATURE_NAMES, values.tolist(), strict=True))
+    return dict(zip(SHORTCUT_NAMES, values.tolist(), strict=True))
 
 
-def test_features_are_what_their_names_say() -> None:
+def test_features_match_their_names() -> None:
     image = picture(4, 60, 90)
-    features = named(image)
+    features = named_features(image)
     assert features["width"] == 90
     assert features["height"] == 60
     assert features["aspect"] == 1.5
@@ -20,17 +22,17 @@ def test_features_are_what_their_names_say() -> None:
     assert np.isclose(features["mean"], image.mean())
     assert np.isclose(features["standard_deviation"], image.std())
     shares = np.histogram(image, bins=16, range=(0, 256))[0] / image.size
-    found = [value for name, value in features.items() if name.startswith("histogram")]
-    np.testing.assert_allclose(found, shares, atol=1e-7)
+    histogram = [value for name, value in features.items() if name.startswith("histogram")]
+    np.testing.assert_allclose(histogram, shares, atol=1e-7)
 
 
-def test_each_border_strip_is_seen_alone() -> None:
+def test_each_border_strip_is_measured_separately() -> None:
     image = np.zeros((40, 80), np.uint8)
     image[:2] = 10
     image[-2:] = 20
     image[:, :4] = 30
     image[:, -4:] = 40
-    features = named(image)
+    features = named_features(image)
     assert features["left_mean"] == 30
     assert features["right_mean"] == 40
     assert 10 < features["top_mean"] < 15

@@ -1,14 +1,25 @@
-"""Every kind of image file becomes the right grey pixels."""
+"""Image files become the right grey pixels or are rejected by name; nothing is filled in."""
 
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
+from helpers import fuzz_reading
 from helpers.pictures import HEIGHT, WIDTH, color, encoded, picture
-from PIL import Image
+from PIL import Image, ImageFile
 
+from fracnet.data import image_io
 from fracnet.data.image_io import BadImage, image_size, read_grey
 
 
@@ -24,7 +35,7 @@ def read(tmp_path: Path, data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
-def test_grey_is_kept_to_the_last_value(tmp_path, kind):
+def test_grey_values_are_exact(tmp_path, kind):
     grey = picture()
     assert np.array_equal(read(tmp_path, encoded(grey, kind)), np.asarray(grey))
 
@@ -56,7 +67,7 @@ def test_palette_and_one_bit(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_alpha_lies_over_black(tmp_path, mode):
+def test_alpha_is_put_on_black(tmp_path, mode):
     image = picture(0).convert(mode)
     alpha = picture(1)
     image.putalpha(alpha)
@@ -80,7 +91,7 @@ def test_transparent_palette_entries_and_key_colors_are_black(tmp_path):
 
 class TestMoreThanEightBits:
     def deep(self) -> np.ndarray:
-        # 12 of 16 bits, not from zero: as detectors write them.
+        # 12 of 16 bits, not from zero: as from a detector.
         return (np.asarray(picture()).astype(np.uint16) * 13 + 200).astype(np.uint16)
 
     def expected(self, values: np.ndarray) -> np.ndarray:
@@ -99,15 +110,15 @@ class TestMoreThanEightBits:
             pixels = read(tmp_path, encoded(Image.fromarray(values), "TIFF"))
             assert np.abs(pixels - full / 257).max() <= 1
 
-    def test_zero_is_white_is_turned_round(self, tmp_path):
+    def test_zero_is_white_is_inverted(self, tmp_path):
         data = encoded(Image.fromarray(self.deep()), "TIFF", tiffinfo={262: 0})
-        turned = self.deep().max() - self.deep().astype(float)
-        assert np.array_equal(read(tmp_path, data), self.expected(turned))
+        inverted = self.deep().max() - self.deep().astype(float)
+        assert np.array_equal(read(tmp_path, data), self.expected(inverted))
         data = encoded(picture(), "TIFF", tiffinfo={262: 0})
         assert np.array_equal(read(tmp_path, data), np.asarray(picture()))
 
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
-    def test_deep_color_is_not_cut_to_its_upper_bits(self, tmp_path, suffix):
+    def test_deep_color_keeps_its_lower_bits(self, tmp_path, suffix):
         values = np.dstack([self.deep()] * 3)
         pixels = read(tmp_path, cv2.imencode(suffix, values)[1].tobytes())
         assert np.array_equal(pixels, self.expected(self.deep()))
@@ -123,18 +134,18 @@ class TestMoreThanEightBits:
         assert read(tmp_path, data)[:, : WIDTH // 2].max() == 0
 
     @pytest.mark.parametrize(("value", "grey"), [(0, 0), (257 * 100, 100), (65535, 255)])
-    def test_one_constant_value_keeps_its_place(self, tmp_path, value, grey):
+    def test_constant_image_keeps_its_position_in_the_range(self, tmp_path, value, grey):
         flat = Image.fromarray(np.full((5, 6), value, np.uint16))
         assert (read(tmp_path, encoded(flat, "PNG")) == grey).all()
 
-    def test_values_that_are_not_finite_are_refused(self, tmp_path):
+    def test_values_that_are_not_finite_are_rejected(self, tmp_path):
         values = np.ones((4, 4), np.float32)
         values[1, 1] = np.nan
         with pytest.raises(BadImage, match="not finite"):
             read(tmp_path, encoded(Image.fromarray(values), "TIFF"))
 
 
-def test_a_whole_mid_grey_jpeg_is_read(tmp_path):
+def test_a_complete_mid_grey_jpeg_is_read(tmp_path):
     for mode in ("L", "RGB"):
         image = picture().convert("RGB")
         image.paste((128, 128, 128), (0, 30, WIDTH, HEIGHT))
@@ -142,7 +153,7 @@ def test_a_whole_mid_grey_jpeg_is_read(tmp_path):
         assert (pixels[-8:] == 128).all()
 
 
-def test_headers_of_four_thousand_files_take_no_time(tmp_path):
+def test_reading_sizes_from_headers_is_fast(tmp_path):
     paths = [tmp_path / f"{i}.jpg" for i in range(500)]
     data = encoded(picture(), "JPEG")
     for path in paths:
@@ -152,3 +163,239 @@ def test_headers_of_four_thousand_files_take_no_time(tmp_path):
         image_size(path)
     # An eighth of the files in an eighth of two seconds, with room for a busy machine.
     assert time.process_time() - start < 1
+
+
+# --- files that are rejected
+
+
+FRACATLAS = Path(
+    os.environ.get("FRACATLAS_ROOT")
+    or Path(__file__).resolve().parents[3] / "shared" / "data" / "fracatlas_sample"
+)
+
+FILES = {
+    "grey jpeg": lambda: encoded(picture(), "JPEG"),
+    "color jpeg": lambda: encoded(color(), "JPEG"),
+    "progressive jpeg": lambda: encoded(color(), "JPEG", progressive=True),
+    "jpeg with restarts": lambda: encoded(color(), "JPEG", restart_marker_rows=1),
+    "grey png": lambda: encoded(picture(), "PNG"),
+    "16-bit png": lambda: encoded(Image.fromarray(np.asarray(picture()) * np.uint16(99)), "PNG"),
+    "color png": lambda: encoded(color(), "PNG"),
+    "gif": lambda: encoded(picture(), "GIF"),
+    "tiff": lambda: encoded(picture(), "TIFF"),
+    "lzw tiff": lambda: encoded(picture(), "TIFF", compression="tiff_lzw"),
+    "bmp": lambda: encoded(color(), "BMP"),
+}
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+@pytest.mark.parametrize("kind", FILES)
+def test_a_truncated_file_is_rejected_or_complete(tmp_path, kind, lenient, monkeypatch, capfd):
+    """Wherever a file is cut: an error, or all pixels as in the complete file."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
+    data = FILES[kind]()
+    path = tmp_path / "cut"
+    path.write_bytes(data)
+    complete = read_grey(path)
+    cuts = {*range(0, len(data), 1 + len(data) // 150), *range(len(data) - 40, len(data))}
+    rejected = 0
+    for cut in sorted(cuts):
+        path.write_bytes(data[:cut])
+        try:
+            pixels = read_grey(path)
+        except BadImage:
+            rejected += 1
+        else:
+            assert np.array_equal(pixels, complete), cut
+    assert rejected > 140
+    assert lenient is ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_an_end_marker_after_the_cut_does_not_hide_it(tmp_path, mode):
+    data = encoded(picture().convert(mode), "JPEG")
+    start = data.index(b"\xff\xda") + 16
+    for cut in range(start, len(data) - 40, 5):
+        (tmp_path / "cut.jpg").write_bytes(data[:cut] + b"\xff\xd9")
+        with pytest.raises(BadImage, match="truncated"):
+            read_grey(tmp_path / "cut.jpg")
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_damaged_bytes_raise_nothing_but_bad_image(tmp_path, kind, capfd):
+    data = np.frombuffer(FILES[kind](), np.uint8)
+    rng = np.random.default_rng(0)
+    path = tmp_path / "damaged"
+    for _ in range(60):
+        damaged = data.copy()
+        damaged[rng.integers(0, len(data), 4)] = rng.integers(0, 256, 4)
+        path.write_bytes(damaged.tobytes())
+        try:
+            pixels = read_grey(path)
+        except BadImage:
+            continue
+        assert pixels.dtype == np.uint8
+        assert pixels.ndim == 2
+
+
+class TestNotAnImage:
+    def assert_rejected(self, path: Path, reason: str) -> None:
+        for function in (read_grey, image_size):
+            with pytest.raises(BadImage) as caught:
+                function(path)
+            assert str(path) in str(caught.value)
+            assert reason in str(caught.value)
+            assert "\n" not in str(caught.value)
+
+    def test_missing_file_and_folder(self, tmp_path):
+        self.assert_rejected(tmp_path / "gone.jpg", "the file does not exist")
+        self.assert_rejected(tmp_path, "it is a folder")
+
+    def test_text_and_other_formats(self, tmp_path):
+        path = tmp_path / "a.jpg"
+        path.write_text("<html>Not Found</html>")
+        self.assert_rejected(path, "not a complete JPEG")
+        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+        self.assert_rejected(path, "not a complete JPEG")
+
+    def test_empty_file(self, tmp_path):
+        path = tmp_path / "a.jpg"
+        path.touch()
+        self.assert_rejected(path, "empty (0 bytes)")
+
+    def test_no_pixels(self, tmp_path):
+        data = bytearray(encoded(picture(), "BMP"))
+        data[18:22] = bytes(4)
+        (tmp_path / "a.bmp").write_bytes(data)
+        self.assert_rejected(tmp_path / "a.bmp", "")
+
+    def test_too_many_pixels(self, tmp_path, monkeypatch):
+        path = tmp_path / "a.png"
+        path.write_bytes(encoded(picture(), "PNG"))
+        monkeypatch.setattr(image_io, "MAX_PIXELS", WIDTH * HEIGHT - 1)
+        self.assert_rejected(path, "its 70x50 pixels exceed the limit")
+        monkeypatch.undo()
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT // 3)
+        self.assert_rejected(path, "decompression bomb")
+
+    def test_the_error_crosses_processes(self):
+        error = pickle.loads(pickle.dumps(BadImage("a.jpg", "it is a folder")))
+        assert (error.path, error.reason) == (Path("a.jpg"), "it is a folder")
+
+
+def test_decoder_warnings_are_suppressed_and_filters_restored(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    palette = picture().quantize(8)
+    path.write_bytes(encoded(palette, "PNG", transparency=bytes(range(8))))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT - 1)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(lambda _: read_grey(path), range(200)))) == 200
+    assert warnings.filters == before
+
+
+def test_threads_keep_each_other_strict(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    good, cut = tmp_path / "good.jpg", tmp_path / "cut.jpg"
+    data = encoded(picture(width=400, height=400), "JPEG")
+    good.write_bytes(data)
+    cut.write_bytes(data[: len(data) // 2])
+    stop = threading.Event()
+
+    def read_repeatedly() -> None:
+        while not stop.is_set():
+            read_grey(good)
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read_repeatedly) for _ in range(3)]
+        try:
+            for _ in range(50):
+                with pytest.raises(BadImage, match="truncated"):
+                    read_grey(cut)
+        finally:
+            stop.set()
+        for reader in readers:
+            reader.result()
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
+def test_truncated_real_files_are_rejected_and_the_others_read():
+    if not (FRACATLAS / "manifest.csv").is_file():
+        pytest.skip("no FracAtlas sample; set FRACATLAS_ROOT")
+    table = pd.read_csv(FRACATLAS / "manifest.csv")
+    truncated = table[table["truncated"] == 1]
+    assert len(truncated) == 6
+    for path in truncated["path"]:
+        with pytest.raises(BadImage, match="truncated"):
+            read_grey(FRACATLAS / path)
+    for row in table[table["truncated"] == 0][::12].itertuples():
+        assert read_grey(FRACATLAS / row.path).shape == (row.height, row.width)
+
+
+# --- arbitrary bytes: an image or a clear error, no crash, bounded memory, no black image
+
+
+SEED, EACH = 5, 150
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory) -> dict:
+    """The result of `helpers.fuzz_reading`."""
+    arguments = ["-m", "helpers.fuzz_reading", tmp_path_factory.mktemp("f"), f"{SEED}", f"{EACH}"]
+    process = subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    return json.loads(process.stdout)
+
+
+def test_damaged_files_are_read_or_rejected_and_never_black(outcome):
+    assert len(outcome["counts"]) == 14
+    for kind, counts in outcome["counts"].items():
+        assert counts.get("black", 0) == 0, kind
+        assert counts["rejected"] > EACH / 10, kind
+        assert counts["empty rejected"] == 3, kind
+
+
+def test_decompression_bombs_are_rejected(outcome):
+    read = {name for name, result in outcome["bombs"].items() if result != "rejected"}
+    # The text next to the pixels is ignored.
+    assert read <= {"png, deep text"}
+
+
+def test_memory_stays_bounded(outcome):
+    """Each bomb needs 300 MB to 9 GB."""
+    assert outcome["growth_kib"] < 150 * 1024
+
+
+def test_pipes_and_devices_are_rejected_without_waiting(tmp_path):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        for function in (read_grey, image_size):
+            with pytest.raises(BadImage, match="not a regular file"):
+                function(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate(image_io.MAX_BYTES + 1)  # takes no disk space
+    for function in (read_grey, image_size):
+        with pytest.raises(BadImage, match="bytes exceed the limit"):
+            function(path)
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".png", ".jpg", ".tif", ".txt", ""])
+def test_the_content_determines_the_format_not_the_name(tmp_path, suffix):
+    for kind in ("png", "dicom jpeg", "bmp"):
+        path = tmp_path / f"image{suffix}"
+        path.write_bytes(fuzz_reading.valid_files()[kind])
+        assert read_grey(path).shape == fuzz_reading.GREY.shape
+    path.write_bytes(np.arange(200, dtype=np.uint8).tobytes())
+    with pytest.raises(BadImage, match="not a complete JPEG"):
+        read_grey(path)

@@ -1,4 +1,4 @@
-"""The manifest refuses what would spoil a study, and survives a CSV file unchanged."""
+"""A manifest rejects faulty data and is restored exactly from a CSV file."""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fracnet.data.manifest import COLUMNS, Manifest, read_table, typed, write_table
+from fracnet.data.manifest import COLUMNS, Manifest, read_table, with_manifest_types, write_table
 from fracnet.utils.errors import UserError
 
 
@@ -21,7 +21,7 @@ def rows() -> list[dict[str, object]]:
 
 def manifest(content: list[dict[str, object]]) -> Manifest:
     return Manifest(
-        table=typed(pd.DataFrame(content)),
+        table=with_manifest_types(pd.DataFrame(content)),
         root=Path("/somewhere"),
         classes=("no", "yes"),
         task="binary",
@@ -33,12 +33,12 @@ def manifest(content: list[dict[str, object]]) -> Manifest:
     )
 
 
-def test_a_sound_manifest_passes_and_gives_class_indices():
-    sound = manifest(rows())
-    sound.check()
-    assert sound.targets().tolist() == [0, 1] * 3
-    assert sound.targets().dtype == np.int64
-    assert tuple(sound.table.columns) == COLUMNS
+def test_a_valid_manifest_passes_and_gives_class_indices():
+    valid = manifest(rows())
+    valid.check()
+    assert valid.targets().tolist() == [0, 1] * 3
+    assert valid.targets().dtype == np.int64
+    assert tuple(valid.table.columns) == COLUMNS
 
 
 def change(row: int, **values: object) -> list[dict[str, object]]:
@@ -48,7 +48,7 @@ def change(row: int, **values: object) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "parts"),
     [
         (change(0, split="valid"), ["train/no.png (valid)", "train, val, test"]),
         (change(1, label="maybe"), ["train/yes.png (maybe)", "no, yes"]),
@@ -61,22 +61,22 @@ def change(row: int, **values: object) -> list[dict[str, object]]:
         ([row | {"study": "s1"} for row in rows()], ["study s1 (train, val, test)"]),
     ],
 )
-def test_check_names_what_is_wrong(content, told):
+def test_check_names_the_fault(content, parts):
     with pytest.raises(UserError) as caught:
         manifest(content).check()
-    for words in told:
-        assert words in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_column_is_named():
-    sound = manifest(rows())
-    lacking = dataclasses.replace(sound, table=sound.table.drop(columns="study"))
+    valid = manifest(rows())
+    incomplete = dataclasses.replace(valid, table=valid.table.drop(columns="study"))
     with pytest.raises(UserError, match="lacks the columns study"):
-        lacking.check()
+        incomplete.check()
 
 
-def test_many_faults_are_cut_short_with_their_number():
+def test_a_long_list_of_faults_is_shortened():
     content = [row | {"path": f"{n}", "split": "later"} for n, row in enumerate(rows() * 5)]
     with pytest.raises(UserError, match="and 20 more"):
         manifest(content).check()
@@ -85,14 +85,26 @@ def test_many_faults_are_cut_short_with_their_number():
 def test_csv_round_trip_is_exact(tmp_path):
     rng = np.random.default_rng(0)
     n = 200
-    odd = ["007", "NA", "nan", "None", "1e5", "a,b", 'quote"d', "ünï", "two\nlines", np.nan, "-0"]
-    table = typed(
+    unusual = [
+        "007",
+        "NA",
+        "nan",
+        "None",
+        "1e5",
+        "a,b",
+        'quote"d',
+        "ünï",
+        "two\nlines",
+        np.nan,
+        "-0",
+    ]
+    table = with_manifest_types(
         pd.DataFrame(
             {
                 "path": [f"a b/{i}.png" for i in range(n)],
                 "split": rng.choice(["train", "val", "test"], n),
                 "label": rng.choice(["no", "yes"], n),
-                "patient": [odd[i] for i in rng.integers(0, len(odd), n)],
+                "patient": [unusual[i] for i in rng.integers(0, len(unusual), n)],
                 "study": np.nan,
                 "polygons": [
                     None
@@ -116,16 +128,16 @@ def test_csv_round_trip_is_exact(tmp_path):
         )
     )
     write_table(table, tmp_path / "t.csv")
-    back = read_table(tmp_path / "t.csv")
-    pd.testing.assert_frame_equal(back, table, check_exact=True)
-    assert back["polygons"][1] == table["polygons"][1]
-    assert back["boxes"].map(lambda boxes: boxes is None).all()
-    assert back["patient"].dropna().map(lambda held: isinstance(held, str)).all()
-    write_table(back, tmp_path / "again.csv")
-    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()
+    restored = read_table(tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(restored, table, check_exact=True)
+    assert restored["polygons"][1] == table["polygons"][1]
+    assert restored["boxes"].map(lambda boxes: boxes is None).all()
+    assert restored["patient"].dropna().map(lambda value: isinstance(value, str)).all()
+    write_table(restored, tmp_path / "copy.csv")
+    assert (tmp_path / "copy.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()
 
 
-def test_wholly_missing_columns_stay_missing(tmp_path):
-    table = typed(pd.DataFrame(rows()))
+def test_completely_missing_columns_stay_missing(tmp_path):
+    table = with_manifest_types(pd.DataFrame(rows()))
     write_table(table, tmp_path / "t.csv")
     pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), table)

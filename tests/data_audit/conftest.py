@@ -3,5 +3,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds less; the tests are made so that a few trees see what is to be seen."""
+    """Saves seconds; a few trees suffice for these tests."""
     monkeypatch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 30, "family": 15})

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers.copies import judge, plant, radiographs
+from helpers.copies import plant, radiographs, score_search
 
 from fracnet.data.image_io import read_grey
 from fracnet.data.phantoms.mura import write_mura
@@ -14,9 +14,9 @@ from fracnet.data_audit.near_duplicates import find_duplicates
 SAMPLE = os.environ.get("FRACATLAS_ROOT")
 
 
-def found(originals: list, seed: int) -> None:
+def check_search(originals: list, seed: int) -> None:
     planted = plant(originals, seed)
-    result = judge(planted, find_duplicates(lambda i: planted.images[i], len(planted)))
+    result = score_search(planted, find_duplicates(lambda i: planted.images[i], len(planted)))
     assert result.copies >= 90
     assert result.recall >= 0.95, [(planted.origins[i], planted.recipes[i]) for i in result.missed]
     assert result.precision >= 0.99, result.false
@@ -27,10 +27,10 @@ def test_copies_of_phantoms_are_found_among_other_views(tmp_path: Path) -> None:
     write_mura(tmp_path / "mura", seed=41, patients={"train": 24}, progress=False)
     write_upper_limb(tmp_path / "limb", seed=42, counts={"train": 30}, progress=False)
     files = [*tmp_path.glob("mura/**/*.png"), *tmp_path.glob("limb/**/*.jpg")]
-    found([(file.name + str(file), read_grey(file), 1) for file in sorted(files)], 43)
+    check_search([(file.name + str(file), read_grey(file), 1) for file in sorted(files)], 43)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(SAMPLE is None, reason="no FracAtlas sample; set FRACATLAS_ROOT")
 def test_copies_of_radiographs_are_found() -> None:
-    found([(name, image, 2) for name, image in radiographs(Path(str(SAMPLE)), True)], 44)
+    check_search([(name, image, 2) for name, image in radiographs(Path(str(SAMPLE)), True)], 44)

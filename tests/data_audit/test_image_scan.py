@@ -1,4 +1,4 @@
-"""What is noted of each image while it is decoded."""
+"""What is measured in each image while it is decoded."""
 
 from pathlib import Path
 
@@ -9,24 +9,24 @@ from helpers.dicom_files import dicom
 from helpers.tiny import picture
 from PIL import Image
 
-from fracnet.data_audit.image_scan import FEATURES, Looking, bits_of, marker_area
+from fracnet.data_audit.image_scan import FEATURES, ImageScan, bits_per_pixel, marker_area
 
 
-def test_notes_features_and_reasons_and_gives_the_pixels(tmp_path: Path) -> None:
+def test_records_features_and_reasons_and_returns_the_pixels(tmp_path: Path) -> None:
     image = picture(0)
     Image.fromarray(image).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
-    looking = Looking([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "none.png"])
-    assert np.array_equal(looking(0), image)
-    assert looking(1) is None
-    assert looking(2) is None
-    assert sorted(looking.bad) == [1, 2]
-    assert "no such file" in looking.bad[2]
-    assert looking.good.tolist() == [0]
-    known = dict(zip(FEATURES, looking.features[0], strict=True))
-    assert known["width"] == image.shape[1]
-    assert known["file_size"] == (tmp_path / "a.png").stat().st_size
-    assert known["bits"] == 8
+    scan = ImageScan([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "none.png"])
+    assert np.array_equal(scan(0), image)
+    assert scan(1) is None
+    assert scan(2) is None
+    assert sorted(scan.bad) == [1, 2]
+    assert "does not exist" in scan.bad[2]
+    assert scan.readable.tolist() == [0]
+    features = dict(zip(FEATURES, scan.features[0], strict=True))
+    assert features["width"] == image.shape[1]
+    assert features["file_size"] == (tmp_path / "a.png").stat().st_size
+    assert features["bits"] == 8
 
 
 @pytest.mark.parametrize(
@@ -40,22 +40,22 @@ def test_notes_features_and_reasons_and_gives_the_pixels(tmp_path: Path) -> None
         (np.zeros((4, 4, 3), np.uint16), "png", 48),
     ],
 )
-def test_bits_a_pixel_are_those_of_the_file(
+def test_bits_per_pixel_are_those_of_the_file(
     array: np.ndarray, ending: str, bits: int, tmp_path: Path
 ) -> None:
     path = tmp_path / f"a.{ending}"
     path.write_bytes(cv2.imencode(f".{ending}", array)[1].tobytes())
-    assert bits_of(path) == bits
+    assert bits_per_pixel(path) == bits
 
 
 def test_bits_of_dicom_come_from_its_header(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     pixels = np.arange(64, dtype=np.uint16).reshape(8, 8)
     path.write_bytes(dicom(pixels, BitsStored=12, HighBit=11))
-    assert bits_of(path) == 12
+    assert bits_per_pixel(path) == 12
 
 
-def test_a_letter_is_a_mark_and_a_bone_is_none() -> None:
+def test_a_letter_is_a_mark_and_a_bone_is_not() -> None:
     ground = np.full((400, 300), 30, np.uint8)
     bone = ground.copy()
     cv2.rectangle(bone, (130, 0), (190, 399), 240, -1)
@@ -67,5 +67,5 @@ def test_a_letter_is_a_mark_and_a_bone_is_none() -> None:
     assert marker_area(letter) == pytest.approx((letter > 200).mean(), rel=0.2)
 
 
-def test_bright_grain_is_no_mark() -> None:
+def test_bright_grain_is_not_a_mark() -> None:
     assert marker_area(picture(3, 400, 300)) < 1e-3

@@ -1,19 +1,19 @@
-"""What an image is compared by; its mirror image follows without another look."""
+"""Features of an image; those of its mirror image follow without detecting anything again."""
 
 import numpy as np
 import pytest
 from helpers.copies import phantom
 
-from fracnet.data_audit.keypoints import MOST_POINTS, SMALL, WORK, describe, mirrored, rooted
+from fracnet.data_audit.keypoints import MOST_POINTS, SMALL, WORK, describe, mirrored, root_sift
 
 
 def test_the_mirror_image_follows_from_permuted_descriptors() -> None:
     image = phantom(0)
-    guessed, seen = mirrored(describe(image)), describe(np.ascontiguousarray(image[:, ::-1]))
-    alike = rooted(seen.descriptors) @ rooted(guessed.descriptors).T
-    partner = alike.argmax(axis=1)
-    assert np.quantile(alike.max(axis=1), 0.1) > 0.99
-    miss = np.abs(seen.points - guessed.points[partner])
+    derived, actual = mirrored(describe(image)), describe(np.ascontiguousarray(image[:, ::-1]))
+    similarity = root_sift(actual.descriptors) @ root_sift(derived.descriptors).T
+    partner = similarity.argmax(axis=1)
+    assert np.quantile(similarity.max(axis=1), 0.1) > 0.99
+    miss = np.abs(actual.points - derived.points[partner])
     assert np.quantile(miss[:, :2], 0.9) < 0.1  # working pixels
     turn = np.abs(np.angle(np.exp(1j * miss[:, 3])))
     assert np.quantile(turn, 0.9) < np.radians(1)
@@ -29,23 +29,23 @@ def test_twice_mirrored_is_the_same() -> None:
 
 
 def test_sizes_are_bounded_and_the_shape_is_kept() -> None:
-    found = describe(phantom(2))
-    assert max(found.work) == WORK
-    assert max(found.small.shape) == SMALL
-    assert 20 < len(found.points) == len(found.descriptors) <= MOST_POINTS
-    height, width = found.size
-    assert found.work[0] / found.work[1] == pytest.approx(height / width, rel=0.01)
+    features = describe(phantom(2))
+    assert max(features.work) == WORK
+    assert max(features.small.shape) == SMALL
+    assert 20 < len(features.points) == len(features.descriptors) <= MOST_POINTS
+    height, width = features.size
+    assert features.work[0] / features.work[1] == pytest.approx(height / width, rel=0.01)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 700), (700, 3), (20, 20), (300, 300)])
 def test_an_image_without_structure_has_no_key_points(shape: tuple[int, int]) -> None:
-    found = describe(np.full(shape, 90, np.uint8))
-    assert found.points.shape == (0, 4)
-    assert found.descriptors.shape == (0, 128)
-    assert mirrored(found).points.shape == (0, 4)
+    features = describe(np.full(shape, 90, np.uint8))
+    assert features.points.shape == (0, 4)
+    assert features.descriptors.shape == (0, 128)
+    assert mirrored(features).points.shape == (0, 4)
 
 
-def test_the_digest_tells_pixels_and_shapes() -> None:
+def test_the_digest_depends_on_pixels_and_shape() -> None:
     flat = np.zeros((4, 6), np.uint8)
     other = flat.copy()
     other[3, 5] = 1
@@ -54,6 +54,6 @@ def test_the_digest_tells_pixels_and_shapes() -> None:
     assert describe(flat.copy()).digest in digests
 
 
-def test_a_view_that_is_not_contiguous_is_read_right() -> None:
+def test_a_view_that_is_not_contiguous_is_read_correctly() -> None:
     image = phantom(0)
     assert describe(image[:, ::-1]).digest == describe(image[:, ::-1].copy()).digest

@@ -1,4 +1,4 @@
-"""The whole search: what is planted is found, and nothing else; by any number of workers."""
+"""The whole search: planted copies are found, and nothing else, with any number of workers."""
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from helpers.copies import RECIPES, Planted, judge, phantom, plant
+from helpers.copies import RECIPES, Planted, phantom, plant, score_search
 
 from fracnet.data.image_io import BadImage
 from fracnet.data_audit.near_duplicates import Pair, clusters, find_duplicates
@@ -31,17 +31,17 @@ def search(images: Sequence[np.ndarray | None], workers: int = 2) -> list[Pair]:
     return find_duplicates(lambda i: images[i], len(images), workers=workers)
 
 
-def plain(pairs: list[Pair], names: Sequence[int] | None = None) -> list[tuple]:
-    """Comparable, with other names for the images."""
-    found = []
+def as_tuples(pairs: list[Pair], names: Sequence[int] | None = None) -> list[tuple]:
+    """Comparable pairs, optionally with other names for the images."""
+    tuples = []
     for pair in pairs:
         a, b = (names[i] if names is not None else i for i in (pair.a, pair.b))
-        found.append((min(a, b), max(a, b), pair.kind, pair.mirrored, round(pair.score, 5)))
-    return sorted(found)
+        tuples.append((min(a, b), max(a, b), pair.kind, pair.mirrored, round(pair.score, 5)))
+    return sorted(tuples)
 
 
-def test_what_is_planted_is_found_and_nothing_else(planted: Planted, pairs: list[Pair]) -> None:
-    result = judge(planted, pairs)
+def test_planted_copies_are_found_and_nothing_else(planted: Planted, pairs: list[Pair]) -> None:
+    result = score_search(planted, pairs)
     assert result.false == []
     assert result.recall > 0.95, [planted.recipes[i] for i in result.missed]
     assert all(pair.a < pair.b for pair in pairs)
@@ -62,8 +62,8 @@ def test_a_mirrored_copy_is_called_mirrored(planted: Planted, pairs: list[Pair])
 def test_neither_workers_nor_order_change_the_pairs(planted: Planted, pairs: list[Pair]) -> None:
     order = np.random.default_rng(5).permutation(len(planted)).tolist()
     other = search([planted.images[i] for i in order], workers=3)
-    assert plain(other, order) == plain(pairs)
-    assert plain(search(planted.images, workers=1)) == plain(pairs)
+    assert as_tuples(other, order) == as_tuples(pairs)
+    assert as_tuples(search(planted.images, workers=1)) == as_tuples(pairs)
 
 
 def test_the_transform_leads_from_the_lower_to_the_higher_image() -> None:
@@ -74,30 +74,30 @@ def test_the_transform_leads_from_the_lower_to_the_higher_image() -> None:
         assert np.abs(pair.transform - np.array([[1, 0, shift[0]], [0, 1, shift[1]]])).max() < 0.8
 
 
-def test_same_bytes_and_same_pixels_are_told_apart(tmp_path: Path) -> None:
+def test_same_bytes_differ_from_same_pixels(tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.png" for i in range(4)]
     for file, data in zip(files, (b"one", b"two", b"one", b"three"), strict=True):
         file.write_bytes(data)
     same, other = phantom(0), phantom(1)
     images = [same, same, same, other]
-    found = find_duplicates(lambda i: images[i], 4, files=files, workers=1)
-    assert [(pair.a, pair.b, pair.kind) for pair in found] == [
+    pairs = find_duplicates(lambda i: images[i], 4, files=files, workers=1)
+    assert [(pair.a, pair.b, pair.kind) for pair in pairs] == [
         (0, 1, "same pixels"),
         (0, 2, "same bytes"),
     ]
-    assert all(pair.transform is None and pair.score == 1 for pair in found)
-    unknown = find_duplicates(lambda i: images[i], 4, workers=1)
-    assert {pair.kind for pair in unknown} == {"same pixels"}
+    assert all(pair.transform is None and pair.score == 1 for pair in pairs)
+    without_files = find_duplicates(lambda i: images[i], 4, workers=1)
+    assert {pair.kind for pair in without_files} == {"same pixels"}
 
 
 def test_one_of_the_same_pixels_stands_for_all_in_other_pairs() -> None:
     copy = plant([("0", phantom(0), 1)], 3, [("rotation",)]).images[1]
-    found = search([phantom(0), phantom(0), copy])
-    assert [(pair.a, pair.b, pair.kind) for pair in found] == [
+    pairs = search([phantom(0), phantom(0), copy])
+    assert [(pair.a, pair.b, pair.kind) for pair in pairs] == [
         (0, 1, "same pixels"),
         (0, 2, "copy"),
     ]
-    assert clusters(found, 3).tolist() == [0, 0, 0]
+    assert clusters(pairs, 3).tolist() == [0, 0, 0]
 
 
 def test_images_left_out_and_blank_ones_have_no_copies() -> None:
@@ -107,18 +107,18 @@ def test_images_left_out_and_blank_ones_have_no_copies() -> None:
     assert search([phantom(0), black, None, phantom(1)]) == []
 
 
-def test_no_and_one_image() -> None:
+def test_zero_images_and_a_single_image() -> None:
     assert search([]) == []
     assert search([phantom(0)]) == []
     assert search([None]) == []
 
 
-def test_each_image_is_asked_for_once_and_the_steps_are_shown() -> None:
-    asked, steps, lock = list[int](), list[tuple[str, int]](), threading.Lock()
+def test_each_image_is_requested_once_and_progress_is_reported() -> None:
+    requested, steps, lock = list[int](), list[tuple[str, int]](), threading.Lock()
 
     def image(i: int) -> np.ndarray:
         with lock:
-            asked.append(i)
+            requested.append(i)
         return phantom(i)
 
     def progress(items: Iterable[T], total: int, name: str) -> Iterator[T]:
@@ -128,23 +128,23 @@ def test_each_image_is_asked_for_once_and_the_steps_are_shown() -> None:
         yield from passed
 
     find_duplicates(image, 5, workers=2, progress=progress)
-    assert sorted(asked) == [0, 1, 2, 3, 4]
-    assert [name for name, _ in steps] == ["look at images", "sort images", "compare images"]
+    assert sorted(requested) == [0, 1, 2, 3, 4]
+    assert [name for name, _ in steps] == ["read images", "index images", "compare images"]
     assert steps[0][1] == steps[1][1] == 5
 
 
-def test_an_error_of_an_image_comes_through_at_once() -> None:
-    seen = list[int]()
+def test_an_error_in_an_image_is_raised_at_once() -> None:
+    requested = list[int]()
 
     def image(i: int) -> np.ndarray:
-        seen.append(i)
+        requested.append(i)
         if i == 1:
             raise BadImage("x.png", "it is broken")
         return phantom(0)
 
     with pytest.raises(BadImage, match="it is broken"):
         find_duplicates(image, 500, workers=1)
-    assert len(seen) < 100
+    assert len(requested) < 100
 
 
 def test_clusters_join_over_any_number_of_pairs() -> None:

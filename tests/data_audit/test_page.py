@@ -1,4 +1,4 @@
-"""The page stands alone, is well formed, shows pairs side by side, and names no patient."""
+"""The page is self-contained and well formed, shows pairs side by side, and names no patient."""
 
 import base64
 from pathlib import Path
@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 from helpers.audited import audited, read_picture, write_picture, write_set
-from helpers.patients import PatientSource
+from helpers.patients import PatientDataset
 from helpers.reports import Page
 
 from fracnet.data.datasets.folder import Folder
-from fracnet.data_audit.page import _left_end, _reach, as_page, laid_over
-from fracnet.data_audit.shortcuts import Reached
+from fracnet.data_audit.page import _axis_start, _interval_bar, overlay, render_audit_page
+from fracnet.data_audit.shortcuts import FamilyScore
 from fracnet.report.html import page
 
 
@@ -22,39 +22,44 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> str:
     first = read_picture(root / "train/normal/train00.png")
     write_picture(root / "test/normal/copy.png", first[:, ::-1])
     write_picture(root / "test/fractured/<b>.png", first)
-    source = Folder(root=str(root), class_order=["normal", "fractured"])
-    return as_page(audited(source.manifest()), 24)
+    dataset = Folder(root=str(root), class_order=["normal", "fractured"])
+    return render_audit_page(audited(dataset.manifest()), 24)
 
 
-def test_page_is_well_formed_and_its_parts_are_found_by_the_menu(html: str) -> None:
+def test_page_is_well_formed_and_the_menu_links_to_its_sections(html: str) -> None:
     reader = Page(html)
-    ids = [held["id"] for _, held in reader.seen if "id" in held]
+    ids = [attributes["id"] for _, attributes in reader.seen if "id" in attributes]
     assert len(ids) == len(set(ids))
-    targets = [str(held["href"]) for held in reader.all("a")]
+    targets = [str(attributes["href"]) for attributes in reader.all("a")]
     assert {target.removeprefix("#") for target in targets} <= set(ids)
     assert len(targets) > 5
-    labeled = {str(held["aria-labeledby"]) for _, held in reader.seen if "aria-labeledby" in held}
-    assert labeled <= set(ids)
+    labels = {
+        str(attributes["aria-labelledby"])
+        for _, attributes in reader.seen
+        if "aria-labelledby" in attributes
+    }
+    assert labels <= set(ids)
     assert reader.all("html")[0]["lang"] == "en"
     assert len(reader.all("h1")) == 1
 
 
-def test_page_loads_nothing_from_elsewhere_and_runs_no_script(html: str) -> None:
+def test_page_loads_nothing_from_anywhere(html: str) -> None:
     reader = Page(html)
     assert "http" not in html.replace("http-equiv", "")
     assert "url(" not in html
     assert "@import" not in html
-    for tag in ("script", "link", "iframe", "object"):
+    for tag in ("link", "iframe", "object"):
         assert not reader.all(tag), tag
-    for _, held in reader.seen:
-        assert not [name for name in held if name.startswith("on")], held
+    assert reader.all("script") == [{}], "one inline script, which enlarges pictures"
+    for _, attributes in reader.seen:
+        assert not [name for name in attributes if name.startswith("on")], attributes
     for image in reader.all("img"):
         assert str(image["src"]).startswith("data:image/jpeg;base64,")
 
 
 def test_every_picture_is_a_radiograph_and_says_so(html: str) -> None:
     images = Page(html).all("img")
-    assert len(images) >= 5, "an altered pair is three pictures, an equal one two"
+    assert len(images) >= 5, "three pictures of an altered pair, two of an equal one"
     for image in images:
         assert str(image["alt"]).startswith("Radiograph ")
         data = base64.b64decode(str(image["src"]).partition(",")[2])
@@ -65,15 +70,15 @@ def test_every_picture_is_a_radiograph_and_says_so(html: str) -> None:
 
 def test_verdict_comes_before_findings_and_names_are_escaped(html: str) -> None:
     text = Page(html).text
-    verdict = text.index("Test figures on these data, split as they are, will be too good.")
-    assert verdict < text.index("Findings, the worst first") < text.index("How this was found")
+    verdict = text.index("Test metrics on these data will be too good with the current split.")
+    assert verdict < text.index("Findings, worst first") < text.rindex("Method")
     assert "altered copy, mirrored" in text
     assert "<b>.png" in text
     assert "<b>" not in html
     assert "For research use only; not a medical device." in text
 
 
-def test_page_follows_the_reader_to_the_dark_to_paper_and_to_a_telephone(html: str) -> None:
+def test_page_supports_dark_mode_print_and_small_screens(html: str) -> None:
     for part in (
         "prefers-color-scheme: dark",
         "size: A4",
@@ -85,10 +90,10 @@ def test_page_follows_the_reader_to_the_dark_to_paper_and_to_a_telephone(html: s
         assert part in html
 
 
-def test_no_patient_is_named(tmp_path: Path) -> None:
-    source = PatientSource(root=str(tmp_path))
-    source.prepare()
-    manifest = source.manifest()
+def test_the_page_names_no_patient(tmp_path: Path) -> None:
+    dataset = PatientDataset(root=str(tmp_path))
+    dataset.prepare()
+    manifest = dataset.manifest()
     table = manifest.table.copy()
     rows = table.index[table["split"] == "test"]
     table.loc[rows[0], "patient"] = table.loc[0, "patient"]
@@ -96,57 +101,57 @@ def test_no_patient_is_named(tmp_path: Path) -> None:
     copied.write_bytes((tmp_path / str(table.loc[0, "path"])).read_bytes())
     broken = tmp_path / str(table.loc[5, "path"])
     broken.write_bytes(broken.read_bytes()[:60])
-    found = audited(type(manifest)(**{**vars(manifest), "table": table}))
-    html = as_page(found, 24)
-    assert found.severity == "error"
+    result = audited(type(manifest)(**{**vars(manifest), "table": table}))
+    html = render_audit_page(result, 24)
+    assert result.severity == "error"
     for name in ("images in more than one split", "the same file", "cannot be read"):
         assert name in html
     reader = Page(html)
-    said = reader.text + " ".join(str(held.get("alt")) for _, held in reader.seen)
+    text = reader.text + " ".join(str(attributes.get("alt")) for _, attributes in reader.seen)
     for patient in table["patient"].unique():
-        assert patient not in said
+        assert patient not in text
 
 
-def test_the_second_picture_is_brought_into_the_place_of_the_first(tmp_path: Path) -> None:
+def test_the_second_picture_is_aligned_with_the_first(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", train=12)
     first = read_picture(root / "train/normal/train00.png")
     height, width = first.shape
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), 8, 1.0)
-    turned = cv2.warpAffine(first[:, ::-1], turn, (width, height))
-    write_picture(root / "test/normal/copy.png", turned)
-    source = Folder(root=str(root), class_order=["normal", "fractured"])
-    found = audited(source.manifest())
-    (pair,) = found.pairs
+    rotated = cv2.warpAffine(first[:, ::-1], turn, (width, height))
+    write_picture(root / "test/normal/copy.png", rotated)
+    dataset = Folder(root=str(root), class_order=["normal", "fractured"])
+    result = audited(dataset.manifest())
+    (pair,) = result.pairs
     a, b = (
-        read_picture(found.manifest.root / found.manifest.table["path"].iloc[row])
+        read_picture(result.manifest.root / result.manifest.table["path"].iloc[row])
         for row in (pair.a, pair.b)
     )
-    laid = laid_over(a, b, pair)
+    aligned = overlay(a, b, pair)
     inside = np.s_[20:-20, 20:-20]
 
-    def alike(x: np.ndarray, y: np.ndarray) -> float:
+    def correlation(x: np.ndarray, y: np.ndarray) -> float:
         return float(np.corrcoef(x[inside].ravel(), y[inside].ravel())[0, 1])
 
-    assert alike(a, laid) > 0.9
-    assert alike(a, b) < 0.5
+    assert correlation(a, aligned) > 0.9
+    assert correlation(a, b) < 0.5
 
 
-def test_a_name_that_the_content_lacks_is_an_error() -> None:
+def test_a_name_missing_from_the_content_is_an_error() -> None:
     with pytest.raises(Exception, match="'name' is undefined"):
         page("audit.html", {})
 
 
-def test_an_interval_is_drawn_whole_however_low_it_begins() -> None:
-    found = [Reached("all", 0.5, 0.27, 0.73), Reached("border", 0.48, 0.42, 0.55)]
-    left = _left_end(found)
+def test_the_axis_includes_every_interval() -> None:
+    scores = [FamilyScore("all", 0.5, 0.27, 0.73), FamilyScore("border", 0.48, 0.42, 0.55)]
+    left = _axis_start(scores)
     assert left == 0.2
-    drawn = [_reach(one, left) for one in found]
-    assert drawn[0]["low"] == pytest.approx(200 * 0.07 / 0.8, abs=0.1)
-    assert 0 < drawn[0]["low"] < drawn[1]["low"] < drawn[1]["high"] < drawn[0]["high"] < 200
-    assert _left_end(found[1:]) == 0.4
+    for score in scores:
+        bar = _interval_bar(score, left)["bar"]
+        assert bar.scale.low == left < bar.low < bar.high < bar.scale.high == 1
+    assert _axis_start(scores[1:]) == 0.4
 
 
 def test_the_fingerprint_stays_on_one_line(html: str) -> None:
-    assert [held for held in Page(html).all("dd") if held.get("class") == "hash"]
+    assert [attributes for attributes in Page(html).all("dd") if attributes.get("class") == "hash"]
     (rule,) = [line for line in html.splitlines() if line.startswith(".facts dd.hash")]
     assert "white-space: nowrap" in rule

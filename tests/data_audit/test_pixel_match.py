@@ -1,4 +1,4 @@
-"""One pair: a copy is mapped to the pixel, and nothing that merely looks alike is a copy."""
+"""One pair: a copy is aligned to the pixel, and what merely looks similar is not a copy."""
 
 import cv2
 import numpy as np
@@ -6,12 +6,12 @@ import pytest
 from helpers.copies import RECIPES, altered, phantom
 
 from fracnet.data.phantoms.render import Spec, render
-from fracnet.data_audit.keypoints import describe, fitted, inverse
-from fracnet.data_audit.pixel_match import COPY, Verified, verified
+from fracnet.data_audit.keypoints import describe, fit_affine, invert
+from fracnet.data_audit.pixel_match import COPY_SCORE, Match, verify
 
 
-def judged(a: np.ndarray, b: np.ndarray, is_mirrored: bool = False) -> Verified | None:
-    return verified(describe(a), describe(b), is_mirrored)
+def match_of(a: np.ndarray, b: np.ndarray, is_mirrored: bool = False) -> Match | None:
+    return verify(describe(a), describe(b), is_mirrored)
 
 
 def corners(image: np.ndarray) -> np.ndarray:
@@ -25,47 +25,47 @@ def test_each_alteration_is_recognized(recipe: tuple[str, ...]) -> None:
     image = phantom(3)
     copy = altered(image, recipe, np.random.default_rng(1))
     flipped = "flip" in recipe[0]
-    found = judged(image, copy, flipped)
-    assert found is not None
-    assert COPY <= found.score <= 1
-    assert (np.linalg.det(found.transform[:, :2]) < 0) == flipped
-    assert judged(image, copy, not flipped) is None
+    match = match_of(image, copy, flipped)
+    assert match is not None
+    assert COPY_SCORE <= match.score <= 1
+    assert (np.linalg.det(match.transform[:, :2]) < 0) == flipped
+    assert match_of(image, copy, not flipped) is None
 
 
 def test_the_transform_leads_from_pixel_to_pixel() -> None:
     image = phantom(4)
     turn = cv2.getRotationMatrix2D((200, 200), 11, 0.8)
     copy = cv2.warpAffine(image, turn, (500, 450))
-    found = judged(image, copy)
-    assert found is not None
-    assert np.abs(corners(image) @ (found.transform - turn).T).max() < 1
+    match = match_of(image, copy)
+    assert match is not None
+    assert np.abs(corners(image) @ (match.transform - turn).T).max() < 1
 
 
 def test_the_transform_holds_the_mirror() -> None:
     image = phantom(4)
     copy = np.ascontiguousarray(image[20:, 30:][:, ::-1])
-    found = judged(image, copy, is_mirrored=True)
-    assert found is not None
+    match = match_of(image, copy, is_mirrored=True)
+    assert match is not None
     true = np.array([[-1, 0, copy.shape[1] - 1 + 30], [0, 1, -20]])
-    assert np.abs(corners(image) @ (found.transform - true).T).max() < 1
+    assert np.abs(corners(image) @ (match.transform - true).T).max() < 1
 
 
-def test_the_map_back_undoes_the_map() -> None:
-    there = np.array([[0.8, -0.3, 12.0], [0.2, 1.1, -5.0]])
-    whole = np.vstack([inverse(there), [0, 0, 1]]) @ np.vstack([there, [0, 0, 1]])
+def test_the_inverse_undoes_the_map() -> None:
+    affine = np.array([[0.8, -0.3, 12.0], [0.2, 1.1, -5.0]])
+    whole = np.vstack([invert(affine), [0, 0, 1]]) @ np.vstack([affine, [0, 0, 1]])
     assert np.allclose(whole, np.eye(3))
 
 
-def test_another_exposure_of_the_same_pose_is_no_copy() -> None:
-    """The views 0 and 3 of a study are of one projection; patient and pose are nearly the same."""
-    fooled = 0
+def test_another_exposure_of_the_same_pose_is_not_a_copy() -> None:
+    """Views 0 and 3 of a study have one projection; patient and pose are nearly the same."""
+    n_aligned = 0
     for patient in range(6):
         specs = [Spec("wrist", 51, patient, 0, view, False) for view in (0, 3)]
         a, b = (describe(render(spec).image) for spec in specs)
-        fooled += fitted(a, b) is not None
-        assert verified(a, b, False) is None
-        assert verified(a, b, True) is None
-    assert fooled > 0  # the key points alone would have taken one for a copy
+        n_aligned += fit_affine(a, b) is not None
+        assert verify(a, b, False) is None
+        assert verify(a, b, True) is None
+    assert n_aligned > 0  # by the key points alone, one would be a copy
 
 
 def test_the_same_lead_marker_makes_no_copy() -> None:
@@ -79,8 +79,8 @@ def test_the_same_lead_marker_makes_no_copy() -> None:
         copy[30 : 30 + side, 30 : 30 + side] = stamp
         with_marker.append(copy)
     first, second = (describe(image) for image in with_marker)
-    assert fitted(first, second) is not None
-    assert verified(first, second, False) is None
+    assert fit_affine(first, second) is not None
+    assert verify(first, second, False) is None
 
 
 def test_the_same_marker_on_two_dark_backgrounds_makes_no_copy() -> None:
@@ -91,15 +91,15 @@ def test_the_same_marker_on_two_dark_backgrounds_makes_no_copy() -> None:
         image = rng.normal(12, 2, (400, 400)).clip(0, 255).astype(np.uint8)
         image[100:200, 100:200] = marker
         images.append(image)
-    assert fitted(*(describe(image) for image in images)) is not None
-    assert judged(*images) is None
+    assert fit_affine(*(describe(image) for image in images)) is not None
+    assert match_of(*images) is None
 
 
-def test_a_small_part_is_no_copy() -> None:
+def test_a_small_shared_part_is_not_a_copy() -> None:
     image = phantom(7)
     half = image[: image.shape[0] * 2 // 5]
     other = phantom(8)
     pasted = other.copy()
     rows, columns = min(len(half), len(pasted)), min(half.shape[1], pasted.shape[1])
     pasted[:rows, :columns] = half[:rows, :columns]
-    assert judged(image, pasted) is None
+    assert match_of(image, pasted) is None

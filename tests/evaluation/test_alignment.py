@@ -1,10 +1,10 @@
-"""Runs that do not go together are refused, with which and how many rows."""
+"""Runs that cannot be compared are rejected, with which and how many rows."""
 
 import pandas as pd
 import pytest
 from helpers.run_folders import table_of
 
-from fracnet.evaluation.predictions import align
+from fracnet.evaluation.predictions import Predictions, align
 from fracnet.utils.errors import UserError
 
 
@@ -15,40 +15,46 @@ def changed(table: pd.DataFrame, row: int, **values: object) -> pd.DataFrame:
     return table
 
 
+def aligned(runs: dict[str, pd.DataFrame], split: str) -> dict[str, pd.DataFrame]:
+    parts = align({name: Predictions(table) for name, table in runs.items()}, split)
+    return {name: part.table for name, part in parts.items()}
+
+
 def test_rows_are_brought_into_one_order() -> None:
-    one = table_of(1.0)
-    two = table_of(2.0, seed=1).sample(frac=1, random_state=0)
-    found = align({"a": one, "b": two}, "test")
-    assert list(found["a"]["path"]) == list(found["b"]["path"]) == sorted(found["a"]["path"])
-    assert set(found["b"]["split"]) == {"test"}
+    left = table_of(1.0)
+    right = table_of(2.0, seed=1).sample(frac=1, random_state=0)
+    parts = aligned({"a": left, "b": right}, "test")
+    assert list(parts["a"]["path"]) == list(parts["b"]["path"]) == sorted(parts["a"]["path"])
+    assert set(parts["b"]["split"]) == {"test"}
 
 
-def test_other_test_images_are_refused_with_their_number() -> None:
-    one = table_of(1.0)
-    two = one[one["path"] != "test/003_1.png"]
-    with pytest.raises(UserError) as caught:
-        align({"a": one, "b": two, "c": one, "d": two}, "test")
-    told = str(caught.value)
+def test_other_test_images_are_rejected_with_their_number() -> None:
+    left = table_of(1.0)
+    right = left[left["path"] != "test/003_1.png"]
+    with pytest.raises(UserError) as error:
+        aligned({"a": left, "b": right, "c": left, "d": right}, "test")
+    message = str(error.value)
     for part in ("2 different sets", "a, c: 120 rows", "b, d: 119 rows", "b lacks 1", "003_1"):
-        assert part in told
-    assert align({"a": one, "b": two}, "val")  # those are the same
+        assert part in message
+    assert aligned({"a": left, "b": right}, "val")  # those are the same
 
 
-def test_other_labels_patients_and_classes_are_refused() -> None:
-    one = table_of(1.0)
-    row = int(one.index[one["path"] == "test/000_0.png"][0])
+def test_other_labels_patients_and_classes_are_rejected() -> None:
+    left = table_of(1.0)
+    row = int(left.index[left["path"] == "test/000_0.png"][0])
     with pytest.raises(UserError, match=r"a and b have different labels for 1 of 120 test images"):
-        align({"a": one, "b": changed(one, row, label="abnormal")}, "test")
-    with pytest.raises(UserError, match="do not agree on which test images belong to one patient"):
-        align({"a": one, "b": changed(one, row, patient="test009")}, "test")
-    renamed = one.rename(columns={"prob_normal": "prob_fine", "logit_normal": "logit_fine"})
+        aligned({"a": left, "b": changed(left, row, label="abnormal")}, "test")
+    with pytest.raises(UserError, match="disagree on which test images belong to the same patient"):
+        aligned({"a": left, "b": changed(left, row, patient="test009")}, "test")
+    renamed = left.rename(columns={"prob_normal": "prob_fine", "logit_normal": "logit_fine"})
+    renamed["label"] = renamed["label"].replace("normal", "fine")
     with pytest.raises(UserError, match="different classes"):
-        align({"a": one, "b": renamed}, "test")
+        aligned({"a": left, "b": renamed}, "test")
 
 
-def test_an_image_twice_and_a_split_without_rows_are_refused() -> None:
-    one = table_of(1.0)
+def test_an_image_twice_and_a_split_without_rows_are_rejected() -> None:
+    left = table_of(1.0)
     with pytest.raises(UserError, match="more than once"):
-        align({"a": one, "b": pd.concat([one, one.tail(1)])}, "test")
+        aligned({"a": left, "b": pd.concat([left, left.tail(1)])}, "test")
     with pytest.raises(UserError, match="b has no val rows"):
-        align({"a": one, "b": one[one["split"] == "test"]}, "val")
+        aligned({"a": left, "b": left[left["split"] == "test"]}, "val")

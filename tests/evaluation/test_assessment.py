@@ -11,31 +11,32 @@ from sklearn.metrics import log_loss, precision_score, recall_score
 
 from fracnet.config.schema import Evaluation
 from fracnet.evaluation.aggregation import to_level
-from fracnet.evaluation.assessment import Assessment, Stratum, assess
-from fracnet.evaluation.decisions import calibrated, decide
+from fracnet.evaluation.assessment import Assessment, Stratum, evaluate
+from fracnet.evaluation.decisions import calibrate, decide
+from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
 from fracnet.utils.errors import UserError
 
 TABLE = two_class_table()
 TEST, VAL = TABLE[TABLE["split"] == "test"], TABLE[TABLE["split"] == "val"]
 OPTIONS = Evaluation(resamples=100, by=["region", "view"])
-DECISIONS = decide(VAL, OPTIONS)
+DECISIONS = decide(Predictions(VAL), OPTIONS)
 
 
 @pytest.fixture(scope="module")
-def found() -> Assessment:
-    return assess(TABLE, OPTIONS, DECISIONS, {"majority": TEST})
+def assessment() -> Assessment:
+    return evaluate(Predictions(TABLE), OPTIONS, DECISIONS, {"majority": Predictions(TEST)})
 
 
-def stratum(found: Assessment, *key: str) -> Stratum:
-    return next(s for s in found.strata if (s.level, s.by, s.value) == key)
+def stratum(assessment: Assessment, *key: str) -> Stratum:
+    return next(s for s in assessment.strata if (s.level, s.by, s.value) == key)
 
 
-def test_raw_figures_are_those_of_the_likeliest_class(found: Assessment) -> None:
-    assert found.val == summarize(VAL, resamples=100)
-    assert found.test == summarize(TEST, resamples=100)
-    assert found.baselines == {"majority": found.test}
-    assert {(r.level, r.region) for r in found.official} >= {
+def test_raw_figures_are_those_of_the_likeliest_class(assessment: Assessment) -> None:
+    assert assessment.val == summarize(Predictions(VAL), resamples=100)
+    assert assessment.test == summarize(Predictions(TEST), resamples=100)
+    assert assessment.baselines == {"majority": assessment.test}
+    assert {(r.level, r.region) for r in assessment.official} >= {
         ("study", "overall"),
         ("image", "hand"),
     }
@@ -43,84 +44,96 @@ def test_raw_figures_are_those_of_the_likeliest_class(found: Assessment) -> None
 
 @pytest.mark.parametrize("level", ["image", "study", "patient"])
 @pytest.mark.parametrize("region", ["overall", "hand"])
-def test_strata_stand_at_the_frozen_threshold(found: Assessment, level: str, region: str) -> None:
+def test_strata_stand_at_the_frozen_threshold(
+    assessment: Assessment, level: str, region: str
+) -> None:
     rows = TEST if region == "overall" else TEST[TEST["region"] == region]
-    units = to_level(calibrated(rows, DECISIONS["temperature"]), level)
+    units = to_level(calibrate(Predictions(rows), DECISIONS["temperature"]), level).table
     threshold = DECISIONS["operating_point"][level]["threshold"]
-    truth, named = units["label"] == "abnormal", units["prob_abnormal"] > threshold
-    row = stratum(found, level, "overall" if region == "overall" else "region", region)
+    truth, predicted = units["label"] == "abnormal", units["prob_abnormal"] > threshold
+    row = stratum(assessment, level, "overall" if region == "overall" else "region", region)
     assert (row.threshold, row.positives, row.summary.n) == (threshold, truth.sum(), len(units))
     ours = row.summary.per_class[1]
-    assert ours.sensitivity.value == pytest.approx(recall_score(truth, named))
-    assert ours.specificity.value == pytest.approx(recall_score(~truth, ~named))
-    assert ours.precision.value == pytest.approx(precision_score(truth, named))
+    assert ours.sensitivity.value == pytest.approx(recall_score(truth, predicted))
+    assert ours.specificity.value == pytest.approx(recall_score(~truth, ~predicted))
+    assert ours.precision.value == pytest.approx(precision_score(truth, predicted))
 
 
-def test_the_threshold_is_not_one_half_and_matters(found: Assessment) -> None:
-    assert found.test is not None
-    at_half = found.test.per_class[1].sensitivity.value
-    row = stratum(found, "image", "overall", "overall")
+def test_the_threshold_is_not_one_half_and_matters(assessment: Assessment) -> None:
+    assert assessment.test is not None
+    at_half = assessment.test.per_class[1].sensitivity.value
+    row = stratum(assessment, "image", "overall", "overall")
     assert row.summary.per_class[1].sensitivity.value != at_half
 
 
-def test_groups_by_a_column_that_varies_within_studies_are_of_images(found: Assessment) -> None:
-    values = [(s.level, s.value) for s in found.strata if s.by == "view"]
+def test_groups_by_a_column_that_varies_within_studies_are_of_images(
+    assessment: Assessment,
+) -> None:
+    values = [(s.level, s.value) for s in assessment.strata if s.by == "view"]
     assert values == [("image", "AP"), ("image", "lateral"), ("image", "(unknown)")]
-    assert "by view: images only, since a study has several values of it" in found.notes
+    assert "by view: images only, because a study has several values of it" in assessment.notes
 
 
-def test_calibration_is_measured_before_and_after(found: Assessment) -> None:
-    warm = calibrated(TEST, DECISIONS["temperature"])
-    for moment, rows in (("before", TEST), ("after", warm)):
-        value = found.calibration["test"][moment]["log_loss"].value
+def test_calibration_is_measured_before_and_after(assessment: Assessment) -> None:
+    calibrated = calibrate(Predictions(TEST), DECISIONS["temperature"]).table
+    for moment, rows in (("before", TEST), ("after", calibrated)):
+        value = assessment.calibration["test"][moment]["log_loss"].value
         prob = rows[["prob_abnormal", "prob_normal"]].to_numpy()  # in scikit-learn's order
         assert value == pytest.approx(log_loss(rows["label"], prob))
-    val = found.calibration["val"]
+    val = assessment.calibration["val"]
     assert val["after"]["log_loss"].value < val["before"]["log_loss"].value
-    raw = assess(TABLE, OPTIONS, decide(VAL, Evaluation(calibrate=False)))
+    raw = evaluate(
+        Predictions(TABLE), OPTIONS, decide(Predictions(VAL), Evaluation(calibrate=False))
+    )
     assert set(raw.calibration["test"]) == {"before"}
 
 
 def test_without_validation_the_threshold_is_one_half() -> None:
-    found = assess(TEST, OPTIONS, None)
-    assert found.val is None
-    assert {s.threshold for s in found.strata} == {0.5}
-    assert "val" not in found.to_dict()
-    assert found.to_dict()["decisions"] is None
+    assessment = evaluate(Predictions(TEST), OPTIONS, None)
+    assert assessment.val is None
+    assert {s.threshold for s in assessment.strata} == {0.5}
+    assert "val" not in assessment.to_dict()
+    assert assessment.to_dict()["decisions"] is None
 
 
 def test_six_classes_are_decided_by_the_likeliest_one() -> None:
     table = make_table(UPPER_LIMB_COUNTS, 2.0)
     table["region"] = table["label"]
     val = make_table((9,) * 6, 2.0, split="val", seed=2)
-    found = assess(table, Evaluation(resamples=100), decide(val, Evaluation()))
-    assert [(s.level, s.by, s.threshold) for s in found.strata] == [("image", "overall", None)]
-    assert found.test is not None
-    only = found.strata[0].summary
-    assert only.confusion == found.test.confusion
-    assert only.metrics["log_loss"].value != found.test.metrics["log_loss"].value
-    assert found.official == ()
-    assert found.notes == ()  # the region is the class, and nobody looks for patients here
+    assessment = evaluate(
+        Predictions(table), Evaluation(resamples=100), decide(Predictions(val), Evaluation())
+    )
+    assert [(s.level, s.by, s.threshold) for s in assessment.strata] == [("image", "overall", None)]
+    assert assessment.test is not None
+    only = assessment.strata[0].summary
+    assert only.confusion == assessment.test.confusion
+    assert only.metrics["log_loss"].value != assessment.test.metrics["log_loss"].value
+    assert assessment.official == ()
+    assert assessment.notes == ()  # the region is the class, and nobody looks for patients here
 
 
 def test_only_val_rows_can_be_scored_too() -> None:
-    found = assess(VAL, OPTIONS, DECISIONS)
-    assert found.test is None
-    assert found.strata == ()
-    assert found.val == summarize(VAL, resamples=100)
+    assessment = evaluate(Predictions(VAL), OPTIONS, DECISIONS)
+    assert assessment.test is None
+    assert assessment.strata == ()
+    assert assessment.val == summarize(Predictions(VAL), resamples=100)
 
 
 def test_levels_that_validation_could_not_choose_for_are_left_out() -> None:
-    bare = decide(VAL.assign(study=np.nan), OPTIONS)
-    found = assess(TABLE, OPTIONS, bare)
-    assert {s.level for s in found.strata} == {"image"}
-    assert "no figures by study: validation has none to choose a threshold by" in found.notes
-    images = assess(TEST.assign(study=np.nan, patient=np.nan, region=np.nan), OPTIONS, None)
+    bare = decide(Predictions(VAL.assign(study=np.nan)), OPTIONS)
+    assessment = evaluate(Predictions(TABLE), OPTIONS, bare)
+    assert {s.level for s in assessment.strata} == {"image"}
+    assert (
+        "no metrics by study: validation has no study to choose a threshold on" in assessment.notes
+    )
+    bare_test = Predictions(TEST.assign(study=np.nan, patient=np.nan, region=np.nan))
+    images = evaluate(bare_test, OPTIONS, None)
     assert images.notes[0] == "images only: the study and patient are not known for any image"
+    assert "no metrics by region: it is not known for any image" in images.notes
 
 
-def test_content_is_plain_json_with_the_known_keys(found: Assessment) -> None:
-    content: dict[str, Any] = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+def test_content_is_plain_json_with_the_known_keys(assessment: Assessment) -> None:
+    content: dict[str, Any] = json.loads(json.dumps(assessment.to_dict(), allow_nan=False))
     assert list(content) == [
         *("val", "test", "baselines_on_test", "test_by_level_and_region"),
         *("evaluation", "decisions", "calibration", "test_strata", "notes"),
@@ -129,6 +142,6 @@ def test_content_is_plain_json_with_the_known_keys(found: Assessment) -> None:
     assert content["test_strata"][1]["per_class"][1]["class"] == "abnormal"
 
 
-def test_a_mistyped_column_is_told() -> None:
+def test_a_mistyped_column_gets_a_hint() -> None:
     with pytest.raises(UserError, match=r"by=veiw: .* Did you mean 'view'\?"):
-        assess(TABLE, Evaluation(by=["veiw"]), DECISIONS)
+        evaluate(Predictions(TABLE), Evaluation(by=["veiw"]), DECISIONS)

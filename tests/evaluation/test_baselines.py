@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fracnet.evaluation.baselines import majority, shortcut
-from fracnet.evaluation.predictions import check, probabilities
+from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
 
 CLASSES = ("elbow", "fingers", "wrist")
@@ -30,9 +30,9 @@ def features(target: np.ndarray, seed: int) -> np.ndarray:
 
 def test_majority_names_the_commonest_train_class_with_the_train_prevalences() -> None:
     table = majority(np.array([0, 1, 1, 1, 2, 1, 0, 2]), rows([0, 0, 0, 1]), CLASSES)
-    check(table)
-    np.testing.assert_allclose(probabilities(table), np.tile([0.25, 0.5, 0.25], (4, 1)))
-    summary = summarize(table)
+    Predictions(table)
+    np.testing.assert_allclose(Predictions(table).probabilities, np.tile([0.25, 0.5, 0.25], (4, 1)))
+    summary = summarize(Predictions(table))
     assert summary.metrics["accuracy"].value == 0.25
     assert summary.metrics["macro_auc"].value == 0.5
     assert summary.metrics["macro_auc"].low is None
@@ -45,8 +45,8 @@ def test_a_class_without_train_images_gets_probability_zero() -> None:
         majority(target, rows(test.tolist()), CLASSES),
         shortcut(features(target, 0), target, features(test, 1), rows(test.tolist()), CLASSES),
     ):
-        check(table)
-        assert (probabilities(table)[:, 1] == 0).all()
+        Predictions(table)
+        assert (Predictions(table).probabilities[:, 1] == 0).all()
         assert np.isfinite(table.filter(like="logit_").to_numpy()).all()
 
 
@@ -60,19 +60,19 @@ def test_shortcut_is_a_standardised_logistic_regression(n_classes: int) -> None:
     scaler = StandardScaler().fit(train_x)
     model = LogisticRegression(max_iter=5000).fit(scaler.transform(train_x), target)
     np.testing.assert_allclose(
-        probabilities(table), model.predict_proba(scaler.transform(test_x)), atol=1e-9
+        Predictions(table).probabilities, model.predict_proba(scaler.transform(test_x)), atol=1e-9
     )
     # Size gives the class away here, and the baseline finds it.
-    assert summarize(table).metrics["accuracy"].value > 0.85
+    assert summarize(Predictions(table)).metrics["accuracy"].value > 0.85
 
 
 def test_one_train_class_is_answered_without_a_fit() -> None:
     target = np.ones(10, dtype=int)
     table = shortcut(features(target, 0), target, features(target, 1), rows([0, 1] * 5), CLASSES)
-    assert (probabilities(table) == [0, 1, 0]).all()
+    assert (Predictions(table).probabilities == [0, 1, 0]).all()
 
 
 def test_baselines_keep_the_columns_that_make_clusters() -> None:
     own = rows([0, 1, 2, 0]).assign(patient=["a", "a", "b", "b"])
-    summary = summarize(majority(np.array([0, 0, 1, 2]), own, CLASSES))
+    summary = summarize(Predictions(majority(np.array([0, 0, 1, 2]), own, CLASSES)))
     assert (summary.unit, summary.clusters) == ("patient", 2)

@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import cohen_kappa_score, recall_score, roc_auc_score
 
-from fracnet.evaluation.aggregation import by_study
-from fracnet.evaluation.assessment import binary_rows
-from fracnet.evaluation.predictions import assemble
+from fracnet.evaluation.aggregation import to_level
+from fracnet.evaluation.assessment import official_metrics
+from fracnet.evaluation.predictions import Predictions, assemble
 from fracnet.evaluation.summary import summarize
 from fracnet.metrics import classification
-from fracnet.report.run_console import print_official
+from fracnet.report.run_tables import mura_kappa_table
+from fracnet.report.tables import print_table
 
 CLASSES = ("normal", "abnormal")
 
@@ -43,24 +44,24 @@ def mura_like(patients: int = 60, seed: int = 0) -> pd.DataFrame:
     return assemble(pd.DataFrame(rows), CLASSES, logits)
 
 
-def test_figures_agree_with_sklearn_at_both_levels_and_in_each_region() -> None:
+def test_metrics_agree_with_sklearn_at_both_levels_and_in_each_region() -> None:
     table = mura_like()
     studies = table.groupby("study").agg(
         label=("label", "first"),
         region=("region", "first"),
         prob_abnormal=("prob_abnormal", "mean"),
     )
-    rows = {(row.level, row.region): row for row in binary_rows(table)}
+    rows = {(row.level, row.region): row for row in official_metrics(Predictions(table))}
     assert set(rows) == {(a, b) for a in ("image", "study") for b in ("overall", "elbow", "wrist")}
     for (level, region), row in rows.items():
         part = table if level == "image" else studies
         part = part if region == "overall" else part[part["region"] == region]
-        truth, named = part["label"] == "abnormal", part["prob_abnormal"] > 0.5
+        truth, predicted = part["label"] == "abnormal", part["prob_abnormal"] > 0.5
         assert (row.n, row.positives) == (len(part), truth.sum())
         assert row.auc.value == pytest.approx(roc_auc_score(truth, part["prob_abnormal"]))
-        assert row.sensitivity.value == pytest.approx(recall_score(truth, named))
-        assert row.specificity.value == pytest.approx(recall_score(~truth, ~named))
-        assert row.kappa.value == pytest.approx(cohen_kappa_score(truth, named))
+        assert row.sensitivity.value == pytest.approx(recall_score(truth, predicted))
+        assert row.specificity.value == pytest.approx(recall_score(~truth, ~predicted))
+        assert row.kappa.value == pytest.approx(cohen_kappa_score(truth, predicted))
         for estimate in (row.auc, row.sensitivity, row.specificity, row.kappa):
             assert estimate.low is not None
             assert estimate.high is not None
@@ -70,12 +71,13 @@ def test_figures_agree_with_sklearn_at_both_levels_and_in_each_region() -> None:
 def test_row_order_changes_nothing() -> None:
     table = mura_like()
     shuffled = table.sample(frac=1, random_state=1)
-    assert [r.to_dict() for r in binary_rows(shuffled)] == [r.to_dict() for r in binary_rows(table)]
+    left, right = (official_metrics(Predictions(t)) for t in (table, shuffled))
+    assert [row.to_dict() for row in left] == [row.to_dict() for row in right]
 
 
 def test_a_study_is_the_mean_of_its_views() -> None:
     table = mura_like(patients=3)
-    studies = by_study(table)
+    studies = to_level(Predictions(table), "study").table
     for row in studies.itertuples():
         views = table[table["study"] == row.study]
         assert row.prob_abnormal == pytest.approx(views["prob_abnormal"].mean(), rel=1e-12)
@@ -89,42 +91,45 @@ def test_a_mean_of_exactly_one_half_is_normal() -> None:
         np.array([0]), classification.predict(np.array([[0.5, 0.5]])), 2
     )
     assert matrix[0, 0] == 1
-    assert by_study(table)["prob_abnormal"].tolist() == [0.5]
+    assert to_level(Predictions(table), "study").table["prob_abnormal"].tolist() == [0.5]
 
 
 def test_with_two_labels_in_a_study_there_are_images_only() -> None:
     table = mura_like(patients=20)
     views = table[table["study"].duplicated(keep=False)].index[:1]
     table.loc[views, "label"] = [c for c in CLASSES if c != table.loc[views[0], "label"]]
-    assert {row.level for row in binary_rows(table, 100)} == {"image"}
+    assert {row.level for row in official_metrics(Predictions(table), 100)} == {"image"}
 
 
 def test_a_study_of_two_regions_is_judged_whole() -> None:
     table = mura_like()
     views = table[table["study"].duplicated()].index[:1]
     table.loc[views, "region"] = "hand"
-    rows = [(row.level, row.region) for row in binary_rows(table, 100)]
+    rows = [(row.level, row.region) for row in official_metrics(Predictions(table), 100)]
     assert rows == [("image", r) for r in ("overall", "elbow", "hand", "wrist")] + [
         ("study", "overall")
     ]
     console = Console(width=80, record=True, file=io.StringIO())
-    print_official(console, binary_rows(table, 100), "abnormal")
+    print_table(console, mura_kappa_table(official_metrics(Predictions(table), 100), "abnormal"))
     (line,) = [row.split() for row in console.export_text().splitlines() if "elbow" in row]
-    assert line[-2:] == ["-", "-"], "and not the figure of a part"
+    assert line[-2:] == ["-", "-"], "and not the metric of a part"
 
 
 def test_kappa_has_the_interval_that_it_has_elsewhere() -> None:
     table = mura_like()
-    assert binary_rows(table, 100)[0].kappa == summarize(table, resamples=100).metrics["kappa"]
+    assert (
+        official_metrics(Predictions(table), 100)[0].kappa
+        == summarize(Predictions(table), resamples=100).metrics["kappa"]
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("n_classes", [2, 5])
 def test_kappa_agrees_with_sklearn(seed: int, n_classes: int) -> None:
     rng = np.random.default_rng(seed)
-    truth, named = rng.integers(0, n_classes, (2, 40))
-    found = classification.kappa(classification.confusion(truth, named, n_classes))
-    assert found == pytest.approx(cohen_kappa_score(truth, named))
+    truth, predicted = rng.integers(0, n_classes, (2, 40))
+    value = classification.kappa(classification.confusion(truth, predicted, n_classes))
+    assert value == pytest.approx(cohen_kappa_score(truth, predicted))
 
 
 def test_kappa_is_undefined_where_both_name_one_class_only() -> None:
@@ -135,7 +140,9 @@ def test_kappa_is_undefined_where_both_name_one_class_only() -> None:
 def test_regions_of_one_class_are_not_scored() -> None:
     table = mura_like()
     table.loc[table["region"] == "wrist", "label"] = "normal"
-    row = next(r for r in binary_rows(table) if (r.level, r.region) == ("image", "wrist"))
+    row = next(
+        r for r in official_metrics(Predictions(table)) if (r.level, r.region) == ("image", "wrist")
+    )
     assert np.isnan(row.auc.value)
     assert row.auc.low is None
     assert np.isnan(row.sensitivity.value)
@@ -144,11 +151,16 @@ def test_regions_of_one_class_are_not_scored() -> None:
 
 def test_printed_table_fits_eighty_columns_and_says_abnormal() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    rows = binary_rows(mura_like())
-    print_official(console, rows, "abnormal")
+    rows = official_metrics(Predictions(mura_like()))
+    print_table(console, mura_kappa_table(rows, "abnormal"))
     text = console.export_text()
     assert max(len(line) for line in text.splitlines()) <= 80
-    for part in ("abnormal where the raw mean is above 0.5", "study level", "overall", "elbow"):
+    for part in (
+        "abnormal if the mean raw probability is above 0.5",
+        "kappa by study",
+        "overall",
+        "elbow",
+    ):
         assert part in text
     overall = next(row for row in rows if (row.level, row.region) == ("study", "overall"))
     assert f"{overall.kappa.value:.3f} {overall.kappa.low:.3f}-{overall.kappa.high:.3f}" in text
@@ -156,7 +168,9 @@ def test_printed_table_fits_eighty_columns_and_says_abnormal() -> None:
 
 
 def test_kappas_interval_rests_on_as_many_resamples_as_asked() -> None:
-    few, many = (binary_rows(mura_like(), resamples)[0].kappa for resamples in (100, 2000))
+    few, many = (
+        official_metrics(Predictions(mura_like()), resamples)[0].kappa for resamples in (100, 2000)
+    )
     assert few.value == many.value
     assert few.low != many.low
-    assert many == binary_rows(mura_like())[0].kappa
+    assert many == official_metrics(Predictions(mura_like()))[0].kappa

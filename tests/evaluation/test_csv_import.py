@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from helpers.run_files import two_class_table
 
-from fracnet.evaluation.csv_import import load
-from fracnet.evaluation.predictions import classes_of, probabilities
+from fracnet.evaluation.csv_import import read_csv_predictions
+from fracnet.evaluation.predictions import Predictions
 from fracnet.utils.errors import UserError
 
 OURS = two_class_table()
@@ -36,13 +36,13 @@ def written(folder: Path, table: pd.DataFrame) -> Path:
 
 def test_columns_are_mapped_by_name_and_classes_ordered_as_they_are_named(tmp_path: Path) -> None:
     columns = {**COLUMNS, "prob_normal": "p0", "prob_abnormal": "p1"}
-    table, notes = load(written(tmp_path, THEIRS), columns, NAMES)
-    assert classes_of(table) == ("normal", "abnormal")
-    assert (probabilities(table) == probabilities(OURS)).all()
-    assert table["label"].tolist() == OURS["label"].tolist()
-    assert table["patient"].tolist() == OURS["patient"].tolist(), "007 stays 007"
-    assert set(table["split"]) == {"test"}
-    assert sorted(set(table["device"])) == ["A", "NA"]
+    predictions, notes = read_csv_predictions(written(tmp_path, THEIRS), columns, NAMES)
+    assert predictions.classes == ("normal", "abnormal")
+    assert (predictions.probabilities == Predictions(OURS).probabilities).all()
+    assert predictions.table["label"].tolist() == OURS["label"].tolist()
+    assert predictions.table["patient"].tolist() == OURS["patient"].tolist(), "007 stays 007"
+    assert set(predictions.table["split"]) == {"test"}
+    assert sorted(set(predictions.table["device"])) == ["A", "NA"]
     assert notes == [
         "The table has no column 'split': every row is test, so nothing can be chosen."
     ]
@@ -50,26 +50,30 @@ def test_columns_are_mapped_by_name_and_classes_ordered_as_they_are_named(tmp_pa
 
 def test_the_probability_of_the_positive_class_alone_will_do(tmp_path: Path) -> None:
     columns = {**COLUMNS, "prob_abnormal": "p1"}
-    table, _ = load(written(tmp_path, THEIRS.drop(columns="p0")), columns, NAMES)
-    assert classes_of(table) == ("normal", "abnormal")
-    assert probabilities(table) == pytest.approx(probabilities(OURS))
+    predictions, _ = read_csv_predictions(
+        written(tmp_path, THEIRS.drop(columns="p0")), columns, NAMES
+    )
+    assert predictions.classes == ("normal", "abnormal")
+    assert predictions.probabilities == pytest.approx(Predictions(OURS).probabilities)
 
 
 def test_a_column_in_the_way_makes_way(tmp_path: Path) -> None:
     odd = THEIRS.assign(label="something else")
-    table, _ = load(written(tmp_path, odd), {**COLUMNS, "prob_abnormal": "p1"}, NAMES)
-    assert table["label"].tolist() == OURS["label"].tolist()
+    predictions, _ = read_csv_predictions(
+        written(tmp_path, odd), {**COLUMNS, "prob_abnormal": "p1"}, NAMES
+    )
+    assert predictions.table["label"].tolist() == OURS["label"].tolist()
 
 
 def test_logits_alone_give_probabilities(tmp_path: Path) -> None:
     bare = OURS.drop(columns=["prob_normal", "prob_abnormal"])
-    table, _ = load(written(tmp_path, bare))
-    assert probabilities(table) == pytest.approx(probabilities(OURS))
+    predictions, _ = read_csv_predictions(written(tmp_path, bare))
+    assert predictions.probabilities == pytest.approx(Predictions(OURS).probabilities)
 
 
 def test_rows_without_a_path_are_numbered(tmp_path: Path) -> None:
-    table, notes = load(written(tmp_path, OURS.drop(columns="path")))
-    assert table["path"].is_unique
+    predictions, notes = read_csv_predictions(written(tmp_path, OURS.drop(columns="path")))
+    assert predictions.table["path"].is_unique
     assert any("rows are numbered" in note for note in notes)
 
 
@@ -96,7 +100,7 @@ def test_rows_without_a_path_are_numbered(tmp_path: Path) -> None:
             None,
             ["the labels are 0, 1", "normal, abnormal", "labels={<label>: <class>, ...}"],
         ),
-        (THEIRS, {"label": "truth", "path": "truth"}, None, ["for two of fracnet's"]),
+        (THEIRS, {"label": "truth", "path": "truth"}, None, ["to two of fracnet's"]),
         (OURS.assign(prob_normal=2.0), None, None, ["'prob_normal' holds '2.0'", "from 0 to 1"]),
         (OURS.assign(prob_normal="high"), None, None, ["'prob_normal' holds 'high'"]),
         (OURS.assign(logit_normal="high"), None, None, ["'logit_normal' holds 'high' in row 0"]),
@@ -107,10 +111,10 @@ def test_rows_without_a_path_are_numbered(tmp_path: Path) -> None:
 def test_faults_are_told(
     table: pd.DataFrame, columns: Any, labels: Any, parts: list[str], tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError) as told:
-        load(written(tmp_path, table), columns, labels)
+    with pytest.raises(UserError) as error:
+        read_csv_predictions(written(tmp_path, table), columns, labels)
     for part in parts:
-        assert part in str(told.value)
+        assert part in str(error.value)
 
 
 ALONE = {**COLUMNS, "prob_abnormal": "p1"}
@@ -130,37 +134,37 @@ def test_a_missing_or_odd_field_is_named(
 ) -> None:
     table = THEIRS.astype({column: object})
     table.loc[3, column] = value
-    with pytest.raises(UserError) as told:
-        load(written(tmp_path, table), ALONE, NAMES)
+    with pytest.raises(UserError) as error:
+        read_csv_predictions(written(tmp_path, table), ALONE, NAMES)
     for part in parts:
-        assert part in str(told.value)
+        assert part in str(error.value)
 
 
 def test_a_class_that_only_the_map_names_is_one(tmp_path: Path) -> None:
     for label in (0, 1):
         path = written(tmp_path, THEIRS[THEIRS["truth"] == label])
-        assert classes_of(load(path, ALONE, NAMES)[0]) == ("normal", "abnormal")
+        assert read_csv_predictions(path, ALONE, NAMES)[0].classes == ("normal", "abnormal")
 
 
 def test_only_equal_names_are_proposed_for_labels(tmp_path: Path) -> None:
     named = THEIRS.assign(truth=np.where(THEIRS["truth"] == 1, "Abnormal", "Normal"))
-    with pytest.raises(UserError) as told:
-        load(written(tmp_path, named), ALONE)
-    assert "labels={Abnormal: abnormal, Normal: <class>}" in str(told.value)
-    with pytest.raises(UserError) as told:
-        load(written(tmp_path, named), {**ALONE, "prob_normal": "p0"})
-    assert "labels={Abnormal: abnormal, Normal: normal}" in str(told.value)
+    with pytest.raises(UserError) as error:
+        read_csv_predictions(written(tmp_path, named), ALONE)
+    assert "labels={Abnormal: abnormal, Normal: <class>}" in str(error.value)
+    with pytest.raises(UserError) as error:
+        read_csv_predictions(written(tmp_path, named), {**ALONE, "prob_normal": "p0"})
+    assert "labels={Abnormal: abnormal, Normal: normal}" in str(error.value)
 
 
 def test_a_file_that_is_no_csv_is_told(tmp_path: Path) -> None:
     written(tmp_path, THEIRS)
     with pytest.raises(UserError, match=r"no such file. Did you mean 'preds.csv'\?"):
-        load(tmp_path / "pred.csv")
+        read_csv_predictions(tmp_path / "pred.csv")
     with pytest.raises(UserError, match=r"no such file.$"):
-        load(tmp_path / "truth.csv")  # that both are csv makes it no nearer
+        read_csv_predictions(tmp_path / "truth.csv")  # that both are csv makes it no nearer
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "picture.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3\n")
     for name in ("empty", "picture", "ragged"):
-        with pytest.raises(UserError, match=f"{name}.csv is no csv"):
-            load(tmp_path / f"{name}.csv")
+        with pytest.raises(UserError, match=f"{name}.csv is not a csv"):
+            read_csv_predictions(tmp_path / f"{name}.csv")

@@ -13,11 +13,12 @@ from fracnet.evaluation.comparison import (
     Comparison,
     Difference,
     Member,
-    between_models,
     compare,
-    judged,
+    compare_models,
+    with_verdicts,
 )
-from fracnet.evaluation.figure_of_merit import Figure, Sample
+from fracnet.evaluation.metric_selection import Metric, Sample
+from fracnet.evaluation.predictions import Predictions
 from fracnet.metrics.hypothesis_tests import area_difference, area_test, clusters_needed, detectable
 
 ROWS = rows_of(np.arange(100))
@@ -38,9 +39,11 @@ ROW = Difference(
 
 
 def of_seed(metric: str, views: int, seed: int, **options: object) -> Comparison:
-    drawn = {"a": table_of(1.6, seed, 40, views), "b": table_of(0.8, seed + 100, 40, views)}
-    made = [Candidate(name, (Member(name, table),)) for name, table in drawn.items()]
-    return compare(made, metric, resamples=200, **options)  # type: ignore[arg-type]
+    tables = {"a": table_of(1.6, seed, 40, views), "b": table_of(0.8, seed + 100, 40, views)}
+    candidates = [
+        Candidate(name, (Member(name, Predictions(table)),)) for name, table in tables.items()
+    ]
+    return compare(candidates, metric, resamples=200, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -60,13 +63,13 @@ def of_seed(metric: str, views: int, seed: int, **options: object) -> Comparison
 def test_one_is_better_only_where_test_and_interval_say_so(
     low: float | None, high: float | None, p: float | None, verdict: str | None, agree: bool | None
 ) -> None:
-    (row,) = judged([replace(ROW, low=low, high=high, p=p)], ROWS, True, None)
+    (row,) = with_verdicts([replace(ROW, low=low, high=high, p=p)], ROWS, True, None)
     assert (row.verdict, row.agree) == (verdict, agree)
 
 
 def test_a_difference_lost_to_the_correction_is_no_disagreement() -> None:
     rows = [replace(ROW, p=p) for p in (0.03, 0.2, 0.001)]
-    first, _, last = judged(rows, ROWS, False, None)
+    first, _, last = with_verdicts(rows, ROWS, False, None)
     assert (first.holm, first.verdict, first.agree) == (pytest.approx(0.06), "undecided", True)
     assert last.verdict == "better"
 
@@ -74,13 +77,13 @@ def test_a_difference_lost_to_the_correction_is_no_disagreement() -> None:
 def test_interval_and_p_of_an_area_come_from_one_error() -> None:
     """So they say the same of 0 in every draw, and the interval is no bootstrap's."""
     rng = np.random.default_rng(0)
-    figure, told = Figure("auc", 2, 1), {True: 0, False: 0}
+    metric, counts = Metric("auc", 2, 1), {True: 0, False: 0}
     for _ in range(60):
         target, group = patients(rng, 80, 3)
-        one, two = draw_pair(rng, target, group, 2, (1.0, 1.25))
+        left, right = draw_pair(rng, target, group, 2, (1.0, 1.25))
         rows = rows_of(group)
-        row = of_areas(figure, one, two, group)
-        areas = area_difference(target, one.prob, two.prob, rows, 1)
+        row = of_areas(metric, left, right, group)
+        areas = area_difference(target, left.prob, right.prob, rows, 1)
         assert row.error == areas.error
         assert row.method == row.test == "Obuchowski, paired"
         assert row.low is not None
@@ -89,26 +92,28 @@ def test_interval_and_p_of_an_area_come_from_one_error() -> None:
         assert row.p is not None
         assert row.p == area_test(areas, rows).p
         assert (row.p < 0.05) == row.leaves_out_0
-        told[row.leaves_out_0] += 1
-    assert min(told.values()) > 5
+        counts[row.leaves_out_0] += 1
+    assert min(counts.values()) > 5
 
 
-def of_areas(figure: Figure, one: Sample, two: Sample, group: np.ndarray) -> Difference:
+def of_areas(metric: Metric, left: Sample, right: Sample, group: np.ndarray) -> Difference:
     """With resamples that would give another interval, were they looked at."""
     noise = np.random.default_rng(1).normal(0.5, 0.1, (2, 100))
-    return between_models(
-        figure, ("a", "b"), ("a", "b"), (one, two), (noise[0], noise[1] - 1), rows_of(group)
+    return compare_models(
+        metric, ("a", "b"), ("a", "b"), (left, right), (noise[0], noise[1] - 1), rows_of(group)
     )
 
 
 def test_an_area_without_variance_has_neither_interval_nor_verdict() -> None:
     target = np.array([0, 0, 1, 1] * 5)
     score = np.linspace(0.1, 0.4, 20) + 0.5 * target
-    one, two = (Sample(target, np.stack([1 - s, s], axis=1), target) for s in (score, score**2))
-    row = of_areas(Figure("auc", 2, 1), one, two, np.arange(20))
+    left, right = (Sample(target, np.stack([1 - s, s], axis=1), target) for s in (score, score**2))
+    row = of_areas(Metric("auc", 2, 1), left, right, np.arange(20))
     assert (row.value, row.p, row.low, row.note) == (0, 1, None, "the same order of scores")
-    upside = Sample(target, one.prob[:, ::-1], 1 - target)
-    (row,) = judged([of_areas(Figure("auc", 2, 1), one, upside, np.arange(20))], ROWS, True, None)
+    upside = Sample(target, left.prob[:, ::-1], 1 - target)
+    (row,) = with_verdicts(
+        [of_areas(Metric("auc", 2, 1), left, upside, np.arange(20))], ROWS, True, None
+    )
     assert (row.value, row.low, row.verdict) == (1, None, None)
     assert row.note == "degenerate: no variance"
 
@@ -125,15 +130,15 @@ def test_runs_on_which_they_disagree(metric: str, views: int, seed: int, p_below
 
 
 def test_what_numbers_of_patients_rest_on_is_kept() -> None:
-    found = of_seed("accuracy", 2, 0, margin=0.01)
-    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    result = of_seed("accuracy", 2, 0, margin=0.01)
+    content = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     planning, (row,) = content["planning"], content["models"]
     assert planning["power"] == 0.8
     assert planning["alpha"] == row["alpha"] == 0.05
     needed = clusters_needed(row["error"], 40, 0.01, alpha=row["alpha"], power=planning["power"])
     assert row["needed"] == needed
-    three = judged([ROW, replace(ROW, p=0.2), replace(ROW, p=0.3)], ROWS, True, 0.01)
-    for one in three:
-        assert one.alpha is not None
-        assert one.alpha == pytest.approx(0.05 / 3)
-        assert one.detectable == detectable(one.error, one.alpha)
+    three = with_verdicts([ROW, replace(ROW, p=0.2), replace(ROW, p=0.3)], ROWS, True, 0.01)
+    for row in three:
+        assert row.alpha is not None
+        assert row.alpha == pytest.approx(0.05 / 3)
+        assert row.detectable == detectable(row.error, row.alpha)

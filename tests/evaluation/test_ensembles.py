@@ -1,12 +1,17 @@
-"""The mean of runs: in test always, in val where no run has trained on the image."""
+"""The mean of runs: always in test, in val where no run has trained on the image."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.run_folders import table_of
 
-from fracnet.evaluation.ensembles import average
-from fracnet.evaluation.predictions import check, probabilities
+from fracnet.evaluation.ensembles import Ensemble, average
+from fracnet.evaluation.predictions import Predictions
 from fracnet.utils.errors import UserError
+
+
+def averaged(tables: dict[str, pd.DataFrame]) -> Ensemble:
+    return average({name: Predictions(table) for name, table in tables.items()})
 
 
 def rows(table, split):  # type: ignore[no-untyped-def]
@@ -15,54 +20,62 @@ def rows(table, split):  # type: ignore[no-untyped-def]
 
 def test_runs_of_the_same_images_are_averaged_in_both_splits() -> None:
     tables = {str(seed): table_of(1.0, seed) for seed in range(3)}
-    made = average(tables)
-    check(made.table)
-    assert (made.validation, len(made.folds)) == ("mean", 1)
+    ensemble = averaged(tables)
+    Predictions(ensemble.predictions.table)
+    assert (ensemble.validation, len(ensemble.folds)) == ("mean", 1)
     for split in ("val", "test"):
-        mean = np.mean([probabilities(rows(t, split)) for t in tables.values()], axis=0)
-        np.testing.assert_allclose(probabilities(rows(made.table, split)), mean, rtol=1e-12)
-    assert list(made.table.columns) == list(tables["0"].columns)
+        mean = np.mean([Predictions(rows(t, split)).probabilities for t in tables.values()], axis=0)
+        np.testing.assert_allclose(
+            Predictions(rows(ensemble.predictions.table, split)).probabilities, mean, rtol=1e-12
+        )
+    assert list(ensemble.predictions.table.columns) == list(tables["0"].columns)
 
 
 def test_folds_keep_out_of_fold_predictions_in_val_and_the_mean_in_test() -> None:
     tables = {str(fold): table_of(1.0, fold, fold=fold) for fold in range(3)}
-    made = average(tables)
-    assert (made.validation, made.folds) == ("out_of_fold", (("0",), ("1",), ("2",)))
-    val = rows(made.table, "val")
+    ensemble = averaged(tables)
+    assert (ensemble.validation, ensemble.folds) == ("out_of_fold", (("0",), ("1",), ("2",)))
+    val = rows(ensemble.predictions.table, "val")
     assert len(val) == 60
     for table in tables.values():
         own = rows(table, "val")
-        kept = val[val["path"].isin(own["path"])].reset_index(drop=True)
-        np.testing.assert_allclose(probabilities(kept), probabilities(own), rtol=1e-12)
-    mean = np.mean([probabilities(rows(t, "test")) for t in tables.values()], axis=0)
-    np.testing.assert_allclose(probabilities(rows(made.table, "test")), mean, rtol=1e-12)
+        same = val[val["path"].isin(own["path"])].reset_index(drop=True)
+        np.testing.assert_allclose(
+            Predictions(same).probabilities, Predictions(own).probabilities, rtol=1e-12
+        )
+    mean = np.mean([Predictions(rows(t, "test")).probabilities for t in tables.values()], axis=0)
+    np.testing.assert_allclose(
+        Predictions(rows(ensemble.predictions.table, "test")).probabilities, mean, rtol=1e-12
+    )
 
 
 def test_several_seeds_of_each_fold_are_averaged_within_it() -> None:
     tables = {f"{f}{s}": table_of(1.0, 10 * f + s, fold=f) for f in range(3) for s in range(2)}
-    made = average(tables)
-    assert made.folds == (("00", "01"), ("10", "11"), ("20", "21"))
-    mean = np.mean([probabilities(rows(tables[name], "val")) for name in ("10", "11")], axis=0)
-    val = rows(made.table, "val")
-    kept = val[val["path"].isin(tables["10"]["path"])].reset_index(drop=True)
-    np.testing.assert_allclose(probabilities(kept), mean, rtol=1e-12)
+    ensemble = averaged(tables)
+    assert ensemble.folds == (("00", "01"), ("10", "11"), ("20", "21"))
+    mean = np.mean(
+        [Predictions(rows(tables[name], "val")).probabilities for name in ("10", "11")], axis=0
+    )
+    val = rows(ensemble.predictions.table, "val")
+    same = val[val["path"].isin(tables["10"]["path"])].reset_index(drop=True)
+    np.testing.assert_allclose(Predictions(same).probabilities, mean, rtol=1e-12)
 
 
 def test_a_probability_of_0_everywhere_stays_next_to_0_with_a_finite_log() -> None:
     table = table_of(1.0)
     table[["prob_normal", "prob_abnormal"]] = [0.0, 1.0]
-    made = average({"a": table, "b": table})
-    assert (made.table["prob_normal"] < 1e-300).all()
-    assert np.isfinite(made.table["logit_normal"]).all()
+    ensemble = averaged({"a": table, "b": table})
+    assert (ensemble.predictions.table["prob_normal"] < 1e-300).all()
+    assert np.isfinite(ensemble.predictions.table["logit_normal"]).all()
 
 
-def test_what_could_not_be_honest_is_refused() -> None:
+def test_dishonest_combinations_are_rejected() -> None:
     whole, fold = table_of(1.0), table_of(1.0, 1, fold=0)
     with pytest.raises(UserError, match=r"a and b share 20 of their val images .* but not all"):
-        average({"a": whole, "b": fold})
-    with pytest.raises(UserError, match="not the same number of runs on each"):
-        average({"a": fold, "b": table_of(1.0, 2, fold=1), "c": table_of(1.0, 3, fold=1)})
+        averaged({"a": whole, "b": fold})
+    with pytest.raises(UserError, match="different numbers of runs on each"):
+        averaged({"a": fold, "b": table_of(1.0, 2, fold=1), "c": table_of(1.0, 3, fold=1)})
     with pytest.raises(UserError, match="b has no val rows"):
-        average({"a": whole, "b": whole[whole["split"] == "test"]})
+        averaged({"a": whole, "b": whole[whole["split"] == "test"]})
     only_test = dict.fromkeys("ab", whole[whole["split"] == "test"])
-    assert average(only_test).validation == "none"
+    assert averaged(only_test).validation == "none"

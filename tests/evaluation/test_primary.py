@@ -5,7 +5,7 @@ import pytest
 from helpers.predictions import draw_scores
 from scipy.special import softmax
 
-from fracnet.evaluation.summary import primary
+from fracnet.evaluation.summary import primary_intervals
 from fracnet.metrics import classification
 from fracnet.metrics.calibration import calibration_error
 from fracnet.metrics.clusters import Clusters
@@ -29,7 +29,7 @@ def intervals(sample: Sample, predicted: np.ndarray | None = None) -> dict[str, 
     clusters = Clusters(ids, len(names), "patient")
     if predicted is None:
         predicted = classification.predict(prob)
-    overall, by_class = primary(target, prob, predicted, clusters, resamples=2000, seed=0)
+    overall, by_class = primary_intervals(target, prob, predicted, clusters, resamples=2000, seed=0)
     assert set(overall) == set(classification.OVERALL)
     assert tuple(by_class) == classification.PER_CLASS
     for name, limits in by_class.items():

@@ -7,11 +7,11 @@ from helpers.predictions import UPPER_LIMB, draw_scores, make_table
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from fracnet.evaluation.decisions import calibrated, fit, logits
-from fracnet.evaluation.predictions import assemble, probabilities, targets
+from fracnet.evaluation.decisions import calibrate, fit_temperature
+from fracnet.evaluation.predictions import Predictions, assemble
 
 
-def drawn(n: int, true: float, seed: int = 0) -> pd.DataFrame:
+def draw(n: int, true: float, seed: int = 0) -> pd.DataFrame:
     """Labels drawn from the model's own probabilities at temperature `true`."""
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(n, 6)) * 4
@@ -22,15 +22,15 @@ def drawn(n: int, true: float, seed: int = 0) -> pd.DataFrame:
 
 
 def log_loss(table: pd.DataFrame, temperature: float) -> float:
-    scores = log_softmax(logits(table) / temperature, axis=1)
-    return float(-scores[np.arange(len(table)), targets(table)].mean())
+    scores = log_softmax(Predictions(table).logits / temperature, axis=1)
+    return float(-scores[np.arange(len(table)), Predictions(table).targets].mean())
 
 
 @pytest.mark.parametrize("true", [0.4, 1.0, 2.5])
 def test_it_finds_the_temperature_that_the_labels_were_drawn_at(true: float) -> None:
-    found = fit(drawn(20_000, true))
-    assert found.value == pytest.approx(true, rel=0.05)
-    assert not found.note
+    temperature, note = fit_temperature(Predictions(draw(20_000, true)))
+    assert temperature == pytest.approx(true, rel=0.05)
+    assert not note
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -39,31 +39,33 @@ def test_it_is_the_minimum_of_the_log_loss(seed: int) -> None:
     best = minimize_scalar(
         lambda log: log_loss(table, float(np.exp(log))), bounds=(-4, 4), method="bounded"
     )
-    found = fit(table).value
-    assert log_loss(table, found) <= best.fun + 1e-12
-    assert found == pytest.approx(np.exp(best.x), rel=1e-3)
+    temperature, _ = fit_temperature(Predictions(table))
+    assert log_loss(table, temperature) <= best.fun + 1e-12
+    assert temperature == pytest.approx(np.exp(best.x), rel=1e-3)
 
 
 def test_the_likeliest_class_stays_and_one_changes_no_digit() -> None:
     table = make_table((20, 30, 25), 1.0)
     for temperature in (0.3, 4.0):
-        warm = probabilities(calibrated(table, temperature))
-        assert (warm.argmax(axis=1) == probabilities(table).argmax(axis=1)).all()
-        assert warm.sum(axis=1) == pytest.approx(1)
-    assert calibrated(table, 1.0) is table
+        calibrated = calibrate(Predictions(table), temperature).probabilities
+        assert (calibrated.argmax(axis=1) == Predictions(table).probabilities.argmax(axis=1)).all()
+        assert calibrated.sum(axis=1) == pytest.approx(1)
+    predictions = Predictions(table)
+    assert calibrate(predictions, 1.0) is predictions
 
 
 def test_logs_of_probabilities_serve_where_there_are_no_logits() -> None:
     table = make_table((20, 30, 25), 1.0, split="val")
     bare = table.drop(columns=[c for c in table if c.startswith("logit_")])
-    assert fit(bare).value == pytest.approx(fit(table).value, rel=1e-9)
-    warm = probabilities(calibrated(bare, 1.7))
-    assert warm == pytest.approx(probabilities(calibrated(table, 1.7)))
+    without, full = (fit_temperature(Predictions(t))[0] for t in (bare, table))
+    assert without == pytest.approx(full, rel=1e-9)
+    calibrated = calibrate(Predictions(bare), 1.7).probabilities
+    assert calibrated == pytest.approx(calibrate(Predictions(table), 1.7).probabilities)
     zero = bare.assign(prob_elbow=0.0, prob_fingers=1.0, prob_forearm=0.0)
-    assert np.isfinite(logits(zero)).all()
+    assert np.isfinite(Predictions(zero).logits).all()
 
 
-def test_where_there_is_none_it_is_one_and_says_why() -> None:
+def test_where_there_is_none_it_is_one_with_a_note() -> None:
     right = make_table((10, 10), 60.0, split="val")
     one_class = make_table((10, 0), 1.0, split="val")
     rng = np.random.default_rng(0)
@@ -71,11 +73,11 @@ def test_where_there_is_none_it_is_one_and_says_why() -> None:
     backwards = assemble(
         one_class.iloc[:1]
         .loc[[0] * 40, ["path", "split"]]
-        .assign(label=np.array(UPPER_LIMB)[target]),
+        .assign(label=np.array(UPPER_LIMB)[target], path=[f"{i}.png" for i in range(40)]),
         UPPER_LIMB[:2],
         -draw_scores(rng, target, 2, 3.0),
     )
-    for table, why in ((right, "right"), (one_class, "one class"), (backwards, "do not go with")):
-        found = fit(table)
-        assert found.value == 1
-        assert why in found.note
+    for table, why in ((right, "right"), (one_class, "one class"), (backwards, "do not rise with")):
+        temperature, note = fit_temperature(Predictions(table))
+        assert temperature == 1
+        assert why in note

@@ -1,4 +1,4 @@
-"""A small data set on disk with planted faults, and its audit."""
+"""A small dataset on disk with planted faults, and its audit."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +11,14 @@ from helpers.tiny import picture
 
 from fracnet.audit import audit
 from fracnet.data.manifest import Manifest
-from fracnet.data_audit.run_audit import Audited
-from fracnet.data_audit.run_audit import audit as look
+from fracnet.data_audit.run_audit import AuditResult, run_audit
 from fracnet.utils.progress import no_progress
 
 CLASSES = ("normal", "fractured")
 
 
 def write_set(root: Path, train: int = 20, val: int = 6, test: int = 8) -> Path:
-    """So many different pictures in `root/<split>/<class>`, half of them of each class."""
+    """Different pictures in `root/<split>/<class>`, half of each class."""
     seed = 0
     for split, count in {"train": train, "val": val, "test": test}.items():
         for i in range(count):
@@ -42,13 +41,13 @@ def read_picture(path: Path) -> np.ndarray:
     return image
 
 
-def audited(manifest: Manifest, on_bad_file: str = "error") -> Audited:
-    """Without a bar, by one thread."""
-    return look(manifest, on_bad_file=on_bad_file, progress=no_progress, workers=1)
+def audited(manifest: Manifest, on_bad_file: str = "error") -> AuditResult:
+    """The audit of a manifest, with one thread and no progress bar."""
+    return run_audit(manifest, on_bad_file=on_bad_file, progress=no_progress, workers=1)
 
 
 def folder_words(root: Path, out: Path) -> list[str]:
-    """Words of a command on such a set."""
+    """Arguments of a command on such a set."""
     order = "data.class_order=[normal,fractured]"
     return ["data=folder", f"data.root={root}", order, f"out={out}"]
 

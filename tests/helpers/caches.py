@@ -1,4 +1,4 @@
-"""Caches of tiny data sets, and what lies in their folder."""
+"""Caches of tiny datasets, and the contents of their folder."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ from helpers.tiny import RESIZE
 
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import Manifest
-from fracnet.data.preprocess import build_preprocess
+from fracnet.data.preprocess import Preprocess
 
-ENHANCE = build_preprocess(RESIZE, 32)
+PREPROCESS = Preprocess(RESIZE, 32)
 
 
-def opened(manifest: Manifest, **settings: object) -> ImageCache:
-    """Its cache at 32 pixels, built without a word."""
+def open_cache(manifest: Manifest, **settings: object) -> ImageCache:
+    """Its cache at 32 pixels, without progress output."""
     defaults: dict = {"on_bad_file": "error", "progress": False}
-    return ImageCache.open_or_build(manifest, ENHANCE, **(defaults | settings))
+    return ImageCache.open_or_build(manifest, PREPROCESS, **(defaults | settings))
 
 
-def lying(folder: Path) -> set[str]:
-    """Everything in the folder but locks."""
+def cache_contents(folder: Path) -> set[str]:
+    """Names of everything in the folder except locks."""
     return {path.name for path in folder.glob("*") if path.suffix != ".lock"}

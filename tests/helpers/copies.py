@@ -1,4 +1,4 @@
-"""Altered copies of images, planted where they can be counted."""
+"""Altered copies of images, planted so that they can be counted."""
 
 import itertools
 from collections import Counter
@@ -20,7 +20,7 @@ RECIPES = [*((kind,) for kind in KINDS), *itertools.combinations(KINDS, 2)]
 
 @dataclass
 class Planted:
-    """Images; origin: the same for an image and all copies of it. recipe: () for an original."""
+    """Images; origins: the same for an image and all its copies. recipes: () for an original."""
 
     images: list[np.ndarray]
     origins: list[str]
@@ -31,9 +31,9 @@ class Planted:
 
 
 @dataclass(frozen=True)
-class Found:
-    """recall: of the planted copies, paired with an original. precision: of the pairs, those that
-    have one origin. by_kind: (found, planted) of each alteration, alone or not.
+class SearchResult:
+    """recall: share of planted copies paired with an original. precision: share of pairs with one
+    origin. by_kind: (found, planted) of each alteration, alone or combined.
     """
 
     copies: int
@@ -47,7 +47,7 @@ class Found:
 
 
 def altered(image: np.ndarray, recipe: Sequence[str], rng: np.random.Generator) -> np.ndarray:
-    """A copy, one alteration after the other; the last JPEG compression is of quality 40 to 90."""
+    """A copy: one alteration after the other, then JPEG of quality 40 to 90."""
     # Corners that a rotation opens are black, or smeared from the edge.
     fill = cv2.BORDER_REPLICATE if rng.random() < 0.25 else cv2.BORDER_CONSTANT
     quality = 90
@@ -79,10 +79,10 @@ def altered(image: np.ndarray, recipe: Sequence[str], rng: np.random.Generator) 
 
 
 def _cropped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Keeps 80 to 95 % of each side; half of the copies are enlarged to the old size."""
+    """Keeps 80 to 95 % of each side; half of the copies are enlarged to the original size."""
     height, width = image.shape
-    kept = rng.uniform(0.8, 0.95)
-    tall, wide = round(kept * height), round(kept * width)
+    share = rng.uniform(0.8, 0.95)
+    tall, wide = round(share * height), round(share * width)
     y, x = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
     image = image[y : y + tall, x : x + wide]
     return cv2.resize(image, (width, height)) if rng.random() < 0.5 else image
@@ -91,24 +91,24 @@ def _cropped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def plant(
     originals: Iterable[tuple[str, np.ndarray, int]], seed: int, recipes: Iterable | None = None
 ) -> Planted:
-    """(origin, image, number of copies): all originals, then their copies by recipes in turn."""
+    """All originals (origin, image, number of copies), then their copies by recipes in turn."""
     rng = np.random.default_rng(seed)
-    given = list(originals)
-    turn: Iterator = itertools.cycle(recipes or RECIPES)
-    images = [image for _, image, _ in given]
-    origins = [origin for origin, _, _ in given]
-    done: list[tuple[str, ...]] = [()] * len(given)
-    for origin, image, number in given:
+    sources = list(originals)
+    cycle: Iterator = itertools.cycle(recipes or RECIPES)
+    images = [image for _, image, _ in sources]
+    origins = [origin for origin, _, _ in sources]
+    applied: list[tuple[str, ...]] = [()] * len(sources)
+    for origin, image, number in sources:
         for _ in range(number):
-            recipe = next(turn)
+            recipe = next(cycle)
             images.append(altered(image, recipe, rng))
             origins.append(origin)
-            done.append(recipe)
-    return Planted(images, origins, done)
+            applied.append(recipe)
+    return Planted(images, origins, applied)
 
 
-def judge(planted: Planted, pairs: Sequence[Pair]) -> Found:
-    """How much of what was planted is found, and whether anything else is."""
+def score_search(planted: Planted, pairs: Sequence[Pair]) -> SearchResult:
+    """How many planted copies were found, and whether anything else was."""
     joined = {(pair.a, pair.b) for pair in pairs}
     group = clusters(pairs, len(planted))
     first: dict[str, list[int]] = {}
@@ -119,17 +119,17 @@ def judge(planted: Planted, pairs: Sequence[Pair]) -> Found:
     hit = {i: any((j, i) in joined for j in first[planted.origins[i]]) for i in copies}
     near = [any(group[i] == group[j] for j in first[planted.origins[i]]) for i in copies]
     false = [pair for pair in pairs if planted.origins[pair.a] != planted.origins[pair.b]]
-    made, found = Counter[str](), Counter[str]()
+    n_planted, n_found = Counter[str](), Counter[str]()
     for i in copies:
-        made.update(planted.recipes[i])
-        found.update(planted.recipes[i] if hit[i] else ())
-    return Found(
+        n_planted.update(planted.recipes[i])
+        n_found.update(planted.recipes[i] if hit[i] else ())
+    return SearchResult(
         copies=len(copies),
         recall=float(np.mean(list(hit.values()))),
         by_cluster=float(np.mean(near)),
         pairs=len(pairs),
         precision=1 - len(false) / max(1, len(pairs)),
-        by_kind={kind: (found[kind], made[kind]) for kind in KINDS if made[kind]},
+        by_kind={kind: (n_found[kind], n_planted[kind]) for kind in KINDS if n_planted[kind]},
         missed=[i for i in copies if not hit[i]],
         false=false,
     )
@@ -138,12 +138,12 @@ def judge(planted: Planted, pairs: Sequence[Pair]) -> Found:
 def radiographs(root: Path, held_out: bool | None = None) -> list[tuple[str, np.ndarray]]:
     """(origin, image) of the FracAtlas sample's readable images.
 
-    held_out: only the half on which thresholds were chosen (False) or the other one (True). Images
-    of the same pixels have one origin. The largest are reduced to 1024 pixels, for time and memory.
+    held_out: only the half that thresholds were chosen on (False) or the other half (True). Images
+    with the same pixels have one origin. Large images are reduced to 1024 pixels to save time.
     """
     known: dict[bytes, str] = {}
-    found = []
-    for place, path in enumerate(sorted(root.glob("images/*/*.jpg"), key=lambda one: one.name)):
+    images = []
+    for place, path in enumerate(sorted(root.glob("images/*/*.jpg"), key=lambda path: path.name)):
         if held_out is not None and bool(place // 10 % 2) != held_out:
             continue
         try:
@@ -156,13 +156,13 @@ def radiographs(root: Path, held_out: bool | None = None) -> list[tuple[str, np.
             image = np.asarray(
                 cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             )
-        found.append((origin, image))
-    return found
+        images.append((origin, image))
+    return images
 
 
 @cache
 def phantom(number: int) -> np.ndarray:
-    """One of some different phantoms, uint8; the same array each time, so write to a copy."""
+    """A phantom, uint8; the same read-only array each time."""
     region = REGIONS[number % len(REGIONS)]
     image = np.asarray(render(Spec(region, 50, number, 0, number % 3, False)).image)
     image.setflags(write=False)

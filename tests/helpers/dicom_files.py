@@ -1,4 +1,4 @@
-"""DICOM files as tests need them: written by pydicom from any pixels, honest or not."""
+"""DICOM files for tests, written by pydicom from any pixels, valid or not."""
 
 import io
 from typing import Any
@@ -18,14 +18,14 @@ from pydicom.uid import (
 def dataset(pixels: np.ndarray, **header: Any) -> Dataset:
     """A grey image of one frame; bits and signedness follow from the pixels' dtype.
 
-    header: further or other elements by keyword; None leaves one out.
+    header: additional or changed elements by keyword; None omits an element.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made = Dataset()
-    made.file_meta = meta
+    result = Dataset()
+    result.file_meta = meta
     bits = 8 * pixels.dtype.itemsize
     elements = {
         "SOPClassUID": meta.MediaStorageSOPClassUID,
@@ -42,36 +42,36 @@ def dataset(pixels: np.ndarray, **header: Any) -> Dataset:
     }
     for name, value in (elements | header).items():
         if value is not None:
-            setattr(made, name, value)
-    if "PixelData" in made:
-        made["PixelData"].VR = "OW"
-    return made
+            setattr(result, name, value)
+    if "PixelData" in result:
+        result["PixelData"].VR = "OW"
+    return result
 
 
-def encoded(made: Dataset) -> bytes:
+def file_bytes(result: Dataset) -> bytes:
     """The bytes of the file."""
     buffer = io.BytesIO()
-    made.save_as(buffer, enforce_file_format=True)
+    result.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 
 def dicom(pixels: np.ndarray, **header: Any) -> bytes:
     """The bytes of an image with these pixels and header elements."""
-    return encoded(dataset(pixels, **header))
+    return file_bytes(dataset(pixels, **header))
 
 
 def compressed(pixels: np.ndarray, coded: bytes, syntax: str, **header: Any) -> bytes:
-    """The same with `coded`, a codestream of the pixels, as its only frame."""
-    made = dataset(pixels, **header)
-    made.file_meta.TransferSyntaxUID = UID(syntax)
-    made.PixelData = encapsulate([coded])
-    made["PixelData"].VR = "OB"
-    made["PixelData"].is_undefined_length = True
-    return encoded(made)
+    """Like `dicom`, with `coded`, a codestream of the pixels, as its only frame."""
+    result = dataset(pixels, **header)
+    result.file_meta.TransferSyntaxUID = UID(syntax)
+    result.PixelData = encapsulate([coded])
+    result["PixelData"].VR = "OB"
+    result["PixelData"].is_undefined_length = True
+    return file_bytes(result)
 
 
 def rle(pixels: np.ndarray, **header: Any) -> bytes:
-    """The same, run-length coded."""
-    made = dataset(pixels, **header)
-    made.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
-    return encoded(made)
+    """Like `dicom`, run-length encoded."""
+    result = dataset(pixels, **header)
+    result.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+    return file_bytes(result)

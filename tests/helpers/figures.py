@@ -3,6 +3,8 @@
 import html
 import itertools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -37,26 +39,29 @@ def text_of(path: Path) -> str:
 
 def refuse_collisions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """From now on a figure is saved only if its texts are apart; gives the names that were."""
-    save, saved = plots.save, list[str]()
+    compose, saved = plots.compose, list[str]()
 
-    def checked(figure: Any, folder: Path, name: str) -> list[Path]:
-        paths = save(figure, folder, name)
-        assert not collisions(figure), f"{name}: {collisions(figure)}"
-        saved.append(name)
-        return paths
+    @contextmanager
+    def checked(figure: plots.Figure) -> Iterator[Any]:
+        with compose(figure) as drawn:
+            yield drawn
+            drawn.draw_without_rendering()
+            assert not collisions(drawn), f"{figure.name}: {collisions(drawn)}"
+        saved.append(figure.name)
 
-    monkeypatch.setattr(plots, "save", checked)
+    monkeypatch.setattr(plots, "compose", checked)
     return saved
 
 
 def collisions(figure: Any) -> list[tuple[str, str]]:
     """Pairs of texts of a drawn figure whose boxes share more than the edges of lines."""
+    from matplotlib.axes import Axes
     from matplotlib.text import Text
 
     # Labels of ticks beyond the ends of an axis are there and not drawn.
     unseen = {
         id(label)
-        for axes in figure.axes
+        for axes in figure.findobj(Axes)
         for axis in (axes.xaxis, axes.yaxis)
         for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False)
         if not min(axis.get_view_interval()) <= place <= max(axis.get_view_interval())

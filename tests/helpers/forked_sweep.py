@@ -1,7 +1,7 @@
 """A sweep without training, started as a command; each job in a process of its own on request.
 
-The job with optim.lr=2 dies without a word, the one with optim.lr=3 fails for a reason, the one
-with optim.lr=5 waits for a signal. Words are those of `fracnet.train`;
+The job with optim.lr=2 dies silently, the one with optim.lr=3 fails for a reason, the one with
+optim.lr=5 waits for a signal. Overrides are those of `fracnet.train`;
 hydra.launcher._target_=hydra_plugins.forks.Forks gives each a process.
 """
 
@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fracnet.config import hydra_cli
+from fracnet.training import sweep
 from fracnet.utils.errors import UserError
 
 
@@ -38,4 +39,4 @@ def task(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    hydra_cli.run(task, "train")
+    hydra_cli.run(task, "train", jobs=sweep)

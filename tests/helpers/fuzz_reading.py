@@ -1,6 +1,6 @@
-"""Reads thousands of damaged image files and says what came of them; run as a process of its own.
+"""Reads thousands of damaged image files and prints the outcomes; runs in a process of its own.
 
-A crash then shows as a signal, and the memory that it took is its alone.
+So a crash shows as a signal, and the memory measured is that of this process alone.
 """
 
 import json
@@ -26,7 +26,7 @@ DEEP = GREY.astype(np.uint16) * 13 + 200
 HEADER = {"BitsStored": 12, "WindowCenter": 1800, "WindowWidth": 2001, "PatientID": "p"}
 
 
-def files() -> dict[str, bytes]:
+def valid_files() -> dict[str, bytes]:
     """One small image of each kind."""
     return {
         "jpeg": encoded(picture(), "JPEG"),
@@ -59,22 +59,22 @@ def files() -> dict[str, bytes]:
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    """Other bytes in a few places, most in the header; or a piece lost, doubled or blank."""
-    piece = np.frombuffer(data, np.uint8).copy()
+    """Changed bytes in a few places, mostly in the header; or a piece removed, doubled or blank."""
+    values = np.frombuffer(data, np.uint8).copy()
     kind = rng.integers(0, 6)
-    start = int(rng.integers(0, len(piece)))
-    stop = min(len(piece), start + int(rng.integers(1, 200)))
+    start = int(rng.integers(0, len(values)))
+    stop = min(len(values), start + int(rng.integers(1, 200)))
     if kind < 3:
-        end = len(piece) if kind == 0 else min(len(piece), 1200)
+        end = len(values) if kind == 0 else min(len(values), 1200)
         places = rng.integers(0, end, rng.integers(1, 6))
-        piece[places] = rng.choice([0, 1, 127, 128, 255, int(rng.integers(256))], len(places))
-        return piece.tobytes()
+        values[places] = rng.choice([0, 1, 127, 128, 255, int(rng.integers(256))], len(places))
+        return values.tobytes()
     if kind == 3:
         return data[:start] + data[stop:]
     if kind == 4:
         return data[:stop] + data[start:]
-    piece[start:stop] = 0
-    return piece.tobytes()
+    values[start:stop] = 0
+    return values.tobytes()
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -83,21 +83,21 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + crc
 
 
-def png_of(width: int, height: int, more: bytes = b"") -> bytes:
-    """A PNG that says it is so large, with hardly any pixels behind it."""
+def png_of(width: int, height: int, extra: bytes = b"") -> bytes:
+    """A PNG that claims this size but has hardly any pixels."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
-    return b"\x89PNG\r\n\x1a\n" + header + more + pixels + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + extra + pixels + chunk(b"IEND", b"")
 
 
 def bombs() -> dict[str, bytes]:
-    """Small files that ask for much memory."""
-    packer = zlib.compressobj(9)  # by the piece: this process's own memory is measured
+    """Small files that need much memory when decoded."""
+    packer = zlib.compressobj(9)  # in pieces, because the memory of this process is measured
     blank = b"".join([packer.compress(bytes(1 << 20)) for _ in range(300)]) + packer.flush()
     text = chunk(b"zTXt", b"a\0\0" + blank)
     jpeg, gif, bmp = (bytearray(encoded(picture(), kind)) for kind in ("JPEG", "GIF", "BMP"))
-    place = jpeg.index(b"\xff\xc0")
-    jpeg[place + 5 : place + 9] = b"\xff\xdc\xff\xdc"
+    offset = jpeg.index(b"\xff\xc0")
+    jpeg[offset + 5 : offset + 9] = b"\xff\xdc\xff\xdc"
     gif[6:10] = b"\xff\xff\xff\xff"
     bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
     tiff = encoded(picture(), "TIFF").replace(
@@ -122,22 +122,22 @@ def bombs() -> dict[str, bytes]:
     }
 
 
-def judge(path: Path, data: bytes) -> str:
-    """ok, refused or black; anything else is raised."""
+def classify(path: Path, data: bytes) -> str:
+    """ok, rejected or black; any other error propagates."""
     path.write_bytes(data)
-    refusals = []
+    errors = []
     try:
         image_size(path)
     except BadImage as error:
-        refusals.append(str(error))
+        errors.append(str(error))
     grey = None
     try:
         grey = read_grey(path)
     except BadImage as error:
-        refusals.append(str(error))
-    assert all("\n" not in told for told in refusals), refusals
+        errors.append(str(error))
+    assert all("\n" not in error for error in errors), errors
     if grey is None:
-        return "refused"
+        return "rejected"
     assert grey.dtype == np.uint8, grey.dtype
     assert grey.ndim == 2, grey.shape
     return "ok" if grey.max() > 0 else "black"
@@ -147,17 +147,17 @@ def main(folder: Path, seed: int, n: int) -> None:
     warnings.simplefilter("error")
     rng = np.random.default_rng(seed)
     path = folder / "file.png"
-    for name, data in files().items():
-        assert judge(path, data) == "ok", name
-    hostile = bombs()
+    for name, data in valid_files().items():
+        assert classify(path, data) == "ok", name
+    bomb_files = bombs()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    told = {name: judge(path, data) for name, data in hostile.items()}
+    outcomes = {name: classify(path, data) for name, data in bomb_files.items()}
     counts: dict[str, Counter[str]] = {}
-    for name, data in files().items():
-        counts[name] = Counter(judge(path, damaged(data, rng)) for _ in range(n))
-        counts[name].update(f"empty {judge(path, blank)}" for blank in (b"", b"\0", bytes(500)))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps({"bombs": told, "counts": counts, "grown_kib": grown}))
+    for name, data in valid_files().items():
+        counts[name] = Counter(classify(path, damaged(data, rng)) for _ in range(n))
+        counts[name].update(f"empty {classify(path, blank)}" for blank in (b"", b"\0", bytes(500)))
+    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(json.dumps({"bombs": outcomes, "counts": counts, "growth_kib": growth}))
 
 
 if __name__ == "__main__":

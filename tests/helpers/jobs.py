@@ -7,9 +7,11 @@ from typing import Any
 
 from helpers.predictions import make_table
 
+from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
+from fracnet.runs.run_folder import FORMAT, FORMAT_KEY
 
-TEST = summarize(make_table((8, 9, 10), seed=1)).to_dict()
+TEST = summarize(Predictions(make_table((8, 9, 10), seed=1))).to_dict()
 
 
 def add_job(
@@ -34,8 +36,10 @@ def add_job(
     rows = "".join(f"{epoch},0.5\n" for epoch in range(1, epochs + 1))
     (folder / "metrics.csv").write_text(f"epoch,val/loss\n{rows}")
     metrics = {
+        FORMAT_KEY: FORMAT,
         "objective": {"name": objective, "value": value},
         "selected": {"epoch": 2, "by": "val/loss", "value": 0.5},
+        "val": TEST,
         "test": TEST,
         "baselines_on_test": {"majority": TEST, "shortcut": TEST},
     }

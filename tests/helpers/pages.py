@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from helpers.audited import audited, read_picture, write_picture, write_set
 from helpers.jobs import add_job
-from helpers.reports import explain, tell_more
+from helpers.reports import explain, tell_more, write_report
 from helpers.run_folders import table_of, write_run
 
 from fracnet.config.schema import CompareCommand
 from fracnet.data.datasets.folder import Folder
-from fracnet.data_audit.page import as_page
+from fracnet.data_audit.page import render_audit_page
 from fracnet.evaluation.comparison import compare
-from fracnet.runs import compare_runs, report_run
-from fracnet.runs.evaluate_run import judge
+from fracnet.runs.compare_runs import load_candidates, write_comparison
+from fracnet.runs.evaluate_run import evaluate_run
 from fracnet.runs.run_folder import RunFolder
 from fracnet.runs.sweep_summary import collect
 
@@ -41,8 +41,10 @@ def audit(root: Path) -> Path:
     write_set(root / "set")
     first = read_picture(root / "set/train/normal/train00.png")
     write_picture(root / "set/test/normal/copy.png", first[:, ::-1])
-    source = Folder(root=str(root / "set"), class_order=["normal", "fractured"])
-    (root / "index.html").write_text(as_page(audited(source.manifest()), 24), encoding="utf-8")
+    dataset = Folder(root=str(root / "set"), class_order=["normal", "fractured"])
+    (root / "index.html").write_text(
+        render_audit_page(audited(dataset.manifest()), 24), encoding="utf-8"
+    )
     return root / "index.html"
 
 
@@ -53,11 +55,11 @@ def run(root: Path) -> Path:
     table = table.assign(path="MURA-v1.1/valid/" + long)
     write_run(root, table, config=RECIPE)
     tell(root / "fit.json", data={"name": "mura", "notes": ["A note."]} | ABOUT)
-    judge(RunFolder(root))
+    evaluate_run(RunFolder(root))
     tell_more(root)
     curves(root, 0)
     figure = {"value": 0.42, "low": 0.31, "high": 0.53, "method": "x", "note": ""}
-    scores = dict.fromkeys(("pointing", "near", "energy", "iou"), figure)
+    scores = dict.fromkeys(("pointing", "pointing_tolerance", "energy", "iou"), figure)
     told = {"verdict": "better", "sentences": ["They find more of it than a guess.", "In detail."]}
     localization = {"images": 30, "unit": "patient", "scores": scores} | told
     localization |= {
@@ -65,13 +67,13 @@ def run(root: Path) -> Path:
     }
     alike = {"correlation": 0.2, "low": 0.1, "high": 0.3}
     stages = [{"name": f"blocks.{n}.norm1", "weights": 1 - n / 12} | alike for n in (11, 6, 0)]
-    sanity: dict[str, Any] = {"images": 50, "stages": stages, "null": alike, "verdict": "lost"}
+    sanity: dict[str, Any] = {"images": 50, "stages": stages, "null": alike, "verdict": "passed"}
     sanity |= {"sentences": ["They need the weights."]}
     kinds = [
         f"{right} and {sure}" for right in ("right", "wrong") for sure in ("confident", "uncertain")
     ]
     explain(root, sorted(kinds * 3), localization=localization, sanity=sanity)
-    return report_run.write(root)[0]
+    return write_report(root)[0]
 
 
 def comparison(root: Path, metric: str = "macro_auc") -> Path:
@@ -89,7 +91,7 @@ def comparison(root: Path, metric: str = "macro_auc") -> Path:
     command = CompareCommand(
         runs=[str(root / "runs/*")],
         metric=metric,
-        of=None,
+        class_name=None,
         level="image",
         decisions="raw",
         reference=None,
@@ -99,9 +101,9 @@ def comparison(root: Path, metric: str = "macro_auc") -> Path:
         resamples=RESAMPLES,
         out=None,
     )
-    made, left, known = compare_runs.candidates(command)
-    found = compare(made, metric, margin=0.02, resamples=RESAMPLES)
-    return compare_runs.write(root / "out", command, found, known, left)[0]
+    candidates, skipped, configurations = load_candidates(command)
+    result = compare(candidates, metric, margin=0.02, resamples=RESAMPLES)
+    return write_comparison(root / "out", command, result, configurations, skipped)[0]
 
 
 def sweep(root: Path) -> Path:

@@ -1,10 +1,10 @@
-"""Two models' predictions for the same rows, drawn so that their true difference is known."""
+"""Two models' predictions for the same rows, with a known true difference."""
 
 import numpy as np
 from helpers.predictions import draw_scores
 from scipy.special import softmax
 
-from fracnet.evaluation.figure_of_merit import Sample
+from fracnet.evaluation.metric_selection import Sample
 from fracnet.metrics.clusters import Clusters
 
 
@@ -16,13 +16,13 @@ def draw_pair(
     separation: tuple[float, float],
     correlation: float = 0.5,
 ) -> tuple[Sample, Sample]:
-    """Scores of both share a part, and so do rows of a group (half of the variance each)."""
+    """Both models share half of the variance of their scores, and so do the rows of a group."""
     shared = draw_scores(rng, target, n_classes, 0.0, group, correlation)
     samples = []
-    for apart in separation:
+    for distance in separation:
         own = draw_scores(rng, target, n_classes, 0.0, group, correlation)
         scores = np.sqrt(0.5) * shared + np.sqrt(0.5) * own
-        scores[np.arange(len(target)), target] += apart
+        scores[np.arange(len(target)), target] += distance
         prob = softmax(scores, axis=1)
         samples.append(Sample(target, prob, prob.argmax(axis=1)))
     return samples[0], samples[1]

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fracnet.data.datasets.base import Source
+from fracnet.data.datasets.base import Dataset
 from fracnet.data.manifest import Manifest
 
 
 @dataclass(kw_only=True)
-class PatientSource(Source):
+class PatientDataset(Dataset):
     """`patients` of train and val in turn, with one to three images each, and ten of test."""
 
     name = "patients"
@@ -19,7 +19,7 @@ class PatientSource(Source):
     license = "none"
     citation = "none"
     groups = "made up"
-    obtain = "Put them into {root}."
+    how_to_get = "Put them into {root}."
     phantom = "patients"
 
     patients: int = 40

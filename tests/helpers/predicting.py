@@ -1,4 +1,4 @@
-"""A small finished run whose model can predict."""
+"""A small finished run with a model that can predict."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class _Silent:
 
 
 def write_views(root: Path) -> Path:
-    """Two views of each patient, half of whom have a bright spot; and labels.csv with the ids."""
+    """Two views of each patient, half of them with a bright spot, and labels.csv with the ids."""
     root.mkdir(parents=True)
     rows, seed = [], 0
     for split, patients in PATIENTS.items():
@@ -40,18 +40,18 @@ def write_views(root: Path) -> Path:
 
 
 def trained_on_views(root: Path, run: Path, *model: str) -> Path:
-    """Trained on what `write_views` wrote, with a class of the user's own or another `model`."""
-    words = [
+    """A run trained on the output of `write_views`, with a user's class or another `model`."""
+    arguments = [
         "--config-dir", str(USER_CONF), *(model or ("model=tiny",)),
         "data=folder", f"data.root={root}", "data.csv=labels.csv",
         "image_size=32", "data.batch_size=8", "data.num_workers=0",
         "trainer.max_epochs=3", "optim.lr=0.02", "trainer.accelerator=cpu", "augment=none",
-        "evaluation.figures=false", "logger=csv", "explain=none", f"hydra.run.dir={run}",
+        "evaluation.figures=false", "logger=none", "explain=none", f"hydra.run.dir={run}",
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         run.parent.mkdir(parents=True, exist_ok=True)
         patch.chdir(run.parent)
-        told = train_here(words, _Silent())  # type: ignore[arg-type]
-    assert told.code == 0
-    assert np.load(run / "novelty.npz")["limit"] > 0
+        result = train_here(arguments, _Silent())  # type: ignore[arg-type]
+    assert result.code == 0
+    assert np.load(run / "ood.npz")["limit"] > 0
     return run

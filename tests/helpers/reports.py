@@ -13,31 +13,43 @@ import yaml
 from helpers.predictions import make_table
 from helpers.run_files import two_class_table, write_run
 
-from fracnet.runs.evaluate_run import judge
-from fracnet.runs.run_folder import RunFolder
+from fracnet.runs.evaluate_run import evaluate_run
+from fracnet.report.run_content import RunContent
+from fracnet.runs import report_run
+from fracnet.runs.run_folder import FORMAT, FORMAT_KEY, RunFolder
 
 VOID = {"meta", "img", "br", "wbr", "hr", "link", "input"}
 
 
 def two_classes(folder: Path, table: pd.DataFrame | None = None, **config: Any) -> Path:
-    """A judged run of patients and studies: its names are found nowhere else."""
+    """An evaluated run with patients and studies, whose names occur nowhere else."""
     rows = two_class_table() if table is None else table
     known = rows["patient"].notna()
     rows = rows.assign(patient=("person-" + rows["patient"]).where(known))
     made = write_run(folder, rows, **config)
-    judge(RunFolder(made))
+    evaluate_run(RunFolder(made))
     return made
 
 
 def six_classes(folder: Path) -> Path:
-    """A judged run of six classes, nobody known, validation as large as the test."""
+    """An evaluated run of six classes without patients; validation is as large as the test."""
     counts = (14, 20, 13, 14, 14, 8)
     parts = [
         make_table(counts, 2.5, seed=k, split=split) for k, split in enumerate(("val", "test"))
     ]
     made = write_run(folder, pd.concat(parts, ignore_index=True).assign(region=None))
-    judge(RunFolder(made))
+    evaluate_run(RunFolder(made))
     return made
+
+
+def content_of(folder: Path, images: bool = True) -> RunContent:
+    """What the page of a run folder shows."""
+    return report_run.report_content(evaluate_run(RunFolder(folder)), images=images)
+
+
+def write_report(folder: Path, images: bool | None = None) -> list[Path]:
+    """Write the report of a run folder."""
+    return report_run.write_report(evaluate_run(RunFolder(folder)), images=images)
 
 
 def tell_more(folder: Path) -> None:
@@ -47,6 +59,7 @@ def tell_more(folder: Path) -> None:
         for n, split in enumerate(("train", "val", "test"))
     }
     provenance = {
+        FORMAT_KEY: FORMAT,
         "started": "2026-01-31T12:00:00+00:00",
         "command": ["python", "-m", "fracnet.train", "data.root=/home/somebody/mura"],
         "data_fingerprint": "f00d",

@@ -10,9 +10,10 @@ import yaml
 
 from fracnet.data.manifest import write_table
 from fracnet.evaluation.predictions import assemble
+from fracnet.runs.run_folder import FORMAT, FORMAT_KEY
 
 PAIR = ("normal", "abnormal")
-NOTE = "A note of the data source."
+NOTE = "A note of the dataset."
 
 
 def two_class_table(
@@ -55,9 +56,9 @@ def write_run(
     baseline: bool = True,
     **config: Any,
 ) -> Path:
-    """predictions.csv, baselines.csv, config.yaml and fit.json of a finished run."""
+    """predictions.csv, baselines.csv, config.yaml, fit.json and provenance.json of a run."""
     folder.mkdir(parents=True)
-    write_table(full(table), folder / "predictions.csv")
+    write_table(with_annotation_columns(table), folder / "predictions.csv")
     if baseline:
         test = table[table["split"] == "test"]
         for name in [c for c in table.columns if c.startswith("prob_")]:
@@ -68,23 +69,25 @@ def write_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(settings | config))
     fit = {"selected": {"epoch": 2}, "data": {"name": "mura_like", "notes": [NOTE]}}
     (folder / "fit.json").write_text(json.dumps(fit))
+    provenance = {FORMAT_KEY: FORMAT, "status": "finished"}
+    (folder / "provenance.json").write_text(json.dumps(provenance))
     return folder
 
 
-def full(table: pd.DataFrame) -> pd.DataFrame:
-    """With the manifest's columns that tests of figures leave out."""
+def with_annotation_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """With the manifest's columns that tests of metrics leave out."""
     return table.assign(polygons=None, boxes=None)
 
 
-def scored(table: pd.DataFrame, folder: Path) -> None:
+def write_foreign_csv(table: pd.DataFrame, folder: Path) -> None:
     """preds.csv as another program might write it: test rows, other names, labels 0 and 1."""
     test = table[table["split"] == "test"]
-    theirs = pd.DataFrame({"image": test["path"], "truth": (test["label"] == PAIR[1]) * 1})
-    theirs = theirs.assign(score=test[f"prob_{PAIR[1]}"], who=test["patient"])
-    theirs.to_csv(folder / "preds.csv")
+    foreign = pd.DataFrame({"image": test["path"], "truth": (test["label"] == PAIR[1]) * 1})
+    foreign = foreign.assign(score=test[f"prob_{PAIR[1]}"], person=test["patient"])
+    foreign.to_csv(folder / "preds.csv")
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """Content of every file below, by its path from there."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+def file_contents(folder: Path) -> dict[str, bytes]:
+    """Content of every file in the folder and below, by its relative path."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

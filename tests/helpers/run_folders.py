@@ -10,6 +10,7 @@ import yaml
 from helpers.predictions import draw_scores
 
 from fracnet.evaluation.predictions import assemble
+from fracnet.runs.run_folder import FORMAT, FORMAT_KEY
 
 CLASSES = ("normal", "abnormal")
 
@@ -17,9 +18,9 @@ CLASSES = ("normal", "abnormal")
 def table_of(
     skill: float, seed: int = 0, count: int = 60, views: int = 2, fold: int | None = None
 ) -> pd.DataFrame:
-    """Predictions for `count` test patients and half as many of val, the same ones for each seed.
+    """Predictions for `count` test patients and half as many of val, the same for each seed.
 
-    With a fold, val are the patients of this fold alone.
+    With a fold, val has only the patients of this fold.
     """
     parts = []
     for split, size in (("val", count // 2), ("test", count)):
@@ -36,8 +37,8 @@ def table_of(
             }
         )
         rng = np.random.default_rng([seed, split == "test"])
-        made = assemble(rows, CLASSES, draw_scores(rng, target, 2, skill, patient, 0.3))
-        parts.append(made if split == "test" or fold is None else made[patient % 3 == fold])
+        part = assemble(rows, CLASSES, draw_scores(rng, target, 2, skill, patient, 0.3))
+        parts.append(part if split == "test" or fold is None else part[patient % 3 == fold])
     return pd.concat(parts, ignore_index=True)
 
 
@@ -48,11 +49,11 @@ def write_run(
     seed: int = 0,
     config: dict[str, Any] | None = None,
 ) -> Path:
-    """A run with `config` beside its seed."""
+    """A run with a seed and further keys of its config."""
     folder.mkdir(parents=True)
     plain = {"seed": seed, "objective": "macro_auc", "optim": {"lr": 0.1}} | (config or {})
     (folder / "config.yaml").write_text(yaml.safe_dump(plain))
-    content = {"status": status, "data_fingerprint": "f00d"}
+    content = {FORMAT_KEY: FORMAT, "status": status, "data_fingerprint": "f00d"}
     (folder / "provenance.json").write_text(json.dumps(content))
     (folder / "fit.json").write_text(json.dumps({"selected": {"epoch": 1}, "data": {"name": "x"}}))
     if status == "finished":

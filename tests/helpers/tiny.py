@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fracnet.data.datasets.base import Source
+from fracnet.data.datasets.base import Dataset
 from fracnet.data.manifest import Manifest
 
 CLASSES = ("elbow", "forearm", "wrist")
@@ -33,7 +33,7 @@ def picture(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
 
 
 @dataclass(kw_only=True)
-class TinySource(Source):
+class TinyDataset(Dataset):
     """Noise images of three classes; `truncate` names files that are cut in half."""
 
     name = "tiny"
@@ -42,7 +42,7 @@ class TinySource(Source):
     license = "none"
     citation = "none"
     groups = "unknown"
-    obtain = "Put them into {root}."
+    how_to_get = "Put them into {root}."
     phantom = "tiny"
 
     counts: Mapping[str, int] = field(default_factory=lambda: dict(COUNTS))
@@ -66,13 +66,11 @@ class TinySource(Source):
             for split, count in self.counts.items()
             for i in range(count)
         ]
-        return self.build(
-            rows, self.folder, excluded=[{"split": "train", "reason": "no label", "n": 2}]
-        )
+        return self.build(rows, self.folder, excluded={("train", "no label"): 2})
 
 
 def tiny_manifest(root: Path, **settings: object) -> Manifest:
     """Written, and read."""
-    source = TinySource(root=str(root), **settings)  # type: ignore[arg-type]
-    source.prepare()
-    return source.manifest()
+    dataset = TinyDataset(root=str(root), **settings)  # type: ignore[arg-type]
+    dataset.prepare()
+    return dataset.manifest()

@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 from fracnet.metrics import classification
 from fracnet.metrics.clusters import Clusters
-from fracnet.metrics.intervals import bootstrap, percentile, score, wilson
+from fracnet.metrics.intervals import bootstrap, percentile, score_bootstrap, wilson
 
 VALUES = np.random.default_rng(0).normal(size=60)
 IDS = np.arange(60) // 3
@@ -73,21 +73,24 @@ def test_the_score_interval_is_wilsons_of_the_effective_n() -> None:
     success = np.arange(60) < 48
     rows = Clusters(np.arange(60), 60, "image")
     drawn = bootstrap(lambda w: mean(success, w), rows, resamples=20_000)[:, 0]
-    found = score(0.8, drawn, rows)
+    found = score_bootstrap(0.8, drawn, rows)
     # The spread of resamples is sqrt(p (1 - p) / n); t instead of normal shrinks n a little.
     low, high = wilson(48, 60)
     assert found.low == pytest.approx(low, abs=3e-3)
     assert found.high == pytest.approx(high, abs=3e-3)
     assert found.method == "score, bootstrap by image"
     # A figure from -1 to 1 is taken for a proportion of that range.
-    twice = score(0.6, 2 * drawn - 1, rows, lowest=-1.0)
+    twice = score_bootstrap(0.6, 2 * drawn - 1, rows, lowest=-1.0)
     assert (np.array([twice.low, twice.high]) + 1) / 2 == pytest.approx([found.low, found.high])
 
 
 def test_a_score_without_spread_is_called_degenerate() -> None:
-    assert score(1.0, np.ones(100), CLUSTERS).note == "degenerate: the value is 1"
-    assert score(0.5, np.full(100, 0.5), CLUSTERS).note.startswith("degenerate")
-    assert score(0.5, np.full(100, np.nan), CLUSTERS).note == "undefined in 100 of 100 resamples"
+    assert score_bootstrap(1.0, np.ones(100), CLUSTERS).note == "degenerate: the value is 1"
+    assert score_bootstrap(0.5, np.full(100, 0.5), CLUSTERS).note.startswith("degenerate")
+    assert (
+        score_bootstrap(0.5, np.full(100, np.nan), CLUSTERS).note
+        == "undefined in 100 of 100 resamples"
+    )
 
 
 @pytest.mark.parametrize("n_classes", [2, 6])

@@ -7,7 +7,7 @@ import pytest
 from helpers.predictions import UPPER_LIMB_COUNTS, draw_scores
 from scipy.special import softmax
 
-from fracnet.evaluation.summary import primary
+from fracnet.evaluation.summary import primary_intervals
 from fracnet.metrics import classification
 from fracnet.metrics.calibration import calibration_error
 from fracnet.metrics.clusters import Clusters
@@ -69,7 +69,7 @@ def test_intervals_cover_the_truth(counts: tuple[int, ...], separation: float, v
         correlation = 0.5 if views > 1 else 0.0
         scores = draw_scores(rng, target, len(counts), separation, clusters.ids, correlation)
         prob = softmax(scores, axis=1)
-        overall, by_class = primary(
+        overall, by_class = primary_intervals(
             target, prob, classification.predict(prob), clusters, resamples=400, seed=study
         )
         for name, limits in by_class.items():

@@ -6,7 +6,7 @@ from helpers.pairs import draw_pair, patients, rows_of
 from scipy import stats
 
 from fracnet.evaluation.comparison import permutation_test
-from fracnet.evaluation.figure_of_merit import Figure
+from fracnet.evaluation.metric_selection import Metric
 from fracnet.metrics.hypothesis_tests import clusters_needed, detectable
 
 
@@ -33,10 +33,10 @@ def test_what_patients_do_not_shrink_can_hide_a_difference_for_good() -> None:
 
 def test_so_many_patients_show_the_difference_in_eight_of_ten_draws() -> None:
     rng = np.random.default_rng(0)
-    figure = Figure("accuracy", 2)
+    metric = Metric("accuracy", 2)
     target, group = patients(rng, 4000, 3)
     one, other = draw_pair(rng, target, group, 2, (1.3, 0.9))
-    margin = figure.value(one) - figure.value(other)
+    margin = metric.value(one) - metric.value(other)
     # The error on a pilot of 150 patients, of which there happen to be many.
     right = [(s.predicted == target).reshape(4000, 3).mean(axis=1) for s in (one, other)]
     error = float((right[0] - right[1]).std() / np.sqrt(150))
@@ -46,7 +46,7 @@ def test_so_many_patients_show_the_difference_in_eight_of_ten_draws() -> None:
     for seed in range(draws):
         target, group = patients(rng, needed, 3)
         pair = draw_pair(rng, target, group, 2, (1.3, 0.9))
-        p = permutation_test(figure, *pair, rows_of(group), swaps=199, seed=seed).p
+        p = permutation_test(metric, *pair, rows_of(group), swaps=199, seed=seed).p
         found += p is not None and p <= 0.05
     low, high = stats.binomtest(found, draws).proportion_ci(0.999)
     assert low < 0.8 < high

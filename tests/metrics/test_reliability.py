@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.calibration import calibration_curve
 
-from fracnet.metrics.calibration import outcome, reliability
+from fracnet.metrics.calibration import reliability, score_and_hit
 from fracnet.metrics.clusters import Clusters
 
 
@@ -54,7 +54,7 @@ def test_small_tables_have_fewer_bins() -> None:
 
 
 def test_two_classes_show_the_second_and_more_the_one_that_is_named() -> None:
-    score, hit = outcome(np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]]))
+    score, hit = score_and_hit(np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]]))
     assert (score.tolist(), hit.tolist()) == ([0.2, 0.4], [False, True])
-    score, hit = outcome(np.array([0, 1]), np.array([[0.8, 0.1, 0.1], [0.5, 0.3, 0.2]]))
+    score, hit = score_and_hit(np.array([0, 1]), np.array([[0.8, 0.1, 0.1], [0.5, 0.3, 0.2]]))
     assert (score.tolist(), hit.tolist()) == ([0.8, 0.5], [True, False])

@@ -3,7 +3,13 @@ import pytest
 from scipy import stats
 
 from fracnet.metrics.clusters import Clusters
-from fracnet.metrics.intervals import f1_interval, logit_interval, mean_loss, score_interval, spread
+from fracnet.metrics.intervals import (
+    clustered_error,
+    f1_interval,
+    logit_interval,
+    mean_loss,
+    score_interval,
+)
 
 
 def grouped(n: int, size: int) -> Clusters:
@@ -12,11 +18,11 @@ def grouped(n: int, size: int) -> Clusters:
 
 def test_the_spread_of_a_mean_is_its_standard_error() -> None:
     values = np.random.default_rng(0).normal(size=50)
-    error, freedom = spread((values - values.mean()) / 50, grouped(50, 1))
+    error, freedom = clustered_error((values - values.mean()) / 50, grouped(50, 1))
     assert error == pytest.approx(values.std() / np.sqrt(50))
     assert 30 < freedom <= 50
     one_decides = np.append(np.zeros(49), 1.0)
-    assert spread(one_decides, grouped(50, 1))[1] == 4
+    assert clustered_error(one_decides, grouped(50, 1))[1] == 4
 
 
 def test_the_mean_loss_has_the_t_interval_of_its_log() -> None:

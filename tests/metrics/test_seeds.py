@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from helpers.pairs import patients, rows_of
 
-from fracnet.evaluation.figure_of_merit import Figure, Sample
+from fracnet.evaluation.metric_selection import Metric, Sample
 from fracnet.metrics.clusters import Clusters
-from fracnet.metrics.hypothesis_tests import spread
+from fracnet.metrics.hypothesis_tests import spread_over_runs
 
-ACCURACY = Figure("accuracy", 2)
+ACCURACY = Metric("accuracy", 2)
 
 
 def runs(
@@ -40,7 +40,7 @@ def test_the_error_is_that_of_the_formula() -> None:
     rng = np.random.default_rng(0)
     one, two = np.array([0.8, 0.83, 0.81]), np.array([0.7, 0.78])
     drawn = rng.normal(size=(500, 5)) @ rng.normal(size=(5, 5))
-    found = spread(one, drawn[:, :3], 80, two, drawn[:, 3:])
+    found = spread_over_runs(one, drawn[:, :3], 80, two, drawn[:, 3:])
     covariance = np.cov(drawn.T)
     within = (covariance[0, 1] + covariance[0, 2] + covariance[1, 2]) / 3 + covariance[3, 4]
     between = covariance[:3, 3:].mean()
@@ -54,13 +54,13 @@ def test_the_error_is_that_of_the_formula() -> None:
 
 def test_runs_that_are_all_alike_and_change_nothing_have_no_error() -> None:
     same = np.full(5, 0.8)
-    found = spread(same, np.full((10, 5), 0.8), 80, same, np.full((10, 5), 0.8))
+    found = spread_over_runs(same, np.full((10, 5), 0.8), 80, same, np.full((10, 5), 0.8))
     assert (found.value, found.limits(), found.p()) == (0, None, None)
 
 
 def test_limits_of_a_share_stay_within_0_and_1() -> None:
     values = np.array([0.99, 0.97, 1.0, 0.98, 0.999])
-    found = spread(values, np.random.default_rng(0).normal(0.98, 0.02, size=(300, 5)), 60)
+    found = spread_over_runs(values, np.random.default_rng(0).normal(0.98, 0.02, size=(300, 5)), 60)
     low, high = found.limits(share=True) or (0, 2)
     assert 0 < low < values.mean() < high < 1
 
@@ -78,7 +78,7 @@ def test_equal_configurations_are_told_apart_in_five_of_a_hundred_draws(luck: fl
             figures(runs(rng, target, shared, 1 + luck * rng.normal(size=5)), rows, seed)
             for _ in range(2)
         )
-        found = spread(one[0], one[1], rows.count, two[0], two[1])
+        found = spread_over_runs(one[0], one[1], rows.count, two[0], two[1])
         p, limits = found.p(), found.limits()
         assert p is not None
         assert limits is not None
@@ -98,7 +98,7 @@ def test_what_more_patients_would_not_shrink_is_the_spread_of_skills() -> None:
         target, group = patients(rng, count, 3)
         rows, shared = rows_of(group), hardness(rng, group)
         one, two = (figures(runs(rng, target, shared, skill), rows, 0) for skill in skills)
-        found.append(spread(one[0], one[1], rows.count, two[0], two[1]))
+        found.append(spread_over_runs(one[0], one[1], rows.count, two[0], two[1]))
     few, many = found
     # Of endless patients this is all that is left.
     assert many.of_seeds == pytest.approx(many.error, rel=0.05)
@@ -113,6 +113,6 @@ def test_equal_skills_leave_nothing_that_more_patients_would_not_shrink() -> Non
         target, group = patients(rng, 100, 3)
         rows, shared = rows_of(group), hardness(rng, group)
         one, two = (figures(runs(rng, target, shared, np.ones(5)), rows, seed) for _ in range(2))
-        found = spread(one[0], one[1], rows.count, two[0], two[1])
+        found = spread_over_runs(one[0], one[1], rows.count, two[0], two[1])
         left.append(found.of_seeds**2 / found.error**2)
     assert np.mean(left) < 0.3

@@ -91,7 +91,7 @@ def test_a_pickle_that_is_more_than_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_weights_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match="no such file"):
         timm_backbone("resnet18", num_classes=6, weights=str(tmp_path / "none.pth"))
 
 

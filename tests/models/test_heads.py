@@ -28,7 +28,7 @@ def test_both_heads_of_a_distilled_transformer_are_found() -> None:
     "model", [nn.Conv2d(3, 2, 1), timm.create_model("resnet18", num_classes=0)]
 )
 def test_a_model_without_a_head_is_refused_by_the_key_that_needs_one(model: nn.Module) -> None:
-    with pytest.raises(UserError, match=r"model.freeze=backbone needs to know the head"):
+    with pytest.raises(UserError, match=r"model.freeze=backbone needs the model's head"):
         find_heads(model, "model.freeze=backbone")
 
 

@@ -82,9 +82,13 @@ def test_class_weights_reach_the_loss() -> None:
     ("node", "weights", "message"),
     [
         ({"weight": [1.0, 2.0]}, None, r"loss.weight=\[1.0, 2.0\] has 2 .* 3 classes \(elbow"),
-        ({"weight": [1.0, 2.0, 3.0]}, [1.0, 1.0, 1.0], "imbalance=class_weights as well"),
+        (
+            {"weight": [1.0, 2.0, 3.0]},
+            [1.0, 1.0, 1.0],
+            "imbalance=class_weights sets class weights too",
+        ),
         ({"label_smoothing": 1.0}, None, "loss.label_smoothing=1.0 .*less than 1"),
-        ({"gama": 1.0}, None, "loss.gama=1.0 is not taken .*Did you mean 'gamma'"),
+        ({"gama": 1.0}, None, "loss.gama=1.0 is not an argument .*Did you mean 'gamma'"),
     ],
 )
 def test_a_wrong_loss_is_named(

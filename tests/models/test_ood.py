@@ -10,18 +10,27 @@ from helpers.photographs import photograph
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
-from fracnet.data.image_features import NAMES, appearance
+from fracnet.data.image_features import APPEARANCE_NAMES, appearance_features
 from fracnet.data.image_io import BadImage, read_grey
 from fracnet.data.phantoms.render import REGIONS, Spec, render
-from fracnet.data.preprocess import build_preprocess
+from fracnet.data.preprocess import Preprocess
 from fracnet.models import inference
 from fracnet.models.classifier import Classifier
-from fracnet.models.inference import watched
-from fracnet.models.ood import CONFIDENCE, CONTENT, Look, Reference, Sample, factor, fit, sample
+from fracnet.models.inference import logits_and_features
+from fracnet.models.ood import (
+    CONFIDENCE,
+    CONTENT,
+    FeatureFunction,
+    Reference,
+    Sample,
+    limit_factor,
+    fit_reference,
+    sample_images,
+)
 
 SAMPLE = os.environ.get("FRACATLAS_ROOT")
 SIDE = 64
-ENHANCE = build_preprocess([{"name": "resize"}], SIDE)
+ENHANCE = Preprocess([{"name": "resize"}], SIDE)
 OPTIM = {"_target_": "torch.optim.Adam", "lr": 0.01}
 
 
@@ -34,9 +43,9 @@ def phantoms(first: int, count: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def look() -> Look:
+def look() -> FeatureFunction:
     """Features of an untrained network: the check must not depend on what it has learnt."""
-    return watched(Classifier(TINY, ["a", "b"], OPTIM, None))
+    return logits_and_features(Classifier(TINY, ["a", "b"], OPTIM, None))
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +54,28 @@ def splits() -> list[np.ndarray]:
     return [phantoms(0, 100), phantoms(100, 35), phantoms(135, 60)]
 
 
-def seen(images: np.ndarray, look: Look | None) -> Sample:
-    return sample(images, np.arange(len(images)), look, 16)
+def seen(images: np.ndarray, look: FeatureFunction | None) -> Sample:
+    return sample_images(images, np.arange(len(images)), look, 16)
 
 
 @pytest.fixture(scope="module")
-def found(splits: list[np.ndarray], look: Look) -> Reference:
-    return fit(seen(splits[0], look), seen(splits[1], look), units=35)
+def found(splits: list[np.ndarray], look: FeatureFunction) -> Reference:
+    return fit_reference(seen(splits[0], look), seen(splits[1], look), units=35)
 
 
-def flagged(found: Reference, images: np.ndarray, look: Look) -> float:
+def flagged(found: Reference, images: np.ndarray, look: FeatureFunction) -> float:
     return float((found.scores(images, look(images)[1]) > 1).mean())
 
 
 def test_few_images_of_the_same_kind_are_flagged(
-    splits: list[np.ndarray], found: Reference, look: Look
+    splits: list[np.ndarray], found: Reference, look: FeatureFunction
 ) -> None:
     assert flagged(found, splits[2], look) <= 0.05
 
 
 @pytest.mark.parametrize("kind", ["inverted", "photograph", "blank", "noise", "faint"])
 def test_images_of_another_kind_are_flagged(
-    kind: str, splits: list[np.ndarray], found: Reference, look: Look
+    kind: str, splits: list[np.ndarray], found: Reference, look: FeatureFunction
 ) -> None:
     test, rng = splits[2], np.random.default_rng(0)
     images = {
@@ -82,10 +91,10 @@ def test_images_of_another_kind_are_flagged(
 
 @pytest.mark.skipif(SAMPLE is None, reason="no FracAtlas sample; set FRACATLAS_ROOT")
 def test_real_radiographs_of_other_regions_are_flagged_far_more_often(
-    found: Reference, look: Look
+    found: Reference, look: FeatureFunction
 ) -> None:
     """A fifth with so few and small images and an untrained network: the limit of 35 patients lies
-    high. Five trained ones with 120 images of validation flagged 74 % (experiments/novelty)."""
+    high. Five trained ones with 120 images of validation flagged 74 % (experiments/ood)."""
     real = []
     for path in sorted(Path(str(SAMPLE)).rglob("*.jpg")):
         try:
@@ -126,23 +135,23 @@ def test_the_limit_holds_with_the_confidence_that_it_claims(
             for rows in (val, new)
         )
         center, width = upper(larger)
-        held += int((of_new > center + factor(units, columns) * width).mean() <= CONTENT)
+        held += int((of_new > center + limit_factor(units, columns) * width).mean() <= CONTENT)
     assert held / times >= CONFIDENCE - 0.04
     # What two independent distances need is more than what correlated ones do, and no waste.
     assert held / times <= (0.99 if correlation else CONFIDENCE + 0.04)
 
 
 def test_the_fewer_patients_validation_has_the_higher_the_limit(
-    splits: list[np.ndarray], found: Reference, look: Look
+    splits: list[np.ndarray], found: Reference, look: FeatureFunction
 ) -> None:
     train, val = seen(splits[0], look), seen(splits[1], look)
-    limits = [fit(train, val, units).limit for units in (8, 20, 35)]
+    limits = [fit_reference(train, val, units).limit for units in (8, 20, 35)]
     assert limits == sorted(limits, reverse=True)
     assert limits[-1] == pytest.approx(found.limit)
 
 
 def test_appearance_alone_is_enough(splits: list[np.ndarray]) -> None:
-    found = fit(seen(splits[0], None), seen(splits[1], None), units=35)
+    found = fit_reference(seen(splits[0], None), seen(splits[1], None), units=35)
     assert found.features is None
     assert (found.scores(splits[2], None) > 1).mean() <= 0.1
     assert (found.scores(255 - splits[2], None) > 1).mean() >= 0.6
@@ -152,18 +161,18 @@ def test_appearance_is_finite_and_does_not_see_a_turn_of_the_image(
     splits: list[np.ndarray],
 ) -> None:
     images = np.concatenate([splits[2][:5], np.zeros((1, SIDE, SIDE), np.uint8)])
-    seen = appearance(images)
-    assert seen.shape == (6, len(NAMES))
+    seen = appearance_features(images)
+    assert seen.shape == (6, len(APPEARANCE_NAMES))
     assert np.isfinite(seen).all()
-    turned = appearance(images[:, ::-1, ::-1])
-    names = [n for n in NAMES if n != "gradient_direction"]
-    kept = [NAMES.index(n) for n in names]
+    turned = appearance_features(images[:, ::-1, ::-1])
+    names = [n for n in APPEARANCE_NAMES if n != "gradient_direction"]
+    kept = [APPEARANCE_NAMES.index(n) for n in names]
     assert_allclose(turned[:, kept], seen[:, kept], atol=2e-3)
 
 
 def test_features_are_what_the_head_sees_and_leave_no_hook(splits: list[np.ndarray]) -> None:
     model = Classifier(TINY, ["a", "b"], OPTIM, None)
-    logits, given = watched(model)(splits[2][:3])
+    logits, given = logits_and_features(model)(splits[2][:3])
     assert given is not None
     head = model.backbone.head
     assert isinstance(head, nn.Linear)
@@ -176,6 +185,6 @@ def test_tokens_and_maps_are_averaged_over_places() -> None:
     import torch
 
     maps = torch.arange(24.0).reshape(1, 2, 3, 4)
-    assert_array_equal(inference._averaged(maps), [[5.5, 17.5]])
+    assert_array_equal(inference._pooled(maps), [[5.5, 17.5]])
     tokens = maps.flatten(2).transpose(1, 2)
-    assert_array_equal(inference._averaged(tokens), [[5.5, 17.5]])
+    assert_array_equal(inference._pooled(tokens), [[5.5, 17.5]])

@@ -130,7 +130,7 @@ def test_validation_loss_is_the_plain_one_whatever_is_trained_with(tmp_path: Pat
 
 
 def test_a_rate_of_its_own_needs_a_head() -> None:
-    with pytest.raises(UserError, match=r"optim.backbone_lr_factor=0.1 needs to know the head"):
+    with pytest.raises(UserError, match=r"optim.backbone_lr_factor=0.1 needs the model's head"):
         Classifier(HEADLESS, CLASSES, SLOW)
 
 

@@ -1,29 +1,60 @@
+"""What an evaluation prints: tables and sentences in plain ASCII within the width."""
+
 import io
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.predictions import UPPER_LIMB, UPPER_LIMB_COUNTS, make_table
+from helpers.run_files import NOTE, two_class_table
 from rich.console import Console
 
+from fracnet.config.schema import Evaluation
+from fracnet.evaluation.assessment import evaluate
 from fracnet.evaluation.baselines import majority
-from fracnet.evaluation.summary import Summary, summarize
-from fracnet.report.console import RESEARCH_ONLY, print_sentences, print_tables, verdict
+from fracnet.evaluation.decisions import decide
+from fracnet.evaluation.predictions import Predictions
+from fracnet.evaluation.summary import summarize
+from fracnet.report.console import RESEARCH_ONLY, baseline_sentence, print_assessment
+from fracnet.report.run_content import Evaluated
+from fracnet.report.run_tables import format_threshold
+
+TABLE = Predictions(two_class_table())
+VAL, TEST = TABLE.split("val"), TABLE.split("test")
+OPTIONS = Evaluation(resamples=100, by=["region", "view"])
+PLAIN = Evaluation(resamples=100, by=[])
+STRONG = make_table(UPPER_LIMB_COUNTS, 2.5)
+WEAK = make_table(UPPER_LIMB_COUNTS, 0.5)
+MODEL = summarize(Predictions(STRONG))
 
 
-def printed(
-    model: Summary,
-    width: int = 80,
-    shortcut: Summary | None = None,
-    majority: Summary | None = None,
-    notes: Sequence[str] = (),
-) -> str:
+def printed(run: Evaluated, width: int = 80, notes: Sequence[str] = (NOTE,)) -> str:
     stream = io.StringIO()
-    console = Console(file=stream, width=width)
-    print_tables(console, model, shortcut=shortcut, majority=majority)
-    print_sentences(console, model, shortcut=shortcut, notes=notes)
+    cited = [{"published": "Published accuracy: 0.890", "ours": "on mura_like: 0.5"}]
+    print_assessment(Console(file=stream, width=width), run, notes=notes, cited=cited)
     return stream.getvalue()
+
+
+def evaluated(
+    predictions: Predictions,
+    options: Evaluation,
+    val: Predictions | None,
+    baselines: dict[str, Predictions] | None = None,
+) -> Evaluated:
+    """An evaluation; decisions are those that `val` makes."""
+    decisions = None if val is None else decide(val, options)
+    return Evaluated(evaluate(predictions, options, decisions, baselines), predictions)
+
+
+def of_table(
+    table: pd.DataFrame, width: int = 80, notes: Sequence[str] = (), **baselines: pd.DataFrame
+) -> str:
+    """What is printed for test rows alone."""
+    table = table.assign(region=None)
+    predictions = {name: Predictions(rows) for name, rows in baselines.items()}
+    return printed(evaluated(Predictions(table), PLAIN, None, predictions), width, notes)
 
 
 def line(text: str, start: str) -> list[str]:
@@ -31,52 +62,64 @@ def line(text: str, start: str) -> list[str]:
     return next(row.split() for row in text.splitlines() if row.strip().startswith(start))
 
 
-MODEL = summarize(make_table(UPPER_LIMB_COUNTS, 2.5))
-WEAK = summarize(make_table(UPPER_LIMB_COUNTS, 0.5))
+def flat(text: str) -> str:
+    return " ".join(text.split())
 
 
-def test_the_overall_table_sets_the_model_beside_both_baselines() -> None:
-    table = make_table(UPPER_LIMB_COUNTS, 2.5)
-    base = summarize(majority(np.array([0, 1, 1, 2, 3, 4, 5]), table.iloc[:, :5], UPPER_LIMB))
-    text = printed(MODEL, shortcut=WEAK, majority=base)
-    ours, weak = MODEL.metrics["macro_auc"], WEAK.metrics["macro_auc"]
-    assert line(text, "macro AUC")[2:] == [
-        f"{ours.value:.3f}",
-        f"{ours.low:.3f}-{ours.high:.3f}",
+@pytest.fixture(scope="module")
+def two() -> str:
+    return printed(evaluated(TABLE, OPTIONS, VAL, {"shortcut": TEST}))
+
+
+def test_the_overall_table_shows_the_model_next_to_both_baselines() -> None:
+    base = majority(np.array([0, 1, 1, 2, 3, 4, 5]), STRONG.iloc[:, :5], UPPER_LIMB)
+    text = of_table(STRONG, shortcut=WEAK, majority=base)
+    model, weak = MODEL.metrics["macro_auc"], summarize(Predictions(WEAK)).metrics["macro_auc"]
+    assert line(text, "macro AUC")[2:8] == [
+        f"{model.value:.3f}",
+        f"{model.low:.3f}-{model.high:.3f}",
         f"{weak.value:.3f}",
         f"{weak.low:.3f}-{weak.high:.3f}",
         "0.500",
+        "no",
     ]
-    assert line(text, "accuracy")[-1] == f"{22 / 83:.3f}"
+    assert f"{22 / 83:.3f}" in line(text, "accuracy")[5:]
     for title in ("balanced accuracy", "macro sensitivity", "macro specificity"):
         assert title in text
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_it_is_plain_ascii_within_the_width(width: int) -> None:
-    text = printed(MODEL, width, shortcut=WEAK, notes=["The license is [not] clear :warning:."])
+    note = "The license is [not] clear :warning:."
+    text = of_table(STRONG, width, [note], shortcut=WEAK)
     assert text.isascii()
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= width
-    assert "Note: The license is [not] clear :warning:." in text
-    assert text.rstrip().endswith(RESEARCH_ONLY)
+    assert f"Note: {note}" in text
+    assert RESEARCH_ONLY in text
 
 
-def test_each_class_has_its_count_and_too_few_stands_under_its_figures() -> None:
-    text = printed(MODEL)
+def test_two_classes_are_plain_ascii_within_80_columns(two: str) -> None:
+    assert two.isascii()
+    assert max(map(len, two.splitlines())) <= 80
+
+
+def test_each_class_has_its_count_and_too_few_is_below_its_metrics() -> None:
+    text = of_table(STRONG)
     row = MODEL.per_class[5]
     assert line(text, "wrist")[1:4] == [
         "6",
         f"{row.sensitivity.value:.3f}",
         f"{row.sensitivity.low:.3f}-{row.sensitivity.high:.3f}",
     ]
-    after = text.splitlines()[next(i for i, r in enumerate(text.splitlines()) if "wrist" in r) + 1]
-    assert after.split() == ["too", "few", "too", "few"]
-    assert "too few: under 10 cases" in text
+    lines = text.splitlines()
+    after = lines[next(i for i, row in enumerate(lines) if "wrist" in row) + 1]
+    assert set(after.split()) == {"too", "few"}
+    assert "too few: fewer than 10 cases" in text
 
 
-def test_undefined_figures_are_not_available_with_the_reason() -> None:
-    text = printed(summarize(make_table((12, 0, 12), 60.0)))
+def test_undefined_metrics_are_not_available_with_the_reason() -> None:
+    text = of_table(make_table((12, 0, 12), 60.0))
     assert line(text, "fingers")[1:3] == ["0", "n/a"]
     assert "sensitivity of fingers, AUC of fingers: undefined: no cases." in text
     assert "no interval" in text
@@ -85,17 +128,18 @@ def test_undefined_figures_are_not_available_with_the_reason() -> None:
     assert "nan" not in text
 
 
-def test_the_basis_names_n_the_unit_and_the_methods() -> None:
-    text = " ".join(printed(summarize(make_table((60, 60), 1.0, views=3))).split())
+def test_the_explanation_names_n_the_unit_and_the_methods() -> None:
+    text = flat(of_table(make_table((60, 60), 1.0, views=3)))
     assert "n = 120 images in 40 clusters (patient); 95 % intervals by patient" in text
     assert "Wilson with effective n" in text
     assert "Obuchowski" in text
-    assert "n = 83 images; 95 % intervals by image" in " ".join(printed(MODEL).split())
+    assert "n = 83 images; 95 % intervals by image" in flat(of_table(STRONG))
 
 
-def test_the_further_figures_stand_in_a_table_of_their_own_with_their_methods() -> None:
-    text = printed(MODEL, shortcut=WEAK)
-    assert "further figures; Brier score from 0 (perfect) to 2" in text
+def test_further_metrics_have_a_table_of_their_own_and_their_methods() -> None:
+    text = of_table(STRONG, shortcut=WEAK)
+    assert "Further metrics\n" in text
+    assert "Lower is better for Brier score (0 to 2), log loss" in flat(text)
     kappa = MODEL.metrics["kappa"]
     assert line(text, "Cohen's kappa")[2:4] == [
         f"{kappa.value:.3f}",
@@ -103,31 +147,31 @@ def test_the_further_figures_stand_in_a_table_of_their_own_with_their_methods() 
     ]
     for title in ("macro precision", "macro F1", "MCC", "macro AUC-PR", "log loss"):
         assert title in text
-    flat = " ".join(text.split())
-    assert "Calibration error: top-label, 15 equal-mass bins, debiased" in flat
-    assert f"MCC: {MODEL.metrics['mcc'].method.removesuffix(' by image')}" in flat
-    two = printed(summarize(make_table((30, 30), 1.0, classes=("normal", "abnormal"))))
-    assert "Brier score from 0 (perfect) to 1" in two
-    assert "test split, 60 images, abnormal above 0.5, 95 % intervals" in two
+    assert "Calibration error: top-label, 15 equal-mass bins, debiased" in flat(text)
+    assert f"MCC: {MODEL.metrics['mcc'].method.removesuffix(' by image')}" in flat(text)
+    binary = of_table(make_table((30, 30), 1.0, classes=("normal", "abnormal")))
+    assert "Brier score (0 to 1)" in flat(binary)
+    assert "60 test images; abnormal above 0.5; uncalibrated; 95 % intervals" in binary
 
 
-def test_the_verdict_follows_the_lower_bound() -> None:
-    low = MODEL.metrics["accuracy"].low
-    assert low is not None
-    assert low > WEAK.metrics["accuracy"].value
-    assert "does better than" in verdict(MODEL, WEAK)
-    assert "not shown to do better than" in verdict(WEAK, MODEL)
+def test_the_comparison_with_the_baseline_follows_the_lower_bound() -> None:
+    weak = summarize(Predictions(WEAK))
+    accuracy = MODEL.metrics["accuracy"]
+    assert accuracy.low is not None
+    assert accuracy.low > weak.metrics["accuracy"].value
+    assert "does better than" in baseline_sentence(MODEL, weak)
+    assert "not shown to do better than" in baseline_sentence(weak, MODEL)
     # A better value alone shows nothing.
-    ours = replace(MODEL.metrics["accuracy"], value=0.9, low=0.8)
-    for theirs, said in ((0.79, "does better"), (0.8, "not shown"), (0.85, "not shown")):
-        model = replace(MODEL, metrics={"accuracy": ours})
-        other = replace(WEAK, metrics={"accuracy": replace(ours, value=theirs)})
-        assert said in verdict(model, other)
+    better = replace(accuracy, value=0.9, low=0.8)
+    for value, part in ((0.79, "does better"), (0.8, "not shown"), (0.85, "not shown")):
+        model = replace(MODEL, metrics={"accuracy": better})
+        baseline = replace(weak, metrics={"accuracy": replace(better, value=value)})
+        assert part in baseline_sentence(model, baseline)
 
 
 def test_long_names_and_large_counts_stay_whole() -> None:
     name = "supracondylar fracture of the humerus [displaced]"
-    text = printed(summarize(make_table((1600, 1597), 1.0, classes=("none", name))))
+    text = of_table(make_table((1600, 1597), 1.0, classes=("none", name)))
     joined = "".join(row[:16].strip() for row in text.splitlines())
     for word in ("supracondylar", "fracture", "humerus", "[displaced]"):
         assert word in joined
@@ -135,9 +179,91 @@ def test_long_names_and_large_counts_stay_whole() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_one_image_is_no_images() -> None:
-    text = printed(summarize(make_table((1, 0), classes=("normal", "abnormal"))))
-    assert "test split, 1 image, abnormal above 0.5" in text
+def test_one_image_is_singular() -> None:
+    text = of_table(make_table((1, 0), classes=("normal", "abnormal")))
+    assert "1 test image; abnormal above 0.5" in text
     assert "n = 1 image; 95 % intervals by image" in text
-    assert "calibration error: undefined: there is only one row." in text
+    assert "calibration error: undefined: there is only one row." in flat(text)
     assert "come from one image" not in text
+
+
+def test_levels_have_their_frozen_thresholds_and_groups_follow(two: str) -> None:
+    points = decide(VAL, OPTIONS)["operating_point"]
+    lines = [line.split() for line in two.splitlines()]
+    rule = "abnormal above a threshold chosen on validation (Youden's index); 95 % intervals"
+    assert rule in flat(two)
+    for level in ("image", "study", "patient"):
+        row = next(words for words in lines if words[:1] == [level])
+        assert row[2] == f"{points[level]['threshold']:.3f}"
+    study, image = (f"above {points[level]['threshold']:.3f}" for level in ("study", "image"))
+    assert f"By region, study level; predicted abnormal: {study}" in two
+    assert f"By view, image level; predicted abnormal: {image}" in two
+    assert "By view: images only" in flat(two)
+    assert "as in MURA" in two
+    assert "fracture" not in two
+
+
+def test_calibration_is_shown_before_and_after(two: str) -> None:
+    temperature = decide(VAL, OPTIONS)["temperature"]
+    assert f"Temperature {temperature:.3f}, fitted on {len(VAL)} validation images" in two
+    assert "before scaling" in two
+    one_class = Predictions(VAL.table[VAL.table["label"] == "normal"])
+    text = flat(printed(evaluated(TEST, OPTIONS, one_class)))
+    assert "Temperature scaling: not fitted: " in text
+    assert "level): not chosen: validation has no positive case." in text
+
+
+def test_the_order_ends_with_what_matters_most(two: str) -> None:
+    parts = ("chosen on validation", "as in MURA", "Temperature", "test images;")
+    parts += ("against the rest", "Further metrics\n", "shortcut baseline:", f"Note: {NOTE}")
+    parts += ("Published accuracy",)
+    places = [two.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_a_missing_validation_or_test_split_is_stated() -> None:
+    text = printed(evaluated(TEST, OPTIONS, None))
+    assert "abnormal above 0.5, without validation to choose a threshold" in flat(text)
+    assert "emperature" not in text
+    text = flat(printed(evaluated(VAL, OPTIONS, VAL)))
+    assert "There are no test rows" in text
+    assert "so they are optimistic" in text
+
+
+def test_six_classes_have_no_thresholds() -> None:
+    table = make_table(UPPER_LIMB_COUNTS, 2.0, views=2).assign(region=np.nan)
+    table["study"] = table["label"] + table["patient"]
+    val = Predictions(make_table((9,) * 6, 2.0, split="val", seed=2))
+    text = printed(evaluated(Predictions(table), Evaluation(resamples=100), val))
+    assert "Most likely class by level; 95 % intervals" in text
+    assert "threshold" not in text
+    assert "by region: it is not known for any image." in flat(text)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_threshold_is_never_rounded_to_0_or_1() -> None:
+    values = (0.4321, 0.00012, 0.9999, 0.0, 1.0, float(np.nextafter(0, -1)))
+    expected = ["0.432", "0.00012", ">0.999", "0", "1.000", "<0"]
+    assert [format_threshold(value) for value in values] == expected
+
+
+def test_a_long_name_of_a_group_breaks_no_number() -> None:
+    name = "left wrist in a plaster cast, seen from the side by a portable device"
+    rng = np.random.default_rng(0)
+    view = np.where(rng.random(len(TEST)) < 0.5, name, "other")
+    run = evaluated(Predictions(TEST.table.assign(view=view)), OPTIONS, None)
+    text = printed(run)
+    assert max(map(len, text.splitlines())) <= 80
+    group = next(s for s in run.assessment.strata if s.value == name).summary.per_class[1]
+    for estimate in (group.auc, group.sensitivity, group.specificity, group.precision):
+        assert f"{estimate.low:.3f}-{estimate.high:.3f}" in text
+
+
+def test_a_threshold_below_all_scores_is_put_into_words() -> None:
+    constant = {"prob_abnormal": 0.0, "prob_normal": 1.0, "logit_abnormal": -99.0}
+    val = Predictions(VAL.table.assign(**constant, logit_normal=0.0))
+    rule = {"sensitivity": 1.0}
+    options = Evaluation(resamples=100, calibrate=False, operating_point=rule, by=["view"])
+    text = printed(evaluated(TEST, options, val))
+    assert "By view, image level; predicted abnormal: everything" in text
+    assert "e-3" not in text

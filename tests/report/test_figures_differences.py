@@ -6,7 +6,8 @@ import pytest
 from helpers.figures import check_pair, has_color, refuse_collisions, text_of
 
 from fracnet.report import plots
-from fracnet.report.plots import DifferenceRow, differences
+from fracnet.report.forest_plots import DifferenceRow, differences
+from fracnet.report.plots import save
 
 ROWS = [
     DifferenceRow("better", 0.031, 0.012, 0.05, 0.004),
@@ -21,9 +22,10 @@ def test_each_line_has_its_digits_and_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_collisions(monkeypatch)
-    paths = differences(
-        ROWS, tmp_path, metric="macro AUC", reference="resnet18", margin=0.02, note="Holm over 4."
+    figure = differences(
+        ROWS, metric="macro AUC", reference="resnet18", margin=0.02, note="Holm over 4."
     )
+    paths = save(figure, tmp_path)
     image = check_pair(paths, "differences")
     for color in (plots.BLUE, plots.VERMILION, plots.MUTED, plots.EMPTY):
         assert has_color(image, color)
@@ -31,8 +33,8 @@ def test_each_line_has_its_digits_and_its_reason(
     for words in (
         "+0.031 (+0.012 to +0.050)  p = 0.004",
         "p < 0.001",
-        "+0.000 (no interval)\nidentical predictions",
-        "n/a (no interval)",
+        "0.000 (no interval)\nidentical predictions",
+        "n/a\nundefined: no cases",
         "difference in macro AUC from resnet18",
         "within ±0.02",
         "Holm over 4.",
@@ -41,9 +43,8 @@ def test_each_line_has_its_digits_and_its_reason(
 
 
 def test_for_a_loss_less_is_better(tmp_path: Path) -> None:
-    paths = differences(
-        ROWS[:1], tmp_path, metric="log loss", higher_is_better=False, name="losses"
-    )
+    figure = differences(ROWS[:1], metric="log loss", higher_is_better=False, name="losses")
+    paths = save(figure, tmp_path)
     image = check_pair(paths, "losses")
     assert has_color(image, plots.VERMILION)
     assert not has_color(image, plots.BLUE)
@@ -51,6 +52,6 @@ def test_for_a_loss_less_is_better(tmp_path: Path) -> None:
 
 
 def test_an_interval_that_holds_zero_is_hollow(tmp_path: Path) -> None:
-    image = check_pair(differences(ROWS[1:2], tmp_path, metric="accuracy"), "differences")
+    image = check_pair(save(differences(ROWS[1:2], metric="accuracy"), tmp_path), "differences")
     assert not has_color(image, plots.BLUE)
     assert has_color(image, plots.MUTED)

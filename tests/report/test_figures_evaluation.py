@@ -10,10 +10,10 @@ from helpers.figures import check_pair, has_color, refuse_collisions, text_of
 from helpers.predictions import UPPER_LIMB_COUNTS, make_table
 
 from fracnet.config.schema import Evaluation
-from fracnet.evaluation.assessment import Assessment, assess
-from fracnet.evaluation.predictions import assemble
+from fracnet.evaluation.assessment import Assessment, evaluate
+from fracnet.evaluation.predictions import Predictions, assemble
 from fracnet.report import plots
-from fracnet.report.plots import draw_all
+from fracnet.report.run_charts import save_figures
 
 OPTIONS = Evaluation(resamples=100)
 POINT = {"threshold": 0.41, "sensitivity": 0.87, "specificity": 0.84}
@@ -46,8 +46,12 @@ def two_classes(patients: int = 60, regions: int = 7, seed: int = 0) -> pd.DataF
     return assemble(rows, ("normal", "abnormal"), np.stack([-2 * score, 2 * score], axis=1))
 
 
-def judged(table: pd.DataFrame, decisions: dict[str, Any] | None) -> Assessment:
-    return assess(table.assign(region=table.get("region")), OPTIONS, decisions)
+def assessed(table: pd.DataFrame, decisions: dict[str, Any] | None) -> Assessment:
+    return evaluate(Predictions(table.assign(region=table.get("region"))), OPTIONS, decisions)
+
+
+def draw(table: pd.DataFrame, decisions: dict[str, Any] | None, folder: Path) -> list[Path]:
+    return save_figures(assessed(table, decisions), Predictions(table), folder)
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -61,8 +65,8 @@ def names(paths: list[Path]) -> list[str]:
 def test_two_classes_by_level_and_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = refuse_collisions(monkeypatch)
     table = two_classes()
-    found = judged(table, TWO)
-    assert names(draw_all(found, table, tmp_path)) == saved
+    found = assessed(table, TWO)
+    assert names(save_figures(found, Predictions(table), tmp_path)) == saved
     assert saved == [
         "confusion_matrix_test",
         "confusion_matrix_test_study",
@@ -76,7 +80,11 @@ def test_two_classes_by_level_and_region(tmp_path: Path, monkeypatch: pytest.Mon
     positive = found.strata[0].summary.per_class[1]
     assert f"AUC {positive.auc.value:.3f} ({positive.auc.low:.3f}-{positive.auc.high:.3f})" in roc
     assert f"sensitivity {positive.sensitivity.value:.3f}" in roc
-    for words in ("threshold 0.41 (Youden)", "threshold 0.45 (Youden)", "60 studies"):
+    for words in (
+        "threshold 0.41 (Youden's index)",
+        "threshold 0.45 (Youden's index)",
+        "60 studies",
+    ):
         assert words in roc
     assert "on validation, where chosen: 0.870, 0.840" in roc
     assert "100 resamples by patient" in roc
@@ -97,7 +105,7 @@ def test_two_classes_by_level_and_region(tmp_path: Path, monkeypatch: pytest.Mon
 def test_six_small_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = refuse_collisions(monkeypatch)
     table = make_table(UPPER_LIMB_COUNTS, 2.2)
-    paths = draw_all(judged(table, MANY), table, tmp_path)
+    paths = draw(table, MANY, tmp_path)
     assert names(paths) == saved == [f"{name}_test" for name in FIVE]
     roc = text_of(tmp_path / "roc_test.svg")
     for name in ("elbow", "wrist", "6 cases in 83 images (too few)", "the most likely class"):
@@ -111,7 +119,7 @@ def test_absent_class_and_long_names(tmp_path: Path, monkeypatch: pytest.MonkeyP
     saved = refuse_collisions(monkeypatch)
     counts = (60, 0, 13, 1, 2)
     table = make_table(counts, classes=[f"class {i} with a long name, $x$ & <y>" for i in range(5)])
-    draw_all(judged(table, MANY), table, tmp_path)
+    draw(table, MANY, tmp_path)
     assert len(saved) == 5
     for name in ("roc", "precision_recall"):
         text = text_of(tmp_path / f"{name}_test.svg")
@@ -121,7 +129,7 @@ def test_absent_class_and_long_names(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_perfect_classes_have_a_band_and_no_interval(tmp_path: Path) -> None:
     table = make_table((6, 12, 9), 60.0)
-    draw_all(judged(table, MANY | {"temperature": 1.0}), table, tmp_path)
+    draw(table, MANY | {"temperature": 1.0}, tmp_path)
     roc = text_of(tmp_path / "roc_test.svg")
     assert roc.count("AUC 1.000 (no interval)") == 3
     assert "95 % band" in roc
@@ -139,7 +147,7 @@ def test_what_says_little_is_drawn_with_the_reason(
         table = table[table["patient"].isin(first)]
     else:
         table = table[table["label"] == "normal"][:1]
-    draw_all(judged(table, None), table, tmp_path)
+    draw(table, None, tmp_path)
     assert {"roc_test", "precision_recall_test", "reliability_test"} <= set(saved)
     reason = "no band: all cases" if kind == "two patients" else "no curve: no cases"
     assert reason in text_of(tmp_path / "roc_test.svg")
@@ -148,16 +156,16 @@ def test_what_says_little_is_drawn_with_the_reason(
 
 def test_validation_rows_alone(tmp_path: Path) -> None:
     table = make_table((20, 30), 1.0, classes=("normal", "abnormal"), split="val")
-    paths = draw_all(judged(table, TWO), table, tmp_path)
+    paths = draw(table, TWO, tmp_path)
     assert names(paths) == [f"{name}_val" for name in FIVE[:4]]
     assert "threshold 0.5" in text_of(tmp_path / "roc_val.svg")
 
 
 def test_same_evaluation_gives_the_same_files(tmp_path: Path) -> None:
     table = make_table((8, 9), 1.0, classes=("normal", "abnormal"))
-    first = draw_all(judged(table, None), table, tmp_path / "first")
+    first = draw(table, None, tmp_path / "first")
     shuffled = table.sample(frac=1, random_state=1)
-    second = draw_all(judged(shuffled, None), shuffled, tmp_path / "second")
+    second = draw(shuffled, None, tmp_path / "second")
     assert len(first) == 8
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
@@ -166,6 +174,6 @@ def test_same_evaluation_gives_the_same_files(tmp_path: Path) -> None:
 def test_a_column_of_any_name_makes_a_file(tmp_path: Path) -> None:
     table = two_classes(8, regions=2).rename(columns={"region": "site/ward a"})
     table[["region", "study", "patient"]] = None
-    found = assess(table, Evaluation(resamples=100, by=["site/ward a"]), None)
-    drawn = names(draw_all(found, table, tmp_path))
+    found = evaluate(Predictions(table), Evaluation(resamples=100, by=["site/ward a"]), None)
+    drawn = names(save_figures(found, Predictions(table), tmp_path))
     assert "forest_site-ward-a_test" in drawn

@@ -52,9 +52,9 @@ def test_page_reads_well(page: Path, width: str, scheme: str, chromium: Browser)
 
 
 def test_a_usual_screen_shows_every_column(page: Path, chromium: Browser) -> None:
-    """No table of a run must be scrolled sideways, and the facts of a study stand in one row."""
+    """Only tables of very many columns scroll sideways; the facts of a sweep stand in one row."""
     chromium.open(page, WIDTHS["desktop"], "light")
-    tables = "[...document.querySelectorAll('.scroll:has(.figures)')]"
+    tables = "[...document.querySelectorAll('.scroll:has(.figures:not(.many))')]"
     wide = f"{tables}.filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
     assert chromium.value(wide) == []
     if _kind(page) in ("comparison", "sweep"):
@@ -85,6 +85,79 @@ def test_page_is_used_by_keyboard(page: Path, chromium: Browser) -> None:
     assert chromium.value("document.activeElement.getBoundingClientRect().left") > 0
     loose = "document.querySelectorAll('.scroll:not([tabindex=\"0\"][aria-label])').length"
     assert chromium.value(loose) == 0
+
+
+@pytest.mark.parametrize("page", ["run"], indirect=True)
+def test_the_gallery_is_filtered_by_outcome_confidence_and_class(
+    page: Path, chromium: Browser
+) -> None:
+    chromium.open(page, WIDTHS["desktop"], "light")
+    total = chromium.value("document.querySelectorAll('.case').length")
+    assert not chromium.value("document.querySelector('.filters').hidden")
+
+    def visible_after(name: str, value: str) -> int:
+        chromium.value(
+            f"(() => {{ const s = document.querySelector('.filters [name={name}]');"
+            f" s.value = '{value}'; s.dispatchEvent(new Event('input', {{bubbles: true}})); }})()"
+        )
+        count: int = chromium.value(
+            "[...document.querySelectorAll('.case')].filter(c => c.checkVisibility()).length"
+        )
+        text = chromium.value("document.querySelector('.filters output').textContent")
+        assert text == f"{count} of {total} shown"
+        return count
+
+    assert visible_after("outcome", "right") == total // 2
+    assert visible_after("confidence", "uncertain") == total // 4
+    assert visible_after("predicted", "abnormal") == 0, "right ones are normal here"
+    assert visible_after("predicted", "") == total // 4
+
+
+@pytest.mark.parametrize("page", ["run"], indirect=True)
+def test_a_case_opens_large_and_its_heatmap_is_switched_by_a_key(
+    page: Path, chromium: Browser
+) -> None:
+    chromium.open(page, WIDTHS["phone"], "dark")
+    chromium.value("document.querySelector('.case .open').click()")
+    assert chromium.value("document.querySelector('dialog').open")
+    picture = "document.querySelector('dialog img').src"
+    plain = "document.querySelector('.case .plain img').src"
+    overlay = "document.querySelector('.case .overlay img').src"
+    assert chromium.value(f"{picture} === {plain}"), "the picture that was clicked"
+
+    def press(key: str) -> None:
+        for kind in ("keyDown", "keyUp"):
+            text = key if len(key) == 1 else ""
+            chromium.ask("Input.dispatchKeyEvent", type=kind, key=key, text=text)
+
+    press("h")
+    assert chromium.value(f"{picture} === {overlay}")
+    press("ArrowRight")
+    assert not chromium.value(f"{picture} === {overlay}"), "the next case"
+    press("ArrowLeft")
+    press("h")
+    assert chromium.value(f"{picture} === {plain}")
+    chromium.value("[...document.querySelectorAll('dialog button')].at(-1).click()")
+    assert not chromium.value("document.querySelector('dialog').open")
+    assert chromium.faults == []
+
+
+@pytest.mark.parametrize("page", ["sweep"], indirect=True)
+def test_a_click_on_a_head_sorts_the_table(page: Path, chromium: Browser) -> None:
+    chromium.open(page, WIDTHS["desktop"], "light")
+    rows = "[...document.querySelector('.sortable').tBodies[0].rows]"
+
+    def column_after_click(head: int) -> list[str]:
+        chromium.value(f"document.querySelectorAll('.sortable thead .sort')[{head}].click()")
+        values: list[str] = chromium.value(f"{rows}.map(r => r.cells[{head}].innerText)")
+        return values
+
+    rates = column_after_click(2)
+    assert [float(rate) for rate in rates] == sorted(map(float, rates)), "as numbers"
+    assert column_after_click(2) == rates[::-1]
+    values = column_after_click(5)
+    assert values[-2:] == ["-", "-"], "diverged jobs last"
+    assert column_after_click(5)[-2:] == ["-", "-"]
 
 
 def _kind(page: Path) -> str:

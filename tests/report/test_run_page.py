@@ -1,5 +1,7 @@
 """A run's page stands alone, shows the figures of metrics.json, and does without what lacks."""
 
+import base64
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -7,17 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.reports import Page, configured, explain, six_classes, tell_more, two_classes
+from helpers.reports import (
+    Page,
+    configured,
+    content_of,
+    explain,
+    six_classes,
+    tell_more,
+    two_classes,
+    write_report,
+)
 
-from fracnet.report.run_page import as_page
-from fracnet.runs.report_run import content_of, write
+from fracnet.report.run_page import run_page
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With everything that a run can leave."""
-    made = two_classes(tmp_path_factory.mktemp("page") / "run<b>")
-    tell_more(made)
+    run = two_classes(tmp_path_factory.mktemp("page") / "run<b>")
+    tell_more(run)
     figure = {"value": 0.4, "low": 0.3, "high": 0.5, "method": "x", "note": ""}
     scores = {"pointing": figure, "energy": figure}
     localization = {
@@ -34,12 +44,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "images": 50,
         "stages": [stage],
         "null": {"correlation": 0.1, "low": -0.2, "high": 0.4},
-        "verdict": "lost",
+        "verdict": "passed",
         "sentences": ["They need the weights."],
     }
-    explain(made, localization=localization, sanity=sanity)
-    write(made)
-    return made
+    explain(run, localization=localization, sanity=sanity)
+    write_report(run)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -51,32 +61,39 @@ def html(folder: Path) -> str:
 def six(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a run of six classes."""
     folder = six_classes(tmp_path_factory.mktemp("six") / "run")
-    return write(folder)[0].read_text(encoding="utf-8")
+    return write_report(folder)[0].read_text(encoding="utf-8")
 
 
-def test_what_a_model_says_is_called_by_one_word(html: str) -> None:
-    assert '<span class="said">called</span> normal' in html
-    assert re.search(r"<th[^>]*>called</th>", html), "of the surest errors"
-    assert not re.search(r"<(th|span)[^>]*>said</", html)
+def test_true_and_predicted_are_the_only_words_for_label_and_decision(html: str) -> None:
+    assert re.search(r">predicted</text>", html), "axis of the confusion matrix"
+    assert re.search(r"<th[^>]*>predicted</th>", html), "head of the table of errors"
+    assert not re.search(r"\bcalled\b", Page(html).text)
 
 
 def test_page_is_well_formed_and_its_parts_are_found_by_the_menu(html: str) -> None:
     page = Page(html)
     ids = [held["id"] for _, held in page.seen if "id" in held]
     assert len(ids) == len(set(ids))
-    targets = {str(held["href"]).removeprefix("#") for held in page.all("a")}
+    links = [str(held["href"]) for held in page.all("a")]
+    targets = {href.removeprefix("#") for href in links if href.startswith("#")}
     assert targets <= set(ids)
     assert len(targets) > 9
-    assert {str(held["aria-labeledby"]) for held in page.all("section") if "id" in held} <= targets
+    assert {str(held["aria-labelledby"]) for held in page.all("section") if "id" in held} <= targets
     assert len(page.all("h1")) == 1
 
 
-def test_page_loads_nothing_and_runs_no_script(html: str) -> None:
+def test_page_loads_nothing_and_allows_its_own_script_alone(html: str) -> None:
     page = Page(html)
     assert "http" not in html.replace("http-equiv", "")
-    assert "url(" not in html
-    for tag in ("script", "link", "iframe", "object"):
+    assert set(re.findall(r"url\((.)", html)) <= {"#"}, "parts of the page itself"
+    for tag in ("link", "iframe", "object"):
         assert not page.all(tag), tag
+    assert page.all("script") == [{}]
+    script = html.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = next(str(m["content"]) for m in page.all("meta") if "http-equiv" in m)
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert f"script-src 'sha256-{digest}'" in policy
     for image in page.all("img"):
         assert str(image["src"]).startswith("data:image/jpeg;base64,")
         assert image["alt"]
@@ -104,15 +121,15 @@ def test_verdict_comes_first_and_everything_else_is_there(html: str) -> None:
         "better than chance",
         "Confusion matrix",
         "Precision and recall",
-        "Are the probabilities to be believed?",
-        "Wrong and confident",
-        "Do they find what is marked?",
+        "Calibration",
+        "Right and wrong",
+        "Do they find the annotations?",
         "In detail.",
         "Do they depend on the weights?",
         "left out: 7 unreadable file",
-        "A note of the data source.",
+        "A note of the dataset.",
         "8 min 50 s",
-        "no medical device",
+        "not a medical device",
     )
     places = [text.find(part) for part in parts]
     assert -1 not in places, parts[places.index(-1)]
@@ -126,16 +143,16 @@ def test_without_the_optional_files_the_page_says_how_to_get_them(tmp_path: Path
     del metrics["data"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
     configured(folder, data={"_target_": "fracnet.data.datasets.mura.Mura"})
-    page = Page(write(folder)[0].read_text(encoding="utf-8"))
+    page = Page(write_report(folder)[0].read_text(encoding="utf-8"))
     assert "python -m fracnet.explain run=<this run's folder>" in page.text
-    assert "no shortcut baseline here" in page.text
+    assert "There is no shortcut baseline to compare with" in page.text
     assert "Mura" in page.text.split()
 
 
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        ("gradcam", "the heatmap of the class that it named, by Grad-CAM at the layer blocks.11"),
+        ("gradcam", "the heatmap of the predicted class, by Grad-CAM at the layer blocks.11"),
         ("eigencam", "a heatmap by Eigen-CAM at the layer blocks.11, which is the same for every"),
     ],
 )
@@ -144,26 +161,26 @@ def test_the_gallery_says_of_which_layer_and_class_its_heatmaps_are(
 ) -> None:
     content = content_of(folder)
     explained = {**(content.explained or {}), "method": method, "layer": "blocks.11"}
-    assert said in as_page(replace(content, explained=explained))
+    assert said in run_page(replace(content, explained=explained))
 
 
-def test_a_stage_at_which_all_heatmaps_went_out_is_told_and_has_no_dot(folder: Path) -> None:
+def test_a_stage_at_which_all_heatmaps_are_empty_says_so_and_has_no_dot(folder: Path) -> None:
     content = content_of(folder)
     asked: Any = content.explained or {}
     out = {"name": "stem", "weights": 1.0, "correlation": None, "low": None, "high": None}
     sanity = {**asked["sanity"], "stages": [*asked["sanity"]["stages"], out]}
-    html = as_page(replace(content, explained={**asked, "sanity": sanity}))
-    assert "all maps went out" in html
-    assert html.count('class="dot') == as_page(content).count('class="dot')
+    html = run_page(replace(content, explained={**asked, "sanity": sanity}))
+    assert "all maps are empty" in html
+    assert html.count('class="dot') == run_page(content).count('class="dot')
 
 
 def test_six_classes_have_a_curve_each_and_no_operating_point(six: str) -> None:
     page = Page(six)
-    labels = [str(held.get("aria-label")) for held in page.all("svg")]
+    labels = [str(svg.get("aria-label")) for svg in page.all("svg")]
     for name in ("elbow", "wrist"):
         assert f"sensitivity against 1 - specificity: {name}" in labels
         assert f"precision against recall (sensitivity): {name}" in labels
-    assert "on validation" not in page.text
+    assert "where chosen" not in page.text
     assert "get the right class" in page.text
     assert "too few" in page.text
 
@@ -173,16 +190,62 @@ def test_a_drawn_column_s_head_tells_the_scale_that_its_bars_stand_on(six: str) 
     table = next(part for part in six.split("<table") if of in part)
     ((low, high),) = re.findall(r'class="wide">AUC, (\S+) to (\S+)</th>', table)
     wide = float(high) - float(low)
-    rows = [row.partition('<svg class="reach"') for row in table.split("<tr>")]
-    drawn = [(cells, svg) for cells, reach, svg in rows if reach]
-    assert len(drawn) == 6
-    for cells, svg in drawn:
+    rows = [row.partition('<span class="bars') for row in table.split("<tr>")]
+    bars = [(cells, bar) for cells, start, bar in rows if start]
+    assert len(bars) == 6
+    for cells, bar in bars:
         value = re.findall(r"<td>([01]\.\d{3})", cells)[-1]
-        place = re.search(r'<circle[^>]* cx="([\d.]+)%"', svg)
+        place = re.search(r'class="dot" style="left:([\d.]+)%"', bar)
         assert place is not None
         share = 100 * (float(value) - float(low)) / wide
         assert float(place[1]) == pytest.approx(share, abs=0.1 / wide)
 
 
 def test_the_same_files_give_the_same_page(folder: Path, html: str) -> None:
-    assert write(folder)[0].read_text(encoding="utf-8") == html
+    assert write_report(folder)[0].read_text(encoding="utf-8") == html
+
+
+def test_charts_are_the_figures_of_the_folder_with_the_page_s_colors(six: str) -> None:
+    charts = [svg for svg in re.findall(r"<svg .*?</svg>", six, re.S) if 'role="img"' in svg]
+    assert len(charts) >= 15
+    for chart in charts:
+        assert "var(--s0)" in chart
+        assert not re.search(r"#[0-9a-fA-F]{6}\b", chart), "no color that ignores dark mode"
+        assert re.search(r"<text[^>]*>[^<]+</text>", chart), "text is text"
+        assert "font-family" not in chart
+
+
+def test_an_empty_heatmap_says_why(folder: Path) -> None:
+    content = content_of(folder)
+    explained: Any = dict(content.explained or {})
+    cases = [dict(case) for case in explained["cases"]]
+    assert "heatmap is empty" not in run_page(content)
+    cases[0]["empty"] = True
+    html = run_page(replace(content, explained=explained | {"cases": cases}))
+    assert html.count("The heatmap is empty: nothing raised the score.") == 1
+
+
+def test_cases_carry_what_the_filters_choose_by(html: str) -> None:
+    cases = [a for a in Page(html).all("article") if "data-outcome" in a]
+    assert {case["data-outcome"] for case in cases} == {"right", "wrong"}
+    assert {case["data-confidence"] for case in cases} == {"confident"}
+    assert all(case["data-true"] == "normal" for case in cases)
+    options = Page(html).text
+    for title in ("true class", "predicted class", "outcome", "confidence"):
+        assert title in options
+    assert "hidden" in next(a for a in Page(html).all("form")), "useless without the script"
+    assert 'class="colorbar"' in html
+
+
+def test_a_page_links_the_files_of_its_folder_and_its_sweep(folder: Path) -> None:
+    links = {str(a["href"]) for a in Page((folder / "report/index.html").read_text()).all("a")}
+    for name in ("metrics.json", "predictions.csv", "config.yaml", "provenance.json"):
+        assert f"../{name}" in links
+        assert (folder / "report" / f"../{name}").is_file()
+    assert "../train.log" not in links, "there is none"
+    (folder / "job.json").write_text("{}")
+    try:
+        assert '<a href="../../index.html">its sweep</a>' in write_report(folder)[0].read_text()
+    finally:
+        (folder / "job.json").unlink()
+        write_report(folder)

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.reports import six_classes, two_classes
+from helpers.reports import content_of, six_classes, two_classes
 from helpers.run_files import two_class_table
 
 from fracnet.report.run_content import RunContent
-from fracnet.report.run_page import limits_of_use
-from fracnet.runs.report_run import content_of
+from fracnet.report.run_facts import limits_of_use
 
 CHOSEN = "on validation for the share of abnormal there; another share calls for"
 
@@ -27,7 +26,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> RunContent:
 def test_uses_are_named_and_a_decision_on_a_patient_is_none(content: RunContent) -> None:
     use = limits_of_use(content)
     assert "Research on classifying radiographs as normal, abnormal" in use.intended[0]
-    assert "Diagnosis, triage or any other decision on a patient" in use.not_intended[0]
+    assert "Diagnosis, triage or any other decision about a patient" in use.not_intended[0]
 
 
 @pytest.mark.parametrize(
@@ -56,18 +55,18 @@ def test_limits_are_those_of_the_data(content: RunContent, tmp_path: Path) -> No
     found = limits(content)
     assert "not the same as fractured" in found
     assert "phantoms" not in found
-    assert "Patients are not known" not in found
+    assert "The patient is not known" not in found
     drawn = limits(replace(content, data="mura_phantom"))
     assert "phantoms" in drawn
     assert "fractured" not in drawn, "there a fracture is drawn"
     nobody = limits(content_of(six_classes(tmp_path / "run")))
-    assert "Patients are not known for all images" in nobody
+    assert "The patient is not known for every image" in nobody
     assert "fractured" not in nobody
     assert "threshold" not in nobody.lower()
 
 
 def test_figures_of_validation_alone_are_called_so(content: RunContent) -> None:
     assessment = replace(content.assessment, test=None, strata=())
-    said = "There is no test: all figures are those of the rows that chose the model."
+    said = "There is no test: all metrics come from the rows that chose the model."
     assert said in limits(replace(content, assessment=assessment))
     assert said not in limits(content)

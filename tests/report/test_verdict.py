@@ -1,4 +1,4 @@
-"""The verdict says what is shown, and not more: chance, shortcuts, leaks, few cases, no test."""
+"""The verdict claims what the test shows and no more: chance, shortcuts, leaks, few cases."""
 
 import json
 from dataclasses import replace
@@ -7,17 +7,19 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from helpers.reports import six_classes, two_classes
+from helpers.reports import content_of, six_classes, two_classes
 from helpers.run_files import two_class_table
 
-from fracnet.evaluation.predictions import assemble
+from fracnet.evaluation.predictions import Predictions, assemble
+from fracnet.report.model_card import model_card_text
+from fracnet.report.run_charts import roc_figure
 from fracnet.report.run_content import RunContent
-from fracnet.report.verdict import Verdict, against, verdict
-from fracnet.runs.report_run import content_of
+from fracnet.report.run_tables import level_table, overall_table
+from fracnet.report.verdict import Verdict, compare_with_baseline, run_verdict
 
 
-def judged(content: RunContent) -> Verdict:
-    return verdict(content, against(content))
+def verdict_of(content: RunContent) -> Verdict:
+    return run_verdict(content, compare_with_baseline(content))
 
 
 @pytest.fixture(scope="module")
@@ -33,34 +35,35 @@ def audited(content: RunContent, severity: str, split: str = "official") -> RunC
     return replace(content, provenance={"data": {"audit": audit}}, config=config)
 
 
-def test_a_good_model_is_said_to_beat_chance_and_shortcuts(good: RunContent) -> None:
-    found = judged(audited(good, "ok"))
-    assert found.headline == (
-        "The model tells abnormal from normal studies better than chance and shortcuts do."
+def test_a_good_model_beats_chance_and_shortcuts(good: RunContent) -> None:
+    verdict = verdict_of(audited(good, "ok"))
+    assert verdict.headline == (
+        "The model separates abnormal from normal studies better than chance and better than the "
+        "shortcut baseline."
     )
     area = good.overall["study"].summary.metrics["macro_auc"]
-    assert f"AUC {area.value:.3f} ({area.low:.3f}-{area.high:.3f})" in found.sentences[0]
-    assert "the difference is +" in found.sentences[0]
+    assert f"AUC {area.value:.3f} ({area.low:.3f}-{area.high:.3f})" in verdict.sentences[0]
+    assert "the difference is +" in verdict.sentences[0]
 
 
-def test_a_leak_comes_before_any_figure(good: RunContent) -> None:
-    found = judged(audited(good, "leak"))
-    assert found.severity == "leak"
-    assert found.headline.startswith("These figures are too good")
-    assert found.sentences[0] == "The audit says: It is a leak."
-    without = judged(audited(good, "leak", "deduplicated"))
+def test_a_leak_comes_before_any_metric(good: RunContent) -> None:
+    verdict = verdict_of(audited(good, "leak"))
+    assert verdict.severity == "leak"
+    assert verdict.headline.startswith("These metrics are too good")
+    assert verdict.sentences[0] == "Data audit: It is a leak."
+    without = verdict_of(audited(good, "leak", "deduplicated"))
     assert without.severity != "leak"
     assert "left out here" in " ".join(without.sentences)
 
 
-def test_no_audit_is_told_and_takes_no_fault_found_away(good: RunContent) -> None:
-    assert "have not been audited" in " ".join(judged(good).sentences)
-    assert judged(good).tag != "no fault found"
+def test_a_missing_audit_is_stated_and_rules_out_no_fault_found(good: RunContent) -> None:
+    assert "have not been audited" in " ".join(verdict_of(good).sentences)
+    assert verdict_of(good).tag != "no fault found"
     others = replace(good, run_known=False)
-    assert "trained on is not known" in " ".join(judged(others).sentences)
+    assert "The training data of this model are unknown" in " ".join(verdict_of(others).sentences)
 
 
-def test_chance_is_no_success(tmp_path: Path) -> None:
+def test_chance_is_not_a_success(tmp_path: Path) -> None:
     table = two_class_table(40, 40)
     logits = table[["logit_normal", "logit_abnormal"]].to_numpy()
     rows = table.drop(columns=[c for c in table if c.startswith(("logit", "prob"))])
@@ -70,119 +73,167 @@ def test_chance_is_no_success(tmp_path: Path) -> None:
             for _, part in rows.groupby("split", sort=False)
         ]
     ).reset_index(drop=True)
-    found = judged(content_of(two_classes(tmp_path / "run", mixed)))
-    assert found.headline == "The model is not shown to do better than chance."
-    assert found.severity == "warning"
+    verdict = verdict_of(content_of(two_classes(tmp_path / "run", mixed)))
+    assert verdict.headline == "The model is not shown to do better than chance."
+    assert verdict.severity == "warning"
 
 
-def test_worse_than_chance_asks_for_the_labels(tmp_path: Path) -> None:
+def test_worse_than_chance_asks_about_the_labels(tmp_path: Path) -> None:
     table = two_class_table(60, 60, shift=0.0, confident=-3.0)
-    found = judged(content_of(two_classes(tmp_path / "run", table)))
-    assert found.severity == "error"
-    assert "worse than chance" in found.headline
+    verdict = verdict_of(content_of(two_classes(tmp_path / "run", table)))
+    assert verdict.severity == "error"
+    assert "worse than chance" in verdict.headline
 
 
 @pytest.mark.parametrize(
     ("baseline", "headline"),
     [
-        ("same", "The model is not shown to do better than shortcuts that see no bone."),
-        ("none", "The model tells abnormal from normal studies better than chance."),
-        ("truth", "Shortcuts that see no bone do better than the model."),
+        (
+            "same",
+            "The model is not shown to do better than a shortcut baseline that never sees anatomy.",
+        ),
+        ("none", "The model separates abnormal from normal studies better than chance."),
+        ("truth", "A shortcut baseline that never sees anatomy does better than the model."),
     ],
 )
-def test_shortcuts_are_set_against_it(good: RunContent, baseline: str, headline: str) -> None:
-    test = good.table[good.table["split"] == "test"]
+def test_the_model_is_compared_with_shortcuts(
+    good: RunContent, baseline: str, headline: str
+) -> None:
+    test = good.predictions.split("test").table
     case = (test["label"] == "abnormal") * 1.0
     perfect = test.assign(prob_abnormal=0.1 + 0.8 * case, prob_normal=0.9 - 0.8 * case)
     perfect = perfect.drop(columns=["logit_normal", "logit_abnormal"])
     tables = {"same": {"shortcut": test}, "none": {}, "truth": {"shortcut": perfect}}[baseline]
-    found = judged(replace(good, baselines=tables))
-    assert found.headline == headline
-    assert found.tag != "no fault found"
+    baselines = {name: Predictions(table) for name, table in tables.items()}
+    verdict = verdict_of(replace(good, baselines=baselines))
+    assert verdict.headline == headline
+    assert verdict.tag != "no fault found"
 
 
-def test_without_a_test_nothing_is_known(good: RunContent) -> None:
+def test_without_a_test_split_nothing_is_known(good: RunContent) -> None:
     assessment = replace(good.assessment, test=None, strata=())
-    found = judged(replace(good, assessment=assessment))
-    assert found.headline == "How well the model does on new images is not known."
-    assert "optimistic" in found.sentences[0]
+    verdict = verdict_of(replace(good, assessment=assessment))
+    assert verdict.headline == "It is unknown how well the model does on new images."
+    assert "optimistic" in verdict.sentences[0]
 
 
-def test_an_accuracy_no_better_than_one_answer_is_told_as_such(tmp_path: Path) -> None:
-    table = two_class_table(40, 40, shift=-9.0)  # all called normal at 0.5
-    found = judged(content_of(two_classes(tmp_path / "run", table)))
-    (sentence,) = [one for one in found.sentences if "always answering" in one]
-    assert sentence.startswith("Its accuracy by image, each called abnormal above 0.5, is 0.")
-    assert "always answering normal" in sentence
+def test_an_accuracy_no_better_than_a_constant_prediction_is_stated(tmp_path: Path) -> None:
+    table = two_class_table(40, 40, shift=-9.0)  # all predicted normal at 0.5
+    verdict = verdict_of(content_of(two_classes(tmp_path / "run", table)))
+    (sentence,) = [sentence for sentence in verdict.sentences if "always predicting" in sentence]
+    assert sentence.startswith(
+        "The image-level accuracy (predicted abnormal above a probability of 0.5) is 0."
+    )
+    assert "always predicting normal" in sentence
 
 
 def test_few_cases_are_named(tmp_path: Path) -> None:
-    found = judged(content_of(six_classes(tmp_path / "run")))
-    assert "Fewer than 10 cases: wrist 8." in " ".join(found.sentences)
-    assert "its 6 classes apart" in found.headline
+    verdict = verdict_of(content_of(six_classes(tmp_path / "run")))
+    assert "Fewer than 10 cases: wrist 8." in " ".join(verdict.sentences)
+    assert "separates its 6 classes" in verdict.headline
 
 
-def test_an_area_that_is_undefined_is_no_failure(tmp_path: Path) -> None:
+def test_an_undefined_auc_is_not_a_failure(tmp_path: Path) -> None:
     table = two_class_table(40, 40)
     table = table[(table["split"] == "val") | (table["label"] == "normal")]
-    found = judged(content_of(two_classes(tmp_path / "run", table.reset_index(drop=True))))
-    assert found.headline == "Whether the model works cannot be told from these rows."
+    verdict = verdict_of(content_of(two_classes(tmp_path / "run", table.reset_index(drop=True))))
+    assert verdict.headline == "These rows cannot show whether the model works."
 
 
-def test_a_threshold_is_reproached_only_where_its_fall_is_shown(good: RunContent) -> None:
-    """Both intervals count: of many validation rows a fall is shown, of few it is not."""
+def test_a_drop_at_the_threshold_is_stated_only_if_it_is_significant(good: RunContent) -> None:
+    """Both intervals count: many validation rows show a drop, few do not."""
 
-    def said(n: int) -> str:
+    def sentences_for(n: int) -> str:
         decisions: dict[str, Any] = json.loads(json.dumps(good.assessment.decisions))
         point = decisions["operating_point"]["study"]
         here = good.overall["study"].summary.per_class[1].sensitivity
         assert here.high is not None
         point |= {"sensitivity": min(1.0, here.high + 0.02), "n": 2 * n, "positives": n}
         changed = replace(good.assessment, decisions=decisions)
-        return " ".join(judged(replace(good, assessment=changed)).sentences)
+        return " ".join(verdict_of(replace(good, assessment=changed)).sentences)
 
-    assert "The threshold does less" in said(20_000)
-    assert "The threshold does less" not in said(12)
+    assert "The threshold does worse" in sentences_for(20_000)
+    assert "The threshold does worse" not in sentences_for(12)
 
 
 @pytest.mark.parametrize(
-    ("rule", "confident", "said"),
+    ("rule", "confident", "message"),
     [
-        ({"sensitivity": 1.0}, -3.0, "only by calling everything abnormal"),
-        ({"specificity": 1.0}, -3.0, "only by calling nothing abnormal"),
+        ({"sensitivity": 1.0}, -3.0, "only by predicting everything as abnormal"),
+        ({"specificity": 1.0}, -3.0, "only by predicting nothing as abnormal"),
         ({"sensitivity": 0.8}, 3.0, ""),
     ],
 )
-def test_a_threshold_that_decides_nothing_is_called_out(
-    rule: dict[str, float], confident: float, said: str, tmp_path: Path
+def test_a_degenerate_threshold_is_pointed_out(
+    rule: dict[str, float], confident: float, message: str, tmp_path: Path
 ) -> None:
     options = {"resamples": 100, "by": [], "operating_point": rule, "calibrate": False}
     table = two_class_table(60, 60, shift=0.0, confident=confident)
-    found = judged(content_of(two_classes(tmp_path / "run", table, evaluation=options)))
-    sentences = [one for one in found.sentences if "only by calling" in one]
-    assert len(sentences) == bool(said)
-    assert said in " ".join(sentences)
+    verdict = verdict_of(content_of(two_classes(tmp_path / "run", table, evaluation=options)))
+    sentences = [line for line in verdict.sentences if "only by predicting" in line]
+    assert len(sentences) == bool(message)
+    assert message in " ".join(sentences)
 
 
-def test_maps_of_unclear_dependence_are_not_called_sound(good: RunContent) -> None:
-    sanity = {"verdict": "unclear", "sentences": ["It cannot be told."]}
+def test_an_inconclusive_sanity_check_is_not_a_pass(good: RunContent) -> None:
+    sanity = {"verdict": "inconclusive", "sentences": ["It is inconclusive."]}
     explained = {"sanity": sanity, "localization": None, "model_dependent": None}
-    found = judged(replace(good, explained=explained))
-    said = "It is not shown whether the heatmaps depend on the weights."
-    assert said in found.sentences
-    assert said not in judged(replace(good, explained=explained | {"sanity": None})).sentences
+    verdict = verdict_of(replace(good, explained=explained))
+    message = "It is unclear whether the heatmaps depend on the weights."
+    assert message in verdict.sentences
+    assert (
+        message not in verdict_of(replace(good, explained=explained | {"sanity": None})).sentences
+    )
 
 
-def test_maps_that_survive_are_called_out(good: RunContent) -> None:
-    sanity = {"verdict": "survives", "sentences": ["They survive.", "More."]}
-    found = judged(replace(good, explained={"sanity": sanity, "localization": None}))
-    assert "They survive." in found.sentences
-    assert "More." not in found.sentences
-    assert found.severity == "warning"
+def test_a_failed_sanity_check_is_a_warning(good: RunContent) -> None:
+    sanity = {"verdict": "failed", "sentences": ["They survive.", "More."]}
+    verdict = verdict_of(replace(good, explained={"sanity": sanity, "localization": None}))
+    assert "They survive." in verdict.sentences
+    assert "More." not in verdict.sentences
+    assert verdict.severity == "warning"
 
 
-def test_the_audit_of_the_training_data_is_not_held_against_another_test(good: RunContent) -> None:
+def test_the_audit_of_the_training_data_does_not_count_against_another_test(
+    good: RunContent,
+) -> None:
     content = replace(audited(good, "leak"), data="another")
-    found = judged(content)
-    assert found.severity != "leak"
-    assert "Trained on mura_like, tested on another" in " ".join(found.sentences)
+    verdict = verdict_of(content)
+    assert verdict.severity != "leak"
+    assert "Trained on mura_like, tested on another" in " ".join(verdict.sentences)
+
+
+@pytest.fixture(scope="module")
+def saturated(tmp_path_factory: pytest.TempPathFactory) -> RunContent:
+    """Of a network so confident that its probabilities round to 1."""
+    table = two_class_table(shift=38.0, confident=4.0)
+    options = {"resamples": 100, "by": [], "calibrate": False}
+    folder = tmp_path_factory.mktemp("saturated") / "run"
+    return content_of(two_classes(folder, table, evaluation=options))
+
+
+def test_verdict_card_table_and_curve_have_the_same_area(saturated: RunContent) -> None:
+    summary = saturated.overall["study"].summary
+    area = f"{summary.per_class[1].auc.value:.3f}"
+    assert area != f"{summary.metrics['macro_auc'].value:.3f}", "the two tie in different rows"
+    comparison = compare_with_baseline(saturated)
+    assert f"{comparison.model.value:.3f}" == area
+    assert f"AUC {area} (" in " ".join(run_verdict(saturated, comparison).sentences)
+    assert f"AUC {area} (" in model_card_text(saturated)
+    table = level_table(saturated)
+    assert table is not None
+    row = next(row for row in table.rows if row[0] == "study")
+    assert str(row[3]).startswith(area)
+    assert f"AUC {area} (" in roc_figure(saturated).charts[0].notes[0]
+    assert comparison.difference is not None
+    assert comparison.baseline is not None
+    gap = comparison.model.value - comparison.baseline.value
+    assert comparison.difference.value == pytest.approx(gap), "of the same metric"
+
+
+def test_a_macro_auc_that_differs_is_explained(saturated: RunContent, tmp_path: Path) -> None:
+    normal, abnormal = (row.auc.value for row in saturated.summary.per_class)
+    sentence = f"Macro AUC is the mean of {normal:.3f} (normal) and {abnormal:.3f} (abnormal)."
+    assert sentence in overall_table(saturated).note
+    plain = content_of(two_classes(tmp_path / "run"))
+    assert "Macro AUC is the mean" not in overall_table(plain).note

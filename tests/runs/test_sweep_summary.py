@@ -15,7 +15,7 @@ from fracnet.utils.errors import UserError
 
 
 def stored(sweep: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((sweep / "study.json").read_text())
+    content: dict[str, Any] = json.loads((sweep / "sweep.json").read_text())
     return content
 
 
@@ -52,7 +52,7 @@ def test_jobs_without_a_figure_are_no_candidates(tmp_path: Path) -> None:
     content = collect(tmp_path)
     assert content["best"] == [1]
     assert [job["status"] for job in content["jobs"]] == ["failed", "finished", "unfinished"]
-    rows = list(csv.DictReader((tmp_path / "study.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines()))
     assert [row["best"] for row in rows] == ["0", "1", "0"]
     assert rows[0]["reason"] == "no such thing"
     assert rows[0]["test/macro_auc"] == ""
@@ -63,7 +63,7 @@ def test_where_all_failed_there_is_no_best(tmp_path: Path) -> None:
     for number in range(2):
         add_job(tmp_path, number, [f"optim.lr={number}"], status="failed", reason="why")
     content = collect(tmp_path)
-    assert (content["best"], content["objective"], content["test_shown"]) == ([], None, [])
+    assert (content["best"], content["objective"], content["test_views"]) == ([], None, [])
 
 
 def test_jobs_with_different_objectives_are_not_compared(tmp_path: Path) -> None:
@@ -80,12 +80,12 @@ def test_every_look_at_the_test_is_on_record(tmp_path: Path) -> None:
     collect(tmp_path)
     collect(tmp_path, "all")
     content = collect(tmp_path)
-    assert [(look["show_test"], look["jobs"]) for look in content["test_shown"]] == [
+    assert [(look["show_test"], look["jobs"]) for look in content["test_views"]] == [
         ("best", [1]),
         ("all", [0, 1]),
         ("best", [1]),
     ]
-    assert all(look["when"] and look["command"] for look in content["test_shown"])
+    assert all(look["when"] and look["command"] for look in content["test_views"])
     assert [bool(job["test"]) for job in content["jobs"]] == [False, True]
 
 
@@ -123,13 +123,13 @@ def test_job_numbers_order_the_table(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_jobs_or_of_several_sweeps_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is no folder of a sweep"):
+    with pytest.raises(UserError, match=r"is not a sweep folder"):
         collect(tmp_path)
     add_job(tmp_path / "one", 0, [], 0.5)
     add_job(tmp_path / "two", 0, [], 0.5)
     with pytest.raises(UserError, match=r"more than one sweep"):
         collect(tmp_path)
-    assert not (tmp_path / "study.json").exists()
+    assert not (tmp_path / "sweep.json").exists()
 
 
 def test_a_study_of_which_no_job_has_finished_is_a_fault(

@@ -12,7 +12,8 @@ from helpers.command import Told, train_here
 from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import read_table
-from fracnet.data.preprocess import build_preprocess
+from fracnet.data.preprocess import Preprocess
+from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
 from fracnet.models.hog import HogLogistic
 
@@ -54,7 +55,7 @@ def test_run_without_epochs_leaves_the_same_folder_but_for_curves(
         "figures",
         "fit.json",
         "metrics.json",
-        "novelty.npz",
+        "ood.npz",
         "predictions.csv",
         "provenance.json",
         "report",
@@ -72,7 +73,7 @@ def test_run_without_epochs_leaves_the_same_folder_but_for_curves(
     assert table["split"].value_counts().to_dict() == {"test": 24, "val": 18}
     metrics = json.loads((run / "metrics.json").read_text())
     for split in ("val", "test"):
-        again = summarize(table[table["split"] == split]).to_dict()
+        again = summarize(Predictions(table[table["split"] == split])).to_dict()
         assert json.loads(json.dumps(again)) == metrics[split]
     val = table[table["split"] == "val"]
     truth = [row[f"prob_{row['label']}"] for _, row in val.iterrows()]
@@ -81,7 +82,7 @@ def test_run_without_epochs_leaves_the_same_folder_but_for_curves(
 
     for part in ("not used: ", "optim", "HOG features", "accuracy", "shortcut", "val/loss"):
         assert part in told.out, part
-    assert "an epoch" not in told.out
+    assert "per epoch" not in told.out
     assert told.out.count("  *\n") == 1, "one candidate is marked as chosen"
 
 
@@ -95,7 +96,7 @@ def test_stored_model_predicts_what_the_table_holds_and_runs_repeat(
     assert first == second
     config = yaml.safe_load((runs[0] / "config.yaml").read_text())
     manifest = UpperLimb(root=config["data"]["root"]).manifest()
-    preprocess = build_preprocess(config["preprocess"]["steps"], 32)
+    preprocess = Preprocess(config["preprocess"]["steps"], 32)
     cache = ImageCache.open_or_build(manifest, preprocess)
     table = read_table(runs[0] / "predictions.csv")
     place = {path: row for row, path in enumerate(manifest.table["path"])}
@@ -110,7 +111,7 @@ def test_weights_reach_the_regression(
 ) -> None:
     run_in(tmp_path / "plain", [*words, *HOG], capsys)
     told = run_in(tmp_path / "weighted", [*words, *HOG, "imbalance=class_weights"], capsys)
-    assert "class_weights: factors in the loss" in told.out
+    assert "class_weights: weights in the loss" in told.out
     plain, weighted = (tmp_path / name / "predictions.csv" for name in ("plain", "weighted"))
     assert plain.read_bytes() != weighted.read_bytes()
 
@@ -158,7 +159,7 @@ def test_oversampled_run_says_what_an_epoch_holds_and_repeats(
 ) -> None:
     over = [*words, *TINY, "imbalance=oversample"]
     told = run_in(tmp_path / "a", over, capsys)
-    most = told.out.split("train images an epoch: ")[1]
+    most = told.out.split("train images per epoch: ")[1]
     total, each = most.split(" (")[0], most.split("elbow ")[1].split(",")[0]
     assert int(total) == 6 * int(each)
     run_in(tmp_path / "b", [*over, "data.num_workers=2"], capsys)

@@ -1,4 +1,4 @@
-"""One run on two processes (CPU, gloo): the same test table, curves over all rows, one talks."""
+"""One run on two processes (CPU, gloo): the same test table, curves over all rows, one printer."""
 
 import json
 import os
@@ -27,7 +27,8 @@ from fracnet.data.manifest import write_table
 from fracnet.models.classifier import Classifier
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training import trainer as trainer_module
-from fracnet.training.trainer import check_devices, gather
+from fracnet.training.rehearsal import check_devices
+from fracnet.training.trainer import gather
 from fracnet.utils.errors import UserError
 
 TESTS = Path(__file__).parents[1]
@@ -35,7 +36,7 @@ TESTS = Path(__file__).parents[1]
 
 class Run(NamedTuple):
     folder: Path
-    told: Told
+    result: Told
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def words(phantom_words: list[str]) -> list[str]:
     return tiny_words(
         *phantom_words,
         "optim.lr=0.01",
-        "logger=csv",
+        "logger=none",
         model="tiny_norm",
         batch=20,
         epochs=2,
@@ -55,10 +56,10 @@ def words(phantom_words: list[str]) -> list[str]:
 def train(words: list[str], folder: Path) -> Run:
     command = ["fracnet.train", *words, "trainer.devices=2"]
     # Without a fixed folder: both processes have to find the one with the unique name.
-    told = in_new_process(command, folder, PYTHONPATH=str(TESTS), OMP_NUM_THREADS="1")
-    assert told.code == 0, told.err
+    result = in_new_process(command, folder, PYTHONPATH=str(TESTS), OMP_NUM_THREADS="1")
+    assert result.code == 0, result.err
     (run,) = (folder / "runs").iterdir()
-    return Run(run, told)
+    return Run(run, result)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +68,12 @@ def run(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.slow
-def test_one_process_talks_and_writes(run: Run) -> None:
-    assert run.told.out.count("epoch 1/2") == 1
-    assert run.told.out.count("data    upper_limb_phantom") == 1
-    assert "device  2 processes" in run.told.out
-    assert "Traceback" not in run.told.err
-    assert "sync_dist" not in run.told.err
+def test_one_process_prints_and_writes(run: Run) -> None:
+    assert run.result.out.count("epoch 1/2") == 1
+    assert run.result.out.count("data    upper_limb_phantom") == 1
+    assert "device  2 processes" in run.result.out
+    assert "Traceback" not in run.result.err
+    assert "sync_dist" not in run.result.err
     assert pd.read_csv(run.folder / "metrics.csv")["epoch"].tolist() == [1, 2]
     provenance = json.loads((run.folder / "provenance.json").read_text())
     assert provenance["status"] == "finished"
@@ -80,7 +81,7 @@ def test_one_process_talks_and_writes(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_validation_figures_are_over_all_rows_each_once(run: Run) -> None:
+def test_validation_metrics_count_each_row_once(run: Run) -> None:
     """What two processes logged is what the checkpoint gives for the whole split afterwards."""
     curves = pd.read_csv(run.folder / "metrics.csv")
     table = pd.read_csv(run.folder / "predictions.csv")
@@ -110,12 +111,12 @@ def test_one_process_predicts_from_the_checkpoint_what_two_predicted(
     plain["trainer"]["devices"] = 1
     config = check(plain)
     data = RadiographData(
-        source=build(config.data.source(), "data"),
+        dataset=build(config.data.dataset(), "data"),
         preprocess=config.preprocess.model_dump(),
         image_size=config.image_size,
         batch_size=config.data.batch_size,
     )
-    trainer, _ = trainer_module.make_trainer(config, RunFolder(tmp_path), lambda row: None)
+    trainer, _ = trainer_module.make_trainer(config, RunFolder(tmp_path))
     best = run.folder / "checkpoints/best.ckpt"
     model = Classifier.load_from_checkpoint(best, weights_only=True)
     write_table(trainer_module.predict(trainer, model, data), tmp_path / "one.csv")
@@ -124,18 +125,18 @@ def test_one_process_predicts_from_the_checkpoint_what_two_predicted(
 
 @pytest.mark.slow
 def test_two_processes_are_repeatable(run: Run, words: list[str], tmp_path: Path) -> None:
-    again = train(words, tmp_path)
-    figures = [
+    repeated = train(words, tmp_path)
+    curves = [
         pd.read_csv(of.folder / "metrics.csv").drop(columns=["seconds", "images_per_second"])
-        for of in (run, again)
+        for of in (run, repeated)
     ]
-    pd.testing.assert_frame_equal(*figures, check_exact=True)
-    tables = [(of.folder / "predictions.csv").read_bytes() for of in (run, again)]
+    pd.testing.assert_frame_equal(*curves, check_exact=True)
+    tables = [(of.folder / "predictions.csv").read_bytes() for of in (run, repeated)]
     assert tables[0] == tables[1]
 
 
 @pytest.mark.slow
-def test_interrupt_and_divergence_are_told_once(words: list[str], tmp_path: Path) -> None:
+def test_interrupt_and_divergence_are_reported_once(words: list[str], tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "fracnet.train", *words, "trainer.devices=2"]
     ends = []
@@ -176,13 +177,13 @@ def test_rows_that_come_twice_count_once() -> None:
     for order in ([0, 1, 2, 3, 4, 5], [3, 5, 1, 0, 2, 4, 1, 0, 3]):
         torch.manual_seed(0)
         model = Classifier(TINY, ("a", "b"), ADAM).eval()
-        figures: dict[str, float] = {}
-        model.log_dict = figures.update  # type: ignore[method-assign, assignment]
+        metrics: dict[str, float] = {}
+        model.log_dict = metrics.update  # type: ignore[method-assign, assignment]
         batch = {"image": images[order], "target": target[order], "row": rows[order]}
         with torch.no_grad():
             model.validation_step(batch, 0)
         model.on_validation_epoch_end()
-        logged.append(figures)
+        logged.append(metrics)
     assert logged[0] == pytest.approx(logged[1], rel=1e-6)
 
 
@@ -193,16 +194,16 @@ def test_gather_orders_by_row_and_drops_repeats() -> None:
 
 
 def test_under_torchrun_it_is_refused(tmp_path: Path, words: list[str]) -> None:
-    told = in_new_process(["fracnet.train", *words], tmp_path, TORCHELASTIC_RUN_ID="1")
-    assert told.code == 1
-    assert "without torchrun" in told.err
+    result = in_new_process(["fracnet.train", *words], tmp_path, TORCHELASTIC_RUN_ID="1")
+    assert result.code == 1
+    assert "without torchrun" in result.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_more_devices_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     node = SimpleNamespace(
-        trainer=SimpleNamespace(devices=2), model=SimpleNamespace(fit="gradient")
+        trainer=SimpleNamespace(devices=2, num_nodes=1), model=SimpleNamespace(fit="gradient")
     )
     with pytest.raises(UserError, match=r"trainer.devices=2: this machine has 1"):
         check_devices(node, "gpu")  # type: ignore[arg-type]

@@ -84,5 +84,5 @@ def test_frozen_batch_norm_normalises_with_the_statistics_it_came_with(tmp_path:
 
 
 def test_a_model_without_a_head_is_refused_before_training() -> None:
-    with pytest.raises(UserError, match=r"model.freeze=2 needs to know the head, but Headless"):
+    with pytest.raises(UserError, match=r"model.freeze=2 needs the model's head, but Headless"):
         Classifier(HEADLESS | {"freeze": 2}, ["a"], DECAY)

@@ -1,10 +1,13 @@
-"""Names that are not there are told before any data are had, and nothing is run to find out."""
+"""Mistyped names are reported before any data are prepared, without running the user's code."""
 
+import importlib.util
+import inspect
 import sys
 from pathlib import Path
 
 import pytest
 from helpers.command import in_new_process, train_here
+from lightning.pytorch import Trainer
 
 from fracnet.training import preflight
 from fracnet.utils.errors import UserError
@@ -30,31 +33,31 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "message"),
     [
         ("mine_a.nets.MyNte", "module mine_a.nets has no 'MyNte'. Did you mean 'MyNet'?"),
         ("mine_a.nest.MyNet", "there is no module 'mine_a.nest'; allowed: an importable"),
         ("mine_a.star.deep.MyNet", "there is no module 'mine_a.star.deep'"),
-        ("mine_a.nets.MyNet.Inner", "MyNet is a class of module mine_a.nets, and a class within"),
-        ("mine_a.MyNet.Inner", "a class within a class cannot be named; allowed: package.module."),
+        ("mine_a.nets.MyNet.Inner", "MyNet is a class of module mine_a.nets, and a class inside"),
+        ("mine_a.MyNet.Inner", "a class inside a class cannot be named; allowed: package.module."),
         ("mine_b.nets.MyNet", "there is no module 'mine_b'"),
         ("MyNet", "is not a dotted path"),
     ],
 )
-def test_a_name_that_is_not_there_is_told_and_no_module_of_the_user_s_is_run(
-    target: str, told: str, package: Path
+def test_a_name_that_does_not_exist_is_reported_and_no_module_of_the_user_is_run(
+    target: str, message: str, package: Path
 ) -> None:
     with pytest.raises(UserError) as caught:
-        preflight._check_target(target, "model")
+        preflight.check_target(target, "model")
     assert f"model._target_={target}" in str(caught.value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert not (package / "was_run").exists()
     assert not [name for name in sys.modules if name.startswith("mine_a")]
 
 
 @pytest.mark.parametrize("target", ["mine_a.nets.MyNet", "mine_a.MyNet", "mine_a.star.MyNet"])
-def test_what_is_there_or_may_be_made_up_is_let_through(target: str, package: Path) -> None:
-    preflight._check_target(target, "model")
+def test_a_name_that_exists_or_may_be_dynamic_passes(target: str, package: Path) -> None:
+    preflight.check_target(target, "model")
     assert not (package / "was_run").exists()
 
 
@@ -66,17 +69,17 @@ def test_folders_without_an_init_file_are_searched_as_an_import_does(
     path = package / (module.replace(".", "/") + ".py")
     path.parent.mkdir(parents=True)
     path.write_text(MODULE)
-    preflight._check_target(target, "model")
+    preflight.check_target(target, "model")
     with pytest.raises(UserError, match=r"has no 'MyNte'\. Did you mean 'MyNet'"):
-        preflight._check_target(f"{module}.MyNte", "model")
+        preflight.check_target(f"{module}.MyNte", "model")
     with pytest.raises(UserError, match=f"there is no module '{module}s'"):
-        preflight._check_target(f"{module}s.MyNet", "model")
+        preflight.check_target(f"{module}s.MyNet", "model")
     assert not (package / "was_run").exists()
-    told = in_new_process([module], package)
-    assert told.code == 0, told.err
+    result = in_new_process([module], package)
+    assert result.code == 0, result.err
 
 
-def test_what_a_finder_cannot_tell_is_left_until_it_is_imported(
+def test_what_a_finder_does_not_know_is_left_until_it_is_imported(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Finder:
@@ -84,11 +87,11 @@ def test_what_a_finder_cannot_tell_is_left_until_it_is_imported(
             raise KeyError(name)
 
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    preflight._check_target("mine_a.nets.MyNte", "model")
+    preflight.check_target("mine_a.nets.MyNte", "model")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["model._target_=nowhere.Net"], "there is no module 'nowhere'"),
         (["optim._target_=torch.optim.Adm"], "Did you mean 'Adam'?"),
@@ -97,39 +100,96 @@ def test_what_a_finder_cannot_tell_is_left_until_it_is_imported(
             ["imbalance=augment_minority", "imbalance.transforms=[{_target_: albument.Affine}]"],
             "imbalance.transforms[0]._target_=albument.Affine: there is no module 'albument'",
         ),
+        (
+            ["trainer.acumulate_grad_batches=2"],
+            "trainer.acumulate_grad_batches=2: lightning.Trainer has no such argument",
+        ),
+        (["trainer.acumulate_grad_batches=2"], "Did you mean 'accumulate_grad_batches'?"),
+        (["trainer.logger=true"], "trainer.logger is not allowed: choose with logger="),
+        (["trainer.limit_val_batches=0"], "validation selects the checkpoint"),
+        (
+            ["trainer.profiler={_target_: lightning.pytorch.profilers.SimpleProfilr}"],
+            "Did you mean 'SimpleProfiler'?",
+        ),
+        (
+            ["callbacks.lr={_target_: lightning.pytorch.callbacks.LearningRateMonitr}"],
+            "callbacks.lr._target_=lightning.pytorch.callbacks.LearningRateMonitr",
+        ),
+        (["callbacks.early_stoping=3"], "Did you mean 'early_stopping'?"),
+        (["logger.mode=online"], "logger.mode is now logger.wandb.mode"),
+        (["logger.wandb.notse=x"], "'logger.wandb.notse'"),
+        (["+logger.wandb.notse=x", "logger.wandb.mode=offline"], "Did you mean 'notes'?"),
+        (["metrics.f2={_target_: torchmetrics.classification.MulticlasF1Score}"], "MulticlassF1"),
+        (["metrics.kappa={_target_: torchmetrics.CohenKappa}"], "metrics.kappa: allowed is a name"),
+        (["objective=study_kapa"], "Did you mean 'kappa'?"),
+        (["scheduler.interval=steps"], "scheduler.interval=steps is not allowed"),
     ],
     ids=lambda value: value[-1][:30],
 )
-def test_training_tells_it_before_it_draws_or_fetches_data(
+def test_training_reports_it_before_it_draws_or_downloads_data(
     words: list[str],
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def drawn(self: object) -> None:
-        raise AssertionError("data were drawn")
+    def prepare(self: object) -> None:
+        raise AssertionError("data were prepared")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fracnet.data.datasets.phantom.UpperLimbPhantom.prepare", drawn)
-    found = train_here(["data=upper_limb_phantom", "model.pretrained=false", *words], capsys)
-    assert found.code == 1
-    assert told in found.err
+    monkeypatch.setattr("fracnet.data.datasets.phantom.UpperLimbPhantom.prepare", prepare)
+    result = train_here(["data=upper_limb_phantom", "model.pretrained=false", *words], capsys)
+    assert result.code == 1
+    assert result.err.count("\n") == 1, result.err
+    assert message in result.err
     assert not list(tmp_path.iterdir())
 
 
 def test_shipped_names_are_found_without_the_imports_that_take_seconds(tmp_path: Path) -> None:
-    """Where data are missing that is told first, and at once."""
+    """So that missing data are reported first, and at once."""
     (tmp_path / "look.py").write_text(
         "import re, sys\n"
         "from fracnet.utils.files import config_dir\n"
-        "from fracnet.training import names\n"
+        "from fracnet.training import preflight\n"
         "for path in config_dir().rglob('*.yaml'):\n"
         "    for target in re.findall(r'_target_: ([\\w.]+)', path.read_text()):\n"
-        "        names._check_target(target, path.stem)\n"
-        "assert names._in_timm('resnet18')\n"
-        "assert not names._in_timm('resnt18')\n"
+        "        preflight.check_target(target, path.stem)\n"
+        "assert preflight.is_timm_model('resnet18')\n"
+        "assert not preflight.is_timm_model('resnt18')\n"
         "print(sorted({'torch', 'timm', 'albumentations'} & set(sys.modules)))\n"
     )
-    told = in_new_process(["look"], tmp_path)
-    assert (told.code, told.out) == (0, "[]\n"), told.err
+    result = in_new_process(["look"], tmp_path)
+    assert (result.code, result.out) == (0, "[]\n"), result.err
+
+
+@pytest.mark.parametrize(
+    ("logger", "package"), [("tensorboard", "tensorboard"), ("mlflow", "mlflow")]
+)
+def test_a_missing_package_is_named(
+    logger: str,
+    package: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == package else real(name)
+    )
+    monkeypatch.chdir(tmp_path)
+    result = train_here(["data=upper_limb_phantom", f"logger={logger}"], capsys)
+    assert result.code == 1
+    assert f"logger={logger} needs the package {package}" in result.err
+    assert f"pip install {package}" in result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_arguments_are_read_from_the_text_of_a_module() -> None:
+    names = preflight.arguments_of("lightning.pytorch.trainer.trainer", "Trainer.__init__")
+    assert set(names) == set(inspect.signature(Trainer.__init__).parameters) - {"self"}
+    assert {"project", "notes"} <= set(preflight.arguments_of("wandb.sdk.wandb_init", "init"))
+    assert preflight.arguments_of("lightning.pytorch.trainer.trainer", "Nothing.here") == ()
+
+
+def test_every_reserved_argument_exists() -> None:
+    assert set(preflight.TRAINER_RESERVED) <= set(inspect.signature(Trainer.__init__).parameters)

@@ -1,4 +1,4 @@
-"""What cannot work is told before the first epoch, and trying it changes nothing."""
+"""What cannot work is reported before the first epoch, and the rehearsal changes nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from helpers.tiny_words import tiny_words
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from fracnet.config.overrides import add_open_keys
 from fracnet.config.schema import Config, check
 from fracnet.runs.build import classifier_from
-from fracnet.training.preflight import check_figures, rehearse
+from fracnet.training.rehearsal import check_metrics, rehearse
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir
 
@@ -50,20 +51,20 @@ def words(phantom_words: list[str]) -> list[str]:
     ],
     ids=lambda value: value[-1][:30],
 )
-def test_what_does_not_fit_is_told_before_training(
+def test_what_does_not_fit_is_reported_before_training(
     more: list[str],
     parts: list[str],
     words: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told = train_here([*words, *more, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
-    assert told.code == 1
-    assert "epoch 1" not in told.out
-    assert told.err.count("fracnet: error: ") == 1
-    assert "Traceback" not in told.err
+    result = train_here([*words, *more, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert result.code == 1
+    assert "epoch 1" not in result.out
+    assert result.err.count("fracnet: error: ") == 1
+    assert "Traceback" not in result.err
     for part in parts:
-        assert part in told.err
+        assert part in result.err
     assert not (tmp_path / "run").exists()
 
 
@@ -83,7 +84,7 @@ def composed(*words: str) -> Config:
     ],
     ids=lambda words: words[-1],
 )
-def test_one_image_a_batch_is_taken_where_it_can_be_trained_on(
+def test_batches_of_one_image_work_where_they_can_be_trained_on(
     words: list[str], tmp_path: Path
 ) -> None:
     config = composed(*words, "image_size=32", "data.batch_size=1")
@@ -102,7 +103,7 @@ ONE_CLASS = {"train": 21, "val": 1, "test": 6}
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "objective=macro_auc cannot be computed on"),
         (
@@ -113,40 +114,40 @@ ONE_CLASS = {"train": 21, "val": 1, "test": 6}
         (["objective=loss", "callbacks.best.metric=macro_auc"], "callbacks.best.metric=macro_auc "),
     ],
 )
-def test_a_figure_that_chooses_must_be_defined_on_validation(
-    words: list[str], told: str, tmp_path: Path
+def test_a_metric_that_chooses_must_be_defined_on_validation(
+    words: list[str], message: str, tmp_path: Path
 ) -> None:
     data = tiny_data(tmp_path, counts=ONE_CLASS)
     data.prepare_data()
     with pytest.raises(UserError) as caught:
-        check_figures(composed("model=tiny", *words), data)
-    assert str(caught.value).startswith(told)
+        check_metrics(composed("model=tiny", *words), data)
+    assert str(caught.value).startswith(message)
     assert "whose 1 image is of the class elbow" in str(caught.value)
     assert "allowed with it: loss, accuracy, macro_sensitivity, macro_specificity." in str(
         caught.value
     )
-    check_figures(composed("model=tiny", "objective=macro_specificity"), data)
+    check_metrics(composed("model=tiny", "objective=macro_specificity"), data)
 
 
 def test_a_class_may_be_absent_from_validation(tmp_path: Path) -> None:
     data = tiny_data(tmp_path, counts=ONE_CLASS | {"val": 2})
     data.prepare_data()
-    check_figures(composed("model=tiny", "callbacks.best.metric=macro_auc"), data)
+    check_metrics(composed("model=tiny", "callbacks.best.metric=macro_auc"), data)
 
 
-def test_nothing_is_left_of_a_run_whose_objective_is_undefined(
+def test_a_run_with_an_undefined_objective_leaves_nothing(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = ["data=patients", f"data.root={tmp_path / 'data'}", "+data.patients=5"]
-    kept = [word for word in words if not word.startswith("data")]
-    told = train_here([*kept, *few, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
-    assert told.code == 1
-    assert "fracnet: error: objective=macro_auc cannot be computed" in told.err
+    others = [word for word in words if not word.startswith("data")]
+    result = train_here([*others, *few, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert result.code == 1
+    assert "fracnet: error: objective=macro_auc cannot be computed" in result.err
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("key", ["model", "optim", "loss"])
-def test_a_class_that_is_not_there_is_told_before_an_image_is_read(
+def test_a_class_that_does_not_exist_is_reported_before_an_image_is_read(
     key: str,
     words: list[str],
     tmp_path: Path,
@@ -158,6 +159,33 @@ def test_a_class_that_is_not_there_is_told_before_an_image_is_read(
 
     monkeypatch.setattr("fracnet.data.image_cache.ImageCache.open_or_build", read)
     wrong = f"{key}._target_=helpers.models.Nonesuch"
-    told = train_here([*words, wrong, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
-    assert told.code == 1
-    assert f"{key}._target_=helpers.models.Nonesuch: module helpers.models has no" in told.err
+    result = train_here([*words, wrong, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert result.code == 1
+    assert f"{key}._target_=helpers.models.Nonesuch: module helpers.models has no" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["objective=f1"], "objective=f1 is a metric of the positive one of two classes; there"),
+        (["objective=study_kappa"], "objective=study_kappa cannot be computed on the validation"),
+        (["callbacks.best.metric=study_auc"], "callbacks.best.metric=study_auc cannot"),
+        (
+            ["metrics.mine={_target_: helpers.models.TinyNet, num_classes: 3}", "objective=mine"],
+            "metrics.mine._target_=helpers.models.TinyNet is not a torchmetrics metric",
+        ),
+    ],
+)
+def test_a_metric_must_fit_the_data(words: list[str], message: str, tmp_path: Path) -> None:
+    data = tiny_data(tmp_path)
+    data.prepare_data()
+    with pytest.raises(UserError) as caught:
+        check_metrics(composed("model=tiny", *add_open_keys(words)), data)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["kappa", "macro_f1", "log_loss", "mcc", "brier"])
+def test_any_metric_of_the_evaluation_may_choose(name: str, tmp_path: Path) -> None:
+    data = tiny_data(tmp_path)
+    data.prepare_data()
+    check_metrics(composed("model=tiny", f"objective={name}"), data)

@@ -7,17 +7,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import timm
 import torch
+import yaml
 from helpers.command import train_here
 from helpers.tiny_words import tiny_words
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from fracnet.config.trust import check_trust
 from fracnet.runs.sweep_summary import collect
+from fracnet.utils.files import config_dir
 
 TESTS = Path(__file__).parents[1]
+TRUST = "trust=true"  # the model is a class of the tests' own
 # All that keeps a state of its own between epochs, together.
 STATEFUL = [
     "scheduler=warm_restarts",
@@ -31,7 +38,7 @@ STATEFUL = [
 
 @pytest.fixture(scope="module")
 def words(phantom_words: list[str]) -> list[str]:
-    return tiny_words(*phantom_words, "logger=csv", *STATEFUL, batch=8, workers=1, epochs=6)
+    return tiny_words(*phantom_words, "logger=none", *STATEFUL, batch=8, workers=1, epochs=6)
 
 
 def killed_in_the_middle_of_epoch(number: int, words: list[str], run: Path) -> None:
@@ -45,10 +52,11 @@ def killed_in_the_middle_of_epoch(number: int, words: list[str], run: Path) -> N
         f"    time.sleep(2 * (self.current_epoch + 1 == {number} and batch_idx > 1))\n"
         "    return plain(self, batch, batch_idx)\n"
         "Classifier.training_step = slow\n"
-        "from fracnet import cli\n"
+        "from fracnet.config import hydra_cli\n"
         "from fracnet.train import train\n"
+        "from fracnet.training import sweep\n"
         f"sys.argv[1:] = {[*words, f'hydra.run.dir={run}']!r}\n"
-        "cli.run(train, 'train')\n"
+        "hydra_cli.run(train, 'train', jobs=sweep)\n"
     )
     job = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -87,10 +95,10 @@ def test_killed_and_resumed_equals_never_stopped(
     assert len(curves_of(cut)) == 3
     config = (cut / "config.yaml").read_bytes()
 
-    told = train_here([f"resume={cut}"], capsys)
-    assert told.code == 0, told.err
-    assert "epoch 3/6" not in told.out
-    assert "epoch 4/6" in told.out
+    result = train_here([f"resume={cut}", TRUST], capsys)
+    assert result.code == 0, result.err
+    assert "epoch 3/6" not in result.out
+    assert "epoch 4/6" in result.out
     pd.testing.assert_frame_equal(curves_of(cut), curves_of(whole))
     assert (cut / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
     for name, value in weights_of(whole).items():
@@ -101,9 +109,9 @@ def test_killed_and_resumed_equals_never_stopped(
     assert provenance["status"] == "finished"
     assert provenance["resumed_from"][0]["status"] == "running"
 
-    again = train_here([f"resume={cut}"], capsys)
-    assert again.code == 1
-    assert "no checkpoints/last.ckpt" in again.err
+    repeated = train_here([f"resume={cut}", TRUST], capsys)
+    assert repeated.code == 1
+    assert "no checkpoints/last.ckpt" in repeated.err
 
 
 @pytest.mark.slow
@@ -115,7 +123,7 @@ def test_rows_after_the_last_checkpoint_are_not_written_twice(
         # As if killed between the row and its checkpoint, and again within a row.
         file.write((tmp_path / "metrics.csv").read_text().splitlines()[-1].replace("2,", "3,", 1))
         file.write("\n4,1.7")
-    assert train_here([f"resume={tmp_path}", "trainer.max_epochs=4"], capsys).code == 0
+    assert train_here([f"resume={tmp_path}", TRUST, "trainer.max_epochs=4"], capsys).code == 0
     assert curves_of(tmp_path)["epoch"].tolist() == ["1", "2", "3", "4"]
 
 
@@ -138,29 +146,29 @@ def unfinished(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_another_config_is_refused(
     more: list[str], parts: list[str], unfinished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = train_here([f"resume={unfinished}", *more], capsys)
-    assert told.code == 1
-    assert told.err.count("\n") == 1
+    result = train_here([f"resume={unfinished}", *more], capsys)
+    assert result.code == 1
+    assert result.err.count("\n") == 1
     for part in parts:
-        assert part in told.err
+        assert part in result.err
 
 
-def test_a_folder_that_is_no_run_is_refused(
+def test_a_folder_that_is_not_a_run_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = train_here([f"resume={tmp_path / 'none'}"], capsys)
-    assert told.code == 1
-    assert "is no run folder" in told.err
+    result = train_here([f"resume={tmp_path / 'none'}"], capsys)
+    assert result.code == 1
+    assert "is not a run folder" in result.err
     assert not (tmp_path / "none").exists()
 
 
 def test_changed_data_are_refused(
     unfinished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fracnet.data.fingerprint.data_fingerprint", lambda manifest: "other")
-    told = train_here([f"resume={unfinished}"], capsys)
-    assert told.code == 1
-    assert "the data have changed" in told.err
+    monkeypatch.setattr("fracnet.training.run.data_fingerprint", lambda manifest: "other")
+    result = train_here([f"resume={unfinished}", TRUST], capsys)
+    assert result.code == 1
+    assert "the data have changed" in result.err
 
 
 def test_the_weights_that_a_run_began_with_are_not_needed_again(
@@ -169,16 +177,16 @@ def test_the_weights_that_a_run_began_with_are_not_needed_again(
     weights = tmp_path / "resnet10t.pth"
     torch.save(timm.create_model("resnet10t", num_classes=10).state_dict(), weights)
     words = ["model=timm", "model.name=resnet10t", f"model.weights={weights}", *phantom_words]
-    words += ["image_size=32", "data.num_workers=0", "trainer.max_epochs=3", "logger=csv"]
+    words += ["image_size=32", "data.num_workers=0", "trainer.max_epochs=3", "logger=none"]
     killed_in_the_middle_of_epoch(2, words, tmp_path / "run")
     weights.unlink()
-    told = train_here([f"resume={tmp_path / 'run'}"], capsys)
-    assert told.code == 0, told.err
+    result = train_here([f"resume={tmp_path / 'run'}"], capsys)
+    assert result.code == 0, result.err
     assert curves_of(tmp_path / "run")["epoch"].tolist() == ["1", "2", "3"]
 
 
 @pytest.mark.slow
-def test_a_job_of_a_killed_sweep_is_taken_into_its_study(
+def test_a_job_of_a_killed_sweep_is_added_to_its_sweep(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = tmp_path / "sweep"
@@ -186,17 +194,66 @@ def test_a_job_of_a_killed_sweep_is_taken_into_its_study(
     killed_in_the_middle_of_epoch(2, [*words, *more], tmp_path / "unused")
     assert collect(sweep)["jobs"][0]["status"] == "unfinished"
 
-    told = train_here([f"resume={sweep / '0'}"], capsys)
-    assert told.code == 0, told.err
-    assert "validation macro_auc 0." in told.out
-    assert "sensitivity" not in told.out, "whose test figures are shown is the study's to decide"
-    assert told.out.splitlines()[-1] == (
-        f"The run is a job of a sweep; `python -m fracnet.sweep {sweep}` shows the study."
+    result = train_here([f"resume={sweep / '0'}", TRUST], capsys)
+    assert result.code == 0, result.err
+    assert "validation macro_auc 0." in result.out
+    assert "sensitivity" not in result.out, "the sweep decides whose test metrics are shown"
+    assert result.out.splitlines()[-1] == (
+        f"The run is a job of a sweep; `python -m fracnet.sweep {sweep}` shows all of it."
     )
     (job,) = collect(sweep)["jobs"]
     assert (job["status"], job["reason"], job["epochs"]) == ("finished", "", 3)
     assert job["test"]
 
-    again = train_here([f"resume={sweep / '0'}"], capsys)
-    assert again.code == 1
+    repeated = train_here([f"resume={sweep / '0'}", TRUST], capsys)
+    assert repeated.code == 1
     assert collect(sweep)["jobs"][0]["status"] == "finished", "a refusal changes nothing"
+
+
+STRANGE = {
+    "callbacks": {"x": {"_target_": "os.system", "command": "touch {flag}"}},
+    "model": {"_target_": "subprocess.run", "args": "touch {flag}"},
+    "optim": {"_target_": "builtins.exec"},
+    "metrics": {"x": {"_target_": "os.system", "command": "touch {flag}"}},
+    "trainer": {"profiler": {"_target_": "os.system", "command": "touch {flag}"}},
+    "augment": {"transforms": [{"_target_": "os.system", "command": "touch {flag}"}]},
+    "logger": {"x": {"_target_": "os.system", "command": "touch {flag}"}},
+}
+
+
+@pytest.mark.parametrize("part", STRANGE)
+def test_a_strangers_folder_runs_nothing(
+    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with initialize_config_dir(str(config_dir())):
+        words = ["data=upper_limb_phantom", "model=custom_cnn"]
+        plain: Any = OmegaConf.to_container(compose("train", words), resolve=True)
+    check_trust(plain, False, "config.yaml", training=True)
+    node = yaml.safe_load(yaml.safe_dump(STRANGE[part]).replace("{flag}", str(tmp_path / "flag")))
+    plain[part] = plain.get(part, {}) | node
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").touch()
+    (run / "config.yaml").write_text(yaml.safe_dump(plain))
+    result = train_here([f"resume={run}"], capsys)
+    assert result.code == 1
+    assert "trust=true" in result.err
+    assert f"{part}" in result.err
+    assert not (tmp_path / "flag").exists()
+
+
+@pytest.mark.slow
+def test_a_strangers_checkpoint_runs_nothing(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """best.ckpt names the class of the model as well."""
+    run = tmp_path / "run"
+    shipped = ["model=custom_cnn" if word == "model=tiny" else word for word in words]
+    killed_in_the_middle_of_epoch(2, shipped, run)
+    stored = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    stored["hyper_parameters"]["model"] = {"_target_": "os.system", "normalize": "half"}
+    torch.save(stored, run / "checkpoints/best.ckpt")
+    # One epoch was enough, so best.ckpt stays as it is.
+    result = train_here([f"resume={run}", "trainer.max_epochs=1"], capsys)
+    assert result.code == 1
+    assert "best.ckpt: model._target_=os.system" in result.err

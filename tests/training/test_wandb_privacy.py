@@ -11,9 +11,9 @@ from helpers.command import train_here
 from helpers.wandb_file import only, read, records
 
 from fracnet.data.datamodule import RadiographData
-from fracnet.evaluation.predictions import assemble
-from fracnet.training.wandb_summary import chosen_examples, examples, tables
-from fracnet.training.wandb_tracker import flat, swept_keys
+from fracnet.evaluation.predictions import Predictions, assemble
+from fracnet.training.logged_results import choose_examples, examples, split_tables
+from fracnet.training.loggers import flatten, run_name, swept_keys
 from fracnet.utils.redaction import Scrubber, hashed
 
 TESTS = Path(__file__).parents[1]
@@ -40,12 +40,12 @@ def test_online_run_without_an_account_is_kept_offline_with_nothing_private_in_i
         "data.num_workers=0",
         "trainer.max_epochs=1",
         "trainer.accelerator=cpu",
-        "logger.mode=online",
-        "logger.tags=[ward-nine,of mjones7]",
+        "logger.wandb.mode=online",
+        "logger.wandb.tags=[ward-nine,of mjones7]",
     ]
-    told = train_here([*words, f"hydra.run.dir={home}/runs/first"], capsys)
-    assert told.code == 0, told.err
-    (line,) = [line for line in told.err.splitlines() if "W&B" in line]
+    result = train_here([*words, f"hydra.run.dir={home}/runs/first"], capsys)
+    assert result.code == 0, result.err
+    (line,) = [line for line in result.err.splitlines() if "W&B" in line]
     assert "Use `wandb login` to log in" in line, "and no question"
     assert "kept offline" in line
     path = only(home / "runs/first")
@@ -123,8 +123,8 @@ def test_examples_show_hashes_and_the_cached_pixels() -> None:
     data = cast(
         RadiographData, SimpleNamespace(manifest=manifest, cache=SimpleNamespace(images=images))
     )
-    found, pictures = examples("test", table, data, "salt", pixels=True)
-    columns, lines = found["test/examples"]
+    tables, pictures = examples("test", table, data, "salt", with_images=True)
+    columns, lines = tables["test/examples"]
     assert "study" not in columns, "nothing known of it"
     lookup = [dict(zip(columns, line, strict=True)) for line in lines]
     assert [line["row"] for line in lookup] == [2, 1, 3, 0] or len(lookup) == 4
@@ -132,14 +132,14 @@ def test_examples_show_hashes_and_the_cached_pixels() -> None:
         assert line["patient"] == hashed("patient", f"jones{line['row'] // 2}", "salt")
         assert "jones" not in caption
         np.testing.assert_array_equal(image, images[3 - line["row"]])
-    assert examples("test", table, data, "salt", pixels=False)[1] == {}
+    assert examples("test", table, data, "salt", with_images=False)[1] == {}
 
 
-def test_examples_are_the_surest_and_the_least_sure_of_right_and_wrong() -> None:
+def test_examples_are_the_most_and_the_least_confident_of_right_and_wrong() -> None:
     sure = np.linspace(0.51, 0.99, 40)
     table = predictions([[p, 1 - p] for p in sure], "ab" * 20)
     kinds: dict[str, list[int]] = {}
-    for kind, place in chosen_examples(table):
+    for kind, place in choose_examples(Predictions.trusted(table)):
         kinds.setdefault(kind, []).append(place)
     assert {kind: len(places) for kind, places in kinds.items()} == {
         "wrong, confident": 6,
@@ -158,7 +158,7 @@ def test_curves_leave_out_a_class_without_cases() -> None:
         "classes": ["a", "b"],
         "confusion": [[1, 1], [0, 0]],
     }
-    assert tables("test", figures, table)["test/roc"][1] == []
+    assert split_tables("test", figures, table)["test/roc"][1] == []
 
 
 def test_names_follow_what_a_sweep_varies(tmp_path: Path) -> None:
@@ -169,11 +169,18 @@ def test_names_follow_what_a_sweep_varies(tmp_path: Path) -> None:
         "    task: ['model=a,b', 'data.counts={a: 1, b: 2}', '+x=range(3)', \"y='1,2'\"]\n"
     )
     assert swept_keys(tmp_path) == ("optim.lr", "model", "x")
-    assert swept_keys(tmp_path / "elsewhere") == ()
+    assert swept_keys(tmp_path / "other") == ()
 
 
-def test_flat_keeps_lists_and_joins_keys() -> None:
-    assert flat({"a": {"b": 1, "c": [1, {"d": 2}]}, "e": None}) == {
+def test_a_run_is_named_by_model_data_and_what_was_overridden() -> None:
+    choices = {"model": "resnet18", "data": "mura", "optim": "sgd"}
+    overrides = ["model=resnet18", "optim.lr=0.1", "++trainer.max_steps=3", "data_dir=/secret"]
+    assert run_name(overrides, choices) == "resnet18 mura lr=0.1 max_steps=3"
+    assert run_name(overrides, choices, ("optim.lr", "model")) == "resnet18 lr=0.1"
+
+
+def test_flatten_keeps_lists_and_joins_keys() -> None:
+    assert flatten({"a": {"b": 1, "c": [1, {"d": 2}]}, "e": None}) == {
         "a.b": 1,
         "a.c": [1, {"d": 2}],
         "e": None,

@@ -19,7 +19,7 @@ TESTS = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def words(phantom_words: list[str]) -> list[str]:
     """A run of a second, beside what W&B takes."""
-    return tiny_words(*phantom_words, "optim.lr=0.01", "logger.mode=offline", epochs=2)
+    return tiny_words(*phantom_words, "optim.lr=0.01", "logger.wandb.mode=offline", epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def run(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    (folder / "told.txt").write_text(done.stdout)
-    (folder / "complained.txt").write_text(done.stderr)
+    (folder / "stdout.txt").write_text(done.stdout)
+    (folder / "stderr.txt").write_text(done.stderr)
     return folder
 
 
@@ -54,16 +54,16 @@ def test_history_is_metrics_csv(run: Path, stored: Stored) -> None:
     ]  # the tables have one of their own
     assert [row["epoch"] for row in rows] == curves["epoch"].tolist() == [1, 2]
     for name in curves.columns:
-        assert [row[name] for row in rows] == pytest.approx(curves[name].tolist()), name
+        assert [row[name] for row in rows] == pytest.approx(curves[name].tolist(), rel=1e-6), name
 
 
-def test_summary_holds_figures_with_their_intervals(run: Path, stored: Stored) -> None:
+def test_summary_holds_metrics_with_their_intervals(run: Path, stored: Stored) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     for split in ("val", "test"):
-        for name, figure in metrics[split]["metrics"].items():
-            assert stored.summary[f"{split}/{name}"] == figure["value"]
-            assert stored.summary[f"{split}/{name}_low"] == figure["low"]
-            assert stored.summary[f"{split}/{name}_high"] == figure["high"]
+        for name, estimate in metrics[split]["metrics"].items():
+            assert stored.summary[f"{split}/{name}"] == estimate["value"]
+            assert stored.summary[f"{split}/{name}_low"] == estimate["low"]
+            assert stored.summary[f"{split}/{name}_high"] == estimate["high"]
     elbow = metrics["test"]["per_class"][0]
     assert stored.summary["test/elbow/sensitivity_low"] == elbow["sensitivity"]["low"]
     assert stored.summary["objective/macro_auc"] == metrics["objective"]["value"]
@@ -146,11 +146,11 @@ def test_finished_run_is_closed_and_the_closing_lines_say_how_to_see_it(
     assert stored.exit_code == 0
     assert stored.job_type == "train"
     assert stored.name.startswith("tiny upper_limb_phantom")
-    told = (run / "told.txt").read_text()
+    output = (run / "stdout.txt").read_text()
     place = str(only(run).parent.relative_to(run.parent))
-    assert told.splitlines()[-2].split()[:3] == ["wandb", "leet", place]
-    assert told.splitlines()[-1].split()[:3] == ["wandb", "sync", place]
-    assert (run / "complained.txt").read_text() == ""
+    assert output.splitlines()[-2].split()[:3] == ["wandb", "leet", place]
+    assert output.splitlines()[-1].split()[:3] == ["wandb", "sync", place]
+    assert (run / "stderr.txt").read_text() == ""
     for command in ("leet", "sync"):
         assert subprocess.run(
             [sys.executable, "-m", "wandb", command, "--help"], capture_output=True

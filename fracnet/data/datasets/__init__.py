@@ -1,1 +1,1 @@
-"""One small file per data set, each turning a folder into a manifest."""
+"""One small file per dataset, each turning a folder into a manifest."""

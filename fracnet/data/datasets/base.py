@@ -1,12 +1,8 @@
-"""What every data set has in common: its facts, `prepare`, `manifest`, and walking its folder.
-
-Patient and study from the headers of DICOM files, where a data set does not name them itself.
-
-A data set without a split of its own, or without all of it: the lacking parts are carved.
-"""
+"""What every dataset shares: its facts, reading its folder, and a split where it brings none."""
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,72 +15,41 @@ from pydantic import Field
 
 from fracnet.data import dicom
 from fracnet.data.image_io import MAX_PIXELS, BadImage, image_size, read_ids
-from fracnet.data.manifest import Manifest, listed, typed
+from fracnet.data.manifest import Manifest, with_manifest_types
 from fracnet.data.split_file import SplitFile
-from fracnet.data.splits import carve, groups_of
-from fracnet.utils.errors import UserError
+from fracnet.data.splits import groups_of, name_groups, sample_groups
+from fracnet.utils.errors import DataFault, UserError
+from fracnet.utils.files import file_key, path_from_text, path_text
+from fracnet.utils.text import are, counted, list_some
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 
-
-def with_header_ids(
-    rows: Sequence[Row], folder: Path
-) -> tuple[list[dict[str, Any]], list[str], dict[str, Any]]:
-    """The rows with patient and study from DICOM headers, notes, and `groups` where ids are theirs.
-
-    rows: with path, relative to `folder`. A column that any row has stays as it is: names of two
-    origins would hide that two images are of one patient. An id that all of several files share is
-    what anonymizers write, and is left out.
-    """
-    filled = [dict(row) for row in rows]
-    lacking = [key for key in ("patient", "study") if not any(key in row for row in filled)]
-    of_dicom = [row for row in filled if dicom.may_be_dicom(row["path"])] if lacking else []
-    if not of_dicom:
-        return filled, [], {}
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        ids = list(pool.map(_ids, [folder / row["path"] for row in of_dicom]))
-    notes, used = [], []
-    for key in lacking:
-        found = [of_file[key] for of_file in ids]
-        n = sum(value is not None for value in found)
-        if n > 1 and len(set(found) - {None}) == 1:
-            notes.append(
-                f"All {n} DICOM files have one {key} id, as anonymized files do; it is not used."
-            )
-        elif n:
-            used.append(key)
-            for row, value in zip(of_dicom, found, strict=True):
-                row[key] = value
-    if not used:
-        return filled, notes, {}
-    notes.append(
-        f"The {' and '.join(used)} ids of {len(of_dicom)} images are those of their DICOM headers. "
-        "They go into the run's tables as they are: be sure that they name nobody."
-    )
-    return filled, notes, {"groups": "DICOM headers"}
-
-
-def _ids(path: Path) -> dict[str, str | None]:
-    try:
-        return dict(zip(("patient", "study"), read_ids(path), strict=True))
-    except BadImage:
-        # The policy for bad files applies when the pixels are read, where they are all listed.
-        return {"patient": None, "study": None}
-
-
-IMAGE_SUFFIXES = dicom.SUFFIXES | {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff"}
+SPLIT_FILE = "fracnet_split.csv"
+JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp"}
+IMAGE_SUFFIXES = dicom.SUFFIXES | JPEG_SUFFIXES | {".png", ".gif", ".bmp", ".tif", ".tiff"}
+SYSTEM_FOLDERS = {
+    "__macosx",
+    "@eadir",
+    "@recycle",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+}
+"""Folders of operating systems and file servers, in lower case; some hold thumbnails."""
 PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 
 @dataclass(kw_only=True)
-class Source(ABC):
-    """A data set on disk. A new one is a subclass in its own file and one YAML that names it.
+class Dataset(ABC):
+    """A dataset on disk. A new one is a subclass in its own file and one YAML that names it.
 
     root: folder of the files; "~" is expanded.
-    on_bad_file: what becomes of unreadable files once their pixels are read, error or skip.
+    on_bad_file: what to do with files whose pixels cannot be read, error or skip.
 
-    Class attributes are the facts: `obtain` tells where to get the files and where under `{root}`
-    they belong, `phantom` is the choice that runs without them, `notes` are for every user.
+    The class attributes are its facts. how_to_get: where to get the files and where under `{root}`
+    they belong. phantom: the data choice that runs without them. notes: shown to every user.
     """
 
     root: str
@@ -95,9 +60,9 @@ class Source(ABC):
     task: ClassVar[Literal["multiclass", "binary"]]
     license: ClassVar[str]
     citation: ClassVar[str]
-    groups: ClassVar[str]
-    obtain: ClassVar[str]
-    phantom: ClassVar[str]
+    groups: ClassVar[str] = "unknown"
+    how_to_get: ClassVar[str]
+    phantom: ClassVar[str] = "mura_phantom"
     notes: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -112,170 +77,74 @@ class Source(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make the files be there (download, generate). Called once, by one process; idempotent.
+        """Provide the files (download, generate, or only check). Called by one process; idempotent.
 
-        Raises `missing(...)` where it cannot.
+        Raises `missing_error(...)` if the files are not available.
         """
 
     @abstractmethod
     def manifest(self) -> Manifest:
-        """Read the folder, without decoding pixels. Raises UserError for what is wrong in it."""
+        """Read the folder without decoding pixels. Raises UserError for faults in it."""
 
-    def missing(self, why: str) -> UserError:
-        """The error for data that is not there, in three lines: get it, point to it, do without."""
+    def missing_error(self, why: str) -> UserError:
+        """The error for missing data, in three lines: get it, point to a copy, use phantoms."""
         return UserError(
-            f"No {self.name} data: {why.rstrip('.')}. {self.obtain.format(root=self.folder)}\n"
+            f"No {self.name} data: {why.rstrip('.')}. {self.how_to_get.format(root=self.folder)}\n"
             "Or point to a copy: data.root=/path/to/a/copy\n"
             f"Or run on phantoms: data={self.phantom} model.pretrained=false"
         )
 
     def build(
         self,
-        rows: Sequence[dict[str, Any]],
+        rows: Sequence[Row],
         folder: Path,
         *,
-        excluded: Sequence[dict[str, Any]] = (),
+        excluded: Mapping[tuple[str, str], int] | None = None,
         notes: Sequence[str] = (),
         **facts: Any,
     ) -> Manifest:
-        """A manifest from rows that have at least path (relative to `folder`), split and label.
+        """A manifest from rows with at least path (relative to `folder`), split and label.
 
-        Fills in width and height from the headers, and patient and study from those of DICOM files
-        where no row has one; other columns that a row lacks are missing.
-        excluded: rows split, reason, n. notes: those of the class and of this very folder.
-        facts: classes, task, groups, ... where they are not those of the class.
+        Lists each real file once (see `distinct_rows`). Adds width and height from the file
+        headers, and patient and study from DICOM headers where no row has one. Other columns that a
+        row lacks are missing.
+        excluded: number of images by (split, reason). notes: those of the class and of this folder.
+        facts: classes, task, groups, ... where they differ from the class attributes.
         """
-        rows, from_headers, found = with_header_ids(rows, folder)
-        table = pd.DataFrame(list(rows))
-        sizes = header_sizes([folder / path for path in table.get("path", [])])
+        rows, link_notes = distinct_rows(rows, folder)
+        rows, id_notes, id_facts = add_dicom_ids(rows, folder)
+        table = pd.DataFrame(rows)
+        sizes = header_sizes([path_from_text(folder, path) for path in table.get("path", [])])
         table["width"] = pd.array([size and size[0] for size in sizes], dtype="Int64")
         table["height"] = pd.array([size and size[1] for size in sizes], dtype="Int64")
         keys = ("classes", "task", "name", "license", "citation", "groups")
-        own = {key: getattr(self, key) for key in keys} | facts | found
         return Manifest(
-            table=typed(table),
+            table=with_manifest_types(table),
             root=folder,
-            excluded=pd.DataFrame(list(excluded), columns=["split", "reason", "n"]),
-            notes=(*notes, *from_headers),
-            **own,
+            excluded=pd.DataFrame(
+                [(*key, n) for key, n in (excluded or {}).items()],
+                columns=["split", "reason", "n"],
+            ),
+            notes=tuple(path_text(note) for note in (*notes, *link_notes, *id_notes)),
+            **({key: getattr(self, key) for key in keys} | facts | id_facts),
         )
 
 
-def check_choice(key: str, value: object, allowed: Sequence[str]) -> None:
-    """Raise UserError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise UserError(f"{key}={value!r}: allowed are {', '.join(allowed)}.")
-
-
-def header_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
-    """(width, height) of each file from its header; None where that cannot be read."""
-    files = list(paths)
-    length = min(64, len(files) // 32 + 1)  # a thread's order: one file each would cost more
-    orders = [files[start : start + length] for start in range(0, len(files), length)]
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return [size for sizes in pool.map(_sizes, orders) for size in sizes]
-
-
-def _sizes(files: Sequence[Path]) -> list[tuple[int, int] | None]:
-    return [_png_size(file) or _header_size(file) for file in files]
-
-
-def _png_size(path: Path) -> tuple[int, int] | None:
-    """A short cut: the first 24 bytes of a PNG are all that is needed. None for anything else."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(24)
-    except OSError:
-        return None  # left to `image_size`, as all that is not a plain case
-    width, height = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
-    plain = head[:16] == PNG_START and 0 < width * height <= MAX_PIXELS
-    return (width, height) if plain else None
-
-
-def _header_size(path: Path) -> tuple[int, int] | None:
-    try:
-        return image_size(path)
-    except BadImage:
-        # The policy for bad files applies when the pixels are read, where they are all listed.
-        return None
-
-
-def visible(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted by name, without hidden entries and archiver's leavings."""
-    return sorted(
-        entry
-        for entry in folder.iterdir()
-        if not entry.name.startswith(".") and entry.name != "__MACOSX"
-    )
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The visible folders in a folder; none if there is no such folder."""
-    return [entry for entry in visible(folder) if entry.is_dir()] if folder.is_dir() else []
-
-
-def image_files(folder: Path) -> tuple[list[Path], int]:
-    """The visible image files (see `is_image`), sorted, and the number of other files."""
-    files = [entry for entry in visible(folder) if not entry.is_dir()]
-    images = [file for file in files if is_image(file)]
-    return images, len(files) - len(images)
-
-
-def files_below(folder: Path, root: Path, skipped: Sequence[str] = ()) -> Iterator[str]:
-    """Paths relative to `root` of the visible files in a folder of it and below, sorted by folder.
-
-    skipped: names of folders that are not looked into. No Path of every file is made: each would
-    leave a trace in memory.
-    """
-    for parent, below, names in os.walk(folder, followlinks=True):
-        below[:] = sorted(n for n in below if n[0] != "." and n not in ("__MACOSX", *skipped))
-        here = Path(parent).relative_to(root).as_posix()
-        start = "" if here == "." else f"{here}/"
-        yield from (start + name for name in sorted(names) if not name.startswith("."))
-
-
-def is_image(file: Path | str) -> bool:
-    """By its extension; DICOM files often have none, or the end of a UID, and tell by content."""
-    if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES:
-        return True
-    if not dicom.may_be_dicom(file):
-        return False
-    try:
-        with open(file, "rb") as opened:
-            return dicom.is_dicom(opened.read(dicom.HEAD))
-    except OSError:
-        return False  # as any other file that does not look like an image
-
-
-def contents(folder: Path) -> str:
-    """One clause on what is found at a path, for messages."""
-    if not folder.exists():
-        return f"{folder} does not exist"
-    if not folder.is_dir():
-        return f"{folder} is a file, not a folder"
-    names = [entry.name + ("/" if entry.is_dir() else "") for entry in visible(folder)]
-    named = "this folder" if folder == Path() else str(folder)  # a dot reads as the end
-    return f"{named} holds {listed(names, len(names), 6)}" if names else f"{named} is empty"
-
-
-SPLIT_FILE = "fracnet_split.csv"
-
-
 class Split(NamedTuple):
-    """rows with their split, notes on it, and what `Source.build` takes as facts."""
+    """Rows with their split, notes about it, and facts for `Dataset.build`."""
 
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     notes: list[str]
     facts: dict[str, Any]
 
 
 @dataclass(kw_only=True)
-class OwnSplit(Source):
-    """A source whose split fracnet makes: once, into a file beside the data, obeyed ever since.
+class UnsplitDataset(Dataset):
+    """A dataset without an official split. fracnet creates one, writes it to a file and reuses it.
 
-    val_share, test_share: shares of all images that validate and test, in whole groups (patients,
-        else studies, else images), alike in labels and regions.
-    split_seed: which groups these are.
+    val_share, test_share: shares of all images for validation and test, in whole groups (patients,
+        else studies, else images) with a similar mix of labels and regions.
+    split_seed: seed of that choice.
     """
 
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -284,9 +153,8 @@ class OwnSplit(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("val_share", "test_share"):
-            if not 0 < getattr(self, key) < 1:
-                raise UserError(f"data.{key}={getattr(self, key)}: it must lie between 0 and 1.")
+        check_share("data.val_share", self.val_share)
+        check_share("data.test_share", self.test_share)
         if self.val_share + self.test_share >= 1:
             raise UserError(
                 f"data.val_share={self.val_share} and data.test_share={self.test_share} leave "
@@ -295,62 +163,323 @@ class OwnSplit(Source):
 
     def split(
         self,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[Row],
         folder: Path,
         parts: Sequence[str] = ("val", "test"),
-        together: Callable[[str], str] | None = None,
+        keep_together: Callable[[str], str] | None = None,
+        missing: str = "",
     ) -> Split:
-        """Part rows into train and `parts`.
+        """Split rows into train and `parts`.
 
-        rows: with path, label, and region, patient, study where known; ids in DICOM headers are
-            known. folder: of the images and of the split file.
-        together: from the path of an image without patient and study to a key; images of one key
-            are not parted. Asked only when the split is made.
+        rows: with path, label, and region, patient, study where known; ids from DICOM headers are
+            added. folder: of the images and of the split file.
+        keep_together: maps the path of an image without patient and study to a key; images with
+            the same key stay in one split. Called only when the split is created.
+        missing: a sentence on listed images that do not exist; errors begin with it.
 
-        Raises UserError where a class has too few groups, and as SplitFile does.
+        Raises UserError if a class has too few groups, or for a split file that does not fit.
         """
-        filled, notes, facts = with_header_ids(rows, folder)
-        table = typed(pd.DataFrame(filled))
-        shares = {part: float(getattr(self, f"{part}_share")) for part in parts}
+        rows, notes = distinct_rows(rows, folder)
+        rows, id_notes, facts = add_dicom_ids(rows, folder)
+        notes += id_notes
+        table = with_manifest_types(pd.DataFrame(rows))
         groups = groups_of(table)
-        units = sorted(groups["unit"].unique())
-        named = groups["group"].astype(str)
-        if len(units) > 1:  # a study may be called as a patient is
-            named = groups["unit"] + " " + named
-        unit = units[0] if len(units) == 1 else "group"
-        recipe: dict[str, int | float] = {f"data.{part}_share": shares[part] for part in shares}
-        file = SplitFile(
-            folder=folder,
-            file_name=SPLIT_FILE,
-            title=f"Split of {self.name}",
-            columns=(unit, "split"),
-            parts=("train", *parts),
-            recipe=recipe | {"data.split_seed": self.split_seed},
-        )
+        unit, names = name_groups(groups)
+        shares = {part: float(getattr(self, f"{part}_share")) for part in parts}
+        file = split_file(self.name, folder, unit, shares, self.split_seed)
 
-        def make() -> dict[str, str]:
-            dealt = table.reset_index(drop=True)
-            alone = (groups["unit"] == "image").to_numpy()
-            if together is not None and alone.any():
-                study = dealt["study"].to_numpy(dtype=object).copy()
-                study[alone] = [together(path) for path in dealt["path"][alone]]
-                dealt = dealt.assign(study=study)
-            return dict(zip(named, self._dealt(dealt, shares), strict=True))
+        def create() -> dict[str, str]:
+            grouped, single = table, (groups["unit"] == "image").to_numpy()
+            if keep_together is not None and single.any():
+                study = table["study"].to_numpy(dtype=object).copy()
+                study[single] = [keep_together(path) for path in table["path"][single]]
+                grouped = table.assign(study=study)
+            return dict(zip(names, assign_splits(grouped, shares, self.split_seed), strict=True))
 
-        split_of = file.part_of(set(named), make)
-        for row, group in zip(filled, named, strict=True):
-            row["split"] = split_of[group]
+        try:
+            split_of = file.load_or_create(set(names), create)
+        except UserError as error:
+            raise UserError(f"{missing} {error}".strip()) from error
+        for row, name in zip(rows, names, strict=True):
+            row["split"] = split_of[name]
             row.setdefault("patient", None)
             row.setdefault("study", None)
-        told = ", ".join(f"{key}={value}" for key, value in file.recipe.items())
-        note = f"{self.name}: the split is fracnet's own, by {unit} ({told}), as {SPLIT_FILE} says."
-        return Split(filled, [*notes, note], facts)
+        recipe = ", ".join(f"{key}={value}" for key, value in file.recipe.items())
+        notes.append(
+            f"{self.name}: fracnet split the images by {unit} ({recipe}); see {SPLIT_FILE}."
+        )
+        return Split(rows, notes, facts)
 
-    def _dealt(self, table: pd.DataFrame, shares: dict[str, float]) -> list[str]:
-        split = np.full(len(table), "train", dtype=object)
-        left = 1.0
-        for part in sorted(shares):  # test, then val from what is left
-            free = np.flatnonzero(split == "train")
-            split[free[carve(table.iloc[free], shares[part] / left, self.split_seed)]] = part
-            left -= shares[part]
-        return split.tolist()
+
+def split_file(
+    name: str, folder: Path, unit: str, shares: Mapping[str, float], seed: int
+) -> SplitFile:
+    """The file that holds the split of a dataset into train and the parts of `shares`."""
+    recipe: dict[str, int | float] = {f"data.{part}_share": share for part, share in shares.items()}
+    return SplitFile(
+        folder=folder,
+        file_name=SPLIT_FILE,
+        title=f"Split of {name}",
+        columns=(unit, "split"),
+        parts=("train", *shares),
+        recipe=recipe | {"data.split_seed": seed},
+    )
+
+
+def assign_splits(table: pd.DataFrame, shares: Mapping[str, float], seed: int) -> list[str]:
+    """The split of each row: whole groups in these shares of all images, the rest in train."""
+    table = table.reset_index(drop=True)
+    split = np.full(len(table), "train", dtype=object)
+    rest = 1.0
+    for part in sorted(shares):  # test, then val from what remains
+        free = np.flatnonzero(split == "train")
+        split[free[sample_groups(table.iloc[free], shares[part] / rest, seed)]] = part
+        rest -= shares[part]
+    return split.tolist()
+
+
+def distinct_rows(rows: Iterable[Row], folder: Path) -> tuple[list[Row], list[str]]:
+    """Copies of the rows, each real file once, and notes on what was skipped.
+
+    Links may give one file several paths; the first one counts. All text is made valid
+    (`path_text`). A path that is listed twice is left to `Manifest.check`.
+
+    Raises DataFault if the paths of one file have different labels, splits, patients or studies.
+    """
+    copies: list[Row] = [
+        {key: path_text(value) if isinstance(value, str) else value for key, value in row.items()}
+        for row in rows
+    ]
+    for row in copies:
+        row |= {key: None for key in ("patient", "study", "region") if row.get(key) == ""}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        files = [path_from_text(folder, row["path"]) for row in copies]
+        keys = list(pool.map(file_key, files, chunksize=64))
+    first: dict[int | str, Row] = {}
+    distinct, repeated, conflicts = [], [], []
+    for key, row in zip(keys, copies, strict=True):
+        earlier = row if key is None else first.setdefault(key, row)
+        if earlier is row or earlier["path"] == row["path"]:
+            distinct.append(row)
+            continue
+        repeated.append(f"{row['path']} is {earlier['path']}")
+        for name in ("label", "split", "patient", "study"):
+            if (left := earlier.get(name)) != (right := row.get(name)):
+                conflicts.append(f"{repeated[-1]}, with {name} {right} and {left}")
+                break
+    if conflicts:
+        raise DataFault(
+            f"{folder} has {counted(len(conflicts), 'link')} to images that are also listed with "
+            f"another label, split, patient or study: {'; '.join(conflicts[:10])}"
+            f"{f' and {len(conflicts) - 10} more' if len(conflicts) > 10 else ''}. Remove one path "
+            "of each."
+        )
+    notes = []
+    if n := len(repeated):
+        notes.append(
+            f"{folder}: skipped {counted(n, 'link')} to images that are already listed "
+            f"({list_some(repeated, n, 3)})."
+        )
+    return distinct, notes
+
+
+def add_dicom_ids(
+    rows: Sequence[Mapping[str, Any]], folder: Path
+) -> tuple[list[Row], list[str], dict[str, Any]]:
+    """Copies of the rows with patient and study from DICOM headers, notes, and facts (`groups`).
+
+    rows: with path, relative to `folder`. A column that any row has stays as it is: names of two
+    origins could hide that two images show one patient. An id that is the same in all of several
+    files was written by an anonymizer and is ignored.
+    """
+    filled: list[Row] = [dict(row) for row in rows]
+    absent = [key for key in ("patient", "study") if not any(key in row for row in filled)]
+    candidates = [row for row in filled if dicom.may_be_dicom(row["path"])] if absent else []
+    if not candidates:
+        return filled, [], {}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        files = [path_from_text(folder, row["path"]) for row in candidates]
+        ids = list(pool.map(_header_ids, files))
+    notes, used = [], []
+    for key in absent:
+        values = [file_ids[key] for file_ids in ids]
+        n = sum(value is not None for value in values)
+        if n > 1 and len(set(values) - {None}) == 1:
+            notes.append(
+                f"All {n} DICOM files have one {key} id, as anonymized files do; it is ignored."
+            )
+        elif n:
+            used.append(key)
+            for row, value in zip(candidates, values, strict=True):
+                row[key] = value and path_text(value)
+    if not used:
+        return filled, notes, {}
+    notes.append(
+        f"The {' and '.join(used)} ids of {len(candidates)} images come from their DICOM headers. "
+        "The run's tables contain them unchanged: make sure that they identify nobody."
+    )
+    return filled, notes, {"groups": "DICOM headers"}
+
+
+def _header_ids(path: Path) -> dict[str, str | None]:
+    try:
+        return dict(zip(("patient", "study"), read_ids(path), strict=True))
+    except BadImage:
+        # on_bad_file applies when the pixels are read, where all bad files are listed.
+        return {"patient": None, "study": None}
+
+
+def check_choice(key: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise UserError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise UserError(f"{key}={value!r}: allowed are {', '.join(allowed)}.")
+
+
+def check_share(key: str, value: float) -> None:
+    """Raise UserError unless 0 < value < 1."""
+    if not 0 < value < 1:
+        raise UserError(f"{key}={value}: it must lie between 0 and 1.")
+
+
+def header_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
+    """(width, height) of each file from its header; None if that cannot be read."""
+    files = list(paths)
+    length = min(64, len(files) // 32 + 1)  # one task per file would cost more
+    batches = [files[start : start + length] for start in range(0, len(files), length)]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return [size for sizes in pool.map(_sizes, batches) for size in sizes]
+
+
+def _sizes(files: Sequence[Path]) -> list[tuple[int, int] | None]:
+    return [_png_size(file) or _header_size(file) for file in files]
+
+
+def _png_size(path: Path) -> tuple[int, int] | None:
+    """Shortcut: the first 24 bytes of a PNG hold its size. None for anything else."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(24)
+    except OSError:
+        return None  # `image_size` deals with everything unusual
+    width, height = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+    usual = head[:16] == PNG_START and 0 < width * height <= MAX_PIXELS
+    return (width, height) if usual else None
+
+
+def _header_size(path: Path) -> tuple[int, int] | None:
+    try:
+        return image_size(path)
+    except BadImage:
+        # on_bad_file applies when the pixels are read, where all bad files are listed.
+        return None
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or a folder of the system."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def visible_entries(folder: Path) -> list[Path]:
+    """The entries of a folder sorted by name, without those that `is_ignored`."""
+    return sorted(entry for entry in folder.iterdir() if not is_ignored(entry.name))
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The visible folders in a folder; none if the folder does not exist."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(folder / e.name for e in entries if not is_ignored(e.name) and e.is_dir())
+
+
+def image_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """The visible image files (see `is_image`), sorted, and the names of the other files."""
+    files = [entry for entry in visible_entries(folder) if not entry.is_dir()]
+    images = [file for file in files if is_image(file)]
+    others = set(files) - set(images)
+    return images, sorted(path_text(file.name) for file in others)
+
+
+def walk(
+    folder: Path | str,
+    *,
+    ignored: Sequence[str] = (),
+    repeated: list[str] | None = None,
+    onerror: Callable[[OSError], None] | None = None,
+) -> Iterator[tuple[str, list[str]]]:
+    """Each folder in `folder` and below with the sorted names of its files, hidden ones included.
+
+    Follows links, but visits a folder that has several paths only once, so that a link to a parent
+    does not repeat its files; the other paths are appended to `repeated`. Folders that
+    `is_ignored`, or that are named in `ignored`, are left out.
+    """
+    visited: set[int | str] = set()
+    for parent, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
+        key = file_key(parent)
+        if key in visited:
+            folders.clear()
+            if repeated is not None:
+                repeated.append(parent)
+            continue
+        if key is not None:
+            visited.add(key)
+        folders[:] = sorted(name for name in folders if not (is_ignored(name) or name in ignored))
+        yield parent, sorted(names)
+
+
+def files_below(
+    folder: Path, root: Path, ignored: Sequence[str] = (), notes: list[str] | None = None
+) -> Iterator[str]:
+    """Paths relative to `root` of the visible files in `folder` and below, sorted by folder.
+
+    ignored: names of folders to leave out. notes: gets a note on folders that have several paths.
+    Yields text, because a Path for every file of a large dataset takes much memory.
+    """
+    repeated: list[str] = []
+    for parent, names in walk(folder, ignored=ignored, repeated=repeated):
+        relative = path_text(Path(parent).relative_to(root).as_posix())
+        start = "" if relative == "." else f"{relative}/"
+        yield from (start + path_text(name) for name in names if not is_ignored(name))
+    if repeated and notes is not None:
+        n = len(repeated)
+        notes.append(
+            f"{folder}: skipped {counted(n, 'link')} to {'a folder' if n == 1 else 'folders'} that "
+            f"{are(n)} already read ({list_some(repeated, n, 3)})."
+        )
+
+
+def skipped_note(folder: Path, names: Sequence[str]) -> list[str]:
+    """A note on files that are not images, with their endings and the first names; none if none."""
+    if not names:
+        return []
+    endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in names)
+    kinds = [f"{ending} {n}" for ending, n in endings.most_common()]
+    n = len(names)
+    return [
+        f"{folder}: skipped {counted(n, 'file')}, not images ({list_some(kinds, len(kinds), 5)}): "
+        f"{list_some(names, n, 5)}."
+    ]
+
+
+def is_image(file: Path | str) -> bool:
+    """By its extension; DICOM files, which often have none or the end of a UID, by content."""
+    if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES:
+        return True
+    if not dicom.may_be_dicom(file):
+        return False
+    try:
+        with open(file, "rb") as opened:
+            return dicom.is_dicom(opened.read(dicom.HEADER_LENGTH))
+    except OSError:
+        return False  # like any other file that does not look like an image
+
+
+def describe_folder(folder: Path) -> str:
+    """One clause about what a path holds, for messages."""
+    if not folder.exists():
+        return f"{folder} does not exist"
+    if not folder.is_dir():
+        return f"{folder} is a file, not a folder"
+    names = [entry.name + ("/" if entry.is_dir() else "") for entry in visible_entries(folder)]
+    subject = "this folder" if folder == Path() else str(folder)  # a dot would end the sentence
+    return f"{subject} holds {list_some(names, len(names), 6)}" if names else f"{subject} is empty"

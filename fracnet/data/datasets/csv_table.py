@@ -1,13 +1,18 @@
-"""CSV tables that come with data sets: cells by column, and messages that name file and line."""
+"""CSV tables that come with datasets: cells by column, and messages that name file and line."""
 
 import csv
+import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fracnet.config.instantiate import near_miss
-from fracnet.data.manifest import listed
 from fracnet.utils.errors import DataFault, UserError
+from fracnet.utils.text import list_some
+
+BLANKS = " \t\r\n\xa0"
+"""Removed around cells; other white space, such as a form feed, may belong to an id."""
 
 
 @dataclass(frozen=True)
@@ -19,61 +24,78 @@ class Table:
     rows: list[dict[str, str]]
     lines: list[int]
 
-    def require(self, columns: Iterable[str], why: str = "") -> None:
-        """Raise UserError where a column is not there. `why` ends the message."""
-        for column in columns:
-            if column not in self.columns:
-                raise UserError(
-                    f"{self.path} has no column {column!r}; it has {', '.join(self.columns)}."
-                    f"{near_miss(column, self.columns)}{why}"
-                )
+    def require(self, columns: Iterable[str], hint: str = "") -> None:
+        """Raise UserError that lists the missing columns, if any. `hint` ends the message."""
+        if missing := [column for column in columns if column not in self.columns]:
+            raise UserError(
+                f"{self.path} has no column {' and no column '.join(map(repr, missing))}; it has "
+                f"{', '.join(self.columns)}.{near_miss(missing[0], self.columns)}{hint}"
+            )
 
-    def refuse(self, wrong: Sequence[int], column: str, expected: str) -> None:
-        """Raise DataFault naming the rows `wrong`, unless there are none."""
-        if wrong:
-            told = (f"line {self.lines[row]} ({self.rows[row][column]!r})" for row in wrong)
+    def reject(self, rows: Sequence[int], column: str, expected: str) -> None:
+        """Raise DataFault that names these rows, unless there are none."""
+        if rows:
+            cells = (f"line {self.lines[row]} ({self.rows[row][column]!r})" for row in rows)
             raise DataFault(
-                f"{self.path}: {len(wrong)} values of the column {column!r} cannot be understood: "
-                f"{listed(told, len(wrong))}; expected is {expected}."
+                f"{self.path}: {len(rows)} values of the column {column!r} are invalid: "
+                f"{list_some(cells, len(rows))}; expected {expected}."
             )
 
     def flags(self, column: str) -> list[int]:
         """A column of 0 and 1, empty for 0; DataFault for anything else."""
-        known = {"": 0, "0": 0, "0.0": 0, "1": 1, "1.0": 1}
+        values = {"": 0, "0": 0, "0.0": 0, "1": 1, "1.0": 1}
         cells = [row[column] for row in self.rows]
-        self.refuse([i for i, cell in enumerate(cells) if cell not in known], column, "0 or 1")
-        return [known[cell] for cell in cells]
+        self.reject([i for i, cell in enumerate(cells) if cell not in values], column, "0 or 1")
+        return [values[cell] for cell in cells]
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file with its own line breaks. Raises UserError."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+
+
+def listed_path(text: str, folder: Path) -> Path:
+    """The file that a table names, relative to `folder`; backslashes may separate its folders."""
+    path = folder / text
+    # On POSIX, a file name may contain a backslash.
+    return path if "\\" not in text or path.exists() else folder / text.replace("\\", "/")
 
 
 def read_csv(path: Path) -> Table:
     """A table with a header, separated by commas, semicolons or tabs. Raises UserError."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator)
+    text = read_text(path)
+    separator = max(",;\t", key=text.lstrip("\r\n").replace("\r", "\n").partition("\n")[0].count)
+    # Not splitlines: a form feed, for example, is part of a cell.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     columns: tuple[str, ...] = ()
-    rows, lines = [], []
+    rows, lines, long = [], [], []
     try:
         for cells in reader:
-            cells = [cell.strip() for cell in cells]
+            cells = [cell.strip(BLANKS) for cell in cells]
             if not any(cells):
                 continue
             if not columns:
                 columns = tuple(cells)
+                if twice := [name for name, n in Counter(cells).items() if name and n > 1]:
+                    raise DataFault(
+                        f"{path} has more than one column {' and '.join(map(repr, twice))}; rename "
+                        "or remove all but one."
+                    )
                 continue
-            if len(cells) > len(columns) and any(cells[len(columns) :]):
-                raise DataFault(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells, but the header has "
-                    f"{len(columns)}."
-                )
+            if any(cells[len(columns) :]):
+                long.append(f"line {reader.line_num}: {len(cells)} cells")
+                continue
             cells += [""] * (len(columns) - len(cells))
             rows.append(dict(zip(columns, cells, strict=False)))
             lines.append(reader.line_num)
     except csv.Error as error:
         raise DataFault(f"{path}, line {reader.line_num}: {error}.") from error
+    if long:
+        raise DataFault(f"{path}, {list_some(long, len(long))}, but the header has {len(columns)}.")
     if not rows:
         raise DataFault(f"{path} has no line below its header.")
     return Table(path, columns, rows, lines)

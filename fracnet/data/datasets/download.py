@@ -1,10 +1,6 @@
-"""Downloading a set that is not there: never into a folder that holds something else.
-
-Fetching an archive from figshare: quickly refused, checked against its checksum, whole or not.
+"""Downloads of missing datasets: refused within seconds if impossible, and complete or not at all.
 
 figshare's public API states size and MD5 of each file; nothing is unpacked before both agree.
-
-Fetching a public Kaggle data set: quickly refused where it cannot work, never left half done.
 """
 
 import hashlib
@@ -17,56 +13,108 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
 from filelock import FileLock
 
-from fracnet.data.datasets.base import Source, contents, visible
+from fracnet.data.datasets.base import Dataset, describe_folder, visible_entries
 from fracnet.utils import network
 from fracnet.utils.progress import progress_bar
+
+FIGSHARE = "https://api.figshare.com/v2"
+TIMEOUT = 60
+"""Seconds without a byte; the whole download may take any time."""
+BLOCK = 1 << 20
+MAX_UNPACKED = 16 << 30
+
+Find = Callable[[Path], Path | None]
+"""Gives the folder of the data inside a given folder, or None."""
+
+log = logging.getLogger(__name__)
 
 
 class DownloadFailed(Exception):
     """Why a download cannot work, in one clause."""
 
 
-def fetch_if_absent(
-    source: Source,
-    find: Callable[[Path], Path | None],
-    fetch: Callable[[], None],
-    *,
-    allowed: bool,
+def download_if_missing(
+    dataset: Dataset, find: Find, fetch: Callable[[], None], *, allowed: bool
 ) -> None:
-    """Call `fetch` where the source's folder is absent or empty; nothing where the set is there.
+    """Call `fetch`, which raises DownloadFailed, if the dataset's folder is absent or empty.
 
-    find: gives the folder of the data inside a given one, None if it is not there.
-    fetch: raises DownloadFailed.
-
-    Raises UserError, the source's `missing`, where the set cannot be had.
+    Raises the dataset's missing-data error if it neither exists nor can be downloaded.
     """
-    # Both before the question, as another job may finish its download at any moment.
-    found = contents(source.folder)
-    occupied = source.folder.exists() and (not source.folder.is_dir() or visible(source.folder))
-    if find(source.folder) is not None:
+    folder = dataset.folder
+    # Before `find`, because another job may finish its download at any moment.
+    state = describe_folder(folder)
+    occupied = folder.exists() and (not folder.is_dir() or visible_entries(folder))
+    if find(folder) is not None:
         return
     if occupied or not allowed:
-        raise source.missing(found)
+        raise dataset.missing_error(state)
     try:
         fetch()
     except DownloadFailed as failure:
-        raise source.missing(f"{found}, and {failure}") from failure
+        raise dataset.missing_error(f"{state}, and {failure}") from failure
 
 
-API = "https://api.figshare.com/v2"
-BLOCK = 1 << 20
+def download_figshare(article: int, file: int, target: Path, *, find: Find, note: str) -> None:
+    """Download file id `file` of an article, a zip archive, and make its data the folder `target`.
 
-# Seconds without a byte; a slow download may take as long as it takes.
-TIMEOUT = 60
-MAX_UNPACKED = 16 << 30
+    note: logged as a warning before the download.
 
-log = logging.getLogger(__name__)
+    The archive is unpacked in a hidden folder next to `target` and renamed in one step: if `target`
+    exists, it is complete. Raises DownloadFailed.
+    """
+    try:
+        network.probe(f"{FIGSHARE}/articles/{article}")
+    except network.Unreachable as error:
+        raise DownloadFailed(f"figshare cannot be reached ({error})") from error
+
+    def install() -> None:
+        if not target.exists():
+            _fetch_and_unpack(describe(article, file), target, find)
+
+    _run_locked(target.parent, install, note)
+
+
+def download_kaggle(handle: str, folder: Path, *, find: Find, note: str) -> None:
+    """Download dataset `handle` ("owner/name") with kagglehub and put its files into a folder.
+
+    note: logged as a warning before the download.
+
+    kagglehub keeps its own copy, resumes an interrupted download and marks what is complete. The
+    files are linked from there (copied if the file system has no links) into a hidden folder that
+    is renamed in one step: what `find` returns under `folder` is complete. Raises DownloadFailed.
+    """
+    probe_kaggle(handle)
+
+    def install() -> None:
+        if find(folder) is None:
+            fetched = fetch_from_kaggle(handle)
+            content = find(fetched)
+            if content is None:
+                raise DownloadFailed(f"the download in {fetched} has an unexpected layout")
+            _install(content, folder / content.name)
+
+    _run_locked(folder, install, note)
+
+
+def _run_locked(folder: Path, install: Callable[[], None], note: str) -> None:
+    """Call `install` while no other process downloads into this folder."""
+    log.warning(note)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".download.lock"):
+            install()
+    except DownloadFailed:
+        raise
+    # kagglehub raises bare Exceptions; requests, zipfile and the disk raise many kinds.
+    except Exception as error:
+        raise DownloadFailed(f"the download failed ({network.clause(error)})") from error
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """A file as figshare describes it. size: bytes."""
 
     url: str
@@ -74,68 +122,35 @@ class Remote:
     md5: str
 
 
-def download_figshare(
-    article: int, file: int, target: Path, *, find: Callable[[Path], Path | None], note: str
-) -> None:
-    """Fetch file id `file` of an article, a zip archive, and make its data the folder `target`.
-
-    find: gives the folder of the data inside a given folder, None if it is not there.
-    note: logged as a warning before anything is fetched.
-
-    It is unpacked in a hidden folder beside `target`, which gets its name in one step: where
-    `target` is there, it is whole. Raises DownloadFailed.
-    """
-    into = target.parent
-    try:
-        network.probe(f"{API}/articles/{article}")
-    except network.Unreachable as error:
-        raise DownloadFailed(f"figshare cannot be reached ({error})") from error
-    log.warning(note)
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-        with FileLock(into / ".download.lock"):
-            if not target.exists():
-                _fetch_and_unpack(describe(article, file), target, find)
-    except DownloadFailed:
-        raise
-    # requests, zipfile and the disk raise exceptions of many kinds.
-    except Exception as error:
-        raise DownloadFailed(f"the download failed ({network.clause(error)})") from error
-
-
-def describe(article: int, file: int) -> Remote:
-    """Where a file is, its size and MD5, from whichever version of the article lists it."""
-    newest = _json(f"{API}/articles/{article}")
-    found = _listed(newest, file)
-    if found is None:
-        versions = _json(f"{API}/articles/{article}/versions")
-        for version in sorted((int(entry["version"]) for entry in versions), reverse=True):
-            found = _listed(_json(f"{API}/articles/{article}/versions/{version}"), file)
-            if found is not None:
-                break
-    if found is None:
-        raise DownloadFailed(f"figshare's article {article} lists no file {file} any more")
-    md5 = str(found.get("computed_md5") or found.get("supplied_md5") or "").lower()
+def describe(article: int, file: int) -> RemoteFile:
+    """URL, size and MD5 of a file, from the newest version of the article that lists it."""
+    url = f"{FIGSHARE}/articles/{article}"
+    entry = _file_entry(_json(url), file)
+    if entry is None:
+        versions = sorted((int(v["version"]) for v in _json(f"{url}/versions")), reverse=True)
+        entries = (_file_entry(_json(f"{url}/versions/{v}"), file) for v in versions)
+        entry = next(filter(None, entries), None)
+    if entry is None:
+        raise DownloadFailed(f"figshare's article {article} no longer lists the file {file}")
+    md5 = str(entry.get("computed_md5") or entry.get("supplied_md5") or "").lower()
     if len(md5) != 32:
         raise DownloadFailed(f"figshare states no MD5 for the file {file}")
-    return Remote(str(found["download_url"]), int(found["size"]), md5)
+    return RemoteFile(str(entry["download_url"]), int(entry["size"]), md5)
 
 
-def _listed(article: Any, file: int) -> dict[str, Any] | None:
+def _file_entry(article: Any, file: int) -> dict[str, Any] | None:
     return next((entry for entry in article.get("files", []) if entry.get("id") == file), None)
 
 
 def _json(url: str) -> Any:
-    import requests
-
-    with requests.get(url, timeout=TIMEOUT) as answer:
-        answer.raise_for_status()
-        return answer.json()
+    with requests.get(url, timeout=TIMEOUT) as response:
+        response.raise_for_status()
+        return response.json()
 
 
-def _fetch_and_unpack(remote: Remote, target: Path, find: Callable[[Path], Path | None]) -> None:
+def _fetch_and_unpack(remote: RemoteFile, target: Path, find: Find) -> None:
     partial = target.with_name(".download.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed; the lock is ours
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed run; this process holds the lock
     try:
         partial.mkdir()
         archive = partial / "archive.zip"
@@ -145,26 +160,24 @@ def _fetch_and_unpack(remote: Remote, target: Path, find: Callable[[Path], Path 
             if size > MAX_UNPACKED:
                 raise DownloadFailed(f"its {size} bytes unpacked are more than {MAX_UNPACKED}")
             packed.extractall(partial / "content")
-        found = find(partial / "content")
-        if found is None:
-            raise DownloadFailed("what was downloaded has another layout")
-        os.replace(found, target)
+        content = find(partial / "content")
+        if content is None:
+            raise DownloadFailed("the downloaded archive has an unexpected layout")
+        os.replace(content, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fetch(remote: Remote, target: Path) -> None:
-    import requests
-
+def _fetch(remote: RemoteFile, target: Path) -> None:
     digest, size = hashlib.md5(usedforsecurity=False), 0
     with (
-        requests.get(remote.url, stream=True, timeout=TIMEOUT) as answer,
+        requests.get(remote.url, stream=True, timeout=TIMEOUT) as response,
         target.open("wb") as file,
     ):
-        answer.raise_for_status()
-        if answer.status_code != 200:
-            raise DownloadFailed(f"figshare answered {answer.status_code} instead of the file")
-        blocks = answer.iter_content(BLOCK)
+        response.raise_for_status()
+        if response.status_code != 200:
+            raise DownloadFailed(f"figshare answered {response.status_code} instead of the file")
+        blocks = response.iter_content(BLOCK)
         for block in progress_bar(blocks, -(-remote.size // BLOCK), "download, MB"):
             size += len(block)
             if size > remote.size:
@@ -173,53 +186,20 @@ def _fetch(remote: Remote, target: Path) -> None:
             file.write(block)
     if (size, digest.hexdigest()) != (remote.size, remote.md5):
         raise DownloadFailed(
-            f"what arrived is not the file: {size} bytes with MD5 {digest.hexdigest()}, while "
-            f"figshare states {remote.size} bytes with MD5 {remote.md5}"
+            f"the downloaded file is not the expected one: {size} bytes with MD5 "
+            f"{digest.hexdigest()}, but figshare states {remote.size} bytes with MD5 {remote.md5}"
         )
 
 
-log = logging.getLogger(__name__)
-
-
-def download_kaggle(
-    handle: str, into: Path, *, find: Callable[[Path], Path | None], note: str
-) -> None:
-    """Fetch data set `handle` ("owner/name") with kagglehub and put its files into a folder.
-
-    find: gives the folder of the data inside a given folder, None if it is not there.
-    note: logged as a warning before anything is fetched.
-
-    kagglehub keeps its own copy, resumes an interrupted download and marks what is complete. The
-    files are linked from there (copied where the file system cannot) into a hidden folder, which
-    gets its name in one step: what `find` sees under `into` is whole. Raises DownloadFailed.
-    """
-    probe(handle)
-    log.warning(note)
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-        with FileLock(into / ".download.lock"):
-            if find(into) is None:
-                fetched = fetch(handle)
-                found = find(fetched)
-                if found is None:
-                    raise DownloadFailed(f"what was downloaded to {fetched} has another layout")
-                _install(found, into)
-    except DownloadFailed:
-        raise
-    # kagglehub raises bare Exceptions of its own beside those of requests, zipfile and the disk.
-    except Exception as error:
-        raise DownloadFailed(f"the download failed ({network.clause(error)})") from error
-
-
-def fetch(handle: str) -> Path:
-    """The folder with the complete data set in kagglehub's cache, downloaded if it is not there."""
-    import kagglehub
+def fetch_from_kaggle(handle: str) -> Path:
+    """The folder with the complete dataset in kagglehub's cache, downloaded if missing."""
+    import kagglehub  # seconds of import that only a download needs
 
     return Path(kagglehub.dataset_download(handle))
 
 
-def probe(handle: str) -> None:
-    """Raise DownloadFailed within seconds unless Kaggle offers the data set.
+def probe_kaggle(handle: str) -> None:
+    """Raise DownloadFailed within seconds unless Kaggle offers the dataset.
 
     kagglehub itself waits without limit.
     """
@@ -229,23 +209,22 @@ def probe(handle: str) -> None:
         raise DownloadFailed(f"Kaggle cannot be reached ({error})") from error
 
 
-def _install(found: Path, into: Path) -> None:
-    target = into / found.name
-    partial = into / f".{found.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed; the lock is ours
+def _install(content: Path, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed run; this process holds the lock
     try:
         partial.mkdir()
-        # Not shutil.copytree, which would try every further file on a disk that is full.
-        for source in sorted(found.rglob("*")):
-            copy = partial / source.relative_to(found)
-            copy.mkdir() if source.is_dir() else _link_or_copy(source, copy)
+        # Not shutil.copytree, which would try every further file on a full disk.
+        for path in sorted(content.rglob("*")):
+            copy = partial / path.relative_to(content)
+            copy.mkdir() if path.is_dir() else _link_or_copy(path, copy)
         os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def _link_or_copy(path: Path, target: Path) -> None:
     try:
-        os.link(source, target)
+        os.link(path, target)
     except OSError:
-        shutil.copy2(source, target)
+        shutil.copy2(path, target)

@@ -1,12 +1,11 @@
-"""Any data set of the user's own: class folders, or a csv that names the images.
-
-The layouts of a user's own data: class folders, and a csv that names the images.
-"""
+"""Any dataset of the user's own: class folders, or a CSV file that names the images."""
 
 import json
 import math
 import os
-from collections import Counter
+import re
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +13,23 @@ from typing import Any, ClassVar, Literal
 
 from fracnet.config.instantiate import near_miss
 from fracnet.data.datasets.base import (
-    OwnSplit,
-    contents,
+    UnsplitDataset,
+    describe_folder,
+    distinct_rows,
     files_below,
     header_sizes,
     is_image,
+    skipped_note,
     subfolders,
 )
-from fracnet.data.datasets.csv_table import Table, read_csv
-from fracnet.data.manifest import Manifest, listed
+from fracnet.data.datasets.csv_table import Table, listed_path, read_csv
+from fracnet.data.manifest import Manifest
 from fracnet.data.splits import SPLITS
 from fracnet.utils.errors import DataFault, UserError
+from fracnet.utils.files import path_from_text, path_text
+from fracnet.utils.text import are, counted, list_some
 
+COLUMNS = ("path", "label", "split", "patient", "study", "region", "boxes")
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -36,194 +40,38 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-SPLITS_TOLD = "train, val (or valid) and test"
-
-
-@dataclass
-class Found:
-    """rows: path, label, and what else is known. splits: those that the data have."""
-
-    rows: list[dict[str, Any]]
-    splits: set[str] = field(default_factory=set)
-    notes: list[str] = field(default_factory=list)
-    excluded: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-
-def read_class_folders(root: Path) -> Found:
-    """Images of root/class/** or root/split/class/**. Raises DataFault for a mixture."""
-    entries = subfolders(root)
-    split_of = {e.name: SPLIT_NAMES.get(e.name.lower()) for e in entries}
-    splits = {split for split in split_of.values() if split}
-    found = Found([], splits)
-    if not splits:
-        for entry in entries:
-            _add_class(found, root, entry, None)
-    else:
-        if other := [name for name, split in split_of.items() if split is None]:
-            raise DataFault(
-                f"{root} has folders of splits ({', '.join(set(split_of) - set(other))}) and "
-                f"others ({listed(other, len(other), 6)}). Move the others away, or class folders "
-                "into a split."
-            )
-        if len(splits) < len(entries):
-            raise DataFault(f"{root} has two folders for one split: {', '.join(split_of)}.")
-        if "train" not in splits:
-            raise DataFault(f"{root} has no folder train, but {', '.join(split_of)}.")
-        for entry in entries:
-            if not subfolders(entry):
-                raise DataFault(f"{entry} has no class folders; {contents(entry)}.")
-            for folder in subfolders(entry):
-                _add_class(found, root, folder, split_of[entry.name])
-        _refuse_differing_classes(root, found)
-    if not found.rows:
-        raise UserError(f"{root} has no image in its folders {', '.join(split_of)}.")
-    return found
-
-
-def _add_class(found: Found, root: Path, folder: Path, split: str | None) -> None:
-    others = 0
-    for path in files_below(folder, root):
-        if not is_image(os.path.join(root, path)):
-            others += 1
-            continue
-        row = {"path": path, "label": folder.name}
-        found.rows.append(row | ({"split": split} if split else {}))
-    if others:
-        found.notes.append(f"{folder}: {others} files are no images; left out.")
-
-
-def _refuse_differing_classes(root: Path, found: Found) -> None:
-    trained = {row["label"] for row in found.rows if row["split"] == "train"}
-    for split in found.splits - {"train"}:
-        names = {row["label"] for row in found.rows if row["split"] == split}
-        if more := sorted(names - trained):
-            raise DataFault(
-                f"{root}: the split {split} has class folders that train has not: "
-                f"{', '.join(more)}; train has {', '.join(sorted(trained))}."
-            )
-
-
-def read_listed(root: Path, csv: Path, columns: Mapping[str, str | None]) -> Found:
-    """Images that a csv names; paths are relative to `root`. Raises UserError naming the lines."""
-    table = read_csv(csv if csv.is_absolute() else root / csv)
-    column = {key: columns.get(key) or key for key in ("path", "label")}
-    for key in ("split", "patient", "study", "region", "boxes"):
-        if chosen := columns.get(key) or (key if key in table.columns else None):
-            column[key] = chosen
-    for key, name in column.items():
-        table.require([name], f" Say which it is: data.columns.{key}=...")
-    paths = _paths(table, column["path"], root)
-    found = Found([])
-    splits = _splits(table, column["split"]) if "split" in column else None
-    # A column without any value says no more than none.
-    ids = {
-        key: column[key]
-        for key in ("patient", "study", "region")
-        if key in column and any(cells[column[key]] for cells in table.rows)
-    }
-    for i, cells in enumerate(table.rows):
-        split = splits[i] if splits else None
-        if not cells[column["label"]]:
-            found.excluded[split or "none", "no label"] += 1
-            continue
-        row: dict[str, Any] = {"path": paths[i], "label": cells[column["label"]]}
-        row |= {key: cells[name] or None for key, name in ids.items()}
-        if split:
-            row["split"] = split
-        if "boxes" in column:
-            row["boxes"] = _boxes(table, i, column["boxes"], row["label"], root / paths[i])
-        found.rows.append(row)
-    found.splits = set(splits or [])
-    if not found.rows:
-        raise DataFault(f"{table.path}: no line has a label in the column {column['label']!r}.")
-    if splits and "train" not in found.splits:
-        raise DataFault(f"{table.path}: no line is of the split train.")
-    return found
-
-
-def _paths(table: Table, column: str, root: Path) -> list[str]:
-    """Paths relative to the root; none may lead out of it, and one at least must be there."""
-    paths, outside = [], []
-    for i, cells in enumerate(table.rows):
-        path = Path(cells[column].replace("\\", "/"))
-        path = path.resolve() if path.is_absolute() else Path(os.path.normpath(root / path))
-        if not cells[column] or not path.is_relative_to(root) or path == root:
-            outside.append(i)
-        else:
-            paths.append(path.relative_to(root).as_posix())
-    table.refuse(outside, column, f"a file in {root}")
-    if not any((root / path).is_file() for path in paths):
-        raise UserError(
-            f"{table.path}: none of its {len(paths)} images is there, such as {root / paths[0]}. "
-            f"The column {column!r} must hold paths relative to data.root."
-        )
-    return paths
-
-
-def _splits(table: Table, column: str) -> list[str]:
-    found = [SPLIT_NAMES.get(cells[column].lower()) for cells in table.rows]
-    table.refuse([i for i, split in enumerate(found) if split is None], column, SPLITS_TOLD)
-    return [split for split in found if split]
-
-
-def _boxes(table: Table, i: int, column: str, label: str, image: Path) -> list[Any] | None:
-    """JSON [[x0, y0, x1, y1], ...]: in shares where no number is above 1, else in pixels."""
-    text = table.rows[i][column]
-    if not text:
-        return None
-    expected = "[[x0, y0, x1, y1], ...], upper left and lower right corner, inside the image"
-    try:
-        boxes = [[float(number) for number in box] for box in json.loads(text)]
-    except (ValueError, TypeError):
-        table.refuse([i], column, expected)
-        raise AssertionError("refused") from None
-    if any(len(box) != 4 or not all(map(math.isfinite, box)) for box in boxes):
-        table.refuse([i], column, expected)
-    if max((number for box in boxes for number in box), default=0) > 1:
-        size = header_sizes([image])[0]
-        if size is None:  # the policy for bad files applies when the pixels are read
-            return None
-        boxes = [[n / size[place % 2] for place, n in enumerate(box)] for box in boxes]
-    for x0, y0, x1, y1 in boxes:
-        if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
-            table.refuse([i], column, expected)
-    return [{"label": label, "points": [box[:2], box[2:]]} for box in boxes] or None
-
-
-COLUMNS = ("path", "label", "split", "patient", "study", "region", "boxes")
-
-# First words of the names that people give to the class without a finding.
+SPLIT_SUFFIXES = {"set", "data", "dataset", "images", "split"}
+"""Words that may follow the name of a split, as in test_set."""
 NEGATIVE = ("no", "non", "not", "normal", "negative", "neg", "healthy", "without", "0")
+"""First words of the usual names for the class without a finding."""
 
 
 @dataclass(kw_only=True)
-class Folder(OwnSplit):
-    """Reads class folders below `root`, with or without split folders, or a csv.
+class Folder(UnsplitDataset):
+    """Reads class folders below `root`, with split folders above or in them or without, or a CSV.
 
     csv: file that names the images, in `root` or absolute; None for class folders.
-    columns: what -> column of the csv, for path, label, split, patient, study, region and boxes;
-        None for the column of that name, where the csv has one.
-    class_order: names of the classes; of two, the positive last. None: by name, but where of two
-        classes one is called normal, negative, no..., non... or not..., that one comes first.
+    columns: path, label, split, patient, study, region and boxes -> column of the CSV; None for
+        the column of that name, if it exists.
+    class_order: names of the classes; of two, the positive one last. None: by name, but of two
+        classes the one called normal, negative, no..., non... or not... comes first.
 
-    Splits that the data have are obeyed; lacking ones are carved (see OwnSplit).
+    Splits in the data are used as they are; missing ones are created (see UnsplitDataset).
     """
 
     csv: str | None = None
     columns: Mapping[str, str | None] = field(default_factory=dict)
-    class_order: Sequence[str | int] | None = None
+    class_order: Sequence[str | bool | int | float | None] | None = None
 
     name: ClassVar[str] = "folder"
     classes: ClassVar[tuple[str, ...]] = ()
     task: ClassVar[Literal["multiclass", "binary"]] = "binary"
     license: ClassVar[str] = "the user's own matter"
     citation: ClassVar[str] = "none"
-    groups: ClassVar[str] = "unknown"
-    obtain: ClassVar[str] = (
+    how_to_get: ClassVar[str] = (
         "Put the images into class folders, such as {root}/fractured and {root}/normal, or, with a "
         "split, {root}/train/fractured, or name a table of them with data.csv=labels.csv."
     )
-    phantom: ClassVar[str] = "mura_phantom"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -231,33 +79,38 @@ class Folder(OwnSplit):
             if key not in COLUMNS:
                 hint = near_miss(key, COLUMNS)
                 raise UserError(f"data.columns.{key}: allowed are {', '.join(COLUMNS)}.{hint}")
-        if self.csv is None and (named := [key for key, held in self.columns.items() if held]):
+        if self.csv is None and (named := [key for key, column in self.columns.items() if column]):
             raise UserError(
-                f"data.columns.{named[0]}={self.columns[named[0]]}: columns are those of a csv; "
-                "name it too, data.csv=labels.csv."
+                f"data.columns.{named[0]}={self.columns[named[0]]} needs a CSV file; also set "
+                "data.csv=labels.csv."
             )
 
     def prepare(self) -> None:
-        """Only look whether something is there."""
+        """Check that the folder holds data."""
         if not self.folder.is_dir():
-            raise self.missing(contents(self.folder))
+            raise self.missing_error(describe_folder(self.folder))
         if self.csv is None and not subfolders(self.folder):
-            raise self.missing(f"no class folders, as {contents(self.folder)}")
+            raise self.missing_error(f"no class folders; {describe_folder(self.folder)}")
 
     def manifest(self) -> Manifest:
-        """All images with a label; makes and writes down the splits that the data lack."""
+        """All labeled images; creates and writes the splits that the data lack."""
         self.prepare()
         if self.csv is None:
-            found = read_class_folders(self.folder)
+            self._reject_other_layouts()
+            images = read_class_folders(self.folder)
         else:
-            found = read_listed(self.folder, Path(self.csv).expanduser(), self.columns)
-        classes, notes = self._classes(found)
-        rows, facts = found.rows, {}
-        if lacking := [split for split in SPLITS[1:] if split not in found.splits]:
-            whole = [row for row in rows if row.get("split", "train") == "train"]
-            split = self.split(whole, self.folder, parts=lacking)
-            rest = [row for row in rows if row.get("split", "train") != "train"]
-            rows, facts = [*split.rows, *rest], split.facts
+            roots = (self.folder, Path(self.root).expanduser().absolute())
+            images = read_listed(roots, Path(self.csv).expanduser(), self.columns)
+        images.notes += unify_labels(images.rows, self.csv or self.folder, self.class_order or ())
+        images.rows, link_notes = distinct_rows(images.rows, self.folder)
+        images.notes += link_notes
+        classes, notes = self._class_order(images)
+        rows, facts = images.rows, {}
+        if absent := [split for split in SPLITS[1:] if split not in images.splits]:
+            train = [row for row in rows if row.get("split", "train") == "train"]
+            split = self.split(train, self.folder, parts=absent, missing=images.missing)
+            others = [row for row in rows if row.get("split", "train") != "train"]
+            rows, facts = [*split.rows, *others], split.facts
             notes += split.notes
         known = {key for key in ("patient", "study") if any(row.get(key) for row in rows)}
         if known and not facts:
@@ -265,54 +118,374 @@ class Folder(OwnSplit):
         if not known:
             notes.append(
                 f"{self.name}: patients are unknown, so one person may be in train and in test, "
-                "and test figures may be too good."
+                "and test metrics may be too good."
             )
         return self.build(
             rows,
             self.folder,
-            excluded=_counted(found.excluded),
-            notes=[*found.notes, *notes],
+            excluded=images.excluded,
+            notes=[*images.notes, *notes],
             classes=classes,
             task="binary" if len(classes) == 2 else "multiclass",
+            missing=images.missing,
             **facts,
         )
 
-    def _classes(self, found: Found) -> tuple[tuple[str, ...], list[str]]:
+    def _reject_other_layouts(self) -> None:
+        """Raise UserError for a tree of a published layout, whose folders are no classes."""
+        for base in (self.folder, *subfolders(self.folder)):
+            names = {entry.name for entry in subfolders(base)}
+            splits = [base / name for name in sorted(names) if split_named(name)]
+            pairs = [base, *splits]
+            if any({"images", "labels"} <= {e.name for e in subfolders(part)} for part in pairs):
+                raise UserError(
+                    f"{base} is a YOLO tree (folders images and labels), not class folders. For "
+                    f"the six-class upper-limb set, use data=upper_limb data.root={base}; for "
+                    "another set, list its images with their labels in a table: "
+                    "data.csv=labels.csv."
+                )
+            dataset = None
+            if any(e.name.startswith("XR_") for part in splits for e in subfolders(part)):
+                dataset = "mura"
+            elif (base / "images" / "Fractured").is_dir():
+                dataset = "fracatlas"
+            elif any(n.startswith("images_part") for n in names) and any(base.glob("dataset.csv")):
+                dataset = "grazped"
+            if dataset and self.class_order is None:
+                raise UserError(
+                    f"{base} has the layout of {dataset}, whose folders are not classes. Use "
+                    f"data={dataset} data.root={base}."
+                )
+
+    def _class_order(self, images: "Images") -> tuple[tuple[str, ...], list[str]]:
         """The classes in the order of the logits, and a note on which is positive."""
-        names = sorted({row["label"] for row in found.rows})
-        where = self.csv or self.folder
+        names = sorted({row["label"] for row in images.rows})
+        origin = self.csv or self.folder
         if self.class_order is not None:
-            order = tuple(map(str, self.class_order))
+            order = tuple(_class_name(name, names) for name in self.class_order)
             if sorted(order) != names:
                 raise UserError(
-                    f"data.class_order=[{','.join(order)}]: {where} has the classes "
+                    f"data.class_order=[{','.join(order)}]: {origin} has the classes "
                     f"{', '.join(names)}; name each once."
                 )
             return order, []
         if len(names) < 2:
+            hint = ""
+            if self.csv is None:
+                inner = self.folder / "".join(names)
+                hint = (
+                    f" If the class folders are deeper, point data.root to their parent, such as "
+                    f"{inner}."
+                )
             raise UserError(
-                f"{where} has {len(names)} classes ({', '.join(names) or 'none'}); at least two "
-                "are needed. If the class folders lie deeper, point data.root to their parent."
+                f"{origin} has {counted(len(names), 'class')} ({', '.join(names) or 'none'}) but "
+                f"needs at least two.{hint}"
             )
         if len(names) > 2:
             return tuple(names), []
-        negative = [name for name in names if _words(name)[0] in NEGATIVE]
+        negative = [name for name in names if _first_word(name) in NEGATIVE]
         if len(negative) != 1:
             raise UserError(
-                f"{where} has two classes, {' and '.join(names)}, and it is not clear which is the "
-                f"positive one. Say so, the positive last: data.class_order=[{','.join(names)}] or "
+                f"{origin} has two classes, {' and '.join(names)}, and it is unclear which one is "
+                f"positive. Name the positive one last: data.class_order=[{','.join(names)}] or "
                 f"data.class_order=[{','.join(names[::-1])}]."
             )
         positive = next(name for name in names if name not in negative)
         return (negative[0], positive), [
             f"{self.name}: {positive!r} is taken as the positive class, {negative[0]!r} as the "
-            "negative one (data.class_order changes it)."
+            "negative one (data.class_order changes this)."
         ]
 
 
-def _words(name: str) -> list[str]:
-    return name.lower().replace("_", " ").replace("-", " ").split() or [name]
+def _first_word(name: str) -> str:
+    return (name.lower().replace("_", " ").replace("-", " ").split() or [name])[0]
 
 
-def _counted(excluded: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
-    return [{"split": split, "reason": why, "n": n} for (split, why), n in excluded.items()]
+def _class_name(value: str | float | None, names: Sequence[str]) -> str:
+    """The class that a value of data.class_order names; Hydra reads null or true as no text."""
+    if isinstance(value, str):
+        return value
+    text = "null" if value is None else str(value)
+    return next((name for name in names if name.lower() == text.lower()), text)
+
+
+def split_named(name: str) -> str | None:
+    """The split that a folder or cell names (train, Training, test_set ...); None if it is none."""
+    first, *others = re.split(r"[\s_-]+", name.strip().lower())
+    return SPLIT_NAMES.get(first) if SPLIT_SUFFIXES.issuperset(others) else None
+
+
+def unify_labels(
+    rows: Sequence[dict[str, Any]], origin: Path | str, distinct: Sequence[object]
+) -> list[str]:
+    """Give labels that are one number (0, 0.0) one spelling; notes on it.
+
+    distinct: classes that the user lists; two spellings that are both listed stay two classes.
+    Raises DataFault if labels differ only in case, separators or Unicode form: probably a slip.
+    """
+    counts = Counter(row["label"] for row in rows)
+    listed = set(map(str, distinct))
+    spellings: dict[float | str, list[str]] = defaultdict(list)
+    for label in sorted(counts):
+        spellings[_label_key(label)].append(label)
+    several = [
+        labels
+        for labels in spellings.values()
+        if len(labels) > 1 and not len(listed.intersection(labels)) > 1
+    ]
+    texts = [labels for labels in several if not isinstance(_label_key(labels[0]), float)]
+    if texts:
+        pairs = [
+            " and ".join(f"{label!r} ({counted(counts[label], 'image')})" for label in labels)
+            for labels in texts
+        ]
+        raise DataFault(
+            f"{origin} spells {counted(len(texts), 'class')} in several ways: "
+            f"{'; '.join(pairs)}. Use one spelling per class."
+        )
+    notes = []
+    for labels in several:
+        label = min(labels, key=lambda text: (text not in listed, len(text), text))
+        for row in rows:
+            if row["label"] in labels:
+                row["label"] = label
+        quoted = ", ".join(f"{name!r} ({counted(counts[name], 'image')})" for name in labels)
+        notes.append(f"{origin}: the labels {quoted} are one number and count as one class.")
+    return notes
+
+
+def _label_key(label: str) -> float | str:
+    """Equal for two spellings of one number, or of one name."""
+    if re.fullmatch(r"[+-]?\d+(\.\d*)?", label, re.ASCII):
+        return float(label)
+    name = unicodedata.normalize("NFKC", label).casefold()
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", name).replace("_", " ")
+
+
+@dataclass
+class Images:
+    """rows: path, label, and what else is known. splits: those in the data.
+
+    missing: a sentence on listed images that do not exist.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    splits: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    excluded: Counter[tuple[str, str]] = field(default_factory=Counter)
+    missing: str = ""
+
+
+def read_class_folders(root: Path) -> Images:
+    """Images of root/class/**, root/split/class/** or root/class/**/split/**.
+
+    Raises DataFault for a mixture.
+    """
+    entries = subfolders(root)
+    split_of = {entry.name: split_named(entry.name) for entry in entries}
+    splits = {split for split in split_of.values() if split}
+    images = Images()
+    if not splits:
+        for entry in entries:
+            _add_class(images, root, entry, None)
+        _check_inner_splits(root, images)
+    else:
+        if other := [name for name, split in split_of.items() if split is None]:
+            raise DataFault(
+                f"{root} has folders of splits ({', '.join(set(split_of) - set(other))}) and "
+                f"others ({list_some(other, len(other), 6)}). Move the others away, or move class "
+                "folders into a split."
+            )
+        if len(splits) < len(entries):
+            raise DataFault(f"{root} has two folders for one split: {', '.join(split_of)}.")
+        if "train" not in splits:
+            raise DataFault(f"{root} has no folder train, but {', '.join(split_of)}.")
+        for entry in entries:
+            if not subfolders(entry):
+                raise DataFault(f"{entry} has no class folders; {describe_folder(entry)}.")
+            for folder in subfolders(entry):
+                _add_class(images, root, folder, split_of[entry.name])
+        images.splits = splits
+    if not images.rows:
+        raise UserError(f"{root} has no image in its folders {', '.join(split_of)}.")
+    if images.splits:
+        _check_same_classes(root, images)
+    return images
+
+
+def _add_class(images: Images, root: Path, folder: Path, split: str | None) -> None:
+    """Add the images in a class folder; a folder in it that is named like a split is its split."""
+    others, contradicting = [], []
+    depth = len(folder.relative_to(root).parts)
+    label = path_text(folder.name)
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for path in files_below(folder, root, notes=images.notes):
+        if not is_image(path_from_text(root, path)):
+            others.append(path[len(path_text(folder.relative_to(root))) + 1 :])
+            continue
+        row = {"path": path, "label": label}
+        inner = {name: named for name in path.split("/")[depth:-1] if (named := split_named(name))}
+        for name, named in inner.items():
+            spellings[named].add(name)
+        named_splits = set(inner.values()) | ({split} if split else set())
+        if len(named_splits) > 1:
+            contradicting.append(path)
+        elif named_splits:
+            row["split"] = named_splits.pop()
+        images.rows.append(row)
+    if contradicting:
+        raise DataFault(
+            f"{root}: the folders of {counted(len(contradicting), 'image')} name two splits: "
+            f"{list_some(contradicting, len(contradicting), 3)}."
+        )
+    if double := [names for names in spellings.values() if len(names) > 1]:
+        raise DataFault(f"{folder} has two folders for one split: {', '.join(sorted(double[0]))}.")
+    images.notes += skipped_note(folder, others)
+
+
+def _check_inner_splits(root: Path, images: Images) -> None:
+    """Take the splits of root/class/split; DataFault unless they cover all images."""
+    images.splits = {row["split"] for row in images.rows if "split" in row}
+    if not images.splits:
+        return
+    if outside := [row["path"] for row in images.rows if "split" not in row]:
+        named = ", ".join(sorted(images.splits))
+        raise DataFault(
+            f"{root} has class folders with folders of splits ({named}), but "
+            f"{counted(len(outside), 'image')} {are(len(outside))} in none of them: "
+            f"{list_some(outside, len(outside), 3)}. Move every image into a split, or none."
+        )
+    if "train" not in images.splits:
+        raise DataFault(
+            f"{root}: the class folders have no folder train, but {', '.join(images.splits)}."
+        )
+
+
+def _check_same_classes(root: Path, images: Images) -> None:
+    trained = {row["label"] for row in images.rows if row["split"] == "train"}
+    for split in images.splits - {"train"}:
+        names = {row["label"] for row in images.rows if row["split"] == split}
+        if extra := sorted(names - trained):
+            raise DataFault(
+                f"{root}: the split {split} has class folders that train lacks: "
+                f"{', '.join(extra)}; train has {', '.join(sorted(trained))}."
+            )
+
+
+def read_listed(roots: tuple[Path, Path], csv: Path, columns: Mapping[str, str | None]) -> Images:
+    """Images that a CSV names. Raises UserError naming the lines.
+
+    roots: the folder of the data, resolved and as the user wrote it; relative paths start there.
+    """
+    root = roots[0]
+    table = read_csv(csv if csv.is_absolute() else root / csv)
+    column = {key: columns.get(key) or key for key in ("path", "label")}
+    for key in COLUMNS[2:]:
+        if chosen := columns.get(key) or (key if key in table.columns else None):
+            column[key] = chosen
+    for key, name in column.items():
+        table.require([name], f" Name the right one with data.columns.{key}=...")
+    paths, missing = _paths(table, column["path"], roots)
+    splits = _splits(table, column["split"]) if "split" in column else None
+    ids = {  # a column without any value is the same as no column
+        key: column[key]
+        for key in ("patient", "study", "region")
+        if key in column and any(cells[column[key]] for cells in table.rows)
+    }
+    images = Images(splits=set(splits or []), missing=missing, notes=[missing] if missing else [])
+    bad_boxes = []
+    for i, cells in enumerate(table.rows):
+        split = splits[i] if splits else None
+        if not cells[column["label"]]:
+            images.excluded[split or "none", "no label"] += 1
+            continue
+        row: dict[str, Any] = {"path": paths[i], "label": cells[column["label"]]}
+        row |= {key: cells[name] or None for key, name in ids.items()}
+        if split:
+            row["split"] = split
+        if "boxes" in column:
+            try:
+                row["boxes"] = _boxes(cells[column["boxes"]], row["label"], root / paths[i])
+            except ValueError:
+                bad_boxes.append(i)
+        images.rows.append(row)
+    if bad_boxes:
+        table.reject(
+            bad_boxes,
+            column["boxes"],
+            "[[x0, y0, x1, y1], ...], upper left and lower right corner, inside the image",
+        )
+    if not images.rows:
+        raise DataFault(f"{table.path}: no line has a label in the column {column['label']!r}.")
+    if splits and "train" not in images.splits:
+        raise DataFault(f"{table.path}: no line belongs to the split train.")
+    return images
+
+
+def _paths(table: Table, column: str, roots: tuple[Path, Path]) -> tuple[list[str], str]:
+    """Paths relative to the root, and a sentence on those that do not exist.
+
+    None may lead out of the root, and at least one must exist.
+    """
+    root = roots[0]
+    paths, outside = [], []
+    for i, cells in enumerate(table.rows):
+        path = _path_inside(listed_path(cells[column], root), roots) if cells[column] else None
+        if path is None:
+            outside.append(i)
+        else:
+            paths.append(path)
+    table.reject(outside, column, f"a file in {root}")
+    missing = [path for path in paths if not (root / path).is_file()]
+    if len(missing) == len(paths):
+        raise UserError(
+            f"{table.path}: none of its {len(paths)} images exists, e.g. {root / paths[0]}. "
+            f"The column {column!r} must hold paths relative to data.root."
+        )
+    if not missing:
+        return paths, ""
+    return paths, (
+        f"{table.path} lists {counted(len(paths), 'image')}, of which {len(missing)} "
+        f"{'does' if len(missing) == 1 else 'do'} not exist "
+        f"({list_some(missing, len(missing), 3)})."
+    )
+
+
+def _path_inside(path: Path, roots: tuple[Path, Path]) -> str | None:
+    """The path relative to the root: as written, else without links; None if it is outside."""
+    written = Path(os.path.normpath(path))
+    for candidate in (written, written.parent.resolve() / written.name, written.resolve()):
+        for root in roots:
+            if candidate.is_relative_to(root) and candidate != root:
+                return candidate.relative_to(root).as_posix()
+    return None
+
+
+def _splits(table: Table, column: str) -> list[str]:
+    splits = [split_named(cells[column]) for cells in table.rows]
+    wrong = [i for i, split in enumerate(splits) if split is None]
+    table.reject(wrong, column, "train, val (or valid) or test")
+    return [split for split in splits if split]
+
+
+def _boxes(text: str, label: str, image: Path) -> list[Any] | None:
+    """JSON [[x0, y0, x1, y1], ...]: in shares if no number is above 1, else in pixels.
+
+    Raises ValueError for anything else.
+    """
+    if not text:
+        return None
+    try:
+        boxes = [[float(number) for number in box] for box in json.loads(text)]
+    except TypeError as error:
+        raise ValueError("no list of lists of numbers") from error
+    if any(len(box) != 4 or not all(map(math.isfinite, box)) for box in boxes):
+        raise ValueError("not four finite numbers")
+    if max((number for box in boxes for number in box), default=0) > 1:
+        size = header_sizes([image])[0]
+        if size is None:  # on_bad_file applies when the pixels are read
+            return None
+        boxes = [[n / size[place % 2] for place, n in enumerate(box)] for box in boxes]
+    if not all(0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 for x0, y0, x1, y1 in boxes):
+        raise ValueError("outside the image")
+    return [{"label": label, "points": [box[:2], box[2:]]} for box in boxes] or None

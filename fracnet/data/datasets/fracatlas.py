@@ -1,7 +1,6 @@
 """FracAtlas: radiographs of limbs, hip and shoulder, with or without a fracture."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -9,43 +8,43 @@ from typing import Any, ClassVar, Literal
 from PIL import Image
 
 from fracnet.data.datasets import download
-from fracnet.data.datasets.base import OwnSplit, contents, image_files
+from fracnet.data.datasets.base import UnsplitDataset, describe_folder, image_files, skipped_note
 from fracnet.data.datasets.csv_table import read_csv
-from fracnet.data.datasets.download import fetch_if_absent
-from fracnet.data.datasets.upper_limb import read_marks
-from fracnet.data.manifest import Manifest, listed
+from fracnet.data.datasets.yolo import LabelFiles, shapes
+from fracnet.data.manifest import Manifest
 from fracnet.utils.errors import DataFault, UserError
-from fracnet.utils.files import sha256_of
+from fracnet.utils.files import path_from_text, path_text, sha256_of
+from fracnet.utils.text import are, counted, list_some
 
 FOLDER = "FracAtlas"
 ARTICLE, FILE = 22363012, 43283628
 LABELS = {"Fractured": "fracture", "Non_fractured": "no_fracture"}
 REGIONS = ("hand", "leg", "hip", "shoulder")
-EXTRAS = ("hardware", "multiscan", "frontal", "lateral", "oblique", "fracture_count")
+EXTRA_FLAGS = ("hardware", "multiscan", "frontal", "lateral", "oblique")
 ORIENTATION = 0x0112  # EXIF
 
 GROUP_NOTE = (
-    "fracatlas: it has no patient ids, so one person may be in train and in test, and test figures "
-    "may be too good. Byte-identical files are kept in one split."
+    "fracatlas: it has no patient ids, so one person may be in train and in test, and test metrics "
+    "may be too good. Byte-identical files stay in one split."
 )
 SPLIT_NOTE = (
-    "fracatlas: Utilities/Fracture Split is not used, as it covers the fractured images only."
+    "fracatlas: Utilities/Fracture Split is not used because it covers only the fractured images."
 )
 SHORTCUT_NOTE = (
-    "fracatlas: hardware, such as plates and screws, is commoner in fractured images (the "
-    "column hardware says where); a model may learn that instead."
+    "fracatlas: hardware, such as plates and screws, is more common in fractured images (see the "
+    "column hardware); a model may learn that instead."
 )
 DOWNLOAD_NOTE = (
-    "fracatlas: about 340 MB are fetched from figshare (CC BY 4.0; Abedeen et al. must be cited)."
+    "fracatlas: downloading about 340 MB from figshare (CC BY 4.0; cite Abedeen et al.)."
 )
 
 
 @dataclass(kw_only=True)
-class FracAtlas(OwnSplit):
+class FracAtlas(UnsplitDataset):
     """Reads FracAtlas in `root` or root/FracAtlas: images, dataset.csv and YOLO boxes.
 
-    The manifest keeps the columns hardware, multiscan, frontal, lateral, oblique and
-    fracture_count of dataset.csv. download: whether `prepare` may fetch a missing set.
+    The manifest keeps the columns EXTRA_FLAGS and fracture_count of dataset.csv.
+    download: whether `prepare` may download a missing dataset.
     """
 
     download: bool = True
@@ -58,78 +57,92 @@ class FracAtlas(OwnSplit):
         "Abedeen et al., FracAtlas: A Dataset for Fracture Classification, Localization and "
         "Segmentation of Musculoskeletal Radiographs, Scientific Data 10, 521 (2023)"
     )
-    groups: ClassVar[str] = "unknown"
-    obtain: ClassVar[str] = (
+    how_to_get: ClassVar[str] = (
         f"Get it from https://figshare.com/articles/dataset/The_dataset/{ARTICLE} and unpack it "
         "so that {root}/FracAtlas/images/Fractured exists."
     )
-    phantom: ClassVar[str] = "mura_phantom"
     notes: ClassVar[tuple[str, ...]] = (GROUP_NOTE, SPLIT_NOTE, SHORTCUT_NOTE)
 
     def prepare(self) -> None:
-        """Download the set if it is not there; never into a folder that holds something else."""
+        """Download a missing dataset, but never into a folder that holds anything else."""
 
         def fetch() -> None:
             target = self.folder / FOLDER
             download.download_figshare(ARTICLE, FILE, target, find=find_base, note=DOWNLOAD_NOTE)
 
-        fetch_if_absent(self, find_base, fetch, allowed=self.download)
+        download.download_if_missing(self, find_base, fetch, allowed=self.download)
 
     def manifest(self) -> Manifest:
-        """The images that dataset.csv lists; makes and writes down the split where there is none.
+        """The images that dataset.csv lists, with a split that is created once and reused.
 
-        An image whose folder and line in dataset.csv disagree is left out and counted.
+        Images whose folder contradicts dataset.csv are excluded and counted.
         """
         base = find_base(self.folder)
         if base is None:
-            raise self.missing(contents(self.folder))
+            raise self.missing_error(describe_folder(self.folder))
         notes = list(self.notes)
         described = _read_table(base / "dataset.csv")
-        excluded: Counter[str] = Counter()
+        excluded: Counter[tuple[str, str]] = Counter()
         rows: list[dict[str, Any]] = []
-        turned = 0
+        n_rotated = 0
+        label_files = LabelFiles({0: "fracture"})
+        stems: set[str] = set()
         for folder, label in LABELS.items():
             images, others = image_files(base / "images" / folder)
-            if others:
-                notes.append(f"{base / 'images' / folder}: {others} files are no images; left out.")
+            notes += skipped_note(base / "images" / folder, others)
+            stems.update(image.stem for image in images)
             for image in images:
-                known = described.get(image.stem)
-                if known is None:
-                    excluded["not in dataset.csv"] += 1
-                elif known["label"] != label:
-                    excluded["folder and dataset.csv disagree"] += 1
+                facts = described.get(image.stem)
+                if facts is None:
+                    excluded["none", "not in dataset.csv"] += 1
+                elif facts["label"] != label:
+                    excluded["none", "folder and dataset.csv disagree"] += 1
                 else:
-                    row = {**known, "path": image.relative_to(base).as_posix()}
+                    row = {**facts, "path": path_text(image.relative_to(base).as_posix())}
                     marks = base / "Annotations" / "YOLO" / f"{image.stem}.txt"
                     if label == "fracture" and marks.is_file():
-                        row["boxes"] = _boxes(marks)
-                        if row["boxes"] and _is_turned(image):
-                            row["boxes"], turned = None, turned + 1
+                        held = label_files.read(marks)
+                        row["boxes"] = shapes(held, label_files.names, boxes=True)
+                        if row["boxes"] and _is_rotated(image):
+                            row["boxes"], n_rotated = None, n_rotated + 1
                     rows.append(row)
+        missing = ""
+        if absent := sorted(set(described) - stems):
+            n = len(absent)
+            missing = (
+                f"fracatlas: {n} of the {counted(len(described), 'image')} in dataset.csv {are(n)} "
+                f"missing ({list_some(absent, n, 3)})."
+            )
+            notes.append(missing)
         if not rows:
-            raise DataFault(f"{base}: none of its images is in dataset.csv, with the same label.")
-        if turned:
-            notes.append(
-                f"fracatlas: the boxes of {turned} images with an orientation tag are left out: "
-                "they are drawn on the turned image, while fracnet reads pixels as they lie."
+            raise DataFault(
+                f"{missing} {base}: dataset.csv lists none of its images with the label of their "
+                "folder.".strip()
             )
-        if lost := sorted(set(described) - {Path(row["path"]).stem for row in rows}):
+        label_files.check()
+        if n_rotated:
             notes.append(
-                f"fracatlas: of the images in dataset.csv, {len(lost)} are not there or left out "
-                f"({listed(lost, len(lost), 3)})."
+                f"fracatlas: dropped the boxes of {n_rotated} images with an orientation tag: they "
+                "refer to the rotated image, but fracnet reads pixels without rotating them."
             )
-        split = self.split(rows, base, together=lambda path: sha256_of(base / path))
+        split = self.split(
+            rows,
+            base,
+            keep_together=lambda path: sha256_of(path_from_text(base, path)),
+            missing=missing,
+        )
         return self.build(
             split.rows,
             base,
-            excluded=[{"split": "none", "reason": why, "n": n} for why, n in excluded.items()],
+            excluded=excluded,
             notes=[*notes, *split.notes],
+            missing=missing,
             **split.facts,
         )
 
 
 def find_base(folder: Path) -> Path | None:
-    """The folder that holds images/Fractured and images/Non_fractured; None if neither does."""
+    """The folder that holds images/Fractured and images/Non_fractured, or None."""
     for base in (folder / FOLDER, folder):
         if all((base / "images" / name).is_dir() for name in LABELS):
             return base
@@ -137,45 +150,34 @@ def find_base(folder: Path) -> Path | None:
 
 
 def _read_table(path: Path) -> dict[str, dict[str, Any]]:
-    """Stem of the image -> label, region and the columns that are kept."""
+    """Stem of the image -> label, region and the extra columns."""
     if not path.is_file():
-        raise UserError(f"{path} is not there: it tells regions, views and hardware.")
+        raise UserError(f"{path} does not exist; fracnet needs it for regions, views and hardware.")
     table = read_csv(path)
-    columns = ("fractured", *REGIONS, "mixed", *EXTRAS[:-1])
-    table.require(("image_id", *columns, EXTRAS[-1]))
+    columns = ("fractured", *REGIONS, "mixed", *EXTRA_FLAGS)
+    table.require(("image_id", *columns, "fracture_count"))
     flags = {column: table.flags(column) for column in columns}
     counts = [row["fracture_count"] for row in table.rows]
-    table.refuse([i for i, n in enumerate(counts) if not n.isdecimal()], EXTRAS[-1], "a number")
+    wrong = [i for i, n in enumerate(counts) if not n.isdecimal()]
+    table.reject(wrong, "fracture_count", "a number")
     described: dict[str, dict[str, Any]] = {}
     for i, row in enumerate(table.rows):
-        parts = [region for region in REGIONS if flags[region][i]]
+        regions = [region for region in REGIONS if flags[region][i]]
+        if flags["mixed"][i] or len(regions) > 1:
+            regions = ["mixed"]
         described[Path(row["image_id"]).stem] = {
             "label": "fracture" if flags["fractured"][i] else "no_fracture",
-            "region": _region(parts, bool(flags["mixed"][i])),
-            **{column: flags[column][i] for column in EXTRAS[:-1]},
+            "region": regions[0] if regions else None,
+            **{column: flags[column][i] for column in EXTRA_FLAGS},
             "fracture_count": int(counts[i]),
         }
     return described
 
 
-def _region(parts: list[str], mixed: bool) -> str | None:
-    if mixed or len(parts) > 1:
-        return "mixed"
-    return parts[0] if parts else None
-
-
-def _boxes(marks: Path) -> list[Mapping[str, Any]] | None:
-    return [
-        {"label": "fracture", "points": [list(point) for point in mark.points]}
-        for mark in read_marks(marks, {0: "fracture"})
-        if mark.is_box
-    ] or None
-
-
-def _is_turned(image: Path) -> bool:
+def _is_rotated(image: Path) -> bool:
     try:
         with Image.open(image) as opened:
             return opened.getexif().get(ORIENTATION, 1) != 1
-    # Broken files raise nearly anything; they are judged when their pixels are read.
+    # Broken files raise almost any exception; reading the pixels reports them.
     except Exception:
         return False

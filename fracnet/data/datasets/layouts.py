@@ -1,11 +1,9 @@
-"""How published data sets name their folders and classes: for who reads them, and for phantoms."""
+"""Folder and class names of published datasets, for their readers and for the phantoms."""
 
 MURA_FOLDER = "MURA-v1.1"
 
 UPPER_LIMB_FOLDER = "BoneFractureYolo8"
 UPPER_LIMB_CLASSES = ("elbow", "fingers", "forearm", "humerus", "shoulder", "wrist")
-
-# As data.yaml has them, by class id.
 UPPER_LIMB_NAMES = (
     "elbow positive",
     "fingers positive",
@@ -15,6 +13,7 @@ UPPER_LIMB_NAMES = (
     "shoulder fracture",
     "wrist positive",
 )
+"""The names in data.yaml, by class id."""
 
-# "humerus" and "humerus fracture" are one class: the set's exports swap the two names.
 UPPER_LIMB_MERGED = {name: name.split()[0] for name in UPPER_LIMB_NAMES}
+"""Name -> class. "humerus" and "humerus fracture" are one: the set's exports swap the two names."""

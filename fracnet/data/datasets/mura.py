@@ -1,9 +1,10 @@
-"""MURA v1.1: radiographs of the upper limb, normal or abnormal by study.
+"""MURA v1.1: radiographs of the upper limb, labeled normal or abnormal by study.
 
-The files of MURA: its folder tree, and its official lists in the forms they are met in.
+Reads the folder tree and the official lists in the forms in which copies of the dataset have them.
 """
 
 import csv
+import io
 import os
 import re
 from collections import Counter, defaultdict
@@ -12,213 +13,58 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from fracnet.data.datasets.base import IMAGE_SUFFIXES, Source, contents, subfolders
+from fracnet.data.datasets.base import (
+    IMAGE_SUFFIXES,
+    SPLIT_FILE,
+    Dataset,
+    assign_splits,
+    check_share,
+    describe_folder,
+    is_ignored,
+    skipped_note,
+    split_file,
+    subfolders,
+    walk,
+)
+from fracnet.data.datasets.csv_table import read_text
 from fracnet.data.datasets.layouts import MURA_FOLDER
-from fracnet.data.manifest import Manifest, listed
-from fracnet.data.split_file import SplitFile
-from fracnet.data.splits import carve
+from fracnet.data.manifest import Manifest
 from fracnet.utils.errors import DataFault, UserError
-from fracnet.utils.text import are, counted
+from fracnet.utils.files import path_text
+from fracnet.utils.text import are, counted, list_some
 
 LAYOUT = "{train,valid}/XR_WRIST/patient00001/study1_positive/image1.png"
-
-_STUDY = r"(?:^|/)((train|valid)/XR_(\w+)/(patient\w+)/(study\d+)(?:_(positive|negative))?)"
-STUDY = re.compile(_STUDY + r"/?$")
-IMAGE = re.compile(_STUDY + r"/([^/]+)$")
-LISTED = {"0": "normal", "1": "abnormal", "0.0": "normal", "1.0": "abnormal"}
-SUFFIXES = {"negative": "normal", "positive": "abnormal"}
-
-
-@dataclass(frozen=True)
-class Place:
-    """What the path of an image tells: its study's folder, and the parts of that.
-
-    suffix is positive, negative or None; region is lower-case without XR_.
-    """
-
-    path: str
-    folder: str
-    part: str
-    region: str
-    patient: str
-    study: str
-    suffix: str | None
-
-    @classmethod
-    def of(cls, path: str) -> "Place | None":
-        """None where the path is not laid out like MURA's; what stands before train/ is cut."""
-        found = IMAGE.search(path)
-        if found is None:
-            return None
-        folder, part, region, patient, study, suffix, name = found.groups()
-        return cls(f"{folder}/{name}", folder, part, region.lower(), patient, study, suffix)
-
-    @property
-    def number(self) -> str:
-        """The study without its label, such as elbow/patient00001/study1."""
-        return f"{self.region}/{self.patient}/{self.study}"
-
-
-@dataclass
-class Tree:
-    """The files of one official part: images by path, and how many others there are."""
-
-    images: dict[str, Place] = field(default_factory=dict)
-    hidden: int = 0
-    others: int = 0
-    misplaced: list[str] = field(default_factory=list)
-
-
-def read_tree(base: Path, part: str) -> Tree:
-    """Walk base/train or base/valid, without opening a file."""
-    tree = Tree()
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be listed: {error.strerror}.") from error
-
-    top = str(base / part)
-    for folder, below, names in os.walk(top, onerror=refuse, followlinks=True):
-        below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
-        relative = part + folder[len(top) :].replace(os.sep, "/")
-        for name in names:
-            if name.startswith("."):  # ._image1.png and .DS_Store, which macOS leaves behind
-                tree.hidden += 1
-            elif os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
-                tree.others += 1
-            elif place := Place.of(f"{relative}/{name}"):
-                tree.images[place.path] = place
-            else:
-                tree.misplaced.append(f"{relative}/{name}")
-    return tree
-
-
-def read_image_list(file: Path, part: str) -> list[Place]:
-    """The images that {part}_image_paths.csv names, without those that macOS left behind.
-
-    Raises DataFault for lines that are no path of this part.
-    """
-    places, wrong = [], []
-    for number, cells in _lines(file):
-        place = next(filter(None, map(Place.of, cells)), None)
-        if place is None or place.part != part:
-            wrong.append(f"line {number} ({','.join(cells)})")
-        elif not place.path.rpartition("/")[2].startswith("."):
-            places.append(place)
-    _refuse(file, wrong, f"a path such as {LAYOUT.replace('{train,valid}', part)}")
-    if not places:
-        raise DataFault(f"{file} names no image; delete it to have the folders read instead.")
-    return places
-
-
-def study_labels(base: Path, part: str, places: Iterable[Place]) -> dict[str, str]:
-    """The label of each study folder: by the official list where there is one, else by its name.
-
-    Raises DataFault where the two contradict each other and where there is no label.
-    """
-    file = base / f"{part}_labeled_studies.csv"
-    listed_label = _read_label_list(file, part) if file.is_file() else None
-    labels: dict[str, str] = {}
-    contradicting, unlabeled = [], []
-    for place in {place.folder: place for place in places}.values():
-        own = SUFFIXES.get(place.suffix or "")
-        label = own if listed_label is None else listed_label(place)
-        if label is None:
-            unlabeled.append(place.folder)
-        elif own not in (None, label):
-            contradicting.append(f"{place.folder} ({label})")
-        else:
-            labels[place.folder] = label
-    if contradicting:
-        raise DataFault(
-            f"{file} contradicts the names of {counted(len(contradicting), 'study folder')}: "
-            f"{listed(contradicting, len(contradicting))}. Find out which is right and mend the "
-            "other."
-        )
-    if unlabeled:
-        told = listed(unlabeled, len(unlabeled))
-        if listed_label is None:
-            raise DataFault(
-                f"{base} has {counted(len(unlabeled), 'study folder')} with neither _positive nor "
-                f"_negative at the end of the name, and there is no {file.name} to tell the label: "
-                f"{told}."
-            )
-        raise DataFault(f"{file} gives no label for {counted(len(unlabeled), 'study')}: {told}.")
-    return labels
-
-
-def _read_label_list(file: Path, part: str) -> Callable[[Place], str | None]:
-    """What {part}_labeled_studies.csv says of a place, also where it names the other suffix."""
-    of_folder: dict[str, str] = {}
-    of_number: dict[str, set[str]] = defaultdict(set)
-    wrong = []
-    for number, cells in _lines(file):
-        found = next(filter(None, map(STUDY.search, cells)), None)
-        label = LISTED.get(cells[-1])
-        if found is None or found[2] != part or label is None:
-            wrong.append(f"line {number} ({','.join(cells)})")
-            continue
-        if of_folder.setdefault(found[1], label) != label:
-            wrong.append(f"line {number} (a second label for {found[1]})")
-        of_number[f"{found[3].lower()}/{found[4]}/{found[5]}"].add(label)
-    _refuse(file, wrong, "the path of a study and its label, 0 or 1")
-
-    def label_of(place: Place) -> str | None:
-        labels = of_number.get(place.number, set())
-        return of_folder.get(place.folder) or (next(iter(labels)) if len(labels) == 1 else None)
-
-    return label_of
-
-
-def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and filled cells of each line, without a header: a first line that has no path."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {error}.") from error
-    first = True
-    for number, row in enumerate(csv.reader(text.splitlines()), 1):
-        cells = [cell.strip().replace("\\", "/") for cell in row if cell.strip()]
-        if cells and not (first and not any("/" in cell for cell in cells)):
-            yield number, cells
-        first = first and not cells
-
-
-def _refuse(file: Path, wrong: list[str], expected: str) -> None:
-    if wrong:
-        raise DataFault(
-            f"{file} has {counted(len(wrong), 'line')} that cannot be understood: "
-            f"{listed(wrong, len(wrong))}; expected is {expected}."
-        )
-
-
-SPLIT_FILE = "fracnet_split.csv"
+STUDY = r"(?:^|/)((train|valid)/XR_(\w+)/(patient\w+)/(study\d+)(?:_(positive|negative))?)"
+STUDY_PATH = re.compile(STUDY + r"/?$")
+IMAGE_PATH = re.compile(STUDY + r"/([^/]+)$")
+LIST_LABELS = {"0": "normal", "1": "abnormal", "0.0": "normal", "1.0": "abnormal"}
+SUFFIX_LABELS = {"negative": "normal", "positive": "abnormal"}
 REGIONS = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")
-
-# The official valid part is the test: the real test set is hidden. Validation comes from train.
 PARTS = {"train": "train", "valid": "test"}
+"""Official part -> split. The real test set is hidden; validation is carved from train."""
 
 LABEL_NOTE = (
-    "mura: the label says abnormal, of a whole study, and not what is abnormal: it includes "
-    "hardware and degeneration, and about half of the positives are reported to show plates, "
-    "casts or marks."
+    "mura: the label says that a study is abnormal, not what is abnormal: it includes hardware and "
+    "degeneration, and about half of the positives are reported to show plates, casts or marks."
 )
 TEST_NOTE = (
     "mura: the public valid part serves as test; the official test set of 207 studies is hidden, "
-    "so figures here are not those of the leaderboard."
+    "so these metrics are not those of the leaderboard."
 )
-LICENSE_NOTE = "mura: for research only, under Stanford's research-use agreement; not to be shared."
+LICENSE_NOTE = (
+    "mura: for research only, under Stanford's research-use agreement; sharing is not allowed."
+)
 
 
 @dataclass(kw_only=True)
-class Mura(Source):
-    """Reads MURA-v1.1 in `root` or root/MURA-v1.1, by its lists where they lie there.
+class Mura(Dataset):
+    """Reads MURA-v1.1 in `root` or root/MURA-v1.1, by its lists if it has them.
 
-    val_share: share of the official train images that validates, in whole patients.
-    split_seed: which patients these are. Both are used once; then the split file is obeyed.
+    val_share: share of the official train images used for validation, in whole patients.
+    split_seed: seed of that choice. Both are used once; afterwards the split file is reused.
     """
 
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -232,150 +78,306 @@ class Mura(Source):
         "Rajpurkar et al., MURA: Large Dataset for Abnormality Detection in Musculoskeletal "
         "Radiographs, MIDL 2018, arXiv:1712.06957"
     )
-    groups: ClassVar[str] = "the data set's own folders of patients and studies"
-    obtain: ClassVar[str] = (
+    groups: ClassVar[str] = "the dataset's own folders of patients and studies"
+    how_to_get: ClassVar[str] = (
         "It is never downloaded: accept the research-use agreement of Stanford AIMI at "
         "https://aimi.stanford.edu/datasets/mura-msk-xrays, and unpack MURA-v1.1 so that "
         "{root}/train/XR_WRIST exists."
     )
-    phantom: ClassVar[str] = "mura_phantom"
     notes: ClassVar[tuple[str, ...]] = (LABEL_NOTE, TEST_NOTE, LICENSE_NOTE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.val_share < 1:
-            raise UserError(f"data.val_share={self.val_share}: it must lie between 0 and 1.")
+        check_share("data.val_share", self.val_share)
 
     def prepare(self) -> None:
-        """Only look whether the files are there."""
+        """Check that the files exist."""
         self._base()
 
     def manifest(self) -> Manifest:
-        """All images that the lists name, or that lie in the folders where there are no lists.
+        """All images that the lists name; without lists, all images in the folders.
 
-        Carves the validation patients and writes them down where that has not been done.
+        Carves the validation patients once and writes them to the split file.
         """
         base = self._base()
         notes = list(self.notes)
         excluded: Counter[tuple[str, str]] = Counter()
         rows: list[dict[str, Any]] = []
         for part, split in PARTS.items():
-            places = _read_part(base, part, split, notes, excluded)
-            rows += _rows(places, study_labels(base, part, places))
-        _refuse_shared_patients(base, rows)
-        val = self._val_patients(base, rows)
-        for row in rows:
-            official = PARTS[row["path"].partition("/")[0]]
-            row["split"] = "val" if official == "train" and row["patient"] in val else official
-        carved = (
+            images = _read_part(base, part, notes, excluded)
+            labels = study_labels(base, part, images)
+            rows += [row | {"split": split} for row in _rows(images, labels)]
+        _check_patients(base, rows)
+        official = [row for row in rows if row["split"] == "train"]
+        val = self._val_patients(base, official)
+        for row in official:
+            row["split"] = "val" if row["patient"] in val else "train"
+        split_note = (
             f"{self.name}: validation is {counted(len(val), 'patient')} of the official train part "
-            f"(data.val_share={self.val_share}, data.split_seed={self.split_seed}), as "
-            f"{SPLIT_FILE} says."
+            f"(data.val_share={self.val_share}, data.split_seed={self.split_seed}); see "
+            f"{SPLIT_FILE}."
         )
-        told = [{"split": split, "reason": why, "n": n} for (split, why), n in excluded.items()]
-        manifest = self.build(rows, base, excluded=told, notes=[*notes, carved])
-        return replace(manifest, split_note=carved)
+        manifest = self.build(rows, base, excluded=excluded, notes=[*notes, split_note])
+        return replace(manifest, split_note=split_note)
 
     def _base(self) -> Path:
         for base in (self.folder / MURA_FOLDER, self.folder):
-            parts = [part for part in PARTS if subfolders(base / part)]
-            if len(parts) == len(PARTS):
+            missing = [part for part in PARTS if not subfolders(base / part)]
+            if not missing:
                 return base
-            if parts:
-                lacking = next(part for part in PARTS if part not in parts)
+            if len(missing) < len(PARTS):
                 raise DataFault(
-                    f"{base} has images for {parts[0]}, but no folders in {lacking}: expected is "
-                    f"{LAYOUT}; {contents(base)}."
+                    f"{base} has no folders in {missing[0]}; expected {LAYOUT}; "
+                    f"{describe_folder(base)}."
                 )
-        raise self.missing(contents(self.folder))
+        raise self.missing_error(describe_folder(self.folder))
 
     def _val_patients(self, base: Path, rows: Sequence[Mapping[str, Any]]) -> set[str]:
-        table = pd.DataFrame([row for row in rows if row["path"].startswith("train/")])
-        file = SplitFile(
-            folder=base,
-            file_name=SPLIT_FILE,
-            title=f"Split of {self.name}",
-            columns=("patient", "split"),
-            parts=("train", "val"),
-            recipe={"data.val_share": self.val_share, "data.split_seed": self.split_seed},
+        table = pd.DataFrame(rows)
+        shares = {"val": self.val_share}
+        file = split_file(self.name, base, "patient", shares, self.split_seed)
+        split_of = file.load_or_create(
+            set(table["patient"]),
+            lambda: dict(
+                zip(table["patient"], assign_splits(table, shares, self.split_seed), strict=True)
+            ),
         )
+        return {patient for patient in table["patient"] if split_of[patient] == "val"}
 
-        def make() -> dict[str, str]:
-            splits = np.where(carve(table, self.val_share, self.split_seed), "val", "train")
-            return dict(zip(table["patient"], splits.tolist(), strict=True))
 
-        patients = set(table["patient"])
-        split_of = file.part_of(patients, make)
-        return {patient for patient in patients if split_of[patient] == "val"}
+@dataclass(frozen=True)
+class ImagePath:
+    """The path of an image and its parts.
+
+    folder: of its study. suffix: positive, negative or None. region: lower-case without XR_.
+    """
+
+    path: str
+    folder: str
+    part: str
+    region: str
+    patient: str
+    study: str
+    suffix: str | None
+
+    @classmethod
+    def parse(cls, path: str) -> "ImagePath | None":
+        """None unless the path has MURA's layout; anything before train/ is cut off."""
+        match = IMAGE_PATH.search(path)
+        if match is None:
+            return None
+        folder, part, region, patient, study, suffix, name = match.groups()
+        return cls(f"{folder}/{name}", folder, part, region.lower(), patient, study, suffix)
+
+    @property
+    def study_id(self) -> str:
+        """The study without its label, such as elbow/patient00001/study1."""
+        return f"{self.region}/{self.patient}/{self.study}"
+
+
+@dataclass
+class Tree:
+    """The files of one official part: images by path, and the others.
+
+    repeated: folders that are other paths of folders in the tree.
+    """
+
+    images: dict[str, ImagePath] = field(default_factory=dict)
+    n_hidden: int = 0
+    others: list[str] = field(default_factory=list)
+    misplaced: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+
+
+def read_tree(base: Path, part: str) -> Tree:
+    """Walk base/train or base/valid without opening a file."""
+    tree = Tree()
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be listed: {error.strerror}.") from error
+
+    top = str(base / part)
+    for folder, names in walk(top, onerror=fail, repeated=tree.repeated):
+        relative = part + folder[len(top) :].replace(os.sep, "/")
+        for name in names:
+            if is_ignored(name):  # macOS leaves ._image1.png and .DS_Store behind
+                tree.n_hidden += 1
+            elif os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
+                tree.others.append(path_text(name))
+            elif image := ImagePath.parse(path_text(f"{relative}/{name}")):
+                tree.images[image.path] = image
+            else:
+                tree.misplaced.append(path_text(f"{relative}/{name}"))
+    return tree
+
+
+def read_image_list(file: Path, part: str) -> list[ImagePath]:
+    """The images that {part}_image_paths.csv names, without hidden files of macOS.
+
+    Raises DataFault for lines that are not a path of this part.
+    """
+    images, wrong = [], []
+    for number, cells in _lines(file):
+        image = next(filter(None, map(ImagePath.parse, cells)), None)
+        if image is None or image.part != part:
+            wrong.append(f"line {number} ({','.join(cells)})")
+        elif not image.path.rpartition("/")[2].startswith("."):
+            images.append(image)
+    _reject(file, wrong, f"a path such as {LAYOUT.replace('{train,valid}', part)}")
+    if not images:
+        raise DataFault(f"{file} names no image; delete it to use the images in the folders.")
+    return images
+
+
+def study_labels(base: Path, part: str, images: Iterable[ImagePath]) -> dict[str, str]:
+    """The label of each study folder, from the official list if it exists, else from its name.
+
+    Raises DataFault if the two contradict each other or a label is missing.
+    """
+    file = base / f"{part}_labeled_studies.csv"
+    list_label = _read_label_list(file, part) if file.is_file() else None
+    labels: dict[str, str] = {}
+    contradicting, unlabeled = [], []
+    for image in {image.folder: image for image in images}.values():
+        name_label = SUFFIX_LABELS.get(image.suffix or "")
+        label = name_label if list_label is None else list_label(image)
+        if label is None:
+            unlabeled.append(image.folder)
+        elif name_label not in (None, label):
+            contradicting.append(f"{image.folder} ({label})")
+        else:
+            labels[image.folder] = label
+    if contradicting:
+        raise DataFault(
+            f"{file} contradicts the names of {counted(len(contradicting), 'study folder')}: "
+            f"{list_some(contradicting, len(contradicting))}. Find out which is right and correct "
+            "the other."
+        )
+    if unlabeled:
+        folders = list_some(unlabeled, len(unlabeled))
+        if list_label is None:
+            raise DataFault(
+                f"{base} has {counted(len(unlabeled), 'study folder')} with neither _positive nor "
+                f"_negative at the end of the name, and no {file.name} with labels: {folders}."
+            )
+        raise DataFault(f"{file} gives no label for {counted(len(unlabeled), 'study')}: {folders}.")
+    return labels
+
+
+def _read_label_list(file: Path, part: str) -> Callable[[ImagePath], str | None]:
+    """The label of an image by {part}_labeled_studies.csv, also if that names the other suffix."""
+    by_folder: dict[str, str] = {}
+    by_study: dict[str, set[str]] = defaultdict(set)
+    wrong = []
+    for number, cells in _lines(file):
+        match = next(filter(None, map(STUDY_PATH.search, cells)), None)
+        label = LIST_LABELS.get(cells[-1])
+        if match is None or match[2] != part or label is None:
+            wrong.append(f"line {number} ({','.join(cells)})")
+            continue
+        if by_folder.setdefault(match[1], label) != label:
+            wrong.append(f"line {number} (a second label for {match[1]})")
+        by_study[f"{match[3].lower()}/{match[4]}/{match[5]}"].add(label)
+    _reject(file, wrong, "the path of a study and its label, 0 or 1")
+
+    def label_of(image: ImagePath) -> str | None:
+        labels = by_study.get(image.study_id, set())
+        return by_folder.get(image.folder) or (next(iter(labels)) if len(labels) == 1 else None)
+
+    return label_of
+
+
+def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and non-empty cells of each line; a first line without a path is a header."""
+    first = True
+    reader = csv.reader(io.StringIO(read_text(file), newline=""))
+    for row in reader:
+        cells = [cell.strip().replace("\\", "/") for cell in row if cell.strip()]
+        if cells and not (first and not any("/" in cell for cell in cells)):
+            yield reader.line_num, cells
+        first = first and not cells
+
+
+def _reject(file: Path, wrong: list[str], expected: str) -> None:
+    if wrong:
+        raise DataFault(
+            f"{file} has {counted(len(wrong), 'line')} that cannot be parsed: "
+            f"{list_some(wrong, len(wrong))}; expected {expected}."
+        )
 
 
 def _read_part(
-    base: Path, part: str, split: str, notes: list[str], excluded: Counter[tuple[str, str]]
-) -> list[Place]:
-    """The images of one official part, sorted by path; what is left out is told or counted."""
+    base: Path, part: str, notes: list[str], excluded: Counter[tuple[str, str]]
+) -> list[ImagePath]:
+    """The images of one official part, sorted by path; adds to notes and excluded."""
     tree = read_tree(base, part)
-    _note_leavings(base / part, tree, notes)
+    folder = base / part
+    if n := tree.n_hidden:
+        notes.append(f"{folder}: skipped {counted(n, 'hidden file')} left by macOS.")
+    notes += skipped_note(folder, tree.others)
+    if n := len(tree.repeated):
+        notes.append(
+            f"{folder}: skipped {counted(n, 'link')} to folders that are already read "
+            f"({list_some(tree.repeated, n, 3)})."
+        )
+    if n := len(tree.misplaced):
+        paths = list_some(tree.misplaced, n, 3)
+        notes.append(f"{folder}: skipped {counted(n, 'image')} outside the study folders: {paths}.")
     images = tree.images
     file = base / f"{part}_image_paths.csv"
     if file.is_file():
-        images = {place.path: place for place in read_image_list(file, part)}
-        if lost := [path for path in images if path not in tree.images]:
+        images = {image.path: image for image in read_image_list(file, part)}
+        if absent := [path for path in images if path not in tree.images]:
             raise DataFault(
-                f"{file} names {counted(len(lost), 'image')} that {are(len(lost))} not there: "
-                f"{listed(lost, len(lost))}. Unpack the data set again, or take these lines out of "
-                "the list."
+                f"{file} names {counted(len(absent), 'image')} that {are(len(absent))} missing: "
+                f"{list_some(absent, len(absent))}. Unpack the dataset again, or delete these "
+                "lines from the list."
             )
-        if more := len(tree.images) - len(images):
-            excluded[split, f"not in {file.name}"] += more
+        if n := len(tree.images) - len(images):
+            excluded[PARTS[part], f"not in {file.name}"] += n
     else:
-        notes.append(f"{file} is not there: the images are those of the folders.")
+        notes.append(f"{file} does not exist; using the images in the folders.")
     if not images:
-        raise DataFault(f"{base / part} holds no image laid out as {LAYOUT}.")
-    if odd := sorted({place.folder for place in images.values() if place.region not in REGIONS}):
-        told = listed(odd, len(odd), 3)
+        raise DataFault(f"{folder} holds no image with the layout {LAYOUT}.")
+    if odd := sorted({image.folder for image in images.values() if image.region not in REGIONS}):
         raise DataFault(
-            f"{base}: {counted(len(odd), 'study')} {are(len(odd))} of an unknown region: {told}; "
-            f"known are {', '.join(f'XR_{region.upper()}' for region in REGIONS)}."
+            f"{base}: {counted(len(odd), 'study')} {are(len(odd))} of an unknown region: "
+            f"{list_some(odd, len(odd), 3)}; known are "
+            f"{', '.join(f'XR_{region.upper()}' for region in REGIONS)}."
         )
     return [images[path] for path in sorted(images)]
 
 
-def _rows(places: Sequence[Place], labels: Mapping[str, str]) -> list[dict[str, Any]]:
+def _rows(images: Sequence[ImagePath], labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Manifest rows without their split."""
     folders: dict[str, set[str]] = defaultdict(set)
-    for place in places:
-        folders[place.number].add(place.folder)
+    for image in images:
+        folders[image.study_id].add(image.folder)
+
+    def study(image: ImagePath) -> str:
+        # study1_positive and study1_negative of one patient are two studies.
+        suffix = image.suffix if len(folders[image.study_id]) > 1 else None
+        return f"{image.study_id}_{suffix}" if suffix else image.study_id
+
     return [
         {
-            "path": place.path,
-            "label": labels[place.folder],
-            "patient": place.patient,
-            # study1_positive beside study1_negative are two studies.
-            "study": place.number
-            + (f"_{place.suffix}" if place.suffix and len(folders[place.number]) > 1 else ""),
-            "region": place.region,
+            "path": image.path,
+            "label": labels[image.folder],
+            "patient": image.patient,
+            "study": study(image),
+            "region": image.region,
         }
-        for place in places
+        for image in images
     ]
 
 
-def _note_leavings(folder: Path, tree: Tree, notes: list[str]) -> None:
-    if n := tree.hidden:
-        notes.append(f"{folder}: left out {counted(n, 'hidden file')}, as macOS leaves them.")
-    if n := tree.others:
-        notes.append(f"{folder}: left out {counted(n, 'file')} with no image's extension.")
-    if n := len(tree.misplaced):
-        told = listed(tree.misplaced, n, 3)
-        notes.append(f"{folder}: left out {counted(n, 'image')} lying where none should: {told}.")
-
-
-def _refuse_shared_patients(base: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    of_part: dict[str, set[str]] = defaultdict(set)
+def _check_patients(base: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    patients: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        of_part[row["path"].partition("/")[0]].add(row["patient"])
-    if shared := sorted(of_part["train"] & of_part["valid"]):
+        patients[row["split"]].add(row["patient"])
+    if shared := sorted(patients["train"] & patients["test"]):
         raise DataFault(
             f"{base}: {counted(len(shared), 'patient')} {are(len(shared))} in train and in valid, "
-            f"so the test figures would be too good: {listed(shared, len(shared))}. MURA has none "
-            "such; unpack it again."
+            f"so the test metrics would be too good: {list_some(shared, len(shared))}. The "
+            "original MURA has no such patients; unpack it again."
         )

@@ -1,10 +1,9 @@
-"""fracnet's own radiograph-like images: drawn from a seed, with nothing to download.
+"""Generated radiograph-like images: drawn from a seed, nothing to download.
 
-`render` draws one image from a `Spec`; `write_upper_limb` and `write_mura` write a whole data set.
+`render` draws one image from a `Spec`; `mura` and `upper_limb` write whole datasets in the layouts
+of the real ones, with several processes (`workers`).
 
-From inside out: `space` (camera, frames), `tubes` and `solids` (parts), `body` (bones, patient),
-`arm`, `hand`, `girdle` (anatomy in mm), `regions` (poses), `layers` (paths), `framing`, `hardware`,
-`display` (attenuation to grey levels), `fracture` and `injury`, `scene` (one image); `planning`,
-`workers` and `once` (a data set, in parallel, all or nothing), `upper_limb` and `mura` (its layout
-on disk).
+Every image is built from parts in mm (`geometry`) that make bones and soft tissue in a pose
+(`anatomy`). `xray` projects them and turns paths in tissue into gray levels; `implants` adds metal
+and plaster, `fractures` breaks bones and knows the outline of each break.
 """

@@ -1,40 +1,28 @@
-"""The patient's build and the vocabulary of anatomy: bones made of parts, flesh around them.
-
-Upper arm and forearm: humerus, radius and ulna, in mm for a patient of size 1.
-
-Shoulder girdle and chest wall: scapula, clavicle, ribs, lung; mm, patient of size 1.
-
-Coordinates are those of a hanging humerus: x lateral, y down, z forward, origin at the top of the
-greater tubercle.
-
-Hand: eight carpals, five metacarpals, fourteen phalanges, in mm for a patient of size 1.
-
-The seven regions: how the patient is posed, what the field shows, where bones break.
-"""
+"""Bones and soft tissue, in mm for a patient of size 1, and the poses of the seven regions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from fracnet.data.phantoms.geometry import Array, Ball, Cord, Frame, Sheet, Tube
+from fracnet.data.phantoms.geometry import Array, Ellipsoid, Frame, Rods, Sheet, Tube
 
-Part = Tube | Ball | Sheet | Cord
+Part = Tube | Ellipsoid | Sheet | Rods
 
 
 @dataclass(frozen=True)
 class Build:
-    """What tells one patient from another; all are factors around 1.
+    """The differences between patients; all are factors around 1.
 
     size: whole body; girth: bone width for its length; cortex: shell thickness; density: mineral;
-    flesh: thickness of soft tissue. jitter draws the small irregularities of single bones.
+    soft_tissue: its thickness. jitter draws the small irregularities of single bones.
     """
 
     size: float
     girth: float
     cortex: float
     density: float
-    flesh: float
+    soft_tissue: float
     jitter: np.random.Generator
 
     @classmethod
@@ -47,7 +35,7 @@ class Build:
             girth=float(rng.uniform(0.9, 1.12)),
             cortex=float(1.2 - 0.45 * age + rng.uniform(-0.1, 0.1)),
             density=float(1.1 - 0.3 * age + rng.uniform(-0.08, 0.08)),
-            flesh=float(rng.uniform(0.8, 1.3)),
+            soft_tissue=float(rng.uniform(0.8, 1.3)),
             jitter=rng,
         )
 
@@ -64,7 +52,7 @@ class Build:
         table[:, 6] *= wave[:, 6]
         return Tube(frame, table, caps)
 
-    def ball(
+    def ellipsoid(
         self,
         frame: Frame,
         at: tuple[float, float, float],
@@ -73,12 +61,12 @@ class Build:
         cortex: float = 1.0,
         spongy: float = 1.0,
         rough: float = 0.0,
-    ) -> Ball:
+    ) -> Ellipsoid:
         """A bone's ellipsoid at a local point; `rough` perturbs its outline."""
-        place = Frame(frame.point(*at), frame.axes)
+        local = Frame(frame.point(*at), frame.axes)
         radii = (semi[0] * self.girth, semi[1] * self.girth, semi[2] * self.girth)
         wobble = tuple(float(x) for x in rough * self.jitter.uniform(-1, 1, 3)) if rough else ()
-        return Ball(place, radii, cortex * self.cortex, spongy, wobble)
+        return Ellipsoid(local, radii, cortex * self.cortex, spongy, wobble)
 
     def wrap(
         self,
@@ -89,14 +77,14 @@ class Build:
     ) -> Tube:
         """Soft tissue from rows (along, side center, side half, front center, front half).
 
-        The tube's shell is the fat under the skin, thicker in stouter patients; stout: how much of
+        The tube's shell is the fat under the skin, thicker in stouter patients; stout: how strongly
         the patient's stoutness shows here.
         """
         table = np.array([[*row, 0.0, 0.0] for row in rows], dtype=np.float64)
-        table[:, [2, 4]] *= self.flesh**stout * (
+        table[:, [2, 4]] *= self.soft_tissue**stout * (
             1 + 0.03 * self.jitter.standard_normal((len(rows), 2))
         )
-        table[:, 5] = 0.16 * self.flesh**2 * table[:, [2, 4]].min(axis=1)
+        table[:, 5] = 0.16 * self.soft_tissue**2 * table[:, [2, 4]].min(axis=1)
         return Tube(frame, table, (cap, cap), planes=2)
 
 
@@ -120,16 +108,16 @@ class Bone:
 
 @dataclass
 class Body:
-    """A posed piece of the patient. gas: parts whose inside is air-filled (lung)."""
+    """A posed part of the patient. gas: air-filled parts (lung)."""
 
     bones: list[Bone] = field(default_factory=list)
-    flesh: list[Part] = field(default_factory=list)
+    soft_tissue: list[Part] = field(default_factory=list)
     gas: list[Part] = field(default_factory=list)
 
     def add(self, other: "Body") -> None:
-        """Takes over what another piece holds."""
+        """Add the parts of another body."""
         self.bones += other.bones
-        self.flesh += other.flesh
+        self.soft_tissue += other.soft_tissue
         self.gas += other.gas
 
     def bone(self, name: str) -> Bone:
@@ -137,13 +125,13 @@ class Body:
         return next(bone for bone in self.bones if bone.name == name)
 
 
-ELBOW = (0.0, 310.0, 5.0)  # joint center in the humerus' frame
+ELBOW = (0.0, 310.0, 5.0)  # joint center in the frame of the humerus
 WRIST = (1.0, 256.5, 0.0)  # joint center in the forearm's frame
 HEAD = (-14.0, 15.0, 0.0)  # center of the humeral head in the humerus' frame
 
 
 def upper_arm(build: Build, frame: Frame) -> Body:
-    """The humerus and the flesh around it; `frame` begins at the top of the greater tubercle."""
+    """The humerus and its soft tissue; `frame` begins at the top of the greater tubercle."""
     rows = [
         (0, 5, 12, 0, 12, 1.0, 1.0),
         (10, 4, 18, 0, 17, 1.0, 0.9),
@@ -159,11 +147,11 @@ def upper_arm(build: Build, frame: Frame) -> Body:
         (318, -1, 20, 5, 8, 1.0, 0.9),
     ]
     shaft = build.tube(frame, rows, caps=(10, 6))
-    head = build.ball(frame, HEAD, (22.5, 22.5, 22.5), cortex=1.2, spongy=0.9)
-    trochlea = build.ball(frame, (-10, 311, 5), (12, 11.5, 11.5), cortex=1.2)
-    capitellum = build.ball(frame, (11, 310, 7), (10.5, 10.5, 10.5), cortex=1.2)
-    fossa = Ball(Frame(frame.point(-1, 291, 1), frame.axes), (9, 7.5, 7), carve=0.75)
-    flesh = build.wrap(
+    head = build.ellipsoid(frame, HEAD, (22.5, 22.5, 22.5), cortex=1.2, spongy=0.9)
+    trochlea = build.ellipsoid(frame, (-10, 311, 5), (12, 11.5, 11.5), cortex=1.2)
+    capitellum = build.ellipsoid(frame, (11, 310, 7), (10.5, 10.5, 10.5), cortex=1.2)
+    fossa = Ellipsoid(Frame(frame.point(-1, 291, 1), frame.axes), (9, 7.5, 7), carve=0.75)
+    soft_tissue = build.wrap(
         frame,
         [
             (-30, -4, 40, 0, 42),
@@ -175,7 +163,7 @@ def upper_arm(build: Build, frame: Frame) -> Body:
         ],
         cap=30,
     )
-    return Body([Bone("humerus", [shaft, head, trochlea, capitellum, fossa])], [flesh])
+    return Body([Bone("humerus", [shaft, head, trochlea, capitellum, fossa])], [soft_tissue])
 
 
 def forearm(build: Build, frame: Frame) -> Body:
@@ -222,8 +210,8 @@ def forearm(build: Build, frame: Frame) -> Body:
         [(248, -18, 4, 0, 4, 0.8, 0.7), (262, -19.5, 2.2, 0, 2.2, 0.7, 0.7)],
         caps=(1, 3),
     )
-    notch = Ball(Frame(frame.point(-8, 0, 0), frame.axes), (15, 12.8, 12.8), carve=1.0)
-    flesh = build.wrap(
+    notch = Ellipsoid(Frame(frame.point(-8, 0, 0), frame.axes), (15, 12.8, 12.8), carve=1.0)
+    soft_tissue = build.wrap(
         frame,
         [
             (-35, 0, 38, -2, 33),
@@ -236,17 +224,21 @@ def forearm(build: Build, frame: Frame) -> Body:
         cap=20,
         stout=0.6,
     )
-    return Body([Bone("radius", [radius]), Bone("ulna", [ulna, notch, styloid])], [flesh])
+    return Body([Bone("radius", [radius]), Bone("ulna", [ulna, notch, styloid])], [soft_tissue])
 
 
-def straight(origin: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Frame:
+def upright_frame(origin: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Frame:
     """A frame with side = x, along = y, front = z."""
     return Frame(np.array(origin), np.eye(3))
 
 
-def girdle(build: Build) -> Body:
-    """Scapula, clavicle, upper ribs and the trunk's flesh with the lung in it."""
-    here = straight()
+def shoulder_girdle(build: Build) -> Body:
+    """Scapula, clavicle, upper ribs and the soft tissue of the trunk with the lung.
+
+    Coordinates are those of a hanging humerus: x lateral, y down, z forward, origin at the top of
+    the greater tubercle.
+    """
+    trunk_frame = upright_frame()
     blade = Sheet(
         np.array(
             [
@@ -269,7 +261,7 @@ def girdle(build: Build) -> Body:
         rim=4.5,
     )
     neck = build.tube(
-        here.turned(2, 90.0, (-39.0, 16.0, -3.0)),
+        trunk_frame.rotated(2, 90.0, (-39.0, 16.0, -3.0)),
         [
             (0, 0, 16, 0, 12, 1.4, 0.9),
             (4, 0, 17, 0, 12, 1.2, 0.9),
@@ -280,7 +272,7 @@ def girdle(build: Build) -> Body:
         caps=(2, 22),
     )
     spine = build.tube(
-        aim((-116, 22, -38), (-8, -17, -20)),
+        frame_towards((-116, 22, -38), (-8, -17, -20)),
         [
             (0, 0, 3, 0, 3, 1.2, 0.6),
             (50, 0, 4.5, 0, 7, 1.6, 0.5),
@@ -291,18 +283,18 @@ def girdle(build: Build) -> Body:
         caps=(5, 8),
     )
     coracoid = build.tube(
-        aim((-58, -2, 2), (-34, 4, 26)),
+        frame_towards((-58, -2, 2), (-34, 4, 26)),
         [(0, 0, 8, 0, 7, 1.4, 0.6), (22, 0, 6, 0, 6, 1.4, 0.6), (36, 0, 6, 0, 5, 1.2, 0.7)],
         caps=(5, 5),
     )
-    border = Cord(
+    border = Rods(
         (np.array([(-48, 30, -8), (-60, 56, -14), (-76, 88, -22), (-94, 122, -31)], dtype=float),),
         4.6,
         1.8,
         0.5,
     )
     clavicle = build.tube(
-        aim((-14, -20, -14), (-156, -30, 20)),
+        frame_towards((-14, -20, -14), (-156, -30, 20)),
         [
             (0, 0, 7.5, -2, 6, 1.2, 0.7),
             (25, 0, 6.2, -5, 5, 1.8, 0.4),
@@ -313,9 +305,9 @@ def girdle(build: Build) -> Body:
         ],
         caps=(4, 4),
     )
-    ribs = Bone("ribs", [Cord(tuple(rib(k) for k in range(7)), 4.6, 0.9, 0.4)])
+    ribs = Bone("ribs", [Rods(tuple(rib(k) for k in range(7)), 4.6, 0.9, 0.4)])
     trunk = build.wrap(
-        here,
+        trunk_frame,
         [
             (-95, -190, 30, 0, 30),
             (-62, -160, 75, 0, 42),
@@ -327,7 +319,7 @@ def girdle(build: Build) -> Body:
         ],
         cap=20,
     )
-    lung = Ball(Frame(np.array([-152.0, 135.0, 0.0]), np.eye(3)), (70, 150, 62))
+    lung = Ellipsoid(Frame(np.array([-152.0, 135.0, 0.0]), np.eye(3)), (70, 150, 62))
     return Body(
         [
             Bone("clavicle", [clavicle]),
@@ -339,7 +331,7 @@ def girdle(build: Build) -> Body:
     )
 
 
-def aim(start: tuple[float, float, float], end: tuple[float, float, float]) -> Frame:
+def frame_towards(start: tuple[float, float, float], end: tuple[float, float, float]) -> Frame:
     """A frame at `start` whose axis points to `end`."""
     origin = np.array(start, dtype=float)
     along = np.array(end, dtype=float) - origin
@@ -358,7 +350,6 @@ def rib(k: int) -> np.ndarray:
     return np.column_stack([x, y, -84 * np.cos(turn)])
 
 
-# name: (side, along, front), semi-axes, turn in degrees about the front axis
 CARPALS = {
     "scaphoid": ((12.5, 8.5, 2.0), (7.2, 12.0, 7.5), 36.0),
     "lunate": ((-2.5, 6.6, 0.0), (8.2, 7.4, 8.5), 0.0),
@@ -369,8 +360,8 @@ CARPALS = {
     "capitate": ((0.6, 21.0, 0.0), (7.2, 12.4, 8.5), 0.0),
     "hamate": ((-11.2, 22.0, 2.0), (8.2, 9.6, 8.5), -18.0),
 }
+"""name: (side, along, front), semi-axes, rotation in degrees about the front axis"""
 
-# metacarpal: base (side, along), fan in degrees (towards the thumb is positive), length, half-width
 METACARPALS = {
     1: (24.0, 29.5, 34.0, 44.0, 6.2),
     2: (12.5, 32.5, 8.0, 66.0, 5.0),
@@ -378,8 +369,8 @@ METACARPALS = {
     4: (-9.0, 33.0, -7.0, 56.0, 4.3),
     5: (-18.0, 31.0, -15.0, 52.0, 4.5),
 }
+"""digit: base (side, along), fan in degrees (positive towards the thumb), length, half-width"""
 
-# digit: lengths from proximal to distal
 PHALANGES = {
     1: (31.0, 22.0),
     2: (40.0, 24.0, 17.5),
@@ -387,6 +378,7 @@ PHALANGES = {
     4: (41.0, 27.0, 18.0),
     5: (32.0, 19.0, 16.0),
 }
+"""digit: lengths from proximal to distal"""
 LEVELS = {2: ("proximal", "distal"), 3: ("proximal", "middle", "distal")}
 
 
@@ -400,19 +392,22 @@ def hand(
 ) -> Body:
     """The hand; `frame` begins at the wrist's center, its front is the palm.
 
-    digits: those laid on the detector (the others are bent out of the field beyond their knuckle).
+    digits: those on the detector (the others are bent out of the field beyond the knuckle).
     spread: factor on the fan of the fingers; curl: flexion of each joint in degrees.
     """
     body = Body()
     for name, (at, semi, turn) in CARPALS.items():
-        place = frame.turned(2, -turn, at)
+        carpal = frame.rotated(2, -turn, at)
         body.bones.append(
-            Bone(name, [build.ball(place, (0, 0, 0), semi, cortex=0.75, spongy=0.8, rough=0.07)])
+            Bone(
+                name,
+                [build.ellipsoid(carpal, (0, 0, 0), semi, cortex=0.75, spongy=0.8, rough=0.07)],
+            )
         )
     for digit, (side, along, fan, length, half) in METACARPALS.items():
-        root = frame.turned(2, -fan, (side, along, 0.0))
+        root = frame.rotated(2, -fan, (side, along, 0.0))
         if digit == 1:
-            root = root.turned(1, 40.0, (0.0, 0.0, 0.0))
+            root = root.rotated(1, 40.0, (0.0, 0.0, 0.0))
         body.bones.append(long_bone(build, f"metacarpal {digit}", root, length, half, head=1.22))
         if digit in digits:
             body.add(finger(build, digit, root, length, half, spread, curl))
@@ -423,8 +418,8 @@ def hand(
         (86, -4, 36, 0, 12),
         (114, -5, 33, 0, 7),
     ]
-    thenar = frame.turned(2, -30.0, (14.0, 18.0, 0.0))
-    body.flesh += [
+    thenar = frame.rotated(2, -30.0, (14.0, 18.0, 0.0))
+    body.soft_tissue += [
         build.wrap(frame, palm, cap=22, stout=0.5),
         build.wrap(
             thenar, [(-12, 0, 15, 3, 13), (25, 2, 15, 3, 12), (52, 3, 11, 0, 10)], cap=12, stout=0.5
@@ -440,19 +435,19 @@ def finger(
     body = Body()
     lengths = PHALANGES[digit]
     fan = (3 - digit) * 2.0 * (spread - 1) if digit > 1 else 6.0 * (spread - 1)
-    place = root.turned(2, -fan, (0.0, length + 1.6, 0.0))
+    joint = root.rotated(2, -fan, (0.0, length + 1.6, 0.0))
     for level, span in zip(LEVELS[len(lengths)], lengths, strict=True):
-        place = place.turned(0, curl, (0.0, 0.0, 0.0))
+        joint = joint.rotated(0, curl, (0.0, 0.0, 0.0))
         half *= 0.86
         last = level == "distal"
         body.bones.append(
-            tuft(build, f"distal {digit}", place, span, half)
+            tuft(build, f"distal {digit}", joint, span, half)
             if last
-            else long_bone(build, f"{level} {digit}", place, span, half, head=1.12)
+            else long_bone(build, f"{level} {digit}", joint, span, half, head=1.12)
         )
-        body.flesh.append(
+        body.soft_tissue.append(
             build.wrap(
-                place,
+                joint,
                 [
                     (-6, 0, half + 4.6, 0, half + 4.4),
                     (span * 0.5, 0, half + 3.4, 0, half + 3.6),
@@ -462,7 +457,7 @@ def finger(
                 stout=0.5,
             )
         )
-        place = place.turned(0, 0.0, (0.0, span + 1.4, 0.0))
+        joint = joint.rotated(0, 0.0, (0.0, span + 1.4, 0.0))
     return body
 
 
@@ -506,7 +501,7 @@ PROJECTIONS = ("frontal", "lateral", "oblique")
 
 @dataclass(frozen=True)
 class Site:
-    """Where one bone may break: along its shaft from low to high (mm), in which manners."""
+    """Where and how one bone may break: along its shaft from low to high (mm), in these kinds."""
 
     bone: str
     low: float
@@ -516,7 +511,7 @@ class Site:
 
 @dataclass
 class Scene:
-    """A posed body, the point [3] at the middle of the field, the field's long side in mm.
+    """A posed body, the point [3] at the middle of the field, and the long side of the field in mm.
 
     turn: rotation of the beam about the y axis in degrees.
     """
@@ -532,18 +527,18 @@ SHAFT = ("transverse", "oblique", "spiral", "comminuted", "step", "angled")
 END = ("transverse", "oblique", "impacted", "step")
 
 
-def turned(rng: np.random.Generator, projection: str, *degrees: float) -> float:
-    """How far the limb is turned about its long axis: frontal, lateral, oblique; never exactly."""
+def beam_angle(rng: np.random.Generator, projection: str, *degrees: float) -> float:
+    """Rotation of the limb about its long axis, in degrees by projection, with some error."""
     return degrees[PROJECTIONS.index(projection)] + float(rng.normal(0, 4.5))
 
 
 def shoulder(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     """Glenohumeral joint with clavicle, scapula and upper ribs."""
-    body = girdle(build)
-    hang = straight().turned(2, -float(rng.uniform(2, 28)), HEAD)
-    arm = hang.turned(1, float(rng.uniform(-45, 20)), (0.0, 0.0, 0.0))
+    body = shoulder_girdle(build)
+    hanging = upright_frame().rotated(2, -float(rng.uniform(2, 28)), HEAD)
+    arm = hanging.rotated(1, float(rng.uniform(-45, 20)), (0.0, 0.0, 0.0))
     body.add(upper_arm(build, Frame(arm.point(-HEAD[0], -HEAD[1], -HEAD[2]), arm.axes)))
-    turn = turned(rng, projection, 0, 40, 22)
+    turn = beam_angle(rng, projection, 0, 40, 22)
     sites = (
         Site("humerus", 34, 52, ("transverse", "oblique", "impacted", "comminuted", "step")),
         Site("humerus", 60, 95, SHAFT),
@@ -554,15 +549,19 @@ def shoulder(build: Build, rng: np.random.Generator, projection: str) -> Scene:
 
 
 def humerus(build: Build, rng: np.random.Generator, projection: str) -> Scene:
-    """The upper arm with the shoulder or the elbow or both at the field's ends."""
-    body = girdle(build)
-    # The arm turns about its own axis, not the patient: the chest stays beside it.
-    spin = float(rng.choice([-1, 1])) * turned(rng, projection, 0, 78, 40)
-    hang = straight().turned(2, -float(rng.uniform(2, 15)), HEAD).turned(1, spin, (0.0, 0.0, 0.0))
-    frame = Frame(hang.point(-HEAD[0], -HEAD[1], -HEAD[2]), hang.axes)
+    """The upper arm with the shoulder, the elbow or both at the ends of the field."""
+    body = shoulder_girdle(build)
+    # The arm rotates about its own axis; the chest stays in place.
+    spin = float(rng.choice([-1, 1])) * beam_angle(rng, projection, 0, 78, 40)
+    hanging = (
+        upright_frame()
+        .rotated(2, -float(rng.uniform(2, 15)), HEAD)
+        .rotated(1, spin, (0.0, 0.0, 0.0))
+    )
+    frame = Frame(hanging.point(-HEAD[0], -HEAD[1], -HEAD[2]), hanging.axes)
     body.add(upper_arm(build, frame))
     bend = float(rng.uniform(0, 25)) if projection != "lateral" else float(rng.uniform(20, 85))
-    body.add(forearm(build, frame.turned(0, bend, ELBOW)))
+    body.add(forearm(build, frame.rotated(0, bend, ELBOW)))
     sites = (Site("humerus", 75, 235, SHAFT),)
     center = frame.point(0.0, float(rng.uniform(135, 185)), 0.0)
     return Scene(body, center, 345.0, float(rng.normal(0, 4)), sites)
@@ -570,10 +569,10 @@ def humerus(build: Build, rng: np.random.Generator, projection: str) -> Scene:
 
 def elbow(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     """Distal humerus, proximal radius and ulna."""
-    frame = straight()
+    frame = upright_frame()
     body = upper_arm(build, frame)
     bend = float(rng.uniform(0, 18)) if projection != "lateral" else float(rng.uniform(65, 100))
-    lower = frame.turned(0, bend, ELBOW).turned(2, -float(rng.uniform(0, 10)), (0.0, 0.0, 0.0))
+    lower = frame.rotated(0, bend, ELBOW).rotated(2, -float(rng.uniform(0, 10)), (0.0, 0.0, 0.0))
     body.add(forearm(build, lower))
     aside = 14.0 if projection == "lateral" else 0.0
     center = frame.point(0.0, ELBOW[1] - aside * 0.3, ELBOW[2] + aside)
@@ -583,13 +582,13 @@ def elbow(build: Build, rng: np.random.Generator, projection: str) -> Scene:
         Site("ulna", -9, 2, ("transverse", "oblique", "step")),
         Site("ulna", 28, 60, ("transverse", "oblique", "comminuted", "step")),
     )
-    return Scene(body, center, 175.0, turned(rng, projection, 0, 86, 42), sites)
+    return Scene(body, center, 175.0, beam_angle(rng, projection, 0, 86, 42), sites)
 
 
 def _forearm(build: Build, rng: np.random.Generator, bend: float) -> tuple[Body, Frame]:
-    frame = straight()
+    frame = upright_frame()
     body = forearm(build, frame)
-    wrist = frame.turned(0, bend, WRIST).turned(2, float(rng.uniform(-10, 10)), (0, 0, 0))
+    wrist = frame.rotated(0, bend, WRIST).rotated(2, float(rng.uniform(-10, 10)), (0, 0, 0))
     body.add(hand(build, wrist, curl=float(rng.uniform(2, 12)), spread=float(rng.uniform(1, 2))))
     return body, frame
 
@@ -598,12 +597,12 @@ def forearm_region(build: Build, rng: np.random.Generator, projection: str) -> S
     """Radius and ulna from the elbow to the wrist."""
     body, frame = _forearm(build, rng, float(rng.uniform(-10, 10)))
     bend = float(rng.uniform(0, 20)) if projection != "lateral" else float(rng.uniform(60, 95))
-    arm = frame.turned(0, -bend, (0.0, 0.0, 0.0))
+    arm = frame.rotated(0, -bend, (0.0, 0.0, 0.0))
     origin = arm.point(-ELBOW[0], -ELBOW[1], -ELBOW[2])
     body.add(upper_arm(build, Frame(origin, arm.axes)))
     center = frame.point(0.0, float(rng.uniform(115, 150)), 0.0)
     sites = (Site("radius", 70, 215, SHAFT), Site("ulna", 60, 215, SHAFT))
-    return Scene(body, center, 290.0, turned(rng, projection, 0, 78, 40), sites)
+    return Scene(body, center, 290.0, beam_angle(rng, projection, 0, 78, 40), sites)
 
 
 def wrist(build: Build, rng: np.random.Generator, projection: str) -> Scene:
@@ -615,7 +614,7 @@ def wrist(build: Build, rng: np.random.Generator, projection: str) -> Scene:
         Site("radius", 205, 232, (*END, "buckle", "angled")),
         Site("ulna", 225, 243, ("transverse", "oblique", "step")),
     )
-    return Scene(body, center, 128.0, turned(rng, projection, 0, 86, 42), sites)
+    return Scene(body, center, 128.0, beam_angle(rng, projection, 0, 86, 42), sites)
 
 
 def hand_region(build: Build, rng: np.random.Generator, projection: str) -> Scene:
@@ -624,16 +623,16 @@ def hand_region(build: Build, rng: np.random.Generator, projection: str) -> Scen
     center = frame.point(2.0, WRIST[1] + 78, 0.0)
     sites = tuple(Site(f"metacarpal {k}", 10, 50, SHAFT) for k in (2, 3, 4, 5))
     sites += tuple(Site(f"proximal {k}", 6, 30, SHAFT) for k in (2, 3, 4, 5))
-    return Scene(body, center, 205.0, turned(rng, projection, 0, 70, 38), sites)
+    return Scene(body, center, 205.0, beam_angle(rng, projection, 0, 70, 38), sites)
 
 
 def fingers(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     """One to three digits from the knuckle outwards."""
-    # Which finger it is belongs to the patient: all views and studies show the same.
+    # The patient decides which fingers: all views and studies show the same ones.
     first = int(build.jitter.integers(1, 6))
     count = 1 if first == 1 else int(build.jitter.integers(1, 4))
     digits = tuple(range(first, min(first + count, 6)))
-    frame = straight()
+    frame = upright_frame()
     curl = float(rng.uniform(0, 12))
     body = hand(build, frame, digits=digits, curl=curl, spread=float(rng.uniform(1, 3)))
     main = digits[len(digits) // 2]
@@ -644,7 +643,7 @@ def fingers(build: Build, rng: np.random.Generator, projection: str) -> Scene:
         for level, low, high in (("proximal", 5, 28), ("middle", 5, 18), ("distal", 4, 12)):
             if not (digit == 1 and level == "middle"):
                 sites += (Site(f"{level} {digit}", low, high, SHAFT),)
-    return Scene(body, center, 105.0, turned(rng, projection, 0, 82, 40), sites)
+    return Scene(body, center, 105.0, beam_angle(rng, projection, 0, 82, 40), sites)
 
 
 POSES: dict[str, Callable[[Build, np.random.Generator, str], Scene]] = {

@@ -1,7 +1,4 @@
-"""Breaks: lucent lines, steps and angulations, confined to a window whose outline is known.
-
-Choosing and showing a scene's fractures: places that the view really shows.
-"""
+"""Fractures: lucent lines, steps and angulations inside a window whose outline is known."""
 
 from dataclasses import dataclass
 
@@ -26,10 +23,10 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Break:
-    """One fracture of one shaft, in the local coordinates of its projection (mm).
+    """One fracture of one shaft, in local coordinates of its projection (mm).
 
-    middle [2] pixels; axis, across [2] unit vectors in the image; half: bone half-width; reach:
-    half-length of the window along the axis, outside of which nothing changes.
+    middle [2] pixels; axis, across [2] unit vectors in the image; half: bone half-width; extent:
+    half-length of the window along the axis; nothing changes outside.
     """
 
     kind: str
@@ -37,7 +34,7 @@ class Break:
     axis: Array
     across: Array
     half: float
-    reach: float
+    extent: float
     slope: float
     gap: float
     depth: float
@@ -48,7 +45,7 @@ class Break:
     def draw(
         cls, rng: np.random.Generator, kind: str, shaft: Tube, along: float, camera: Camera
     ) -> "Break":
-        """A fracture of that manner at `along` mm of the shaft as this camera sees it."""
+        """A fracture of that kind at `along` mm of the shaft as this camera sees it."""
         assert kind in KINDS, kind
         section = shaft.sections(np.array([along]))[0]
         side, axis, front = shaft.frame.axes @ camera.matrix.T
@@ -64,14 +61,14 @@ class Break:
         shift = {"step": 0.42, "angled": 0.55, "spiral": 0.16, "comminuted": 0.2, "buckle": 0.22}
         jagged = np.cumsum(rng.standard_normal(64))
         jagged = 0.16 * half * (jagged - np.linspace(jagged[0], jagged[-1], 64)) / 4
-        reach = max(abs(slope) * half + np.abs(jagged).max() + 2.5 * gap, 0.9 * half)
+        extent = max(abs(slope) * half + np.abs(jagged).max() + 2.5 * gap, 0.9 * half)
         return cls(
             kind=kind,
             middle=middle,
             axis=axis,
             across=across,
             half=half,
-            reach=float(1.15 * reach if kind not in ("angled", "step") else 1.5 * reach),
+            extent=float(1.15 * extent if kind not in ("angled", "step") else 1.5 * extent),
             slope=slope,
             gap=gap,
             depth=float(rng.uniform(0.7, 0.97)),
@@ -82,9 +79,9 @@ class Break:
     def apply(
         self, layer: Layer, scale: float
     ) -> tuple[Array, tuple[slice, slice]] | tuple[None, None]:
-        """The broken planes of a window of the layer, and the window's place in the layer."""
+        """The broken planes of a window of the layer, and the window's position in the layer."""
         h, w = layer.planes.shape[:2]
-        grow = (self.reach + self.half * 1.6 + abs(self.shift)) * scale + 2
+        grow = (self.extent + self.half * 1.6 + abs(self.shift)) * scale + 2
         cx, cy = self.middle[0] - layer.x0, self.middle[1] - layer.y0
         x0, y0 = max(0, int(cx - grow)), max(0, int(cy - grow))
         x1, y1 = min(w, int(cx + grow) + 2), min(h, int(cy + grow) + 2)
@@ -95,7 +92,7 @@ class Break:
         a, c = self.axis.astype(np.float32) / np.float32(scale), self.across.astype(np.float32)
         u = (x - np.float32(cx)) * a[0] + (y - np.float32(cy)) * a[1]
         v = ((x - np.float32(cx)) * c[0] + (y - np.float32(cy)) * c[1]) / np.float32(scale)
-        inside = (np.abs(u) < self.reach) & (np.abs(v) < 1.6 * self.half + abs(self.shift))
+        inside = (np.abs(u) < self.extent) & (np.abs(v) < 1.6 * self.half + abs(self.shift))
         line = self.line(v)
         moved = (self.displacement(u, v, line) * inside * scale).astype(np.float32)
         broken: Array = cv2.remap(
@@ -106,21 +103,21 @@ class Break:
         return np.where(inside[..., None], broken, layer.planes[window]), window
 
     def line(self, v: Array) -> Array:
-        """Where along the axis the main line runs at offset v across the bone."""
-        place = np.clip((v / (3.2 * self.half) + 0.5) * 63, 0, 63).astype(np.int32)
-        jag = self.teeth.astype(np.float32)[place]
+        """Position of the main line along the axis at offset v across the bone."""
+        entry = np.clip((v / (3.2 * self.half) + 0.5) * 63, 0, 63).astype(np.int32)
+        jag = self.teeth.astype(np.float32)[entry]
         x = np.clip(v / self.half, -1.5, 1.5)
         if self.kind == "spiral":
             return (self.slope * self.half * np.sin(np.pi / 2 * np.clip(x, -1, 1)) + jag).astype(
                 np.float32
             )
-        return (np.clip(self.slope * v, -self.reach, self.reach) + jag).astype(np.float32)
+        return (np.clip(self.slope * v, -self.extent, self.extent) + jag).astype(np.float32)
 
     def displacement(self, u: Array, v: Array, line: Array) -> Array:
-        """How far (mm, across) the bone at (u, v) has moved; zero at the window's ends."""
-        relax = np.clip(1 - np.abs(u) / self.reach, 0, 1)
+        """How far (mm, across) the bone at (u, v) has moved; zero at the ends of the window."""
+        relax = np.clip(1 - np.abs(u) / self.extent, 0, 1)
         if self.kind == "buckle":
-            bulge = (1 - (u / self.reach) ** 2).clip(0, 1) ** 2
+            bulge = (1 - (u / self.extent) ** 2).clip(0, 1) ** 2
             return abs(self.shift) * bulge * np.clip(v / self.half, -1.3, 1.3)
         if self.kind == "angled":
             return self.shift * relax**1.3
@@ -128,8 +125,8 @@ class Break:
         return self.shift * smooth * np.where(u > line, 0.65, -0.65)
 
     def lucency(self, u: Array, v: Array, line: Array) -> Array:
-        """Share of the bone missing at (u, v): the open cleft; negative where it is crushed."""
-        ends = np.clip((self.reach - np.abs(u)) / (0.2 * self.reach), 0, 1)
+        """Share of the bone missing at (u, v), the open cleft; negative where it is crushed."""
+        ends = np.clip((self.extent - np.abs(u)) / (0.2 * self.extent), 0, 1)
         cleft = self.depth * groove((u - line) / self.gap)
         if self.kind == "impacted":
             dense = -0.45 * groove((u - line - 1.2 * self.gap) / (2 * self.gap))
@@ -150,7 +147,7 @@ def groove(x: Array) -> Array:
 
 
 def outline(changed: Array, corner: tuple[int, int]) -> Array | None:
-    """Convex hull [k, 2] in pixels of a mask [h, w]; None when nothing changed."""
+    """Convex hull [k, 2] in pixels of a mask [h, w]; None if nothing changed."""
     points = cv2.findNonZero(changed.astype(np.uint8))
     if points is None or len(points) < 3:
         return None
@@ -161,36 +158,36 @@ def outline(changed: Array, corner: tuple[int, int]) -> Array | None:
     return near[:, 0, :].astype(np.float64) + corner
 
 
-SECOND = 0.2  # share of injured views with a second bone broken
-STEP = 14  # grey levels by which a pixel must change to count as visibly changed
-PIXELS = 60  # visibly changed pixels that make a fracture visible
-TRIES = 120
+SECOND_FRACTURE_SHARE = 0.2  # share of fractured views with a second broken bone
+VISIBLE_STEP = 14  # grey levels by which a pixel must change to count as visibly changed
+VISIBLE_PIXELS = 60  # visibly changed pixels that make a fracture visible
+MAX_TRIES = 120
 
 
 @dataclass(frozen=True)
-class Injury:
-    """A fracture shown: its manner, outline [k, 2] in pixels, and how the image changes.
+class VisibleFracture:
+    """A fracture in the image: its kind, outline [k, 2] in pixels, and how the image changes.
 
-    place: slices of the image; changed: mask there of the pixels that a change reaches; grey: the
-    new grey levels there; attenuation: likewise.
+    position: slices of the image. Of that window: changed, a mask of the pixels that change; grey,
+    the new grey levels; attenuation, the new attenuation. visible: number of visible changes.
     """
 
     bone: str
     kind: str
     polygon: Array
-    place: tuple[slice, slice]
+    position: tuple[slice, slice]
     changed: Array
     grey: Array
     attenuation: Array
     visible: int
 
-    def develop(self, image: Array) -> None:
-        """Writes the new grey levels into the image, and nothing else."""
-        here = image[self.place]
-        here[self.changed] = self.grey[self.changed]
+    def draw_on(self, image: Array) -> None:
+        """Write the new grey levels into the image, and nothing else."""
+        window = image[self.position]
+        window[self.changed] = self.grey[self.changed]
 
 
-def injure(
+def add_fractures(
     rng: np.random.Generator,
     scene: Scene,
     camera: Camera,
@@ -198,47 +195,48 @@ def injure(
     film: Film,
     layers: dict[str, Layer],
     intact: Array,
-) -> tuple[Array, list[Injury]]:
-    """The image with its fractures, one or two, each of another bone.
+) -> tuple[Array, list[VisibleFracture]]:
+    """The image with its fractures, one or two, each of a different bone.
 
-    Sites are tried in the study's order until one shows; where none shows well, the best is taken.
+    Sites are tried in the order of the study until one is visible; otherwise the best one is used.
     """
-    wanted = 1 + int(rng.random() < SECOND)
-    injuries: list[Injury] = []
-    image, shown = film.image.copy(), intact.copy()
-    best: Injury | None = None
-    for attempt in range(TRIES):
+    n_fractures = 1 + int(rng.random() < SECOND_FRACTURE_SHARE)
+    fractures: list[VisibleFracture] = []
+    image, attenuation = film.image.copy(), intact.copy()
+    best: VisibleFracture | None = None
+    for attempt in range(MAX_TRIES):
         site = scene.sites[int(rng.integers(len(scene.sites)))]
         along, kind = float(rng.uniform(site.low, site.high)), str(rng.choice(site.kinds))
-        own = np.random.Generator(np.random.Philox(int(rng.integers(2**63))))
-        if site.bone not in layers or site.bone in {one.bone for one in injuries}:
+        shape_rng = np.random.Generator(np.random.Philox(int(rng.integers(2**63))))
+        if site.bone not in layers or site.bone in {fracture.bone for fracture in fractures}:
             continue
-        hurt = Break.draw(own, kind, scene.body.bone(site.bone).shaft, along, camera)
-        margin = 0.8 * hurt.reach * camera.scale if attempt < TRIES // 2 else 0.0
-        if not framing.sees(hurt.middle, margin):
+        break_ = Break.draw(shape_rng, kind, scene.body.bone(site.bone).shaft, along, camera)
+        margin = 0.8 * break_.extent * camera.scale if attempt < MAX_TRIES // 2 else 0.0
+        if not framing.contains(break_.middle, margin):
             continue
-        found = show(hurt, site.bone, layers[site.bone], camera, film, shown)
-        if found is None:
+        layer = layers[site.bone]
+        candidate = develop_fracture(break_, site.bone, layer, camera, film, attenuation)
+        if candidate is None:
             continue
-        if found.visible >= PIXELS:
-            injuries.append(found)
-            found.develop(image)
-            shown[found.place] = found.attenuation
-            if len(injuries) == wanted or attempt > TRIES // 2:
+        if candidate.visible >= VISIBLE_PIXELS:
+            fractures.append(candidate)
+            candidate.draw_on(image)
+            attenuation[candidate.position] = candidate.attenuation
+            if len(fractures) == n_fractures or attempt > MAX_TRIES // 2:
                 break
-        elif best is None or found.visible > best.visible:
-            best = found
-    if not injuries and best is not None:
-        injuries.append(best)
-        best.develop(image)
-    return image, injuries
+        elif best is None or candidate.visible > best.visible:
+            best = candidate
+    if not fractures and best is not None:
+        fractures.append(best)
+        best.draw_on(image)
+    return image, fractures
 
 
-def show(
-    hurt: Break, bone: str, layer: Layer, camera: Camera, film: Film, shown: Array
-) -> Injury | None:
-    """What a fracture of that bone changes on top of `shown`; None when it changes nothing."""
-    broken, window = hurt.apply(layer, camera.scale)
+def develop_fracture(
+    break_: Break, bone: str, layer: Layer, camera: Camera, film: Film, attenuation: Array
+) -> VisibleFracture | None:
+    """What a break of that bone changes in an image of that attenuation; None if nothing."""
+    broken, window = break_.apply(layer, camera.scale)
     if broken is None or window is None:
         return None
     before = layer.planes[window]
@@ -251,16 +249,18 @@ def show(
     h, w = changed.shape
     a, b = max(0, x0 - pad), max(0, y0 - pad)
     c, d = min(camera.width, x0 + w + pad), min(camera.height, y0 + h + pad)
-    place = np.s_[b:d, a:c]
-    here = np.s_[y0 : y0 + h, x0 : x0 + w]
-    after = shown.copy()
+    position = np.s_[b:d, a:c]
+    inner = np.s_[y0 : y0 + h, x0 : x0 + w]
+    after = attenuation.copy()
     mineral = film.exposure.mineral
-    # Where the planes agree the difference is exactly zero, and so the sum exactly `shown`.
-    after[here] += mineral(broken, here) - mineral(before, here)
+    # Where the planes agree, the difference is exactly zero and the attenuation unchanged.
+    after[inner] += mineral(broken, inner) - mineral(before, inner)
     spread = np.zeros((d - b, c - a), np.uint8)
     spread[y0 - b : y0 - b + h, x0 - a : x0 - a + w] = changed
-    reached = cv2.dilate(spread, np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), np.uint8)) > 0
-    old, grey = film.grey(shown, (a, b, c, d)), film.grey(after, (a, b, c, d))
-    step = np.abs(grey.astype(np.int16) - old) >= STEP
-    visible = int((step & reached).sum())
-    return Injury(bone, hurt.kind, polygon, place, reached, grey, after[place], visible)
+    blurred = cv2.dilate(spread, np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), np.uint8)) > 0
+    old, grey = film.grey(attenuation, (a, b, c, d)), film.grey(after, (a, b, c, d))
+    step = np.abs(grey.astype(np.int16) - old) >= VISIBLE_STEP
+    visible = int((step & blurred).sum())
+    return VisibleFracture(
+        bone, break_.kind, polygon, position, blurred, grey, after[position], visible
+    )

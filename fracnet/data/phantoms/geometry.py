@@ -1,13 +1,7 @@
-"""Where things are: the camera that projects the patient, and frames to place parts in.
+"""Cameras, frames, and the solids that bones and soft tissue are made of, in mm.
 
-Smooth curves through anatomical stations.
-
-Parts of bones that are no tubes: ellipsoids, thin plates, curved rods.
-
-As every part, each paints planes of a layer in mm of path: the whole part, the inside of its
-cortical shell, and its trabecular bone.
-
-Long parts of bones and limbs: solids swept along an axis, and the path that rays cut in them.
+Each solid paints planes of path length in mm: the whole part, the inside of its cortical shell, and
+its trabecular bone.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +18,7 @@ class Camera:
     """Parallel projection: pixel = matrix @ point + offset. Points are (x, y, z) in mm.
 
     matrix [2, 3] and offset [2] in pixels (x right, y down); ray [3] is the unit vector along the
-    beam; scale in pixels a mm; width and height of the image in pixels.
+    beam; scale in pixels per mm; width and height of the image in pixels.
     """
 
     matrix: Array
@@ -50,7 +44,7 @@ class Camera:
         )
 
     def clip(self, low: Array, high: Array) -> Box | None:
-        """The pixel box (x0, y0, x1, y1) around low..high inside the image; None when outside."""
+        """The pixel box (x0, y0, x1, y1) around low..high inside the image, or None."""
         x0, y0 = max(0, int(low[0]) - 2), max(0, int(low[1]) - 2)
         x1 = min(self.width, int(np.ceil(high[0])) + 3)
         y1 = min(self.height, int(np.ceil(high[1])) + 3)
@@ -59,7 +53,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Frame:
-    """A right-handed place in space: origin [3] in mm, rows of axes = (side, along, front)."""
+    """A right-handed frame: origin [3] in mm, rows of axes = (side, along, front)."""
 
     origin: Array
     axes: Array
@@ -68,21 +62,21 @@ class Frame:
         """A local point in space."""
         return self.origin + np.array([side, along, front]) @ self.axes
 
-    def turned(self, axis: int, degrees: float, at: tuple[float, float, float]) -> "Frame":
-        """A frame whose origin is the local point `at`, turned about its own axis 0, 1 or 2."""
+    def rotated(self, axis: int, degrees: float, at: tuple[float, float, float]) -> "Frame":
+        """The frame moved to the local point `at` and rotated about its own axis 0, 1 or 2."""
         c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
         i, j = [(1, 2), (2, 0), (0, 1)][axis]
-        turn = np.eye(3)
-        turn[[i, i, j, j], [i, j, i, j]] = c, s, -s, c
-        return Frame(self.point(*at), turn @ self.axes)
+        rotation = np.eye(3)
+        rotation[[i, i, j, j], [i, j, i, j]] = c, s, -s, c
+        return Frame(self.point(*at), rotation @ self.axes)
 
 
-def monotone(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
+def monotone_cubic(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Monotone cubic through x [n], y [n, c], evaluated at `at` [k] within x's range -> [k, c].
 
-    Slopes are Fritsch and Butland's harmonic means (SIAM J. Sci. Stat. Comput. 5, 1984), so a
-    curve never swings beyond its stations. Written out because thousands of tiny curves are
-    needed, where a general interpolator's set-up would cost more than everything else.
+    Slopes are Fritsch and Butland's harmonic means (SIAM J. Sci. Stat. Comput. 5, 1984), so a curve
+    never leaves the range of its stations. Written out because thousands of tiny curves are needed,
+    where the set-up of a general interpolator would cost more than everything else.
     """
     step = np.diff(x)
     rise = np.diff(y, axis=0) / step[:, None]
@@ -105,11 +99,11 @@ def monotone(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Ball:
+class Ellipsoid:
     """An ellipsoid: center [3], semi-axes [3] along `frame`'s axes, cortex in mm.
 
     wobble [k] are amplitudes (share of the radius) of the outline's 2nd, 3rd, ... harmonics.
-    carve > 0 takes that share of its chord away from what the bone's earlier parts have painted.
+    carve > 0 removes that share of its chord from what the earlier parts of the bone painted.
     """
 
     frame: Frame
@@ -120,13 +114,13 @@ class Ball:
     carve: float = 0.0
 
     def paint(self, camera: Camera) -> tuple[Box, Array] | None:
-        """(box, planes [h, w, 3]) or None when out of the image."""
+        """(box, planes [h, w, 3]) or None outside the image."""
         spread = (self.frame.axes.T * np.asarray(self.semi)) @ self.frame.axes
         flat = camera.matrix @ spread
         shape = flat @ flat.T
         center = camera.project(self.frame.origin)
-        reach = np.sqrt(np.diag(shape)) * (1 + sum(np.abs(self.wobble)))
-        box = camera.clip(center - reach, center + reach)
+        extent = np.sqrt(np.diag(shape)) * (1 + sum(np.abs(self.wobble)))
+        box = camera.clip(center - extent, center + extent)
         if box is None:
             return None
         x0, y0, x1, y1 = box
@@ -136,7 +130,7 @@ class Ball:
         a, b, c = (np.float32(x) for x in (inverse[0, 0], inverse[0, 1], inverse[1, 1]))
         square = a * dx * dx + 2 * b * dx * dy + c * dy * dy
         if self.wobble:
-            # Carpals and the like are boxes with round corners rather than ellipses.
+            # Carpals look like boxes with round corners rather than ellipses.
             values, vectors = np.linalg.eigh(inverse)
             turn = (np.sqrt(values)[:, None] * vectors.T).astype(np.float32)
             x, y = turn[0, 0] * dx + turn[0, 1] * dy, turn[1, 0] * dx + turn[1, 1] * dy
@@ -166,7 +160,7 @@ class Sheet:
     normal: Array = field(default_factory=lambda: np.array([0.0, 0.0, 1.0]))
 
     def paint(self, camera: Camera) -> tuple[Box, Array] | None:
-        """(box, planes [h, w, 3]) or None when out of the image."""
+        """(box, planes [h, w, 3]) or None outside the image."""
         points = camera.project(self.corners)
         grow = self.rim * camera.scale + 4
         box = camera.clip(points.min(0) - grow, points.max(0) + grow)
@@ -187,7 +181,7 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Cord:
+class Rods:
     """Curved rods of one thickness: paths, each [n, 3] in mm; radius and cortex in mm."""
 
     paths: tuple[Array, ...]
@@ -196,20 +190,20 @@ class Cord:
     spongy: float = 0.5
 
     def paint(self, camera: Camera) -> tuple[Box, Array] | None:
-        """(box, planes [h, w, 3]) or None when out of the image."""
+        """(box, planes [h, w, 3]) or None outside the image."""
         lines = [camera.project(path) for path in self.paths]
-        reach = self.radius * camera.scale
-        both = np.concatenate(lines)
-        box = camera.clip(both.min(0) - reach, both.max(0) + reach)
+        extent = self.radius * camera.scale
+        points = np.concatenate(lines)
+        box = camera.clip(points.min(0) - extent, points.max(0) + extent)
         if box is None:
             return None
         x0, y0, x1, y1 = box
-        off = np.full((y1 - y0, x1 - x0), 255, np.uint8)
+        background = np.full((y1 - y0, x1 - x0), 255, np.uint8)
         fixed = [np.round((line - [x0, y0]) * 16).astype(np.int32) for line in lines]
-        cv2.polylines(off, fixed, False, 0, 1, cv2.LINE_8, 4)
-        away = cv2.GaussianBlur(cv2.distanceTransform(off, cv2.DIST_L2, 5), (0, 0), 0.7)
-        away = away * np.float32(1 / camera.scale)
-        square = away * away
+        cv2.polylines(background, fixed, False, 0, 1, cv2.LINE_8, 4)
+        distance = cv2.GaussianBlur(cv2.distanceTransform(background, cv2.DIST_L2, 5), (0, 0), 0.7)
+        distance = distance * np.float32(1 / camera.scale)
+        square = distance * distance
         outer = 2 * np.sqrt(np.maximum(self.radius**2 - square, 0))
         inner = 2 * np.sqrt(np.maximum((self.radius - self.cortex) ** 2 - square, 0))
         return box, np.stack([outer, inner, self.spongy * inner], axis=-1).astype(np.float32)
@@ -220,32 +214,32 @@ class Tube:
     """A solid swept along `frame`'s second axis with elliptic sections.
 
     stations [n, 7]: (along, side center, side half-width, front center, front half-width, cortex
-    thickness, spongy share 0..1), mm. caps: mm over which either end is rounded off.
+    thickness, spongy share 0..1), mm. caps: length in mm over which each end is rounded.
     """
 
     frame: Frame
     stations: Array
     caps: tuple[float, float] = (4.0, 4.0)
-    planes: int = 3  # 2 leaves the spongy plane out, for soft tissue
+    planes: int = 3  # 2 omits the spongy plane, for soft tissue
 
     def span(self) -> tuple[float, float]:
-        """Where along the axis the tube begins and ends, in mm."""
+        """Start and end of the tube along its axis, in mm."""
         return float(self.stations[0, 0]), float(self.stations[-1, 0])
 
     def sections(self, along: Array) -> Array:
-        """Stations interpolated at `along` [k] -> [k, 6], half-widths rounded off at the ends."""
-        table = monotone(self.stations[:, 0], self.stations[:, 1:], along)
+        """Stations interpolated at `along` [k] -> [k, 6], half-widths rounded at the ends."""
+        table = monotone_cubic(self.stations[:, 0], self.stations[:, 1:], along)
         first, last = self.span()
-        for reach, cap in ((along - first, self.caps[0]), (last - along, self.caps[1])):
-            x = np.clip(1 - reach / max(cap, 1e-3), 0, 1)
+        for extent, cap in ((along - first, self.caps[0]), (last - along, self.caps[1])):
+            x = np.clip(1 - extent / max(cap, 1e-3), 0, 1)
             table[:, [1, 3]] *= np.sqrt(1 - x * x)[:, None]
         return table
 
     def paint(self, camera: Camera) -> tuple[Box, Array] | None:
-        """(box, planes [h, w, 3]) or None when out of the image."""
+        """(box, planes [h, w, 3]) or None outside the image."""
         side, along, front = self.frame.axes @ camera.matrix.T
         speed = float(np.hypot(*along))
-        if speed < 0.25 * camera.scale:  # nearly along the ray: nothing sensible to draw
+        if speed < 0.25 * camera.scale:  # nearly along the ray
             speed = 0.25 * camera.scale
             along = along + 1e-9
         axis = along / np.hypot(*along)
@@ -254,20 +248,20 @@ class Tube:
         start = camera.project(self.frame.point(0, first))
         ps, pf = float(side @ across), float(front @ across)
         wide = np.abs(self.stations[:, 1:5]).max(axis=0)
-        reach = np.hypot(wide[1] * ps, wide[3] * pf) + abs(wide[0] * ps) + abs(wide[2] * pf) + 2
+        extent = np.hypot(wide[1] * ps, wide[3] * pf) + abs(wide[0] * ps) + abs(wide[2] * pf) + 2
         length = (last - first) * speed
-        grow = np.abs(across) * reach
+        grow = np.abs(across) * extent
         low = np.minimum(start, start + axis * length) - grow
         box = camera.clip(low, np.maximum(start, start + axis * length) + grow)
         if box is None:
             return None
         x0, y0, x1, y1 = box
-        # The straight patch covers only what the box can show of the tube.
+        # The patch along the tube covers only what the box can show.
         back = np.array([across, axis])
         corners = np.array([(x0, y0), (x1, y0), (x0, y1), (x1, y1)]) - start
         v, u = (corners @ back.T).T
         u0, u1 = int(max(-2.0, u.min() - 2)), int(min(length + 2, u.max() + 2)) + 1
-        v0, v1 = int(max(-reach, v.min() - 2)) - 1, int(min(reach, v.max() + 2)) + 2
+        v0, v1 = int(max(-extent, v.min() - 2)) - 1, int(min(extent, v.max() + 2)) + 2
         if u1 - u0 < 2 or v1 - v0 < 2:
             return None
         rows = np.arange(u0, u1, dtype=np.float64)
@@ -292,7 +286,7 @@ class Tube:
 
 
 def chord(v: Array, half: Array, depth: Array) -> Array:
-    """Path length through an ellipse of half-width `half` [rows] and full `depth` at offset v."""
+    """Path length at offset v through an ellipse of half-width `half` [rows] and full `depth`."""
     x = v * (1 / half).astype(np.float32)[:, None]
     x *= x
     np.subtract(1, x, out=x)

@@ -1,4 +1,4 @@
-"""Writes phantoms in the on-disk layout of MURA v1.1: patients, studies of one to four views."""
+"""Phantoms in the on-disk layout of MURA v1.1: patients, studies of one to four views."""
 
 import json
 from collections import Counter
@@ -11,23 +11,21 @@ import numpy as np
 
 from fracnet.data.datasets.layouts import MURA_FOLDER
 from fracnet.data.phantoms.geometry import Array
-from fracnet.data.phantoms.render import VERSION, Spec, render_shown
+from fracnet.data.phantoms.render import VERSION, Spec, render_visible
 from fracnet.data.phantoms.workers import (
+    build_once,
     check_counts,
     check_range,
     check_seed,
-    make_once,
-    mixed,
-    write_all,
+    proportional,
+    write_images,
 )
 
 PARTS = ("train", "valid")
 
-# Raised whenever other files are written of unchanged pixels; 2 added the polygons.
 FILES = 2
+"""Raised whenever the files change but not the pixels; 2 added the polygons."""
 POLYGONS = "fracture_polygons.json"
-
-# Studies of each region in the real train part (Rajpurkar et al. 2018, arXiv:1712.06957, table 1).
 SHARES = {
     "elbow": 1754,
     "fingers": 1935,
@@ -37,19 +35,17 @@ SHARES = {
     "shoulder": 2821,
     "wrist": 3460,
 }
-VIEWS = (0.1, 0.3, 0.4, 0.2)  # shares of studies of one to four views: 2.7 a study, as the real
-SECOND = 0.2  # share of patients with a second study; half of these are of another region
-
-# Far beyond the views of a study, and a multiple of the three projections.
-SAME_PROJECTION = 12
-
-# Level 1 with run lengths: the smallest files for these images, and the fastest written.
+"""Studies by region in the real train part (Rajpurkar et al. 2018, arXiv:1712.06957, table 1)."""
+VIEWS = (0.1, 0.3, 0.4, 0.2)  # shares of studies with one to four views: 2.7 per study, as in MURA
+SECOND_STUDY_SHARE = 0.2  # share of patients with a second study, half of them of another region
+SAME_PROJECTION = 12  # far beyond the views of a study, and a multiple of the three projections
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+"""Level 1 with run lengths: the smallest and fastest files for these images."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """One image to be written, and where."""
+class PlannedImage:
+    """One image to write, and its file."""
 
     path: Path
     spec: Spec
@@ -64,14 +60,14 @@ def write_mura(
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Fills root/MURA-v1.1 with phantoms, unless it already holds the same ones.
+    """Fill root/MURA-v1.1 with phantoms, unless it already holds the same ones.
 
-    patients: of the parts train and valid. abnormal: share of studies in which a fracture is drawn,
-    the same in all regions; unlike in the real set, every view of such a study shows it. workers:
-    processes (default: the CPUs at hand); the bytes do not depend on it. Raises UserError for a bad
-    argument and where `root` holds another data set.
+    patients: number in the parts train and valid. abnormal: share of studies with a fracture, the
+    same in all regions; unlike in MURA, every view of such a study shows it. workers: processes
+    (default: one per CPU); the bytes do not depend on it. Raises UserError for an invalid argument
+    and if `root` holds another dataset.
 
-    The file `POLYGONS`, which the real set has not, outlines the fractures (`polygons_of`).
+    The file POLYGONS, which MURA does not have, outlines the fractures (see `read_polygons`).
     """
     recipe = {
         "seed": seed,
@@ -83,7 +79,7 @@ def write_mura(
     check_counts("patients", patients, PARTS)
     check_range("abnormal", abnormal, 0, 1)
     check_seed(seed)
-    make_once(
+    build_once(
         Path(root), MURA_FOLDER, recipe, lambda folder: _build(folder, recipe, workers, progress)
     )
 
@@ -91,98 +87,99 @@ def write_mura(
 def _build(folder: Path, recipe: dict, workers: int | None, progress: bool) -> None:
     for part in PARTS:
         (folder / part).mkdir(parents=True)
-    write_all(__name__, folder, recipe, workers, progress)
-    images = [job.path for job in plan(folder, recipe)]
+    write_images(__name__, folder, recipe, workers, progress)
+    images = [planned.path for planned in plan(folder, recipe)]
     _gather_polygons(folder, images)
     _write_lists(folder, images)
 
 
-def plan(folder: Path, recipe: dict) -> Iterator[Job]:
+def plan(folder: Path, recipe: dict) -> Iterator[PlannedImage]:
     """All images of a recipe, in a fixed order: by part, patient, study and view."""
-    first = 1  # patients are numbered over both parts, so that none is in two
+    first = 1  # patient numbers continue from train to valid, so that no patient is in both
     for number, (part, n) in enumerate(recipe["patients"].items()):
         rng = np.random.default_rng([recipe["seed"], 78, number])
         studies = list(_studies(rng, n))
         positive = draw_labels(rng, [region for _, region, _ in studies], recipe["abnormal"])
-        seen: Counter[tuple[int, str]] = Counter()
+        n_studies: Counter[tuple[int, str]] = Counter()
         for (index, region, study), broken in zip(studies, positive, strict=True):
             patient = first + index
-            seen[patient, region] += 1
-            name = f"study{seen[patient, region]}_{'positive' if broken else 'negative'}"
-            place = folder / part / xr(region) / f"patient{patient:05d}" / name
+            n_studies[patient, region] += 1
+            name = f"study{n_studies[patient, region]}_{'positive' if broken else 'negative'}"
+            study_folder = folder / part / region_folder(region) / f"patient{patient:05d}" / name
             for view in range(1 + int(rng.choice(len(VIEWS), p=VIEWS))):
                 spec = Spec(region, recipe["seed"], patient, study, view, bool(broken))
-                yield Job(place / f"image{view + 1}.png", spec)
+                yield PlannedImage(study_folder / f"image{view + 1}.png", spec)
         first += n
 
 
 def _studies(rng: np.random.Generator, n: int) -> Iterator[tuple[int, str, int]]:
     """(patient, region, study) of n patients; the three count from 0 over all regions."""
-    regions = mixed(n, SHARES)
+    regions = proportional(n, SHARES)
     for patient, region in enumerate(str(name) for name in rng.permutation(regions)):
         yield patient, region, 0
-        if rng.random() < SECOND:
-            elsewhere = str(rng.choice(mixed(1000, SHARES)))
-            yield patient, elsewhere if rng.random() < 0.5 else region, 1
+        if rng.random() < SECOND_STUDY_SHARE:
+            other = str(rng.choice(proportional(1000, SHARES)))
+            yield patient, other if rng.random() < 0.5 else region, 1
 
 
 def draw_labels(rng: np.random.Generator, regions: list[str], abnormal: float) -> Array:
-    """Which studies are abnormal, bool [N]: that share of each region and of all, within one."""
+    """Whether each study is abnormal, bool [N]: that share of each region and of all, within 1."""
     order = np.lexsort((rng.random(len(regions)), np.array(regions)))
-    # Every time that the running sum passes a whole number, from a random start.
+    # Whenever the running sum passes a whole number, from a random start.
     passed = np.diff(np.floor(rng.random() + abnormal * np.arange(len(regions) + 1)))
     labels = np.zeros(len(regions), bool)
     labels[order] = passed > 0
     return labels
 
 
-def xr(region: str) -> str:
+def region_folder(region: str) -> str:
     """The folder of a region, such as XR_FINGER."""
     return f"XR_{'FINGER' if region == 'fingers' else region.upper()}"
 
 
-def write_one(job: Job) -> None:
-    """Renders one image and writes its PNG, and beside it the outlines of what is broken in it."""
-    drawn = render_shown(job.spec, "view", SAME_PROJECTION)
-    ok, data = cv2.imencode(".png", drawn.image, PNG)
+def write_image(planned: PlannedImage) -> None:
+    """Render one image; write its PNG and, next to it, the outlines of its fractures."""
+    rendered = render_visible(planned.spec, "view", SAME_PROJECTION)
+    ok, data = cv2.imencode(".png", rendered.image, PNG)
     assert ok
-    job.path.parent.mkdir(parents=True, exist_ok=True)
-    job.path.write_bytes(data.tobytes())
-    if drawn.polygons:
-        outlines = [np.round(polygon, 6).tolist() for polygon in drawn.polygons]
-        job.path.with_suffix(".json").write_text(json.dumps(outlines))
+    planned.path.parent.mkdir(parents=True, exist_ok=True)
+    planned.path.write_bytes(data.tobytes())
+    if rendered.polygons:
+        outlines = [np.round(polygon, 6).tolist() for polygon in rendered.polygons]
+        planned.path.with_suffix(".json").write_text(json.dumps(outlines))
 
 
 def _gather_polygons(folder: Path, images: list[Path]) -> None:
-    """One file in place of one an image: the real set has nothing but images in its folders."""
-    found = {}
+    """Merge the outlines into one file: the folders of MURA hold nothing but images."""
+    outlines = {}
     for path in images:
-        own = path.with_suffix(".json")
-        if own.exists():
-            found[path.relative_to(folder).as_posix()] = json.loads(own.read_text())
-            own.unlink()
-    lines = (f"{json.dumps(path)}: {json.dumps(found[path])}" for path in found)
+        file = path.with_suffix(".json")
+        if file.exists():
+            outlines[path.relative_to(folder).as_posix()] = json.loads(file.read_text())
+            file.unlink()
+    lines = (f"{json.dumps(path)}: {json.dumps(polygons)}" for path, polygons in outlines.items())
     (folder / POLYGONS).write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def polygons_of(folder: Path) -> dict[str, list[list[list[float]]]]:
-    """The outlines in `folder` (MURA-v1.1) by image path, such as valid/XR_WRIST/...: each the
-    convex hull of a bone's pixels that a fracture changes, [[x, y], ...] in shares of the width and
-    height. Images without a fracture are not listed.
+def read_polygons(folder: Path) -> dict[str, list[list[list[float]]]]:
+    """The outlines in `folder` (MURA-v1.1) by image path, such as valid/XR_WRIST/...
+
+    Each is the convex hull of the pixels of a bone that a fracture changes, [[x, y], ...] in shares
+    of width and height. Images without a fracture are not listed.
     """
-    found: dict[str, list[list[list[float]]]] = json.loads((folder / POLYGONS).read_text())
-    return found
+    outlines: dict[str, list[list[list[float]]]] = json.loads((folder / POLYGONS).read_text())
+    return outlines
 
 
 def _write_lists(folder: Path, images: list[Path]) -> None:
-    """The official lists, without a header; a study's path ends with a slash, as it does there."""
+    """The official lists, without a header; the path of a study ends with a slash, as in MURA."""
     for part in PARTS:
         paths = [path.relative_to(folder) for path in images if (folder / part) in path.parents]
         studies = dict.fromkeys(path.parent for path in paths)
-        listed = "".join(f"{MURA_FOLDER}/{path.as_posix()}\n" for path in paths)
-        labeled = "".join(
+        image_lines = "".join(f"{MURA_FOLDER}/{path.as_posix()}\n" for path in paths)
+        study_lines = "".join(
             f"{MURA_FOLDER}/{study.as_posix()}/,{int(study.name.endswith('_positive'))}\n"
             for study in studies
         )
-        (folder / f"{part}_image_paths.csv").write_text(listed)
-        (folder / f"{part}_labeled_studies.csv").write_text(labeled)
+        (folder / f"{part}_image_paths.csv").write_text(image_lines)
+        (folder / f"{part}_labeled_studies.csv").write_text(study_lines)

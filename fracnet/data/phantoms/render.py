@@ -1,7 +1,4 @@
-"""One image from its identifiers: pose, project, expose, break.
-
-What names one phantom image, and the random streams that follow from the names.
-"""
+"""One phantom image from its identifiers: pose, project, expose, break."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,17 +6,17 @@ from typing import Any
 import numpy as np
 
 from fracnet.data.phantoms.anatomy import POSES, PROJECTIONS, Build
-from fracnet.data.phantoms.fractures import Injury, injure
+from fracnet.data.phantoms.fractures import VisibleFracture, add_fractures
 from fracnet.data.phantoms.geometry import Array
-from fracnet.data.phantoms.implants import hardware
-from fracnet.data.phantoms.xray import Exposure, Film, Framing, flesh, paint
+from fracnet.data.phantoms.implants import draw_implant
+from fracnet.data.phantoms.xray import Exposure, Film, Framing, paint_bone, soft_tissue_path
 
-# Raised whenever the pixels of an unchanged Spec change.
 VERSION = 1
+"""Raised whenever the pixels of an unchanged Spec change."""
 
 REGIONS = ("elbow", "fingers", "forearm", "hand", "humerus", "shoulder", "wrist")
 
-_STREAMS = (
+STREAMS = (
     "patient",
     "study",
     "view",
@@ -37,8 +34,8 @@ class Spec:
     """Identifiers of one image. Equal specs give equal pixels.
 
     seed, patient: the anatomy (size, proportions, bone density). study: exposure, device, side,
-    hardware, place and manner of the fracture. view: projection, rotation, framing; views count
-    from 0: frontal, lateral, oblique, frontal again. fracture: whether the fracture is shown;
+    hardware, position and kind of the fracture. view: projection, rotation, framing; views count
+    from 0: frontal, lateral, oblique, frontal again. fracture: whether the fracture exists;
     nothing else depends on it.
     """
 
@@ -54,10 +51,10 @@ class Spec:
         assert min(self.seed, self.patient, self.study, self.view) >= 0
 
     def stream(self, name: str) -> np.random.Generator:
-        """A generator of its own for one purpose, so that no draw shifts another purpose's.
+        """A separate generator for each purpose, so that no draw shifts those of another purpose.
 
-        The region is no part of any key: it enters only where anatomy is built, so that scenery
-        (noise, exposure, display) is drawn alike, draw by draw, for all regions.
+        No key contains the region: only the anatomy depends on it, so that noise, exposure and
+        display are the same, draw by draw, for all regions.
         """
         key = {
             "patient": (self.patient,),
@@ -66,22 +63,21 @@ class Spec:
             "exposure": (self.patient, self.study),
             "hardware": (self.patient, self.study),
         }.get(name, (self.patient, self.study, self.view))
-        words = np.random.SeedSequence([self.seed, _STREAMS.index(name), len(key), *key])
-        return np.random.Generator(np.random.Philox(words))
+        sequence = np.random.SeedSequence([self.seed, STREAMS.index(name), len(key), *key])
+        return np.random.Generator(np.random.Philox(sequence))
 
 
-# An intact and a broken rendering of equal identifiers are equal, pixel by pixel, farther than
-# this many pixels from every polygon (point spread of the detector and rounding of the outline).
 DILATION = 5
-
-# Specs tried until one frames a place that can break; about one in 500 does not.
-TRIES = 20
+"""Renderings with and without the fracture are equal, pixel by pixel, farther than this many pixels
+from every polygon (point spread of the detector and rounding of the outline)."""
+MAX_TRIES = 20
+"""Specs tried until one frames a site that can break; about one in 500 does not."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """image uint8 [H, W]; polygons: arrays [k, 2] of (x, y) in 0..1, one for each fracture shown;
-    info: what was drawn (projection, side, kinds, bones in view, hardware), plain values.
+    """image uint8 [H, W]; polygons: arrays [k, 2] of (x, y) in 0..1, one per visible fracture;
+    info: what the image shows (projection, side, kinds, bones in view, hardware), plain values.
     """
 
     image: Array
@@ -90,47 +86,47 @@ class Rendered:
 
 
 def render(spec: Spec) -> Rendered:
-    """Draws the image that `spec` names."""
+    """The image that `spec` identifies."""
     build = Build.draw(spec.stream("patient"))
     projection = PROJECTIONS[spec.view % len(PROJECTIONS)]
     framing = Framing.draw(spec.stream("display"), spec.stream("study"))
     scene = POSES[spec.region](build, spec.stream("view"), projection)
     camera = framing.camera(scene, build.size)
     exposure = Exposure.draw(spec.stream("exposure"), spec.stream("noise"), camera, build)
-    intact = exposure.soft * flesh(scene.body, camera)
-    metal, kind = hardware(spec.stream("hardware"), scene.body, camera, framing)
+    intact = exposure.soft * soft_tissue_path(scene.body, camera)
+    metal, kind = draw_implant(spec.stream("hardware"), scene.body, camera, framing)
     if metal is not None:
         intact += metal
-    layers = {bone.name: layer for bone in scene.body.bones if (layer := paint(bone, camera))}
+    layers = {bone.name: layer for bone in scene.body.bones if (layer := paint_bone(bone, camera))}
     for layer in layers.values():
-        intact[layer.here] += exposure.mineral(layer.planes, layer.here)
+        intact[layer.slices] += exposure.mineral(layer.planes, layer.slices)
     film = Film(exposure, intact, framing.overlay())
     image = film.image
-    injuries: list[Injury] = []
+    fractures: list[VisibleFracture] = []
     if spec.fracture:
         rng = spec.stream("fracture")
-        image, injuries = injure(rng, scene, camera, framing, film, layers, intact)
+        image, fractures = add_fractures(rng, scene, camera, framing, film, layers, intact)
     size = np.array([camera.width, camera.height], dtype=np.float64)
-    polygons = [np.clip((injury.polygon + 0.5) / size, 0.0, 1.0) for injury in injuries]
+    polygons = [np.clip((fracture.polygon + 0.5) / size, 0.0, 1.0) for fracture in fractures]
     info = {
         "projection": projection,
         "side": framing.side,
         "hardware": kind,
-        "kinds": [injury.kind for injury in injuries],
-        "visible": [injury.visible for injury in injuries],
+        "kinds": [fracture.kind for fracture in fractures],
+        "visible": [fracture.visible for fracture in fractures],
         "bones": sorted(name for name, layer in layers.items() if layer.planes[..., 0].any()),
     }
     return Rendered(image, polygons, info)
 
 
-def render_shown(spec: Spec, key: str, step: int) -> Rendered:
-    """The image of a spec; where its frame leaves no place for its fracture, of the next.
+def render_visible(spec: Spec, key: str, step: int) -> Rendered:
+    """The image of a spec, or of the next one if its frame has no room for its fracture.
 
-    The next spec has that identifier (study or view) raised by `step`.
+    The next spec has the identifier `key` (study or view) increased by `step`.
     """
     first = getattr(spec, key)
-    for number in range(first, first + TRIES * step, step):
-        drawn = render(replace(spec, **{key: number}))  # type: ignore[arg-type]
-        if drawn.polygons or not spec.fracture:
-            return drawn
-    raise AssertionError(f"{spec} shows no fracture, nor do the {TRIES - 1} after it by {key}")
+    for number in range(first, first + MAX_TRIES * step, step):
+        rendered = render(replace(spec, **{key: number}))  # type: ignore[arg-type]
+        if rendered.polygons or not spec.fracture:
+            return rendered
+    raise AssertionError(f"{spec} shows no fracture, nor do the {MAX_TRIES - 1} after it by {key}")

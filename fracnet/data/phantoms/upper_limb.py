@@ -1,4 +1,4 @@
-"""Writes phantoms in the on-disk layout of the six-class upper-limb set."""
+"""Phantoms in the on-disk layout of the six-class upper-limb set."""
 
 import hashlib
 import json
@@ -9,20 +9,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fracnet.data.datasets.layouts import UPPER_LIMB_FOLDER as FOLDER
-from fracnet.data.datasets.layouts import UPPER_LIMB_MERGED as MERGED
-from fracnet.data.datasets.layouts import UPPER_LIMB_NAMES as NAMES
-from fracnet.data.phantoms.render import VERSION, Rendered, Spec, render_shown
+from fracnet.data.datasets.layouts import (
+    UPPER_LIMB_FOLDER,
+    UPPER_LIMB_MERGED,
+    UPPER_LIMB_NAMES,
+)
+from fracnet.data.phantoms.render import VERSION, Spec, render_visible
 from fracnet.data.phantoms.workers import (
+    build_once,
     check_counts,
     check_range,
     check_seed,
-    make_once,
-    mixed,
-    write_all,
+    proportional,
+    write_images,
 )
 
-# Labeled images of each region in the real train split.
 SHARES = {
     "elbow": 306,
     "fingers": 433,
@@ -31,18 +32,19 @@ SHARES = {
     "shoulder": 315,
     "wrist": 168,
 }
-
-# Class ids of each region: a humerus has two.
+"""Labeled images by region in the real train split."""
 IDS = {
-    region: tuple(i for i, name in enumerate(NAMES) if MERGED[name] == region) for region in SHARES
+    region: tuple(i for i, name in enumerate(UPPER_LIMB_NAMES) if UPPER_LIMB_MERGED[name] == region)
+    for region in SHARES
 }
+"""Class ids by region; humerus has two."""
 VIEWS = (0.6, 0.2, 0.2)  # shares of frontal, lateral, oblique
 FOLDERS = {"train": "train", "val": "valid", "test": "test"}
 
 
 @dataclass(frozen=True)
-class Job:
-    """One image to be written: where, of whom, with which class id (None: without a fracture)."""
+class PlannedImage:
+    """One image to write: its folder, identifiers and class id (None: no fracture)."""
 
     folder: Path
     spec: Spec
@@ -58,12 +60,12 @@ def write_upper_limb(
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Fills root/BoneFractureYolo8 with phantoms, unless it already holds the same ones.
+    """Fill root/BoneFractureYolo8 with phantoms, unless it already holds the same ones.
 
-    counts: labeled images of the splits train, val and test. unlabeled: share of further images,
-    without a fracture, whose label file is empty. workers: processes (default: the CPUs at hand);
-    the bytes do not depend on it. Raises UserError for a bad argument and where `root` holds
-    another data set.
+    counts: labeled images in the splits train, val and test. unlabeled: share of further images,
+    without a fracture, whose label file is empty. workers: processes (default: one per CPU); the
+    bytes do not depend on it. Raises UserError for an invalid argument and if `root` holds another
+    dataset.
     """
     recipe = {
         "seed": seed,
@@ -74,68 +76,67 @@ def write_upper_limb(
     check_counts("counts", counts, FOLDERS)
     check_range("unlabeled", unlabeled, 0, 2)
     check_seed(seed)
-    make_once(Path(root), FOLDER, recipe, lambda folder: _build(folder, recipe, workers, progress))
+    build_once(
+        Path(root),
+        UPPER_LIMB_FOLDER,
+        recipe,
+        lambda folder: _build(folder, recipe, workers, progress),
+    )
 
 
 def _build(folder: Path, recipe: dict, workers: int | None, progress: bool) -> None:
     for name in FOLDERS.values():
         (folder / name / "images").mkdir(parents=True)
         (folder / name / "labels").mkdir()
-    write_all(__name__, folder, recipe, workers, progress)
+    write_images(__name__, folder, recipe, workers, progress)
     (folder / "data.yaml").write_text(
         "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\n"
-        f"nc: {len(NAMES)}\nnames: {json.dumps(list(NAMES))}\n"
+        f"nc: {len(UPPER_LIMB_NAMES)}\nnames: {json.dumps(list(UPPER_LIMB_NAMES))}\n"
     )
 
 
-def plan(folder: Path, recipe: dict) -> Iterator[Job]:
+def plan(folder: Path, recipe: dict) -> Iterator[PlannedImage]:
     """All images of a recipe, in a fixed order."""
-    patient = 0  # a new one for every image, so that no patient is in two splits
+    patient = 0  # a new one for each image, so that no patient is in two splits
     for number, (split, n) in enumerate(recipe["counts"].items()):
         rng = np.random.default_rng([recipe["seed"], 77, number])
         extra = round(recipe["unlabeled"] * n)
-        for regions, labeled in ((mix(n), True), (mix(extra), False)):
+        for regions, labeled in (
+            (proportional(n, SHARES), True),
+            (proportional(extra, SHARES), False),
+        ):
             for region in rng.permutation(regions) if regions else ():
                 region = str(region)
                 class_id = int(rng.choice(IDS[region])) if labeled else None
                 view = int(rng.choice(3, p=VIEWS))
                 spec = Spec(region, recipe["seed"], patient, 0, view, labeled)
-                yield Job(folder / FOLDERS[split], spec, class_id)
+                yield PlannedImage(folder / FOLDERS[split], spec, class_id)
                 patient += 1
 
 
-def mix(n: int) -> list[str]:
-    """n regions in about the real proportions; all six are there when n is 12 or more."""
-    return mixed(n, SHARES)
-
-
-def write_one(job: Job) -> None:
-    """Renders one image and writes its JPEG and its label file."""
-    drawn = draw(job.spec)
-    rng = job.spec.stream("file")
-    stem = file_stem(job.spec, rng)
+def write_image(planned: PlannedImage) -> None:
+    """Render one image; write its JPEG and its label file."""
+    # If its frame has no room for its fracture, the image of the next study.
+    rendered = render_visible(planned.spec, "study", 1)
+    rng = planned.spec.stream("file")
+    stem = file_stem(planned.spec, rng)
     quality = int(rng.integers(80, 96))
-    color = cv2.cvtColor(drawn.image, cv2.COLOR_GRAY2BGR)
+    color = cv2.cvtColor(rendered.image, cv2.COLOR_GRAY2BGR)
     ok, data = cv2.imencode(".jpg", color, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert ok
-    (job.folder / "images" / f"{stem}.jpg").write_bytes(data.tobytes())
+    (planned.folder / "images" / f"{stem}.jpg").write_bytes(data.tobytes())
     lines = []
-    if job.class_id is not None:
+    if planned.class_id is not None:
         lines = [
-            " ".join([str(job.class_id), *(f"{x:.6f}" for x in polygon.ravel())])
-            for polygon in drawn.polygons
+            " ".join([str(planned.class_id), *(f"{x:.6f}" for x in polygon.ravel())])
+            for polygon in rendered.polygons
         ]
     text = "".join(line + "\n" for line in lines)
-    (job.folder / "labels" / f"{stem}.txt").write_text(text)
-
-
-def draw(spec: Spec) -> Rendered:
-    """The image of a spec; where its frame leaves no place for its fracture, of the next study."""
-    return render_shown(spec, "study", 1)
+    (planned.folder / "labels" / f"{stem}.txt").write_text(text)
 
 
 def file_stem(spec: Spec, rng: np.random.Generator) -> str:
-    """A name as the annotation service gives them: unrelated images may share the first part."""
+    """A name like those of the annotation service: unrelated images may share the first part."""
     name = f"image{int(rng.integers(1, 6))}_{int(rng.integers(1, 900))}_png"
-    words = f"{spec.seed}/{spec.patient}/{spec.study}/{spec.view}"
-    return f"{name}.rf.{hashlib.md5(words.encode(), usedforsecurity=False).hexdigest()}"
+    identifiers = f"{spec.seed}/{spec.patient}/{spec.study}/{spec.view}"
+    return f"{name}.rf.{hashlib.md5(identifiers.encode(), usedforsecurity=False).hexdigest()}"

@@ -1,13 +1,7 @@
-"""Layers: the parts of one bone, or of all flesh, united into maps of path length.
+"""From a posed body to the displayed image: framing, path lengths, exposure and film.
 
-Parts of one bone unite by a smooth maximum, which is exact for nested solids and close for
-blended ones; bones add up.
-
-From paths in the body to grey levels: attenuation, scatter, quanta, film curve, window.
-
-What the technician does: image format, zoom, rotation, centering, collimation, side marker.
-
-Nothing here knows the region or the fracture: every draw has one distribution for all images.
+Nothing here depends on the region or the fracture: every draw has the same distribution for all
+images.
 """
 
 from dataclasses import dataclass
@@ -16,31 +10,31 @@ import cv2
 import numpy as np
 
 from fracnet.data.phantoms.anatomy import Body, Bone, Build, Part, Scene
-from fracnet.data.phantoms.geometry import Array, Ball, Box, Camera, monotone
+from fracnet.data.phantoms.geometry import Array, Box, Camera, Ellipsoid, monotone_cubic
 
-BLEND = 8.0  # mm over which two parts of a bone flow into each other
-SKIN = 25.0  # mm, the same for limbs
-FAT = 0.16  # share by which fat attenuates less than muscle
+BONE_BLEND = 8.0  # mm over which two parts of a bone flow into each other
+LIMB_BLEND = 25.0  # mm, the same for soft tissue
+FAT = 0.16  # how much less fat attenuates than muscle, as a share
 AIR = 0.75  # share of a lung that is air
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A bone's planes [h, w, 3] (whole, inside of the shell, trabecular; mm) with corner x0, y0."""
+    """A bone: planes [h, w, 3] in mm (whole, inside of the shell, trabecular), corner x0, y0."""
 
     x0: int
     y0: int
     planes: Array
 
     @property
-    def here(self) -> tuple[slice, slice]:
-        """Its place in the image."""
+    def slices(self) -> tuple[slice, slice]:
+        """Its position in the image."""
         h, w = self.planes.shape[:2]
         return np.s_[self.y0 : self.y0 + h, self.x0 : self.x0 + w]
 
 
-def paint(bone: Bone, camera: Camera) -> Layer | None:
-    """The bone as the camera sees it; None when it is out of the image."""
+def paint_bone(bone: Bone, camera: Camera) -> Layer | None:
+    """The bone as the camera sees it, its parts united; None outside the image."""
     painted = [(part, hit) for part in bone.parts if (hit := part.paint(camera)) is not None]
     if not painted:
         return None
@@ -51,74 +45,77 @@ def paint(bone: Bone, camera: Camera) -> Layer | None:
     x0, y0 = (int(v) for v in boxes[:, :2].min(0))
     x1, y1 = (int(v) for v in boxes[:, 2:].max(0))
     planes = np.zeros((y1 - y0, x1 - x0, 3), np.float32)
-    for part, ((a, b, c, d), own) in painted:
-        here = planes[b - y0 : d - y0, a - x0 : c - x0]
-        if isinstance(part, Ball) and part.carve:
-            np.maximum(here - part.carve * own[..., :1], 0, out=here)
+    for part, ((a, b, c, d), path) in painted:
+        target = planes[b - y0 : d - y0, a - x0 : c - x0]
+        if isinstance(part, Ellipsoid) and part.carve:
+            np.maximum(target - part.carve * path[..., :1], 0, out=target)
         else:
-            merge(here, own, BLEND)
+            smooth_maximum(target, path, BONE_BLEND)
     return Layer(x0, y0, planes)
 
 
-def merge(here: Array, own: Array, blend: float) -> None:
-    """Smooth maximum in place: where both paths are long and alike the seam is filled."""
-    low = np.minimum(here, own)
-    np.maximum(here, own, out=here)
+def smooth_maximum(target: Array, path: Array, blend: float) -> None:
+    """Unite `path` into `target` in place; if both are long and similar, the seam is filled.
+
+    Exact for nested solids and close for blended ones.
+    """
+    low = np.minimum(target, path)
+    np.maximum(target, path, out=target)
     if not low.any():
         return
-    near = np.maximum(1 - (here - low) / np.float32(blend), 0)
+    near = np.maximum(1 - (target - low) / np.float32(blend), 0)
     near *= near
     near *= np.minimum(low, np.float32(blend))
     near *= np.float32(0.25)
-    here += near
+    target += near
 
 
-def flesh(body: Body, camera: Camera) -> Array:
-    """Soft tissue path in mm of muscle [H, W]: fat counts less, air-filled lung is taken out.
+def soft_tissue_path(body: Body, camera: Camera) -> Array:
+    """Path in soft tissue, in mm of muscle [H, W]: fat counts less, air-filled lung is removed.
 
     Painted at half the resolution: skin and muscle have no fine detail.
     """
     half = camera.shrunk(2)
-    soft = union(body.flesh, half)
+    soft = longest_path(body.soft_tissue, half)
     path: Array = (1 - FAT) * soft[..., 0] + FAT * soft[..., 1]
     path = cv2.GaussianBlur(path, (0, 0), 1.2 * half.scale)
     if body.gas:
-        gas = union(body.gas, half)[..., 0]
+        gas = longest_path(body.gas, half)[..., 0]
         path = np.maximum(path - AIR * cv2.GaussianBlur(gas, (0, 0), 2.5 * half.scale), 0)
     size = (2 * half.width, 2 * half.height)
     path = cv2.resize(path, size, interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(path[: camera.height, : camera.width])
 
 
-def union(parts: list[Part], camera: Camera) -> Array:
-    """The longest path of the parts in every pixel [H, W, 2]: whole and inside."""
+def longest_path(parts: list[Part], camera: Camera) -> Array:
+    """The united path of the parts in every pixel [H, W, 2]: whole and inside."""
     canvas = np.zeros((camera.height, camera.width, 2), np.float32)
     for part in parts:
         hit = part.paint(camera)
         if hit is not None:
             (x0, y0, x1, y1), planes = hit
-            merge(canvas[y0:y1, x0:x1], planes[..., :2], SKIN)
+            smooth_maximum(canvas[y0:y1, x0:x1], planes[..., :2], LIMB_BLEND)
     return canvas
 
 
-# Linear attenuation a mm at about 45 keV, the middle of an extremity beam (NIST XCOM, rounded):
+# Linear attenuation per mm at about 45 keV, the middle of an extremity beam (NIST XCOM, rounded):
 # soft tissue 0.024; cortical bone 0.10 and trabecular bone 0.045, here as the excess over the
-# tissue that they displace; fatty marrow a little less than soft tissue.
+# tissue that they replace; fatty marrow a little less than soft tissue.
 SOFT, CORTEX, SPONGY, MARROW = 0.024, 0.076, 0.022, -0.002
 PSF = 0.7  # pixels, detector and focal spot together
 RADIUS = 3  # pixels, where the point spread ends
 
-# How far grey levels follow a random target rather than the image: 0 lets the histogram tell the
-# body part, 1 washes contrast out.
 TONE = 0.45
+"""How far grey levels follow a random target rather than the image: at 0 the histogram reveals the
+body part, at 1 contrast is lost."""
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """A device and a shot: coefficients a mm at the patient's size, and what the air adds.
+    """A device and an exposure: coefficients per mm at the patient's size, scatter, noise, window.
 
     scatter: share of the primary beam that returns as a veil; grain: noise of an unattenuated
-    pixel relative to its signal; flatten: how far slow changes of density are compressed;
+    pixel relative to its signal; flatten: how strongly slow changes of density are compressed;
     levels: grey levels of the window's three inner knots; texture, quanta: fixed fields [H, W] of
     mean 0.
     """
@@ -141,10 +138,10 @@ class Exposure:
         camera: Camera,
         build: Build,
     ) -> "Exposure":
-        """A shot of that patient; `noise` fills the fixed fields."""
+        """An exposure of that patient; `noise` fills the fixed fields."""
         shape = (camera.height, camera.width)
         beam = float(rng.uniform(0.85, 1.15)) * build.size
-        # Bytes are drawn ten times as fast as normal deviates; blurring sums them towards those.
+        # Random bytes are ten times as fast as normal deviates; blurring makes them nearly normal.
         grains = noise.integers(0, 256, (3, *shape), dtype=np.uint8).astype(np.float32)
         fine = cv2.GaussianBlur(grains[0], (0, 0), 0.16 * camera.scale + 0.35)
         texture = fine - cv2.GaussianBlur(fine, (0, 0), 0.7 * camera.scale + 0.6)
@@ -163,9 +160,9 @@ class Exposure:
             quanta=quanta,
         )
 
-    def mineral(self, planes: Array, here: tuple[slice, slice]) -> Array:
-        """Excess attenuation of a bone's planes (outer, inner, spongy) at that place."""
-        grain = np.clip(1 + 0.13 * self.texture[here], 0.2, 2.0)
+    def mineral(self, planes: Array, position: tuple[slice, slice]) -> Array:
+        """Excess attenuation of a bone's planes (outer, inner, spongy) at a position."""
+        grain = np.clip(1 + 0.13 * self.texture[position], 0.2, 2.0)
         outer, inner, spongy = planes[..., 0], planes[..., 1], planes[..., 2]
         shell = self.cortex * np.maximum(outer - inner, 0)
         return np.asarray(shell + self.spongy * spongy * grain + MARROW * inner, np.float32)
@@ -174,8 +171,8 @@ class Exposure:
 class Film:
     """Turns attenuation into the displayed image.
 
-    Everything that reaches far (scatter, range compression, window) is measured once, on the
-    intact patient, so that a fracture changes the image only where it lies.
+    Everything with long range (scatter, range compression, window) is measured once, on the intact
+    patient, so that a fracture changes the image only locally.
     """
 
     def __init__(self, exposure: Exposure, intact: Array, overlay: tuple[Array, Array]) -> None:
@@ -194,24 +191,24 @@ class Film:
     def grey(self, attenuation: Array, box: Box) -> Array:
         """Grey levels uint8 of one box of an attenuation map [H, W]."""
         x0, y0, x1, y1 = box
-        here = np.s_[y0:y1, x0:x1]
+        position = np.s_[y0:y1, x0:x1]
         a, b = max(0, x0 - RADIUS), max(0, y0 - RADIUS)
         primary = np.exp(-attenuation[b : y1 + RADIUS, a : x1 + RADIUS])
         primary = cv2.GaussianBlur(primary, (2 * RADIUS + 1, 2 * RADIUS + 1), PSF)
-        signal = primary[y0 - b : y1 - b, x0 - a : x1 - a] + self.veil[here]
-        signal += self.exposure.grain * np.sqrt(signal) * self.exposure.quanta[here]
-        density = -np.log(np.maximum(signal, 1e-4)) - self.base[here]
+        signal = primary[y0 - b : y1 - b, x0 - a : x1 - a] + self.veil[position]
+        signal += self.exposure.grain * np.sqrt(signal) * self.exposure.quanta[position]
+        density = -np.log(np.maximum(signal, 1e-4)) - self.base[position]
         last = len(self.table) - 1
-        place = np.clip((density - self.low) * (last / (self.high - self.low)), 0, last)
-        grey = self.table[place.astype(np.int32)] * self.gain[here] + self.offset[here]
+        entry = np.clip((density - self.low) * (last / (self.high - self.low)), 0, last)
+        grey = self.table[entry.astype(np.int32)] * self.gain[position] + self.offset[position]
         return np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)
 
 
 def window(density: Array, levels: tuple[float, ...]) -> tuple[float, float, Array]:
     """Lowest and highest density and a rising table [4096] of grey levels between them.
 
-    The table brings quantiles of the image towards random levels, as automatic processing on the
-    device does, by TONE of the way.
+    The table moves quantiles of the image TONE of the way to random levels, as automatic processing
+    on the device does.
     """
     quantiles = np.quantile(density, [0.005, 0.15, 0.5, 0.85, 0.998])
     low, high = float(quantiles[0]) - 0.05, float(max(quantiles[-1], quantiles[0] + 0.3)) + 0.1
@@ -220,7 +217,7 @@ def window(density: Array, levels: tuple[float, ...]) -> tuple[float, float, Arr
     x = np.concatenate([[0.0], np.maximum.accumulate(x + 0.01 * np.arange(3)), [1.05]])
     y = np.concatenate([[0.0], y, [1.0]])
     grid = np.linspace(0, 1, 4096)
-    smooth = monotone(x, np.maximum.accumulate(y)[:, None], grid)[:, 0]
+    smooth = monotone_cubic(x, np.maximum.accumulate(y)[:, None], grid)[:, 0]
     return low, high, smooth.astype(np.float32)
 
 
@@ -229,7 +226,7 @@ LONGEST = 512  # pixels, as in the public sets
 
 @dataclass(frozen=True)
 class Marker:
-    """The lead letter beside the limb: place and height as shares of the image, brightness 0..1."""
+    """The lead letter next to the limb: position and height as shares of the image."""
 
     x: float
     y: float
@@ -254,11 +251,11 @@ class Marker:
 
 @dataclass(frozen=True)
 class Framing:
-    """The draws for one view.
+    """What the technician does for one view: format, zoom, rotation, collimation, side marker.
 
     width, height: pixels. zoom: factor on the field. rotation: degrees in the image plane. off:
     shift as a share of the field. side: "L" or "R". shutter [4, 2]: corners of the collimated
-    field in pixels, None when open; outside: grey level beyond it. marker: None when missing.
+    field in pixels, None if open; outside: grey level beyond it. marker: None if missing.
     """
 
     width: int
@@ -273,7 +270,7 @@ class Framing:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, study: np.random.Generator) -> "Framing":
-        """Draws all of it from the view's and the study's streams."""
+        """Everything from the random streams of the view and the study."""
         side = "LR"[int(study.integers(2))]
         longest = LONGEST if rng.random() < 0.6 else int(rng.integers(384, LONGEST))
         aspect = float(np.clip(rng.normal(0.8, 0.12), 0.5, 1.0))
@@ -307,19 +304,19 @@ class Framing:
         offset = middle - matrix @ scene.center
         return Camera(matrix, offset, np.array([-s, 0.0, c]), scale, self.width, self.height)
 
-    def sees(self, point: Array, margin: float) -> bool:
-        """Whether a point (pixels) lies inside the field by that margin."""
+    def contains(self, point: Array, margin: float) -> bool:
+        """Whether a point (pixels) is inside the field by that margin."""
         corners = self.shutter
         if corners is None:
             w, h = self.width, self.height
             corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], dtype=float)
-        away = cv2.pointPolygonTest(
+        distance = cv2.pointPolygonTest(
             corners.astype(np.float32), (float(point[0]), float(point[1])), True
         )
-        return bool(away > margin + 4)
+        return bool(distance > margin + 4)
 
     def overlay(self) -> tuple[Array, Array]:
-        """Gain and offset float32 [H, W] that put marker and shutters on a displayed image."""
+        """Gain and offset float32 [H, W] that add marker and shutters to a displayed image."""
         gain: Array = np.ones((self.height, self.width), np.float32)
         offset: Array = np.zeros_like(gain)
         if self.marker is not None:

@@ -1,4 +1,6 @@
-"""A user's own folders: with and without splits, which class is positive, and what is wrong."""
+"""A user's own images: class folders with and without splits, a CSV file, and faults."""
+
+import json
 
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ SPLIT = "fracnet_split.csv"
 
 
 def read(root, **options):
-    source = Folder(root=str(root), **options)
-    source.prepare()
-    manifest = source.manifest()
+    dataset = Folder(root=str(root), **options)
+    dataset.prepare()
+    manifest = dataset.manifest()
     manifest.check()
     return manifest
 
@@ -23,7 +25,7 @@ def read(root, **options):
 def error(root, **options) -> str:
     with pytest.raises(UserError) as caught:
         read(root, **options)
-    assert not (root / SPLIT).exists(), "faulty data must not be split for good"
+    assert not (root / SPLIT).exists(), "faulty data must not get a split file"
     return str(caught.value)
 
 
@@ -37,12 +39,12 @@ def test_class_folders_are_split_once(tmp_path):
     assert counts(manifest) == {"train": 12, "val": 4, "test": 4}
     assert manifest.table.groupby(["split", "label"]).size().min() == 2
     assert "image,split\nfractured/0.png," in (root / SPLIT).read_text()
-    again = read(root, val_share=0.2, test_share=0.2)
-    assert again.table.equals(manifest.table)
+    second = read(root, val_share=0.2, test_share=0.2)
+    assert second.table.equals(manifest.table)
     assert any("patients are unknown" in note for note in manifest.notes)
 
 
-def test_split_folders_are_obeyed_in_any_spelling(tmp_path):
+def test_split_folders_are_used_in_any_spelling(tmp_path):
     folders = [f"{s}/{c}" for s in ("Training", "valid", "TEST") for c in ("normal", "broken")]
     root = write_folders(tmp_path, *folders, n=2)
     manifest = read(root)
@@ -50,26 +52,26 @@ def test_split_folders_are_obeyed_in_any_spelling(tmp_path):
     assert not (root / SPLIT).exists()
 
 
-@pytest.mark.parametrize("there", ["val", "test"])
-def test_a_lacking_split_is_carved_from_train_alone(tmp_path, there):
-    root = write_folders(tmp_path, *(f"{s}/{c}" for s in ("train", there) for c in "ab"), n=10)
+@pytest.mark.parametrize("present", ["val", "test"])
+def test_a_missing_split_is_carved_from_train_only(tmp_path, present):
+    root = write_folders(tmp_path, *(f"{s}/{c}" for s in ("train", present) for c in "ab"), n=10)
     manifest = read(root, class_order=["a", "b"])
-    lacking = {"val": "test", "test": "val"}[there]
+    absent = {"val": "test", "test": "val"}[present]
     assert set(counts(manifest)) == {"train", "val", "test"}
-    carved = manifest.table[manifest.table["split"] == lacking]
+    carved = manifest.table[manifest.table["split"] == absent]
     assert carved["path"].str.startswith("train/").all()
     text = (root / SPLIT).read_text()
-    assert f"data.{lacking}_share" in text
-    assert f"data.{there}_share" not in text
+    assert f"data.{absent}_share" in text
+    assert f"data.{present}_share" not in text
 
 
-def test_images_may_lie_deeper_and_others_are_told(tmp_path):
+def test_images_may_be_deeper_and_other_files_are_reported(tmp_path):
     root = write_folders(tmp_path, "a/ward 1", "a/ward 2", "b/ward 1", n=4)
     (root / "a" / "notes.txt").write_text("x")
     (root / "a" / ".DS_Store").write_text("x")
     manifest = read(root, class_order=["a", "b"])
     assert manifest.table["label"].value_counts().to_dict() == {"a": 8, "b": 4}
-    assert any("1 files are no images" in note for note in manifest.notes)
+    assert any("skipped 1 file, not images" in note for note in manifest.notes)
 
 
 class TestClasses:
@@ -90,11 +92,11 @@ class TestClasses:
         if len(names) == 2:
             assert any(f"{order[1]!r} is taken as the positive" in n for n in manifest.notes)
 
-    def test_the_user_says_the_order(self, tmp_path):
+    def test_the_user_sets_the_order(self, tmp_path):
         root = write_folders(tmp_path, "normal", "fractured")
         assert read(root, class_order=["fractured", "normal"]).classes == ("fractured", "normal")
 
-    def test_an_unclear_order_and_a_wrong_one_are_refused(self, tmp_path):
+    def test_an_unclear_or_wrong_order_is_rejected(self, tmp_path):
         root = write_folders(tmp_path, "a", "b")
         assert "data.class_order=[a,b] or data.class_order=[b,a]" in error(root)
         assert "has the classes a, b; name each once" in error(root, class_order=["a", "c"])
@@ -105,7 +107,7 @@ class TestClasses:
 
 
 class TestBadFolders:
-    def test_splits_beside_classes(self, tmp_path):
+    def test_splits_mixed_with_classes(self, tmp_path):
         root = write_folders(tmp_path, "train/a", "train/b", "a")
         assert "folders of splits (train) and others (a)" in error(root)
 
@@ -118,19 +120,19 @@ class TestBadFolders:
         root = write_folders(tmp_path / "y", "train", "test/a")
         assert "has no class folders" in error(root)
 
-    def test_a_class_that_train_has_not(self, tmp_path):
+    def test_a_class_that_train_lacks(self, tmp_path):
         root = write_folders(tmp_path, "train/fractured", "train/normal", "test/Fractured")
-        told = error(root)
-        assert "test has class folders that train has not: Fractured" in told
+        message = error(root)
+        assert "test has class folders that train lacks: Fractured" in message
 
     def test_empty_and_missing_folders(self, tmp_path):
         (tmp_path / "a").mkdir()
         (tmp_path / "b").mkdir()
         assert "no image in its folders a, b" in error(tmp_path)
-        for root, told in ((tmp_path / "gone", "does not exist"), (tmp_path / "a", "no class")):
+        for root, expected in ((tmp_path / "gone", "does not exist"), (tmp_path / "a", "no class")):
             with pytest.raises(UserError) as caught:
                 read(root)
-            assert told in str(caught.value)
+            assert expected in str(caught.value)
             assert "data.csv=labels.csv" in str(caught.value)
 
 
@@ -145,8 +147,8 @@ def test_dicom_in_class_folders_is_split_by_the_patients_of_its_headers(tmp_path
     assert manifest.table.groupby("patient")["split"].nunique().max() == 1
     assert manifest.groups == "DICOM headers"
     assert "patient,split\np0," in (tmp_path / SPLIT).read_text()
-    told = [note for note in manifest.notes if "DICOM headers" in note]
-    assert len(told) == 1
+    id_notes = [note for note in manifest.notes if "DICOM headers" in note]
+    assert len(id_notes) == 1
 
 
 def test_a_broken_image_waits_for_the_policy(tmp_path):
@@ -154,3 +156,152 @@ def test_a_broken_image_waits_for_the_policy(tmp_path):
     (root / "normal" / "0.png").write_bytes(encoded(picture(), "PNG")[:200])
     table = read(root).table.set_index("path")
     assert len(table) == 12
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_folders(tmp_path / "own", "images", n=12)
+
+
+def write(root, lines: list[str], header: str = "path,label,split,patient") -> None:
+    (root / "labels.csv").write_text("\n".join([header, *lines]) + "\n")
+
+
+def lines(n: int = 12) -> list[str]:
+    splits = ["train"] * 6 + ["val"] * 3 + ["test"] * 3
+    return [f"images/{i}.png,{('normal', 'broken')[i % 2]},{splits[i]},p{i}" for i in range(n)]
+
+
+def read_csv(root, **options):
+    return read(root, csv="labels.csv", **options)
+
+
+def csv_error(root, **options) -> str:
+    return error(root, csv="labels.csv", **options)
+
+
+def test_columns_with_the_usual_names_are_used(root):
+    write(root, lines())
+    manifest = read_csv(root)
+    row = manifest.table.set_index("path").loc["images/7.png"]
+    assert (row["label"], row["split"], row["patient"]) == ("broken", "val", "p7")
+    assert manifest.classes == ("normal", "broken")
+    assert manifest.groups == "the column patient of labels.csv"
+    assert not (root / SPLIT).exists()
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_columns_may_have_any_name_and_other_separators(root, separator):
+    header = "file,finding,part,person,exam"
+    renamed = [f"{line},{line[-2:]}-1".replace("images/", "images\\") for line in lines()]
+    write(root, [line.replace(",", separator) for line in renamed], header.replace(",", separator))
+    columns = {
+        "path": "file",
+        "label": "finding",
+        "split": "part",
+        "patient": "person",
+        "study": "exam",
+    }
+    table = read_csv(root, columns=columns).table.set_index("path")
+    assert table.loc["images/7.png", "study"] == "p7-1"
+
+
+def test_a_created_split_keeps_patients_together(root):
+    write(
+        root, [f"images/{i}.png,{'ab'[i % 2]},p{i // 2}" for i in range(12)], "path,label,patient"
+    )
+    manifest = read_csv(root, class_order=["a", "b"], val_share=0.2, test_share=0.2)
+    assert manifest.table.groupby("patient")["split"].nunique().max() == 1
+    assert (root / SPLIT).read_text().count("patient,split\np0,") == 1
+
+
+def test_a_patient_in_two_splits_is_rejected(root):
+    write(root, [line.replace("p11", "p0") for line in lines()])
+    with pytest.raises(UserError, match=r"patient p0 \(train, test\)"):
+        read_csv(root)
+
+
+def test_absolute_paths_below_the_root_are_accepted(root):
+    write(root, [line.replace("images", f"{root}/images") for line in lines()])
+    assert read_csv(root).table["path"].tolist() == [f"images/{i}.png" for i in range(12)]
+
+
+def test_boxes_in_pixels_and_in_shares(root):
+    pixels, shares = json.dumps([[7, 5, 35, 25]]), json.dumps([[0.1, 0.1, 0.5, 0.5]])
+    quoted = [f'"{pixels}"', f'"{shares}"', "", "[]"]
+    rows = [f"{line},{quoted[i % 4]}" for i, line in enumerate(lines())]
+    write(root, rows, "path,label,split,patient,boxes")
+    boxes = read_csv(root).table["boxes"]
+    assert boxes[0] == [{"label": "normal", "points": [[0.1, 0.1], [0.5, 0.5]]}]
+    assert boxes[1] == [{"label": "broken", "points": [[0.1, 0.1], [0.5, 0.5]]}]
+    assert boxes[2] is None
+    assert boxes[3] is None
+
+
+@pytest.mark.parametrize(
+    "box", ["[[7, 5, 35]]", "[[35, 5, 7, 25]]", "[[7, 5, 90, 25]]", "7 5 35 25", "[[NaN, 0, 1, 1]]"]
+)
+def test_an_invalid_box_is_reported_with_its_line(root, box):
+    write(root, [f'{line},"{box}"' for line in lines()], "path,label,split,patient,boxes")
+    message = csv_error(root)
+    assert "line 2" in message
+    assert "[[x0, y0, x1, y1], ...]" in message
+
+
+def test_unlabeled_lines_are_counted_and_missing_files_are_left_to_on_bad_file(root):
+    rows = lines()
+    rows[5] = rows[5].replace("broken", "")
+    rows[4] = rows[4].replace("images/4", "images/gone")
+    write(root, rows)
+    manifest = read_csv(root)
+    assert len(manifest.table) == 11
+    assert manifest.excluded.values.tolist() == [["train", "no label", 1]]
+    assert manifest.table["width"].isna().sum() == 1
+
+
+class TestInvalidTables:
+    @pytest.mark.parametrize(
+        ("columns", "expected"),
+        [
+            ({"label": "labell"}, "no column 'labell'; it has path, label, split, patient. Did"),
+            ({"patient": "person"}, "data.columns.patient="),
+            ({"lable": "x"}, "data.columns.lable: allowed are path, label"),
+        ],
+    )
+    def test_missing_columns(self, root, columns, expected):
+        write(root, lines())
+        assert expected in csv_error(root, columns=columns)
+
+    def test_columns_without_a_csv(self, root):
+        with pytest.raises(UserError, match="needs a CSV file"):
+            Folder(root=str(root), columns={"label": "finding"})
+
+    def test_an_unknown_split(self, root):
+        write(root, [line.replace("val", "vla") for line in lines()])
+        message = csv_error(root)
+        assert "3 values of the column 'split'" in message
+        assert "line 8 ('vla')" in message
+        assert "train, val (or valid) or test" in message
+
+    def test_paths_to_no_image(self, root):
+        write(root, [line.replace("images/", "pictures/") for line in lines()])
+        message = csv_error(root)
+        assert "none of its 12 images exists" in message
+        assert f"{root}/pictures/0.png" in message
+        write(root, [line.replace("images/0", "../images/0") for line in lines()])
+        assert "line 2 ('../images/0.png')" in csv_error(root)
+
+    def test_a_duplicate_file(self, root):
+        write(root, [*lines(), lines()[0]])
+        assert "lists the same file twice" in csv_error(root)
+
+    def test_invalid_tables(self, root):
+        assert "labels.csv cannot be read" in csv_error(root)
+        write(root, [])
+        assert "no line below its header" in csv_error(root)
+        write(root, [lines()[0] + ",more,cells"])
+        assert "line 2: 6 cells, but the header has 4" in csv_error(root)
+        (root / "labels.csv").write_bytes(b"\xff\xfe\x00\x00")
+        assert "cannot be read" in csv_error(root)
+        write(root, [line.replace("normal", "").replace("broken", "") for line in lines()])
+        assert "no line has a label" in csv_error(root)

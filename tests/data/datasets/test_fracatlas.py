@@ -1,4 +1,4 @@
-"""FracAtlas: the sample as it lies, its table, boxes and split, and what is wrong in a copy."""
+"""FracAtlas: its table, boxes and split, faults in a copy, and the real sample."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from helpers.pictures import encoded, picture
 from fracnet.data.datasets.fracatlas import FracAtlas
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.manifest import read_table, write_table
-from fracnet.data.preprocess import build_preprocess
+from fracnet.data.preprocess import Preprocess
 from fracnet.utils.errors import UserError
 
 SAMPLE = os.environ.get("FRACATLAS_ROOT")
@@ -25,7 +25,7 @@ def base(tmp_path):
 
 @pytest.fixture
 def sample(tmp_path):
-    """The real sample, by links: its own folder stays without a split file."""
+    """The real sample by links, so that its own folder gets no split file."""
     if not SAMPLE:
         pytest.skip("no FracAtlas sample; set FRACATLAS_ROOT")
     (tmp_path / "sample").mkdir()
@@ -35,9 +35,9 @@ def sample(tmp_path):
 
 
 def read(root, **options):
-    source = FracAtlas(root=str(root), **({"download": False} | options))
-    source.prepare()
-    manifest = source.manifest()
+    dataset = FracAtlas(root=str(root), **({"download": False} | options))
+    dataset.prepare()
+    manifest = dataset.manifest()
     manifest.check()
     return manifest
 
@@ -63,20 +63,20 @@ def test_a_row_has_label_region_view_hardware_and_boxes(base, tmp_path):
     assert read_table(tmp_path / "table.csv").equals(read(base).table)
 
 
-def test_the_positive_class_is_last_and_unknown_patients_are_told(base):
+def test_the_positive_class_is_last_and_notes_say_that_patients_are_unknown(base):
     manifest = read(base)
     assert (manifest.task, manifest.classes) == ("binary", ("no_fracture", "fracture"))
     assert manifest.groups == "unknown"
-    told = " ".join(manifest.notes)
-    for words in ("no patient ids", "Utilities/Fracture Split is not used", SPLIT):
-        assert words in told
+    notes = " ".join(manifest.notes)
+    for text in ("no patient ids", "Utilities/Fracture Split is not used", SPLIT):
+        assert text in notes
 
 
 def test_root_may_be_the_parent(base):
     assert read(base.parent).table.equals(read(base).table)
 
 
-def test_the_split_is_stratified_made_once_and_obeyed(base):
+def test_the_split_is_stratified_created_once_and_reused(base):
     table = read(base, val_share=0.25, test_share=0.25).table
     counts = table.groupby(["split", "label"]).size().unstack()
     # Columns fracture, no_fracture.
@@ -85,21 +85,21 @@ def test_the_split_is_stratified_made_once_and_obeyed(base):
     assert "# data.val_share=0.25\n# data.test_share=0.25\n# data.split_seed=0\n" in text
     first = table.loc[table["split"] == "train", "path"].iloc[0]
     (base / SPLIT).write_text(text.replace(f"{first},train", f"{first},test"))
-    again = read(base, val_share=0.25, test_share=0.25).table.set_index("path")
-    assert again.loc[first, "split"] == "test"
+    reread = read(base, val_share=0.25, test_share=0.25).table.set_index("path")
+    assert reread.loc[first, "split"] == "test"
     with pytest.raises(UserError, match=r"data\.val_share=0\.25, but the config says"):
         read(base, test_share=0.25)
 
 
-def test_another_seed_makes_another_split_and_the_same_seed_the_same(base):
-    one = read(base).table["split"]
+def test_the_seed_decides_the_split(base):
+    first = read(base).table["split"]
     (base / SPLIT).unlink()
-    assert read(base).table["split"].equals(one)
+    assert read(base).table["split"].equals(first)
     (base / SPLIT).unlink()
-    assert not read(base, split_seed=1).table["split"].equals(one)
+    assert not read(base, split_seed=1).table["split"].equals(first)
 
 
-def test_byte_identical_files_are_not_parted(base):
+def test_byte_identical_files_stay_in_one_split(base):
     folder = base / "images" / "Non_fractured"
     for seed in range(5):
         for i in (1, 2, 4, 5, 7):
@@ -114,26 +114,26 @@ def test_byte_identical_files_are_not_parted(base):
     ("parts", "region"),
     [("1,0,0,0,0", "hand"), ("0,0,1,0,0", "hip"), ("0,1,1,0,0", "mixed"), ("1,0,0,0,1", "mixed")],
 )
-def test_the_region_is_the_one_body_part_or_mixed(base, parts, region):
+def test_the_region_is_the_only_body_part_or_mixed(base, parts, region):
     edit(base, "IMG0000003.jpg,1,0,0,0,0,", f"IMG0000003.jpg,{parts},")
     table = read(base).table.set_index("path")
     assert table.loc["images/Fractured/IMG0000003.jpg", "region"] == region
 
 
-def test_an_image_in_both_folders_counts_where_its_line_says(base):
+def test_an_image_in_both_folders_counts_only_in_the_labeled_one(base):
     fractured = base / "images" / "Fractured" / "IMG0000003.jpg"
     (base / "images" / "Non_fractured" / fractured.name).write_bytes(fractured.read_bytes())
     (base / "images" / "Non_fractured" / "IMG9.jpg").write_bytes(fractured.read_bytes())
     manifest = read(base)
-    found = manifest.table[manifest.table["path"].str.endswith(fractured.name)]
-    assert found["path"].tolist() == ["images/Fractured/IMG0000003.jpg"]
+    rows = manifest.table[manifest.table["path"].str.endswith(fractured.name)]
+    assert rows["path"].tolist() == ["images/Fractured/IMG0000003.jpg"]
     assert dict(manifest.excluded[["reason", "n"]].to_numpy().tolist()) == {
         "folder and dataset.csv disagree": 1,
         "not in dataset.csv": 1,
     }
 
 
-def test_boxes_drawn_on_a_turned_image_are_left_out(base):
+def test_boxes_of_a_rotated_image_are_dropped(base):
     exif = picture().getexif()
     exif[0x0112] = 6
     path = base / "images" / "Fractured" / "IMG0000003.jpg"
@@ -149,28 +149,28 @@ class TestBadInput:
     def error(self, base, **options) -> str:
         with pytest.raises(UserError) as caught:
             read(base, **options)
-        assert not (base / SPLIT).exists(), "faulty data must not be split for good"
+        assert not (base / SPLIT).exists(), "faulty data must not get a split file"
         return str(caught.value)
 
-    def test_a_column_is_lacking(self, base):
+    def test_a_missing_column(self, base):
         edit(base, "hardware", "hardwear")
-        told = self.error(base)
-        assert "no column 'hardware'" in told
-        assert "Did you mean 'hardwear'?" in told
+        message = self.error(base)
+        assert "no column 'hardware'" in message
+        assert "Did you mean 'hardwear'?" in message
 
-    def test_values_that_are_no_flags_or_counts(self, base):
+    def test_values_that_are_not_flags_or_counts(self, base):
         edit(base, "IMG0000003.jpg,1,0,0,0,0,1,0,1,1", "IMG0000003.jpg,1,0,0,0,0,yes,0,1,1")
-        assert "line 5 ('yes'); expected is 0 or 1" in self.error(base)
+        assert "line 5 ('yes'); expected 0 or 1" in self.error(base)
         edit(base, "IMG0000003.jpg,1,0,0,0,0,yes,0,1,1", "IMG0000003.jpg,1,0,0,0,0,1,0,1,x")
-        assert "line 5 ('x'); expected is a number" in self.error(base)
+        assert "line 5 ('x'); expected a number" in self.error(base)
 
-    def test_no_table_and_a_table_of_other_images(self, base):
-        (base / "dataset.csv").rename(base / "kept.csv")
-        assert "dataset.csv is not there" in self.error(base)
-        (base / "dataset.csv").write_text((base / "kept.csv").read_text().replace("IMG0", "X"))
-        assert "none of its images is in dataset.csv" in self.error(base)
+    def test_a_missing_table_and_a_table_of_other_images(self, base):
+        (base / "dataset.csv").rename(base / "original.csv")
+        assert "dataset.csv does not exist" in self.error(base)
+        (base / "dataset.csv").write_text((base / "original.csv").read_text().replace("IMG0", "X"))
+        assert "dataset.csv lists none of its images" in self.error(base)
 
-    def test_a_label_line_that_is_none(self, base):
+    def test_an_invalid_label_line(self, base):
         (base / "Annotations" / "YOLO" / "IMG0000003.txt").write_text("1 0.5 0.5 0.1 0.1\n")
         assert "class id 1 is not among the names" in self.error(base)
 
@@ -178,7 +178,7 @@ class TestBadInput:
     def test_shares_out_of_range(self, base, val, test):
         assert "data." in self.error(base, val_share=val, test_share=test)
 
-    def test_nothing_there_is_told_in_three_lines(self, tmp_path):
+    def test_missing_data_is_reported_in_three_lines(self, tmp_path):
         with pytest.raises(UserError) as caught:
             FracAtlas(root=str(tmp_path / "gone"), download=False).prepare()
         get, point, phantom = str(caught.value).splitlines()
@@ -188,24 +188,24 @@ class TestBadInput:
 
 
 class TestSample:
-    def test_it_loads_as_it_lies(self, sample):
+    def test_it_loads_unchanged(self, sample):
         manifest = read(sample)
         table = manifest.table
         assert table["label"].value_counts().to_dict() == {"no_fracture": 55, "fracture": 51}
         assert table["hardware"].sum() == 20
         assert table["boxes"].notna().sum() == 51
-        held = sum(len(boxes) for boxes in table["boxes"] if boxes)
-        assert held == table["fracture_count"].sum() == 74
+        n_boxes = sum(len(boxes) for boxes in table["boxes"] if boxes)
+        assert n_boxes == table["fracture_count"].sum() == 74
         assert table["width"].notna().sum() == 106
         assert set(table["region"]) == {"hand", "leg", "hip", "mixed"}
         copies = table["path"].str.extract(r"(4308|4310|4314|4341|4346|4347)")[0].dropna()
         split = table.loc[copies.index].assign(copy=copies).set_index("copy")["split"]
-        for one, other in (("4308", "4347"), ("4310", "4346"), ("4314", "4341")):
-            assert split[one] == split[other]
+        for first, second in (("4308", "4347"), ("4310", "4346"), ("4314", "4341")):
+            assert split[first] == split[second]
 
     def test_its_six_truncated_files_are_named_or_skipped(self, sample):
         manifest = read(sample)
-        preprocess = build_preprocess(({"name": "resize", "mode": "squash"},), 32)
+        preprocess = Preprocess(({"name": "resize", "mode": "squash"},), 32)
         with pytest.raises(UserError, match="6 of 106 images") as caught:
             ImageCache.open_or_build(manifest, preprocess, progress=False)
         assert "truncated" in str(caught.value)

@@ -1,4 +1,4 @@
-"""GRAZPEDWRI-DX as it is described: its table, 16-bit images, boxes, and patients kept together."""
+"""GRAZPEDWRI-DX as published: its table, 16-bit images, boxes, and split by patient."""
 
 import pytest
 from helpers.fracture_files import write_grazped
@@ -17,9 +17,9 @@ def root(tmp_path):
 
 
 def read(root, **options):
-    source = Grazped(root=str(root), **options)
-    source.prepare()
-    manifest = source.manifest()
+    dataset = Grazped(root=str(root), **options)
+    dataset.prepare()
+    manifest = dataset.manifest()
     manifest.check()
     return manifest
 
@@ -33,7 +33,7 @@ def edit(root, old: str, new: str) -> None:
 def error(root) -> str:
     with pytest.raises(UserError) as caught:
         read(root)
-    assert not (root / "fracnet_split.csv").exists(), "faulty data must not be split for good"
+    assert not (root / "fracnet_split.csv").exists(), "faulty data must not get a split file"
     return str(caught.value)
 
 
@@ -48,8 +48,8 @@ def test_a_row_has_patient_study_label_and_fracture_boxes(root, tmp_path):
     assert manifest.table["boxes"].notna().equals(manifest.table["label"] == "fracture")
     assert (row["width"], row["height"]) == (70, 50)
     write_table(manifest.table, tmp_path / "table.csv")
-    again = read_table(tmp_path / "table.csv")
-    assert again["patient"].tolist() == manifest.table["patient"].tolist()
+    reread = read_table(tmp_path / "table.csv")
+    assert reread["patient"].tolist() == manifest.table["patient"].tolist()
 
 
 def test_its_16_bits_fill_the_grey_scale(root):
@@ -57,7 +57,7 @@ def test_its_16_bits_fill_the_grey_scale(root):
     assert (grey.min(), grey.max()) == (0, 255)
 
 
-def test_patients_stay_together_and_the_split_is_obeyed(root):
+def test_patients_stay_together_and_the_split_is_reused(root):
     table = read(root, val_share=0.25, test_share=0.25).table
     assert table.groupby("patient")["split"].nunique().max() == 1
     assert table["split"].value_counts().to_dict() == {"train": 24, "val": 12, "test": 12}
@@ -66,38 +66,38 @@ def test_patients_stay_together_and_the_split_is_obeyed(root):
     assert read(root, val_share=0.25, test_share=0.25).table["split"].equals(table["split"])
 
 
-def test_images_may_lie_in_one_folder_and_boxes_may_be_absent(root):
+def test_images_may_be_in_one_folder_and_boxes_missing(root):
     (root / "images").mkdir()
     for part in ("images_part1", "images_part2"):
         for image in (root / part).iterdir():
             image.rename(root / "images" / image.name)
-    (root / "folder_structure").rename(root / ".elsewhere")
+    (root / "folder_structure").rename(root / ".hidden")
     manifest = read(root)
     assert len(manifest.table) == 48
     assert manifest.table["boxes"].isna().all()
-    assert any("there are no boxes" in note for note in manifest.notes)
+    assert any("no boxes" in note for note in manifest.notes)
 
 
-def test_uncertain_lost_and_unlisted_images_are_told(root):
+def test_uncertain_missing_and_unlisted_images_are_reported(root):
     edit(root, "M,12.5,L,1,1,,1,,,1,,0.144", "M,12.5,L,1,1,,1,1,,1,,0.144")
     (root / "images_part2" / f"{FIRST}.png").rename(root / "images_part2" / "other.png")
     manifest = read(root)
-    told = " ".join(manifest.notes)
-    assert f"1 of the images in dataset.csv are not there ({FIRST})" in told
-    assert "diagnosis of 11 images is uncertain" in told
+    notes = " ".join(manifest.notes)
+    assert f"1 of the 48 images in dataset.csv is missing ({FIRST})" in notes
+    assert "diagnosis of 11 images is uncertain" in notes
     assert manifest.table["diagnosis_uncertain"].sum() == 11
     assert manifest.excluded["reason"].tolist() == ["not in dataset.csv"]
 
 
-def test_what_is_wrong_is_named(root, tmp_path):
+def test_faults_are_reported(root, tmp_path):
     edit(root, "filestem,patient_id", "filestem,patient")
     assert "no column 'patient_id'" in error(root)
     edit(root, "filestem,patient", "filestem,patient_id")
     edit(root, f"{FIRST},1,", f"{FIRST},,")
-    assert "expected is an id" in error(root)
+    assert "expected an id" in error(root)
     edit(root, f"{FIRST},,", f"{FIRST},1,")
     edit(root, "M,12.5,L,1,1,,1,,,1,", "M,12.5,L,1,1,,1,,,maybe,")
-    assert "'fracture_visible' cannot be understood" in error(root)
+    assert "'fracture_visible' are invalid" in error(root)
     edit(root, "maybe", "1")
     copy = root / "images_part1" / f"{FIRST}.png"
     copy.write_bytes((root / "images_part2" / f"{FIRST}.png").read_bytes())

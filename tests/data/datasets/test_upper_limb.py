@@ -1,4 +1,4 @@
-"""The upper-limb set in all its layouts, with the measured counts of the real one."""
+"""The upper-limb dataset in all its layouts, with the measured counts of the real one."""
 
 import time
 
@@ -14,7 +14,7 @@ from helpers.upper_limb_files import (
     write_yolo,
 )
 
-from fracnet.data.datasets.layouts import UPPER_LIMB_CLASSES as CLASSES6
+from fracnet.data.datasets.layouts import UPPER_LIMB_CLASSES as CLASSES
 from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.utils.errors import UserError
 
@@ -33,12 +33,12 @@ def error(root, **options) -> str:
     return str(caught.value)
 
 
-def test_a_stand_in_of_the_measured_size_loads_with_the_measured_counts(tmp_path):
+def test_a_copy_of_the_measured_size_loads_with_the_measured_counts(tmp_path):
     base = tmp_path / "BoneFractureYolo8"
     write_yaml(base)
     picture = jpeg()
     for split, (per_class, empty) in MEASURED.items():
-        for name, n in zip(CLASSES6, per_class, strict=True):
+        for name, n in zip(CLASSES, per_class, strict=True):
             for i in range(n):
                 ids = [RAW_ID[name]]
                 if name == "humerus":
@@ -56,7 +56,7 @@ def test_a_stand_in_of_the_measured_size_loads_with_the_measured_counts(tmp_path
     assert table["split"].value_counts().to_dict() == {"train": 1804, "val": 173, "test": 83}
     for split, (per_class, _) in MEASURED.items():
         rows = table[table["split"] == split.replace("valid", "val")]
-        assert tuple(rows["label"].value_counts()[list(CLASSES6)]) == per_class
+        assert tuple(rows["label"].value_counts()[list(CLASSES)]) == per_class
     assert manifest.excluded.to_dict("records") == [
         {"split": "train", "reason": "empty label file", "n": 1827},
         {"split": "val", "reason": "empty label file", "n": 175},
@@ -67,7 +67,7 @@ def test_a_stand_in_of_the_measured_size_loads_with_the_measured_counts(tmp_path
     assert set(both["label"]) == {"humerus"}
 
 
-def test_a_row_holds_what_is_known_and_nothing_else(tmp_path):
+def test_a_row_holds_only_what_is_known(tmp_path):
     base = write_yolo(tmp_path / "BoneFractureYolo8")
     add(base, "train", "wide", f"2 {POLYGON}\n", jpeg(size=(12, 5)))
     manifest = UpperLimb(root=str(tmp_path)).manifest()
@@ -106,7 +106,7 @@ def test_names_may_be_a_mapping_or_absent(tmp_path):
     assert any("no data.yaml" in note for note in bare.notes)
 
 
-def test_names_in_another_order_are_obeyed(tmp_path):
+def test_names_may_have_another_order(tmp_path):
     base = write_yolo(tmp_path)
     write_yaml(base, NAMES[::-1])
     table = UpperLimb(root=str(base)).manifest().table
@@ -116,7 +116,7 @@ def test_names_in_another_order_are_obeyed(tmp_path):
 def test_plain_class_folders(tmp_path):
     base = write_class_folders(
         tmp_path / "mine",
-        {"Train": ["Elbow", *CLASSES6[1:]], "valid": NAMES, "test": CLASSES6},
+        {"Train": ["Elbow", *CLASSES[1:]], "valid": NAMES, "test": CLASSES},
         n=2,
     )
     (base / "Train" / "Elbow" / ".hidden.jpg").write_bytes(b"")
@@ -129,11 +129,11 @@ def test_plain_class_folders(tmp_path):
     assert counts["train", "elbow"] == 2
     assert counts["val", "humerus"] == 4
     assert counts["test", "wrist"] == 7
-    assert manifest.table["polygons"].map(lambda held: held is None).all()
-    assert any("left out 1 file of another kind" in note for note in manifest.notes)
+    assert manifest.table["polygons"].map(lambda polygons: polygons is None).all()
+    assert any("skipped 1 file, not images" in note for note in manifest.notes)
 
 
-def test_images_without_labels_are_left_out_and_told_apart(tmp_path):
+def test_images_without_labels_are_excluded_by_reason(tmp_path):
     base = write_yolo(tmp_path)
     add(base, "train", "empty", "\r\n \n")
     add(base, "train", "none", None)
@@ -145,7 +145,7 @@ def test_images_without_labels_are_left_out_and_told_apart(tmp_path):
         ("train", "empty label file", 1),
         ("train", "no label file", 1),
     }
-    assert any("1 label file without an image (orphan)" in note for note in manifest.notes)
+    assert any("1 label file has no image (train/labels/orphan)" in note for note in manifest.notes)
 
 
 class TestTwoClasses:
@@ -158,11 +158,11 @@ class TestTwoClasses:
         return base
 
     def test_are_an_error_that_lists_them(self, base):
-        told = error(base)
-        assert "train/images/mixed.jpg (wrist and elbow)" in told
-        assert "1 image marked" in told
-        assert "data.on_ambiguous=drop" in told
-        assert "data.on_ambiguous=first" in told
+        message = error(base)
+        assert "train/images/mixed.jpg (wrist and elbow)" in message
+        assert "1 image marked" in message
+        assert "data.on_ambiguous=drop" in message
+        assert "data.on_ambiguous=first" in message
 
     def test_are_listed_up_to_ten(self, base):
         for i in range(14):
@@ -172,22 +172,22 @@ class TestTwoClasses:
                 f"m{i}",
                 f"0 {POLYGON}\n1 {POLYGON}",
             )
-        told = error(base)
-        assert "15 images" in told
-        assert "and 5 more" in told
+        message = error(base)
+        assert "15 images" in message
+        assert "and 5 more" in message
 
     def test_may_be_dropped_and_are_counted(self, base):
         manifest = UpperLimb(root=str(base), on_ambiguous="drop").manifest()
         assert len(manifest.table) == 23
         assert manifest.excluded.values.tolist() == [["train", "two classes", 1]]
 
-    def test_may_take_the_first(self, base):
+    def test_may_use_the_first(self, base):
         table = UpperLimb(root=str(base), on_ambiguous="first").manifest().table
         row = table.set_index("path").loc["train/images/mixed.jpg"]
         assert row["label"] == "wrist"
         assert [shape["label"] for shape in row["polygons"]] == ["wrist", "elbow"]
 
-    def test_wrong_policy_is_named(self, base):
+    def test_unknown_policies_are_rejected(self, base):
         with pytest.raises(UserError, match=r"data\.on_ambiguous='frist': allowed are error, drop"):
             UpperLimb(root=str(base), on_ambiguous="frist")
         with pytest.raises(UserError, match=r"data\.on_bad_file='ignore': allowed are error, skip"):
@@ -200,7 +200,7 @@ def remove(folder):
     folder.rmdir()
 
 
-def test_broken_layouts_say_what_was_found_and_expected(tmp_path):
+def test_errors_about_layouts_name_actual_and_expected_folders(tmp_path):
     base = write_yolo(tmp_path / "set")
     (base / "val").mkdir()
     assert "both val and valid" in error(base)
@@ -218,17 +218,17 @@ def test_broken_layouts_say_what_was_found_and_expected(tmp_path):
     assert "shoulder" in error(tmp_path / "other")
 
 
-def test_unknown_class_name_is_named_with_file_and_known_ones(tmp_path):
+def test_an_unknown_class_name_is_reported_with_file_and_known_names(tmp_path):
     base = write_yolo(tmp_path)
     write_yaml(base, (*NAMES[:6], "knee positive"))
-    told = error(base)
-    for words in ("data.yaml", "'knee positive'", "wrist positive"):
-        assert words in told
+    message = error(base)
+    for text in ("data.yaml", "'knee positive'", "wrist positive"):
+        assert text in message
 
 
-def test_unreadable_headers_are_left_to_the_reading_of_pixels(tmp_path):
+def test_unreadable_headers_are_left_to_on_bad_file(tmp_path):
     base = write_yolo(tmp_path)
-    bad = add(base, "test", "bad", f"0 {POLYGON}\n", b"this is no image")
+    bad = add(base, "test", "bad", f"0 {POLYGON}\n", b"not an image")
     table = UpperLimb(root=str(base)).manifest().table
     row = table.set_index("path").loc[bad.relative_to(base).as_posix()]
     assert row[["width", "height"]].isna().all()

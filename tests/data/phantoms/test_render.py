@@ -1,4 +1,4 @@
-"""One phantom image: what it shows, and that a fracture changes it only where it lies."""
+"""One phantom image: what it shows, and that a fracture changes it only locally."""
 
 import time
 from dataclasses import replace
@@ -29,19 +29,19 @@ Pair = tuple[Spec, Rendered, Rendered]
 @pytest.fixture(scope="module")
 def pairs() -> list[Pair]:
     """Specs with their images with and without the fracture."""
-    found = []
+    pairs = []
     for number, region in enumerate(REGIONS):
         for patient in range(9 * number, 9 * number + 9):
             spec = Spec(region, seed=4, patient=patient, view=patient % 3, fracture=True)
-            found.append((spec, render(spec), render(replace(spec, fracture=False))))
-    return found
+            pairs.append((spec, render(spec), render(replace(spec, fracture=False))))
+    return pairs
 
 
-def near(drawn: Rendered, pixels: int) -> np.ndarray:
+def near(rendered: Rendered, pixels: int) -> np.ndarray:
     """Mask [H, W] of the polygons dilated by that many pixels."""
-    height, width = drawn.image.shape
+    height, width = rendered.image.shape
     mask = np.zeros((height, width), np.uint8)
-    for polygon in drawn.polygons:
+    for polygon in rendered.polygons:
         corners = np.round(polygon * [width, height] - 0.5).astype(np.int32)
         cv2.fillPoly(mask, [corners], 1)
     return cv2.dilate(mask, np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)) > 0
@@ -57,11 +57,13 @@ def test_fracture_changes_nothing_outside_its_polygon(pairs: list[Pair], region:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_manner_of_fracture_is_honest(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def only(build: Build, rng: np.random.Generator, projection: str) -> Scene:
+def test_every_kind_of_fracture_changes_only_its_polygon(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_site(build: Build, rng: np.random.Generator, projection: str) -> Scene:
         return replace(wrist(build, rng, projection), sites=(Site("radius", 205, 230, (kind,)),))
 
-    monkeypatch.setitem(POSES, "wrist", only)
+    monkeypatch.setitem(POSES, "wrist", one_site)
     for patient in range(3):
         spec = Spec("wrist", seed=8, patient=patient, fracture=True)
         broken, intact = render(spec), render(replace(spec, fracture=False))
@@ -71,7 +73,7 @@ def test_every_manner_of_fracture_is_honest(kind: str, monkeypatch: pytest.Monke
         assert (changed & near(broken, 0)).sum() >= 20
 
 
-def test_fractures_show(pairs: list[Pair]) -> None:
+def test_fractures_are_visible(pairs: list[Pair]) -> None:
     strong = []
     for _, broken, intact in pairs:
         step = np.abs(broken.image.astype(int) - intact.image)
@@ -80,13 +82,13 @@ def test_fractures_show(pairs: list[Pair]) -> None:
     assert np.mean(np.array(strong) < 10) < 0.1
 
 
-def test_intact_image_has_no_polygon_and_broken_one_has(pairs: list[Pair]) -> None:
+def test_only_broken_images_have_polygons(pairs: list[Pair]) -> None:
     assert all(not intact.polygons for _, _, intact in pairs)
     numbers = [len(broken.polygons) for _, broken, _ in pairs]
     assert set(numbers) == {1, 2}
 
 
-def test_polygons_lie_in_the_image_and_hug_the_break(pairs: list[Pair]) -> None:
+def test_polygons_are_in_the_image_and_small(pairs: list[Pair]) -> None:
     for spec, broken, _ in pairs:
         for polygon in broken.polygons:
             assert polygon.ndim == 2
@@ -136,21 +138,21 @@ def test_number_of_bones(region: str, bones: set[str] | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("region", "seen", "unseen"),
+    ("region", "visible", "hidden"),
     [
         ("elbow", {"humerus", "radius", "ulna"}, {"clavicle", "scaphoid"}),
         ("shoulder", {"humerus", "scapula", "clavicle", "ribs"}, {"radius"}),
         ("wrist", {"radius", "ulna", "scaphoid", "lunate"}, {"humerus"}),
     ],
 )
-def test_bones_in_view(pairs: list[Pair], region: str, seen: set[str], unseen: set[str]) -> None:
-    for spec, drawn, _ in pairs:
+def test_bones_in_view(pairs: list[Pair], region: str, visible: set[str], hidden: set[str]) -> None:
+    for spec, rendered, _ in pairs:
         if spec.region == region:
-            assert seen <= set(drawn.info["bones"])
-            assert not unseen & set(drawn.info["bones"])
+            assert visible <= set(rendered.info["bones"])
+            assert not hidden & set(rendered.info["bones"])
 
 
-def test_scenery_knows_neither_region_nor_fracture() -> None:
+def test_framing_depends_on_neither_region_nor_fracture() -> None:
     def framing(region: str, fracture: bool) -> Framing:
         spec = Spec(region, seed=3, patient=5, study=1, view=2, fracture=fracture)
         return Framing.draw(spec.stream("display"), spec.stream("study"))
@@ -167,14 +169,14 @@ def test_same_spec_same_pixels_and_each_identifier_counts() -> None:
     image = render(spec).image
     np.testing.assert_array_equal(image, render(spec).image)
     for other in ({"seed": 2}, {"patient": 3}, {"study": 1}, {"view": 1}, {"region": "elbow"}):
-        again = render(replace(spec, **other)).image
-        assert again.shape != image.shape or (again != image).mean() > 0.5
+        changed = render(replace(spec, **other)).image
+        assert changed.shape != image.shape or (changed != image).mean() > 0.5
 
 
 def test_views_are_projections_of_one_patient() -> None:
-    drawn = [render(Spec("elbow", seed=1, patient=2, view=view)) for view in range(3)]
-    assert [one.info["projection"] for one in drawn] == ["frontal", "lateral", "oblique"]
-    assert len({one.info["side"] for one in drawn}) == 1
+    views = [render(Spec("elbow", seed=1, patient=2, view=view)) for view in range(3)]
+    assert [rendered.info["projection"] for rendered in views] == ["frontal", "lateral", "oblique"]
+    assert len({rendered.info["side"] for rendered in views}) == 1
 
 
 def test_build_belongs_to_the_patient() -> None:

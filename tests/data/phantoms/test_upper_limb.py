@@ -1,4 +1,4 @@
-"""The phantom data set on disk: the real layout, the same bytes, all or nothing."""
+"""The phantom of the upper-limb set: layout, reproducible bytes, complete or not at all."""
 
 import json
 import subprocess
@@ -12,19 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracnet.data.datasets.layouts import UPPER_LIMB_FOLDER as FOLDER
-from fracnet.data.datasets.layouts import UPPER_LIMB_NAMES as NAMES
+from fracnet.data.datasets.layouts import UPPER_LIMB_FOLDER, UPPER_LIMB_NAMES
 from fracnet.data.phantoms import upper_limb
-from fracnet.data.phantoms.render import Spec, render
-from fracnet.data.phantoms.upper_limb import SHARES, draw, mix, plan, write_upper_limb
-from fracnet.data.phantoms.workers import RECIPE, share_out
+from fracnet.data.phantoms.render import Spec, render, render_visible
+from fracnet.data.phantoms.upper_limb import SHARES, plan, write_upper_limb
+from fracnet.data.phantoms.workers import RECIPE, proportional, write_in_parallel
 from fracnet.utils.errors import UserError
 
 COUNTS = {"train": 18, "val": 12, "test": 12}
 
 
 def files(root: Path) -> dict[str, bytes]:
-    folder = root / FOLDER
+    folder = root / UPPER_LIMB_FOLDER
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
@@ -40,33 +39,35 @@ def labels(folder: Path) -> list[str]:
 
 
 def test_layout(written: Path) -> None:
-    folder = written / FOLDER
-    wanted = {"train": (18, 4), "valid": (12, 3), "test": (12, 3)}
-    for name, (labeled, empty) in wanted.items():
+    folder = written / UPPER_LIMB_FOLDER
+    expected = {"train": (18, 4), "valid": (12, 3), "test": (12, 3)}
+    for name, (labeled, empty) in expected.items():
         images = {path.stem for path in (folder / name / "images").glob("*.jpg")}
         texts = {path.stem for path in (folder / name / "labels").glob("*.txt")}
         assert images == texts
         assert len(images) == labeled + empty
         assert sum(not text for text in labels(folder / name)) == empty
         assert all("_png.rf." in stem for stem in images)
-    assert json.dumps(list(NAMES)) in (folder / "data.yaml").read_text()
+    assert json.dumps(list(UPPER_LIMB_NAMES)) in (folder / "data.yaml").read_text()
     assert json.loads((folder / RECIPE).read_text())["seed"] == 5
 
 
 def test_every_class_is_in_every_split_and_both_humerus_ids_are_used(written: Path) -> None:
     ids: Counter[int] = Counter()
     for split in ("train", "valid", "test"):
-        here = {int(text.split()[0]) for text in labels(written / FOLDER / split) if text}
-        assert {0, 1, 2, 5, 6} <= here
-        assert here & {3, 4}
-        ids.update(here)
+        present = {
+            int(text.split()[0]) for text in labels(written / UPPER_LIMB_FOLDER / split) if text
+        }
+        assert {0, 1, 2, 5, 6} <= present
+        assert present & {3, 4}
+        ids.update(present)
     assert set(ids) == set(range(7))
 
 
 def test_label_lines_are_polygons_of_one_class(written: Path) -> None:
     several = 0
     for split in ("train", "valid", "test"):
-        for text in labels(written / FOLDER / split):
+        for text in labels(written / UPPER_LIMB_FOLDER / split):
             lines = [line.split() for line in text.splitlines()]
             several += len(lines) > 1
             assert len({line[0] for line in lines}) <= 1
@@ -81,7 +82,7 @@ def test_label_lines_are_polygons_of_one_class(written: Path) -> None:
 
 def test_images_are_rgb_jpegs_of_at_most_512_pixels(written: Path) -> None:
     sizes = set()
-    for path in (written / FOLDER).rglob("*.jpg"):
+    for path in (written / UPPER_LIMB_FOLDER).rglob("*.jpg"):
         with Image.open(path) as image:
             assert image.format == "JPEG"
             assert image.mode == "RGB"
@@ -105,44 +106,49 @@ def test_another_seed_gives_other_images(written: Path, tmp_path: Path) -> None:
 
 def test_no_patient_is_in_two_images(tmp_path: Path) -> None:
     recipe = {"seed": 1, "counts": COUNTS, "unlabeled": 0.5}
-    patients = [job.spec.patient for job in plan(tmp_path, recipe)]
+    patients = [planned.spec.patient for planned in plan(tmp_path, recipe)]
     assert len(patients) == len(set(patients)) == 18 + 9 + 12 + 6 + 12 + 6
 
 
 def test_unlabeled_images_have_no_fracture(tmp_path: Path) -> None:
     recipe = {"seed": 1, "counts": COUNTS, "unlabeled": 0.5}
-    assert all(job.spec.fracture == (job.class_id is not None) for job in plan(tmp_path, recipe))
+    assert all(
+        planned.spec.fracture == (planned.class_id is not None)
+        for planned in plan(tmp_path, recipe)
+    )
 
 
 @pytest.mark.parametrize("n", [12, 13, 50, 1804])
 def test_class_mix_is_about_the_real_one(n: int) -> None:
-    found = Counter(mix(n))
-    assert sum(found.values()) == n
-    assert set(found) == set(SHARES)
+    regions = Counter(proportional(n, SHARES))
+    assert sum(regions.values()) == n
+    assert set(regions) == set(SHARES)
     total = sum(SHARES.values())
-    assert all(abs(found[name] - n * share / total) <= 1 for name, share in SHARES.items())
+    assert all(abs(regions[name] - n * share / total) <= 1 for name, share in SHARES.items())
 
 
-def test_a_finished_set_is_not_made_again(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_complete_dataset_is_not_written_again(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(*_: object) -> None:
-        raise AssertionError("made again")
+        raise AssertionError("written again")
 
     monkeypatch.setattr(upper_limb, "_build", never)
     write_upper_limb(written, seed=5, counts=COUNTS, unlabeled=0.25, progress=False)
 
 
-def test_another_recipe_is_refused_with_both_and_the_way_out(written: Path) -> None:
+def test_another_recipe_is_rejected_with_both_recipes_and_a_remedy(written: Path) -> None:
     with pytest.raises(UserError) as caught:
         write_upper_limb(written, seed=7, counts=COUNTS, unlabeled=0.25, progress=False)
     message = str(caught.value)
-    assert str(written / FOLDER) in message
+    assert str(written / UPPER_LIMB_FOLDER) in message
     assert "data.root" in message
     assert '"seed": 5' in message
     assert '"seed": 7' in message
 
 
-def test_a_folder_that_is_no_phantom_is_left_alone(tmp_path: Path) -> None:
-    mine = tmp_path / FOLDER / "train" / "images" / "real.jpg"
+def test_a_folder_that_is_not_a_phantom_is_not_touched(tmp_path: Path) -> None:
+    mine = tmp_path / UPPER_LIMB_FOLDER / "train" / "images" / "real.jpg"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"real")
     with pytest.raises(UserError, match="other data"):
@@ -151,7 +157,7 @@ def test_a_folder_that_is_no_phantom_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "words"),
+    ("bad", "message"),
     [
         ({"counts": {"training": 3}}, "training"),
         ({"counts": {"train": -1}}, "counts.train is -1"),
@@ -159,15 +165,16 @@ def test_a_folder_that_is_no_phantom_is_left_alone(tmp_path: Path) -> None:
         ({"counts": COUNTS, "seed": -1}, "seed is -1"),
     ],
 )
-def test_bad_arguments(tmp_path: Path, bad: dict, words: str) -> None:
-    with pytest.raises(UserError, match=words):
+def test_invalid_arguments_are_rejected(tmp_path: Path, bad: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         write_upper_limb(tmp_path, progress=False, **bad)
 
 
-def test_killed_half_way_leaves_nothing_that_is_trusted(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from fracnet.data.phantoms import write_upper_limb as w;"
-        f"w(Path({str(tmp_path)!r}), counts={{'train': 4000}}, workers=2, progress=False)"
+        "from pathlib import Path; from fracnet.data.phantoms import upper_limb;"
+        f"upper_limb.write_upper_limb(Path({str(tmp_path)!r}), counts={{'train': 4000}}, "
+        "workers=2, progress=False)"
     )
     child = subprocess.Popen([sys.executable, "-c", code])
     try:
@@ -180,31 +187,31 @@ def test_killed_half_way_leaves_nothing_that_is_trusted(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / UPPER_LIMB_FOLDER).exists()
     write_upper_limb(tmp_path, counts={"train": 2}, unlabeled=0, workers=1, progress=False)
     assert len(list(tmp_path.rglob("*.jpg"))) == 2
-    assert not list(tmp_path.glob(f".{FOLDER}.*"))
+    assert not list(tmp_path.glob(f".{UPPER_LIMB_FOLDER}.*"))
 
 
-def test_a_failure_in_a_worker_is_told(tmp_path: Path) -> None:
+def test_a_failure_in_a_worker_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no_such_writer"):
-        list(share_out("no_such_writer", tmp_path, {}, total=100, workers=2))
+        list(write_in_parallel("no_such_writer", tmp_path, {}, total=100, workers=2))
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(upper_limb, "write_one", full)
+    monkeypatch.setattr(upper_limb, "write_image", full)
     with pytest.raises(OSError, match="disk full"):
         write_upper_limb(tmp_path, counts={"train": 2}, progress=False)
-    assert not (tmp_path / FOLDER).exists()
-    assert not list(tmp_path.glob(f".{FOLDER}.*"))
+    assert not (tmp_path / UPPER_LIMB_FOLDER).exists()
+    assert not list(tmp_path.glob(f".{UPPER_LIMB_FOLDER}.*"))
 
 
-def test_a_frame_without_a_place_to_break_is_drawn_anew() -> None:
-    shut = Spec("wrist", seed=0, patient=152, study=0, view=2, fracture=True)
-    assert not render(shut).polygons, "this test needs a spec whose frame shows no site"
-    assert draw(shut).polygons
-    intact = replace(shut, fracture=False)
-    assert (draw(intact).image == render(intact).image).all()
+def test_a_frame_without_room_for_the_fracture_is_replaced() -> None:
+    closed = Spec("wrist", seed=0, patient=152, study=0, view=2, fracture=True)
+    assert not render(closed).polygons, "this test needs a spec whose frame shows no site"
+    assert render_visible(closed, "study", 1).polygons
+    intact = replace(closed, fracture=False)
+    assert (render_visible(intact, "study", 1).image == render(intact).image).all()

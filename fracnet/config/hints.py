@@ -1,0 +1,187 @@
+"""Answers to a mistyped command line: what is wrong, what is allowed, what was probably meant."""
+
+import difflib
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException
+from omegaconf import DictConfig
+
+from fracnet.config.instantiate import near_miss
+from fracnet.config.overrides import shell_quoted
+from fracnet.utils.files import config_dir
+
+# What a key or group was called before version 0.2.
+RENAMED = {
+    "enhance": "preprocess",
+    "model.normalise": "model.normalize",
+    "evaluation.operating": "evaluation.operating_point",
+    "operating": "operating_point",
+    "unsure": "confident_errors",
+    "of": "class_name",
+    "data.unlabelled": "data.unlabeled",
+}
+# Common names of a key in other frameworks, and positional arguments by command.
+ALIASES = {
+    "bs": "data.batch_size",
+    "dataset": "data",
+    "device": "trainer.accelerator",
+    "epochs": "trainer.max_epochs",
+    "n_epochs": "trainer.max_epochs",
+    "num_epochs": "trainer.max_epochs",
+    "gpus": "trainer.devices",
+    "img_size": "image_size",
+    "learning_rate": "optim.lr",
+    "optimizer": "optim",
+    "size": "image_size",
+    "wd": "optim.weight_decay",
+    "workers": "data.num_workers",
+}
+POSITIONAL = {
+    "predict": "input",
+    "evaluate": "run",
+    "explain": "run",
+    "compare": "runs",
+    "ensemble": "runs",
+    "audit": "data.root",
+}
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message with all white space folded."""
+    return " ".join(str(error).split())
+
+
+def explain_error(error: BaseException, config_name: str, arguments: Sequence[str]) -> str:
+    """Hydra's or OmegaConf's error in one paragraph, with what is allowed and the near miss.
+
+    config_name: name of the command and of its YAML file. arguments: what the user typed.
+    """
+    message = one_line(error)
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        return _explain_choice(error)
+    if unknown := re.search(r"Could not override '([\w./@]+)'", message):
+        return _explain_key(unknown.group(1), config_name, arguments)
+    if ambiguous := re.match(r"Ambiguous value for argument '([^']*)'", message):
+        argument = ambiguous.group(1)
+        key, _, value = argument.partition("=")
+        in_sweep = ", for one job per value add -m" if config_name == "train" else ""
+        return (
+            f"'{argument}' has a comma. For several values type "
+            f"{shlex.quote(f'{key}=[{value}]')}, for one value with a comma in it "
+            f"{shell_quoted(argument)}{in_sweep}."
+        )
+    override = getattr(error, "override", None)
+    if override and re.match(r"[+~]*[\w./@]+=", override):
+        return (
+            f"Could not read '{override}'. Values with spaces or special characters must be "
+            f"quoted. Try: {shell_quoted(override, asks_for_multirun(arguments))}"
+        )
+    if override:
+        key = POSITIONAL.get(config_name)
+        hint = f" Did you mean {key}={override}?" if key and not override.startswith("-") else ""
+        return (
+            f"'{override}' is not an override; allowed: key=value, group=choice, ~key, "
+            f"+key=value.{hint}"
+        )
+    return message
+
+
+def explain_option(option: str, value: str, config_name: str) -> str:
+    """The answer to `--epochs 5`, which is not one of Hydra's options."""
+    name = option.lstrip("-").partition("=")
+    key = _meant(name[0].replace("-", "_"), _composed(config_name, ()))
+    value = name[2] or (value if not value.startswith("-") else "")
+    hint = f" Did you mean '{key}={value or '...'}'?" if key else ""
+    return f"'{option}' is not an option; overrides are written key=value, without dashes.{hint}"
+
+
+def asks_for_multirun(arguments: Sequence[str]) -> bool:
+    """Whether `-m` is given; Hydra also accepts prefixes of `--multirun` and a key of its own."""
+    exact = ("-m", "hydra.mode=MULTIRUN")
+    return any(a in exact or (len(a) > 2 and "--multirun".startswith(a)) for a in arguments)
+
+
+def _explain_choice(error: MissingConfigException) -> str:
+    group, _, choice = str(error.missing_cfg_file).rpartition("/")
+    options = sorted(error.options or ())
+    same = [option for option in options if option.lower() == choice.lower()]
+    hint = f" Did you mean '{same[0]}'?" if same else near_miss(choice, options)
+    if group == "model" and not same:
+        hint += f" For any other timm network: model=timm model.name={choice}."
+    return (
+        f"{group}={choice} is not one of the choices of '{group}'; "
+        f"allowed: {', '.join(options)}.{hint}"
+    )
+
+
+def _explain_key(key: str, config_name: str, arguments: Sequence[str]) -> str:
+    if key in RENAMED:
+        return f"The key '{key}' is now called '{RENAMED[key]}'."
+    root = _composed(config_name, arguments)
+    node: Any = root
+    known, parts = "", key.split(".")
+    while isinstance(node, DictConfig) and parts and parts[0] in node:
+        known = f"{known}{parts[0]}."
+        node = node._get_node(parts.pop(0))
+    if not parts and isinstance(node, DictConfig):
+        names = ", ".join(str(name) for name in node)
+        return f"'{key}' was given a key that it does not have; allowed under it: {names}."
+    if not isinstance(node, DictConfig):
+        return f"Cannot override '{key}': '{known.rstrip('.')}' holds a plain value."
+    allowed = sorted(str(name) for name in node if name != "_target_")
+    meant = "" if parts[0] in allowed else _meant(parts[-1], root)
+    close = near_miss(parts[0], allowed)
+    hint = f" Did you mean '{meant}'?" if meant and (not known or not close) else close
+    return (
+        f"There is no key '{known}{parts[0]}'; allowed"
+        f"{f' under {known[:-1]!r}' if known else ''}: {', '.join(allowed)}.{hint}"
+    )
+
+
+def _composed(config_name: str, arguments: Sequence[str]) -> DictConfig:
+    """The config with the groups that the arguments choose, their own folders included."""
+    GlobalHydra.instance().clear()
+    pieces = [piece for argument in arguments for piece in argument.split("=", 1)]
+    folders = [Path(b).resolve() for a, b in pairwise(pieces) if a in ("--config-dir", "-cd")]
+    groups = [
+        argument
+        for argument in arguments
+        if re.fullmatch(r"\w+=\w+", argument)
+        and any((f / argument.split("=")[0]).is_dir() for f in (config_dir(), *folders))
+    ]
+    search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"]
+    with initialize_config_dir(str(config_dir())):
+        return compose(config_name, [*search, *groups])
+
+
+def _meant(name: str, config: DictConfig) -> str:
+    """The key that `name` probably means: an alias, the same name elsewhere, or a close one."""
+    keys = dict(_keys(config))
+    alias = ALIASES.get(name)
+    if alias and (alias in keys or alias in config):
+        return alias
+    same = [key for key, leaf in keys.items() if leaf == name]
+    if same:
+        return min(same, key=len)
+    top = difflib.get_close_matches(name, [str(key) for key in config], n=1, cutoff=0.6)
+    if top:
+        return top[0]
+    close = difflib.get_close_matches(name, sorted(set(keys.values())), n=1, cutoff=0.75)
+    return next(key for key, leaf in keys.items() if leaf == close[0]) if close else ""
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every key below a node, dotted, with its last part."""
+    for name in node:
+        key = f"{prefix}{name}"
+        yield key, str(name)
+        child = node._get_node(name)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+            yield from _keys(child, f"{key}.")

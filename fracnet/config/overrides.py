@@ -1,0 +1,109 @@
+"""Command-line overrides as people type them, quoted so that Hydra reads them as meant.
+
+Hydra's grammar gives a meaning, or none, to brackets, commas, `=`, `~` and all letters but those
+of English: without help, `input=scan (1).dcm` would need quotes within quotes.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from fracnet.config.schema import Callbacks, Trainer
+
+# Keys whose values are paths or patterns.
+PATH_KEYS = (
+    "input", "run", "runs", "out", "table", "resume", "cited", "data_dir", "data.root",
+    "data.csv", "data.test_root", "model.weights",
+)  # fmt: skip
+# Groups that take further keys, and the keys that Hydra knows.
+OPEN_GROUPS: Mapping[str, Collection[str]] = {
+    "trainer": Trainer.model_fields,
+    "callbacks": Callbacks.model_fields,
+    "logger": ("wandb", "tensorboard", "mlflow", "csv"),
+    "metrics": (),
+}
+OPEN_KEYS = ("scheduler.interval=", "scheduler.frequency=", "scheduler.monitor=")
+_UNREADABLE = object()
+
+
+def quote_paths(arguments: Sequence[str], multirun: bool) -> list[str]:
+    """The arguments, with the values of `PATH_KEYS` quoted where Hydra would misread them.
+
+    A list, `input=[a.png,b.png]`, stays a list, and a quoted value stays as it is. `a,b.png` is
+    one name if that file exists. multirun: whether commas separate the values of several jobs.
+    """
+    return [_quote_path(argument, multirun) for argument in arguments]
+
+
+def quoted(value: str) -> str:
+    """The text as Hydra's grammar writes it, safe from OmegaConf's interpolation too."""
+    text = re.sub(r"(\\*)('|$)", r"\1\1\2", value).replace("'", r"\'").replace("${", r"\${")
+    return f"'{text}'"
+
+
+def shell_quoted(argument: str, multirun: bool = False) -> str:
+    """What to type in a shell for a `key=value` with special characters: `'input="a (1).dcm"'`.
+
+    multirun: whether commas separate the values of several jobs, which are then quoted singly.
+    """
+    key, _, value = argument.partition("=")
+    if value.startswith("[") and value.endswith("]"):
+        return shlex.quote(f"{key}=[{_quote_each(value[1:-1])}]")
+    if multirun and "," in value:
+        return shlex.quote(f"{key}={_quote_each(value)}")
+    return shlex.quote(f"{key}={_quote_value(value)}")
+
+
+def add_open_keys(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with `++` before a key that a group takes though its YAML does not list it.
+
+    So that `trainer.accumulate_grad_batches=4` needs no `+`; fracnet checks these keys itself.
+    """
+    return [f"++{argument}" if _is_open(argument) else argument for argument in arguments]
+
+
+def _is_open(argument: str) -> bool:
+    key = re.match(r"(\w+)\.(\w+)[^=]*=", argument)
+    if key is None:
+        return False
+    known = OPEN_GROUPS.get(key[1])
+    return key[0] in OPEN_KEYS if known is None else key[2] not in known
+
+
+def _quote_each(values: str) -> str:
+    plain = re.compile(r"[A-Za-z0-9_./*-]+")
+    names = [name.strip() for name in values.split(",")]
+    return ",".join(name if plain.fullmatch(name) else _quote_value(name) for name in names)
+
+
+def _quote_value(value: str) -> str:
+    """In double quotes, which are easier to type, where the value allows it."""
+    return quoted(value) if re.search(r'["\\]|\$\{', value) else f'"{value}"'
+
+
+def _quote_path(argument: str, multirun: bool) -> str:
+    key, _, value = argument.partition("=")
+    if key not in PATH_KEYS or not value or value[0] in "'\"":
+        return argument
+    parsed = _parsed(argument)
+    exists = not multirun and parsed != value and os.path.exists(os.path.expanduser(value))
+    # An unreadable list is left for Hydra to reject: only the user knows which name is wrong.
+    is_list = (value.startswith("[") and value.endswith("]")) or (multirun and "," in value)
+    unreadable = parsed is _UNREADABLE and not is_list
+    number = isinstance(parsed, int | float) and not isinstance(parsed, bool)
+    changed = isinstance(parsed, str) and parsed != value  # a backslash before a bracket
+    misread = exists or unreadable or number or changed
+    return f"{key}={quoted(value)}" if misread else argument
+
+
+def _parsed(argument: str) -> Any:
+    """The value as Hydra reads it."""
+    try:
+        return OverridesParser.create().parse_override(argument).value()
+    except HydraException:
+        return _UNREADABLE

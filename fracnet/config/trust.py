@@ -1,0 +1,187 @@
+"""What a run folder from somebody else may build: networks, losses, optimizers, datasets.
+
+Opening a run calls the classes that its config and checkpoint name. So that opening a folder never
+runs a stranger's program, each part of the config may name only what that part needs. `trust=true`
+lifts the rule for runs with classes of one's own.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fracnet.config.instantiate import locate
+from fracnet.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one part of a config may name.
+
+    names: fracnet's own classes and functions. prefixes: packages in which `accepts` decides.
+    """
+
+    kind: str
+    names: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    accepts: Callable[[Any], bool] = lambda target: False
+
+
+def _is_network(target: Any) -> bool:
+    """A torch module, or a function that timm or torchvision lists as building one."""
+    import timm  # seconds, paid only by a run that names such a class
+    from torch import nn
+    from torchvision import models
+
+    if isinstance(target, type):
+        return issubclass(target, nn.Module)
+    name = getattr(target, "__name__", "")
+    if getattr(target, "__module__", "").startswith("timm."):
+        return name == "create_model" or bool(timm.is_model(name))
+    return name in models.list_models()
+
+
+def _subclass_of(module: str, name: str) -> Callable[[Any], bool]:
+    """Whether a target is a subclass of `module.name`, imported when the question comes up."""
+
+    def accepts(target: Any) -> bool:
+        return isinstance(target, type) and issubclass(target, locate(f"{module}.{name}", name))
+
+    return accepts
+
+
+_TRANSFORMS = Rule(
+    "an albumentations transform",
+    prefixes=("albumentations.",),
+    accepts=lambda target: (
+        _subclass_of("albumentations", "BasicTransform")(target) and target.__name__ != "Lambda"
+    ),
+)
+RULES: Mapping[str, Rule] = {
+    "model": Rule(
+        "a network of fracnet, timm or torch",
+        names=(
+            "fracnet.models.backbones.timm_backbone",
+            "fracnet.models.backbones.efficientnet_lite0",
+            "fracnet.models.cnn.CustomCNN",
+            "fracnet.models.cnn.MuraCNN",
+            "fracnet.models.hog.HogLogistic",
+        ),
+        prefixes=("timm.create_model", "timm.models.", "torch.nn.", "torchvision.models."),
+        accepts=_is_network,
+    ),
+    "loss": Rule(
+        "a loss of fracnet or torch",
+        names=("fracnet.models.losses.CrossEntropy", "fracnet.models.losses.Focal"),
+        prefixes=("torch.nn.",),
+        accepts=_subclass_of("torch.nn", "Module"),
+    ),
+    "optim": Rule(
+        "an optimizer of torch",
+        prefixes=("torch.optim.",),
+        accepts=_subclass_of("torch.optim", "Optimizer"),
+    ),
+    "scheduler": Rule(
+        "a learning-rate scheduler of torch",
+        prefixes=("torch.optim.lr_scheduler.",),
+        accepts=_subclass_of("torch.optim.lr_scheduler", "LRScheduler"),
+    ),
+    "data": Rule(
+        "a dataset of fracnet",
+        names=(
+            "fracnet.data.datasets.folder.Folder",
+            "fracnet.data.datasets.fracatlas.FracAtlas",
+            "fracnet.data.datasets.grazped.Grazped",
+            "fracnet.data.datasets.mura.Mura",
+            "fracnet.data.datasets.phantom.MuraPhantom",
+            "fracnet.data.datasets.phantom.UpperLimbPhantom",
+            "fracnet.data.datasets.upper_limb.UpperLimb",
+        ),
+    ),
+    "augment": _TRANSFORMS,
+    "imbalance": _TRANSFORMS,
+    "metrics": Rule(
+        "a metric of torchmetrics",
+        prefixes=("torchmetrics.",),
+        accepts=_subclass_of("torchmetrics", "Metric"),
+    ),
+}
+
+# Built by training alone; a run that is only read may name any transform.
+ONLY_TRAINING = ("augment", "imbalance")
+# Hydra's own part of a config is never read from a run folder.
+IGNORED = ("hydra",)
+# Arguments by which timm and torchvision read files or download.
+FILE_ARGUMENTS = (
+    "checkpoint_path",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "hf_hub_id",
+    "cache_dir",
+    "weights_backbone",
+)
+# Model names that timm resolves outside its own registry.
+REMOTE = ("hf-hub:", "hf_hub:", "local-dir:", "://")
+
+
+def check_trust(
+    config: Mapping[str, Any], trust: bool, path: str, *, training: bool = False
+) -> None:
+    """Refuse a config that names anything but what its parts need, unless `trust`.
+
+    Args:
+        config: plain containers: a run's config or the hyper-parameters of its checkpoint.
+        trust: the user vouches for the run.
+        path: the file that holds the config, for the message.
+        training: whether a training will be resumed, which also builds the augmentation.
+
+    Raises:
+        UserError: names the key, what it holds and what is allowed.
+    """
+    if trust:
+        return
+    ignored = IGNORED if training else (*IGNORED, *ONLY_TRAINING)
+    for part, value in config.items():
+        if part not in ignored:
+            for key, node in _nodes(value, str(part)):
+                _check_node(key, node, RULES.get(str(part)), path)
+
+
+def _check_node(key: str, node: Mapping[Any, Any], rule: Rule | None, path: str) -> None:
+    advice = "If you know where the run comes from, add trust=true."
+    if "_target_" in node:
+        target = str(node["_target_"])
+        if rule is None or not _allowed(target, key, rule):
+            allowed = rule.kind if rule else "nothing"
+            raise UserError(
+                f"{path}: {key}._target_={target} would be called to rebuild the run; allowed "
+                f"without trust: {allowed}. {advice}"
+            )
+    for name, value in node.items():
+        remote = isinstance(value, str) and any(mark in value.lower() for mark in REMOTE)
+        if (name in FILE_ARGUMENTS and value) or (remote and key.split(".")[0] == "model"):
+            raise UserError(
+                f"{path}: {key}.{name}={value} names a file or an address that would be read to "
+                f"rebuild the run; allowed without trust: none. {advice}"
+            )
+
+
+def _allowed(target: str, key: str, rule: Rule) -> bool:
+    if target in rule.names:
+        return True
+    if not any(target == prefix or target.startswith(prefix) for prefix in rule.prefixes):
+        return False
+    # The path alone proves nothing: a module also holds what it imports from elsewhere.
+    located = locate(target, key)
+    package = target.split(".")[0]
+    return getattr(located, "__module__", "").split(".")[0] == package and rule.accepts(located)
+
+
+def _nodes(value: Any, key: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Every mapping from `value` downwards, with its key."""
+    if isinstance(value, Mapping):
+        yield key, value
+        for name, item in value.items():
+            yield from _nodes(item, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from _nodes(item, f"{key}[{place}]")

@@ -1,0 +1,168 @@
+"""The folder that holds image caches: names, locks, descriptions, listing, removal.
+
+    <cache>/images/<key>/          a finished cache: images.uint8, features.npy, meta.json
+    <cache>/images/<key>.part/     a build in progress, or what a killed build left
+    <cache>/images/<key>.lock      held by the process that builds or removes the cache
+
+A finished cache appears under its name in one step, so a folder without `.part` was once complete.
+Imports nothing heavy: the command that lists and clears caches answers at once.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fracnet.utils.files import cache_dir
+
+META = "meta.json"
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """A cache as listed for the user; `images` is None if its description is damaged."""
+
+    path: Path
+    name: str
+    images: int | None
+    image_size: int | None
+    n_bytes: int
+    age: float
+    """Seconds since it was built."""
+
+
+def images_dir() -> Path:
+    """The folder of all image caches, which may not exist."""
+    return cache_dir() / "images"
+
+
+def cache_lock(folder: Path) -> FileLock:
+    """The lock of one cache; the system releases it when its process ends, however it ends."""
+    return FileLock(folder.with_suffix(".lock"))
+
+
+def part_path(folder: Path) -> Path:
+    """Where `folder` is being built."""
+    return folder.with_suffix(".part")
+
+
+def write_meta(folder: Path, content: dict[str, Any]) -> None:
+    """Write the description of a cache together with its own checksum."""
+    text = json.dumps({"checksum": _checksum(content), "content": content}, indent=1)
+    (folder / META).write_text(text, encoding="utf-8")
+
+
+def read_meta(folder: Path) -> dict[str, Any] | None:
+    """The description of a cache; None if it is missing or does not match its checksum."""
+    try:
+        document = json.loads((folder / META).read_text(encoding="utf-8"))
+        content = document["content"]
+        return content if document["checksum"] == _checksum(content) else None
+    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def list_caches() -> list[CacheEntry]:
+    """All finished caches, oldest first."""
+    entries = []
+    for path in _subfolders(images_dir()):
+        if path.suffix == ".part":
+            continue
+        meta = read_meta(path) or {}
+        entries.append(
+            CacheEntry(
+                path=path,
+                name=str(meta.get("name", "damaged")),
+                images=meta.get("images"),
+                image_size=meta.get("image_size"),
+                n_bytes=_size(path),
+                age=max(0.0, time.time() - path.stat().st_mtime),
+            )
+        )
+    return sorted(entries, key=lambda entry: -entry.age)
+
+
+def remove_cache(folder: Path) -> int | None:
+    """Remove a cache and the remains of a killed build; bytes freed, None if it is being built."""
+    with locked(folder, wait=False) as free:
+        if not free:
+            return None
+        part = part_path(folder)
+        freed = _size(folder) + _size(part)
+        discard(folder)
+        shutil.rmtree(part, ignore_errors=True)
+        _remove_lock(folder)
+        return freed
+
+
+def discard(folder: Path) -> None:
+    """Remove a finished cache while holding its lock. Processes that opened it can keep reading."""
+    part = part_path(folder)
+    shutil.rmtree(part, ignore_errors=True)
+    if folder.exists():
+        folder.rename(part)  # disappears for other processes in one step
+        shutil.rmtree(part)
+
+
+def remove_leftovers() -> int:
+    """Remove what killed builds left behind, and locks without a cache; bytes freed."""
+    freed = 0
+    base = images_dir()
+    for path in [*_subfolders(base), *base.glob("*.lock")]:
+        folder = path.with_suffix("")
+        if path == folder or (path.suffix == ".lock" and folder.exists()):
+            continue
+        with locked(folder, wait=False) as free:
+            if free:
+                freed += _size(part_path(folder))
+                shutil.rmtree(part_path(folder), ignore_errors=True)
+                if not folder.exists():
+                    _remove_lock(folder)
+    return freed
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool, progress: bool = False) -> Iterator[bool]:
+    """Hold the lock of a cache; yields whether it is held: always if `wait`, else if it was free.
+
+    With `progress`, waiting for another process is printed.
+    """
+    lock = cache_lock(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            yield False
+            return
+        if progress:
+            print(f"Waiting for another process to build {folder}", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _remove_lock(folder: Path) -> None:
+    """Remove a lock while holding it: processes waiting for it create and take a new one."""
+    Path(cache_lock(folder).lock_file).unlink(missing_ok=True)
+
+
+def _subfolders(base: Path) -> list[Path]:
+    return sorted(path for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

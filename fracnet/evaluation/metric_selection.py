@@ -1,0 +1,239 @@
+"""A metric chosen by name, as a function of rows that count any number of times.
+
+Most metrics are functions of sums over rows (a confusion matrix, a sum of losses). A resample of
+clusters, or a swap of two models within them, then costs one product of small matrices.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fracnet.config.instantiate import near_miss
+from fracnet.config.schema import split_metric
+from fracnet.evaluation.aggregation import to_level
+from fracnet.evaluation.predictions import Predictions
+from fracnet.evaluation.summary import Estimate, Summary
+from fracnet.metrics import classification
+from fracnet.metrics.classification import LOSSES, OVERALL, PER_CLASS
+from fracnet.metrics.clusters import Clusters
+from fracnet.metrics.intervals import RESAMPLES, bootstrap
+from fracnet.utils.errors import UserError
+
+BY_CLASS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "sensitivity": classification.sensitivity,
+    "specificity": classification.specificity,
+    "precision": classification.precision,
+    "npv": classification.npv,
+    "f1": classification.f1,
+}
+OF_MATRIX: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "accuracy": classification.accuracy,
+    "balanced_accuracy": classification.balanced_accuracy,
+    "kappa": classification.kappa,
+    "mcc": classification.mcc,
+}
+ROW_LOSSES = {"brier": classification.brier_rows, "log_loss": classification.log_loss_rows}
+AREAS = {"auc": classification.auc, "average_precision": classification.average_precision}
+CLOSED_FORM = ("accuracy", "balanced_accuracy", "sensitivity", "specificity")
+WITHOUT_DIFFERENCES = ("calibration_error",)
+"""Resampling adds error that debiasing ignores, so intervals of differences would not hold."""
+NAMES = tuple(name for name in (*OVERALL, *PER_CLASS) if name not in WITHOUT_DIFFERENCES)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One model's predictions of rows: `target`, `predicted` int64[N], `prob` float64[N, C]."""
+
+    target: np.ndarray
+    prob: np.ndarray
+    predicted: np.ndarray
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric; `index` and `class_name` say of which class, None for all classes at once."""
+
+    name: str
+    n_classes: int
+    index: int | None = None
+    class_name: str | None = None
+
+    @property
+    def title(self) -> str:
+        """For people: `macro AUC`, `sensitivity (wrist)`."""
+        title = self.name.replace("_", " ")
+        for short in ("auc", "mcc", "npv"):
+            title = title.replace(short, short.upper())
+        return title if self.class_name is None else f"{title} ({self.class_name})"
+
+    @property
+    def larger_is_better(self) -> bool:
+        """False for losses."""
+        return self.name not in LOSSES
+
+    @property
+    def base(self) -> str:
+        """The name without `macro_`."""
+        return self.name.removeprefix("macro_")
+
+    @property
+    def is_area(self) -> bool:
+        """Whether it is an area under the ROC curve, which has a variance of its own."""
+        return self.base == "auc"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is the share of correct predictions among rows selected by the truth alone."""
+        return self.name in ("accuracy", "sensitivity", "specificity")
+
+    @property
+    def of_decisions(self) -> bool:
+        """Whether it depends on predicted classes alone, and not on probabilities."""
+        return self.additive and self.name not in ROW_LOSSES
+
+    def cases(self, target: np.ndarray) -> int:
+        """Rows that it rests on: for a class the cases, the others, or the fewer of the two."""
+        if self.index is None:
+            return len(target)
+        cases = int((target == self.index).sum())
+        if self.name == "sensitivity":
+            return cases
+        others = len(target) - cases
+        return others if self.name == "specificity" else min(cases, others)
+
+    @property
+    def from_0_to_1(self) -> bool:
+        """Whether it lies between 0 and 1, as all but losses and chance-corrected metrics do."""
+        return self.larger_is_better and self.name not in ("kappa", "mcc")
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether `summarize` computes its interval without resampling."""
+        return self.is_area or self.base in CLOSED_FORM
+
+    @property
+    def additive(self) -> bool:
+        """Whether it is a function of sums over rows."""
+        return self.base not in AREAS
+
+    def parts(self, sample: Sample) -> np.ndarray:
+        """The terms of each row in the sums, float64[N, K]."""
+        assert self.additive, self.name
+        if self.name in ROW_LOSSES:
+            losses = ROW_LOSSES[self.name](sample.target, sample.prob)
+            return np.column_stack([np.ones(len(losses)), losses])
+        cell = sample.target * self.n_classes + sample.predicted
+        return np.asarray(cell[:, None] == np.arange(self.n_classes**2), dtype=np.float64)
+
+    def of_sums(self, sums: np.ndarray) -> np.ndarray:
+        """The metric, [...], from sums of `parts`, [..., K]; NaN where undefined."""
+        if self.name in ROW_LOSSES:
+            return np.asarray(sums[..., 1] / sums[..., 0])
+        matrix = sums.reshape(*sums.shape[:-1], self.n_classes, self.n_classes)
+        if self.name in OF_MATRIX:
+            return OF_MATRIX[self.name](matrix)
+        return self._pick(BY_CLASS[self.base](matrix))
+
+    def value(self, sample: Sample) -> float:
+        """The metric of a sample; NaN where undefined."""
+        if self.additive:
+            return float(self.of_sums(self.parts(sample).sum(axis=0)))
+        return float(self._pick(AREAS[self.base](sample.target, sample.prob)))
+
+    def weighted(self, sample: Sample, weights: np.ndarray) -> np.ndarray:
+        """The metric, float64[B], for rows that count `weights` float64[B, N] times."""
+        if self.additive:
+            return self.of_sums(weights @ self.parts(sample))
+        return self._pick(AREAS[self.base](sample.target, sample.prob, weights))
+
+    def resampled(
+        self, sample: Sample, clusters: Clusters, resamples: int = RESAMPLES, seed: int = 0
+    ) -> np.ndarray:
+        """Values in resamples of whole clusters, float64[resamples]; a seed fixes the draws."""
+        if self.additive:
+            sums = cluster_sums(self.parts(sample), clusters)
+            clusters = Clusters(np.arange(clusters.count), clusters.count, clusters.unit)
+
+        def statistic(weights: np.ndarray) -> np.ndarray:
+            values = (
+                self.of_sums(weights @ sums) if self.additive else self.weighted(sample, weights)
+            )
+            return values[:, None]
+
+        return bootstrap(statistic, clusters, resamples=resamples, seed=seed)[:, 0]
+
+    def estimate(self, summary: Summary) -> Estimate:
+        """This metric with its interval, from a summary."""
+        if self.index is None:
+            return summary.metrics[self.name]
+        estimate = getattr(summary.per_class[self.index], self.name)
+        assert isinstance(estimate, Estimate), self.name
+        return estimate
+
+    def _pick(self, values: np.ndarray) -> np.ndarray:
+        return (
+            classification.macro(values)
+            if self.index is None
+            else np.asarray(values[..., self.index])
+        )
+
+
+def cluster_sums(parts: np.ndarray, clusters: Clusters) -> np.ndarray:
+    """Sums of `parts` [N, K] over the rows of each cluster, float64[G, K]."""
+    sums = np.zeros((clusters.count, parts.shape[1]))
+    np.add.at(sums, clusters.ids, parts)
+    return sums
+
+
+def find_metric(name: str, classes: tuple[str, ...], class_name: str | None = None) -> Metric:
+    """The metric that the config key `metric` names; `class_name` for one of a single class.
+
+    With two classes, the class is the positive one by default. Raises `UserError`.
+    """
+    if name in WITHOUT_DIFFERENCES:
+        raise UserError(
+            f"metric={name} cannot be compared: resampling adds errors that its correction ignores,"
+            " so no interval of a difference would hold. brier and log_loss measure calibration "
+            "together with discrimination."
+        )
+    if name not in NAMES:
+        raise UserError(
+            f"metric={name} is not known; allowed: {', '.join(NAMES)}.{near_miss(name, NAMES)}"
+        )
+    if name in OVERALL:
+        if class_name is not None:
+            allowed = ", ".join(PER_CLASS)
+            raise UserError(
+                f"class_name={class_name} needs a metric of one class ({allowed}), not {name}."
+            )
+        return Metric(name, len(classes))
+    if class_name is None and len(classes) > 2:
+        other = f"choose the average metric=macro_{name}"
+        if f"macro_{name}" not in NAMES:
+            other = "choose another metric"
+        raise UserError(
+            f"metric={name} is of one class: add class_name=<class>, or {other}; "
+            f"classes: {', '.join(classes)}."
+        )
+    class_name = classes[-1] if class_name is None else class_name
+    if class_name not in classes:
+        raise UserError(
+            f"class_name={class_name} is not a class of these runs; classes: {', '.join(classes)}."
+            f"{near_miss(str(class_name), classes)}"
+        )
+    return Metric(name, len(classes), classes.index(class_name), class_name)
+
+
+def selection_value(predictions: Predictions, name: str, views: str = "mean") -> float:
+    """The metric by which a run is selected, e.g. `study_kappa`; NaN where undefined.
+
+    A prefix names the level; a metric of one class is that of the positive one of two. views: how
+    the probabilities of a study's views are combined.
+    """
+    level, base = split_metric(name)
+    if level != "image":
+        predictions = to_level(predictions, level, views)
+    prob = predictions.probabilities
+    sample = Sample(predictions.targets, prob, classification.predict(prob))
+    return find_metric(base, predictions.classes).value(sample)

@@ -1,0 +1,110 @@
+"use strict";
+// Sorting of tables, filters and a large view of galleries. Without it the page shows everything.
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const element = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
+
+  // Numbers before words; what is missing comes last in both directions.
+  const key = (row, column) => {
+    const text = row.cells[column].innerText.trim();
+    const number = /^[-+]?[\d.]/.test(text) ? parseFloat(text) : NaN;
+    return { text, number, missing: text === "" || text === "-" || text === "n/a" };
+  };
+  const order = (a, b) =>
+    Number.isNaN(a.number) || Number.isNaN(b.number)
+      ? a.text.localeCompare(b.text, undefined, { numeric: true })
+      : a.number - b.number;
+  for (const table of all("table.sortable")) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      if (head.classList.contains("wide")) return;
+      const button = element("button", { type: "button", className: "sort" });
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const descending = head.getAttribute("aria-sort") === "ascending";
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+        const rows = [...table.tBodies[0].rows].map((row) => [key(row, column), row]);
+        rows.sort(([a], [b]) =>
+          a.missing !== b.missing ? a.missing - b.missing : descending ? order(b, a) : order(a, b));
+        table.tBodies[0].append(...rows.map(([, row]) => row));
+      });
+    });
+  }
+
+  for (const gallery of all(".gallery")) {
+    const form = gallery.querySelector(".filters");
+    const cases = all(".case", gallery);
+    const filter = () => {
+      const selects = all("select", form).filter((select) => select.value);
+      cases.forEach((item) => {
+        item.hidden = !selects.every((select) => item.dataset[select.name] === select.value);
+      });
+      gallery.classList.toggle("plain-only", !form.elements.heatmap.checked);
+      const shown = cases.filter((item) => !item.hidden).length;
+      form.querySelector("output").textContent = `${shown} of ${cases.length} shown`;
+    };
+    form.hidden = false;
+    form.addEventListener("input", filter);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    filter();
+    enlarge(gallery, cases);
+  }
+
+  function enlarge(gallery, cases) {
+    const dialog = element("dialog", { className: "large" });
+    const picture = element("img");
+    const caption = element("p");
+    const heatmap = element("input", { type: "checkbox", checked: true });
+    const label = element("label");
+    label.append(heatmap, " heatmap (h)");
+    const bar = element("p", { className: "controls" });
+    const button = (text, action) => {
+      const made = element("button", { type: "button", textContent: text });
+      made.addEventListener("click", action);
+      bar.append(made);
+    };
+    let at = 0;
+    const visible = () => cases.filter((item) => !item.hidden);
+    const show = (step) => {
+      const items = visible();
+      at = (at + step + items.length) % items.length;
+      const item = items[at];
+      const overlay = item.querySelector(".overlay img");
+      heatmap.disabled = overlay === null;
+      const source = heatmap.checked && overlay ? overlay : item.querySelector("img");
+      dialog.prepend(picture);
+      picture.src = source.src;
+      picture.alt = source.alt;
+      caption.textContent = all(":scope > p", item).map((p) => p.innerText).join("; ");
+    };
+    button("Previous", () => show(-1));
+    button("Next", () => show(1));
+    bar.append(label);
+    button("Close", () => dialog.close());
+    heatmap.addEventListener("input", () => show(0));
+    dialog.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (step) show(step);
+      else if (event.key === "h" && !heatmap.disabled) heatmap.checked = !heatmap.checked, show(0);
+      else return;
+      event.preventDefault();
+    });
+    dialog.setAttribute("aria-label", "Radiograph, large");
+    dialog.append(caption, bar);
+    gallery.append(dialog);
+    cases.forEach((item) => all("figure", item).forEach((figure) => {
+      const open = element("button", { type: "button", className: "open" });
+      open.setAttribute("aria-label", "Show large");
+      open.append(...figure.childNodes);
+      figure.append(open);
+      open.addEventListener("click", () => {
+        at = visible().indexOf(item);
+        heatmap.checked = figure.classList.contains("overlay");
+        show(0);
+        dialog.showModal();
+      });
+    }));
+  }
+})();

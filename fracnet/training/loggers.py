@@ -1,0 +1,415 @@
+"""Lightning's loggers for a run, and Weights & Biases guarded so that it never holds up a training.
+
+metrics.csv is always written, by `fracnet.training.callbacks.Curves`. W&B runs offline unless the
+config or the environment says otherwise, asks no questions, and receives no local path and no
+patient id.
+"""
+
+import json
+import os
+import queue
+import secrets
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers.logger import DummyExperiment
+
+from fracnet.config.instantiate import build
+from fracnet.config.schema import Config, Wandb
+from fracnet.data.datamodule import RadiographData
+from fracnet.runs.run_folder import RunFolder, write_json
+from fracnet.training import logged_results
+from fracnet.utils.redaction import Scrubber
+
+MAX_NAME = 80
+"""Characters of a run's name in W&B."""
+# Overrides that do not make a run another experiment.
+IGNORED_KEYS = (
+    "data_dir", "data.root", "data.num_workers", "hydra", "logger", "resume", "debug", "trust",
+    "trainer.accelerator", "trainer.progress_bar", "trainer.devices",
+)  # fmt: skip
+MADE_FROM = ("command", "seed", "data_fingerprint", "device", "code", "python", "packages")
+"""The parts of a run's provenance that loggers receive."""
+# Nothing on the screen, and nothing about the machine but what stands in the config.
+SETTINGS: dict[str, Any] = {
+    "console": "off",
+    "silent": True,
+    "symlink": False,
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+    "label_disable": True,
+    "host": "",
+    "program": "",
+    "x_disable_machine_info": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+    "use_dot_wandb": False,
+    # A row is in the file after a second, and survives if the run is killed.
+    "x_transaction_log_flush_interval": 1.0,
+}
+EXIT_CODES = {"finished": 0, "interrupted": 130}
+"""W&B's exit code by status; 1 for any other."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What stays the same when a run is resumed; tracking.json keeps it, on this machine alone.
+
+    salt: of the hashes that stand for patients and studies.
+    """
+
+    id: str
+    salt: str
+    name: str
+    group: str | None
+    in_sweep: bool
+    choices: dict[str, str]
+    overrides: list[str]
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> "Identity":
+        """The stored one, or a new one for the current Hydra job, which is stored."""
+        path = folder.path / "tracking.json"
+        if path.is_file():
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        hydra = HydraConfig.get()
+        sweep = None
+        if hydra.mode == RunMode.MULTIRUN:
+            depth = len(Path(str(hydra.sweep.subdir)).parts)
+            sweep = Path(hydra.runtime.output_dir).resolve().parents[max(depth - 1, 0)]
+        choices = {
+            str(group): str(choice)
+            for group, choice in hydra.runtime.choices.items()
+            if not str(group).startswith("hydra") and choice is not None
+        }
+        overrides = list(hydra.overrides.task)
+        identity = cls(
+            secrets.token_hex(4),
+            secrets.token_hex(16),
+            run_name(overrides, choices, swept_keys(sweep) if sweep else ()),
+            sweep.name if sweep else None,
+            sweep is not None,
+            choices,
+            overrides,
+        )
+        write_json(path, asdict(identity))
+        return identity
+
+
+def run_name(
+    overrides: Sequence[str], choices: Mapping[str, str], swept: Sequence[str] = ()
+) -> str:
+    """Model, data and what was overridden; in a sweep only what differs between its jobs."""
+    parts = [] if swept else [choices.get("model", ""), choices.get("data", "")]
+    for override in overrides:
+        key, value = _key_and_value(override)
+        if key in swept if swept else not _is_minor(key, value, choices):
+            parts.append(value if key in choices else f"{key.rpartition('.')[2]}={value}")
+    name = " ".join(dict.fromkeys(filter(None, parts))) or "run"
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+
+
+def _is_minor(key: str, value: str, choices: Mapping[str, str]) -> bool:
+    if key in choices and value == choices[key]:
+        return key not in ("model", "data")
+    return any(sign in value for sign in "/\\{[~") or key.startswith(IGNORED_KEYS)
+
+
+def swept_keys(sweep: Path) -> tuple[str, ...]:
+    """Keys with more than one value in the sweep's multirun.yaml; () where there is none."""
+    record = sweep / "multirun.yaml"
+    if not record.is_file():
+        return ()
+    hydra = yaml.safe_load(record.read_text(encoding="utf-8"))["hydra"]
+    params = (hydra.get("sweeper") or {}).get("params") or {}
+    overrides = [f"{key}={value}" for key, value in params.items()] + hydra["overrides"]["task"]
+    return tuple(dict.fromkeys(_key_and_value(o)[0] for o in overrides if _has_several_values(o)))
+
+
+def _key_and_value(override: str) -> tuple[str, str]:
+    key, _, value = override.lstrip("+~").partition("=")
+    return key, value
+
+
+def _has_several_values(override: str) -> bool:
+    try:
+        return bool(OverridesParser.create().parse_override(override).is_sweep_override())
+    except HydraException:  # a sampler of another sweeper's grammar
+        return True
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value under its dotted key, such as `optim.lr`, by which W&B can sort and group."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, list | tuple) else value
+    return flat
+
+
+class GuardedWandbLogger(WandbLogger):
+    """Lightning's W&B logger, which works in a thread of its own and can only fail or time out.
+
+    The training hands over each call and goes on; it waits for W&B at its end, at most `timeout`
+    seconds. Errors become one warning. A run that cannot go online is recorded offline.
+    """
+
+    def __init__(self, timeout: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._wandb_init.pop("anonymous", None)  # of no effect, but W&B warns about it
+        self._timeout = timeout
+        self._calls: queue.SimpleQueue[tuple[str, Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._started = threading.Event()
+        self._finished = False
+        self._warned = False
+        self.url: str | None = None
+        self.folder: Path | None = None
+        self._enqueue("to start", self._open)
+        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+        self._thread.start()
+
+    @property
+    def experiment(self) -> Any:
+        """The W&B run. Waits for it where a callback of the user's asks."""
+        if threading.current_thread() is not self._thread:
+            self._started.wait(self._timeout)
+            return self._experiment or DummyExperiment()
+        return WandbLogger.experiment.fget(self)  # type: ignore[attr-defined]
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Hand metrics over. The step is W&B's own, so that a resumed run repeats none."""
+        row = dict(metrics) if step is None else {**metrics, "trainer/global_step": step}
+        self._enqueue("to log metrics", lambda: self.experiment.log(row, step=step))
+
+    def log_hyperparams(self, params: Any, *args: Any) -> None:
+        """Nothing: `wandb.init` receives the run's whole config."""
+
+    def after_save_checkpoint(self, checkpoint_callback: Checkpoint) -> None:
+        """Remember the selected checkpoint for `log_model`; last.ckpt stays here."""
+        if isinstance(checkpoint_callback, ModelCheckpoint) and checkpoint_callback.monitor:
+            super().after_save_checkpoint(checkpoint_callback)
+
+    def finalize(self, status: str) -> None:
+        """Nothing yet: `close` ends the run, after its results."""
+
+    def log_results(self, results: "logged_results.Results") -> None:
+        """Hand over summary metrics, tables, figures and example images."""
+        self._enqueue(
+            "to store the summary", lambda: self.experiment.summary.update(results.summary)
+        )
+        self._enqueue("to log tables and figures", lambda: results.log_media(self.experiment))
+
+    def close(self, status: str) -> bool:
+        """End the run; whether W&B has everything."""
+        deadline = time.monotonic() + self._timeout
+        if status == "finished":
+            self._enqueue("to store the checkpoint", lambda: WandbLogger.finalize(self, "success"))
+        self._enqueue("to finish", lambda: self._finish(EXIT_CODES.get(status, 1)))
+        self._calls.put(None)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
+            self._warn(f"did not answer within logger.wandb.timeout={self._timeout:g} seconds")
+        return self._finished
+
+    def _enqueue(self, action: str, call: Callable[[], Any]) -> None:
+        self._calls.put((action, call))
+
+    def _work(self) -> None:
+        while (item := self._calls.get()) is not None:
+            action, call = item
+            if action == "to start" or self._experiment is not None:
+                self._attempt(action, call)
+            self._started.set()
+
+    def _attempt(self, action: str, call: Callable[[], Any]) -> bool:
+        try:
+            call()
+        # Everything, on purpose: whatever W&B or its server raises, now or in a later release,
+        # costs the run its tracking and nothing else, and is reported.
+        except (Exception, SystemExit) as error:
+            lines = str(error).strip().splitlines() or [""]
+            self._warn(f"failed {action} ({type(error).__name__}: {lines[0]})"[:300])
+            return False
+        return True
+
+    def _open(self) -> None:
+        online = self._wandb_init["mode"] == "online"
+        if online and not self._attempt("to go online", lambda: self.experiment):
+            import wandb  # imported already, by the attempt
+
+            wandb.teardown()  # otherwise W&B considers the run id to be in use
+            self._wandb_init["mode"] = "offline"
+        run = self.experiment
+        self.folder = Path(run.settings.sync_dir)
+        if self._wandb_init["mode"] == "online":
+            self.url = run.url
+            Tqdm.write(f"W&B     {run.url}")
+
+    def _finish(self, exit_code: int) -> None:
+        self.experiment.finish(exit_code)
+        self._finished = True
+
+    def _warn(self, what: str) -> None:
+        """One line per run: what follows from the first failure is no news."""
+        if self._warned:
+            return
+        result = "metrics.csv and the run folder have everything"
+        if what.startswith("failed to go online"):
+            result = "the run is kept offline"
+        else:
+            self._warned = True
+        Tqdm.write(f"fracnet: warning: W&B {what}; {result}.", file=sys.stderr)
+
+
+class RunLoggers:
+    """All loggers of a run, from before the fit to after the results.
+
+    Passed to Lightning's Trainer as `loggers`.
+    """
+
+    def __init__(self, config: Config, plain: Mapping[str, Any], folder: RunFolder) -> None:
+        self.loggers: list[Logger] = []
+        self._wandb: GuardedWandbLogger | None = None
+        nodes = {k: v for k, v in (config.logger.model_extra or {}).items() if v is not None}
+        options = config.logger.wandb
+        use_wandb = options is not None and options.mode != "disabled"
+        if not nodes and not use_wandb:
+            return
+        self._folder = folder
+        self._identity = Identity.of(folder)
+        self._logged = self._public_config(config, plain)
+        # In a sweep the test metrics of all jobs are shown only to a user who asks for them.
+        hidden = self._identity.in_sweep and config.show_test != "all"
+        self._splits = ("val",) if hidden else ("val", "test")
+        self._images = False
+        for name, node in nodes.items():
+            self.loggers.append(self._build(name, dict(node)))
+        if options is not None and use_wandb:
+            self._images = options.mode == "offline" if options.images is None else options.images
+            self._open_wandb(options)
+
+    def _public_config(self, config: Config, plain: Mapping[str, Any]) -> dict[str, Any]:
+        """The flat config and what the run was made from, without private names."""
+        private = [config.data.model_dump().get("root"), config.data_dir, self._folder.path]
+        self._scrub = Scrubber([path for path in private if path]).scrub
+        provenance = json.loads(self._folder.provenance.read_text(encoding="utf-8"))
+        made_from = {key: provenance[key] for key in MADE_FROM if key in provenance}
+        identity = self._identity
+        described = flatten(plain) | identity.choices | {"overrides": identity.overrides}
+        scrubbed: dict[str, Any] = self._scrub(described | flatten(made_from, "provenance."))
+        return scrubbed
+
+    def _open_wandb(self, options: Wandb) -> None:
+        identity, environment = self._identity, os.environ
+        folder = self._folder.path / "wandb"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = f"fracnet: warning: W&B could not be started ({error}); metrics.csv and the run"
+            Tqdm.write(f"{text} folder have everything.", file=sys.stderr)
+            return
+        import wandb  # a second, which only a run that uses W&B pays
+
+        extra = dict(options.model_extra or {})
+        own = {
+            # What a W&B agent or the user sets in the environment comes before our defaults.
+            "id": environment.get("WANDB_RUN_ID") or identity.id,
+            "project": options.project or environment.get("WANDB_PROJECT") or "fracnet",
+            "entity": options.entity or environment.get("WANDB_ENTITY"),
+            "group": options.group or environment.get("WANDB_RUN_GROUP") or identity.group,
+            "name": options.name or environment.get("WANDB_NAME") or identity.name,
+            "job_type": environment.get("WANDB_JOB_TYPE") or "train",
+            "tags": options.tags or None,
+        }
+        # Both waits together stay within the timeout.
+        settings = SETTINGS | {"init_timeout": options.timeout / 2}
+        settings |= {"finish_timeout": options.timeout / 2}
+        self._wandb = GuardedWandbLogger(
+            options.timeout,
+            save_dir=str(self._folder.path),
+            log_model=options.log_model,
+            mode=options.mode,
+            config=self._logged,
+            settings=wandb.Settings(**settings),
+            reinit="create_new",  # runs of one sweep share nothing
+            **{key: self._scrub(value) for key, value in (own | extra).items()},
+        )
+        self.loggers.append(self._wandb)
+
+    def _build(self, name: str, node: dict[str, Any]) -> Logger:
+        """A logger of the user's choice; its files lie in the run folder by default."""
+        if "save_dir" in node and node["save_dir"] is None:
+            node["save_dir"] = str(self._folder.path)
+        logger: Logger = build(node, f"logger.{name}")
+        logger.log_hyperparams(self._logged)
+        return logger
+
+    def log_results(self, table: pd.DataFrame, data: RadiographData) -> None:
+        """Log the metrics with their intervals, and for W&B tables, figures and examples.
+
+        table: predictions for val and test at the selected checkpoint; metrics.json exists.
+        """
+        if not self.loggers:
+            return
+        results = logged_results.collect(
+            self._folder, table, data, self._splits, self._identity.salt, self._images
+        )
+        self._images = bool(results.images)
+        numbers = {
+            key: float(value)
+            for key, value in results.summary.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        for logger in self.loggers:
+            if isinstance(logger, GuardedWandbLogger):
+                logger.log_results(results)
+            else:
+                logger.log_metrics(numbers)
+                logger.save()
+
+    def close(self, status: str) -> None:
+        """End all loggers, and say where W&B's run is; `status` as in provenance.json."""
+        for logger in self.loggers:
+            if not isinstance(logger, GuardedWandbLogger):
+                logger.finalize("success" if status == "finished" else "failed")
+        if self._wandb is not None:
+            complete = self._wandb.close(status)
+            if self._wandb.folder is not None:
+                self._print_place(self._wandb, complete)
+
+    def _print_place(self, logger: GuardedWandbLogger, complete: bool) -> None:
+        if logger.url is not None and complete:
+            print(f"W&B: {logger.url}")
+            return
+        assert logger.folder is not None
+        place = shlex.quote(_relative(logger.folder))
+        if self._identity.in_sweep:  # the same two commands for each of its jobs would be noise
+            images = "; a sync uploads its example images" if self._images else ""
+            print(f"W&B, offline{images}: {place}", flush=True)
+            return
+        images = ", with its example images" if self._images else ""
+        print(f"W&B, offline:\n  wandb leet {place}  shows it here")
+        print(f"  wandb sync {place}  uploads it{images}", flush=True)
+
+
+def _relative(path: Path) -> str:
+    """The path as seen from the current folder, where it lies inside."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

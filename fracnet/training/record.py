@@ -1,0 +1,141 @@
+"""What a training leaves in its run folder: predictions, baselines, fit.json, metrics, report."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fracnet.config.schema import Config, mode_of
+from fracnet.data.datamodule import RadiographData
+from fracnet.data.manifest import write_table
+from fracnet.evaluation import baselines
+from fracnet.evaluation.predictions import PROB, Predictions
+from fracnet.models.classifier import Classifier
+from fracnet.models.validation import ValidationMetrics
+from fracnet.runs.evaluate_run import (
+    RunEvaluation,
+    draw_figures,
+    evaluate_run,
+    print_evaluation,
+)
+from fracnet.runs.report_run import config_shows_images, write_report
+from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
+from fracnet.training.classical import Classical
+from fracnet.training.run_header import model_name, training_options
+from fracnet.utils.files import write_atomically
+from fracnet.utils.progress import progress_bar
+
+
+def write_fit(
+    folder: RunFolder,
+    table: pd.DataFrame,
+    data: RadiographData,
+    selected: dict[str, Any],
+    config: Config,
+) -> None:
+    """Write predictions.csv, baselines.csv and fit.json.
+
+    Args:
+        folder: of the run; its config.yaml exists.
+        table: predictions for val and test at the selected checkpoint.
+        data: for the baselines and the notes.
+        selected: which epoch, or which setting of a model without epochs, was selected, by what.
+        config: for a metric of the user's own, which nothing but the training can compute.
+    """
+    if config.objective in config.metrics:
+        val = Predictions.trusted(table[table["split"] == "val"].reset_index(drop=True))
+        value = ValidationMetrics.requested(config, data).value(val, config.objective)
+        selected = selected | {"objective": value, "mode": mode_of(config, config.objective)}
+    write_table(table, folder.predictions)
+    _write_baselines(_baseline_tables(data), folder.baselines)
+    write_json(folder.fit, {"selected": selected, "data": _data_facts(data)})
+    # From a run that had this folder before: its predictions were others.
+    folder.decisions.unlink(missing_ok=True)
+
+
+def evaluate_and_print(
+    folder: RunFolder, selected: dict[str, Any], config: Config, in_sweep: bool
+) -> RunEvaluation:
+    """Evaluate the run from its files, draw its figures and print its metrics.
+
+    in_sweep: print the objective alone; the sweep decides whose test metrics are shown.
+    """
+    progress = partial(progress_bar, visible=config.trainer.progress_bar)
+    evaluation = evaluate_run(folder, progress=progress)
+    figures = draw_figures(evaluation, config.evaluation.figures)
+    if in_sweep:
+        at = f" at the selected epoch {selected['epoch']}" if "epoch" in selected else ""
+        print(f"validation {config.objective} {evaluation.objective:.4f}{at}\n", flush=True)
+    else:
+        print_evaluation(evaluation, figures, "Run")
+    return evaluation
+
+
+def report(
+    evaluation: RunEvaluation, config: Config, model: Classifier | Classical, in_sweep: bool
+) -> None:
+    """Write the report of a run that has just been trained, and complete fit.json for it.
+
+    Whether the report shows images depends on the config and on where W&B runs; fit.json keeps it,
+    because the environment may be another one later.
+    """
+    fit_file = evaluation.folder.fit
+    description: dict[str, Any] = {"name": model_name(config)}
+    if isinstance(model, Classifier):
+        description["parameters"] = sum(p.numel() for p in model.parameters())
+        description["recipe"] = training_options(config, model)
+    else:
+        description["name"] = model.describe()
+    shown = {"images": config_shows_images(config)}
+    write_json(fit_file, read_mapping(fit_file) | {"model": description, "report": shown})
+    paths = write_report(evaluation)
+    if not in_sweep:
+        print(f"\nReport  {paths[0]}", flush=True)
+
+
+def _baseline_tables(data: RadiographData) -> dict[str, pd.DataFrame]:
+    """Predictions for the test rows by the two baselines that any model must beat."""
+    train, test = data.rows("train"), data.rows("test")
+    targets, rows = data.manifest.targets(), data.manifest.table.iloc[test]
+    features = data.cache.features
+    return {
+        "majority": baselines.majority(targets[train], rows, data.classes),
+        "shortcut": baselines.shortcut(
+            features[train], targets[train], features[test], rows, data.classes
+        ),
+    }
+
+
+def _write_baselines(tables: dict[str, pd.DataFrame], path: Path) -> None:
+    """One row per image and baseline: which, the image, its groups, the probabilities."""
+    parts = []
+    for name, table in tables.items():
+        probabilities = [c for c in table.columns if str(c).startswith(PROB)]
+        columns = ["path", "split", "label", "patient", "study", "region", *probabilities]
+        part = table[columns].copy()
+        part.insert(0, "baseline", name)
+        parts.append(part)
+    write_atomically(path, pd.concat(parts).to_csv(index=False, lineterminator="\n"))
+
+
+def _data_facts(data: RadiographData) -> dict[str, Any]:
+    """What fit.json holds of the data besides their fingerprint: names, exclusions, patients."""
+    manifest = data.manifest
+    groups = {}
+    for unit in ("patient", "study"):
+        counts = manifest.table.groupby("split")[unit].nunique()
+        if counts.sum():
+            groups["patients" if unit == "patient" else "studies"] = {
+                str(split): int(n) for split, n in counts.items()
+            }
+    return {
+        "name": manifest.name,
+        "notes": list(manifest.notes),
+        "license": manifest.license,
+        "citation": manifest.citation,
+        "groups": manifest.groups,
+        "counts": groups,
+        "excluded": json.loads(manifest.excluded.to_json(orient="records")),
+    }

@@ -1,0 +1,144 @@
+"""The checks of a training that need torch or the data: nothing fails at the first epoch."""
+
+import copy
+import math
+
+import numpy as np
+import torch
+from torch.nn.modules.batchnorm import _NormBase
+
+from fracnet.config.instantiate import locate
+from fracnet.config.schema import POSITIVE_METRICS, Config, selecting_metrics, split_metric
+from fracnet.data.datamodule import RadiographData
+from fracnet.evaluation.aggregation import check_by, check_views, level_problems
+from fracnet.evaluation.predictions import Predictions, assemble
+from fracnet.models.classifier import Classifier
+from fracnet.models.validation import LOGGED, ValidationMetrics
+from fracnet.training.preflight import named_targets
+from fracnet.utils import network
+from fracnet.utils.errors import UserError
+from fracnet.utils.text import counted
+
+
+def check_targets(config: Config) -> None:
+    """Raise UserError for a class that the config names and that cannot be imported.
+
+    Comes before the images are decoded, which can take an hour.
+    """
+    for key, target in named_targets(config):
+        locate(target, key)
+
+
+def check_devices(config: Config, kind: str) -> None:
+    """Raise UserError where this machine lacks the devices of a kind (cpu or gpu)."""
+    devices = config.trainer.devices
+    if devices == 1 and config.trainer.num_nodes == 1:
+        return
+    key = f"trainer.devices={devices}"
+    if config.model.fit == "classical":
+        raise UserError(f"{key}: a classical model is fitted on one; allowed: trainer.devices=1.")
+    if kind == "cpu":
+        return
+    n = torch.cuda.device_count()
+    needed = max(devices) + 1 if isinstance(devices, list) else devices
+    if needed > n:
+        raise UserError(f"{key}: this machine has {n} of them; allowed: 1 to {n}.")
+
+
+def check_evaluation(config: Config, data: RadiographData) -> None:
+    """Raise UserError for evaluation options that do not fit the data."""
+    test = data.manifest.table.iloc[data.rows("test")]
+    check_by(test, config.evaluation.by, "evaluation.by")
+    check_views(config.evaluation.views, len(data.classes), "evaluation.views")
+
+
+def check_metrics(config: Config, data: RadiographData) -> None:
+    """Raise UserError where a metric that chooses cannot be computed on the validation split."""
+    targets = data.manifest.targets()[data.rows("val")]
+    # Whether a metric is defined depends on the truth alone: these predictions are all right.
+    logits = 10.0 * (targets[:, None] == np.arange(len(data.classes)))
+    rows = data.manifest.table.iloc[data.rows("val")]
+    predictions = Predictions.trusted(assemble(rows, data.classes, logits))
+    metrics = ValidationMetrics.requested(config, data)
+    chosen, undefined = selecting_metrics(config), []
+    for key, name in chosen.items():
+        level, base = split_metric(name)
+        problem = "" if level == "image" else level_problems(predictions)[level]
+        if problem and name not in config.metrics:
+            raise UserError(f"{key}={name} cannot be computed on the validation split: {problem}.")
+        if base in POSITIVE_METRICS and len(data.classes) > 2 and name not in config.metrics:
+            raise UserError(
+                f"{key}={name} is a metric of the positive one of two classes; there are "
+                f"{len(data.classes)} here. Allowed: macro_auc, kappa and others of all classes."
+            )
+        if name != "loss" and math.isnan(metrics.value(predictions, name)):
+            undefined.append(f"{key}={name}")
+    if undefined:
+        defined = [n for n in LOGGED if not math.isnan(metrics.value(predictions, n))]
+        classes = [data.classes[c] for c in sorted(set(targets.tolist()))]
+        raise UserError(
+            f"{' and '.join(undefined)} cannot be computed on the validation split, whose "
+            f"{counted(len(targets), 'image')} {'is' if len(targets) == 1 else 'are all'} of the "
+            f"class {', '.join(classes)}; allowed with it: {', '.join(['loss', *defined])}."
+        )
+
+
+def rehearse(model: Classifier, config: Config) -> None:
+    """Build the optimizer and pass two black images through, without training anything.
+
+    Draws no random number from torch's global generator.
+
+    Raises:
+        UserError: a backbone that cannot process images of this size or returns a wrong number of
+            logits, or cannot train on a batch of one image where that is asked for, or arguments
+            that the optimizer or the schedule rejects.
+    """
+    size, n_classes = config.image_size, len(model.classes)
+    was_training = model.training
+    try:
+        with torch.inference_mode():
+            logits = model.eval()(torch.zeros(2, 1, size, size, dtype=torch.uint8))
+    except UserError:
+        raise
+    # The network may be the user's own and raise anything.
+    except Exception as error:
+        raise UserError(
+            f"the model ({config.model.target}) fails on images of image_size={size}: "
+            f"{network.clause(error)}."
+        ) from error
+    finally:
+        model.train(was_training)
+    if tuple(logits.shape) != (2, n_classes):
+        raise UserError(
+            f"the model ({config.model.target}) gives logits of shape {tuple(logits.shape)} for "
+            f"two images; allowed: (2, {n_classes}), one logit for each of "
+            f"{', '.join(model.classes)}."
+        )
+    if config.data.batch_size == 1:
+        _try_one_image(model, config)
+    try:
+        model.configure_optimizers()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"optim or scheduler has an argument that it rejects: {network.clause(error)}."
+        ) from error
+
+
+def _try_one_image(model: Classifier, config: Config) -> None:
+    """Batch normalization cannot train on a single value per channel."""
+    normalized = any(isinstance(layer, _NormBase) for layer in model.backbone.modules())
+    if not normalized or config.model.freeze == "backbone":  # keeps the pretrained statistics
+        return
+    size = config.image_size
+    twin = copy.deepcopy(model.backbone).train()  # a pass in training mode changes statistics
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            twin(model.input(torch.zeros(1, 1, size, size, dtype=torch.uint8)))
+    except Exception as error:
+        raise UserError(
+            f"data.batch_size=1: the model ({config.model.target}) has batch normalization and "
+            f"cannot train on one image of image_size={size}: {network.clause(error)}. Allowed: "
+            "data.batch_size=2 and more, or model.freeze=backbone."
+        ) from error

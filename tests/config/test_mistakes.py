@@ -1,0 +1,158 @@
+"""Mistakes at the command line: one paragraph that names key, value and what is allowed."""
+
+import resource
+from pathlib import Path
+
+import pytest
+from helpers.command import in_new_process, train_here
+
+CASES = [
+    # words of the command, what the paragraph must hold
+    (["modle=resnet18"], ["'modle'", "Did you mean 'model'?", "optim"]),
+    (["optim.lrr=1"], ["'optim.lrr'", "lr, weight_decay", "Did you mean 'lr'?"]),
+    (["lr=1"], ["'lr'", "Did you mean 'optim.lr'?"]),
+    (["batch_size=5"], ["'batch_size'", "Did you mean 'data.batch_size'?"]),
+    (["epochs=5"], ["'epochs'", "Did you mean 'trainer.max_epochs'?"]),
+    (["max_epochs=5"], ["'max_epochs'", "Did you mean 'trainer.max_epochs'?"]),
+    (["optim.batch_size=5"], ["'optim.batch_size'", "Did you mean 'data.batch_size'?"]),
+    (["--epochs", "5"], ["'--epochs' is not an option", "Did you mean 'trainer.max_epochs=5'?"]),
+    (["--lr=0.1"], ["'--lr=0.1' is not an option", "Did you mean 'optim.lr=0.1'?"]),
+    (["--batch-size", "8"], ["'--batch-size'", "Did you mean 'data.batch_size=8'?"]),
+    (["data=MURA"], ["data=MURA", "Did you mean 'mura'?"]),
+    (["model=resnet34"], ["model=resnet34", "model=timm model.name=resnet34"]),
+    (["resnet18"], ["'resnet18' is not an override", "key=value"]),
+    (["enhance=clahe"], ["'enhance' is now called 'preprocess'"]),
+    (["model.normalise=half"], ["'model.normalise' is now called 'model.normalize'"]),
+    (["evaluation.operating=youden"], ["is now called 'evaluation.operating_point'"]),
+    (["model=resnet81"], ["model=resnet81", "custom_cnn", "Did you mean 'resnet18'?"]),
+    (["augment=nne"], ["augment=nne", "none, published, strong", "Did you mean 'none'?"]),
+    (["model.pretrained.x=1"], ["'model.pretrained.x'", "'model.pretrained' holds a plain value"]),
+    (["data=upper_limb_phantom", "data.counts={valid: 3}"], ["'data.counts'", "train, val, test"]),
+    (["image_size"], ["'image_size'", "key=value"]),
+    (["image_size=12.5"], ["image_size=12.5", "integer"]),
+    (["image_size=8"], ["image_size=8", "16"]),
+    (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "integer"]),
+    (["trainer.max_epochs=0"], ["trainer.max_epochs=0", "1"]),
+    (["data.batch_size=true"], ["data.batch_size=True", "number"]),
+    (["optim.lr=-1"], ["optim.lr=-1", "greater than 0"]),
+    (["optim.lr=nan"], ["optim.lr=nan", "finite"]),
+    (["optim.lr="], ["optim.lr=", "number"]),
+    (["optim.weight_decay=-0.1"], ["optim.weight_decay=-0.1", "0"]),
+    (["data.num_workers=-1"], ["data.num_workers=-1", "0"]),
+    (["seed=-1"], ["seed=-1", "0"]),
+    (["model.normalize=zscore"], ["model.normalize=zscore", "allowed: weights, imagenet, half"]),
+    (["trainer.precision=8"], ["trainer.precision=8", "bf16-mixed"]),
+    (
+        ["callbacks.best.metric=macro_acu"],
+        ["callbacks.best.metric=macro_acu", "Did you mean 'macro_auc'?"],
+    ),
+    (["objective=aux"], ["objective=aux", "study_kappa", "Did you mean 'auc'?"]),
+    (["logger=wandbb"], ["logger=wandbb", "csv, mlflow, none", "Did you mean 'wandb'?"]),
+    (["logger.wandb.mode=on"], ["logger.wandb.mode=on", "allowed: offline, online, disabled"]),
+    (["logger.mode=online"], ["logger.mode is now logger.wandb.mode"]),
+    (["logger.wandb.images=maybe"], ["logger.wandb.images=maybe", "boolean"]),
+    (["logger.wandb.timeout=0"], ["logger.wandb.timeout=0", "greater than 0"]),
+    (["logger.wandb.project=a/b"], ["logger.wandb.project=a/b", "pattern"]),
+    (["logger.wandb.tags=[1]"], ["logger.wandb.tags.0=1", "string"]),
+    (["imbalance=oversampl"], ["undersample", "Did you mean 'oversample'?"]),
+    (["imbalance.method=smote"], ["imbalance.method=smote", "oversample, un"]),
+    (
+        ["imbalance.method=augment_minority"],
+        ["imbalance.transforms", "the whole group, imbalance=augment_minority"],
+    ),
+    (
+        ["imbalance=augment_minority", "imbalance.method=none"],
+        ["imbalance.method=none", "the whole group, imbalance=none"],
+    ),
+    (
+        ["model=hog_logistic", "imbalance=oversample"],
+        ["imbalance.method=oversample", "fit=classical", "none, class_weights"],
+    ),
+    (["model.freeze=head"], ["model.freeze=head", "none, backbone or a number of epochs"]),
+    (["model.freeze=0"], ["model.freeze=0", "none, backbone or a number of epochs, 1 or more"]),
+    (["model.freeze=true"], ["model.freeze=True", "none, backbone or a number of epochs"]),
+    (
+        ["model.freeze=5", "trainer.max_epochs=5"],
+        ["model.freeze=5 leaves none of trainer.max_epochs=5", "backbone to freeze it for good"],
+    ),
+    (["model.freeze=2", "trainer.devices=2"], ["model.freeze=2 works on one device", "backbone"]),
+    (["model.head_dropout=1"], ["model.head_dropout=1", "less than 1"]),
+    (["optim.backbone_lr_factor=0"], ["optim.backbone_lr_factor=0", "greater than 0"]),
+    (["optim.l1=-1"], ["optim.l1=-1", "0"]),
+    (["optim=adamm"], ["optim=adamm", "adam, adamw, sgd", "Did you mean 'adam"]),
+    (["loss=focl"], ["loss=focl", "cross_entropy, focal", "Did you mean 'focal'?"]),
+    (["loss.label_smoothing=1"], ["loss.label_smoothing=1", "less than 1"]),
+    (["loss.gamma=1"], ["'loss.gamma'", "allowed under 'loss': label_smoothing"]),
+    (["loss=focal", "loss.gamma=-1"], ["loss.gamma=-1", "0"]),
+    (["callbacks.ema=1"], ["callbacks.ema.decay=1", "less than 1"]),
+    (["callbacks.ema={decy: 0.9}"], ["callbacks.ema.decy=0.9", "no such key"]),
+    (["callbacks.ema.decay=0.9"], ["'callbacks.ema.decay'", "'callbacks.ema' holds a plain value"]),
+    (["data.on_bad_file=ignore"], ["data.on_bad_file=ignore", "allowed: error, skip"]),
+    (["+foo=3"], ["foo=3", "no such key"]),
+    (["~optim"], ["optim", "required"]),
+    (["data.root=${nope}"], ["nope"]),
+    (["trainer.devices=0"], ["trainer.devices=0", "1 or more"]),
+    (["trainer.devices=two"], ["trainer.devices=two", "integer"]),
+    (["data.folds=1"], ["data.folds=1", "2"]),
+    (["data.folds=5", "data.fold=5"], ["data.fold=5", "0 to 4"]),
+    (["data.folds=5", "data.fold=-1"], ["data.fold=-1", "0"]),
+    (["data.fold=2"], ["data.fold=2", "data.folds=5"]),
+    (["data.split=dedup"], ["data.split=dedup", "allowed: official, deduplicated"]),
+    (["show_test=none"], ["show_test=none", "allowed: best, all"]),
+    (["sweep=lr_batch_epoch"], ["sweep=lr_batch_epoch", "Did you mean 'lr_batch_epochs'?"]),
+    (["sweep=lr_batch_epochs"], ["sweep=lr_batch_epochs", "-m sweep=lr_batch_epochs"]),
+    (["optim.lr=-1", "data.batch_size=0"], ["optim.lr=-1", "data.batch_size=0"]),
+]
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("words", "parts"), CASES, ids=lambda value: " ".join(value)[:40])
+def test_mistake_is_answered_in_one_paragraph(
+    words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    told = train_here(words, capsys)
+    assert told.code == 1
+    assert told.err.startswith("fracnet: error: ")
+    assert told.err.count("\n") == 1, told.err
+    assert "Traceback" not in told.err
+    for part in parts:
+        assert part in told.err
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not left, "a refused run leaves no files"
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--cfg", "job"], ["modle=resnet18"]], ids=lambda w: w[0]
+)
+def test_light_commands_answer_at_once(words: list[str], tmp_path: Path) -> None:
+    in_new_process(["fracnet.train", *words], tmp_path)  # the files are in memory from here on
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    told = in_new_process(["fracnet.train", *words], tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Seconds of work, not of the clock, which runs on while a busy machine does other things.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    if words == ["--help"]:
+        for part in ("not a medical device", "model: ", "upper_limb_phantom", "optim", "--cfg job"):
+            assert part in told.out
+
+
+def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
+    told = in_new_process(["fracnet.train", "optim.lr=-1"], tmp_path, HYDRA_FULL_ERROR="1")
+    assert told.code != 0
+    assert "Traceback" in told.err
+    assert "optim.lr=-1" in told.err
+
+
+def test_fault_of_the_program_keeps_its_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(plain: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("fracnet.training.preflight.check", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train_here([], capsys)

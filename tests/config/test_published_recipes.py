@@ -1,0 +1,61 @@
+"""The published recipes: their values, and their figures beside a run's own."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import train_here
+from hydra import compose, initialize_config_dir
+
+from fracnet.utils.files import config_dir
+
+
+def composed(name: str, *more: str) -> Any:
+    with initialize_config_dir(str(config_dir())):
+        return compose("train", [f"experiment={name}", *more])
+
+
+@pytest.mark.parametrize(
+    ("name", "decay", "restarts"),
+    [("cis583_resnet18", 1e-4, True), ("cis583_cnn", 0.01, True), ("mura_cnn_paper", 0.0, False)],
+)
+def test_a_recipe_holds_the_published_values(name: str, decay: float, restarts: bool) -> None:
+    node = composed(name)
+    assert (node.data.batch_size, node.optim.lr, node.trainer.max_epochs) == (256, 0.001, 50)
+    assert node.optim.weight_decay == decay
+    if restarts:
+        assert node.scheduler._target_.endswith("CosineAnnealingWarmRestarts")
+        assert node.callbacks.early_stopping.patience == 10
+
+
+def test_the_second_work_runs_at_its_size_on_phantoms_too() -> None:
+    for data in ("mura_150", "mura_phantom"):
+        node = composed("mura_cnn_paper", f"data={data}")
+        assert (node.image_size, node.model.normalize) == (150, "half")
+
+
+def test_the_published_figure_stands_beside_the_runs(
+    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ["image_size=32", "trainer.max_epochs=1", "data.num_workers=0"]
+    words = ["experiment=cis583_cnn", *phantom_words, *short, f"hydra.run.dir={tmp_path}"]
+    told = train_here(words, capsys)
+    assert told.code == 0, told.err
+    flat = " ".join(told.out.split())
+    assert "Published accuracy: 0.490 (95 % 0.389-0.599 by Wilson, n = 83;" in flat
+    assert "This run, on upper_limb_phantom:" in flat
+
+
+def test_in_a_sweep_it_stands_under_the_test_figures_of_the_job_that_shows_them(
+    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ["image_size=32", "trainer.max_epochs=1", "data.num_workers=0", "logger=none"]
+    words = ["experiment=cis583_cnn", *phantom_words, *short]
+    told = train_here([*words, "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}"], capsys)
+    assert told.code == 0, told.err
+    jobs, tables = " ".join(told.out.split()).split("2 jobs, by validation")
+    assert "Published" not in jobs, "nothing of the test before all jobs have ended"
+    shown = tables[tables.index("test split") :]
+    assert "Published accuracy: 0.490 (95 % 0.389-0.599 by Wilson, n = 83;" in shown
+    assert len(re.findall(r"Job [01], on upper_limb_phantom: 0\.\d{3} \(0", shown)) == 1

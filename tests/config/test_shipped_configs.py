@@ -1,0 +1,123 @@
+"""Every shipped config composes, instantiates and survives one batch."""
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from helpers.fracture_files import write_folders, write_fracatlas, write_grazped
+from helpers.mura_files import write_mura
+from helpers.upper_limb_files import write_yolo
+from hydra import compose, initialize_config_dir
+from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
+
+from fracnet.config.schema import Config, check
+from fracnet.data.datamodule import RadiographData
+from fracnet.models.classifier import Classifier
+from fracnet.runs.build import classifier_from, data_from
+from fracnet.runs.run_folder import RunFolder
+from fracnet.training import classical
+from fracnet.utils.files import config_dir
+
+CHOICES = [
+    f"{path.parent.name}={path.stem}"
+    for path in sorted(config_dir().glob("*/*.yaml"))
+    if path.parent.name != "hydra"
+]
+
+# A step of the optimizer with its states would take 2 GB.
+LARGE = ("model=vgg16",)
+
+OWN_FILES = {
+    "data=fracatlas": write_fracatlas,
+    "data=grazped": write_grazped,
+    "data=folder": lambda root: write_folders(root, "normal", "fractured", n=12),
+}
+
+
+def composed(words: list[str]) -> Config:
+    with initialize_config_dir(str(config_dir())):
+        node = compose("train", words)
+    return check(cast(dict[str, Any], OmegaConf.to_container(node, resolve=True)))
+
+
+def takes_a_fit_in_one_go(config: Config, data: RadiographData, folder: Path) -> None:
+    model = classical.build_classical(config, data)
+    table, _ = classical.fit_and_predict(model, config, data, RunFolder(folder))
+    assert len(table) == len(data.rows("val")) + len(data.rows("test"))
+    assert (folder / "checkpoints/best.npz").exists()
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_choice_composes_instantiates_and_takes_a_batch(
+    choice: str, phantom_words: list[str], tmp_path: Path
+) -> None:
+    words = [*phantom_words, "image_size=32", "data.batch_size=8", "data.num_workers=0"]
+    if choice == "data=upper_limb":
+        words = [choice, f"data.root={write_yolo(tmp_path)}", *words[-3:]]
+    elif choice in ("data=mura", "data=mura_150"):
+        words = [choice, f"data.root={write_mura(tmp_path)}", *words[-3:]]
+    elif choice == "data=mura_phantom":
+        patients = "data.patients={train: 14, valid: 4}"
+        words = [choice, f"data.root={tmp_path}", patients, *words[-3:]]
+    elif choice in OWN_FILES:
+        words = [choice, f"data.root={OWN_FILES[choice](tmp_path / 'set')}", *words[-3:]]
+    elif choice != "data=upper_limb_phantom":
+        words.append(choice)
+    if "pretrained" in composed(words).model.plain():
+        words.append("model.pretrained=false")
+    config = composed(words)
+    data = data_from(config)
+    data.prepare_data()
+    if config.model.fit == "classical":
+        takes_a_fit_in_one_go(config, data, tmp_path)
+        return
+    model = classifier_from(config, data)
+    if choice in LARGE:
+        logits = model(torch.from_numpy(data.cache.images[:2, None].copy()))
+        logits.square().sum().backward()
+        assert all(weight.grad is not None for weight in model.parameters())
+        return
+    trainer = Trainer(
+        accelerator="cpu",
+        fast_dev_run=True,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(model, datamodule=data)
+    assert trainer.global_step == 1
+    assert math.isfinite(trainer.callback_metrics["train/loss"])
+    if choice.startswith("model="):
+        loads_as_weights_only(model, trainer, tmp_path / "model.ckpt")
+
+
+def loads_as_weights_only(model: Classifier, trainer: Trainer, path: Path) -> None:
+    trainer.save_checkpoint(path, weights_only=True)
+    loaded = Classifier.load_from_checkpoint(path, weights_only=True).state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded[name], value), name
+
+
+def test_all_groups_are_covered() -> None:
+    groups = {choice.split("=")[0] for choice in CHOICES}
+    with initialize_config_dir(str(config_dir())):
+        used = compose("train", return_hydra_config=True).hydra.runtime.choices
+    assert {name for name in used if not name.startswith("hydra")} == groups
+
+
+def test_custom_cnn_brings_the_published_weight_decay_unless_told_otherwise() -> None:
+    assert composed(["model=custom_cnn"]).optim.weight_decay == 0.01
+    assert composed(["model=custom_cnn", "optim.weight_decay=0.1"]).optim.weight_decay == 0.1
+    assert composed([]).optim.weight_decay == 0.0
+
+
+def test_upper_limb_phantom_differs_only_in_where_the_files_come_from() -> None:
+    real, phantom = composed([]), composed(["data=upper_limb_phantom"])
+    assert real.model_dump(exclude={"data"}) == phantom.model_dump(exclude={"data"})
+    files = ("_target_", "root", "download")
+    reading = {key: value for key, value in real.data.dataset().items() if key not in files}
+    assert reading.items() <= phantom.data.dataset().items()

@@ -1,0 +1,75 @@
+"""The verdict of a study is no better than its data and its runs let it be."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.jobs import TEST, add_job
+from helpers.run_folders import table_of
+
+from fracnet.evaluation.comparison import Candidate, Member, compare
+from fracnet.evaluation.predictions import Predictions
+from fracnet.report.comparison_page import comparison_page
+from fracnet.report.sweep_charts import Trial
+from fracnet.report.verdict import none_above_chance
+from fracnet.runs.sweep_summary import collect
+
+SOUND = {"severity": "ok", "verdict": "Nothing was found."}
+NEITHER = "Neither run is shown to do better than chance (0.5) on test."
+
+
+def page(*skills: float, warnings: tuple[str, ...] = (), **of_data: Any) -> str:
+    """Of a comparison of one run of each skill, on data that are real and sound."""
+    made = [
+        Candidate(f"m{i}", (Member(f"m{i}", Predictions(table_of(skill, i))),))
+        for i, skill in enumerate(skills)
+    ]
+    found = compare(made, "macro_auc", resamples=100)
+    trials = [Trial("m", "m", {}, 0.5, **({"data": "mura", "audit": SOUND} | of_data))]
+    return comparison_page(found, trials, options={}, skipped=[], warnings=warnings, date="today")
+
+
+def severity(html: str) -> str:
+    return html.partition('<section class="verdict ')[2].partition('"')[0]
+
+
+def test_a_shown_difference_on_sound_data_is_no_fault() -> None:
+    html = page(2.5, 0.3)
+    assert severity(html) == "ok"
+    assert "better than chance" not in html
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [{"audit": {}}, {"audit": None}, {"data": "x_phantom"}, {"warnings": ("Two versions.",)}],
+)
+def test_what_is_open_to_doubt_takes_it_away(doubt: dict[str, Any]) -> None:
+    assert severity(page(2.5, 0.3, **doubt)) == "hint"
+
+
+def test_runs_no_better_than_chance_are_a_warning() -> None:
+    html = page(-2.5, 0.0)
+    assert severity(html) == "warning", "although the difference between them is shown"
+    assert NEITHER in html
+    assert NEITHER not in page(2.5, 0.0)
+
+
+def test_an_interval_that_is_not_known_is_no_failure() -> None:
+    assert none_above_chance([0.2, 0.5])
+    assert not none_above_chance([0.2, None])
+    assert not none_above_chance([])
+
+
+def test_a_sweep_says_it_of_the_jobs_whose_test_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_job(tmp_path / "good", 0, ["optim.lr=1"], 0.6)
+    monkeypatch.setitem(TEST["metrics"]["macro_auc"], "low", 0.4)
+    add_job(tmp_path / "poor", 0, ["optim.lr=1"], 0.6)
+    pages = {}
+    for name in ("good", "poor"):
+        collect(tmp_path / name, "best")
+        pages[name] = (tmp_path / name / "index.html").read_text(encoding="utf-8")
+    assert "Job 0 is not shown to do better than chance (0.5) on test." in pages["poor"]
+    assert severity(pages["poor"]) == "warning"
+    assert "better than chance" not in pages["good"]
