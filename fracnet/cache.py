@@ -68,5 +68,6 @@ def _age(seconds: float) -> str:
 
 
 if __name__ == "__main__":
+    hydra_cli.print_any_character()
     with hydra_cli.quiet_on_closed_pipe():
         main()

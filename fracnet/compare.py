@@ -1,6 +1,5 @@
 """`python -m fracnet.compare`: compares runs on the same test images."""
 
-from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +17,6 @@ def compare(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(CompareCommand, plain)
 
-    from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
     from rich.text import Text
 
@@ -43,7 +41,7 @@ def compare(cfg: DictConfig) -> None:
         progress=progress_bar,
     )
     print_comparison(console, result)
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = hydra_cli.output_dir()
     paths = write_comparison(folder, command, result, configurations, skipped)
     console.print(f"\nComparison: {folder}", soft_wrap=True)
     for path in paths:

@@ -1,6 +1,5 @@
 """`python -m fracnet.ensemble`: the mean of several runs, as a run of its own."""
 
-from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +17,6 @@ def ensemble(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(EnsembleCommand, plain)
 
-    from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
     from rich.text import Text
 
@@ -34,7 +32,7 @@ def ensemble(cfg: DictConfig) -> None:
     runs, skipped = find_two_or_more(command.runs, "an ensemble", ensembles=False)
     for run in skipped:
         console.print(Text(f"skipped: {run.name}: {run.reason}"), soft_wrap=True)
-    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    folder = RunFolder(hydra_cli.output_dir())
     for line in ensemble_notes(write_ensemble(runs, folder)):
         console.print(Text(line))
     report_evaluation(evaluate_run(folder, progress=progress_bar), "Run")

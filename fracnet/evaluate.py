@@ -1,5 +1,6 @@
 """`python -m fracnet.evaluate`: all metrics of a run, or of anyone's predictions."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,19 +34,20 @@ def evaluate(cfg: DictConfig) -> None:
     from fracnet.runs.run_folder import RunFolder
 
     cited = read_cited(Path(command.cited).expanduser()) if command.cited else []
-    if command.run:
-        run = RunFolder.open(Path(command.run).expanduser().resolve())
-        evaluation = evaluate_run_command(run, command, cited)
-    else:
-        run, evaluation = None, evaluate_table_command(command, cited)
-    own = run is not None and run.path == evaluation.folder.path
-    report_evaluation(
-        evaluation,
-        "Run" if own else "Evaluation",
-        None if own else run,
-        figures=command.figures,
-        images=command.report.images,
-    )
+    run = RunFolder.open(Path(command.run).expanduser().resolve()) if command.run else None
+    with run.in_use() if run else nullcontext():
+        if run:
+            evaluation = evaluate_run_command(run, command, cited)
+        else:
+            evaluation = evaluate_table_command(command, cited)
+        own = run is not None and run.path == evaluation.folder.path
+        report_evaluation(
+            evaluation,
+            "Run" if own else "Evaluation",
+            None if own else run,
+            figures=command.figures,
+            images=command.report.images,
+        )
 
 
 def check_command(command: EvaluateCommand) -> None:

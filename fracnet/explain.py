@@ -26,10 +26,11 @@ def explain(cfg: DictConfig) -> None:
 
     run = RunFolder.open(Path(command.run).expanduser().resolve())
     config = read_config(run, command.trust)
-    evaluation = evaluate_run(run, progress=progress_bar)
-    content = explain_finished_run(evaluation, config, command, progress_bar)
-    print_heatmap_summary(run, content, everything=True)
-    page, *_ = write_report(evaluation, images=command.report.images)
+    with run.in_use():
+        evaluation = evaluate_run(run, progress=progress_bar)
+        content = explain_finished_run(evaluation, config, command, progress_bar)
+        print_heatmap_summary(run, content, everything=True)
+        page, *_ = write_report(evaluation, images=command.report.images)
     print(f"\nReport  {page}")
 
 

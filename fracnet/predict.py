@@ -44,7 +44,7 @@ def predict(cfg: DictConfig) -> None:
 
     images = find_images(command.input)
 
-    from fracnet.inference import batch_predict
+    from fracnet.inference import batch_predict, overlays
     from fracnet.inference.predictor import Predictor
     from fracnet.utils.progress import progress_bar
 
@@ -57,9 +57,9 @@ def predict(cfg: DictConfig) -> None:
         device=command.device,
     )
     with batch_predict.output_folder(command.out, images.name) as folder:
-        overlays = batch_predict.overlay_painter(predictor, folder) if command.overlays else None
+        painter = overlays.overlay_painter(predictor, folder) if command.overlays else None
         summary = batch_predict.predict_into(
-            folder, predictor, images, overlays=overlays, progress=progress_bar
+            folder, predictor, images, overlays=painter, progress=progress_bar
         )
     batch_predict.print_summary(summary, predictor)
 

@@ -42,5 +42,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    hydra_cli.print_any_character()
     with hydra_cli.quiet_on_closed_pipe():
         main()

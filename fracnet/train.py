@@ -9,15 +9,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
 from fracnet.training import sweep
+from fracnet.utils.errors import UserError
 
 
 def train(cfg: DictConfig) -> float:
     """Train and evaluate one model; the validation metric that `objective` names."""
+    hydra = HydraConfig.get()
+    if cfg.resume and not Path(str(cfg.resume), "config.yaml").is_file():
+        raise UserError(
+            f"resume={cfg.resume} is not a run folder: it has no config.yaml; allowed: a folder "
+            "that fracnet.train printed as its run."
+        )
+
     from fracnet.training.preflight import Order, preflight  # not needed for --help
 
-    hydra = HydraConfig.get()
     order = Order(
-        folder=Path(hydra.runtime.output_dir),
+        folder=hydra_cli.output_dir(),
         overrides=list(hydra.overrides.task),
         command=[Path(sys.executable).name, "-m", "fracnet.train", *sys.argv[1:]],
         in_sweep=sweep.running(),

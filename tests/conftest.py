@@ -15,16 +15,19 @@ os.environ["WANDB_MODE"] = "disabled"  # saves seconds per run; its tests set th
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _test_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FRACNET_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
 @pytest.fixture(scope="session")
-def phantom_words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Words that choose a small phantom data set, drawn once a session."""
+def phantom_overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that choose a small phantom dataset, generated once per session."""
     root: Path = tmp_path_factory.mktemp("phantom") / "upper_limb"
     counts = "{train: 48, val: 18, test: 24}"
-    words = ["data=upper_limb_phantom", f"data.root={root}", f"data.counts={counts}"]
-    return [*words, "evaluation.figures=false"]  # seconds a run; the tests of them say true
+    overrides = ["data=upper_limb_phantom", f"data.root={root}", f"data.counts={counts}"]
+    return [
+        *overrides,
+        "evaluation.figures=false",
+    ]  # saves seconds per run; tests of figures set true

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.command import train_here
+from helpers.command import run_train
 from helpers.dicom_files import dicom
-from helpers.tiny_words import USER_CONF, tiny_words
+from helpers.tiny_overrides import USER_CONF, tiny_overrides
 
 import fracnet
 from fracnet.api import Run, _composed, _override_value
 from fracnet.utils.errors import UserError
 
-# A notebook says the folder and the model in its own way.
-SMALL = tiny_words(epochs=2)[len(["--config-dir", USER_CONF, "model=tiny"]) :]
+# A notebook passes the folder and the model as arguments.
+SMALL = tiny_overrides(epochs=2)[len(["--config-dir", USER_CONF, "model=tiny"]) :]
 
 
-def test_it_does_what_the_command_does(
-    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_fit_matches_the_train_command(
+    phantom_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = [word for word in phantom_words if not word.startswith("data=")]
+    data_overrides = [word for word in phantom_overrides if not word.startswith("data=")]
     run = fracnet.fit(
-        *own,
+        *data_overrides,
         *SMALL,
         folder=tmp_path / "a run",
         config_dir=USER_CONF,
@@ -34,9 +34,11 @@ def test_it_does_what_the_command_does(
         model="tiny",
         seed=1,
     )
-    words = tiny_words(*phantom_words, "seed=1", f"hydra.run.dir={tmp_path / 'b'}", epochs=2)
-    told = train_here(words, capsys)
-    assert told.code == 0, told.err
+    overrides = tiny_overrides(
+        *phantom_overrides, "seed=1", f"hydra.run.dir={tmp_path / 'b'}", epochs=2
+    )
+    result = run_train(overrides, capsys)
+    assert result.code == 0, result.err
 
     assert run.folder == tmp_path / "a run"
     assert (run.folder / "config.yaml").read_text() == (tmp_path / "b/config.yaml").read_text()
@@ -50,7 +52,7 @@ def test_it_does_what_the_command_does(
 
 
 @pytest.mark.parametrize(
-    ("words", "choices", "told"),
+    ("overrides", "choices", "message"),
     [
         (["optim.lrr=1"], {}, "there is no key 'optim.lrr'"),
         ([], {"model": "resnet81"}, "Did you mean 'resnet18'"),
@@ -59,11 +61,11 @@ def test_it_does_what_the_command_does(
         ([], {"sweep": "lr_batch_epochs"}, "with -m"),
     ],
 )
-def test_a_mistake_is_told_as_the_command_tells_it(
-    words: list[str], choices: dict[str, str], told: str, tmp_path: Path
+def test_a_mistake_gives_the_same_message_as_the_command(
+    overrides: list[str], choices: dict[str, str], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=told):
-        fracnet.fit(*words, folder=tmp_path / "run", **choices)
+    with pytest.raises(UserError, match=message):
+        fracnet.fit(*overrides, folder=tmp_path / "run", **choices)
     assert not (tmp_path / "run").exists()
 
 
@@ -76,12 +78,12 @@ def test_python_values_become_overrides() -> None:
 
 
 @pytest.mark.parametrize("name", ["it's", "a b (1), c=d", "${x}", "a\\b", "end\\", "[no list"])
-def test_any_text_comes_through_as_it_is(name: str) -> None:
-    words = [
+def test_any_text_is_passed_unchanged(name: str) -> None:
+    overrides = [
         f"data_dir={_override_value(name)}",
         f"hydra.run.dir={_override_value('/tmp/' + name)}",
     ]
-    with _composed(words, None) as (plain, folder, _):
+    with _composed(overrides, None) as (plain, folder, _):
         assert plain["data_dir"] == name
         assert str(folder) == f"/tmp/{name}"
 
@@ -91,24 +93,24 @@ def test_importing_fracnet_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_the_readme_s_example_runs(
-    phantom_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_readme_example_runs(
+    phantom_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it stands there, except for a smaller dataset and a shorter training."""
+    """Unchanged except for a smaller dataset and a shorter training."""
     path = Path(__file__).parents[1] / "fracnet/inference/README.md"
     example = (
         path.read_text(encoding="utf-8").partition("## From Python")[2].partition("```python\n")[2]
     )
     example = example.partition("```")[0]
-    own = [word for word in phantom_words if not word.startswith("data=")]
-    words = [*own, *SMALL[1:], "logger=none"]
+    data_overrides = [word for word in phantom_overrides if not word.startswith("data=")]
+    overrides = [*data_overrides, *SMALL[1:], "logger=none"]
     assert example.count('"trainer.max_epochs=3"') == 1
-    shorter = example.replace('"trainer.max_epochs=3"', "*words")
+    shorter = example.replace('"trainer.max_epochs=3"', "*overrides")
     monkeypatch.chdir(tmp_path)
     pixels = np.linspace(0, 4095, 90 * 60).reshape(90, 60).astype(np.uint16)
     (tmp_path / "a.dcm").write_bytes(dicom(pixels))
-    told: dict[str, Any] = {"words": words}
-    exec(shorter, told)
-    assert told["run"].folder.parent == tmp_path / "runs"
-    assert len(told["table"]) == 1
-    assert told["table"]["decision"].isin(told["model"].classes).all()
+    namespace: dict[str, Any] = {"overrides": overrides}
+    exec(shorter, namespace)
+    assert namespace["run"].folder.parent == tmp_path / "runs"
+    assert len(namespace["table"]) == 1
+    assert namespace["table"]["decision"].isin(namespace["model"].classes).all()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from helpers.audited import (
-    audit_here,
-    folder_words,
+    folder_overrides,
     read_picture,
+    run_audit_command,
     write_picture,
     write_set,
 )
@@ -30,7 +30,7 @@ def _small_forests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def leaky(tmp_path: Path) -> Path:
-    """A set with copies of two train images in test, one of them mirrored."""
+    """A dataset with copies of two train images in test, one of them mirrored."""
     root = write_set(tmp_path / "set")
     for name, first, step in (("same", "train00", 1), ("mirrored", "train02", -1)):
         image = read_picture(root / f"train/normal/{first}.png")
@@ -41,7 +41,7 @@ def leaky(tmp_path: Path) -> Path:
 def test_finds_planted_copies_and_writes_the_report(
     leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = audit_here(folder_words(leaky, tmp_path / "out"), capsys)
+    result = run_audit_command(folder_overrides(leaky, tmp_path / "out"), capsys)
     assert result.code == 0, result.err
     assert "leak     2 of 10 test images (20.0 %) have a verified copy" in result.out
     assert str(tmp_path / "out/index.html") in result.out
@@ -65,7 +65,9 @@ def test_finds_planted_copies_and_writes_the_report(
 def test_exit_code_depends_on_fail_on(
     fail_on: str, code: int, leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = audit_here([*folder_words(leaky, tmp_path / "out"), f"fail_on={fail_on}"], capsys)
+    result = run_audit_command(
+        [*folder_overrides(leaky, tmp_path / "out"), f"fail_on={fail_on}"], capsys
+    )
     assert result.code == code
     assert (tmp_path / "out/audit.json").is_file(), "written first"
     assert ("worst finding is leak" in result.err) == (code == 2)
@@ -77,13 +79,15 @@ def test_a_truncated_file_is_an_error_or_a_warning_by_policy(
     root = write_set(tmp_path / "set", train=12)
     cut = root / "train/normal/train04.png"
     cut.write_bytes(cut.read_bytes()[:300])
-    words = folder_words(root, tmp_path / "out")
-    result = audit_here([*words, "fail_on=error"], capsys)
+    overrides = folder_overrides(root, tmp_path / "out")
+    result = run_audit_command([*overrides, "fail_on=error"], capsys)
     assert result.code == 2
     assert "error    1 of 26 files cannot be read." in result.out
     (first,) = json.loads((tmp_path / "out/audit.json").read_text())["findings"][:1]
     assert first["details"][0]["path"] == "train/normal/train04.png"
-    assert audit_here([*words, "data.on_bad_file=skip", "fail_on=error"], capsys).code == 0
+    assert (
+        run_audit_command([*overrides, "data.on_bad_file=skip", "fail_on=error"], capsys).code == 0
+    )
 
 
 def test_no_readable_file_is_an_error_and_leaves_no_folder(
@@ -92,7 +96,7 @@ def test_no_readable_file_is_an_error_and_leaves_no_folder(
     root = write_set(tmp_path / "set", train=4, val=2, test=2)
     for path in root.rglob("*.png"):
         path.write_bytes(b"")
-    result = audit_here(folder_words(root, tmp_path / "deep/out"), capsys)
+    result = run_audit_command(folder_overrides(root, tmp_path / "deep/out"), capsys)
     assert result.code == 1
     assert "None of the 8 images" in result.err
     assert not (tmp_path / "deep").exists()
@@ -102,14 +106,14 @@ def test_the_folder_is_named_by_the_data_and_their_fingerprint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_set(tmp_path / "set", train=4, val=2, test=2)
-    assert audit_here(folder_words(root, tmp_path)[:-1], capsys).code == 0
+    assert run_audit_command(folder_overrides(root, tmp_path)[:-1], capsys).code == 0
     (folder,) = (tmp_path / "audits").iterdir()
     content = json.loads((folder / "audit.json").read_text())
     assert folder.name == f"folder-{content['fingerprint']['hash']}"
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("overrides", "parts"),
     [
         (["fail_on=leek"], ["fail_on=leek", "is not allowed; allowed: hint, warning, leak"]),
         (["data=uper_limb"], ["data=uper_limb", "Did you mean 'upper_limb'?"]),
@@ -122,9 +126,9 @@ def test_the_folder_is_named_by_the_data_and_their_fingerprint(
     ],
 )
 def test_a_mistake_causes_no_traceback(
-    words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    overrides: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    result = audit_here(words, capsys)
+    result = run_audit_command(overrides, capsys)
     assert result.code == 1
     assert result.err.startswith("fracnet: error: ")
     for part in parts:
@@ -136,15 +140,15 @@ def test_a_folder_that_cannot_be_created_is_reported_before_the_work(
     leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    result = audit_here(folder_words(leaky, tmp_path / "file/out"), capsys)
+    result = run_audit_command(folder_overrides(leaky, tmp_path / "file/out"), capsys)
     assert result.code == 1
     assert "Cannot create out=" in result.err
 
 
-def test_an_option_that_sets_more_than_data_is_audited_too(
+def test_an_option_that_sets_more_than_data_works_in_an_audit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = audit_here(["data=mura_150", f"data.root={tmp_path}/none"], capsys)
+    result = run_audit_command(["data=mura_150", f"data.root={tmp_path}/none"], capsys)
     assert "No mura data" in result.err, "image size and model keys are not an error"
 
 
@@ -158,9 +162,9 @@ def test_a_full_disk_is_reported_and_leaves_no_partial_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fracnet.utils.files.os.fsync", full)
-    result = audit_here(folder_words(leaky, tmp_path / "out"), capsys)
+    result = run_audit_command(folder_overrides(leaky, tmp_path / "out"), capsys)
     assert result.code == 1
-    assert f"Cannot write {tmp_path / 'out/audit.json'}: the disk is full" in result.err
+    assert f"Cannot write {tmp_path / 'out/audit.json'}: No space left on device" in result.err
     assert not (tmp_path / "out").exists()
 
 
@@ -169,8 +173,8 @@ def test_two_audits_of_one_set_into_one_folder_both_succeed(leaky: Path, tmp_pat
     codes = []
 
     def run() -> None:
-        words = ["fracnet.audit", *folder_words(leaky, tmp_path / "out"), "workers=1"]
-        codes.append(in_new_process(words, tmp_path).code)
+        overrides = ["fracnet.audit", *folder_overrides(leaky, tmp_path / "out"), "workers=1"]
+        codes.append(in_new_process(overrides, tmp_path).code)
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
@@ -202,9 +206,9 @@ def slow(path):
 image_scan.read_grey = slow
 hydra_cli.run(audit, "audit")
 """
-    words = [*folder_words(root, tmp_path / "out"), "workers=1"]
+    overrides = [*folder_overrides(root, tmp_path / "out"), "workers=1"]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *overrides], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     with open(tmp_path / "gate") as gate:
         assert gate.read(1) == "x"  # an image is being read
@@ -217,14 +221,16 @@ hydra_cli.run(audit, "audit")
     assert len((tmp_path / "reads").read_text()) < 26, "it does not wait for the other images"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["fail_on=leek"]], ids=lambda words: words[0])
-def test_light_commands_answer_at_once(words: list[str], tmp_path: Path) -> None:
-    in_new_process(["fracnet.audit", *words], tmp_path)  # the files are in memory from here on
+@pytest.mark.parametrize(
+    "overrides", [["--help"], ["fail_on=leek"]], ids=lambda overrides: overrides[0]
+)
+def test_light_commands_are_fast(overrides: list[str], tmp_path: Path) -> None:
+    in_new_process(["fracnet.audit", *overrides], tmp_path)  # loads the files into memory
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = in_new_process(["fracnet.audit", *words], tmp_path)
+    result = in_new_process(["fracnet.audit", *overrides], tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Seconds of work, not of the clock, which runs on while a busy machine does other things.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
-    if words == ["--help"]:
+    if overrides == ["--help"]:
         for part in ("not a medical device", "fail_on: null", "ok < hint < warning < leak < error"):
             assert part in result.out

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.audited import audit_here, folder_words, write_set
+from helpers.audited import folder_overrides, run_audit_command, write_set
 
 from fracnet.utils.files import cache_dir
 
@@ -20,7 +20,7 @@ def _small_forests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
-    """A set whose val has a class that train lacks, so the dataset raises a DataFault."""
+    """A dataset with a class in val that train lacks, so it raises a DataFault."""
     root = write_set(tmp_path / "set", train=4, val=2, test=2)
     (root / "val/sprained").mkdir()
     image = next((root / "train").rglob("*.png"))
@@ -32,8 +32,8 @@ def odd(tmp_path: Path) -> Path:
 def test_data_that_cannot_be_listed_are_an_error_with_a_page(
     fail_on: str, code: int, odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*folder_words(odd, tmp_path / "out"), f"fail_on={fail_on}"]
-    result = audit_here(words, capsys)
+    overrides = [*folder_overrides(odd, tmp_path / "out"), f"fail_on={fail_on}"]
+    result = run_audit_command(overrides, capsys)
     assert result.code == code, result.err
     assert "the split val has class folders that train lacks: sprained" in " ".join(
         result.out.split()
@@ -52,8 +52,13 @@ def test_a_mistake_in_the_command_is_not_a_finding(
     odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (odd / "labels.csv").write_text("path,label\na.png,normal\n")
-    words = ["data=folder", f"data.root={odd}", "data.csv=labels.csv", "data.columns.label=findng"]
-    result = audit_here(words, capsys)
+    overrides = [
+        "data=folder",
+        f"data.root={odd}",
+        "data.csv=labels.csv",
+        "data.columns.label=findng",
+    ]
+    result = run_audit_command(overrides, capsys)
     assert result.code == 1
     assert "has no column 'findng'" in result.err
     assert not (tmp_path / "audits").exists()
@@ -65,8 +70,8 @@ def test_unreadable_files_are_not_counted_as_images(
     root = write_set(tmp_path / "set", train=12)
     for name in ("train04", "train06"):
         (root / f"train/normal/{name}.png").write_bytes(b"broken")
-    words = [*folder_words(root, tmp_path / "out"), "data.on_bad_file=skip"]
-    result = audit_here(words, capsys)
+    overrides = [*folder_overrides(root, tmp_path / "out"), "data.on_bad_file=skip"]
+    result = run_audit_command(overrides, capsys)
     assert result.code == 0, result.err
     assert "folder: 24 images (10 train, 6 val, 8 test)" in result.out
     assert "2 more files cannot be read" in result.out
@@ -86,7 +91,7 @@ def test_an_audit_does_not_import_torch(tmp_path: Path) -> None:
         "hydra_cli.run(audit, 'audit');"
         "print('heavy:', *{'torch', 'albumentations', 'lightning'} & set(sys.modules))"
     )
-    command = [sys.executable, "-c", code, *folder_words(root, tmp_path / "out")]
+    command = [sys.executable, "-c", code, *folder_overrides(root, tmp_path / "out")]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1].strip() == "heavy:"

@@ -1,4 +1,4 @@
-"""`python -m fracnet.compare` as a person uses it, on folders as training leaves them."""
+"""`python -m fracnet.compare` from the command line, on folders as training leaves them."""
 
 import csv
 import json
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers.command import Told, here, in_new_process
+from helpers.command import CommandResult, in_new_process, run_command
 from helpers.figures import check_pair, has_color, text_of
 from helpers.run_folders import table_of, write_run
 
@@ -14,9 +14,9 @@ from fracnet.compare import compare
 from fracnet.report import plots
 
 
-def compare_here(overrides: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
+def run_compare(overrides: Sequence[str], capsys: pytest.CaptureFixture[str]) -> CommandResult:
     """`python -m fracnet.compare OVERRIDES` without the cost of a new process."""
-    return here(compare, "compare", overrides, capsys)
+    return run_command(compare, "compare", overrides, capsys)
 
 
 @pytest.fixture
@@ -31,9 +31,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def test_tables_sentences_files_and_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_writes_tables_sentences_files_and_figures(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     overrides = ["runs='runs/*'", "metric=accuracy", "margin=0.05", "resamples=300", "out=out"]
-    result = compare_here(overrides, capsys)
+    result = run_compare(overrides, capsys)
     assert result.code == 0, result.err
     out = " ".join(result.out.split())
     for part in (
@@ -88,7 +90,7 @@ def test_the_figure_fills_only_significant_differences(
     write_run(tmp_path / "runs/a", table_of(1.6, seed, 40, views))
     write_run(tmp_path / "runs/b", table_of(0.8, seed + 100, 40, views), config={"x": 1})
     overrides = ["runs='runs/*'", f"metric={metric}", "resamples=200", "out=out"]
-    result = compare_here(overrides, capsys)
+    result = run_compare(overrides, capsys)
     assert result.code == 0, result.err
     (row,) = json.loads((tmp_path / "out/comparison.json").read_text())["models"]
     assert (row["verdict"], row["agree"]) == ("undecided", False)
@@ -105,7 +107,7 @@ def test_single_runs_are_models_and_configurations_are_not_compared(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = ["runs=[runs/a0,runs/a1,runs/b0]", "seeds=apart", "resamples=200"]
-    result = compare_here([*overrides, "reference=runs/b0", "margin=0.1"], capsys)
+    result = run_compare([*overrides, "reference=runs/b0", "margin=0.1"], capsys)
     assert result.code == 0, result.err
     out = " ".join(result.out.split())
     assert "minus that of runs/b0: models, one run of each" in out
@@ -123,14 +125,14 @@ def test_single_runs_are_models_and_configurations_are_not_compared(
     assert (runs / Path(result.out.split("Comparison: ")[1].split()[0]).name).is_dir()
 
 
-def test_levels_and_frozen_decisions(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_levels_use_frozen_decisions(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["runs=[runs/a0,runs/b0]", "metric=sensitivity", "level=study", "out=out"]
-    result = compare_here([*overrides, "decisions=frozen", "resamples=200"], capsys)
+    result = run_compare([*overrides, "decisions=frozen", "resamples=200"], capsys)
     assert result.code == 0, result.err
     assert "sensitivity (abnormal), by validation; test: 60 studies" in result.out
     assert (runs / "a0/decisions.json").is_file()
     content = json.loads((runs.parent / "out/comparison.json").read_text())
-    raw = compare_here([*overrides[:3], "out=raw", "resamples=200"], capsys)
+    raw = run_compare([*overrides[:3], "out=raw", "resamples=200"], capsys)
     assert raw.code == 0, raw.err
     other = json.loads((runs.parent / "raw/comparison.json").read_text())
     assert [s["value"] for s in content["standings"]] != [s["value"] for s in other["standings"]]
@@ -157,10 +159,10 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("overrides", "parts"), MISTAKES, ids=lambda value: " ".join(value)[-40:])
-def test_a_mistake_is_answered_in_one_paragraph(
+def test_a_mistake_gives_a_one_paragraph_error(
     overrides: list[str], parts: list[str], runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = compare_here(overrides, capsys)
+    result = run_compare(overrides, capsys)
     assert result.code == 1
     assert result.err.startswith("fracnet: error: ")
     assert result.err.count("\n") == 1, result.err
@@ -169,11 +171,11 @@ def test_a_mistake_is_answered_in_one_paragraph(
     assert {path.name for path in runs.parent.iterdir()} == {"runs"}
 
 
-def test_different_test_images_are_an_error_with_their_number(
+def test_different_test_images_are_an_error_with_their_count(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(runs / "d", table_of(1.0, count=50), config={"image_size": 64})
-    result = compare_here(["runs=[runs/a0,runs/d]"], capsys)
+    result = run_compare(["runs=[runs/a0,runs/d]"], capsys)
     assert result.code == 1
     for part in ("runs/a0: 120 rows", "runs/d: 100 rows", "runs/d lacks 20"):
         assert part in result.err

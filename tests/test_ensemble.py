@@ -1,4 +1,4 @@
-"""`python -m fracnet.ensemble`: a run folder made of other runs, for evaluate and compare."""
+"""`python -m fracnet.ensemble`: a run folder from other runs, for evaluate and compare."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from helpers.command import Told, here
+from helpers.command import CommandResult, run_command
 from helpers.run_folders import table_of, write_run
 
 from fracnet.data.manifest import read_table
@@ -19,9 +19,9 @@ from fracnet.evaluation.summary import summarize
 QUICK = {"evaluation": {"figures": False, "resamples": 200}}
 
 
-def ensemble_here(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
-    """`python -m fracnet.ensemble WORDS` without the cost of a new process."""
-    return here(ensemble, "ensemble", arguments, capsys)
+def run_ensemble(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> CommandResult:
+    """`python -m fracnet.ensemble OVERRIDES` without the cost of a new process."""
+    return run_command(ensemble, "ensemble", arguments, capsys)
 
 
 def write_baselines(run: Path) -> None:
@@ -36,11 +36,11 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_mean_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ensemble_mean_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in range(3):
         run = write_run(tmp_path / f"runs/a{seed}", table_of(1.0, seed), seed=seed, config=QUICK)
         write_baselines(run)
-    result = ensemble_here(["runs=runs/*", "out=runs/mean"], capsys)
+    result = run_ensemble(["runs=runs/*", "out=runs/mean"], capsys)
     assert result.code == 0, result.err
     assert "Averages the probabilities of 3 runs." in result.out
     folder = tmp_path / "runs/mean"
@@ -56,10 +56,10 @@ def test_the_mean_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     alone = [summarize(Predictions(table_of(1.0, seed)).split("test")) for seed in range(3)]
     mean = np.mean([summary.metrics["macro_auc"].value for summary in alone])
     assert test.metrics["macro_auc"].value > mean
-    repeated = ensemble_here(["runs=runs/*", "out=runs/mean"], capsys)
+    repeated = run_ensemble(["runs=runs/*", "out=runs/mean"], capsys)
     assert repeated.code == 1
     assert "holds a run already" in repeated.err
-    second = ensemble_here(["runs=runs/*", "out=runs/other"], capsys)
+    second = run_ensemble(["runs=runs/*", "out=runs/other"], capsys)
     assert "skipped: runs/mean: is an ensemble" in second.out
 
 
@@ -68,12 +68,12 @@ def test_an_ensemble_shows_no_names_that_a_member_must_not_show(
 ) -> None:
     for seed in range(2):
         run = write_run(tmp_path / f"runs/a{seed}", table_of(1.0, seed), seed=seed, config=QUICK)
-    result = ensemble_here(["runs=runs/*", "out=shown"], capsys)
+    result = run_ensemble(["runs=runs/*", "out=shown"], capsys)
     assert result.code == 0, result.err
     assert ".png" in (tmp_path / "shown/report/index.html").read_text()
     fit = json.loads((run / "fit.json").read_text()) | {"report": {"images": False}}
     (run / "fit.json").write_text(json.dumps(fit))
-    result = ensemble_here(["runs=runs/*", "out=hidden"], capsys)
+    result = run_ensemble(["runs=runs/*", "out=hidden"], capsys)
     assert result.code == 0, result.err
     assert ".png" not in (tmp_path / "hidden/report/index.html").read_text()
 
@@ -84,7 +84,7 @@ def test_folds_choose_on_out_of_fold_predictions(
     for fold in range(3):
         config = QUICK | {"data": {"folds": 3, "fold": fold}}
         write_run(tmp_path / f"runs/{fold}", table_of(1.0, fold, fold=fold), config=config)
-    result = ensemble_here(["runs=runs/*", "out=folds"], capsys)
+    result = run_ensemble(["runs=runs/*", "out=folds"], capsys)
     assert result.code == 0, result.err
     assert "3 folds, so each image is predicted only by the run that validated on it" in " ".join(
         result.out.split()
@@ -110,7 +110,7 @@ def test_a_mistake_leaves_no_folder(
 ) -> None:
     write_run(tmp_path / "runs/a", table_of(1.0))
     write_run(tmp_path / "runs/b", table_of(1.0, 1, fold=0))
-    result = ensemble_here(arguments, capsys)
+    result = run_ensemble(arguments, capsys)
     assert result.code == 1
     assert result.err.startswith("fracnet: error: ")
     assert part in result.err

@@ -6,20 +6,22 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.command import evaluate_here, in_new_process
+from helpers.command import in_new_process, run_evaluate
 from helpers.run_files import file_contents, two_class_table, write_foreign_csv, write_run
-from helpers.tiny_words import TESTS, tiny_words
+from helpers.tiny_overrides import TESTS, tiny_overrides
 from scipy.stats import binomtest
 
 TABLE = two_class_table()
 
 
 @pytest.fixture(scope="module")
-def trained(phantom_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A short run with all its figures: its folder and its output."""
+def trained(
+    phantom_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A short run with all figures: its folder and its output."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     more = ["logger=none", "evaluation.figures=true", f"hydra.run.dir={folder}"]
-    arguments = tiny_words(*phantom_words, *more, epochs=2)
+    arguments = tiny_overrides(*phantom_overrides, *more, epochs=2)
     result = in_new_process(["fracnet.train", *arguments], folder.parent, PYTHONPATH=str(TESTS))
     assert result.code == 0, result.err
     return folder, result.out
@@ -32,7 +34,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_a_trained_run_gives_the_same_to_the_last_digit(
+def test_evaluating_a_trained_run_gives_identical_metrics(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, printed = trained
@@ -42,7 +44,7 @@ def test_a_trained_run_gives_the_same_to_the_last_digit(
     for name in before:
         if name.startswith("figures/") or name == "metrics.json":
             (folder / name).unlink()
-    result = evaluate_here([f"run={folder}"], capsys)
+    result = run_evaluate([f"run={folder}"], capsys)
     assert result.code == 0, result.err
     after = file_contents(folder)
     assert set(after) == set(before)
@@ -57,7 +59,7 @@ def test_other_options_write_a_separate_folder(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["operating_point={sensitivity: 0.95}", "by=[region,view]", "figures=false"]
-    result = evaluate_here(["run=runs/mine", *arguments], capsys)
+    result = run_evaluate(["run=runs/mine", *arguments], capsys)
     assert result.code == 0, result.err
     folder = run / "evaluations/operating_point-sensitivity-0.95_by-region-view"
     assert f"Evaluation folder: {folder}" in result.out
@@ -65,30 +67,30 @@ def test_other_options_write_a_separate_folder(
     stored = json.loads((folder / "metrics.json").read_text())
     assert stored["evaluation"]["operating_point"] == {"sensitivity": 0.95}
     assert not (run / "metrics.json").exists()
-    assert evaluate_here(["run=runs/mine", *arguments, "name=mine"], capsys).code == 0
+    assert run_evaluate(["run=runs/mine", *arguments, "name=mine"], capsys).code == 0
     assert json.loads((run / "evaluations/mine/metrics.json").read_text()) == stored
 
 
-def test_nothing_is_left_in_the_current_folder(
+def test_evaluate_leaves_no_files_in_the_current_folder(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = set(file_contents(tmp_path))
-    assert evaluate_here(["run=runs/mine", "figures=false"], capsys).code == 0
+    assert run_evaluate(["run=runs/mine", "figures=false"], capsys).code == 0
     new = {name for name in file_contents(tmp_path) if name not in before}
     assert all(name.startswith("runs/mine/") for name in new)
     assert "runs/mine/metrics.json" in new
 
 
-WORDS = ["table=preds.csv", "labels={0: normal, 1: abnormal}", "figures=false"]
+ARGUMENTS = ["table=preds.csv", "labels={0: normal, 1: abnormal}", "figures=false"]
 COLUMNS = "columns={path: image, label: truth, patient: person, prob_abnormal: score}"
 
 
-def test_a_foreign_csv(
+def test_a_foreign_csv_is_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_foreign_csv(TABLE, tmp_path)
-    result = evaluate_here([*WORDS, COLUMNS], capsys)
+    result = run_evaluate([*ARGUMENTS, COLUMNS], capsys)
     assert result.code == 0, result.err
     assert "abnormal above 0.5, without validation to choose a threshold" in result.out
     assert "intervals by patient" in result.out
@@ -106,7 +108,7 @@ def test_a_foreign_csv(
         },
         "labels": {"0": "normal", "1": "abnormal"},
     }
-    assert evaluate_here([*WORDS, COLUMNS, "out=other/x"], capsys).code == 0
+    assert run_evaluate([*ARGUMENTS, COLUMNS, "out=other/x"], capsys).code == 0
     assert json.loads((tmp_path / "other/x/metrics.json").read_text()) == stored
 
 
@@ -114,8 +116,8 @@ def test_the_table_of_a_run_gives_the_metrics_of_the_run(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     same = ["by=[]", "resamples=100", "figures=false"]
-    assert evaluate_here(["run=runs/mine", "figures=false"], capsys).code == 0
-    assert evaluate_here(["table=runs/mine/predictions.csv", "out=x", *same], capsys).code == 0
+    assert run_evaluate(["run=runs/mine", "figures=false"], capsys).code == 0
+    assert run_evaluate(["table=runs/mine/predictions.csv", "out=x", *same], capsys).code == 0
     of_run = json.loads((run / "metrics.json").read_text())
     of_table = json.loads((tmp_path / "x/metrics.json").read_text())
     for key in ("val", "test", "test_by_level_and_region", "decisions", "test_strata"):
@@ -131,7 +133,7 @@ def test_published_metrics_are_compared(
         {"metric": "sensitivity", "level": "study", "value": 0.815, "n": None, "source": "MURA"},
     ]
     (tmp_path / "cited.yaml").write_text(yaml.safe_dump({"cited": figures}))
-    result = evaluate_here(["run=runs/mine", "cited=cited.yaml", "figures=false"], capsys)
+    result = run_evaluate(["run=runs/mine", "cited=cited.yaml", "figures=false"], capsys)
     assert result.code == 0, result.err
     flat = " ".join(result.out.split())
     limits = binomtest(74, 83).proportion_ci(method="wilson")

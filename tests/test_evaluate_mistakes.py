@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.command import Told, evaluate_here, in_new_process, train_here
+from helpers.command import CommandResult, in_new_process, run_evaluate, run_train
 from helpers.predictions import make_table
 from helpers.run_files import file_contents, two_class_table, write_foreign_csv, write_run
-from helpers.tiny_words import tiny_words
+from helpers.tiny_overrides import tiny_overrides
 
 TABLE = two_class_table()
 SPLITS = ("val", "test")
@@ -55,7 +55,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("arguments", "parts"), CASES, ids=lambda value: " ".join(value)[:40])
-def test_a_mistake_is_answered_in_one_paragraph(
+def test_a_mistake_gives_a_one_paragraph_error(
     arguments: list[str],
     parts: list[str],
     run: Path,
@@ -67,7 +67,7 @@ def test_a_mistake_is_answered_in_one_paragraph(
     (tmp_path / "odd.yaml").write_text("- {metric: acuracy, value: 0.9, n: 3, source: x}")
     (tmp_path / "words.yaml").write_text("just words")
     before = set(file_contents(tmp_path))
-    result: Told = evaluate_here(arguments, capsys)
+    result: CommandResult = run_evaluate(arguments, capsys)
     assert result.code == 1
     assert result.err.startswith("fracnet: error: ")
     assert result.err.count("\n") == 1, result.err
@@ -77,22 +77,22 @@ def test_a_mistake_is_answered_in_one_paragraph(
 
 
 def test_a_mistyped_evaluation_is_reported_before_training(
-    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    phantom_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = tiny_words(*phantom_words)
+    arguments = tiny_overrides(*phantom_overrides)
     for argument, part in (
         ("evaluation.by=[regoin]", "evaluation.by=regoin"),
         ("evaluation.views=max", "evaluation.views=max needs two classes; there are 6"),
         ("evaluation.operating_point=yuden", "evaluation.operating_point=yuden is not allowed"),
         ("evaluation.bye=[]", "Did you mean 'by'?"),
     ):
-        result = train_here([*arguments, argument, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+        result = run_train([*arguments, argument, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
         assert result.code == 1
         assert part in result.err
         assert not (tmp_path / "run").exists()
 
 
-def test_help_and_typos_answer_at_once(tmp_path: Path) -> None:
+def test_help_and_typos_are_fast(tmp_path: Path) -> None:
     for arguments in (["--help"], ["rn=x"]):
         in_new_process(["fracnet.evaluate", *arguments], tmp_path)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -111,7 +111,7 @@ def test_an_empty_current_folder_survives_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert evaluate_here(["run=nope"], capsys).code == 1
+    assert run_evaluate(["run=nope"], capsys).code == 1
     assert tmp_path.is_dir()
 
 
@@ -123,10 +123,10 @@ def test_a_rule_for_a_threshold_needs_two_classes(
     write_run(tmp_path / "run", table.assign(region=None), baseline=False)
     arguments = ["operating_point={sensitivity: 0.9}", "figures=false"]
     for of in ("run=run", "table=run/predictions.csv"):
-        result = evaluate_here([of, *arguments], capsys)
+        result = run_evaluate([of, *arguments], capsys)
         assert result.code == 1
         assert (
             "operating_point={sensitivity: 0.9} chooses a threshold for two classes" in result.err
         )
         assert "there are 3, and" in result.err
-        assert evaluate_here([of, arguments[1]], capsys).code == 0
+        assert run_evaluate([of, arguments[1]], capsys).code == 0

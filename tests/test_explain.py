@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from helpers.command import Told, here, train_here
+from helpers.command import CommandResult, run_command, run_train
 
 from fracnet.data.manifest import read_table
 from fracnet.explain import explain
@@ -43,7 +43,7 @@ def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     more = ["explain.cases=2", "explain.sanity=12"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("here"))
-        result = train_here(arguments(root, run, *more), Silent())  # type: ignore[arg-type]
+        result = run_train(arguments(root, run, *more), Silent())  # type: ignore[arg-type]
     assert result.code == 0, result.err
     return run
 
@@ -54,8 +54,8 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
-def explain_here(command: list[str], capsys: pytest.CaptureFixture[str]) -> Told:
-    return here(explain, "explain", command, capsys)
+def run_explain(command: list[str], capsys: pytest.CaptureFixture[str]) -> CommandResult:
+    return run_command(explain, "explain", command, capsys)
 
 
 def content(run: Path) -> dict[str, Any]:
@@ -84,12 +84,12 @@ def test_training_leaves_cases_with_pictures_scores_and_a_sanity_check(trained: 
     assert pictures == {case[key] for case in explained["cases"] for key in ("plain", "overlay")}
 
 
-def test_the_command_reproduces_the_heatmaps_of_training(
+def test_explain_reproduces_the_heatmaps_of_training(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in (run / "explain").rglob("*") if path.is_file()}
     (run / "explain/earlier.txt").touch()
-    result = explain_here([f"run={run}", "trust=true"], capsys)
+    result = run_explain([f"run={run}", "trust=true"], capsys)
     assert result.code == 0, result.err
     after = {path: path.read_bytes() for path in (run / "explain").rglob("*") if path.is_file()}
     assert after == before
@@ -104,7 +104,7 @@ def test_other_options_replace_the_heatmaps_and_change_no_metric(
     names = ("metrics.json", "predictions.csv", "decisions.json", "config.yaml")
     before = [(run / name).read_bytes() for name in names]
     command = ["trust=true", "method=eigencam", "layer=convolution", "cases=1", "sanity=0"]
-    result = explain_here([f"run={run}", *command], capsys)
+    result = run_explain([f"run={run}", *command], capsys)
     assert result.code == 0, result.err
     explained = content(run)
     assert explained["method"] == "eigencam"
@@ -121,11 +121,11 @@ def test_a_run_without_heatmaps_gets_them_later(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
-    result = train_here(arguments(root, run, "explain=none"), capsys)
+    result = run_train(arguments(root, run, "explain=none"), capsys)
     assert result.code == 0, result.err
     assert "Heatmaps" not in result.out
     assert not (run / "explain").exists()
-    result = explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
+    result = run_explain([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
     assert result.code == 0, result.err
     assert content(run)["cases"]
 
@@ -146,7 +146,7 @@ def test_mistakes_are_reported_in_one_sentence_and_change_nothing(
     command: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (run / "explain/explain.json").stat().st_mtime_ns
-    result = explain_here(command, capsys)
+    result = run_explain(command, capsys)
     assert result.code == 1
     assert len(result.err.strip().splitlines()) == 1, result.err
     assert re.search(message, result.err), result.err
@@ -161,19 +161,19 @@ def test_a_crash_leaves_the_earlier_heatmaps_and_no_partial_ones(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in (run / "explain").rglob("*") if path.is_file()}
-    (run / "explain.part/overlays").mkdir(parents=True)  # of one that was killed
-    (run / "explain.part/overlays/earlier.png").touch()
+    killed = run / f".explain.{'0' * 16}.part"  # what a killed process left
+    (killed / "overlays").mkdir(parents=True)
+    (killed / "overlays/earlier.png").touch()
     with monkeypatch.context() as patch:
         patch.setattr("fracnet.runs.explain_run.localize", failing)  # the pictures are drawn
         with pytest.raises(RuntimeError, match="no map"):
-            explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
-    assert not (run / "explain.part").exists()
+            run_explain([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
+    assert not list(run.rglob("*.part"))
     after = {path: path.read_bytes() for path in (run / "explain").rglob("*") if path.is_file()}
     assert after == before
-    assert not (run / "report.part").exists()
 
 
-def test_training_with_a_heatmap_crash_leaves_its_report_and_they_can_be_made_later(
+def test_training_survives_a_heatmap_crash_and_explain_adds_them_later(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -181,9 +181,9 @@ def test_training_with_a_heatmap_crash_leaves_its_report_and_they_can_be_made_la
     with monkeypatch.context() as patch:
         patch.setattr("fracnet.runs.explain_run.draw_cases", failing)
         with pytest.raises(RuntimeError, match="no map"):
-            train_here(arguments(root, run, "explain.cases=1", "explain.sanity=0"), capsys)
+            run_train(arguments(root, run, "explain.cases=1", "explain.sanity=0"), capsys)
     capsys.readouterr()
-    assert not (run / "explain.part").exists()
+    assert not list(run.rglob("*.part"))
     assert json.loads((run / "provenance.json").read_text())["status"] == "failed"
     page = (run / "report/index.html").read_text(encoding="utf-8")
     metrics = json.loads((run / "metrics.json").read_text())
@@ -191,7 +191,7 @@ def test_training_with_a_heatmap_crash_leaves_its_report_and_they_can_be_made_la
     assert "There are no heatmaps yet" in page
     assert "parameters" in page, "only training knows this"
     assert (run / "report/model_card.md").is_file()
-    result = explain_here([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
+    result = run_explain([f"run={run}", "trust=true", "cases=1", "sanity=0"], capsys)
     assert result.code == 0, result.err
     assert "data:image" in (run / "report/index.html").read_text(encoding="utf-8")
 
@@ -200,7 +200,7 @@ def test_changed_data_are_refused(run: Path, capsys: pytest.CaptureFixture[str])
     provenance = json.loads((run / "provenance.json").read_text())
     provenance["data_fingerprint"] = "f00d"
     (run / "provenance.json").write_text(json.dumps(provenance))
-    result = explain_here([f"run={run}", "trust=true"], capsys)
+    result = run_explain([f"run={run}", "trust=true"], capsys)
     assert result.code == 1
     assert "the data have changed since the run" in result.err
 
@@ -209,24 +209,22 @@ def test_a_missing_layer_is_reported_before_training(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = train_here(arguments(root, tmp_path / "run", "explain.layer=layer4"), capsys)
+    result = run_train(arguments(root, tmp_path / "run", "explain.layer=layer4"), capsys)
     assert result.code == 1
     assert "explain.layer=layer4: TinyNet has no such layer" in result.err
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_without_maps_says_so(
+def test_a_model_without_heatmaps_is_reported(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
     more = ["model=hog_logistic", "model.cell=16"]
-    result = train_here(
-        [*arguments(root, run, *more)[:2], *arguments(root, run, *more)[3:]], capsys
-    )
+    result = run_train([*arguments(root, run, *more)[:2], *arguments(root, run, *more)[3:]], capsys)
     assert result.code == 0, result.err
     assert "HogLogistic is not a network" in result.out
     assert content(run)["cases"] == []
-    result = explain_here([f"run={run}"], capsys)
+    result = run_explain([f"run={run}"], capsys)
     assert result.code == 1
     assert "HogLogistic is not a network" in result.err

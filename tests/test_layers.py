@@ -28,7 +28,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def imported_layers(path: Path) -> set[str]:
-    """Second parts of all `fracnet.x` imports of a file, wherever they stand in it."""
+    """Second parts of all `fracnet.x` imports of a file, anywhere in it."""
     layers = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -43,7 +43,7 @@ def imported_layers(path: Path) -> set[str]:
 
 
 def late_imports(path: Path) -> int:
-    """How many imports of a file stand inside functions."""
+    """Number of imports inside functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.Lambda)]
     nodes = {node for function in functions for node in ast.walk(function)}
@@ -62,14 +62,14 @@ def test_every_folder_is_a_layer() -> None:
     assert folders == set(LAYERS)
 
 
-def test_the_rules_notice_a_violation(tmp_path: Path) -> None:
+def test_the_layer_check_detects_a_violation(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text("import os\ndef f():\n    from fracnet.training import trainer\n")
     assert imported_layers(wrong) == {"training"}
     assert late_imports(wrong) == 1
 
 
-def test_few_imports_stand_inside_functions() -> None:
+def test_few_imports_are_inside_functions() -> None:
     assert sum(map(late_imports, FILES)) <= 30
 
 

@@ -1,6 +1,7 @@
 """`python -m fracnet.predict` and `fracnet.load`: predict new images with a finished run."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from helpers.command import Told, here
+from helpers.command import CommandResult, run_command
 from helpers.dicom_files import dicom
 from helpers.photographs import photograph
-from helpers.predicting import trained_on_views, write_views
+from helpers.predicting import train_on_views, write_views
 
 import fracnet
 from fracnet.data.image_io import read_grey
@@ -29,7 +30,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(views: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained_on_views(views, tmp_path_factory.mktemp("runs") / "trained")
+    return train_on_views(views, tmp_path_factory.mktemp("runs") / "trained")
 
 
 @pytest.fixture
@@ -57,26 +58,44 @@ def scans(views: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def predicted(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Told:
-    return here(predict, "predict", ["trust=true", *arguments], capsys)
+def predicted(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> CommandResult:
+    return run_command(predict, "predict", ["trust=true", *arguments], capsys)
 
 
-def test_the_run_s_own_images_get_its_own_predictions(
+def test_predicting_the_test_images_of_a_run_repeats_its_predictions(
     run: Path, views: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = predicted([f"run={run}", f"input={views}/test", "out=out"], capsys)
     assert result.code == 0, result.err
     decisions = json.loads((run / "decisions.json").read_text())
     test = Predictions(read_table(run / "predictions.csv")).split("test")
-    own = calibrate(test, decisions["temperature"]).table.set_index("path")
+    original = calibrate(test, decisions["temperature"]).table.set_index("path")
     rows = pd.read_csv("out/predictions.csv")
     rows.index = pd.Index([Path(path).relative_to(views).as_posix() for path in rows["path"]])
-    assert set(rows.index) == set(own.index)
-    rows = rows.loc[own.index]
-    np.testing.assert_allclose(rows["prob_abnormal"], own["prob_abnormal"], atol=1e-5)
+    assert set(rows.index) == set(original.index)
+    rows = rows.loc[original.index]
+    np.testing.assert_allclose(rows["prob_abnormal"], original["prob_abnormal"], atol=1e-5)
     threshold = decisions["operating_point"]["image"]["threshold"]
-    expected = np.where(own["prob_abnormal"] > threshold, "abnormal", "normal")
+    expected = np.where(original["prob_abnormal"] > threshold, "abnormal", "normal")
     assert list(rows["decision"]) == list(expected)
+
+
+def test_names_that_are_not_utf8_lose_no_row(
+    run: Path, scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [b"caf\xe9.png", b"\xff\xfe.png", b"a\rb.png", b"cut\xe9.png", b"\xe9.txt"]
+    files = [Path(os.fsdecode(os.fsencode(scans) + b"/" + name)) for name in names]
+    for file in files:
+        shutil.copy(scans / ("cut.png" if "cut" in file.name else "0.png"), file)
+    result = predicted([f"run={run}", f"input={scans}", "out=out", "overlays=true"], capsys)
+    assert result.code == 0, result.err
+    rows = pd.read_csv("out/predictions.csv")
+    assert len(rows) == 14
+    assert rows["decision"].notna().sum() == 11
+    assert f"{scans}/caf\\xe9.png" in set(rows["path"])
+    lines = [json.loads(line) for line in Path("out/predictions.jsonl").read_bytes().splitlines()]
+    assert [line["path"] for line in lines] == list(rows["path"])
+    assert f"{scans}/cut\\xe9.png" in set(pd.read_csv("out/unreadable.csv")["path"])
 
 
 def test_a_folder_gives_rows_studies_and_a_list_of_unreadable_files(
@@ -239,11 +258,14 @@ def test_an_ensemble_is_refused(run: Path, scans: Path) -> None:
 def test_a_classical_model_predicts_too(
     views: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = trained_on_views(views, tmp_path / "hog", "model=hog_logistic", "model.cell=8")
+    run = train_on_views(views, tmp_path / "hog", "model=hog_logistic", "model.cell=8")
     arguments = [f"run={run}", f"input={views}/test", "trust=false"]
     assert predicted([*arguments, f"out={tmp_path}/out"], capsys).code == 0
-    own = read_table(run / "predictions.csv")
-    assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == (own["split"] == "test").sum()
+    original = read_table(run / "predictions.csv")
+    assert (
+        len(pd.read_csv(tmp_path / "out" / "predictions.csv"))
+        == (original["split"] == "test").sum()
+    )
     assert fracnet.load(run).predict(photograph(1, 200))["ood"].item()
     result = predicted([*arguments, "overlays=true"], capsys)
     assert result.code == 1

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.dicom_files import dicom
-from helpers.predicting import trained_on_views, write_views
+from helpers.predicting import train_on_views, write_views
 from helpers.tiny import picture
 
 import fracnet
@@ -29,7 +29,7 @@ from fracnet.utils.errors import UserError
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     views = write_views(tmp_path_factory.mktemp("set") / "views")
-    return trained_on_views(views, tmp_path_factory.mktemp("runs") / "trained")
+    return train_on_views(views, tmp_path_factory.mktemp("runs") / "trained")
 
 
 @pytest.fixture
@@ -83,15 +83,15 @@ def test_a_full_disk_is_reported_and_earlier_rows_stay_complete(
 def test_ctrl_c_leaves_the_rows_so_far(
     run: Path, many: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor, images, seen = fracnet.load(run, trust=True), find_images([str(many)]), 0
+    predictor, images, count = fracnet.load(run, trust=True), find_images([str(many)]), 0
     batch = Predictor._batch
 
-    def interrupted(self: Predictor, *given: Any) -> Any:
-        nonlocal seen
-        seen += 1
-        if seen == 4:
+    def interrupted(self: Predictor, *args: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 4:
             raise KeyboardInterrupt
-        return batch(self, *given)
+        return batch(self, *args)
 
     monkeypatch.setattr(Predictor, "_batch", interrupted)
     with pytest.raises(KeyboardInterrupt, match="24 of 60 images are in"):
@@ -194,7 +194,7 @@ def test_images_are_not_kept_in_memory(run: Path, many: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_of_the_command(run: Path, many: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_command(run: Path, many: Path, tmp_path: Path) -> None:
     for n in range(3000):
         shutil.copy(many / "00.png", many / f"more{n}.png")
     arguments = [f"run={run}", f"input={many}", "out=out", "trust=true"]

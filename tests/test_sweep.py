@@ -13,33 +13,33 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.command import Told, in_new_process, train_here
-from helpers.tiny_words import tiny_words
+from helpers.command import CommandResult, in_new_process, run_train
+from helpers.tiny_overrides import tiny_overrides
 
 from fracnet.data import image_cache
 from fracnet.data.image_io import read_grey
 from fracnet.models.classifier import Classifier
 from fracnet.utils.errors import UserError
 
-HERE = Path(__file__).parent
-LIGHT = str(HERE / "helpers/forked_sweep.py")
+TESTS = Path(__file__).parent
+LIGHT = str(TESTS / "helpers/forked_sweep.py")
 FORKS = "hydra.launcher._target_=hydra_plugins.forks.Forks"
 
 
 @pytest.fixture(scope="module")
-def words(phantom_words: list[str]) -> list[str]:
+def overrides(phantom_overrides: list[str]) -> list[str]:
     """Jobs of a second."""
-    return tiny_words(*phantom_words, "scheduler=none", "logger=none", size=40, epochs=2)
+    return tiny_overrides(*phantom_overrides, "scheduler=none", "logger=none", size=40, epochs=2)
 
 
 class Sweep(NamedTuple):
-    result: Told
+    result: CommandResult
     folder: Path
     decoded: Counter[str]
 
 
 @pytest.fixture(scope="module")
-def mixed(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def mixed(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Two jobs that finish, one that diverges, one that is rejected, one with a bug."""
     folder, decoded = tmp_path_factory.mktemp("mixed") / "sweep", Counter[str]()
 
@@ -61,12 +61,12 @@ def mixed(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         patch.setattr(image_cache, "read_grey", counted)
         patch.setattr(Classifier, "training_step", faulty)
         patch.setenv("FRACNET_CACHE", str(tmp_path_factory.mktemp("cache")))
-        done = run_here([*words, *jobs])
+        done = run_sweep([*overrides, *jobs])
     return Sweep(done, folder, decoded)
 
 
-def run_here(words: list[str]) -> Told:
-    """As `train_here`, for a fixture that lives longer than capsys."""
+def run_sweep(overrides: list[str]) -> CommandResult:
+    """As `run_train`, for a fixture that lives longer than capsys."""
 
     class Captured:
         def readouterr(self) -> tuple[str, str]:
@@ -74,7 +74,7 @@ def run_here(words: list[str]) -> Told:
 
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        return train_here(words, Captured())  # type: ignore[arg-type]
+        return run_train(overrides, Captured())  # type: ignore[arg-type]
 
 
 def study(folder: Path) -> dict[str, list[dict[str, str]]]:
@@ -112,10 +112,10 @@ def test_jobs_of_one_sweep_decode_no_image_twice(mixed: Sweep) -> None:
     assert set(mixed.decoded.values()) == {1}
 
 
-def test_job_gives_the_numbers_of_the_single_run(
-    mixed: Sweep, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_job_gives_the_same_metrics_as_a_single_run(
+    mixed: Sweep, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = train_here([*words, "optim.lr=3e-2", f"hydra.run.dir={tmp_path}"], capsys)
+    result = run_train([*overrides, "optim.lr=3e-2", f"hydra.run.dir={tmp_path}"], capsys)
     assert result.code == 0, result.err
     for name in ("predictions.csv", "metrics.json"):
         assert (tmp_path / name).read_bytes() == (mixed.folder / "3" / name).read_bytes()
@@ -130,7 +130,7 @@ def test_objective_is_the_validation_metric_at_the_selected_checkpoint(mixed: Sw
     assert rows["best"].idxmax() == rows["value"].idxmax()
 
 
-def test_table_can_be_made_again_from_the_folder(mixed: Sweep, tmp_path: Path) -> None:
+def test_the_table_can_be_recreated_from_the_folder(mixed: Sweep, tmp_path: Path) -> None:
     result = in_new_process(["fracnet.sweep", str(mixed.folder)], tmp_path)
     assert result.code == 0
     table = mixed.result.out[mixed.result.out.index("5 jobs, by") :]
@@ -151,7 +151,7 @@ def test_jobs_in_other_processes_are_in_the_table(tmp_path: Path) -> None:
     assert "job 3 failed: optim.lr=3 is not liked" in done.stdout.splitlines()
 
 
-def test_two_sweeps_of_the_same_second_do_not_collide(tmp_path: Path) -> None:
+def test_sweeps_started_in_the_same_second_have_separate_folders(tmp_path: Path) -> None:
     command = [sys.executable, LIGHT, "-m", "optim.lr=1,4"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     sweeps = [subprocess.Popen(command, cwd=tmp_path, **quiet) for _ in range(2)]  # type: ignore[call-overload]
@@ -173,8 +173,8 @@ def test_named_sweep_spans_its_axes_and_the_command_line_replaces_one(tmp_path: 
     }
 
 
-def test_refused_as_a_whole_before_the_first_job(
-    words: list[str],
+def test_an_invalid_sweep_is_rejected_before_the_first_job(
+    overrides: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -189,7 +189,7 @@ def test_refused_as_a_whole_before_the_first_job(
         "data.batch_size=16,0": ["data.batch_size=0 is not allowed", "1"],
         "seed=choice(1,2,-3)": ["seed=-3 is not allowed"],
     }.items():
-        result = train_here([*words, "-m", "optim.lr=1,2", more], capsys)
+        result = run_train([*overrides, "-m", "optim.lr=1,2", more], capsys)
         assert result.code == 1
         assert result.err.startswith("fracnet: error: ")
         assert result.err.count("\n") == 1, result.err
@@ -198,12 +198,14 @@ def test_refused_as_a_whole_before_the_first_job(
 
 
 def test_cross_validated_sweep_ends_with_mean_and_spread(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    others = [word for word in words if not word.startswith(("data=", "data.root", "data.counts"))]
+    other_overrides = [
+        word for word in overrides if not word.startswith(("data=", "data.root", "data.counts"))
+    ]
     more = ["data=patients", f"data.root={tmp_path / 'data'}", "data.folds=3"]
     sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
-    result = train_here([*others, *more, "-m", "data.fold=0,1,2", sweep], capsys)
+    result = run_train([*other_overrides, *more, "-m", "data.fold=0,1,2", sweep], capsys)
     assert result.code == 0, result.err
     assert re.search(
         r"over 3 folds: \d\.\d{3}, SD \d\.\d{3},\s\d\.\d{3} to \d\.\d{3}\.", result.out
@@ -217,12 +219,12 @@ def test_cross_validated_sweep_ends_with_mean_and_spread(
         )
 
 
-def test_a_mixed_sweep_of_models_starts_at_random_by_one_key(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_one_key_starts_all_models_of_a_sweep_from_random_weights(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    others = [word for word in words if not word.startswith("model=")]
+    other_overrides = [word for word in overrides if not word.startswith("model=")]
     more = ["-m", "model=custom_cnn,resnet18,hog_logistic", "model.pretrained=false"]
     more += ["trainer.max_epochs=1", "model.freeze=none", f"hydra.sweep.dir={tmp_path}"]
-    result = train_here([*others, *more], capsys)
+    result = run_train([*other_overrides, *more], capsys)
     assert result.code == 0, result.err
     assert [job["status"] for job in study(tmp_path)["jobs"]] == ["finished"] * 3

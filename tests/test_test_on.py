@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.command import train_here
+from helpers.command import run_train
 from helpers.fracture_files import write_fracatlas
 from helpers.mura_files import write_mura
-from helpers.tiny_words import tiny_words
+from helpers.tiny_overrides import tiny_overrides
 
 from fracnet.data.manifest import read_table
 
@@ -21,25 +21,27 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     write_mura(folder / "MURA-v1.1")
     (folder / "fracatlas").mkdir()
     write_fracatlas(folder / "fracatlas")
-    return tiny_words("data=mura", f"data_dir={folder}", "evaluation.figures=false", "logger=none")
+    return tiny_overrides(
+        "data=mura", f"data_dir={folder}", "evaluation.figures=false", "logger=none"
+    )
 
 
 def test_the_other_dataset_is_evaluated_as_well(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    result = train_here([*arguments, "data.test_on=fracatlas", MAP, f"hydra.run.dir={run}"], capsys)
+    result = run_train([*arguments, "data.test_on=fracatlas", MAP, f"hydra.run.dir={run}"], capsys)
     assert result.code == 0, result.err
     assert "The same model on another dataset, fracatlas:" in result.out
     out = run / "evaluations" / "data-fracatlas"
     table = read_table(out / "predictions.csv")
     test = table[table["split"] == "test"]
     assert test["path"].str.startswith("images/").all()
-    own = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text())
     other = json.loads((out / "metrics.json").read_text())
-    assert other["test"]["n"] == len(test) != own["test"]["n"]
-    assert other["val"] == own["val"]
-    assert other["decisions"] == own["decisions"]
+    assert other["test"]["n"] == len(test) != metrics["test"]["n"]
+    assert other["val"] == metrics["val"]
+    assert other["decisions"] == metrics["decisions"]
     # The saved config names the other dataset itself.
     node = yaml.safe_load((run / "config.yaml").read_text())["data"]["test_on"]
     assert node["_target_"].endswith("FracAtlas")
@@ -58,7 +60,7 @@ def test_the_other_dataset_is_evaluated_as_well(
         ([MAP], ["data.class_map", "data.test_on"]),
     ],
 )
-def test_an_impossible_test_is_refused_before_training(
+def test_an_impossible_test_dataset_is_rejected_before_training(
     arguments: list[str],
     more: list[str],
     expected: list[str],
@@ -66,7 +68,7 @@ def test_an_impossible_test_is_refused_before_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = tmp_path / "run"
-    result = train_here([*arguments, *more, f"hydra.run.dir={run}"], capsys)
+    result = run_train([*arguments, *more, f"hydra.run.dir={run}"], capsys)
     assert result.code == 1
     for argument in expected:
         assert argument in result.err

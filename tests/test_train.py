@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.command import Told, train_here
-from helpers.tiny_words import tiny_words
+from helpers.command import CommandResult, run_train
+from helpers.tiny_overrides import tiny_overrides
 
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.predictions import Predictions
@@ -24,21 +24,21 @@ from fracnet.models.classifier import Classifier
 
 
 @pytest.fixture(scope="module")
-def words(phantom_words: list[str]) -> list[str]:
+def overrides(phantom_overrides: list[str]) -> list[str]:
     """A run of seconds."""
-    return tiny_words(*phantom_words, "optim.lr=0.01", epochs=3)
+    return tiny_overrides(*phantom_overrides, "optim.lr=0.01", epochs=3)
 
 
-def run_in(folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> Told:
-    told = train_here([*words, f"hydra.run.dir={folder}"], capsys)
-    assert told.code == 0, told.err
-    return told
+def run_in(folder: Path, overrides: list[str], capsys: pytest.CaptureFixture[str]) -> CommandResult:
+    result = run_train([*overrides, f"hydra.run.dir={folder}"], capsys)
+    assert result.code == 0, result.err
+    return result
 
 
 def test_run_folder_is_self_contained(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = run_in(tmp_path / "run", words, capsys)
+    result = run_in(tmp_path / "run", overrides, capsys)
     run = tmp_path / "run"
 
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -59,7 +59,8 @@ def test_run_folder_is_self_contained(
     assert curves["epoch"].tolist() == [1, 2, 3]
     assert curves.notna().all(axis=None)
 
-    assert [p.name for p in (run / "checkpoints").iterdir()] == ["best.ckpt"]
+    checkpoints = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert checkpoints == ["best.ckpt", "last.ckpt"]
     stored = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
     assert not stored.get("optimizer_states")
 
@@ -70,25 +71,25 @@ def test_run_folder_is_self_contained(
     for name in ("curves", "confusion_matrix_test"):
         assert (run / f"figures/{name}.png").stat().st_size > 10_000
     for part in ("accuracy", "shortcut", "majority", "elbow", "research use only", str(run)):
-        assert part.lower() in told.out.lower(), part
+        assert part.lower() in result.out.lower(), part
 
 
-def test_stored_table_gives_the_figures_of_the_run_to_the_last_digit(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_stored_table_gives_identical_metrics(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_in(tmp_path, words, capsys)
+    run_in(tmp_path, overrides, capsys)
     stored = json.loads((tmp_path / "metrics.json").read_text())
     table = read_table(tmp_path / "predictions.csv")
     for split in ("val", "test"):
-        again = summarize(Predictions(table[table["split"] == split])).to_dict()
-        assert json.loads(json.dumps(again)) == stored[split]
+        recomputed = summarize(Predictions(table[table["split"] == split])).to_dict()
+        assert json.loads(json.dumps(recomputed)) == stored[split]
 
 
-def test_selected_checkpoint_is_the_best_on_validation_and_makes_the_table(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_selected_checkpoint_is_the_best_on_validation_and_gives_the_table(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # A rate this high makes later epochs worse, so "best" and "last" differ.
-    run_in(tmp_path, [*words, "optim.lr=0.3", "scheduler=none", "trainer.max_epochs=5"], capsys)
+    run_in(tmp_path, [*overrides, "optim.lr=0.3", "scheduler=none", "trainer.max_epochs=5"], capsys)
     curves = pd.read_csv(tmp_path / "metrics.csv")
     selected = json.loads((tmp_path / "metrics.json").read_text())["selected"]
     assert selected["epoch"] == curves["epoch"][curves["val/loss"].idxmin()]
@@ -102,14 +103,14 @@ def test_selected_checkpoint_is_the_best_on_validation_and_makes_the_table(
     assert -np.log(chosen).mean() == pytest.approx(selected["value"], rel=1e-5)
 
 
-def test_objective_is_the_validation_figure_at_the_selected_checkpoint(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_objective_is_the_validation_metric_at_the_selected_checkpoint(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hydra import compose, initialize_config_dir
 
     from fracnet.utils.files import config_dir
 
-    run_in(tmp_path, [*words, "objective=accuracy"], capsys)
+    run_in(tmp_path, [*overrides, "objective=accuracy"], capsys)
     stored = json.loads((tmp_path / "metrics.json").read_text())
     assert stored["objective"] == {
         "name": "accuracy",
@@ -120,10 +121,10 @@ def test_objective_is_the_validation_figure_at_the_selected_checkpoint(
 
 
 @pytest.fixture(scope="module")
-def reference(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("reference")
     subprocess.run(
-        [sys.executable, "-m", "fracnet.train", *words, f"hydra.run.dir={run}"],
+        [sys.executable, "-m", "fracnet.train", *overrides, f"hydra.run.dir={run}"],
         check=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
@@ -140,26 +141,26 @@ def figures_of(run: Path) -> pd.DataFrame:
 def test_same_seed_same_numbers_for_any_number_of_workers(
     workers: int,
     reference: Path,
-    words: list[str],
+    overrides: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_in(tmp_path, [*words, f"data.num_workers={workers}"], capsys)
+    run_in(tmp_path, [*overrides, f"data.num_workers={workers}"], capsys)
     pd.testing.assert_frame_equal(figures_of(tmp_path), figures_of(reference), check_exact=True)
     assert (tmp_path / "predictions.csv").read_bytes() == (
         reference / "predictions.csv"
     ).read_bytes()
 
 
-def test_another_seed_gives_other_numbers(
-    reference: Path, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_another_seed_gives_different_metrics(
+    reference: Path, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_in(tmp_path, [*words, "seed=1"], capsys)
+    run_in(tmp_path, [*overrides, "seed=1"], capsys)
     assert not figures_of(tmp_path)["train/loss"].equals(figures_of(reference)["train/loss"])
 
 
 def test_best_checkpoint_loads_as_weights_only_and_predicts_the_same(
-    reference: Path, words: list[str]
+    reference: Path, overrides: list[str]
 ) -> None:
     from fracnet.data.datasets.upper_limb import UpperLimb
     from fracnet.data.image_cache import ImageCache
@@ -182,34 +183,34 @@ def test_best_checkpoint_loads_as_weights_only_and_predicts_the_same(
 
 
 def test_early_stopping_stops(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     patience = ["callbacks.early_stopping.patience=2", "trainer.max_epochs=30"]
-    run_in(tmp_path, [*words, *patience, "optim.lr=0.5", "scheduler=none"], capsys)
+    run_in(tmp_path, [*overrides, *patience, "optim.lr=0.5", "scheduler=none"], capsys)
     curves = pd.read_csv(tmp_path / "metrics.csv")
     best = int(curves["val/loss"].idxmin())
     assert len(curves) < 30
     assert len(curves) == best + 1 + 2
 
 
-def test_runs_of_the_same_second_have_folders_of_their_own(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_runs_started_in_the_same_second_have_separate_folders(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    command = [sys.executable, "-m", "fracnet.train", *words, "trainer.max_epochs=1"]
+    command = [sys.executable, "-m", "fracnet.train", *overrides, "trainer.max_epochs=1"]
     command.append("hydra.run.dir=runs/same_${fracnet.unique:}")
     jobs = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [job.wait(timeout=120) for job in jobs] == [0, 0]
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
-def test_interrupted_run_keeps_its_curves_and_says_where(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_keeps_its_curves_and_prints_their_path(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     endless = ["trainer.max_epochs=100000", "callbacks.early_stopping=null"]
     job = subprocess.Popen(
-        [sys.executable, "-m", "fracnet.train", *words, *endless, f"hydra.run.dir={tmp_path}"],
+        [sys.executable, "-m", "fracnet.train", *overrides, *endless, f"hydra.run.dir={tmp_path}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -228,3 +229,33 @@ def test_interrupted_run_keeps_its_curves_and_says_where(
     assert len(pd.read_csv(curves)) >= 3
     assert (tmp_path / "checkpoints/last.ckpt").exists()
     assert json.loads((tmp_path / "provenance.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_sigterm_after_the_fit_is_recorded(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    flag = tmp_path / "explaining"
+    code = (
+        "import sys, time\n"
+        "from fracnet.config import hydra_cli\n"
+        "from fracnet.runs import explain_run\n"
+        "from fracnet.train import train\n"
+        "from fracnet.training import sweep\n"
+        f"def wait(*arguments): open({str(flag)!r}, 'w').close(); time.sleep(100)\n"
+        "explain_run.explain_new_run = wait\n"
+        f"sys.argv[1:] = {[*overrides, f'hydra.run.dir={tmp_path}/run']!r}\n"
+        "hydra_cli.run(train, 'train', jobs=sweep)\n"
+    )
+    job = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not flag.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    job.terminate()
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 143, err
+    assert "Traceback" not in err
+    provenance = json.loads((tmp_path / "run/provenance.json").read_text())
+    assert provenance["status"] == "interrupted"
+    assert not (tmp_path / "run/.lock").exists()

@@ -1,4 +1,4 @@
-"""A wheel, installed elsewhere, does in an empty folder what a checkout does."""
+"""An installed wheel works in an empty folder like a checkout."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ CHECKOUT = Path(__file__).parents[1]
 SHORT = (
     "data=upper_limb_phantom",
     "model.pretrained=false",
-    # The command so far trains for an hour on a CPU: fewer and smaller images here.
+    # The plain command trains for an hour on a CPU: use fewer and smaller images.
     "data.counts={train: 24, val: 12, test: 12}",
     "image_size=64",
     "trainer.max_epochs=1",
@@ -47,13 +47,13 @@ def test_wheel_trains_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
     ).stdout.split()
     assert all(path.startswith(str(site)) for path in where)
 
-    told = in_new_process(
+    result = in_new_process(
         ["fracnet.train", *SHORT],
         tmp_path,
         PYTHONPATH=str(site),
     )
-    assert told.code == 0, told.err
-    assert "macro AUC" in told.out
+    assert result.code == 0, result.err
+    assert "macro AUC" in result.out
     (run,) = (tmp_path / "runs").iterdir()
     assert (run / "metrics.json").is_file()
     assert (tmp_path / "data/upper_limb_phantom/BoneFractureYolo8/data.yaml").is_file()

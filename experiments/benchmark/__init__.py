@@ -1,1 +1,1 @@
-"""What `python -m fracnet.benchmark` measures: fracnet against other ways, on the same images."""
+"""What `python -m experiments.benchmark.run` measures, on the same images for all sides."""

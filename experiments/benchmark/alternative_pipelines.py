@@ -1,4 +1,4 @@
-"""How others bring a radiograph to the network: decoded and preprocessed anew in every epoch.
+"""Other pipelines from a radiograph to the network, which decode and preprocess in every epoch.
 
 All do the same work on a grey JPEG: CLAHE (clip limit 2, 8 x 8 tiles), a resize to S squared,
 rotation by up to 15 degrees with scale 0.9 to 1.1, both flips, ImageNet's normalization.
@@ -25,15 +25,15 @@ Step = tuple[str, Callable[[Any], Any]]
 
 
 @dataclass(frozen=True)
-class Way:
-    """Steps for one image, each by name: from the bytes of a JPEG to one item of a batch.
+class Pipeline:
+    """Named steps for one image, from the bytes of a JPEG to one item of a batch.
 
-    together: makes float32 [B, 3, S, S] of the items.
+    collate: turns the items into float32 [B, 3, S, S].
     """
 
     name: str
     steps: Sequence[Step]
-    together: Step
+    collate: Step
 
     def batch(self, files: Sequence[bytes]) -> Tensor:
         """float32 [B, 3, S, S] of B files."""
@@ -42,11 +42,11 @@ class Way:
             for _, step in self.steps:
                 item = step(item)
             items.append(item)
-        result: Tensor = self.together[1](items)
+        result: Tensor = self.collate[1](items)
         return result
 
 
-def published(size: int) -> Way:
+def published(size: int) -> Pipeline:
     """As student code does it: PIL, CLAHE on the lightness of a color image, torchvision."""
     clahe = cv2.createCLAHE(CLIP, TILES)
 
@@ -61,27 +61,27 @@ def published(size: int) -> Way:
             cv2.cvtColor(cv2.cvtColor(lab, cv2.COLOR_LAB2BGR), cv2.COLOR_BGR2RGB)
         )
 
-    # One warp for rotation and scale, in PIL's quickest interpolation, which is the default.
-    turned = v1.Compose(
+    # One warp for rotation and scale, with PIL's fastest interpolation, which is the default.
+    geometric = v1.Compose(
         [v1.RandomAffine(DEGREES, scale=SCALE), v1.RandomHorizontalFlip(), v1.RandomVerticalFlip()]
     )
-    return Way(
-        "published way",
+    return Pipeline(
+        "published pipeline",
         [
             ("decode", decode),
             ("CLAHE", preprocess),
             ("resize", v1.Resize((size, size))),
-            ("augment", turned),
+            ("augment", geometric),
             ("tensor, normalize", v1.Compose([v1.ToTensor(), v1.Normalize(MEAN, STD)])),
         ],
         ("batch", torch.stack),
     )
 
 
-def lean(size: int, *, small_first: bool = False) -> Way:
-    """OpenCV alone, as short as it can be made: grey until the end, one warp for all geometry.
+def lean(size: int, *, resize_first: bool = False) -> Pipeline:
+    """OpenCV alone, as lean as possible: grey until the end, one warp for all geometry.
 
-    small_first: resize before CLAHE, which then has fewer pixels to work on.
+    resize_first: resize before CLAHE, which then has fewer pixels to work on.
     """
     clahe = cv2.createCLAHE(CLIP, TILES)
     draws = np.random.default_rng(0)
@@ -111,39 +111,39 @@ def lean(size: int, *, small_first: bool = False) -> Way:
         return image.astype(np.float32) * scale + shift
 
     steps: list[Step] = [("CLAHE", clahe.apply), ("resize", resize)]
-    steps = steps[::-1] if small_first else steps
-    return Way(
-        "lean OpenCV, small first" if small_first else "lean OpenCV",
+    steps = steps[::-1] if resize_first else steps
+    return Pipeline(
+        "lean OpenCV, resize first" if resize_first else "lean OpenCV",
         [("decode", decode), *steps, ("augment", augment), ("normalize", normalize)],
         ("batch", lambda items: torch.from_numpy(np.stack(items))),
     )
 
 
-def modern(size: int) -> Way:
+def modern(size: int) -> Pipeline:
     """torchvision's transforms v2 on grey tensors, with OpenCV's CLAHE inside."""
     clahe = cv2.createCLAHE(CLIP, TILES)
 
     def decode(data: bytes) -> Tensor:
-        # By PIL: torchvision gives up decoders of its own.
+        # By PIL, since torchvision is giving up its own decoders.
         image: Tensor = v2.functional.pil_to_tensor(Image.open(io.BytesIO(data)).convert("L"))
         return image
 
     def preprocess(image: Tensor) -> Tensor:
         return torch.from_numpy(clahe.apply(image[0].numpy()))[None]
 
-    turned = v2.Compose(
+    geometric = v2.Compose(
         [v2.RandomAffine(DEGREES, scale=SCALE), v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
     )
     finish = v2.Compose(
         [v2.ToDtype(torch.float32, scale=True), v2.Grayscale(3), v2.Normalize(MEAN, STD)]
     )
-    return Way(
+    return Pipeline(
         "torchvision v2",
         [
             ("decode", decode),
             ("CLAHE", preprocess),
             ("resize", v2.Resize((size, size))),
-            ("augment", turned),
+            ("augment", geometric),
             ("tensor, normalize", finish),
         ],
         ("batch", torch.stack),

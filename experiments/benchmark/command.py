@@ -1,4 +1,4 @@
-"""What `python -m experiments.benchmark.run` may be told; conf/benchmark.yaml gives the defaults."""
+"""The keys of `python -m experiments.benchmark.run`; conf/benchmark.yaml has the defaults."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,18 +9,18 @@ from fracnet.config.schema import Count, Fixed, not_boolean
 Part = Literal["pipeline", "training", "loop", "cache", "memory"]
 PARTS: tuple[Part, ...] = ("pipeline", "training", "loop", "cache", "memory")
 
-# Most disk space that a part takes, in GB: the cache of 40,000 images has 4.1.
-ROOM = {"pipeline": 0.2, "training": 0.2, "loop": 0.1, "cache": 1.0, "memory": 5.0}
+# Disk space that a part needs, in GB; the cache of 40,000 images takes 4.1.
+ROOM = {"pipeline": 0.2, "training": 0.2, "loop": 0.1, "cache": 1.5, "memory": 6.5}
 
 
 def _parts(value: Any) -> Any:
     """`part=loop` is `part=[loop]`, and `part=all` all of them."""
     if value == "all":
         return list(PARTS)
-    given = [value] if isinstance(value, str) else value
-    if not isinstance(given, list) or not given or not all(part in PARTS for part in given):
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, list) or not parts or not all(part in PARTS for part in parts):
         raise ValueError(f"allowed: {', '.join(PARTS)}, all, or several in brackets")
-    return list(dict.fromkeys(given))
+    return list(dict.fromkeys(parts))
 
 
 def _auto_or_number(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Epochs of Lightning's loop, timed: with batches from files, or with one that never changes."""
+"""Timed epochs of Lightning's loop, with batches from files or one batch repeated."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +15,8 @@ from fracnet.training.trainer import precision
 from fracnet.utils.devices import accelerator
 
 
-def same_batch(config: Config, classes: int, device: torch.device) -> Batch:
-    """A synthetic batch that lies on the device already, with the keys and shapes of a real one."""
+def synthetic_batch(config: Config, classes: int, device: torch.device) -> Batch:
+    """A synthetic batch on the device, with the keys and shapes of a real one."""
     n, side = config.data.batch_size, config.image_size
     stream = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (n, 1, side, side), dtype=torch.uint8, generator=stream)
@@ -28,12 +28,12 @@ def same_batch(config: Config, classes: int, device: torch.device) -> Batch:
     return {name: values.to(device) for name, values in batch.items()}
 
 
-class InTurn:
-    """An epoch from files, then one of as many times the same batch, and so on."""
+class AlternatingLoader:
+    """Alternates an epoch from files and an epoch of as many copies of one batch."""
 
     def __init__(self, files: EpochLoader, same: Callable[[], Batch]) -> None:
         self.files, self.same = files, same
-        self.sampler = files.sampler  # Lightning tells it the epoch
+        self.sampler = files.sampler  # Lightning sets its epoch
         self.turn = 0
 
     def __iter__(self) -> Iterator[Any]:
@@ -49,8 +49,8 @@ class InTurn:
         return len(self.files)
 
 
-class Same:
-    """So many times the same batch."""
+class RepeatedBatch:
+    """One batch, repeated `steps` times."""
 
     def __init__(self, same: Callable[[], Batch], steps: int) -> None:
         self.same, self.steps = same, steps
@@ -65,22 +65,22 @@ class Same:
 
 
 class Stopwatch(Callback):
-    """Seconds of each epoch: from the end of the one before, the first batch's delay included."""
+    """Seconds of each epoch, including the delay of its first batch."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self._start = 0.0
 
     def restart(self) -> None:
-        """Count from here on."""
+        """Start counting now."""
         self._start = now()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first epoch counts from here."""
+        """Start counting the first epoch."""
         self.restart()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One more epoch."""
+        """Record the epoch."""
         self.seconds.append(now() - self._start)
         self.restart()
 
@@ -95,7 +95,7 @@ def now() -> float:
 def plain_trainer(
     config: Config, epochs: int, callbacks: Sequence[Callback], root: Any, **extra: Any
 ) -> Trainer:
-    """Lightning's Trainer as a training has it, without validation and checkpoints."""
+    """Lightning's Trainer as in a training, without validation and checkpoints."""
     return Trainer(
         accelerator=accelerator(config.trainer.accelerator),
         devices=1,
@@ -116,7 +116,7 @@ def plain_trainer(
 def bare_steps(
     model: Any, optimizer: torch.optim.Optimizer, batch: Batch, steps: int, autocast: Any
 ) -> Tensor:
-    """Training steps with nothing around them; the loss of the last."""
+    """Training steps in a bare loop; the loss of the last one."""
     assert steps > 0, steps
     for _ in range(steps):
         optimizer.zero_grad()

@@ -1,7 +1,5 @@
-"""Radiographs to measure with: phantoms, as JPEG files under as many names as are asked for."""
+"""Phantom radiographs as JPEG files, under as many file names as needed."""
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,40 +16,28 @@ QUALITY = 90
 def jpegs(n: int, side: int, seed: int = 0) -> list[bytes]:
     """n different grey JPEGs of `side` squared pixels.
 
-    Grey, because that is what decodes fastest: it favors whoever decodes in every epoch.
+    Grey JPEGs decode fastest, which favors pipelines that decode in every epoch.
     """
-    found = []
+    result = []
     for number in range(n):
         spec = Spec(REGIONS[number % len(REGIONS)], seed, number, 0, 0, bool(number % 2))
         image = render_visible(spec, "study", 1).image
         image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
         ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         assert ok
-        found.append(np.asarray(data).tobytes())
-    return found
+        result.append(np.asarray(data).tobytes())
+    return result
 
 
-def write_set(root: Path, pictures: list[bytes], counts: Mapping[str, int]) -> Path:
-    """Class folders below `root`/train, val and test that hold `counts` files; `root`.
+def write_set(root: Path, image_files: list[bytes], counts: Mapping[str, int]) -> Path:
+    """Class folders below `root`/train, val and test that hold `counts` files; returns `root`.
 
-    Each picture is written once; the files of one picture are names of one file on the disk,
-    which changes nothing for who reads them, and saves gigabytes.
+    The images repeat, but every file is a copy of its own: fracnet reads a linked file only once.
     """
-    kept = root.with_suffix(".pictures")
-    kept.mkdir(parents=True)
-    for number, picture in enumerate(pictures):
-        (kept / f"{number}.jpg").write_bytes(picture)
     for split, n in counts.items():
         for name in CLASSES:
             (root / split / name).mkdir(parents=True)
         for number in range(n):
             target = root / split / CLASSES[number % 2] / f"{number:06d}.jpg"
-            _same(kept / f"{number % len(pictures)}.jpg", target)
+            target.write_bytes(image_files[number % len(image_files)])
     return root
-
-
-def _same(file: Path, name: Path) -> None:
-    try:
-        os.link(file, name)
-    except OSError:  # a file system without links, or with too many of this file
-        shutil.copyfile(file, name)

@@ -1,4 +1,4 @@
-"""The memory of a process and of all that it has started, while it runs (Linux)."""
+"""The memory of a process and its descendants while it runs (Linux)."""
 
 import json
 import subprocess
@@ -11,52 +11,58 @@ from typing import Any
 EVERY = 0.25  # seconds
 
 
-def watched(words: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run `benchmarks.child` with these overrides; what it told, and its most memory in MiB.
+def run_and_monitor(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Run `training_process` with these overrides; its stages, and its peak memory in MiB.
 
-    rss_anon: the largest sum, over all its processes, of RssAnon: pages that are no file's. A page
-        that a worker shares with its parent counts once for each of them.
+    rss_anon: the largest sum of RssAnon over all its processes: pages that belong to no file. A
+        page that a worker shares with its parent counts once for each.
     pss_anon: the same with shared pages counted once.
     """
     log = folder / "child.log"
     with log.open("w", encoding="utf-8") as errors:
         child = subprocess.Popen(
-            [sys.executable, "-m", "experiments.benchmark.training_process", str(folder), *words],
+            [
+                sys.executable,
+                "-m",
+                "experiments.benchmark.training_process",
+                str(folder),
+                *overrides,
+            ],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
         )
-        most = {"rss_anon": 0.0, "pss_anon": 0.0, "processes": 0.0}
+        peak = {"rss_anon": 0.0, "pss_anon": 0.0, "processes": 0.0}
         try:
             while child.poll() is None:
-                seen = memory_of(child.pid)
-                most = {name: max(value, seen[name]) for name, value in most.items()}
+                usage = memory_of(child.pid)
+                peak = {name: max(value, usage[name]) for name, value in peak.items()}
                 time.sleep(EVERY)
         finally:
             child.kill()
             out, _ = child.communicate()
     if child.returncode != 0:
-        raise RuntimeError(f"the watched training failed: {log.read_text()[-2000:]}")
-    told: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return told | {name: round(value, 1) for name, value in most.items()}
+        raise RuntimeError(f"the monitored training failed: {log.read_text()[-2000:]}")
+    stages: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return stages | {name: round(value, 1) for name, value in peak.items()}
 
 
 def memory_of(pid: int) -> dict[str, float]:
-    """MiB of anonymous memory of a process with all its descendants, and how many they are."""
-    found = {"rss_anon": 0.0, "pss_anon": 0.0, "processes": 0.0}
-    for member in family(pid):
+    """MiB of anonymous memory of a process and its descendants, and their number."""
+    result = {"rss_anon": 0.0, "pss_anon": 0.0, "processes": 0.0}
+    for member in process_tree(pid):
         try:
             status = (Path("/proc") / str(member) / "status").read_text()
             shared = (Path("/proc") / str(member) / "smaps_rollup").read_text()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended since
-        found["rss_anon"] += _kib(status, "RssAnon:") / 1024
-        found["pss_anon"] += _kib(shared, "Pss_Anon:") / 1024
-        found["processes"] += 1
-    return found
+            continue  # it has ended
+        result["rss_anon"] += _kib(status, "RssAnon:") / 1024
+        result["pss_anon"] += _kib(shared, "Pss_Anon:") / 1024
+        result["processes"] += 1
+    return result
 
 
-def family(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """A process and its descendants."""
     members = [pid]
     for member in members:

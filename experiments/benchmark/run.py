@@ -1,4 +1,4 @@
-"""`python -m experiments.benchmark.run`: how fast fracnet is on this machine, against its limits."""
+"""`python -m experiments.benchmark.run`: measure the speed of fracnet on this machine."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from fracnet.config import hydra_cli
 from fracnet.config.schema import validated
 from fracnet.utils.errors import UserError
 
-CACHE = "FRACNET_CACHE"  # the variable of the environment that says where caches lie
+CACHE = "FRACNET_CACHE"  # the environment variable with the folder of caches
 
 # The module of each part.
 MODULES = {
@@ -31,10 +31,10 @@ MODULES = {
 
 
 def benchmark(cfg: DictConfig) -> None:
-    """Measure the parts that are asked for, one after the other, and write them down."""
+    """Measure the requested parts one after the other and write the results."""
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(BenchmarkCommand, plain)
-    out = _place(command.out)
+    out = _output_path(command.out)
     with _scratch(command) as folder:
         from experiments.benchmark import table
         from experiments.benchmark.setting import Setting
@@ -51,8 +51,8 @@ def benchmark(cfg: DictConfig) -> None:
             workers=command.num_workers,
             compiled=command.compile,
         )
-        setting.network_words()  # a network that cannot be had is told now, not after minutes
-        # Without places of this machine: the file is there to be shown.
+        setting.network_overrides()  # an unknown network is an error now, not after minutes
+        # Without positions of this machine: the file is there to be shown.
         settings = {key: value for key, value in plain.items() if key not in ("out", "scratch")}
         content = {"code": code_version(), "machine": table.machine(), "settings": settings}
         parts: dict[str, dict[str, Any]] = {}
@@ -60,34 +60,34 @@ def benchmark(cfg: DictConfig) -> None:
             print(f"measuring: {part} ...", file=sys.stderr, flush=True)
             measured = import_module(f"experiments.benchmark.{MODULES[part]}")
             parts[part] = measured.measure(setting, folder)
-            print(table.told(part, parts[part]) + "\n", flush=True)
+            print(table.format_part(part, parts[part]) + "\n", flush=True)
             table.write(out, {**content, "parts": table.plain(parts)})
-            _emptied(folder)
+            _empty(folder)
     if command.quick:
-        print("Measured with quick=true: that it works, not how fast it is.")
+        print("Measured with quick=true: this checks that everything works, not how fast it is.")
     elif missed := table.missed(parts):
         print(f"Limits not met: {', '.join(missed)}.")
     print(f"json    {out}")
 
 
-def _place(asked: str | None) -> Path:
-    if asked is None:
+def _output_path(requested: str | None) -> Path:
+    if requested is None:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         return Path("runs").resolve() / f"benchmark_{now}_{os.urandom(2).hex()}.json"
-    out = Path(asked).expanduser().resolve()
+    out = Path(requested).expanduser().resolve()
     if out.exists():
-        raise UserError(f"out={asked} is there already; name a file that is not.")
+        raise UserError(f"out={requested} already exists; name a new file.")
     if out.suffix != ".json":
-        raise UserError(f"out={asked} is to be a JSON file; name one that ends in .json.")
+        raise UserError(f"out={requested} is not a JSON file; the name must end in .json.")
     return out
 
 
 @contextmanager
 def _scratch(command: BenchmarkCommand) -> Iterator[Path]:
-    """A folder for images, with the image cache in it; all is gone at the end."""
+    """A folder for images and the image cache, removed at the end."""
     base = Path(command.scratch).expanduser() if command.scratch else Path(tempfile.gettempdir())
     if not base.is_dir():
-        raise UserError(f"scratch={base} is no folder.")
+        raise UserError(f"scratch={base} is not a folder.")
     needed = 0.0 if command.quick else max(ROOM[part] for part in command.part)
     free = shutil.disk_usage(base).free / 1e9
     if free < needed:
@@ -96,8 +96,8 @@ def _scratch(command: BenchmarkCommand) -> Iterator[Path]:
             f"{needed:g}. Name a folder on another disk, or other parts."
         )
     before = os.environ.get(CACHE)
-    with tempfile.TemporaryDirectory(prefix="fracnet_benchmark_", dir=base) as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory(prefix="fracnet_benchmark_", dir=base) as created:
+        folder = Path(created)
         os.environ[CACHE] = str(folder / "cache")
         try:
             yield folder
@@ -108,8 +108,8 @@ def _scratch(command: BenchmarkCommand) -> Iterator[Path]:
                 os.environ[CACHE] = before
 
 
-def _emptied(folder: Path) -> None:
-    """Take away one part's images and caches before the next."""
+def _empty(folder: Path) -> None:
+    """Remove one part's images and caches before the next part."""
     for entry in folder.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 

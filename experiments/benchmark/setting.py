@@ -1,4 +1,4 @@
-"""What all parts of the benchmark share: sizes, and data and networks as a training makes them."""
+"""What all parts share: sizes, and data and networks built as a training builds them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +18,13 @@ from fracnet.utils.files import config_dir
 
 T = TypeVar("T")
 
-# A network that costs next to nothing.
+# A network with almost no cost.
 SMALL = ["model=mura_cnn", "model._target_=experiments.benchmark.small_net.SmallNet"]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is asked for. `quick`: sizes that show that it works, not how fast it is."""
+    """The options of one benchmark. `quick`: small sizes that only check that it works."""
 
     quick: bool
     network: str
@@ -35,10 +35,10 @@ class Setting:
     compiled: bool
 
     def pick(self, full: T, quick: T) -> T:
-        """The one or the other."""
+        """`quick` with quick=true, else `full`."""
         return quick if self.quick else full
 
-    def words(self, root: Path) -> list[str]:
+    def overrides(self, root: Path) -> list[str]:
         """Overrides of a training on the class folders below `root`."""
         return [
             "data=folder",
@@ -52,12 +52,12 @@ class Setting:
             "logger=none",
         ]
 
-    def network_words(self) -> list[str]:
-        """Overrides that choose the network, from a random start where it could be another.
+    def network_overrides(self) -> list[str]:
+        """Overrides that choose the network, with random weights.
 
         Raises UserError for one that is not trained step by step.
         """
-        with hydra_ready():
+        with hydra_initialized():
             choices = GlobalHydra.instance().config_loader().get_group_options("model")
         if self.network not in choices:
             raise UserError(
@@ -67,16 +67,15 @@ class Setting:
         model = composed([f"model={self.network}"]).model
         if model.fit == "classical":
             raise UserError(
-                f"network={self.network} is fitted in one go and has no steps to be timed; "
-                "allowed: any other model."
+                f"network={self.network} has no training steps to time; allowed: any other model."
             )
         fresh = ["model.pretrained=false"] if "pretrained" in model.plain() else []
         return [f"model={self.network}", *fresh]
 
 
 @contextmanager
-def hydra_ready() -> Iterator[None]:
-    """Hydra, initialized here where no entry point has done so."""
+def hydra_initialized() -> Iterator[None]:
+    """Hydra, initialized here unless a command has done so."""
     if GlobalHydra.instance().is_initialized():
         yield
     else:
@@ -84,18 +83,18 @@ def hydra_ready() -> Iterator[None]:
             yield
 
 
-def composed(words: Sequence[str]) -> Config:
+def composed(overrides: Sequence[str]) -> Config:
     """The config of a training with these overrides."""
-    with hydra_ready():
-        node = compose("train", list(words))
+    with hydra_initialized():
+        node = compose("train", list(overrides))
     return check(cast(dict[str, Any], OmegaConf.to_container(node, resolve=True)))
 
 
-def ready(words: Sequence[str]) -> RadiographData:
-    """The data of such a training, decoded and cached."""
+def prepared_data(overrides: Sequence[str]) -> RadiographData:
+    """The data of a training with these overrides, decoded and cached."""
     from fracnet.runs.build import data_from
 
-    data = data_from(composed(words))
+    data = data_from(composed(overrides))
     data.progress = False
     data.prepare_data()
     data.setup()

@@ -1,4 +1,4 @@
-"""A network that costs next to nothing, so that what surrounds it can be measured."""
+"""A network with almost no cost, so that what surrounds it can be measured."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""The figures on the screen and as a file."""
+"""The measurements as text and as a JSON file."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark.figures import Figure
+from experiments.benchmark.measurements import Measurement
 
 TITLES = {
     "pipeline": "From the file to the normalized batch (one thread, time of work)",
@@ -18,49 +18,49 @@ TITLES = {
 }
 
 
-def told(part: str, found: Mapping[str, Any]) -> str:
-    """One part's figures, each with its quartiles and its limit, within 80 columns."""
+def format_part(part: str, result: Mapping[str, Any]) -> str:
+    """One part's measurements with quartiles and limits, within 80 columns."""
     lines = [TITLES[part]]
-    for figure in found["figures"]:
-        line = f"  {figure.name:44.44}{_value(figure):>12}{_spread(figure):>18}"
+    for measurement in result["measurements"]:
+        line = f"  {measurement.name:44.44}{_value(measurement):>12}{_spread(measurement):>18}"
         lines.append(line.rstrip())
-        if figure.met is not None:
-            limit = f"at least {figure.at_least:g}" if figure.at_least is not None else ""
-            limit = limit or f"at most {figure.at_most:g}"
-            verdict = "met" if figure.met else "NOT MET"
-            lines.append(f"    limit: {limit}{_unit(figure)}: {verdict}")
-    for name, steps in found.get("spent_ms", {}).items():
-        lines.append(f"  {name}, ms an image:")
+        if measurement.met is not None:
+            limit = f"at least {measurement.at_least:g}" if measurement.at_least is not None else ""
+            limit = limit or f"at most {measurement.at_most:g}"
+            verdict = "met" if measurement.met else "NOT MET"
+            lines.append(f"    limit: {limit}{_unit(measurement)}: {verdict}")
+    for name, steps in result.get("spent_ms", {}).items():
+        lines.append(f"  {name}, ms per image:")
         lines.append("    " + ", ".join(f"{step} {ms:.2f}" for step, ms in steps.items()))
     return "\n".join(lines)
 
 
-def _value(figure: Figure) -> str:
-    return f"{_number(figure.value)}{_unit(figure)}"
+def _value(measurement: Measurement) -> str:
+    return f"{_number(measurement.value)}{_unit(measurement)}"
 
 
-def _unit(figure: Figure) -> str:
-    return f" {figure.unit}" if figure.unit else ""
+def _unit(measurement: Measurement) -> str:
+    return f" {measurement.unit}" if measurement.unit else ""
 
 
-def _spread(figure: Figure) -> str:
-    if figure.low is None or figure.high is None:
+def _spread(measurement: Measurement) -> str:
+    if measurement.low is None or measurement.high is None:
         return ""
-    return f"({_number(figure.low)}-{_number(figure.high)})"
+    return f"({_number(measurement.low)}-{_number(measurement.high)})"
 
 
 def _number(value: float) -> str:
-    """Three digits that count, and no exponent."""
+    """Three significant digits, no exponent."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and the versions of Python and torch."""
     import torch
 
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "load_before": round(os.getloadavg()[0], 2),
@@ -70,8 +70,8 @@ def machine() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
     }
     if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+        result["gpu"] = torch.cuda.get_device_name()
+    return result
 
 
 def _processor() -> str:
@@ -82,15 +82,18 @@ def _processor() -> str:
 
 
 def plain(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """All parts as the JSON holds them."""
+    """All parts as plain containers."""
     return {
-        name: {**found, "figures": [figure.plain() for figure in found["figures"]]}
-        for name, found in parts.items()
+        name: {
+            **result,
+            "measurements": [measurement.plain() for measurement in result["measurements"]],
+        }
+        for name, result in parts.items()
     }
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the JSON whole."""
+    """Write the JSON file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
     draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -98,6 +101,8 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def missed(parts: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
-    """Names of the figures whose limit is not kept."""
-    figures = [figure for found in parts.values() for figure in found["figures"]]
-    return [figure.name for figure in figures if figure.met is False]
+    """Names of the measurements that miss their limit."""
+    measurements = [
+        measurement for result in parts.values() for measurement in result["measurements"]
+    ]
+    return [measurement.name for measurement in measurements if measurement.met is False]

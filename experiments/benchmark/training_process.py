@@ -1,7 +1,7 @@
-"""A training in a process of its own, to be watched: `python -m experiments.benchmark.training_process WORD...`.
+"""A training in a process of its own, for measuring its memory and start-up time.
 
-Trains on data whose cache is there, without validation, and prints one line of JSON: at how many
-seconds since this module began each stage was reached.
+Trains on cached data without validation and prints one line of JSON: the seconds since this module
+started at which each stage was reached.
 """
 
 import json
@@ -12,36 +12,36 @@ from pathlib import Path
 from typing import Any
 
 
-def train(words: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Train; stages and the seconds at which they were reached."""
+def train(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Train; the seconds at which each stage was reached."""
     start = time.perf_counter()
-    reached: dict[str, Any] = {}
+    stages: dict[str, Any] = {}
 
-    def reach(stage: str) -> None:
-        reached.setdefault(stage, round(time.perf_counter() - start, 4))
+    def mark(stage: str) -> None:
+        stages.setdefault(stage, round(time.perf_counter() - start, 4))
 
     from lightning.pytorch import Callback, seed_everything
 
     from experiments.benchmark.epochs import plain_trainer
-    from experiments.benchmark.setting import composed, ready
+    from experiments.benchmark.setting import composed, prepared_data
     from fracnet.runs.build import classifier_from
     from fracnet.training.run_header import quiet_libraries
 
     class Watch(Callback):
         def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
-            reach("first batch")
+            mark("first batch")
 
     quiet_libraries()
-    config = composed(words)
-    reach("imports")
-    data = ready(words)
-    reach("data")
+    config = composed(overrides)
+    mark("imports")
+    data = prepared_data(overrides)
+    mark("data")
     seed_everything(config.seed, verbose=False)
     model = classifier_from(config, data)
     trainer = plain_trainer(config, config.trainer.max_epochs, [Watch()], folder)
     trainer.fit(model, data.train_dataloader(), data.val_dataloader())
-    reach("end")
-    return reached | {"steps": trainer.global_step, "workers": data.num_workers}
+    mark("end")
+    return stages | {"steps": trainer.global_step, "workers": data.num_workers}
 
 
 if __name__ == "__main__":

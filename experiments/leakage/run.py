@@ -1,4 +1,4 @@
-"""How far a test figure flatters where copies of one image, or one patient, lie on both sides.
+"""How much copies of an image, or of a patient, on both sides of the split inflate test metrics.
 
 OMP_NUM_THREADS=1 python -m experiments.leakage.run
 """
@@ -32,16 +32,16 @@ from fracnet.models.classifier import Classifier
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.trainer import fit_and_predict
 
-FIGURES = ("accuracy", "macro_auc")
-COPIES = 4  # of each image, itself among them, as the six-class set has about three
-# fracnet splits by patient where labels.csv names the patient, else by file.
+METRICS = ("accuracy", "macro_auc")
+COPIES = 4  # of each image, including the original; the six-class dataset has about three
+# fracnet splits by patient if labels.csv names the patient, otherwise by file.
 ARMS = {
     "patient": "split by patient, augmented in training",
     "file": "split by file, augmented in training",
     "copies": f"{COPIES} copies of each image, then split by file",
     "copies, by patient": f"{COPIES} copies of each image, then split by patient",
 }
-# Two arms that differ in more than the split by copies, and two that differ in the split alone.
+# The first two arms differ in augmentation and split, the second two in the split alone.
 COMPARED = (("copies", "patient"), ("copies", "copies, by patient"))
 PUBLISHED = [
     {"_target_": "albumentations.Affine", "rotate": [-15, 15], "scale": [0.9, 1.1], "p": 1.0},
@@ -50,140 +50,158 @@ PUBLISHED = [
 ]
 
 
-def with_copies(own: Phantoms, seed: int) -> tuple[Phantoms, np.ndarray]:
-    """Each image followed by its altered copies; and of which image each is one, int64."""
-    origin = np.repeat(np.arange(len(own.images)), COPIES)
-    found = own.select(origin)
+def with_copies(phantoms: Phantoms, seed: int) -> tuple[Phantoms, np.ndarray]:
+    """Each image followed by its altered copies, and the index of each one's original, int64."""
+    origin = np.repeat(np.arange(len(phantoms.images)), COPIES)
+    copies = phantoms.select(origin)
     augment = build_augment(PUBLISHED)
     for i, row in enumerate(origin):
         if copy := i % COPIES:
-            found.images[i] = augment(own.images[row], seed=seed, epoch=copy, row=int(row))
-    return found, origin
+            copies.images[i] = augment(phantoms.images[row], seed=seed, epoch=copy, row=int(row))
+    return copies, origin
 
 
-def copied(arm: str) -> bool:
-    """Whether the arm is trained on copies, made once, in place of augmentation."""
+def has_copies(arm: str) -> bool:
+    """Whether the arm trains on copies, created once, instead of augmenting in training."""
     return arm.startswith("copies")
 
 
 def train(
-    arm: str, own: Phantoms, fresh: Phantoms, seed: int, root: Path, words: Sequence[str]
+    arm: str, phantoms: Phantoms, fresh: Phantoms, seed: int, root: Path, overrides: Sequence[str]
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """What one run reports and what is true of it, and its probabilities of the fresh images."""
+    """The reported and the true metrics of one run, and its probabilities of the fresh images."""
     shutil.rmtree(root, ignore_errors=True)
-    origin = np.arange(len(own.images))
-    if copied(arm):
-        own, origin = with_copies(own, seed)
-    write_dataset(root, own, **({"patient": own.patients} if arm.endswith("patient") else {}))
-    more = [f"data.root={root}", f"seed={seed}", f"data.split_seed={seed}"]
-    config, data, model = build_training([*OVERRIDES, *more, *words])
+    origin = np.arange(len(phantoms.images))
+    if has_copies(arm):
+        phantoms, origin = with_copies(phantoms, seed)
+    columns = {"patient": phantoms.patients} if arm.endswith("patient") else {}
+    write_dataset(root, phantoms, **columns)
+    run_overrides = [f"data.root={root}", f"seed={seed}", f"data.split_seed={seed}"]
+    config, data, model = build_training([*OVERRIDES, *run_overrides, *overrides])
     folder = RunFolder(root / "run")
     folder.path.mkdir()
     table, _ = fit_and_predict(model, config, data, folder)
     # Only the test rows are checked: patients may lie in several splits here.
     test = Predictions(table[table["split"] == "test"])
     reported = accuracy_and_auc(test.targets, test.probabilities, np.ones((1, len(test))))[0]
-    # Where a file came from, by the number that is its name.
+    # A file's name is the number of its image.
     split_of = data.manifest.table.set_index("path")["split"]
     number = split_of.index.str.extract(r"(\d+)\.", expand=False).astype(int).to_numpy()
     tested, trained = number[split_of == "test"], number[split_of == "train"]
     best = Classifier.load_from_checkpoint(folder.checkpoints / "best.ckpt", weights_only=True)
-    of_fresh = probabilities(best, fresh)
-    true = accuracy_and_auc(fresh.targets, of_fresh, np.ones((1, len(of_fresh))))[0]
+    fresh_probs = probabilities(best, fresh)
+    true = accuracy_and_auc(fresh.targets, fresh_probs, np.ones((1, len(fresh_probs))))[0]
     row = {
         "arm": arm,
         "seed": seed,
         "train images": len(trained),
         "test images": len(tested),
-        "of a patient in train": _share(own.patients[tested], own.patients[trained]),
-        "of an image in train": _share(origin[tested], origin[trained]),
-        "reported": dict(zip(FIGURES, reported.round(4).tolist(), strict=True)),
-        "fresh": dict(zip(FIGURES, true.round(4).tolist(), strict=True)),
+        "share with patient in train": _share_in(
+            phantoms.patients[tested], phantoms.patients[trained]
+        ),
+        "share with copy in train": _share_in(origin[tested], origin[trained]),
+        "reported": dict(zip(METRICS, reported.round(4).tolist(), strict=True)),
+        "true": dict(zip(METRICS, true.round(4).tolist(), strict=True)),
     }
-    return row, of_fresh
+    return row, fresh_probs
 
 
-def _share(these: np.ndarray, known: np.ndarray) -> float:
-    return round(float(np.isin(these, known).mean()), 3)
+def _share_in(values: np.ndarray, train_values: np.ndarray) -> float:
+    return round(float(np.isin(values, train_values).mean()), 3)
 
 
 def summarize(
     rows: Sequence[dict[str, Any]], probs: Sequence[np.ndarray], fresh: Phantoms
 ) -> dict[str, Any]:
-    """Means over seeds with 95 % intervals, over trainings and over the fresh patients alike."""
+    """Means over seeds with 95 % intervals, which account for trainings and fresh patients."""
     names, ids = np.unique(fresh.patients, return_inverse=True)
     clusters = Clusters(ids, len(names), "patient")
     resampled = [
         bootstrap(partial(accuracy_and_auc, fresh.targets, prob), clusters, resamples=RESAMPLES)
         for prob in probs
     ]
-    found: dict[str, Any] = {arm: {} for arm in ARMS}
-    found |= {f"{one} less {other}": {} for one, other in COMPARED}
-    for place, name in enumerate(FIGURES):
-        gap, moved = {}, {}
+    summary: dict[str, Any] = {arm: {} for arm in ARMS}
+    summary |= {f"{left} minus {right}": {} for left, right in COMPARED}
+    for place, name in enumerate(METRICS):
+        optimism, optimism_draws = {}, {}
         for arm in ARMS:
-            mine = [i for i, row in enumerate(rows) if row["arm"] == arm]
-            reported = np.array([rows[i]["reported"][name] for i in mine])
-            true = np.array([rows[i]["fresh"][name] for i in mine])
-            again = np.stack([resampled[i][:, place] for i in mine], axis=1)
-            gap[arm], moved[arm] = reported - true, reported - again
-            fixed = np.broadcast_to(reported, again.shape)
-            found[arm][name] = {
-                "reported": _told(reported, fixed, clusters.count),
-                "fresh": _told(true, again, clusters.count),
-                "optimism": _told(gap[arm], moved[arm], clusters.count),
+            runs = [i for i, row in enumerate(rows) if row["arm"] == arm]
+            reported = np.array([rows[i]["reported"][name] for i in runs])
+            true = np.array([rows[i]["true"][name] for i in runs])
+            true_draws = np.stack([resampled[i][:, place] for i in runs], axis=1)
+            optimism[arm], optimism_draws[arm] = reported - true, reported - true_draws
+            reported_draws = np.broadcast_to(reported, true_draws.shape)
+            summary[arm][name] = {
+                "reported": _estimate(reported, reported_draws, clusters.count),
+                "true": _estimate(true, true_draws, clusters.count),
+                "optimism": _estimate(optimism[arm], optimism_draws[arm], clusters.count),
             }
         # The arms of a seed have the same patients, so they are compared seed by seed.
-        for one, other in COMPARED:
-            more = _told(gap[one] - gap[other], moved[one] - moved[other], clusters.count)
-            found[f"{one} less {other}"][name] = more
-    return found
+        for left, right in COMPARED:
+            summary[f"{left} minus {right}"][name] = _estimate(
+                optimism[left] - optimism[right],
+                optimism_draws[left] - optimism_draws[right],
+                clusters.count,
+            )
+    return summary
 
 
-def _told(values: np.ndarray, resampled: np.ndarray, clusters: int) -> list[float]:
-    """[mean, lower, upper]; the mean alone where equal figures have no interval."""
-    found = spread_over_runs(values, resampled, clusters)
-    return [round(float(x), 4) for x in (found.value, *(found.limits() or ()))]
+def _estimate(values: np.ndarray, resampled: np.ndarray, clusters: int) -> list[float]:
+    """[mean, lower, upper]; the mean alone if all values are equal, which gives no interval."""
+    estimate = spread_over_runs(values, resampled, clusters)
+    return [round(float(x), 4) for x in (estimate.value, *(estimate.limits() or ()))]
 
 
 def main() -> None:
-    """Draw, train every arm with every seed, and write the figures down."""
+    """Generate the phantoms, train every arm with every seed, and write the metrics."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("data/studies"), help="for images")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--patients", type=int, default=60, help="of each seed")
-    parser.add_argument("--fresh", type=int, default=150, help="patients that tell the truth")
-    parser.add_argument("--epochs", type=int, default=12, help=f"of the copies: one in {COPIES}")
+    parser.add_argument("--patients", type=int, default=60, help="patients per seed")
+    parser.add_argument("--fresh", type=int, default=150, help="patients for the true metrics")
+    parser.add_argument(
+        "--epochs", type=int, default=12, help=f"divided by {COPIES} for the arms with copies"
+    )
     parser.add_argument("--model", default="efficientnet_lite0")
-    parser.add_argument("words", nargs="*", help="further ones of fracnet.train: optim.lr=1e-4")
-    asked = parser.parse_args()
-    n = asked.seeds * asked.patients
-    pool, fresh = make_phantoms(asked.folder / "phantoms", seed=5, patients=n, fresh=asked.fresh)
+    parser.add_argument(
+        "overrides", nargs="*", help="further overrides of fracnet.train, e.g. optim.lr=1e-4"
+    )
+    options = parser.parse_args()
+    n = options.seeds * options.patients
+    pool, fresh = make_phantoms(
+        options.folder / "phantoms", seed=5, patients=n, fresh=options.fresh
+    )
 
-    def words(arm: str) -> list[str]:
-        epochs = asked.epochs // COPIES if copied(arm) else asked.epochs
-        augment = "none" if copied(arm) else "published"
-        own = [f"model={asked.model}", f"trainer.max_epochs={epochs}", f"augment={augment}"]
-        return [*own, *asked.words]
+    def arm_overrides(arm: str) -> list[str]:
+        epochs = options.epochs // COPIES if has_copies(arm) else options.epochs
+        augment = "none" if has_copies(arm) else "published"
+        return [
+            f"model={options.model}",
+            f"trainer.max_epochs={epochs}",
+            f"augment={augment}",
+            *options.overrides,
+        ]
 
-    write_config([*OVERRIDES, *words("patient")], asked.out.with_name("config.yaml"))
-    write_config([*OVERRIDES, *words("copies")], asked.out.with_name("config_copies.yaml"))
+    for arm, name in (("patient", "config.yaml"), ("copies", "config_copies.yaml")):
+        write_config([*OVERRIDES, *arm_overrides(arm)], options.out.with_name(name))
     rows, probs = [], []
-    for seed, own in enumerate(pool.split_by_patient(asked.seeds, seed=0)):
+    for seed, phantoms in enumerate(pool.split_by_patient(options.seeds, seed=0)):
         for arm in ARMS:
             name = arm.replace(", ", "_").replace(" ", "_")
-            root = (asked.folder / "leakage" / f"{seed}_{name}").resolve()
-            row, prob = train(arm, own, fresh, seed, root, words(arm))
+            root = (options.folder / "leakage" / f"{seed}_{name}").resolve()
+            row, prob = train(arm, phantoms, fresh, seed, root, arm_overrides(arm))
             print(json.dumps(row), flush=True)
             rows.append(row)
             probs.append(prob)
-    settings = {
-        name: getattr(asked, name) for name in ("seeds", "patients", "epochs", "model", "words")
+    names = ("seeds", "patients", "epochs", "model", "overrides")
+    settings = {name: getattr(options, name) for name in names} | {
+        "copies": COPIES,
+        "fresh patients": options.fresh,
+        "fresh images": len(fresh.images),
     }
-    settings |= {"copies": COPIES, "fresh patients": asked.fresh, "fresh images": len(fresh.images)}
     content = {"settings": settings, "summary": summarize(rows, probs, fresh), "runs": rows}
-    asked.out.write_text(json.dumps(content, indent=1) + "\n")
+    options.out.write_text(json.dumps(content, indent=1) + "\n")
     print(json.dumps(content["summary"], indent=1))
 
 

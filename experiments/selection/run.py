@@ -1,4 +1,4 @@
-"""How far test accuracy flatters where it has chosen the checkpoint, by the size of the test set.
+"""How optimistic test accuracy is if it chooses the checkpoint, by the size of the test set.
 
 OMP_NUM_THREADS=1 python -m experiments.selection.run
 """
@@ -6,6 +6,7 @@ OMP_NUM_THREADS=1 python -m experiments.selection.run
 import argparse
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,135 +27,165 @@ from fracnet.metrics.hypothesis_tests import spread_over_runs
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.trainer import make_trainer
 
-# As the published work has it: the rate stays, no early stopping.
-OWN_OVERRIDES = ["scheduler=none", "optim.lr=1e-3", "augment=published"]
-OWN_OVERRIDES += ["data.val_share=0.05", "data.test_share=0.05"]  # parts that are not used here
-DRAWS = 2000  # of a test set and a validation set from the patients that are kept for them
-GROUPS = 15  # of these patients, left out in turn
+# As in the published work: a constant learning rate, no early stopping.
+SELECTION_OVERRIDES = [
+    "scheduler=none",
+    "optim.lr=1e-3",
+    "augment=published",
+    # fracnet's own validation and test splits are not used here.
+    "data.val_share=0.05",
+    "data.test_share=0.05",
+]
+DRAWS = 2000  # random divisions of the fresh patients into test, validation and rest
+GROUPS = 15  # of the fresh patients, left out in turn
 CHOOSERS = ("test", "validation")
 
 
-def train(own: Phantoms, kept: Phantoms, seed: int, root: Path, words: list[str]) -> np.ndarray:
-    """Probabilities of the `kept` images after each epoch, float32 [E, N, C]; stored, too."""
+def train(
+    phantoms: Phantoms, fresh: Phantoms, seed: int, root: Path, overrides: list[str]
+) -> np.ndarray:
+    """Probabilities of the fresh images after each epoch, float32 [E, N, C]; also stored."""
     shutil.rmtree(root, ignore_errors=True)
-    write_dataset(root, own, patient=own.patients)
-    here = [f"data.root={root}", f"seed={seed}"]
-    config, data, model = build_training([*OVERRIDES, *OWN_OVERRIDES, *here, *words])
-    found: list[np.ndarray] = []
+    write_dataset(root, phantoms, patient=phantoms.patients)
+    run_overrides = [f"data.root={root}", f"seed={seed}"]
+    config, data, model = build_training(
+        [*OVERRIDES, *SELECTION_OVERRIDES, *run_overrides, *overrides]
+    )
+    epochs: list[np.ndarray] = []
 
-    def look(trainer: object, module: object) -> None:
-        found.append(probabilities(model, kept).astype(np.float32))
+    def predict_fresh(trainer: object, module: object) -> None:
+        epochs.append(probabilities(model, fresh).astype(np.float32))
 
     folder = RunFolder(root / "run")
     folder.path.mkdir()
     trainer, _ = make_trainer(config, folder)
-    trainer.callbacks.append(LambdaCallback(on_train_epoch_end=look))
+    trainer.callbacks.append(LambdaCallback(on_train_epoch_end=predict_fresh))
     trainer.fit(model, datamodule=data)
-    np.save(root / "epochs.npy", np.stack(found))
-    return np.stack(found)
+    np.save(root / "epochs.npy", np.stack(epochs))
+    return np.stack(epochs)
 
 
-def optimism(right: np.ndarray, count: np.ndarray, orders: np.ndarray, size: int) -> np.ndarray:
+def optimism(correct: np.ndarray, count: np.ndarray, orders: np.ndarray, size: int) -> np.ndarray:
     """Means over the draws, float64 [2, 4]; a row for each of CHOOSERS.
 
-    Its columns: accuracy on the test set, on the rest, the epoch, and whether test was above rest.
+    Columns: accuracy on the test set, accuracy on the rest, the epoch, whether the first is higher.
 
-    right: images of each patient that are named rightly after each epoch, float64 [E, P].
+    correct: correctly predicted images of each patient after each epoch, float64 [E, P].
     count: images of each patient, float64 [P].
-    orders: patients, int [D, P']; of each draw the first `size` are the test set, the next the
-        validation set, and the rest, on whom nothing was chosen, tell the truth.
+    orders: patients, int [D, P']; in each draw the first `size` are the test set, the next `size`
+        the validation set, and the rest, which chose nothing, give the true accuracy.
     """
     parts = orders[:, :size], orders[:, size : 2 * size], orders[:, 2 * size :]
-    test, val, rest = (right[:, part].sum(axis=-1) / count[part].sum(axis=-1) for part in parts)
-    found = []
+    test, val, rest = (correct[:, part].sum(axis=-1) / count[part].sum(axis=-1) for part in parts)
+    rows = []
     for chooser in (test, val):
-        epoch = chooser.argmax(axis=0)  # the first of equals, as a saved best one is
+        epoch = chooser.argmax(axis=0)  # the first of equals, as when saving the best checkpoint
         draws = np.arange(len(orders))
         on_test, on_rest = test[epoch, draws], rest[epoch, draws]
-        found.append([on_test, on_rest, 1 + epoch, on_test > on_rest])
-    return np.array(found).mean(axis=-1)
+        rows.append([on_test, on_rest, 1 + epoch, on_test > on_rest])
+    return np.array(rows).mean(axis=-1)
 
 
-def measure(right: np.ndarray, count: np.ndarray, size: int) -> dict[str, Any]:
-    """What K trainings show, float64 [K, E, P], with intervals over trainings and patients.
+def measure(correct: np.ndarray, count: np.ndarray, size: int) -> dict[str, Any]:
+    """Estimates from K trainings, float64 [K, E, P], with intervals over trainings and patients.
 
-    Patients are left out group by group (jackknife): drawing them with repetition would put one
+    Patients are left out group by group (jackknife): resampling them with replacement would put one
     patient into the test set and into the rest.
     """
     rng = np.random.default_rng(0)
     orders = np.argsort(rng.random((DRAWS, len(count))), axis=1)
     group = rng.permutation(len(count)) % GROUPS
 
-    def estimates(left_out: int | None) -> np.ndarray:
+    def means(left_out: int | None) -> np.ndarray:
         draws = orders
         if left_out is not None:
             draws = orders[group[orders] != left_out].reshape(DRAWS, -1)
-        return np.stack([optimism(one, count, draws, size) for one in right])
+        return np.stack([optimism(training, count, draws, size) for training in correct])
 
-    whole = estimates(None)
-    parts = np.stack([estimates(g) for g in range(GROUPS)])
+    whole = means(None)
+    parts = np.stack([means(g) for g in range(GROUPS)])
     center = parts.mean(axis=0)
     # Scaled so that their covariance is the jackknife's: (G - 1)^2 / G of that of the parts.
     spreads = center + (parts - center) * (GROUPS - 1) / np.sqrt(GROUPS)
 
-    def told(of: Any) -> list[float]:
-        found = spread_over_runs(of(whole), of(spreads), GROUPS)
-        return [round(float(x), 4) for x in (found.value, *(found.limits() or ()))]
+    def estimate(column: Callable[[np.ndarray], np.ndarray]) -> list[float]:
+        mean = spread_over_runs(column(whole), column(spreads), GROUPS)
+        return [round(float(x), 4) for x in (mean.value, *(mean.limits() or ()))]
 
-    found: dict[str, Any] = {"images": round(float(count.mean() * size), 1)}
+    result: dict[str, Any] = {"images": round(float(count.mean() * size), 1)}
     for c, chooser in enumerate(CHOOSERS):
-        found[f"chosen by {chooser}"] = {
-            "reported": told(lambda x, c=c: x[..., c, 0]),
-            "true": told(lambda x, c=c: x[..., c, 1]),
-            "optimism": told(lambda x, c=c: x[..., c, 0] - x[..., c, 1]),
+        result[f"chosen by {chooser}"] = {
+            "reported": estimate(lambda x, c=c: x[..., c, 0]),
+            "true": estimate(lambda x, c=c: x[..., c, 1]),
+            "optimism": estimate(lambda x, c=c: x[..., c, 0] - x[..., c, 1]),
             "epoch": round(float(whole[:, c, 2].mean()), 1),
             "reported above true": round(float(whole[:, c, 3].mean()), 3),
         }
-    found["true figure, by test less by validation"] = told(lambda x: x[..., 0, 1] - x[..., 1, 1])
-    return found
+    result["true accuracy, chosen by test minus by validation"] = estimate(
+        lambda x: x[..., 0, 1] - x[..., 1, 1]
+    )
+    return result
 
 
-def by_patient(prob: np.ndarray, kept: Phantoms) -> tuple[np.ndarray, np.ndarray]:
-    """Images of each patient named rightly after each epoch [E, P], and images of each [P]."""
-    names, ids = np.unique(kept.patients, return_inverse=True)
-    hit = np.stack([predict(one) == kept.targets for one in prob])
-    right = np.stack([np.bincount(ids, weights=one, minlength=len(names)) for one in hit])
-    return right, np.bincount(ids).astype(np.float64)
+def by_patient(prob: np.ndarray, fresh: Phantoms) -> tuple[np.ndarray, np.ndarray]:
+    """Correctly predicted images of each patient per epoch [E, P], and images of each [P]."""
+    names, ids = np.unique(fresh.patients, return_inverse=True)
+    hits = np.stack([predict(epoch) == fresh.targets for epoch in prob])
+    correct = np.stack([np.bincount(ids, weights=hit, minlength=len(names)) for hit in hits])
+    return correct, np.bincount(ids).astype(np.float64)
 
 
 def main() -> None:
-    """Draw, train with every seed, and write the figures down."""
+    """Generate the phantoms, train with every seed, and write the estimates."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("data/studies"), help="for images")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--patients", type=int, default=60, help="to train on, of each seed")
-    parser.add_argument("--fresh", type=int, default=150, help="patients, kept for the rest")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[12, 25, 50], help="in patients")
+    parser.add_argument("--patients", type=int, default=60, help="training patients per seed")
+    parser.add_argument("--fresh", type=int, default=150, help="patients for test and validation")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[12, 25, 50], help="patients of the test set"
+    )
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--model", default="efficientnet_lite0")
-    parser.add_argument("words", nargs="*", help="further ones of fracnet.train: optim.lr=1e-4")
-    parser.add_argument("--count-only", action="store_true", help="of the epochs that are kept")
-    asked = parser.parse_args()
-    n = asked.seeds * asked.patients
-    pool, kept = make_phantoms(asked.folder / "phantoms", seed=5, patients=n, fresh=asked.fresh)
-    words = [f"model={asked.model}", f"trainer.max_epochs={asked.epochs}", *asked.words]
-    write_config([*OVERRIDES, *OWN_OVERRIDES, *words], asked.out.with_name("config.yaml"))
-    found = []
-    for seed, own in enumerate(pool.split_by_patient(asked.seeds, seed=0)):
-        root = (asked.folder / "selection" / str(seed)).resolve()
-        there = asked.count_only
-        prob = np.load(root / "epochs.npy") if there else train(own, kept, seed, root, words)
-        found.append(by_patient(prob, kept))
-    right, count = np.stack([one for one, _ in found]), found[0][1]
-    settings = {
-        name: getattr(asked, name) for name in ("seeds", "patients", "epochs", "model", "words")
+    parser.add_argument(
+        "overrides", nargs="*", help="further overrides of fracnet.train, e.g. optim.lr=1e-4"
+    )
+    parser.add_argument(
+        "--skip-training", action="store_true", help="use the predictions of the last training"
+    )
+    options = parser.parse_args()
+    n = options.seeds * options.patients
+    pool, fresh = make_phantoms(
+        options.folder / "phantoms", seed=5, patients=n, fresh=options.fresh
+    )
+    overrides = [
+        f"model={options.model}",
+        f"trainer.max_epochs={options.epochs}",
+        *options.overrides,
+    ]
+    write_config(
+        [*OVERRIDES, *SELECTION_OVERRIDES, *overrides], options.out.with_name("config.yaml")
+    )
+    trainings = []
+    for seed, phantoms in enumerate(pool.split_by_patient(options.seeds, seed=0)):
+        root = (options.folder / "selection" / str(seed)).resolve()
+        if options.skip_training:
+            prob = np.load(root / "epochs.npy")
+        else:
+            prob = train(phantoms, fresh, seed, root, overrides)
+        trainings.append(by_patient(prob, fresh))
+    correct, count = np.stack([hits for hits, _ in trainings]), trainings[0][1]
+    names = ("seeds", "patients", "epochs", "model", "overrides")
+    settings = {name: getattr(options, name) for name in names} | {
+        "fresh patients": len(count),
+        "fresh images": int(count.sum()),
+        "draws": DRAWS,
     }
-    settings |= {"fresh patients": len(count), "fresh images": int(count.sum()), "draws": DRAWS}
-    curves = (right.sum(axis=-1) / count.sum()).round(4).tolist()
-    summary = {f"{size} patients": measure(right, count, size) for size in asked.sizes}
+    curves = (correct.sum(axis=-1) / count.sum()).round(4).tolist()
+    summary = {f"{size} patients": measure(correct, count, size) for size in options.sizes}
     content = {"settings": settings, "summary": summary, "accuracy by seed and epoch": curves}
-    asked.out.write_text(json.dumps(content, indent=1) + "\n")
+    options.out.write_text(json.dumps(content, indent=1) + "\n")
     print(json.dumps(summary, indent=1))
 
 

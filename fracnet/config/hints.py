@@ -26,6 +26,10 @@ RENAMED = {
     "unsure": "confident_errors",
     "of": "class_name",
     "data.unlabelled": "data.unlabeled",
+    **{
+        f"logger.{key}": f"logger.wandb.{key}"
+        for key in ("mode", "project", "entity", "group", "name", "tags", "images", "timeout")
+    },
 }
 # Common names of a key in other frameworks, and positional arguments by command.
 ALIASES = {
@@ -180,7 +184,7 @@ def _meant(name: str, config: DictConfig) -> str:
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Every key below a node, dotted, with its last part."""
     for name in node:
-        key = f"{prefix}{name}"
+        key = f"{prefix}{name!s}"
         yield key, str(name)
         child = node._get_node(name)
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():

@@ -5,15 +5,16 @@ Light on purpose: `--help`, `--cfg job` and a mistyped override must answer at o
 
 import io
 import os
+import re
 import secrets
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TextIO, cast
 
 import hydra
 import omegaconf
@@ -26,8 +27,9 @@ from fracnet.config.help_page import help_page
 from fracnet.config.hints import asks_for_multirun, explain_error, explain_option, one_line
 from fracnet.config.overrides import add_open_keys, quote_paths
 from fracnet.utils import distributed
-from fracnet.utils.errors import Diverged, Interrupted, UserError
+from fracnet.utils.errors import Diverged, Interrupted, Terminated, UserError
 from fracnet.utils.files import config_dir, explain_disk_fault
+from fracnet.utils.text import without_controls
 
 HYDRA_OPTIONS = (
     "-h", "--help", "--hydra-help", "-c", "--cfg", "--resolve", "-p", "--package", "-r", "--run",
@@ -47,6 +49,18 @@ _register = OmegaConf.register_resolver if _renamed else OmegaConf.register_new_
 _register("fracnet.run_dir", lambda resume, new: resume or new, replace=True)
 # Runs that start in the same second must not share a folder.
 _register("fracnet.unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+
+
+def output_dir() -> Path:
+    """The folder of the current Hydra job, as Hydra has stored it.
+
+    Reading the key would resolve a `${...}` that stands in the name of a parent folder.
+    """
+    runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
+    return Path(runtime["output_dir"])
+
+
+_register("fracnet.output_dir", lambda: str(output_dir()), replace=True)
 
 
 class Jobs(Protocol):
@@ -80,14 +94,13 @@ def run(
         jobs: what runs the jobs of a sweep; None where the command cannot be swept.
         instead: advice for a user who gives `-m` to a command that cannot be swept.
 
-    Exit codes: 0 done, 1 a fault the user can mend (one paragraph on stderr), 130 interrupted. Any
-    other exception is a bug and keeps its traceback. A sweep prints the table of its jobs at the
-    end and exits with 1 if a job did not finish, with 130 or 143 if it was stopped as a whole.
+    Exit codes: 0 done, 1 a fault the user can mend (one paragraph on stderr), 130 interrupted, 143
+    ended by SIGTERM. Any other exception is a bug and keeps its traceback. A sweep prints the table
+    of its jobs at the end and exits with 1 if a job did not finish, with 130 or 143 if it was
+    stopped as a whole.
     """
+    print_any_character()
     with quiet_on_closed_pipe():
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # As stderr does by itself: a file name that is not UTF-8 must not end the command.
-            sys.stdout.reconfigure(errors="backslashreplace")
         arguments = sys.argv[1:]
         multirun = asks_for_multirun(arguments)
         if jobs is None and multirun:
@@ -98,13 +111,59 @@ def run(
                 _run_with_hydra(task, config_name, jobs, full_traceback)
 
 
+def print_any_character() -> None:
+    """Print `\\xe9` for characters that a locale lacks and names that are not UTF-8: no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class _WithoutControls:
+    """A text stream in which a name cannot command the terminal.
+
+    A terminal gets the colors, links and cursor moves that progress bars and tables need.
+    """
+
+    # Also what a carriage return does for a progress bar.
+    _SEQUENCES = re.compile(
+        r"(\x1b\[[0-9;]*[mABCDGJK]|\x1b\[\?25[hl]|\x1b\]8;[^\x07\x1b]*\x1b\\|\r)"
+    )
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+    def write(self, text: str) -> int:
+        """Write the text with control characters as codes."""
+        parts = self._SEQUENCES.split(text)
+        for place, part in enumerate(parts):
+            if not (place % 2 and (self._terminal or part == "\r")):
+                parts[place] = without_controls(part)
+        self._stream.write("".join(parts))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextmanager
 def quiet_on_closed_pipe() -> Iterator[None]:
-    """End silently, with exit code 141, when the reader of the output has gone (`| head`)."""
+    """End silently, with exit code 141, when the reader of the output has gone (`| head`).
+
+    Meanwhile control characters are printed as codes: names of files and classes may hold any.
+    """
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast(tuple[TextIO, TextIO], tuple(map(_WithoutControls, streams)))
     try:
         try:
             yield
         finally:
+            sys.stdout, sys.stderr = streams
             sys.stdout.flush()  # now, because nobody could catch it when Python ends
     except BrokenPipeError:
         if not reader_is_gone():
@@ -151,7 +210,8 @@ def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:
         yield full_traceback
     except (KeyboardInterrupt, Interrupted) as stop:
         print(f"fracnet: interrupted{f'; {stop}' if str(stop) else ''}.", file=sys.stderr)
-        sys.exit(130)
+        terminated = any(isinstance(cause, Terminated) for cause in _causes(stop))
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     except Exception as error:
         if full_traceback:
             raise
@@ -213,7 +273,7 @@ def _with_errors_first(
             _exit_with(str(error) if isinstance(error, UserError) else one_line(error))
         finally:
             if not completed:
-                _remove_empty(Path(HydraConfig.get().runtime.output_dir))
+                _remove_empty(output_dir())
 
     return wrapped
 

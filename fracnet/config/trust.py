@@ -7,10 +7,13 @@ lifts the rule for runs with classes of one's own.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+from omegaconf import OmegaConf
 
 from fracnet.config.instantiate import locate
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import config_dir
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,30 @@ def _subclass_of(module: str, name: str) -> Callable[[Any], bool]:
     """Whether a target is a subclass of `module.name`, imported when the question comes up."""
 
     def accepts(target: Any) -> bool:
-        return isinstance(target, type) and issubclass(target, locate(f"{module}.{name}", name))
+        return isinstance(target, type) and issubclass(
+            target, cast(type, locate(f"{module}.{name}", name))
+        )
 
     return accepts
 
 
+def _is_transform(target: Any) -> bool:
+    """A transform or a group of them; a Lambda calls any function."""
+    single, group = (
+        _subclass_of(f"albumentations{module}", name)(target)
+        for module, name in (("", "BasicTransform"), (".core.composition", "BaseCompose"))
+    )
+    return (single and target.__name__ != "Lambda") or group
+
+
+def _is_metric(target: Any) -> bool:
+    """A metric of classification: those of text and pictures download models."""
+    of_classes = target.__module__.startswith("torchmetrics.classification.")
+    return of_classes and _subclass_of("torchmetrics", "Metric")(target)
+
+
 _TRANSFORMS = Rule(
-    "an albumentations transform",
-    prefixes=("albumentations.",),
-    accepts=lambda target: (
-        _subclass_of("albumentations", "BasicTransform")(target) and target.__name__ != "Lambda"
-    ),
+    "an albumentations transform", prefixes=("albumentations.",), accepts=_is_transform
 )
 RULES: Mapping[str, Rule] = {
     "model": Rule(
@@ -81,7 +97,8 @@ RULES: Mapping[str, Rule] = {
         accepts=_subclass_of("torch.optim", "Optimizer"),
     ),
     "scheduler": Rule(
-        "a learning-rate scheduler of torch",
+        "a learning-rate scheduler of fracnet or torch",
+        names=("fracnet.models.schedules.warmup_cosine",),
         prefixes=("torch.optim.lr_scheduler.",),
         accepts=_subclass_of("torch.optim.lr_scheduler", "LRScheduler"),
     ),
@@ -100,10 +117,20 @@ RULES: Mapping[str, Rule] = {
     "augment": _TRANSFORMS,
     "imbalance": _TRANSFORMS,
     "metrics": Rule(
-        "a metric of torchmetrics",
+        "a classification metric of torchmetrics",
         prefixes=("torchmetrics.",),
-        accepts=_subclass_of("torchmetrics", "Metric"),
+        accepts=_is_metric,
     ),
+    "callbacks": Rule(
+        "a callback of Lightning that reads and writes no files",
+        names=(
+            "lightning.pytorch.callbacks.DeviceStatsMonitor",
+            "lightning.pytorch.callbacks.LearningRateMonitor",
+            "lightning.pytorch.callbacks.StochasticWeightAveraging",
+            "lightning.pytorch.callbacks.Timer",
+        ),
+    ),
+    "logger": Rule("a logger exactly as conf/logger has it"),
 }
 
 # Built by training alone; a run that is only read may name any transform.
@@ -121,6 +148,7 @@ FILE_ARGUMENTS = (
 )
 # Model names that timm resolves outside its own registry.
 REMOTE = ("hf-hub:", "hf_hub:", "local-dir:", "://")
+ADVICE = "If you know where the run comes from, add trust=true."
 
 
 def check_trust(
@@ -139,6 +167,7 @@ def check_trust(
     """
     if trust:
         return
+    config = _without_shipped_loggers(config, path)
     ignored = IGNORED if training else (*IGNORED, *ONLY_TRAINING)
     for part, value in config.items():
         if part not in ignored:
@@ -146,22 +175,41 @@ def check_trust(
                 _check_node(key, node, RULES.get(str(part)), path)
 
 
+def _without_shipped_loggers(config: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The config without loggers as fracnet ships them; others could write to any file or host."""
+    shipped: dict[str, Any] = {}
+    for file in sorted((config_dir() / "logger").glob("*.yaml")):
+        content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        shipped |= content
+    given = config.get("logger")
+    if not isinstance(given, Mapping):
+        return dict(config)
+    others = {k: v for k, v in given.items() if k not in shipped or v != shipped[k]}
+    wandb = others.get("wandb")
+    for key in wandb if isinstance(wandb, Mapping) else ():
+        if key not in shipped["wandb"]:
+            raise UserError(
+                f"{path}: logger.wandb.{key}={wandb[key]} would be passed to wandb.init; allowed "
+                f"without trust: {', '.join(shipped['wandb'])}. {ADVICE}"
+            )
+    return {**config, "logger": others}
+
+
 def _check_node(key: str, node: Mapping[Any, Any], rule: Rule | None, path: str) -> None:
-    advice = "If you know where the run comes from, add trust=true."
     if "_target_" in node:
         target = str(node["_target_"])
         if rule is None or not _allowed(target, key, rule):
             allowed = rule.kind if rule else "nothing"
             raise UserError(
                 f"{path}: {key}._target_={target} would be called to rebuild the run; allowed "
-                f"without trust: {allowed}. {advice}"
+                f"without trust: {allowed}. {ADVICE}"
             )
     for name, value in node.items():
         remote = isinstance(value, str) and any(mark in value.lower() for mark in REMOTE)
         if (name in FILE_ARGUMENTS and value) or (remote and key.split(".")[0] == "model"):
             raise UserError(
                 f"{path}: {key}.{name}={value} names a file or an address that would be read to "
-                f"rebuild the run; allowed without trust: none. {advice}"
+                f"rebuild the run; allowed without trust: none. {ADVICE}"
             )
 
 

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from filelock import FileLock, Timeout
 from fracnet.utils.files import cache_dir
 
 META = "meta.json"
+DAMAGED = "damaged"
+"""File that tells the next opening that an image did not match its checksum."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,20 @@ def part_path(folder: Path) -> Path:
     return folder.with_suffix(".part")
 
 
+def mark_as_damaged(folder: Path) -> None:
+    """Let the next opening rebuild this cache."""
+    with suppress(OSError):  # cleared, or of another user: then the damage shows again next time
+        (folder / DAMAGED).touch()
+
+
+def owner_of(folder: Path) -> str:
+    """Name of the user to whom a folder belongs, or its number."""
+    try:
+        return folder.owner()
+    except KeyError:  # a user of another machine
+        return f"user {folder.stat().st_uid}"
+
+
 def write_meta(folder: Path, content: dict[str, Any]) -> None:
     """Write the description of a cache together with its own checksum."""
     text = json.dumps({"checksum": _checksum(content), "content": content}, indent=1)
@@ -80,7 +96,10 @@ def list_caches() -> list[CacheEntry]:
     for path in _subfolders(images_dir()):
         if path.suffix == ".part":
             continue
-        meta = read_meta(path) or {}
+        try:
+            meta = read_meta(path) or {}
+        except PermissionError:
+            meta = {"name": f"of {owner_of(path)}, cannot be read"}
         entries.append(
             CacheEntry(
                 path=path,
@@ -142,10 +161,12 @@ def locked(folder: Path, *, wait: bool, progress: bool = False) -> Iterator[bool
     lock = cache_lock(folder)
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except (Timeout, PermissionError) as error:
         if not wait:
-            yield False
+            yield False  # being built, or a lock of another user
             return
+        if isinstance(error, PermissionError):
+            raise
         if progress:
             print(f"Waiting for another process to build {folder}", file=sys.stderr)
         lock.acquire()

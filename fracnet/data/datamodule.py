@@ -2,9 +2,11 @@
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,12 +35,14 @@ from fracnet.data.samplers import (
 )
 from fracnet.data.split_file import apply_fold, count_left_out, deduplicate
 from fracnet.data.splits import SPLITS
+from fracnet.utils.text import counted
 
 Batch = dict[str, torch.Tensor]
 """image: uint8 [B, 1, S, S], target: int64 [B], row: int64 [B] (row of the manifest)."""
 
 MAX_WORKERS = 12  # more would wait for the GPU
 MAX_COPY_WORKERS = 2  # for images that are only copied from the cache
+SHARED_MEMORY = Path("/dev/shm")  # through which workers hand over batches
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +126,26 @@ def loader_workers(requested: int | Literal["auto"], *, on_gpu: bool, processes:
     if not on_gpu:
         return 1 if share > 1 else 0
     return max(1, min(share - 2, MAX_WORKERS))
+
+
+def shared_memory_lacks(batch_size: int, image_size: int, workers: int) -> str | None:
+    """Why these workers cannot hand over their batches, in a sentence; None if they can.
+
+    Each loader holds two batches per worker, and the one in use; training and validation overlap.
+    Where shared memory is full, workers stop without a word, as in a container with 64 MB.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return None
+    batches = 2 * (workers + min(workers, MAX_COPY_WORKERS)) + 2
+    needed = batches * batch_size * (image_size**2 + 16)
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if needed <= free:
+        return None
+    return (
+        f"{SHARED_MEMORY} has {free / 1e6:.0f} MB free, but {counted(workers, 'loader worker')} "
+        f"would need {needed / 1e6:.0f} MB: images are loaded in the training process, which is "
+        "slower. Enlarge it (docker run --shm-size=2g), or choose a smaller data.num_workers."
+    )
 
 
 class RadiographData(LightningDataModule):
@@ -288,7 +312,7 @@ class RadiographData(LightningDataModule):
         """
         limit_opencv_threads()
         rows = self.rows(split)
-        workers = self.num_workers if augment else min(self.num_workers, MAX_COPY_WORKERS)
+        workers = self._workers() if augment else min(self._workers(), MAX_COPY_WORKERS)
         targets = self.manifest.targets()
         sampler: EpochSampler | ShardSampler
         if shuffle:
@@ -320,6 +344,15 @@ class RadiographData(LightningDataModule):
             # epoch, is skipped. All other incomplete batches are used.
             drop_last=shuffle and len(sampler) > 1 and len(sampler) % self.batch_size == 1,
         )
+
+    def _workers(self) -> int:
+        """`num_workers`, or 0, with one line that says why, if shared memory is too small."""
+        if self.num_workers:
+            why = shared_memory_lacks(self.batch_size, self.preprocess.image_size, self.num_workers)
+            if why is not None:
+                log.warning(why)
+                self.num_workers = 0
+        return self.num_workers
 
     def counts(self) -> pd.DataFrame:
         """Images per class (rows, then the total and each reason for exclusion) and split."""

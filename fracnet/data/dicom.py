@@ -12,7 +12,8 @@ import io
 import logging
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,6 +26,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import data_element_generator
 from pydicom.pixels import get_decoder
+from pydicom.uid import UID
 
 from fracnet.utils.errors import UserError
 
@@ -51,9 +53,16 @@ _DECODERS = {
 }
 _BASELINE_JPEG = "1.2.840.10008.1.2.4.50"
 _JPEG_2000 = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")
+# Lossy JPEG and near-lossless JPEG-LS, whose values may exceed the range of the original ones.
+_OVERSHOOTING = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
+_END_OF_IMAGE = b"\xff\xd9"
+_MAX_PADDING = 64  # bytes of any value after the end of an image; a pad byte makes its length even
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
+_SOP_CLASS = 0x00020002
 _TRANSFER_SYNTAX = 0x00020010
+_STANDARD = "1.2.840.10008."  # start of the UIDs that DICOM itself defines
+_SIEMENS_NON_IMAGE = "1.3.12.2.1107.5.9.1"
 _IDS = ("PatientID", "StudyInstanceUID")
 
 
@@ -223,6 +232,28 @@ def is_dicom(head: bytes) -> bool:
     return head[128:HEADER_LENGTH] == b"DICM"
 
 
+def class_without_image(file: BinaryIO) -> str | None:
+    """Name of the SOP class of an open DICOM file if it is not one of images, else None.
+
+    Structured reports, presentation states, directories, documents, dose, segmentations and the
+    like; a class that DICOM does not define counts as one of images. Raises for a broken header.
+    """
+    file.seek(HEADER_LENGTH)
+    meta = data_element_generator(file, False, True, lambda tag, *_: tag.group != 2)
+    uid = next((_text(element.value) for element in meta if element.tag == _SOP_CLASS), None)
+    if uid is None:
+        dataset = _read_dataset(file, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+        uid = str(dataset.get("SOPClassUID") or "")
+    name = UID(uid).name
+    known = uid.startswith(_STANDARD) and name != uid and "Image" not in name
+    return name if known or uid == _SIEMENS_NON_IMAGE else None
+
+
+def _text(value: object) -> str:
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    return text.strip("\0 ")
+
+
 def may_be_dicom(path: Path | str) -> bool:
     """Whether the name suits a DICOM file: suffix .dcm, none, or the end of a UID."""
     suffix = os.path.splitext(path)[1].lower()
@@ -257,11 +288,17 @@ def _whole_text(dataset: Dataset, key: str) -> str | None:
     return " ".join(text.split()) or None
 
 
-def decode(data: bytes, path: Path | str, max_pixels: int) -> npt.NDArray[np.uint8]:
+def decode(
+    data: bytes,
+    path: Path | str,
+    max_pixels: int,
+    memory_for: Callable[[int, int], AbstractContextManager[None]],
+) -> npt.NDArray[np.uint8]:
     """The image of a DICOM file, uint8 [H, W], dark to bright as MONOCHROME2 shows it.
 
-    See `display_pixels` for the grey scale. `path` is for messages. Raises ValueError for anything
-    but one complete grey image of 8 to 16 bits, NoDecoder if its compression needs another package.
+    See `display_pixels` for the grey scale. `path` is for messages; `memory_for(width, height)`
+    reserves the memory that decoding takes. Raises ValueError for anything but one complete grey
+    image of 8 to 16 bits, NoDecoder if its compression needs another package.
     """
     dataset = _read_dataset(io.BytesIO(data))
     if "PixelData" not in dataset:
@@ -272,7 +309,8 @@ def decode(data: bytes, path: Path | str, max_pixels: int) -> npt.NDArray[np.uin
         raise ValueError(f"it has no pixels ({width}x{height})")
     if width * height > max_pixels:
         raise ValueError(f"its {width}x{height} pixels exceed the limit of {max_pixels}")
-    return display_pixels(dataset, _stored_pixels(dataset, path))
+    with memory_for(width, height):
+        return display_pixels(dataset, _stored_pixels(dataset, path))
 
 
 def _read_dataset(file: BinaryIO, **options: Any) -> Dataset:
@@ -341,13 +379,26 @@ def _stored_pixels(dataset: Dataset, path: Path | str) -> npt.NDArray[np.integer
         raise ValueError(
             f"its header says {shape[1]}x{shape[0]}, grey, but its compressed data are {coded_as}"
         )
-    if not syntax.startswith(_JPEG_2000) and coded.rstrip(b"\0")[-2:] != b"\xff\xd9":
+    if not syntax.startswith(_JPEG_2000) and not _has_end(coded):
         raise ValueError("its compressed data are truncated")
     pixels = _decompress(coded, syntax, path)
     bits = int(dataset.BitsStored)
+    if syntax.startswith(_JPEG_2000):
+        # Signed values that were coded as unsigned, or reverse, keep their bits (two's complement
+        # of the codestream's precision), so the header's sign applies to them.
+        dataset.BitsStored = bits = coded_precision(coded) or bits
+    elif syntax in _OVERSHOOTING and not int(pixels.max()) >> bits + 1:
+        pixels = np.minimum(pixels, pixels.dtype.type((1 << bits) - 1))
     if pixels.shape != shape or (pixels.dtype.kind == "u" and int(pixels.max()) >> bits):
         raise ValueError(f"its compressed data are not {shape[1]}x{shape[0]} pixels of {bits} bits")
     return pixels
+
+
+def _has_end(coded: bytes) -> bool:
+    """Whether a JPEG or JPEG-LS codestream is complete but for padding."""
+    end = coded.rfind(_END_OF_IMAGE)
+    padding = coded[end + 2 :]
+    return end >= 0 and (len(padding) <= _MAX_PADDING or not padding.strip(padding[:1]))
 
 
 def _decompress(coded: bytes, syntax: Any, path: Path | str) -> npt.NDArray[np.integer[Any]]:
@@ -362,6 +413,13 @@ def _decompress(coded: bytes, syntax: Any, path: Path | str) -> npt.NDArray[np.i
             "pip install 'fracnet[dicom]'."
         ) from error
     return np.asarray(getattr(imagecodecs, _DECODERS[syntax])(coded))
+
+
+def coded_precision(coded: bytes) -> int | None:
+    """Bits of the first component of a JPEG 2000 codestream; None if unclear."""
+    start = coded.find(b"\xff\x4f\xff\x51", 0, 4096)
+    precision = coded[start + 42 : start + 43] if start >= 0 else b""
+    return (precision[0] & 0x7F) + 1 if precision else None
 
 
 def coded_size(coded: bytes) -> tuple[int, int, int] | None:

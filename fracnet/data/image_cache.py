@@ -2,7 +2,9 @@
 
 Image i of the cache is row i of the manifest without the rows whose file cannot be read. A cache is
 named by a hash of its files (path, size, modification time) and of its pipeline, so a changed file
-or step makes another one; a damaged cache is rebuilt.
+or step makes another one. A damaged cache is rebuilt: its files have checksums, and so has each
+image, which is compared when a process first reads it. The folder of a cache is private to its
+owner, because it shows patients.
 """
 
 import hashlib
@@ -12,18 +14,23 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from fracnet.data.cache_folders import (
+    DAMAGED,
     discard,
     images_dir,
     locked,
+    mark_as_damaged,
+    owner_of,
     part_path,
     read_meta,
     remove_leftovers,
@@ -34,28 +41,115 @@ from fracnet.data.image_io import BadImage, limit_opencv_threads, read_grey
 from fracnet.data.manifest import Manifest
 from fracnet.data.preprocess import Preprocess
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import sha256_of
+from fracnet.utils.files import path_from_text, sha256_of
 from fracnet.utils.progress import progress_bar
 from fracnet.utils.text import list_some
 
-FORMAT = 1
+FORMAT = 2
 ON_BAD_FILE = ("error", "skip")
+SAMPLED = 32
+"""Images that are compared with their checksums whenever a cache is opened."""
 
 log = logging.getLogger(__name__)
+
+
+def _digest(image: np.ndarray) -> int:
+    """64-bit checksum of an image: 2 us for 224 x 224 pixels."""
+    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(image).data)
+
+
+class Checksums:
+    """Compares cached images with their checksums, each once, and reads damaged ones again.
+
+    expected: uint64 [N]. read_file: gives image i from its file, preprocessed.
+    """
+
+    def __init__(self, folder: Path, expected: np.ndarray, read_file: Callable[[int], np.ndarray]):
+        self._folder, self._expected, self._read_file = folder, expected, read_file
+        self._checked = np.zeros(len(expected), dtype=bool)
+        self._repaired: dict[int, np.ndarray] = {}
+
+    def fits(self, row: int, image: np.ndarray) -> bool:
+        """Whether the image has the checksum of this row."""
+        return _digest(image) == int(self._expected[row])
+
+    def correct(self, row: int, image: np.ndarray) -> np.ndarray:
+        """The image, or the one from its file if the cached one is damaged.
+
+        Raises UserError if the file does not give the image that was cached either.
+        """
+        if row in self._repaired:
+            return self._repaired[row]
+        if self._checked[row]:
+            return image
+        if not self.fits(row, image):
+            image = self._repaired[row] = self._repair(row)
+        self._checked[row] = True
+        return image
+
+    def correct_all(self, rows: np.ndarray, images: np.ndarray, index: Any) -> np.ndarray:
+        """`images[index]` as `correct` gives them. rows: those of the index; images: all."""
+        for row in np.unique(rows[~self._checked[rows]]):
+            self.correct(int(row), images[row])
+        selected = images[index]
+        if self._repaired:
+            selected = np.array(selected)
+            for row, image in self._repaired.items():
+                selected[rows == row] = image
+        return selected
+
+    def _repair(self, row: int) -> np.ndarray:
+        damaged = f"The image cache {self._folder} is damaged: image {row} is not what was written."
+        mark_as_damaged(self._folder)
+        image = self._read_file(row)
+        if not self.fits(row, image):
+            raise UserError(
+                f"{damaged} Its file has changed since. Run the command again to build a new cache."
+            )
+        if not self._repaired:
+            log.warning(
+                f"{damaged} Damaged images are read from their files; the next run rebuilds "
+                "the cache. Check the disk."
+            )
+        return image
+
+
+class CachedImages(np.memmap):
+    """uint8 [N, S, S], mapped read-only. Indexing it gives plain arrays of correct images."""
+
+    checksums: Checksums | None
+
+    def __array_finalize__(self, obj: Any) -> None:
+        super().__array_finalize__(obj)
+        self.checksums = None  # of views, whose rows are others
+
+    def __getitem__(self, index: Any) -> Any:
+        """Images by row, rows, slice or mask; a part of images after these, as in NumPy."""
+        plain = self.view(np.ndarray)
+        if self.checksums is None:
+            return plain[index]
+        if isinstance(index, int | np.integer):
+            row = int(index) % len(self) if -len(self) <= index < len(self) else int(index)
+            return self.checksums.correct(row, plain[row])
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        if isinstance(first, int | np.integer):
+            return self[first][tuple(rest)]
+        images = self.checksums.correct_all(np.arange(len(self))[first], plain, first)
+        return images[(slice(None), *rest)] if rest else images
 
 
 @dataclass
 class ImageCache:
     """An open cache.
 
-    images: uint8 [N, S, S], mapped read-only; image i belongs to row i of the manifest's table
-        after the rows in `bad` have been dropped from it.
+    images: uint8 [N, S, S]; image i belongs to row i of the manifest's table after the rows in
+        `bad` have been dropped from it.
     features: float64 [N, F], `SHORTCUT_NAMES` of the images as stored in the files.
     bad: row of the manifest's full table -> why its file cannot be read.
     """
 
     path: Path
-    images: np.memmap
+    images: CachedImages
     features: np.ndarray
     bad: dict[int, str]
 
@@ -79,37 +173,57 @@ class ImageCache:
         # Paths as text: a Path object per file would stay in memory.
         states = [_file_state(manifest.file(path)) for path in manifest.table["path"]]
         folder = images_dir() / _key(manifest, states, preprocess)
-        cache = cls._open(folder)
+        cache = cls._open(folder, manifest, preprocess)
         if cache is None:
             cache = cls._build(folder, manifest, states, preprocess, workers, progress)
         cache._report_bad_files(manifest, on_bad_file)
         return cache
 
     @classmethod
-    def _open(cls, folder: Path) -> "ImageCache | None":
-        """The cache if it exists and is complete."""
+    def _open(cls, folder: Path, manifest: Manifest, preprocess: Preprocess) -> "ImageCache | None":
+        """The cache if it exists, is complete and is not damaged.
+
+        Raises UserError if it belongs to another user who does not share it.
+        """
         if not folder.is_dir():
             return None
-        meta = read_meta(folder)
         try:
-            digest = sha256_of(folder / "features.npy")
-            size = (folder / "images.uint8").stat().st_size
-        except FileNotFoundError:
-            meta = None
-        if (
-            meta is None
-            or size != meta["images"] * meta["image_size"] ** 2
-            or digest != meta["features_sha256"]
-        ):
+            cache = cls._open_intact(folder, manifest, preprocess)
+        except PermissionError as error:
+            raise UserError(
+                f"The image cache {folder} belongs to {owner_of(folder)} and cannot be read "
+                "(permission denied). Ask its owner to share it (chmod -R a+rX), or set the "
+                "environment variable FRACNET_CACHE to a folder of your own."
+            ) from error
+        except FileNotFoundError:  # never complete, or another process just cleared it
+            cache = None
+        if cache is None:
             log.warning("The image cache %s is damaged; rebuilding it.", folder)
+        return cache
+
+    @classmethod
+    def _open_intact(
+        cls, folder: Path, manifest: Manifest, preprocess: Preprocess
+    ) -> "ImageCache | None":
+        meta = read_meta(folder)
+        if meta is None or (folder / DAMAGED).exists():
             return None
-        shape = (meta["images"], meta["image_size"], meta["image_size"])
-        try:
-            images = _map_images(folder, shape)
-            features = np.asarray(np.load(folder / "features.npy", mmap_mode="r"))
-        except FileNotFoundError:  # another process just cleared it
+        n, side = meta["images"], meta["image_size"]
+        if (folder / "images.uint8").stat().st_size != n * side**2:
             return None
+        for name in ("features", "checksums"):
+            if sha256_of(folder / f"{name}.npy") != meta[f"{name}_sha256"]:
+                return None
+        features = np.asarray(np.load(folder / "features.npy", mmap_mode="r"))
         bad = {int(row): str(reason) for row, reason in meta["bad"].items()}
+        paths = [path for row, path in enumerate(manifest.table["path"]) if row not in bad]
+        expected = np.load(folder / "checksums.npy")
+        read_file = partial(_read_file, manifest.root, paths, preprocess)
+        checksums = Checksums(folder, expected, read_file)
+        images = _map_images(folder, (n, side, side), checksums)
+        sample = np.unique(np.linspace(0, n - 1, SAMPLED).astype(int))
+        if not all(checksums.fits(row, images.view(np.ndarray)[row]) for row in sample):
+            return None
         return cls(folder, images, features, bad)
 
     @classmethod
@@ -126,12 +240,12 @@ class ImageCache:
             folder.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers()
             with locked(folder, wait=True, progress=progress):
-                cache = cls._open(folder)
+                cache = cls._open(folder, manifest, preprocess)
                 if cache is not None:  # another process has built it meanwhile
                     return cache
                 discard(folder)
                 part = part_path(folder)
-                part.mkdir()
+                part.mkdir(mode=0o700)
                 try:
                     _write_cache(part, manifest, states, preprocess, workers, progress)
                 except BaseException:
@@ -139,7 +253,7 @@ class ImageCache:
                     raise
                 os.replace(part, folder)
                 _sync(folder.parent)
-                cache = cls._open(folder)
+                cache = cls._open(folder, manifest, preprocess)
         except OSError as error:
             n_bytes = len(states) * preprocess.image_size**2
             raise UserError(
@@ -163,16 +277,23 @@ class ImageCache:
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        state["images"] = self.images.shape  # the other process maps the file itself
+        # The other process maps the file itself.
+        state["images"] = self.images.shape, self.images.checksums
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.images = _map_images(self.path, state["images"])
+        self.images = _map_images(self.path, *state["images"])
 
 
-def _map_images(folder: Path, shape: tuple[int, ...]) -> np.memmap:
-    return np.memmap(folder / "images.uint8", dtype=np.uint8, mode="r", shape=shape)
+def _map_images(folder: Path, shape: tuple[int, ...], checksums: Checksums | None) -> CachedImages:
+    images = CachedImages(folder / "images.uint8", dtype=np.uint8, mode="r", shape=shape)
+    images.checksums = checksums
+    return images
+
+
+def _read_file(root: Path, paths: Sequence[str], preprocess: Preprocess, row: int) -> np.ndarray:
+    return preprocess(read_grey(path_from_text(root, paths[row])))
 
 
 def _file_state(file: Path) -> tuple[int, int]:
@@ -209,7 +330,7 @@ def _write_cache(
     workers: int | None,
     progress: bool,
 ) -> None:
-    """Write images.uint8, features.npy and meta.json of a manifest's files into `folder`.
+    """Write images.uint8, features.npy, checksums.npy and meta.json of a manifest's files.
 
     Unreadable files are left out and listed in the description. Raises OSError if something cannot
     be written, UserError if no file can be read.
@@ -220,8 +341,9 @@ def _write_cache(
         print(f"Preprocessing {len(files)} images of {manifest.name} (once)", file=sys.stderr)
     n_pixels = preprocess.image_size**2
     features = np.full((len(files), len(SHORTCUT_NAMES)), np.nan)
+    checksums = np.zeros(len(files), np.uint64)
     bad: dict[int, str] = {}
-    handle = os.open(folder / "images.uint8", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    handle = os.open(folder / "images.uint8", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
     def process(row: int) -> None:
         try:
@@ -230,7 +352,9 @@ def _write_cache(
             bad[row] = error.reason
             return
         features[row] = shortcut_features(image, states[row][0])
-        _write(handle, preprocess(image), row * n_pixels)
+        prepared = preprocess(image)
+        checksums[row] = _digest(prepared)
+        _write(handle, prepared, row * n_pixels)
 
     try:
         # Space is reserved first: a full disk raises here instead of a bus error later.
@@ -250,16 +374,19 @@ def _write_cache(
     if len(bad) == len(files):
         raise UserError(f"Cannot read any of the {len(files)} images of {manifest.name}: {bad[0]}.")
     good = [row for row in range(len(files)) if row not in bad]
-    buffer = io.BytesIO()
-    np.save(buffer, features[good])
-    (folder / "features.npy").write_bytes(buffer.getvalue())
+    digests = {}
+    for name, values in (("features", features[good]), ("checksums", checksums[good])):
+        buffer = io.BytesIO()
+        np.save(buffer, values)
+        (folder / f"{name}.npy").write_bytes(buffer.getvalue())
+        digests[f"{name}_sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
     content = {
         "name": manifest.name,
         "images": len(good),
         "image_size": preprocess.image_size,
         "pipeline": preprocess.key(),
         "bad": {str(row): reason for row, reason in sorted(bad.items())},
-        "features_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        **digests,
     }
     write_meta(folder, content)
     if progress:

@@ -7,8 +7,8 @@ import io
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -27,7 +27,10 @@ Header = TypeVar("Header")
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP")
 # Pillow's own limit for errors. The largest stitched long-leg radiographs have about 40 million.
 MAX_PIXELS = 178_956_970
-MAX_BYTES = 1 << 30  # 16-bit color of that many pixels
+MAX_BYTES = 1 << 30  # 16-bit color of that many pixels; also of a file
+WORKING_MEMORY = 2 << 30  # bytes that all threads together decode with, unless one needs more
+BYTES_PER_PIXEL = 14  # at most: Pillow's or OpenCV's pixels, one copy and the result
+STRIP = 1 << 20  # pixels converted at a time
 
 _END_OF_IMAGE = b"\xff\xd9"
 # Entropy-coded bytes without a marker; any will do that are not all equal.
@@ -87,6 +90,31 @@ class _Strict:
 strict_decoding = _Strict()
 
 
+class ByteBudget:
+    """Bytes that threads may use together; what exceeds the limit alone waits for all others."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, n_bytes: int) -> Iterator[None]:
+        """Wait until `n_bytes` are free, and hold them during the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + n_bytes <= self._limit)
+            self._used += n_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= n_bytes
+                self._changed.notify_all()
+
+
+decoding_memory = ByteBudget(WORKING_MEMORY)
+
+
 def read_grey(path: Path | str) -> Grey:
     """Decode JPEG, PNG, GIF (first frame), TIFF, BMP or DICOM to grey, uint8 [H, W], C-contiguous.
 
@@ -102,8 +130,9 @@ def read_grey(path: Path | str) -> Grey:
 
     Raises BadImage for anything but a complete image: missing, a folder, empty, not an image,
     truncated (a baseline JPEG even if an end marker follows the cut; in a progressive one a cut
-    shows only as blur), broken, over `MAX_PIXELS` or `MAX_BYTES`. Raises `dicom.NoDecoder` if a
-    compressed DICOM file needs a package that is not installed.
+    shows only as blur), broken, over `MAX_PIXELS` or `MAX_BYTES` (file, or pixels x channels x
+    depth). Threads wait for each other rather than use more than `WORKING_MEMORY`. Raises
+    `dicom.NoDecoder` if a compressed DICOM file needs a package that is not installed.
     """
     path = Path(path)
     try:
@@ -114,10 +143,9 @@ def read_grey(path: Path | str) -> Grey:
     with strict_decoding:
         try:
             if dicom.is_dicom(data[: dicom.HEADER_LENGTH]):
-                return dicom.decode(data, path, MAX_PIXELS)
-            with _open(path, io.BytesIO(data)) as image:
-                # Known only before the pixels are decoded.
-                deep = any(";16" in str(tile.args) for tile in image.tile)
+                return dicom.decode(data, path, MAX_PIXELS, _memory_for)
+            with _open(path, io.BytesIO(data)) as image, _memory_for(*image.size):
+                deep = _is_deep(image)  # known only before the pixels are decoded
                 image.load()
                 if image.format in ("JPEG", "MPO") and _ends_early(image, data):
                     raise BadImage(path, "the file is truncated: its lower part is missing")
@@ -157,6 +185,21 @@ def read_ids(path: Path | str) -> dicom.Ids:
     return _read_header(Path(path), ids)
 
 
+def class_without_image(path: Path | str) -> str | None:
+    """Name of the DICOM class of a file that holds no image, such as "Basic Text SR Storage".
+
+    None for images, also broken ones, and for files that are not DICOM or cannot be read.
+    """
+    if not dicom.may_be_dicom(path):
+        return None
+    try:
+        return _read_header(
+            Path(path), lambda file, is_dicom: dicom.class_without_image(file) if is_dicom else None
+        )
+    except BadImage:
+        return None  # whatever reads its pixels reports it
+
+
 def _read_header(path: Path, read: Callable[[io.BufferedReader, bool], Header]) -> Header:
     """The result of `read`, called with the open file and whether it is DICOM."""
     with strict_decoding:
@@ -185,15 +228,31 @@ def _open(path: Path, file: io.BytesIO | io.BufferedReader) -> ImageFile.ImageFi
     if not file.read(1):
         raise BadImage(path, "the file is empty (0 bytes)")
     image = Image.open(file, formats=FORMATS)
-    _check_size(path, *image.size)
+    depth = 4 if image.mode in ("I", "F") else 2 if _is_deep(image) else 1
+    _check_size(path, *image.size, len(image.getbands()) * depth)
     return image
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether the file has 16 bits per sample; unknown once the pixels are decoded."""
+    return any(";16" in str(tile.args) for tile in image.tile)
+
+
+def _memory_for(width: int, height: int) -> AbstractContextManager[None]:
+    return decoding_memory.reserve(BYTES_PER_PIXEL * width * height)
+
+
+def _check_size(path: Path, width: int, height: int, bytes_per_pixel: int = 1) -> None:
     if width < 1 or height < 1:
         raise BadImage(path, f"it has no pixels ({width}x{height})")
     if width * height > MAX_PIXELS:
         raise BadImage(path, f"its {width}x{height} pixels exceed the limit of {MAX_PIXELS}")
+    if (n_bytes := width * height * bytes_per_pixel) > MAX_BYTES:
+        raise BadImage(
+            path,
+            f"its {width}x{height} pixels of {bytes_per_pixel} bytes need {n_bytes} bytes, more "
+            f"than the limit of {MAX_BYTES}",
+        )
 
 
 def _ends_early(image: Image.Image, data: bytes) -> bool:
@@ -223,20 +282,27 @@ def _to_grey(image: ImageFile.ImageFile, data: bytes, deep: bool) -> Grey:
         pixels = np.asarray(image)
         if _sample_type(image) == "uint32":  # Pillow's own 32 bits are signed
             pixels = pixels.view(np.uint32)
-        pixels = pixels.astype(np.float64)
         # TIFF's "0 is white": Pillow inverts it only for 8 bits.
         inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
-        return stretch_to_uint8(pixels.max() - pixels if inverted else pixels)
+        if not inverted:
+            return stretch_to_uint8(pixels)
+        white = np.float64(pixels.max())
+        return _stretch(pixels, lambda strip: white - strip.astype(np.float64))
     if _sample_type(image) == "int8":  # Pillow's own 8 bits are unsigned
         if image.mode != "L":
             raise ValueError("its type, int8 in several channels, is not supported")
         return np.asarray(image) ^ np.uint8(128)
     if deep and image.mode in ("RGB", "RGBA", "LA"):
-        return stretch_to_uint8(_deep_luma(data))
+        image.close()  # its pixels are not needed, and are many
+        return _stretch(_deep_color(data), _luma)
     if image.has_transparency_data:
         # Via RGBA, the only conversion that handles every kind of transparency.
-        pair = np.asarray(image.convert("RGBA").convert("LA"), dtype=np.uint16)
-        return ((pair[..., 0] * pair[..., 1] + 127) // 255).astype(np.uint8)
+        grey = np.empty((image.height, image.width), np.uint8)
+        for rows in _strips(grey):
+            strip = image.crop((0, rows.start, image.width, rows.stop))
+            pair = np.asarray(strip.convert("RGBA").convert("LA"), dtype=np.uint16)
+            grey[rows] = (pair[..., 0] * pair[..., 1] + 127) // 255
+        return grey
     if image.mode not in ("1", "L", "P", "RGB"):
         return np.array(image.convert("RGB").convert("L"), order="C")
     return np.array(image.convert("L"), order="C")
@@ -274,23 +340,49 @@ def _unsupported_tiff(data: bytes) -> str | None:
     )
 
 
-def _deep_luma(data: bytes) -> npt.NDArray[np.float64]:
-    """Luma of 16-bit color, float64 [H, W]; Pillow keeps only the upper eight bits."""
+def _deep_color(data: bytes) -> npt.NDArray[np.uint16]:
+    """16-bit color, [H, W, 3 or 4] in OpenCV's order; Pillow keeps only the upper eight bits."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3:
         raise ValueError("its 16-bit color cannot be decoded")
+    return np.asarray(pixels, np.uint16)
+
+
+def _luma(pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
+    """Luma of 16-bit color on black, float64 [H, W]."""
     luma = pixels[..., :3].astype(np.float64) @ np.array([0.114, 0.587, 0.299])  # B, G, R
     return luma * (pixels[..., 3] / 65535) if pixels.shape[2] == 4 else luma
 
 
-def stretch_to_uint8(pixels: npt.NDArray[np.float64]) -> Grey:
-    """Map float64 [H, W] from its own minimum..maximum to 0..255; ValueError if not finite."""
-    if not np.isfinite(pixels).all():
-        raise ValueError("it contains values that are not finite")
-    low, high = pixels.min(), pixels.max()
+def stretch_to_uint8(pixels: np.ndarray) -> Grey:
+    """Map numbers [H, W] from their own minimum..maximum to 0..255; ValueError if not finite."""
+    return _stretch(pixels, lambda strip: strip.astype(np.float64))
+
+
+def _stretch(
+    pixels: np.ndarray, to_values: Callable[[np.ndarray], npt.NDArray[np.float64]]
+) -> Grey:
+    """`stretch_to_uint8` of `to_values` of the pixels, in strips: float64 takes much memory."""
+    grey = np.empty(pixels.shape[:2], np.uint8)
+    low, high = np.inf, -np.inf
+    for rows in _strips(grey):
+        values = to_values(pixels[rows])
+        if not np.isfinite(values).all():
+            raise ValueError("it contains values that are not finite")
+        low, high = min(low, values.min()), max(high, values.max())
     if high == low:
-        return np.full(pixels.shape, np.clip(np.rint(low / 257), 0, 255), dtype=np.uint8)
-    return np.rint((pixels - low) * (255 / (high - low))).astype(np.uint8)
+        grey[:] = np.clip(np.rint(low / 257), 0, 255)
+        return grey
+    for rows in _strips(grey):
+        grey[rows] = np.rint((to_values(pixels[rows]) - low) * (255 / (high - low)))
+    return grey
+
+
+def _strips(image: np.ndarray) -> Iterator[slice]:
+    """Slices of rows with about `STRIP` pixels each."""
+    height, width = image.shape
+    step = max(1, STRIP // width)
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
 def _reason_of(error: Exception, first_bytes: bytes | None = None) -> str:

@@ -1,6 +1,7 @@
 """The manifest: one table, one row per image, that all later stages read instead of folders."""
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ COLUMNS = (
 )
 SHAPE_COLUMNS = ("polygons", "boxes")
 SIZE_COLUMNS = ("width", "height")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,8 @@ def _infer_numbers(texts: pd.Series) -> pd.Series:
             return texts.astype(np.int64)
     except ValueError:
         pass  # not whole numbers; perhaps floats
-    try:
-        values = [float(text) for text in texts]
-    except ValueError:
+    # Not float alone: it reads the word nan as missing, and 1_0 as 10.
+    if not all(NUMBER.fullmatch(text) for text in texts[known]):
         return texts
+    values = [float(text) for text in texts]
     return pd.Series(values, index=texts.index, dtype=np.float64)

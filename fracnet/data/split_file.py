@@ -43,6 +43,7 @@ Pairs = Sequence[tuple[str, str]]
 
 SPLIT_ORDER = {"train": 0, "val": 1, "test": 2}
 COPY_REASON = "verified copy in a later split"
+UNEVEN = 3  # times as many images of the most common class as of the rarest
 FOLD_SEED = 0  # constant: the folds in the file are the same for every seed of a run
 
 
@@ -217,7 +218,20 @@ def deduplicate(manifest: Manifest, pairs: Pairs, *, pooled: bool = False) -> Ma
         "verified copy in a later split; the test images are the official ones."
     )
     result = without_rows(manifest, rows, COPY_REASON)
+    if uneven := uneven_classes(result):
+        note += f" It leaves {uneven}."
     return replace(result, notes=(*result.notes, note))
+
+
+def uneven_classes(manifest: Manifest) -> str:
+    """`train: 368 fractured, 30 normal`, for each split in which one class is much rarer."""
+    counts = manifest.table.groupby(["split", "label"]).size().unstack(fill_value=0)
+    counts = counts.reindex(columns=list(manifest.classes), fill_value=0)
+    return "; ".join(
+        f"{split}: " + ", ".join(f"{n} {label}" for label, n in counts.loc[split].items())
+        for split in SPLIT_ORDER
+        if split in counts.index and counts.loc[split].max() > UNEVEN * counts.loc[split].min()
+    )
 
 
 def count_left_out(manifest: Manifest) -> int:
@@ -309,7 +323,10 @@ def apply_fold(
         "The dataset's own split into train and val is not used."
     )
     if copies is not None and ungrouped:
-        note += " Patients are unknown, so one may be in several folds; only copies are not."
+        note += (
+            " Patients are unknown, so one may be in several folds. Verified copies are in one "
+            "fold; copies that the audit missed may not be."
+        )
     return replace(
         manifest,
         table=manifest.table.assign(split=split),

@@ -161,11 +161,11 @@ def check_stems(manifest: Manifest, copies: set[tuple[int, int]]) -> Finding:
 
 
 def describe_pair(pair: Pair) -> str:
-    """`altered copy, mirrored, agreement 0.93`."""
+    """`altered copy, mirrored, score 0.93`."""
     if pair.kind != "copy":
         return KIND_NAMES[pair.kind]
-    mirrored = ", mirrored" if pair.mirrored else ""
-    return f"{KIND_NAMES[pair.kind]}{mirrored}, agreement {pair.score:.2f}"
+    flags = (", mirrored" * pair.mirrored) + (", inverted" * pair.inverted)
+    return f"{KIND_NAMES[pair.kind]}{flags}, score {pair.score:.2f}"
 
 
 def pairs_as_json(table: pd.DataFrame, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
@@ -180,6 +180,7 @@ def pairs_as_json(table: pd.DataFrame, pairs: Sequence[Pair]) -> list[dict[str, 
             "labels": [str(label[pair.a]), str(label[pair.b])],
             "kind": pair.kind,
             "mirrored": pair.mirrored,
+            "inverted": pair.inverted,
             "score": round(float(pair.score), 4),
             "transform": None
             if pair.transform is None

@@ -5,7 +5,7 @@ direction, so every match proposes a similarity transform, and all of them are t
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,9 +15,11 @@ Grey = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]
 
-WORK = 256  # pixels of the longest side, where key points are detected
-SMALL = 160  # pixels of the longest side, where pictures are compared
-MOST_POINTS = 160
+# Pixels of the longest side of a square image where key points are detected, and where pictures are
+# compared. An elongated image, which may be two images side by side, gets more.
+WORK, SMALL = 256, 192
+ELONGATED = 1 / 3  # power of length by width that the longest side grows by
+MOST_POINTS = 200
 
 # Contrast is equalized first, or a lead marker would take most of the key points. The floor, in
 # grey levels, keeps an empty background from turning into noise.
@@ -29,9 +31,12 @@ CONTRAST, EDGE = 0.02, 12.0
 # In SIFT's 4 x 4 x 8 bins (across, along the orientation, direction), a mirror image has the first
 # axis reversed and the directions negated.
 _MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][..., [0, 7, 6, 5, 4, 3, 2, 1]].ravel()
+# An inverted image has all gradients reversed, and with them the orientation of the key point:
+# the surroundings are rotated by 180 degrees, and directions relative to the orientation stay.
+_INVERTED = np.arange(128).reshape(4, 4, 8)[::-1, ::-1].ravel()
 
 RATIO = 0.85  # a match is mutual and this much nearer than the second best (Lowe 2004: 0.8)
-FEWEST = 12  # matches that a map must explain; true copies had at least 18
+FEWEST = 7  # matches that a map must explain
 MAX_PROPOSALS = 4  # that are refined
 NEAR, SLACK = 5.0, 0.25  # of a proposal: working pixels, and per pixel from its own match
 TIGHTENING = (12.0, 7.0, 4.0, 3.0, 3.0)  # pixels
@@ -83,24 +88,29 @@ def describe(image: Grey) -> Features:
     )
 
 
-def mirrored(features: Features) -> Features:
-    """Features of the image with left and right exchanged, without detecting anything again."""
-    points = features.points.copy()
-    points[:, 0] = features.work[1] - 1 - points[:, 0]
-    points[:, 3] = np.pi - points[:, 3]
-    return Features(
-        size=features.size,
-        work=features.work,
+def variant(features: Features, is_mirrored: bool, is_inverted: bool) -> Features:
+    """Features of the mirrored (left and right) or inverted image, without detecting them again."""
+    points, small = features.points.copy(), features.small
+    if is_mirrored:
+        points[:, 0] = features.work[1] - 1 - points[:, 0]
+        points[:, 3] = np.pi - points[:, 3]
+        small = np.ascontiguousarray(small[:, ::-1])
+    if is_inverted:
+        points[:, 3] += np.pi
+        small = 255 - small
+    return replace(
+        features,
         points=points,
-        descriptors=mirrored_descriptors(features.descriptors),
-        small=np.ascontiguousarray(features.small[:, ::-1]),
-        digest=features.digest,
+        descriptors=variant_descriptors(features.descriptors, is_mirrored, is_inverted),
+        small=small,
     )
 
 
-def mirrored_descriptors(descriptors: Grey) -> Grey:
-    """SIFT descriptors [K, 128] of the mirror image."""
-    return np.ascontiguousarray(descriptors[:, _MIRRORED])
+def variant_descriptors(descriptors: Grey, is_mirrored: bool, is_inverted: bool) -> Grey:
+    """SIFT descriptors [K, 128] of the mirrored or inverted image."""
+    if is_mirrored:
+        descriptors = descriptors[:, _MIRRORED]
+    return descriptors[:, _INVERTED] if is_inverted else descriptors
 
 
 def root_sift(descriptors: Grey) -> Floats:
@@ -114,9 +124,10 @@ def root_sift(descriptors: Grey) -> Floats:
 
 
 def _resized(image: Grey, longest: int) -> Grey:
-    """Resized so that the longest side has that many pixels."""
+    """Resized so that the longest side has that many pixels, if it is square."""
     height, width = image.shape
-    scale = longest / max(height, width)
+    elongation = min(max(height, width) / min(height, width), 4.0)
+    scale = longest * elongation**ELONGATED / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     # INTER_AREA keeps noise from turning into patterns, but cannot enlarge.
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -140,7 +151,7 @@ def _digest(image: Grey) -> bytes:
 def fit_affine(a: Features, b: Features) -> Affine | None:
     """The affine map [2, 3] from working pixels of `a` to those of `b`, or None.
 
-    It never mirrors: pass `mirrored(a)` for that.
+    It never mirrors: pass `variant(a, True, False)` for that.
     """
     from_a, from_b = _match(a, b)
     if len(from_a) < FEWEST:

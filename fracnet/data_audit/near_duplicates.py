@@ -1,13 +1,12 @@
 """All pairs of copies in a set of images: the same file, the same pixels, or altered copies.
 
-An altered copy is a flipped, rotated, sheared, cropped, enlarged, brightened or recompressed image.
-Another view of the same patient is not a copy, nor is a second exposure of the same pose.
+An altered copy is an image after a flip, rotation, shear, crop or padding, with another tone curve,
+inverted, blurred, noisy, labeled, put beside another image, or recompressed. Another view of the
+same patient is not a copy, nor is a second exposure of the same pose. What share of such copies is
+found is measured in experiments/duplicates.
 
-Candidates are nearest neighbors by one short vector per image: key points are counted into the
-centroids of a codebook that is fitted on the set's own images, as a vector of locally aggregated
-descriptors (VLAD: Jegou et al., CVPR 2010). The vector of the mirror image follows from permuted
-descriptors. Products are computed in blocks, so memory grows with the number of images, not with
-its square.
+Key points propose candidates (`Index`), their pixels decide (`pixel_match`), and then pairs that
+link the same copies are decided together. Memory grows with the number of images, not its square.
 """
 
 import os
@@ -30,19 +29,22 @@ from fracnet.data_audit.keypoints import (
     Grey,
     describe,
     invert,
-    mirrored_descriptors,
     root_sift,
+    variant,
 )
-from fracnet.data_audit.pixel_match import verify
+from fracnet.data_audit.pixel_match import COPY_SCORE, compare
 from fracnet.utils.progress import Progress, no_progress
 
-CENTROIDS = 64
-DESCRIPTOR = 48  # principal components of a descriptor
-VECTOR = 256  # dimensions of an image's vector
-ROUNDS = 12  # of k-means
-FITTED_IMAGES, FITTED_DESCRIPTORS = 500, 60_000  # the codebook is fitted on
-NEIGHBORS = 8  # of each image, and as many of its mirror image
-BLOCK = 1024  # rows of a product
+COMPONENTS = 48  # principal components of a descriptor, and bits of its signature
+PER_WORD, FEWEST_WORDS, MOST_WORDS = 700, 64, 4096  # descriptors of the set per visual word
+FITTED_DESCRIPTORS = 60_000  # that words are fitted on
+ROUNDS = 8  # of k-means
+BITS = 12  # in which signatures of matching descriptors may differ
+BLOCK = 2048  # descriptors assigned to words at once
+TURNS = 16  # bins of the angle between two images
+CANDIDATES = 16  # that each image is compared with
+CERTAIN, LIKELY = 0.98, 0.2  # scores of pairs that form clusters, and that clusters support
+VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # mirrored, inverted
 
 Kind = Literal["same bytes", "same pixels", "copy"]
 T = TypeVar("T")
@@ -54,8 +56,8 @@ class Pair:
     """Two images, a < b: one was made from the other, or both from a third.
 
     transform: float64 [2, 3], from pixels (x, y) of `a` to pixels of `b`, including a mirror; None
-    where the pixels are the same. mirrored: whether one is flipped. score: 0 to 1, how well the
-    pixels agree.
+    where the pixels are the same. mirrored: whether one is flipped. score: 0 to 1, how certain it
+    is. inverted: whether black and white are exchanged.
     """
 
     a: int
@@ -64,6 +66,7 @@ class Pair:
     transform: Affine | None = None
     mirrored: bool = False
     score: float = 1.0
+    inverted: bool = False
 
 
 def find_duplicates(
@@ -81,8 +84,8 @@ def find_duplicates(
     CPU). files: tells the same bytes from the same pixels.
 
     Of m images with the same pixels, m - 1 pairs with the first one are listed; the first one
-    stands for all of them in other pairs. Copies are searched among the nearest neighbors of each
-    image, so not every pair of many copies of one image is listed, but `clusters` joins them.
+    stands for all of them in other pairs. Each image is compared with `CANDIDATES`
+    others, so not every pair of many copies of one image is listed, but `clusters` joins them.
 
     The result depends only on the pixels: not on workers, timing or a seed. Another order of the
     images gives the same pairs.
@@ -118,112 +121,101 @@ def clusters(pairs: Iterable[Pair], n: int) -> npt.NDArray[np.int64]:
     return np.array([root(i) for i in range(n)], np.int64)
 
 
-@dataclass(frozen=True)
-class Codebook:
-    """Turns the descriptors of one image into a unit vector float32 [<= VECTOR].
+class Index:
+    """Finds images that share key points with an image, by votes of similar descriptors.
 
-    mean [128], axes [128, d]: principal components of descriptors. centroids [CENTROIDS, d].
-    center [CENTROIDS * d], projection [CENTROIDS * d, v]: from the VLAD to the final vector.
+    Descriptors vote for each other if they have the same visual word and nearly the same binary
+    signature (Hamming embedding), rare words count more, and only votes that agree on the angle
+    between both images add up (weak geometric consistency: Jegou, Douze and Schmid, ECCV 2008).
+    A crop, two images side by side or burned-in text leave many votes.
     """
 
-    mean: Floats
-    axes: Floats
-    centroids: Floats
-    center: Floats
-    projection: Floats
-
-    @classmethod
-    def fit(cls, images: Sequence[Features]) -> "Codebook":
-        """Fitted on images and their mirror images; the order of the images does not matter."""
-        chosen = sorted(images, key=lambda image: image.digest)[:FITTED_IMAGES]
-        sets = [image.descriptors for image in chosen]
-        sets += [mirrored_descriptors(descriptors) for descriptors in sets]
-        stacked = np.concatenate(sets)
+    def __init__(self, images: Sequence[Features]) -> None:
+        """images: in an order that depends on their pixels only, as the words depend on it."""
+        self.images = images
+        counts = [len(image.points) for image in images]
+        stacked = np.concatenate([image.descriptors for image in images])
         assert len(stacked), "no image has a key point"
-        step = -(-len(stacked) // FITTED_DESCRIPTORS)
-        sample = root_sift(stacked[::step])
-        mean = sample.mean(axis=0)
-        _, vectors = np.linalg.eigh(np.cov(sample - mean, rowvar=False, bias=True))
-        axes = np.ascontiguousarray(vectors[:, : -DESCRIPTOR - 1 : -1], np.float32)
-        centroids = _k_means((sample - mean) @ axes)
-        vlads = np.stack([_vlad(descriptors, mean, axes, centroids) for descriptors in sets])
-        center = vlads.mean(axis=0)
-        return cls(mean, axes, centroids, center, _fit_projection(vlads - center))
+        n_words = int(np.clip(len(stacked) // PER_WORD, FEWEST_WORDS, MOST_WORDS))
+        sample = root_sift(stacked[:: -(-len(stacked) // FITTED_DESCRIPTORS)])
+        self.mean = sample.mean(axis=0)
+        _, vectors = np.linalg.eigh(np.cov(sample - self.mean, rowvar=False, bias=True))
+        self.axes = np.ascontiguousarray(vectors[:, : -COMPONENTS - 1 : -1], np.float32)
+        self.words = _k_means((sample - self.mean) @ self.axes, n_words)
+        parts = [self._project(image.descriptors) for image in images]
+        values = np.concatenate([part[0] for part in parts])
+        words = np.concatenate([part[1] for part in parts])
+        order = np.argsort(words, kind="stable")
+        self.size = np.bincount(words, minlength=n_words)
+        self.start = np.cumsum(self.size) - self.size
+        self.medians = np.zeros((n_words, COMPONENTS), np.float32)
+        for word in np.flatnonzero(self.size):
+            members = order[self.start[word] : self.start[word] + self.size[word]]
+            self.medians[word] = np.median(values[members], axis=0)
+        self.signatures = self._sign(values, words)[order]
+        self.image = np.repeat(np.arange(len(images), dtype=np.int32), counts)[order]
+        self.angle = np.concatenate([image.points[:, 3] for image in images])[order]
+        new = np.ones(len(order), bool)
+        new[1:] = (np.diff(self.image) != 0) | (np.diff(words[order]) != 0)
+        frequency = np.bincount(words[order][new], minlength=n_words)
+        self.weight = np.log1p(len(images) / np.maximum(frequency, 1)).astype(np.float32) ** 2
+        self.scale = 1 / np.sqrt(np.maximum(counts, 1))
 
-    def __call__(self, descriptors: np.ndarray) -> Floats:
-        """The vector of one image's descriptors uint8 [K, 128]; zero if there are none."""
-        if not len(descriptors):
-            return np.zeros(self.projection.shape[1], np.float32)
-        vlad = _vlad(descriptors, self.mean, self.axes, self.centroids)
-        return _normalized((vlad - self.center) @ self.projection)
+    def candidates(self, query: int) -> list[tuple[int, bool, bool]]:
+        """(image, mirrored, inverted): at most `CANDIDATES`, in no order, not the image itself."""
+        votes = np.stack([self._votes(query, *flags) for flags in VARIANTS]) * self.scale
+        votes[:, query] = 0
+        best = votes.max(axis=0)
+        k = min(CANDIDATES, len(best))
+        top = np.argpartition(-best, k - 1)[:k]
+        top = top[best[top] > 0]
+        flags = votes[:, top].argmax(axis=0)
+        return [(int(image), *VARIANTS[flag]) for image, flag in zip(top, flags, strict=True)]
+
+    def _votes(self, query: int, is_mirrored: bool, is_inverted: bool) -> Floats:
+        """Votes of one image for each image, float [N]."""
+        features = variant(self.images[query], is_mirrored, is_inverted)
+        values, words = self._project(features.descriptors)
+        signatures = self._sign(values, words)
+        size = self.size[words]
+        row = np.repeat(np.arange(len(words)), size)
+        place = np.arange(size.sum()) + np.repeat(self.start[words] - np.cumsum(size) + size, size)
+        distance = np.bitwise_count(self.signatures[place] ^ signatures[row])
+        near = distance <= BITS
+        place, row, distance = place[near], row[near], distance[near]
+        vote = self.weight[words[row]] * (1 - distance / (2 * BITS))
+        turn = (self.angle[place] - features.points[row, 3]) / (2 * np.pi) % 1
+        bin_ = np.minimum((turn * TURNS).astype(np.int64), TURNS - 1)
+        n = len(self.images)
+        total = np.bincount(self.image[place] * TURNS + bin_, vote, minlength=n * TURNS)
+        total = total.reshape(n, TURNS)
+        return (total + np.roll(total, 1, axis=1)).max(axis=1)
+
+    def _project(self, descriptors: Grey) -> tuple[Floats, npt.NDArray[np.int64]]:
+        values = (root_sift(descriptors) - self.mean) @ self.axes
+        return values, _nearest_word(values, self.words)
+
+    def _sign(self, values: Floats, words: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        bits = (values > self.medians[words]) << np.arange(COMPONENTS, dtype=np.uint64)
+        return bits.sum(axis=1, dtype=np.uint64)
 
 
-def nearest_neighbors(plain: Floats, mirrored: Floats, start: int) -> list[tuple[int, int, bool]]:
-    """(image, neighbor, whether mirrored) of one block of images, from `start` on.
-
-    plain, mirrored: float32 [N, v], vectors of all images and of their mirror images. Neighbors
-    come in no order; a pair may come from both sides.
-    """
-    rows = np.arange(start, min(start + BLOCK, len(plain)))
-    neighbors = []
-    for vectors, is_mirrored in ((plain, False), (mirrored, True)):
-        similarity = plain[rows] @ vectors.T
-        similarity[np.arange(len(rows)), rows] = -np.inf
-        k = min(NEIGHBORS, len(plain) - 1)
-        best = (
-            np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-            if k
-            else np.empty((len(rows), 0), int)
-        )
-        for row, columns in zip(rows.tolist(), best.tolist(), strict=True):
-            neighbors += [(row, column, is_mirrored) for column in columns]
-    return neighbors
+def _nearest_word(values: Floats, words: Floats) -> npt.NDArray[np.int64]:
+    return np.asarray((values @ words.T - 0.5 * (words**2).sum(axis=1)).argmax(axis=1))
 
 
-def _vlad(descriptors: np.ndarray, mean: Floats, axes: Floats, centroids: Floats) -> Floats:
-    """Sum of unit residuals per centroid; square-rooted, of length 1."""
-    if not len(descriptors):
-        return np.zeros(centroids.size, np.float32)
-    values = (root_sift(descriptors) - mean) @ axes
-    nearest = _nearest_centroid(values, centroids)
-    residuals = _normalized(values - centroids[nearest])
-    member = (nearest[:, None] == np.arange(len(centroids))).astype(np.float32)
-    total = (member.T @ residuals).ravel()
-    return _normalized(np.sign(total) * np.sqrt(np.abs(total)))
-
-
-def _nearest_centroid(values: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    return np.asarray((values @ centroids.T - 0.5 * (centroids**2).sum(axis=1)).argmax(axis=1))
-
-
-def _k_means(values: np.ndarray) -> Floats:
+def _k_means(values: Floats, n: int) -> Floats:
     """Lloyd's algorithm from evenly spaced values: no seed, and the same with any threads."""
-    centroids = values[np.linspace(0, len(values) - 1, CENTROIDS).astype(int)].copy()
+    words = values[np.linspace(0, len(values) - 1, n).astype(int)].copy()
     for _ in range(ROUNDS):
-        nearest = _nearest_centroid(values, centroids)
-        member = (nearest == np.arange(CENTROIDS)[:, None]).astype(np.float32)
-        count = member.sum(axis=1, keepdims=True)
-        used = count[:, 0] > 0
-        centroids[used] = (member @ values / np.maximum(count, 1))[used]
-    return np.ascontiguousarray(centroids, np.float32)
-
-
-def _fit_projection(vlads: Floats) -> Floats:
-    """Principal components [m, v] of centered vectors [n, m], halfway to equal variance.
-
-    Computed from the n x n products: there are fewer images than dimensions.
-    """
-    values, vectors = np.linalg.eigh((vlads @ vlads.T).astype(np.float64))
-    values, vectors = values[::-1][:VECTOR], vectors[:, ::-1][:, :VECTOR]
-    positive = values > 1e-6 * max(values[0], 1e-12)
-    values, vectors = values[positive], vectors[:, positive]
-    axes = vlads.T @ (vectors / np.sqrt(values))
-    return np.asarray(axes / (values / len(vlads)) ** 0.25, np.float32)
-
-
-def _normalized(values: np.ndarray) -> Floats:
-    length = np.linalg.norm(values, axis=-1, keepdims=True)
-    return np.asarray(values / np.maximum(length, 1e-9), np.float32)
+        blocks = np.array_split(values, -(-len(values) // BLOCK))
+        nearest = np.concatenate([_nearest_word(block, words) for block in blocks])
+        size = np.bincount(nearest, minlength=n)
+        used = size > 0
+        start = (np.cumsum(size) - size)[used]
+        order = np.argsort(nearest, kind="stable")
+        words[used] = np.add.reduceat(values[order], start, axis=0) / size[used, None]
+    return np.ascontiguousarray(words, np.float32)
 
 
 def _describe_image(images: Callable[[int], Grey | None], i: int) -> Features | None:
@@ -251,44 +243,60 @@ def _altered_copies(
     pool: ThreadPoolExecutor, unique: dict[int, Features], progress: Progress
 ) -> list[Pair]:
     """Pairs of altered copies among images of different pixels."""
-    rows = list(unique)
-    images = list(unique.values())
+    # The pixels, not the order of the images, decide on words, candidates and directions.
+    rows = sorted(unique, key=lambda row: unique[row].digest)
+    images = [unique[row] for row in rows]
     if not any(len(image.points) for image in images):
         return []
-    codebook = Codebook.fit(images)
-
-    def embed(image: Features) -> tuple[np.ndarray, np.ndarray]:
-        return codebook(image.descriptors), codebook(mirrored_descriptors(image.descriptors))
-
-    vectors = list(_parallel(pool, embed, images, progress, "index images"))
-    plain, mirrored = (np.stack(both) for both in zip(*vectors, strict=True))
-    blocks = pool.map(
-        lambda start: nearest_neighbors(plain, mirrored, start), range(0, len(rows), BLOCK)
+    index = Index(images)
+    neighbors = _parallel(pool, index.candidates, range(len(rows)), progress, "find candidates")
+    candidates = sorted(
+        {
+            (min(i, j), max(i, j), is_mirrored, is_inverted)
+            for i, others in enumerate(neighbors)
+            for j, is_mirrored, is_inverted in others
+        }
     )
-    candidates = sorted({(min(i, j), max(i, j), flag) for block in blocks for i, j, flag in block})
 
-    def verify_candidate(candidate: tuple[int, int, bool]) -> Pair | None:
-        i, j, is_mirrored = candidate
-        return _verify_pair(rows[i], rows[j], unique, is_mirrored)
+    def compare_candidate(candidate: tuple[int, int, bool, bool]) -> Pair | None:
+        i, j, is_mirrored, is_inverted = candidate
+        match = compare(images[i], images[j], is_mirrored, is_inverted)
+        if match is None:
+            return None
+        a, b, transform = rows[i], rows[j], match.transform
+        if a > b:
+            a, b, transform = b, a, invert(transform)
+        return Pair(a, b, "copy", transform, is_mirrored, match.score, is_inverted)
 
     best: dict[tuple[int, int], Pair] = {}
-    for pair in _parallel(pool, verify_candidate, candidates, progress, "compare images"):
+    for pair in _parallel(pool, compare_candidate, candidates, progress, "compare images"):
         if pair is not None:
             previous = best.get((pair.a, pair.b))
             if previous is None or pair.score > previous.score:
                 best[pair.a, pair.b] = pair
-    return list(best.values())
+    return _consistent(list(best.values()), max(rows) + 1)
 
 
-def _verify_pair(i: int, j: int, unique: dict[int, Features], is_mirrored: bool) -> Pair | None:
-    # The pixels, not the order of the images, decide which one is warped onto the other.
-    swapped = unique[i].digest > unique[j].digest
-    a, b = (j, i) if swapped else (i, j)
-    match = verify(unique[a], unique[b], is_mirrored)
-    if match is None:
-        return None
-    transform = invert(match.transform) if swapped else match.transform
-    return Pair(i, j, "copy", transform, is_mirrored, match.score)
+def _consistent(pairs: Sequence[Pair], n: int) -> list[Pair]:
+    """The pairs that are copies, by their scores and by those of their copies.
+
+    Copies of one image are copies of each other. So pairs that link the same two clusters of
+    certain copies are decided together, by their mean log-odds: of two exposures with several
+    copies each, a blurred copy may look like one of the other exposure, but most do not.
+    """
+    cluster = clusters((pair for pair in pairs if pair.score >= CERTAIN), n)
+    links = defaultdict(list)
+    for pair in pairs:
+        links[frozenset((int(cluster[pair.a]), int(cluster[pair.b])))].append(pair)
+    copies = []
+    for link, members in links.items():
+        if len(link) == 1 or len(members) == 1:
+            copies += [pair for pair in members if pair.score >= COPY_SCORE]
+            continue
+        scores = np.clip([pair.score for pair in members], 0.05, 0.95)
+        if np.log(scores / (1 - scores)).mean() >= 0:
+            copies += [pair for pair in members if pair.score >= LIKELY]
+    return copies
 
 
 def _parallel(

@@ -1,156 +1,262 @@
-"""Whether one image is a copy of another: aligned, their pixels agree everywhere.
+"""Whether one image is a copy of another: once aligned, their edges lie at the same places.
 
-Key points alone are fooled by lead markers, implants and the like, and all radiographs share a dark
-background. So once the key points have aligned two pictures, the finest detail that survives
-resampling and recompression is compared in small windows over the whole overlap. Windows without
-information (clipped, filled, flat) do not count. A copy agrees nearly perfectly; a second exposure
-of the same pose does not.
+The comparison does not depend on the tone curve. A gain, a gamma curve, a contrast window or CLAHE
+changes how strong an edge is, but hardly its direction, and inversion turns all directions by 180
+degrees. So small windows of gradient directions are correlated (orientation correlation: Fitch et
+al., BMVC 2002). Windows without information (clipped, filled, flat) do not count.
+
+Two exposures of one pose also correlate well, but their bones and soft tissue have moved against
+each other: each window fits best a little off its place. So the score depends on how far off the
+windows are, in pixels and compared with the uncertainty of each, and on how much correlation that
+costs. Key points alone are fooled by lead markers, implants and the like.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import numpy.typing as npt
+import scipy.fft
 
-from fracnet.data_audit.keypoints import Affine, Features, Floats, fit_affine, mirrored
+from fracnet.data_audit.keypoints import Affine, Features, Floats, fit_affine, variant
 
-# Chosen on other radiographs and phantoms than those that experiments/duplicates reports.
-COPY_SCORE = 0.982  # score of a copy
-HOPELESS = 0.4  # a score that no refined alignment raises to a copy's
-QUANTILES = (0.2, 0.5)  # of the window correlations; the score is their mean
-
-# Pixels of the small picture: resampling and compression lose what is finer than the first, and
-# what is coarser than the second is similar in all pictures of a body part.
-BAND = (1.2, 2.4)
-WINDOW, SPOT = 8.0, 2.0  # pixels, over which detail is compared and detected
-TEXTURE, STRONG = 0.5, 1.5  # grey levels (standard deviation) of detail
-ANYWHERE = 0.9  # median correlation of all windows with texture
-EVIDENCE, ENOUGH = 0.2, 0.1  # of the smaller picture: with texture, with strong texture
+COPY_SCORE = 0.5  # of a copy
+HOPELESS = 0.65  # mean correlation of the first alignment that no refinement makes a copy's
+WINDOW = 32  # pixels of a side
+STRIDES = (24, 16)  # pixels between windows, of the first and second alignment
+SHIFTS = (6, 4)  # pixels that a window may be off
+FEWEST_WINDOWS = 8
+SIGMA = 1.5  # pixels, of the smoothing before gradients
+NEARBY = 25  # pixels, over which the strength of gradients is evened out
+FLOOR = 0.08  # grey levels per pixel that never count as an edge
 DARK, BRIGHT = 3, 252  # grey levels at and beyond which a pixel is clipped or filled
-MARGIN = 2  # pixels around clipped ones that are left out as well
-OVERLAP = 0.5  # of the smaller picture, at least
-ALIGNING = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 1e-3)
+MARGIN = 7  # pixels of a disk around clipped ones that are left out as well
+
+# Logistic regression on copies and on other exposures, by experiments/duplicates/fit.py.
+INTERCEPT = -6.8
+WEIGHTS = {
+    "offset": -1.65,
+    "significance": -2.84,
+    "cost": -1.6,
+    "correlation": -1.38,
+    "windows": 4.39,
+}
+
+_HANN = np.outer(*[np.hanning(WINDOW + 2)[1:-1]] * 2).astype(np.float32)
+_DISK = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (MARGIN, MARGIN))
 
 
 @dataclass(frozen=True)
 class Match:
-    """A verified copy.
+    """Two images that align.
 
     transform: float64 [2, 3], from pixels (x, y) of one image to those of the other, including a
-    mirror. score: from `COPY_SCORE` to 1.
+    mirror. score: 0 to 1, from `COPY_SCORE` on a copy.
     """
 
     transform: Affine
     score: float
 
 
-def verify(a: Features, b: Features, is_mirrored: bool) -> Match | None:
-    """What maps `a`, mirrored or not, onto `b`; None if `b` is not a copy of it."""
-    source = mirrored(a) if is_mirrored else a
+@dataclass(frozen=True)
+class _Windows:
+    """Where windows of two pictures fit best. All float [n].
+
+    x, y: centers. dx, dy: how far off, in pixels. power: of the gradients. peak, center:
+    correlation there and at the same place. spread: standard error of dx and dy from noise alone.
+    """
+
+    x: Affine
+    y: Affine
+    dx: Affine
+    dy: Affine
+    power: Affine
+    peak: Affine
+    center: Affine
+    spread: Affine
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def compare(a: Features, b: Features, is_mirrored: bool, is_inverted: bool) -> Match | None:
+    """What maps `a`, mirrored or inverted or not, onto `b`; None if nothing does."""
+    source = variant(a, is_mirrored, is_inverted)
     affine = fit_affine(source, b)
     if affine is None:
         return None
     small = _compose(
         _rescale(source.small.shape, source.work), affine, _rescale(b.work, b.small.shape)
     )
-    score = _score(source, b, small)
-    if HOPELESS < score < COPY_SCORE:
-        aligned = _align(source, b, small)
-        if aligned is not None and (better := _score(source, b, aligned)) > score:
-            small, score = aligned, better
-    if score < COPY_SCORE:
+    aligned = align(source.small, b.small, small)
+    if aligned is None:
         return None
+    small, measured = aligned
     full = _compose(_rescale(a.size, a.small.shape), small, _rescale(b.small.shape, b.size))
     if is_mirrored:
         full = _compose(np.array([[-1.0, 0, a.size[1] - 1], [0, 1, 0]]), full, np.eye(2, 3))
-    return Match(full, score)
+    return Match(full, score_of(measured))
 
 
-def _score(a: Features, b: Features, small: Affine) -> float:
-    """Agreement of `a` with `b` after `small`, which maps small pictures. From -1 to 1."""
-    height, width = a.small.shape
-    options = cv2.WARP_INVERSE_MAP
-    inside = _warped(np.ones_like(b.small), small, a, cv2.INTER_NEAREST | options, 0) > 0
-    smaller = min(a.small.size, b.small.size / np.linalg.det(small[:, :2]))
-    if inside.sum() < OVERLAP * smaller:
-        return -1.0
-    aligned = cv2.warpAffine(
-        b.small,
+def score_of(measured: dict[str, float]) -> float:
+    """0 to 1, from the measurements of `align`."""
+    return float(1 / (1 + np.exp(-INTERCEPT - sum(WEIGHTS[k] * measured[k] for k in WEIGHTS))))
+
+
+def align(
+    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], small: Affine
+) -> tuple[Affine, dict[str, float]] | None:
+    """The refined map from small picture `a` to `b`, and their agreement; None if there is none."""
+    gradient = _gradient(a)
+    for stride, shift in zip(STRIDES, SHIFTS, strict=True):
+        windows = _compare(a, gradient, b, small, stride, shift)
+        if len(windows) < 6:
+            return None
+        if stride == STRIDES[0] and np.average(windows.peak, weights=windows.power) < HOPELESS:
+            return None
+        small, windows = _realigned(small, windows, a.shape)
+    return small, _measure(windows)
+
+
+def _measure(windows: _Windows) -> dict[str, float]:
+    weight = np.minimum(windows.power, 15)
+    trusted = weight * np.maximum(windows.peak - 0.3, 0) + 1e-9
+    offset = np.hypot(windows.dx, windows.dy)
+    cost = np.average(windows.peak - windows.center, weights=weight)
+    return {
+        "offset": float(np.log(_quantile(offset, trusted, 0.7) + 0.01)),
+        "significance": float(np.log(_quantile(offset / windows.spread, trusted, 0.7) + 0.01)),
+        "cost": float(np.log(cost + 1e-3)),
+        "correlation": _quantile(windows.peak, weight, 0.5),
+        "windows": float(np.log(len(windows) / 50)) if len(windows) >= FEWEST_WINDOWS else -100.0,
+    }
+
+
+def _realigned(small: Affine, windows: _Windows, shape: tuple[int, ...]) -> tuple[Affine, _Windows]:
+    """The map after an affine correction that explains most offsets, and the windows without it."""
+    center = np.array([[shape[1] / 2], [shape[0] / 2]])
+    points = np.vstack([windows.x - center[0], windows.y - center[1], np.ones(len(windows))])
+    offsets = np.vstack([windows.dx, windows.dy])
+    trusted = np.minimum(windows.power, 15) * np.maximum(windows.peak - 0.3, 0) + 1e-6
+    weight = trusted
+    for tolerance in (1.5, 1.0, 0.7, 0.7):
+        left = (points * weight) @ points.T + 1e-3 * np.eye(3)
+        correction = np.linalg.solve(left, (points * weight) @ offsets.T).T
+        miss = np.hypot(*(offsets - correction @ points))
+        weight = trusted / (1 + (miss / tolerance) ** 2) ** 2
+    step = np.eye(3)
+    step[:2, :2] += correction[:, :2]
+    step[:2, 2:] += correction[:, 2:] - correction[:, :2] @ center
+    dx, dy = offsets - correction @ points
+    return (np.vstack([small, [0, 0, 1]]) @ step)[:2], replace(windows, dx=dx, dy=dy)
+
+
+def _compare(
+    a: npt.NDArray[np.uint8],
+    gradient: tuple[Floats, Floats, Floats, float],
+    b: npt.NDArray[np.uint8],
+    small: Affine,
+    stride: int,
+    shift: int,
+) -> _Windows:
+    """Windows of `a` with information, against `b` warped onto it by `small`."""
+    height, width = a.shape
+    inverse = cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(
+        b,
         small,
         (width, height),
-        flags=cv2.INTER_LINEAR | options,
+        flags=cv2.INTER_LINEAR | inverse,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    clipped = _warped(_clipped(b), small, a, cv2.INTER_NEAREST | options, 1) | _clipped(a)
-    grown = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * MARGIN + 1, 2 * MARGIN + 1))
-    informative = (cv2.dilate(clipped, grown) == 0) & inside
-    agreement, power, n_spots = _windows(a.small, aligned, informative)
-    textured, strong = agreement[power > TEXTURE**2], agreement[power > STRONG**2]
-    if min(n_spots, len(textured)) < EVIDENCE * smaller:
-        return -1.0
-    anywhere = float(np.median(textured))
-    scored = strong if len(strong) >= ENOUGH * smaller else textured
-    score = float(np.quantile(scored, QUANTILES).mean())
-    return score if anywhere >= ANYWHERE else min(score, anywhere)
+    clipped = cv2.warpAffine(
+        _clipped(b), small, (width, height), flags=cv2.INTER_NEAREST | inverse, borderValue=1
+    )
+    mask = (cv2.dilate(clipped | _clipped(a), _DISK) == 0).astype(np.float32)
+    known = cv2.blur(mask, (NEARBY, NEARBY)) + 1e-3
+    rows = np.arange(0, max(1, height - WINDOW + 1), stride)
+    columns = np.arange(0, max(1, width - WINDOW + 1), stride)
+    cut_a = _cut(_directions(gradient, mask, known), stride)
+    cut_b = _cut(_directions(_gradient(warped), mask, known), stride)
+    power = np.sqrt(_power(cut_a) * _power(cut_b))
+    use = power > 1
+    y, x = (grid.ravel()[use] for grid in np.meshgrid(rows, columns, indexing="ij"))
+    power = power[use].astype(np.float64) + 1e-6
+    product = np.conj(scipy.fft.fft2(cut_a[use])) * scipy.fft.fft2(cut_b[use])
+    reach = np.arange(-shift, shift + 1)
+    correlation = scipy.fft.ifft2(product).real[:, reach][:, :, reach] / power[:, None, None]
+    n = len(reach)
+    row, column = np.divmod(correlation.reshape(-1, n * n).argmax(axis=1), n)
+    each = np.arange(len(power))
+    peak = correlation[each, row, column]
+    # A parabola through the peak and its neighbors; at the rim, through the nearest three.
+    row, column = np.clip(row, 1, n - 2), np.clip(column, 1, n - 2)
+    dy, bend_y = _vertex(*(correlation[each, row + k, column] for k in (-1, 0, 1)))
+    dx, bend_x = _vertex(*(correlation[each, row, column + k] for k in (-1, 0, 1)))
+    noise = (1 - np.minimum(peak, 0.999) ** 2) / (power * np.sqrt(bend_x * bend_y))
+    return _Windows(
+        x=x + (WINDOW - 1) / 2,
+        y=y + (WINDOW - 1) / 2,
+        dx=column - shift + dx,
+        dy=row - shift + dy,
+        power=power,
+        peak=peak,
+        center=correlation[:, shift, shift],
+        spread=np.sqrt(noise / np.maximum(peak, 0.2) ** 2 + 0.03**2),
+    )
 
 
-def _windows(a: np.ndarray, b: np.ndarray, informative: np.ndarray) -> tuple[Floats, Floats, int]:
-    """Around each pixel: correlation of the detail of two pictures, and the larger of its powers.
-
-    Only `informative` pixels count; where they are too few, the power is 0. The third result is the
-    number of pixels with detail, because a marker's detail fills the windows far around it.
-    """
-    weight = informative.astype(np.float32)
-    detail_a, detail_b = (_band(image.astype(np.float32), weight) for image in (a, b))
-    near = _blur(weight, WINDOW) + 1e-6
-    power_a, power_b = _blur(detail_a**2, WINDOW) / near, _blur(detail_b**2, WINDOW) / near
-    floor = TEXTURE**2
-    both = np.sqrt(np.maximum(power_a, floor) * np.maximum(power_b, floor))
-    agreement = _blur(detail_a * detail_b, WINDOW) / near / both
-    spots = np.maximum(_blur(detail_a**2, SPOT), _blur(detail_b**2, SPOT)) > floor
-    power = np.maximum(power_a, power_b) * (informative & (near > 0.3))
-    return agreement, power, int(spots.sum())
+def _vertex(left: Affine, middle: Affine, right: Affine) -> tuple[Affine, Affine]:
+    """Where the parabola through three neighbors has its vertex, -1 to 1, and its curvature."""
+    bend = np.maximum(2 * middle - left - right, 1e-4)
+    return np.clip(0.5 * (right - left) / bend, -1, 1), bend
 
 
-def _band(values: Floats, weight: Floats) -> Floats:
-    """Detail between the two scales of `BAND`, from pixels with a weight only."""
-    fine, coarse = (_blur(values * weight, s) / (_blur(weight, s) + 1e-6) for s in BAND)
-    return np.asarray((fine - coarse) * weight, np.float32)
-
-
-def _align(a: Features, b: Features, small: Affine) -> Affine | None:
-    """The map refined on pixels (ECC: Evangelidis and Psarakis, 2008); None if that diverges."""
-    start = small.astype(np.float32)
-    everywhere = np.full(b.small.shape, 255, np.uint8)
-    try:
-        _, refined = cv2.findTransformECC(
-            _detail(a.small), _detail(b.small), start, cv2.MOTION_AFFINE, ALIGNING, everywhere, 5
-        )
-    except cv2.error:  # raised for pictures that do not correlate or do not overlap
-        return None
-    return refined.astype(np.float64)
-
-
-def _detail(image: np.ndarray) -> np.ndarray:
-    """Detail at equalized contrast, for the alignment; uint8."""
+def _gradient(image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats, Floats, float]:
+    """Both derivatives, the magnitude, and how strong the noise alone would be."""
     values = image.astype(np.float32)
-    values -= _blur(values, 4.0)
-    values /= np.sqrt(_blur(values * values, 4.0)) + 3
-    return np.clip(128 + 40 * values, 0, 255).astype(np.uint8)
+    fine = (values - cv2.GaussianBlur(values, (0, 0), 1.0))[::2, ::2]
+    noise = 1.4826 * float(np.median(np.abs(fine)))
+    values = cv2.GaussianBlur(values, (0, 0), SIGMA)
+    x = cv2.Sobel(values, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
+    y = cv2.Sobel(values, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+    # White noise has this deviation in a derivative of the smoothed picture, times 2.
+    return x, y, cv2.magnitude(x, y), FLOOR + 2 * noise / (5 * SIGMA**2)
 
 
-def _clipped(features: Features) -> np.ndarray:
-    small = features.small
+def _directions(
+    gradient: tuple[Floats, Floats, Floats, float], mask: Floats, known: Floats
+) -> npt.NDArray[np.complex64]:
+    """Gradients of strength 0 to 1, relative to those in their surroundings."""
+    x, y, magnitude, floor = gradient
+    nearby = cv2.blur(magnitude * mask, (NEARBY, NEARBY)) / known
+    scale = mask / (nearby + magnitude + floor)
+    field = np.empty(x.shape, np.complex64)
+    field.real, field.imag = x * scale, y * scale
+    return field
+
+
+def _cut(field: npt.NDArray[np.complex64], stride: int) -> npt.NDArray[np.complex64]:
+    """Tapered windows, complex64 [n, WINDOW, WINDOW], row by row."""
+    lacking = [max(0, WINDOW - side) for side in field.shape]
+    if any(lacking):
+        field = np.pad(field, [(0, n) for n in lacking])
+    view = np.lib.stride_tricks.sliding_window_view(field, (WINDOW, WINDOW))
+    return (view[::stride, ::stride] * _HANN).reshape(-1, WINDOW, WINDOW)
+
+
+def _power(windows: npt.NDArray[np.complex64]) -> Floats:
+    return (windows.real**2 + windows.imag**2).sum(axis=(1, 2))
+
+
+def _quantile(values: Affine, weights: Affine, share: float) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][min(np.searchsorted(total, share * total[-1]), len(values) - 1)])
+
+
+def _clipped(small: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return ((small <= DARK) | (small >= BRIGHT)).astype(np.uint8)
-
-
-def _warped(mask: np.ndarray, small: Affine, a: Features, flags: int, outside: int) -> np.ndarray:
-    """A mask of `b` warped onto `a`."""
-    return cv2.warpAffine(mask, small, a.small.shape[::-1], flags=flags, borderValue=outside)
-
-
-def _blur(values: np.ndarray, sigma: float) -> np.ndarray:
-    return cv2.GaussianBlur(values, (0, 0), sigma)
 
 
 def _rescale(old: tuple[int, ...], new: tuple[int, ...]) -> Affine:

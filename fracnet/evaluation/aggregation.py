@@ -4,7 +4,10 @@ A study's probability is the mean of its views' (MURA's official rule) or their 
 is positive if any study is, so a patient's probability is the highest of the studies'.
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,7 @@ from fracnet.utils.errors import UserError
 LEVELS = ("image", "study", "patient")
 OVERALL, UNKNOWN = "overall", "(unknown)"
 MAX_GROUPS = 50
+TIE, NEAR_TIE = 0.5, 1e-9
 LIST_COLUMNS = ("polygons", "boxes")
 """Columns that hold a list per image; they cannot form groups."""
 
@@ -77,11 +81,10 @@ def _to_studies(predictions: Predictions, views: str) -> Predictions:
     first["path"] = first.index.astype(object)
     first["views"] = groups.size()
     if views == "mean":
-        names = [f"{PROB}{name}" for name in classes]
-        prob = groups[names].mean().to_numpy(dtype=np.float64)
+        prob = _exact_means(predictions.probabilities, groups.ngroup().to_numpy())
     else:
-        prob = _with_complement(groups[f"{PROB}{classes[1]}"].max())
-    return predictions.with_logits(safe_log(prob), first.reset_index())
+        prob = _maximum(groups, classes)
+    return predictions.with_probabilities(prob, first.reset_index())
 
 
 def _to_patients(studies: Predictions) -> Predictions:
@@ -96,8 +99,7 @@ def _to_patients(studies: Predictions) -> Predictions:
     first["views"], first["studies"] = groups["views"].sum(), groups.size()
     rows = first.reset_index()
     rows["study"] = np.nan
-    prob = _with_complement(groups[f"{PROB}{classes[1]}"].max())
-    return studies.with_logits(safe_log(prob), rows)
+    return studies.with_probabilities(_maximum(groups, classes), rows)
 
 
 def check_views(views: str, n_classes: int, key: str = "views") -> None:
@@ -112,9 +114,36 @@ def check_views(views: str, n_classes: int, key: str = "views") -> None:
         )
 
 
-def _with_complement(prob: pd.Series) -> np.ndarray:
-    values = prob.to_numpy(dtype=np.float64)
-    return np.column_stack([1 - values, values])
+def _exact_means(prob: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """`exact_mean` of each column in each group, float64[G, C]; groups int64[N], -1 for none."""
+    order = np.argsort(groups, kind="stable")[int((groups < 0).sum()) :]
+    first = np.flatnonzero(np.diff(groups[order])) + 1
+    columns = [
+        [exact_mean(p.tolist()) for p in np.split(column[order], first)] for column in prob.T
+    ]
+    means = np.column_stack(columns)
+    if means.shape[1] == 2:
+        # 1 - p of decimals may be off in the last digit, which must not break a tie.
+        means[means[:, 1] == TIE, 0] = TIE
+    return means
+
+
+def exact_mean(numbers: Sequence[float]) -> float:
+    """The mean of probabilities without an error of summation, in any order.
+
+    Next to 0.5, where the official rule of MURA decides, it is the mean of the numbers as written:
+    a tie of decimals, such as 0.15, 0.6 and 0.75, is exactly 0.5.
+    """
+    mean = math.fsum(numbers) / len(numbers)
+    if abs(mean - TIE) < NEAR_TIE and len(numbers) > 1:
+        return float(sum(Fraction(repr(number)) for number in numbers) / len(numbers))
+    return mean
+
+
+def _maximum(groups: Any, classes: Sequence[str]) -> np.ndarray:
+    """The highest probability of the second class in each group, and the lowest of the first."""
+    lowest, highest = groups[f"{PROB}{classes[0]}"].min(), groups[f"{PROB}{classes[1]}"].max()
+    return np.column_stack([lowest, highest]).astype(np.float64)
 
 
 def _mixed_labels(table: pd.DataFrame) -> str:

@@ -282,7 +282,7 @@ def official_metrics(test: Predictions, resamples: int = RESAMPLES) -> tuple[Off
 
 def _official_row(units: Predictions, level: str, region: str, resamples: int) -> OfficialRow:
     prob, target, clusters = units.probabilities, units.targets, units.clusters
-    predicted = classification.predict(prob)  # abnormal above 0.5: a tie is normal
+    predicted = decide_positive(prob[:, 1], DEFAULT_THRESHOLD)  # a tie is normal
     case, positive = target == 1, predicted == 1
     n, cases = len(target), int(case.sum())
     matrix = classification.confusion(target, predicted, 2)
@@ -297,8 +297,8 @@ def _official_row(units: Predictions, level: str, region: str, resamples: int) -
         positives=cases,
         unit=clusters.unit,
         auc=estimate(
-            classification.auc(target, prob)[1],
-            auc_intervals(target, prob, clusters)[1],
+            classification.auc(target, units.scores)[1],
+            auc_intervals(target, units.scores, clusters)[1],
             cases,
             cases=rarer,
         ),

@@ -277,7 +277,7 @@ def sample_of(predictions: Predictions, threshold: float | None = None) -> Sampl
         predicted = classification.predict(prob)
     else:
         predicted = decide_positive(prob[:, 1], threshold)
-    return Sample(predictions.targets, prob, predicted)
+    return Sample(predictions.targets, prob, predicted, predictions.scores)
 
 
 def _standing(
@@ -362,7 +362,7 @@ def compare_models(
     elif same := _identical_part(metric, left, right):
         interval, test = Interval(None, None, "", ""), Test(1.0, "", f"{IDENTICAL} {same}")
     elif metric.is_area:
-        areas = area_difference(left.target, left.prob, right.prob, clusters, metric.index)
+        areas = area_difference(left.target, left.ranking, right.ranking, clusters, metric.index)
         interval, test = area_interval(areas, clusters), area_test(areas, clusters)
         error = areas.error
     else:
@@ -461,7 +461,7 @@ def with_verdicts(
 def _identical_part(metric: Metric, left: Sample, right: Sample) -> str:
     """What two models share that makes a comparison of them empty; "" if nothing."""
     decisions = bool((left.predicted == right.predicted).all())
-    if decisions and (left.prob == right.prob).all():
+    if decisions and (left.prob == right.prob).all() and (left.ranking == right.ranking).all():
         return "predictions"
     return "decisions" if decisions and metric.of_decisions else ""
 
@@ -601,7 +601,7 @@ def _swapped(
     # Ranks: the scores of two models need not mean the same.
     both = Sample(
         np.tile(left.target, 2),
-        np.concatenate([rankdata(own.prob, axis=0) for own in (left, right)]),
+        np.concatenate([rankdata(own.ranking, axis=0) for own in (left, right)]),
         np.concatenate([left.predicted, right.predicted]),
     )
 

@@ -156,6 +156,44 @@ def _reason(possible: set[int], choice: int, never: np.ndarray, classes: tuple[s
     return "; ".join(filter(None, ("no class fits", few)))
 
 
+def limit_evidence(prob: np.ndarray, choice: int, limits: Limits) -> str:
+    """Why the decision for class `choice` is confident or uncertain, by the limits' own numbers.
+
+    prob: float64[C], calibrated. The text is the end of a sentence, without a period.
+    """
+    values = np.asarray(limits.values)
+
+    def named(classes: list[int], relation: str) -> str:
+        shown = sorted(classes, key=lambda c: -prob[c])[:2]
+        more = f" and {len(classes) - 2} more" if len(classes) > 2 else ""
+        return (
+            ", ".join(
+                f"{limits.classes[c]} {prob[c]:.3f} {relation} its limit {values[c]:.3f}"
+                for c in shown
+            )
+            + more
+        )
+
+    others = [c for c in range(len(values)) if c != choice]
+    never = [c for c in others if values[c] == NEVER]
+    possible = [c for c in others if values[c] != NEVER and prob[c] >= values[c]]
+    reasons = []
+    if prob[choice] < values[choice]:
+        reasons.append(named([choice], "is below"))
+    if possible:
+        reasons.append(named(possible, "is not below"))
+    if never:
+        few = _join([limits.classes[c] for c in never])
+        reasons.append(f"validation has too few of {few} for a limit")
+    if reasons:
+        return "; ".join(reasons)
+    closest = min(others, key=lambda c: values[c] - prob[c])
+    evidence = named([closest], "is below")
+    return (
+        evidence if len(others) == 1 else f"every other class is below its limit, e.g. {evidence}"
+    )
+
+
 def limits_by_level(
     predictions: Predictions, decisions: Mapping[str, Any], error: float
 ) -> dict[str, dict[str, Any]]:

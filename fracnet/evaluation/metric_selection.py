@@ -30,6 +30,7 @@ BY_CLASS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 OF_MATRIX: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "accuracy": classification.accuracy,
     "balanced_accuracy": classification.balanced_accuracy,
+    "macro_precision": classification.macro_precision,
     "kappa": classification.kappa,
     "mcc": classification.mcc,
 }
@@ -43,11 +44,20 @@ NAMES = tuple(name for name in (*OVERALL, *PER_CLASS) if name not in WITHOUT_DIF
 
 @dataclass(frozen=True)
 class Sample:
-    """One model's predictions of rows: `target`, `predicted` int64[N], `prob` float64[N, C]."""
+    """One model's predictions of rows: `target`, `predicted` int64[N], `prob` float64[N, C].
+
+    `score` float64[N, C] ranks the rows (`Predictions.scores`); None ranks them by `prob`.
+    """
 
     target: np.ndarray
     prob: np.ndarray
     predicted: np.ndarray
+    score: np.ndarray | None = None
+
+    @property
+    def ranking(self) -> np.ndarray:
+        """float64[N, C], by which areas rank the rows."""
+        return self.prob if self.score is None else self.score
 
 
 @dataclass(frozen=True)
@@ -139,13 +149,13 @@ class Metric:
         """The metric of a sample; NaN where undefined."""
         if self.additive:
             return float(self.of_sums(self.parts(sample).sum(axis=0)))
-        return float(self._pick(AREAS[self.base](sample.target, sample.prob)))
+        return float(self._pick(AREAS[self.base](sample.target, sample.ranking)))
 
     def weighted(self, sample: Sample, weights: np.ndarray) -> np.ndarray:
         """The metric, float64[B], for rows that count `weights` float64[B, N] times."""
         if self.additive:
             return self.of_sums(weights @ self.parts(sample))
-        return self._pick(AREAS[self.base](sample.target, sample.prob, weights))
+        return self._pick(AREAS[self.base](sample.target, sample.ranking, weights))
 
     def resampled(
         self, sample: Sample, clusters: Clusters, resamples: int = RESAMPLES, seed: int = 0
@@ -235,5 +245,6 @@ def selection_value(predictions: Predictions, name: str, views: str = "mean") ->
     if level != "image":
         predictions = to_level(predictions, level, views)
     prob = predictions.probabilities
-    sample = Sample(predictions.targets, prob, classification.predict(prob))
+    predicted = classification.predict(prob)
+    sample = Sample(predictions.targets, prob, predicted, predictions.scores)
     return find_metric(base, predictions.classes).value(sample)

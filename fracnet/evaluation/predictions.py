@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
+from fracnet.metrics.classification import log_odds
 from fracnet.metrics.clusters import Clusters
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import are, counted
@@ -28,6 +29,8 @@ TINY = float(np.finfo(np.float64).tiny)
 """Stands for a probability of 0 in a logarithm: the smallest normal double."""
 SUM_TOLERANCE = 1e-3
 """Probabilities saved with four decimals pass, for up to a dozen classes."""
+LOGIT_TOLERANCE = 1e-4
+"""Between a probability and the softmax of the logits: values saved with four decimals pass."""
 MAX_ROWS_LISTED, MAX_RUNS_LISTED = 5, 3
 """Rows (or groups) and runs (or images) named in a message."""
 
@@ -91,6 +94,16 @@ class Predictions:
         return safe_log(self.probabilities)
 
     @cached_property
+    def scores(self) -> np.ndarray:
+        """float64[N, C], by which metrics rank the rows: log-odds of the logits.
+
+        More than two classes without logits are ranked by their probabilities as given.
+        """
+        if len(self.classes) > 2 and f"{LOGIT}{self.classes[0]}" not in self.table:
+            return self.probabilities
+        return log_odds(self.logits)
+
+    @cached_property
     def clusters(self) -> Clusters:
         """Rows by patient, else by study, else by image (`clusters_of`)."""
         return clusters_of(self.table)
@@ -117,6 +130,15 @@ class Predictions:
         rows = self.table if rows is None else rows
         others = [c for c in rows.columns if not str(c).startswith((PROB, LOGIT))]
         return Predictions.trusted(assemble(rows[others], self.classes, logits))
+
+    def with_probabilities(self, prob: np.ndarray, rows: pd.DataFrame) -> "Predictions":
+        """New probabilities float64[N, C], to the last digit, for `rows` with the same classes.
+
+        Their logits are the logs.
+        """
+        predictions = self.with_logits(safe_log(prob), rows)
+        columns = {f"{PROB}{name}": prob[:, c] for c, name in enumerate(self.classes)}
+        return Predictions.trusted(predictions.table.assign(**columns))
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
@@ -341,6 +363,29 @@ def _check_probabilities(table: pd.DataFrame, classes: Sequence[str]) -> None:
         raise UserError(
             f"The {PROB}<class> columns of the predictions table sum to {total[row]:.6g} "
             f"{locate_row(table, row)}; they must sum to 1 (within {SUM_TOLERANCE:g})."
+        )
+    _check_logits(table, classes)
+
+
+def _check_logits(table: pd.DataFrame, classes: Sequence[str]) -> None:
+    """Raise `UserError` where the softmax of the logits, if any, is not the probabilities."""
+    names = [f"{LOGIT}{name}" for name in classes]
+    if not set(names) <= set(table.columns):
+        return
+    logits = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    prob = table[[f"{PROB}{name}" for name in classes]].to_numpy(dtype=np.float64)
+    expected = softmax(logits, axis=1)
+    # NaN, from a logit that is not a finite number, fails the comparison too.
+    wrong = ~(np.abs(expected - prob) <= LOGIT_TOLERANCE)
+    if wrong.any():
+        row, c = (int(index) for index in np.argwhere(wrong)[0])
+        rows = int(wrong.any(axis=1).sum())
+        raise UserError(
+            f"The predictions table's columns contradict each other: {PROB}{classes[c]} is "
+            f"{prob[row, c]:.6g} {locate_row(table, row)}, but the softmax of the {LOGIT}<class> "
+            f"columns gives {expected[row, c]:.6g} there ({counted(rows, 'row')} differ by more "
+            f"than {LOGIT_TOLERANCE:g}). Remove the {LOGIT}<class> columns if the probabilities "
+            f"are calibrated, or the {PROB}<class> columns to compute them from the logits."
         )
 
 

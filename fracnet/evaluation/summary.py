@@ -59,23 +59,25 @@ def primary_intervals(
     *,
     resamples: int,
     seed: int,
+    score: np.ndarray | None = None,
 ) -> tuple[dict[str, Interval], dict[str, list[Interval]]]:
     """Intervals of the metrics in `classification.OVERALL` and, by class, in `PER_CLASS`.
 
-    Only kappa, MCC and macro F1 are resampled.
+    Only kappa, MCC and macro F1 are resampled. `score` ranks the rows, by default `prob`.
     """
+    score = prob if score is None else score
     index = np.arange(prob.shape[1])
     case, positive = target[:, None] == index, predicted[:, None] == index
     everyone = np.ones(len(target), dtype=bool)
-    areas = auc_intervals(target, prob, clusters)
-    precisions = average_precision_intervals(target, prob, clusters)
+    areas = auc_intervals(target, score, clusters)
+    precisions = average_precision_intervals(target, score, clusters)
     recall = mean_of_proportions(positive, case, clusters)
     overall = {
         "accuracy": proportion(predicted == target, everyone, clusters, rows="rows"),
         "balanced_accuracy": recall,
         "macro_sensitivity": recall,
         "macro_specificity": mean_of_proportions(~positive, ~case, clusters, rows="others"),
-        "macro_precision": mean_of_proportions(case, positive, clusters, rows="predictions"),
+        "macro_precision": _macro_precision_interval(case, positive, clusters),
         "macro_auc": areas[-1],
         "macro_average_precision": precisions[-1],
         "brier": mean_loss(classification.brier_rows(target, prob), clusters),
@@ -98,6 +100,18 @@ def primary_intervals(
         "auc": areas[:-1],
         "average_precision": precisions[:-1],
     }
+
+
+def _macro_precision_interval(
+    case: np.ndarray, positive: np.ndarray, clusters: Clusters
+) -> Interval:
+    """The interval of the predicted classes' mean, shrunk by the classes that count as 0."""
+    interval = mean_of_proportions(case, positive, clusters, rows="predictions")
+    predicted, scored = positive.any(axis=0).sum(), (positive | case).any(axis=0).sum()
+    if interval.low is None or interval.high is None or predicted == scored:
+        return interval
+    share = float(predicted / scored)
+    return replace(interval, low=interval.low * share, high=interval.high * share)
 
 
 def agreement_intervals(
@@ -225,14 +239,16 @@ def summarize(
     prob, target, clusters = predictions.probabilities, predictions.targets, predictions.clusters
     predicted = classification.predict(prob) if decided is None else np.asarray(decided)[order]
     matrix = classification.confusion(target, predicted, len(classes))
-    rates = classification.by_class(target, prob, predicted)
+    score = predictions.scores
+    rates = classification.by_class(target, score, predicted)
     values = classification.overall(target, prob, predicted, per_class=rates)
     values["calibration_error"] = np.asarray(calibration_error(target, prob, clusters))
     intervals, class_intervals = primary_intervals(
-        target, prob, predicted, clusters, resamples=resamples, seed=seed
+        target, prob, predicted, clusters, resamples=resamples, seed=seed, score=score
     )
     n, counts, predicted_counts = len(target), matrix.sum(axis=1), matrix.sum(axis=0)
     overall = {}
+    averaged = rates | {"precision": classification.precision_or_zero(matrix)}
     for name in classification.OVERALL:
         rate = MACRO.get(name)
         if rate is None:
@@ -240,7 +256,12 @@ def summarize(
             cases = int(counts.min()) if len(classes) == 2 and name in AGREEMENT else n
             overall[name] = estimate(values[name], intervals[name], n, cases=cases)
         else:
-            overall[name] = _macro(rates[rate], intervals[name], n)
+            overall[name] = _macro(averaged[rate], intervals[name], n)
+    if refused := int(((predicted_counts == 0) & (counts > 0)).sum()):
+        never = "1 class that is" if refused == 1 else f"{refused} classes that are"
+        overall["macro_precision"] = _add_note(
+            overall["macro_precision"], f"{never} never predicted: precision 0"
+        )
     if floored := int((prob[np.arange(n), target] < classification.FLOOR).sum()):
         rows = "1 row" if floored == 1 else f"{floored} rows"
         overall["log_loss"] = _add_note(
@@ -288,6 +309,7 @@ def _definitions(n_classes: int) -> dict[str, str]:
         "calibration_error": f"root mean squared, {ESTIMATOR}",
         "average_precision": "step-wise, without interpolation",
         "macro": "plain mean over the classes in which the metric is defined",
+        "macro_precision": "a class that has cases but is never predicted counts as 0",
     }
 
 

@@ -8,7 +8,7 @@ picture with its heatmap.
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -16,25 +16,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 
 from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
 from fracnet.inference.inputs import PREDICTION_FILE, InputImages
+from fracnet.inference.overlays import Overlays, plain_picture
 from fracnet.inference.predictor import CAUTION, Batch, Predictor
 from fracnet.models.ood import MEANING
+from fracnet.report.prediction_page import PredictionContent, prediction_page
 from fracnet.runs.run_folder import with_format, write_json
-from fracnet.saliency.cam import heatmaps
-from fracnet.saliency.gallery import draw_overlay, enlarge, write_png
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file, write_atomically
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
-Overlays = Callable[[Batch, int], list[str]]
-"""Draws a batch whose first row is number n; returns the path of each readable image's picture."""
 COLUMNS = {
     "path": "the file",
     "patient, study": "from DICOM headers or the table of the input; empty where unknown",
@@ -52,10 +48,6 @@ TEXT_COLUMNS = (
 )  # fmt: skip
 LISTED = 5
 """Unreadable files that the console lists."""
-CAPTION = "Research use only. Not a medical device, no diagnosis."
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-GAP = 8
-"""White columns between the plain image and the one with the heatmap."""
 
 
 @dataclass
@@ -98,22 +90,24 @@ def predict_into(
     """Predict all images into a new folder.
 
     Writes predictions.csv, at the end the same rows as predictions.jsonl, predictions.json,
-    studies.csv where studies are known, unreadable.csv where files cannot be read. Raises UserError
+    studies.csv where studies are known, unreadable.csv where files cannot be read, and the page
+    index.html. Raises UserError
     where the folder cannot be written, and KeyboardInterrupt that states what is done so far.
     """
     summary = PredictionSummary(folder, ood=None if predictor.ood is None else 0)
     summary.notes += [*images.notes, *_limit_notes(predictor, "image")]
     study_rows: list[pd.DataFrame] = []
+    studies: pd.DataFrame | None = None
     total = len(images.files)
     rows = _RowFile(folder / "predictions.csv")
     with _recorded(summary, predictor, total, rows):
         with rows:
-            batches = predictor.batches(images.files)
+            batches = predictor.batches(images.files, originals=overlays is not None)
             for batch in _counting_images(batches, progress, total):
                 table = batch.table
                 table["overlay"] = None
                 if overlays is not None:
-                    table.loc[table["error"] == "", "overlay"] = overlays(batch, summary.n)
+                    table.loc[table["error"] == "", "overlay"] = overlays(batch)
                 rows.add(table)
                 summary.add(table)
                 if table["study"].notna().any():
@@ -131,8 +125,41 @@ def predict_into(
                     "unless they are views of one study, its row in studies.csv has no meaning."
                 )
         _write_jsonl(rows.path)
+        content = _page_content(summary, predictor, studies)
+        write_atomically(folder / "index.html", prediction_page(content))
         summary.status = "finished"
     return summary
+
+
+def _page_content(
+    summary: PredictionSummary, predictor: Predictor, studies: pd.DataFrame | None
+) -> PredictionContent:
+    """The content of index.html, from the rows as predictions.csv has them."""
+    # "" and not missing: an image is readable where `error` is empty.
+    rows = pd.concat(list(_read_rows(summary.folder / "predictions.csv")), ignore_index=True)
+    text = rows.columns.intersection(TEXT_COLUMNS)
+    rows[text] = rows[text].fillna("")
+    rows["plain"] = [plain_picture(name) if name else "" for name in rows["overlay"]]
+    return PredictionContent(
+        name=summary.folder.resolve().name,
+        run=predictor.folder.path.name,
+        written=datetime.now(UTC).date().isoformat(),
+        caution=CAUTION,
+        notes=summary.notes,
+        classes=predictor.classes,
+        temperature=float(predictor.decisions["temperature"]),
+        levels=predictor.levels,
+        rows=rows,
+        studies=studies,
+        ood=predictor.ood is not None,
+        files=[
+            "predictions.csv",
+            "predictions.jsonl",
+            PREDICTION_FILE,
+            *(["studies.csv"] if summary.studies else []),
+            *(["unreadable.csv"] if summary.unreadable else []),
+        ],
+    )
 
 
 def _limit_notes(predictor: Predictor, level: str) -> list[str]:
@@ -143,17 +170,21 @@ def _limit_notes(predictor: Predictor, level: str) -> list[str]:
 
 def _write_jsonl(rows: Path) -> None:
     """The rows of a csv as one JSON object per line, in a file of the same name (.jsonl)."""
+    with atomic_file(rows.with_suffix(".jsonl")) as lines:
+        for part in _read_rows(rows):
+            lines.write(part.to_json(orient="records", lines=True, force_ascii=False).encode())
+
+
+def _read_rows(path: Path) -> Iterator[pd.DataFrame]:
+    """The rows of predictions.csv in parts; an empty cell is missing, and nothing else."""
     # pandas would take a name such as NA or null as missing, and an id such as 007 as a number.
-    parts = pd.read_csv(
-        rows,
+    yield from pd.read_csv(
+        path,
         chunksize=5000,
         dtype=dict.fromkeys(TEXT_COLUMNS, str),
         keep_default_na=False,
         na_values=[""],
     )
-    with atomic_file(rows.with_suffix(".jsonl")) as lines:
-        for part in parts:
-            lines.write(part.to_json(orient="records", lines=True, force_ascii=False).encode())
 
 
 def _counting_images(
@@ -351,42 +382,3 @@ def _wrapped(text: str, indent: str = "") -> str:
         text, 80, initial_indent=indent, subsequent_indent=further, break_long_words=False,
         break_on_hyphens=False,
     )  # fmt: skip
-
-
-def overlay_painter(predictor: Predictor, folder: Path) -> Overlays:
-    """Draws Grad-CAM of the decided class into `folder`/overlays, next to the plain image.
-
-    Raises UserError for a model without heatmaps.
-    """
-    if predictor.classical:
-        raise UserError(
-            "overlays=true: this run's model is not a network and has no layer to make a heatmap "
-            "of; allowed: overlays=false."
-        )
-    out = folder / "overlays"
-
-    def paint(batch: Batch, first: int) -> list[str]:
-        out.mkdir(exist_ok=True)
-        rows = np.flatnonzero((batch.table["error"] == "").to_numpy())
-        names = [f"overlays/{first + row + 1:06d}.png" for row in rows]
-        maps = heatmaps(predictor.model, batch.images, batch.choices, device=predictor.device)
-        heats = (heat for part in maps for heat in part)
-        for name, image, heat in zip(names, batch.images, heats, strict=True):
-            large, warm, _ = enlarge(image, heat, [])
-            gap = np.full((len(large), GAP, 3), 255, np.uint8)
-            pair = np.concatenate([draw_overlay(large), gap, draw_overlay(large, warm)], axis=1)
-            write_png(_with_caption(pair), folder / name)
-        return names
-
-    return paint
-
-
-def _with_caption(picture: np.ndarray) -> np.ndarray:
-    """uint8 RGB [H, W, 3] with a caption below: pictures get passed on without the folder."""
-    width = picture.shape[1]
-    scale = width / 1100
-    (_, height), below = cv2.getTextSize(CAPTION, FONT, scale, 1)
-    line = np.full((2 * height + below, width, 3), 255, np.uint8)
-    place = (height // 2, height + height // 2)
-    cv2.putText(line, CAPTION, place, FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate([picture, line])

@@ -8,7 +8,7 @@ import glob
 import os
 import re
 import reprlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from fracnet.config.instantiate import near_miss
@@ -24,6 +25,7 @@ from fracnet.data.datasets.csv_table import BLANKS, listed_path, read_csv, read_
 from fracnet.data.dicom import NoDecoder
 from fracnet.data.image_io import (
     BadImage,
+    class_without_image,
     limit_opencv_threads,
     read_grey,
     read_ids,
@@ -35,6 +37,8 @@ from fracnet.utils.errors import UserError
 from fracnet.utils.files import file_key, path_text
 from fracnet.utils.text import are, counted
 
+MAX_SIDE = 1024
+"""Pixels of the longer side of an image that is kept for display."""
 PREDICTION_FILE = "predictions.json"
 """Marks the output of an earlier prediction, whose pictures are not radiographs."""
 
@@ -75,15 +79,24 @@ def find_images(inputs: Sequence[str], key: str = "input=") -> InputImages:
     """
     result = InputImages()
     seen: dict[Path | int | str, InputFile] = {}
+    without_image: dict[str, list[str]] = defaultdict(list)
     duplicates = 0
     for text in inputs:
         for file in _matches(text, result, key):
+            if kind := class_without_image(file.path):
+                without_image[kind].append(str(file.path))
+                continue
             place = file_key(file.path) or Path(os.path.abspath(file.path))
             if place in seen:
                 duplicates += 1
                 file = _merged(seen[place], file)
             seen[place] = file
     result.files = list(seen.values())
+    for kind, names in without_image.items():
+        files = counted(len(names), "DICOM file")
+        result.notes.append(
+            f"Skipped {files} without an image ({kind}): {list_some(names, len(names), 3)}."
+        )
     result.notes = [path_text(note) for note in result.notes]
     if duplicates:
         result.notes.append(
@@ -227,10 +240,23 @@ def resolve_images(images: Any) -> tuple[list[Given], list[str]]:
 
 
 @dataclass(frozen=True)
+class Original:
+    """An image before preprocessing, for display.
+
+    pixels: uint8 [h, w], at most `MAX_SIDE` a side. frame: its place in the preprocessed image, as
+    `Preprocess.frame` gives it.
+    """
+
+    pixels: np.ndarray
+    frame: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
 class LoadedImage:
     """One image after the run's own preprocessing.
 
-    image: uint8 [S, S]; None where `error` says why the file cannot be read.
+    image: uint8 [S, S]; None where `error` says why the file cannot be read. original: None unless
+    requested.
     """
 
     path: str
@@ -238,12 +264,19 @@ class LoadedImage:
     study: str | None
     image: np.ndarray | None
     error: str = ""
+    original: Original | None = None
 
 
 def read_images(
-    given: Iterable[Given], preprocess: Preprocess, workers: int, ahead: int
+    given: Iterable[Given],
+    preprocess: Preprocess,
+    workers: int,
+    ahead: int,
+    originals: bool = False,
 ) -> Iterator[LoadedImage]:
     """The images in order; at most `ahead` are held in memory besides the one handed over.
+
+    originals: keep a copy of each image before preprocessing.
 
     Raises UserError for an array that is not a grey image. A file that cannot be read, or a missing
     DICOM decoder, is reported in `LoadedImage.error`.
@@ -255,7 +288,7 @@ def read_images(
 
     def submit(count: int) -> None:
         for row, item in islice(left, count):
-            waiting.append(pool.submit(_load, row, item, preprocess))
+            waiting.append(pool.submit(_load, row, item, preprocess, originals))
 
     try:
         submit(ahead)
@@ -266,13 +299,17 @@ def read_images(
         pool.shutdown(cancel_futures=True)
 
 
-def _load(row: int, given: Given, preprocess: Preprocess) -> LoadedImage:
+def _load(row: int, given: Given, preprocess: Preprocess, originals: bool) -> LoadedImage:
     if isinstance(given, np.ndarray):
-        return LoadedImage(f"array {row}", None, None, preprocess(_as_grey(given, row)))
+        grey = _as_grey(given, row)
+        original = _original(grey, preprocess) if originals else None
+        return LoadedImage(f"array {row}", None, None, preprocess(grey), original=original)
     patient, study = given.patient, given.study
-    image, error = None, ""
+    image, original, error = None, None, ""
     try:
-        image = preprocess(read_grey(given.path))
+        grey = read_grey(given.path)
+        image = preprocess(grey)
+        original = _original(grey, preprocess) if originals else None
     except BadImage as fault:
         error = fault.reason
     except (NoDecoder, OSError) as fault:  # a package is missing; the file was just removed
@@ -284,7 +321,17 @@ def _load(row: int, given: Given, preprocess: Preprocess) -> LoadedImage:
         except BadImage as fault:
             image, error = None, error or fault.reason
     patient, study = patient and path_text(patient), study and path_text(study)
-    return LoadedImage(path_text(given.path), patient, study, image, path_text(error))
+    return LoadedImage(path_text(given.path), patient, study, image, path_text(error), original)
+
+
+def _original(grey: np.ndarray, preprocess: Preprocess) -> Original:
+    height, width = grey.shape
+    frame = preprocess.frame(width, height)
+    scale = MAX_SIDE / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return Original(grey, frame)
 
 
 def _as_grey(pixels: np.ndarray, row: int) -> np.ndarray:

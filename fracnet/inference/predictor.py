@@ -22,7 +22,7 @@ from fracnet.evaluation.conformal import (
 )
 from fracnet.evaluation.decisions import decide_classes
 from fracnet.evaluation.predictions import PROB, Predictions
-from fracnet.inference.inputs import Given, LoadedImage, read_images, resolve_images
+from fracnet.inference.inputs import Given, LoadedImage, Original, read_images, resolve_images
 from fracnet.models.inference import LogitsAndFeatures, logits_and_features
 from fracnet.models.ood import FeatureFunction
 from fracnet.runs.checkpoint import load_classical, load_classifier
@@ -50,12 +50,14 @@ for the first two where validation has no studies."""
 class Batch:
     """One batch of images; `table` has a row for each, in order, including unreadable ones.
 
-    images: uint8 [n, S, S] and choices: int64 [n], of the readable ones.
+    images: uint8 [n, S, S] and choices: int64 [n], of the readable ones. originals: likewise, where
+    requested.
     """
 
     table: pd.DataFrame
     images: np.ndarray
     choices: np.ndarray
+    originals: Sequence[Original] = ()
 
 
 class Predictor:
@@ -123,8 +125,12 @@ class Predictor:
         table.attrs["notes"] = notes
         return table
 
-    def batches(self, given: Iterable[Given], workers: int = 0) -> Iterator[Batch]:
+    def batches(
+        self, given: Iterable[Given], workers: int = 0, originals: bool = False
+    ) -> Iterator[Batch]:
         """The images in batches of the run's own size, read ahead by `workers` threads (0: auto).
+
+        originals: keep the images before preprocessing as well.
 
         Memory is bounded by a few batches, whatever the number of images.
         """
@@ -132,7 +138,8 @@ class Predictor:
         workers = workers or len(os.sched_getaffinity(0))
         look = self._look()
         waiting: list[LoadedImage] = []
-        for image in read_images(given, self.preprocess, workers, ahead=max(size, 2 * workers)):
+        ahead = max(size, 2 * workers)
+        for image in read_images(given, self.preprocess, workers, ahead, originals):
             waiting.append(image)
             if len(waiting) == size:
                 yield self._batch(waiting, look)
@@ -167,7 +174,8 @@ class Predictor:
         prob = softmax(logits / self.decisions["temperature"], axis=1)
         ood_score = self.ood.scores(images, features) if self.ood else None
         choices = decide_classes(prob, self.levels["image"]["threshold"])
-        return Batch(self._table(loaded, prob, ood_score), images, choices)
+        originals = [item.original for item in loaded if item.original is not None]
+        return Batch(self._table(loaded, prob, ood_score), images, choices, originals)
 
     def _table(
         self, loaded: list[LoadedImage], prob: np.ndarray | None, ood_score: np.ndarray | None

@@ -7,6 +7,7 @@ the same functions serve one sample and, with a leading axis, thousands of weigh
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from scipy.special import logsumexp
 
 OVERALL = (
     "accuracy",
@@ -70,6 +71,21 @@ def precision(matrix: np.ndarray) -> np.ndarray:
     return _ratio(_diagonal(matrix), matrix.sum(axis=-2))
 
 
+def precision_or_zero(matrix: np.ndarray) -> np.ndarray:
+    """`precision`, but 0 for a class that has cases and was never predicted, [..., C].
+
+    The convention of scikit-learn's `zero_division=0`: refusing a class is not free. NaN remains
+    for a class that is neither present nor predicted.
+    """
+    refused = (matrix.sum(axis=-2) == 0) & (matrix.sum(axis=-1) > 0)
+    return np.where(refused, 0.0, precision(matrix))
+
+
+def macro_precision(matrix: np.ndarray) -> np.ndarray:
+    """Mean of `precision_or_zero` over the classes where it is defined, [...]."""
+    return macro(precision_or_zero(matrix))
+
+
 def npv(matrix: np.ndarray) -> np.ndarray:
     """TN / (TN + FN) of each class against the rest, [..., C]; NaN where it is always predicted."""
     hit = _diagonal(matrix)
@@ -123,13 +139,28 @@ def balanced_accuracy(matrix: np.ndarray) -> np.ndarray:
     return macro(sensitivity(matrix))
 
 
-def auc(target: np.ndarray, prob: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+def log_odds(logits: np.ndarray) -> np.ndarray:
+    """Log-odds of each class against the rest, float64[N, C], from logits [N, C].
+
+    They rank rows as the softmax does, without the ties of probabilities that round to 0 or 1. Of
+    two classes they are the difference of the logits, so both classes have the same AUC.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    if logits.shape[1] == 2:
+        return logits - logits[:, ::-1]
+    rest = [logsumexp(np.delete(logits, c, axis=1), axis=1) for c in range(logits.shape[1])]
+    odds = logits - np.column_stack(rest)
+    # Sums in another order differ in the last digits, which must not break ties.
+    return np.round(odds, 12)
+
+
+def auc(target: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Area under the ROC curve of each class against the rest, float64[C] (or [B, C]).
 
     The chance that a case scores above a non-case, ties counted half (the Mann-Whitney form).
     NaN where a class is absent or is all there is. `weights` [B, N] counts rows as often as given.
     """
-    return _against_rest(_binary_auc, target, prob, weights)
+    return _against_rest(_binary_auc, target, score, weights)
 
 
 def _binary_auc(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -150,7 +181,7 @@ def _binary_auc(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.
 
 
 def average_precision(
-    target: np.ndarray, prob: np.ndarray, weights: np.ndarray | None = None
+    target: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None
 ) -> np.ndarray:
     """Area under the precision-recall curve of each class against the rest, [C] (or [B, C]).
 
@@ -158,7 +189,7 @@ def average_precision(
     step-wise sum without interpolation, as in scikit-learn. NaN where a class is absent or is all
     there is: there is nothing to rank.
     """
-    return _against_rest(_binary_ap, target, prob, weights)
+    return _against_rest(_binary_ap, target, score, weights)
 
 
 def _binary_ap(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -183,16 +214,16 @@ def _binary_ap(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.n
 def _against_rest(
     area: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     target: np.ndarray,
-    prob: np.ndarray,
+    score: np.ndarray,
     weights: np.ndarray | None,
 ) -> np.ndarray:
     """`area`(case, score, weights) of each class against the rest, float64[C] (or [B, C])."""
     single = weights is None
     counts = np.ones((1, len(target))) if weights is None else np.asarray(weights, dtype=np.float64)
-    n_classes = prob.shape[1]
+    n_classes = score.shape[1]
     areas = np.empty((len(counts), n_classes))
     for c in range(n_classes):
-        areas[:, c] = area(np.asarray(target) == c, prob[:, c], counts)
+        areas[:, c] = area(np.asarray(target) == c, score[:, c], counts)
     return areas[0] if single else areas
 
 
@@ -240,18 +271,21 @@ def mean(rows: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
 
 
 def by_class(
-    target: np.ndarray, prob: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None
+    target: np.ndarray, score: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """The metrics of `PER_CLASS`, each float64[C], or [B, C] with `weights` [B, N]."""
-    matrix = confusion(target, predicted, prob.shape[1], weights)
+    """The metrics of `PER_CLASS`, each float64[C], or [B, C] with `weights` [B, N].
+
+    `score` [N, C] ranks the rows: `log_odds`, or probabilities.
+    """
+    matrix = confusion(target, predicted, score.shape[1], weights)
     return {
         "sensitivity": sensitivity(matrix),
         "specificity": specificity(matrix),
         "precision": precision(matrix),
         "npv": npv(matrix),
         "f1": f1(matrix),
-        "auc": auc(target, prob, weights),
-        "average_precision": average_precision(target, prob, weights),
+        "auc": auc(target, score, weights),
+        "average_precision": average_precision(target, score, weights),
     }
 
 
@@ -264,7 +298,7 @@ def overall(
 ) -> dict[str, np.ndarray]:
     """The metrics of `OVERALL` except the calibration error, each float64[], or [B] with `weights`.
 
-    `per_class`: the result of `by_class`, to save a second pass.
+    `per_class`: the result of `by_class`; by default the rows are ranked by `prob`.
     """
     matrix = confusion(target, predicted, prob.shape[1], weights)
     rates = per_class or by_class(target, prob, predicted, weights)
@@ -273,6 +307,7 @@ def overall(
         "accuracy": accuracy(matrix),
         "balanced_accuracy": averages["macro_sensitivity"],
         **averages,
+        "macro_precision": macro_precision(matrix),
         "kappa": kappa(matrix),
         "mcc": mcc(matrix),
         "brier": mean(brier_rows(target, prob), weights),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fracnet.config.instantiate import near_miss
+from fracnet.models.weights import load_weights
 from fracnet.utils import network
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
@@ -95,7 +96,7 @@ def timm_backbone(
         name: any timm name, e.g. `resnet18` or `convnext_tiny.fb_in22k`.
         num_classes: width of the new classifier; pretrained weights keep all but theirs.
         pretrained: load the weights that timm names for the model from the hub.
-        weights: a local file (.pth, .safetensors) of that architecture to load instead, or the
+        weights: a local file of that architecture to load instead (see `models.weights`), or the
             best.ckpt of a run with the same number of classes.
 
     Raises:
@@ -148,61 +149,43 @@ def _offline_if_unreachable() -> Iterator[None]:
 def _from_file(name: str, num_classes: int, path: Path) -> nn.Module:
     if not path.is_file():
         raise UserError(f"model.weights={path}: no such file.")
-    try:
-        if path.suffix == ".ckpt":
-            return _from_run(name, num_classes, path)
-        model = timm.create_model(
-            name,
-            pretrained=True,
-            num_classes=num_classes,
-            pretrained_cfg_overlay={"file": str(path)},
-        )
-        return _new_head(model)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"model.weights={path} does not hold weights of model.name={name}: {_first_line(error)}"
-        ) from error
+    if path.suffix == ".ckpt":
+        _check_classes(path, num_classes)
+    model = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    layers = find_heads(model, "model.name")
+    heads = [key for key, layer in model.named_modules() if any(layer is head for head in layers)]
+    loaded = load_weights(model, path, name, heads)
+    model.loaded_weights = loaded
+    return _new_head(model, loaded.head)
 
 
-def _new_head(model: Any) -> nn.Module:
+def _new_head(model: Any, trained: bool | None = None) -> nn.Module:
     """Initialize a classifier that came without weights as torch initializes any linear layer.
+
+    trained: whether it has weights; None where it has them if it is as wide as timm's own.
 
     timm scales an EfficientNet's by its number of classes: with six of them the logits of a
     pretrained one start in the tens, and the first epochs only shrink them.
     """
+    if trained is None:
+        trained = model.num_classes == model.pretrained_cfg.get("num_classes")
     for head in find_heads(model, "model.name"):
-        came_with_weights = model.num_classes == model.pretrained_cfg.get("num_classes")
-        if type(head) is nn.Linear and not came_with_weights:
+        if type(head) is nn.Linear and not trained:
             head.reset_parameters()
     backbone: nn.Module = model
     return backbone
 
 
-def _from_run(name: str, num_classes: int, path: Path) -> nn.Module:
-    """The backbone of one of fracnet's own checkpoints, its classifier included."""
+def _check_classes(path: Path, num_classes: int) -> None:
+    """Raise UserError for a checkpoint of fracnet's own with another number of classes."""
     stored = torch.load(path, map_location="cpu", weights_only=True)
-    classes = stored["hyper_parameters"]["classes"]
-    if len(classes) != num_classes:
+    classes = stored.get("hyper_parameters", {}).get("classes", [])
+    if classes and len(classes) != num_classes:
         raise UserError(
             f"model.weights={path} is a checkpoint of {counted(len(classes), 'class')} "
             f"({', '.join(classes)}), and this task has {num_classes}; allowed: a checkpoint of "
             f"{num_classes} classes, or a file of backbone weights (.pth, .safetensors)."
         )
-    own = {
-        key.removeprefix("backbone."): value
-        for key, value in stored["state_dict"].items()
-        if key.startswith("backbone.")
-    }
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
-    model.load_state_dict(own)
-    return model
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def input_statistics(backbone: nn.Module) -> tuple[list[float], list[float]] | None:

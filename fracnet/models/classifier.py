@@ -153,19 +153,18 @@ def build_model(node: Mapping[str, Any], num_classes: int) -> Any:
     return build(arguments, "model", num_classes=num_classes)
 
 
-def validation_metrics(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
-    """The metrics of targets int64 [N] and probabilities [N, C] that every run logs.
+def validation_metrics(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """The metrics of targets int64 [N] and logits float64 [N, C] that every run logs.
 
     An undefined metric is NaN.
     """
-    matrix = classification.confusion(
-        truth, classification.predict(probability), probability.shape[1]
-    )
+    matrix = classification.confusion(truth, classification.predict(logits), logits.shape[1])
+    areas = classification.auc(truth, classification.log_odds(logits))
     metrics = {
         "accuracy": classification.accuracy(matrix),
         "macro_sensitivity": classification.macro(classification.sensitivity(matrix)),
         "macro_specificity": classification.macro(classification.specificity(matrix)),
-        "macro_auc": classification.macro(classification.auc(truth, probability)),
+        "macro_auc": classification.macro(areas),
     }
     return {name: float(value) for name, value in metrics.items()}
 
@@ -271,10 +270,10 @@ class Classifier(LightningModule):
                 f"diverged with optim.lr={self.hparams['optim']['lr']}; "
                 "try a smaller optim.lr or trainer.gradient_clip_val=1."
             )
-        probability = logits.double().softmax(dim=1).cpu().numpy()
-        metrics = {"loss": loss} | validation_metrics(target.cpu().numpy(), probability)
+        scores = logits.double().cpu().numpy()
+        metrics = {"loss": loss} | validation_metrics(target.cpu().numpy(), scores)
         if self.extra_metrics is not None:
-            metrics |= self.extra_metrics(rows, logits.double().cpu().numpy())
+            metrics |= self.extra_metrics(rows, scores)
         self.log_dict({f"val/{name}": value for name, value in metrics.items()})
 
     def predict_step(

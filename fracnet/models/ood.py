@@ -43,6 +43,7 @@ SIMULATIONS, MAX_UNITS = 2000, 400
 # A statistic that hardly varies in training (no white pixel anywhere) must not decide.
 MIN_SCALE = 0.005
 TINY = 1e-6
+DIGITS = 9  # decimals of the stored limits
 MEANING = (
     "distance from the training images: 0 for an image as near as the nearer half of validation, "
     "1 at the limit"
@@ -120,7 +121,9 @@ def fit_reference(train: Sample, val: Sample, units: int) -> Reference:
     mean = train.appearance.mean(axis=0)
     scale = np.maximum(train.appearance.std(axis=0), MIN_SCALE)
     # Centered already, by the mean that also centers later images.
-    shrunk = LedoitWolf(assume_centered=True).fit((train.appearance - mean) / scale)
+    # In float64, and rounded below: the order of sums in linear algebra differs from run to run.
+    standardized = ((train.appearance - mean) / scale).astype(np.float64)
+    shrunk = LedoitWolf(assume_centered=True).fit(standardized)
     features = None
     if train.features is not None:
         features = _unit(train.features).astype(np.float16)
@@ -129,10 +132,10 @@ def fit_reference(train: Sample, val: Sample, units: int) -> Reference:
         middle=np.zeros(1), spread=np.ones(1), limit=1.0, counts={},
     )  # fmt: skip
     logs = bare.distances(val.appearance, val.features)
-    middle, spread = _upper(logs)
+    middle, spread = (np.round(values, DIGITS) for values in _upper(logs))
     standard = ((logs - middle) / spread).max(axis=1)
     (center,), (width,) = _upper(standard[:, None])
-    limit = float(center + limit_factor(units, logs.shape[1]) * width)
+    limit = round(float(center + limit_factor(units, logs.shape[1]) * width), DIGITS)
     return Reference(
         mean, scale, bare.precision, features, middle, spread, limit,
         counts={"train": len(train.appearance), "val": len(val.appearance), "val_units": units},
@@ -178,8 +181,8 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 
 def _to_neighbor(features: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Distance float32 [n] of each row to its K-th nearest among `others`."""
-    stored = others.astype(np.float32)
+    """Distance float64 [n] of each row to its K-th nearest among `others`."""
+    features, stored = features.astype(np.float64), others.astype(np.float64)
     squared = (features**2).sum(axis=1)[:, None] + (stored**2).sum(axis=1) - 2 * features @ stored.T
     k = min(NEIGHBOR, len(stored)) - 1
     return np.asarray(np.sqrt(np.maximum(np.partition(squared, k, axis=1)[:, k], 0)))

@@ -1,1 +1,1 @@
-"""What a person looks at: figures and the console table."""
+"""Verdicts, tables, charts and pages of runs, sweeps and comparisons."""

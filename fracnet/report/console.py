@@ -15,6 +15,7 @@ from fracnet.report.published import published_lines
 from fracnet.report.run_content import Evaluated
 from fracnet.report.run_tables import FURTHER_METRICS, METRICS
 from fracnet.report.tables import print_table
+from fracnet.report.verdict import Verdict
 from fracnet.utils.text import counted
 
 RESEARCH_ONLY = "For research use only; not a medical device."
@@ -23,6 +24,7 @@ RESEARCH_ONLY = "For research use only; not a medical device."
 def print_assessment(
     console: Console,
     run: Evaluated,
+    verdict: Verdict,
     *,
     notes: Sequence[str] = (),
     cited: Sequence[Mapping[str, str]] = (),
@@ -32,6 +34,7 @@ def print_assessment(
     Args:
         console: where to print.
         run: the metrics with their predictions.
+        verdict: on the run, as its page has it.
         notes: sentences of the dataset that a reader must know.
         cited: published metrics and ours, as `compare_with_published` gives them.
     """
@@ -55,11 +58,11 @@ def print_assessment(
     print_summary(console, run)
     if not run.binary and calibration is not None:
         print_table(console, calibration)
-    shortcut = assessment.baselines.get("shortcut")
     for sentence in explanations(summary):
         print_text(console, sentence)
-    if shortcut is not None:
-        print_text(console, baseline_sentence(summary, shortcut), style="bold")
+    print_text(console, f"Verdict ({verdict.tag}): {verdict.headline}", style="bold")
+    for sentence in verdict.sentences:
+        print_text(console, sentence)
     for note in notes:
         print_text(console, f"Note: {note}")
     print_text(console, RESEARCH_ONLY)
@@ -87,22 +90,6 @@ def print_summary(console: Console, run: Evaluated) -> None:
     print_table(console, run_tables.class_table(run.summary).without("precision"))
     further = run_tables.overall_table(run, FURTHER_METRICS)
     print_table(console, replace(further, caption="Further metrics"))
-
-
-def baseline_sentence(model: Summary, shortcut: Summary) -> str:
-    """Whether the model's accuracy is shown to exceed that of the shortcut baseline."""
-    accuracy, baseline = model.metrics["accuracy"], shortcut.metrics["accuracy"]
-    if accuracy.low is None:
-        return "The accuracy has no interval, so it cannot be compared with the shortcut baseline."
-    if accuracy.low > baseline.value:
-        return (
-            "The model does better than the shortcut baseline: the lower bound of its accuracy, "
-            f"{accuracy.low:.3f}, is above the baseline's {baseline.value:.3f}."
-        )
-    return (
-        "The model is not shown to do better than the shortcut baseline: the lower bound of its "
-        f"accuracy, {accuracy.low:.3f}, does not exceed the baseline's {baseline.value:.3f}."
-    )
 
 
 def explanations(model: Summary) -> list[str]:

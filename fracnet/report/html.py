@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 
 from fracnet.report.console import RESEARCH_ONLY
 from fracnet.report.plots import SVG_ID
+from fracnet.utils.text import without_controls
 
 
 def page(template: str, content: Mapping[str, Any]) -> str:
@@ -32,6 +33,7 @@ def page(template: str, content: Mapping[str, Any]) -> str:
     always = {"research_only": RESEARCH_ONLY, "fracnet_version": version("fracnet")}
     html = _environment().get_template(template).render(always | dict(content))
     number = itertools.count()
+    html = without_controls(html)  # names come from files and from others
     return re.sub(
         "<svg .*?</svg>", lambda svg: svg[0].replace(SVG_ID, f"c{next(number)}-"), html, flags=re.S
     )

@@ -5,6 +5,7 @@ M. Mitchell et al. 2019, Model cards for model reporting, FAT*.
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from fracnet.report.run_facts import limits_of_use, provenance, recipe
 from fracnet.report.run_tables import BINARY_METRICS, COLUMN_TITLES, FURTHER_METRICS, METRICS
 from fracnet.report.tables import estimate_text
 from fracnet.report.verdict import compare_with_baseline, run_verdict
+from fracnet.utils.text import without_controls
 
 HUB_NAMES = {
     "accuracy": "accuracy",
@@ -102,10 +104,10 @@ def _body(content: RunContent) -> str:
         if data.get(field)
     ]
     parts = [
-        f"# {content.name}",
+        f"# {_escape(content.name)}",
         f"> {RESEARCH_ONLY}",
-        f"**{verdict.headline}**",
-        *verdict.sentences,
+        f"**{_escape(verdict.headline)}**",
+        *map(_escape, verdict.sentences),
         "## Uses",
         _list(use.intended),
         "### Out of scope",
@@ -141,7 +143,7 @@ def _metrics(content: RunContent) -> str:
                 for name in BINARY_METRICS
             ]
             parts += [
-                f"{positive.name} above {threshold:.4g}, {level} level, "
+                f"{_escape(positive.name)} above {threshold:.4g}, {level} level, "
                 f"{positive.n} of {stratum.summary.n}:",
                 _table(("metric", "value"), rows),
             ]
@@ -159,13 +161,23 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(map(_escape, line))} |" for line in lines)
 
 
-def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
+def _escape(text: str) -> str:
+    """The text on one line, without Markdown or HTML of its own except code between backticks."""
+    parts = re.split("(`[^`]*`)", " ".join(without_controls(text).split()))
+    for place in range(0, len(parts), 2):
+        escaped = re.sub(r"[\\*\[\]|`]", r"\\\g<0>", parts[place])
+        parts[place] = escaped.replace("<", "&lt;")
+    return "".join(parts)
 
 
 def _list(items: Iterable[str]) -> str:
-    return "\n".join(f"- {item}" for item in items)
+    return "\n".join(f"- {_escape(item)}" for item in items)
+
+
+def _code(command: str) -> str:
+    """A command as code, which a backtick would end."""
+    return f"`{command}`" if "`" not in command else command
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
-    return _list(f"{name}: {f'`{value}`' if name == 'command' else value}" for name, value in pairs)
+    return _list(f"{name}: {_code(value) if name == 'command' else value}" for name, value in pairs)

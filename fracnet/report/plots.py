@@ -27,6 +27,7 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
 
 from fracnet.utils.files import write_atomically
+from fracnet.utils.text import without_controls
 
 # Okabe and Ito 2008, "Color universal design"; without its yellow, too faint for lines on white.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -288,8 +289,9 @@ def _svg(figure: Canvas, box: Any, *, text: bool) -> str:
     target = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none" if text else "path"}):
         figure.savefig(target, format="svg", bbox_inches=box, metadata={"Date": None})
+    svg = without_controls(target.getvalue())  # which XML does not allow
     # An id that holds double quotes stands in single ones.
-    return re.sub(r"""<g id=(["'])hover:(.*?)\1>""", r"<g><title>\2</title>", target.getvalue())
+    return re.sub(r"""<g id=(["'])hover:(.*?)\1>""", r"<g><title>\2</title>", svg)
 
 
 def _for_page(svg: str, name: str, label: str) -> Markup:

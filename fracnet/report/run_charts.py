@@ -109,14 +109,14 @@ def panels(evaluated: Evaluated) -> list[Panel]:
     if evaluated.binary:
         return [_level_panel(evaluated, level) for level in evaluated.levels]
     rows, summary = evaluated.decided, evaluated.summary
-    target, prob, clusters = rows.targets, rows.probabilities, rows.clusters
+    target, scores, clusters = rows.targets, rows.scores, rows.clusters
     most = sorted(range(len(summary.classes)), key=lambda c: -summary.per_class[c].n)[:MOST]
     return [
         Panel(
             title=summary.classes[c],
             level=IMAGE,
             case=target == c,
-            score=prob[:, c],
+            score=scores[:, c],
             clusters=clusters,
             summary=summary.per_class[c],
             decision="the most likely class",
@@ -137,7 +137,7 @@ def _level_panel(evaluated: Evaluated, level: str) -> Panel:
         title=f"{level} level",
         level=level,
         case=rows.targets == 1,
-        score=rows.positive_scores,
+        score=rows.scores[:, 1],
         clusters=rows.clusters,
         summary=stratum.summary.per_class[1],
         decision=decision,

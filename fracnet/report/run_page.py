@@ -23,6 +23,7 @@ from fracnet.report.run_content import IMAGE, RunContent
 from fracnet.report.tables import Bar, Cell, EstimateCell, FileName, Scale, Table, estimate_cell
 from fracnet.report.verdict import BaselineComparison, Verdict, compare_with_baseline, run_verdict
 from fracnet.saliency.methods import BASELINE_NAMES, CLASS_AGNOSTIC, METHOD_NAMES
+from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
 
 SIDE, QUALITY = 448, 80  # pixels of a picture's longest side, and its JPEG quality
@@ -196,7 +197,7 @@ def gallery(content: RunContent) -> list[dict[str, Any]]:
         pictures = [
             {
                 "kind": key,
-                "src": data_url(content.explain_folder / case[key]),
+                "src": data_url(_inside(content.explain_folder, case[key])),
                 "alt": f"Radiograph, row {case['row']}{extra}",
             }
             for key, extra in (("plain", ""), ("overlay", ", with its heatmap"))
@@ -209,6 +210,7 @@ def gallery(content: RunContent) -> list[dict[str, Any]]:
                 "truth": case["truth"],
                 "predicted": case["predicted"],
                 "probability": float(case["probability"]),
+                "evidence": str(case.get("evidence") or ""),
                 "row": case["row"],
                 "path": FileName(case.get("path") or ""),
                 "pictures": pictures,
@@ -260,10 +262,22 @@ def why_no_gallery(content: RunContent) -> str:
     return ""
 
 
+def _inside(folder: Path, name: Any) -> Path:
+    """A file that explain.json names; UserError where it is missing or outside of the folder."""
+    path = (folder / str(name)).resolve()
+    if folder.resolve() not in path.parents or not path.is_file():
+        raise UserError(
+            f"{folder / 'explain.json'} names {name}, which is not a picture in its folder; remove "
+            "the folder, or make the heatmaps again with fracnet.explain."
+        )
+    return path
+
+
 def data_url(path: Path) -> str:
-    """A picture of the folder as a data URL: a JPEG of at most `SIDE` pixels."""
+    """A picture as a data URL: a JPEG of at most `SIDE` pixels; UserError for other files."""
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    assert image is not None, path
+    if image is None:
+        raise UserError(f"{path} cannot be read: it is not a picture.")
     height, width = image.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     if scale < 1:

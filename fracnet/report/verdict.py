@@ -1,13 +1,14 @@
 """The verdict on a run: what the test shows, on which evidence, and what limits it.
 
 Each `*_statements` function checks one aspect and yields sentences with a severity; `run_verdict`
-collects them, and the most severe one provides the headline. The pages of comparisons and sweeps
-share the rule for whether an AUC exceeds chance.
+collects them, and the most severe one provides the headline. The console, the page and the model
+card all show this verdict. The pages of comparisons and sweeps share the rule for whether an AUC
+exceeds chance.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,15 +22,15 @@ from fracnet.evaluation.comparison import (
     with_verdicts,
 )
 from fracnet.evaluation.metric_selection import Metric
-from fracnet.evaluation.predictions import align
-from fracnet.evaluation.summary import FEW, Estimate, summarize
+from fracnet.evaluation.predictions import Predictions, align
+from fracnet.evaluation.summary import FEW, Estimate, Summary, summarize
 from fracnet.metrics.intervals import wilson
 from fracnet.report.caveats import FLAWED_DATA, SEVERITIES, SYNTHETIC, UNKNOWN_WITHOUT_AUDIT
 from fracnet.report.run_content import RunContent
 from fracnet.report.tables import estimate_text
 from fracnet.utils.text import are, counted
 
-SHORTCUT = "shortcut"
+SHORTCUT, MAJORITY = "shortcut", "majority"
 RESAMPLES = 2
 """The least that is allowed: an AUC and its interval need no resampling."""
 CHANCE = 0.5
@@ -57,15 +58,20 @@ HEATMAP_SEVERITIES = {
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """AUC (`RunContent.area`) of model and shortcut baseline at `level`, and their difference.
+    """Paired differences between the model and both baselines on the test rows.
 
-    `baseline` and `difference` are None without a baseline or without test rows.
+    level, model, baseline, difference: the AUC (`RunContent.auc`) of the model and of the shortcut
+    baseline at `level`. majority, majority_difference: the metrics of the majority class, and the
+    model's accuracy minus its accuracy, of images by the likeliest class. None without that
+    baseline or without test rows.
     """
 
     level: str
     model: Estimate
-    baseline: Estimate | None
-    difference: Difference | None
+    baseline: Estimate | None = None
+    difference: Difference | None = None
+    majority: Summary | None = None
+    majority_difference: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -92,31 +98,38 @@ class Verdict:
 
 
 def compare_with_baseline(content: RunContent) -> BaselineComparison:
-    """The model's AUC and the shortcut baseline's on the same rows, as a paired difference."""
-    level, model = content.level, content.auc
-    baseline = content.baselines.get(SHORTCUT)
-    if baseline is None or content.assessment.test is None or math.isnan(model.value):
-        return BaselineComparison(level, model, None, None)
-    views = content.assessment.options.views
+    """The model against both baselines on the same rows, by paired differences."""
+    level, classes = content.level, content.classes
+    comparison = BaselineComparison(level, content.auc)
+    if content.assessment.test is None:
+        return comparison
+    shortcut, majority = content.baselines.get(SHORTCUT), content.baselines.get(MAJORITY)
+    if shortcut is not None and not math.isnan(content.auc.value):
+        metric = (
+            Metric("auc", 2, 1, classes[1]) if content.binary else Metric("macro_auc", len(classes))
+        )
+        views = content.assessment.options.views
+        baseline = to_level(shortcut, level, views)
+        difference = _paired_difference(metric, to_level(content.decided, level, views), baseline)
+        estimate = metric.estimate(summarize(baseline, resamples=RESAMPLES))
+        comparison = replace(comparison, baseline=estimate, difference=difference)
+    if majority is not None:
+        difference = _paired_difference(Metric("accuracy", len(classes)), content.rows, majority)
+        summary = summarize(majority, resamples=RESAMPLES)
+        comparison = replace(comparison, majority=summary, majority_difference=difference)
+    return comparison
+
+
+def _paired_difference(metric: Metric, model: Predictions, baseline: Predictions) -> Difference:
+    """The metric of the model minus that of the baseline, with interval, test and verdict."""
     names = ("the model", "the baseline")
-    tables = {
-        name: to_level(rows, level, views)
-        for name, rows in zip(names, (content.decided, baseline), strict=True)
-    }
-    left, right = align(tables, "test").values()
-    classes = content.classes
-    metric = (
-        Metric("auc", 2, 1, classes[1]) if content.binary else Metric("macro_auc", len(classes))
-    )
-    clusters = left.clusters
-    no_resamples = np.full(RESAMPLES, np.nan)
-    difference = compare_models(
-        metric, names, names, (sample_of(left), sample_of(right)), (no_resamples,) * 2, clusters
-    )
-    estimate = metric.estimate(summarize(right, resamples=RESAMPLES))
-    return BaselineComparison(
-        level, model, estimate, with_verdicts([difference], clusters, True, None)[0]
-    )
+    left, right = align(dict(zip(names, (model, baseline), strict=True)), "test").values()
+    clusters, samples = left.clusters, (sample_of(left), sample_of(right))
+    draws = (np.full(RESAMPLES, np.nan),) * 2  # an area needs none
+    if not metric.is_area:
+        draws = (metric.resampled(samples[0], clusters), metric.resampled(samples[1], clusters))
+    difference = compare_models(metric, names, names, samples, draws, clusters)
+    return with_verdicts([difference], clusters, True, None)[0]
 
 
 def includes_chance(low: float) -> bool:
@@ -142,7 +155,7 @@ def run_verdict(content: RunContent, comparison: BaselineComparison) -> Verdict:
         *test_split_statements(content),
         *discrimination_statements(content, comparison),
         *threshold_statements(content),
-        *majority_statements(content),
+        *majority_statements(content, comparison),
         *sample_size_statements(content),
         *calibration_statements(content),
         *heatmap_statements(content),
@@ -263,14 +276,18 @@ def _baseline(comparison: BaselineComparison) -> str:
     difference = comparison.difference
     if difference is None or comparison.baseline is None:
         return ""
+    return (
+        "A baseline that sees image sizes and brightness but no anatomy reaches "
+        f"{estimate_text(comparison.baseline)}; the difference is {_difference_text(difference)}."
+    )
+
+
+def _difference_text(difference: Difference) -> str:
+    """`+0.120 (+0.031 to +0.209)`."""
     interval = "no interval"
     if difference.low is not None and difference.high is not None:
         interval = f"{difference.low:+.3f} to {difference.high:+.3f}"
-    return (
-        "A baseline that sees image sizes and brightness but no anatomy reaches "
-        f"{estimate_text(comparison.baseline)}; the difference is {difference.value:+.3f} "
-        f"({interval})."
-    )
+    return f"{difference.value:+.3f} ({interval})"
 
 
 def _task(content: RunContent) -> str:
@@ -322,25 +339,22 @@ def _is_lower(test: Estimate, validation: float, n: int) -> bool:
     return validation - test.value > math.hypot(validation - low, test.high - test.value)
 
 
-def majority_statements(content: RunContent) -> Iterator[Statement]:
-    """That the accuracy does not exceed that of a constant prediction, if so."""
-    baseline = content.assessment.baselines.get("majority")
-    if baseline is None or content.assessment.test is None:
+def majority_statements(content: RunContent, comparison: BaselineComparison) -> Iterator[Statement]:
+    """That the accuracy is not shown to exceed that of a constant prediction, if so."""
+    baseline, difference = comparison.majority, comparison.majority_difference
+    if baseline is None or difference is None or difference.verdict == BETTER:
         return
-    accuracy, constant = content.summary.metrics["accuracy"], baseline.metrics["accuracy"]
-    if accuracy.low is not None and accuracy.low <= constant.value:
-        # All predictions of this baseline fall into one column of the confusion matrix.
-        predicted = np.asarray(baseline.confusion).sum(axis=0).argmax()
-        rule = (
-            f" (predicted {content.classes[1]} above a probability of 0.5)"
-            if content.binary
-            else ""
-        )
-        yield Statement(
-            "warning",
-            f"The image-level accuracy{rule} is {estimate_text(accuracy)}, which is not shown to "
-            f"exceed the {constant.value:.3f} of always predicting {baseline.classes[predicted]}.",
-        )
+    # All predictions of this baseline fall into one column of the confusion matrix.
+    predicted = np.asarray(baseline.confusion).sum(axis=0).argmax()
+    above = f" (predicted {content.classes[1]} above a probability of 0.5)"
+    shown = "is lower than" if difference.verdict == WORSE else "is not shown to exceed"
+    yield Statement(
+        "warning",
+        f"The image-level accuracy{above if content.binary else ''} is "
+        f"{estimate_text(content.summary.metrics['accuracy'])}, which {shown} the "
+        f"{baseline.metrics['accuracy'].value:.3f} of always predicting "
+        f"{baseline.classes[predicted]}; the difference is {_difference_text(difference)}.",
+    )
 
 
 def sample_size_statements(content: RunContent) -> Iterator[Statement]:

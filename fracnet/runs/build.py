@@ -22,7 +22,9 @@ def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
     """
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     workers = loader_workers(
-        config.data.num_workers, on_gpu=on_gpu, processes=config.trainer.devices
+        config.data.num_workers,
+        on_gpu=on_gpu,
+        processes=config.trainer.processes // config.trainer.num_nodes,  # on this machine
     )
     return RadiographData(
         dataset=dataset or dataset_from(config),

@@ -1,6 +1,6 @@
 """A finished run's model and data, rebuilt from its folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from fracnet.config.schema import Augment, Config, Imbalance
 from fracnet.config.trust import check_trust
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.fingerprint import data_fingerprint
-from fracnet.models.classifier import Classifier
+from fracnet.models.classifier import Classifier, without_weights
 from fracnet.models.inference import VIEWS, predict_logits
 from fracnet.runs.build import data_from
 from fracnet.runs.run_folder import RunFolder, read_mapping
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import explain_disk_fault
 from fracnet.utils.progress import Progress
 
 Logits = Callable[[np.ndarray, np.ndarray, Progress[Any]], np.ndarray]
@@ -57,10 +58,49 @@ def load_classifier(run: RunFolder, trust: bool) -> Classifier:
     Raises UserError for a checkpoint that is missing or not trusted.
     """
     path = checkpoint_file(run, classical=False)
+    return rebuild(read_checkpoint(path), trust, path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a Lightning checkpoint, plain values and tensors on the CPU.
+
+    Raises UserError for a file that is cut off, holds other objects or is no checkpoint.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    # Everything: torch raises errors of many types for a damaged file.
+    except Exception as error:
+        if explain_disk_fault(error):
+            raise
+        raise UserError(
+            f"{path} cannot be read: it is damaged, or holds other objects than numbers and text "
+            f"({type(error).__name__})."
+        ) from error
+    if not isinstance(stored, dict) or not {"hyper_parameters", "state_dict"} <= set(stored):
+        raise UserError(f"{path} cannot be read: it is not a checkpoint of fracnet.")
+    return stored
+
+
+def rebuild(stored: Mapping[str, Any], trust: bool, path: Path) -> Classifier:
+    """The network of a checkpoint that was read from `path`, on the CPU.
+
+    Raises UserError where the checkpoint names what is not trusted, or does not fit its own model.
+    """
     # The checkpoint names classes as well, and those are the ones that will be called.
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    check_trust(stored["hyper_parameters"], trust, str(path))
-    return Classifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    parameters = stored["hyper_parameters"]
+    if not isinstance(parameters, Mapping) or not isinstance(parameters.get("model"), Mapping):
+        raise UserError(f"{path} cannot be read: it does not describe its model.")
+    check_trust(parameters, trust, str(path))
+    try:
+        # Not Lightning's load_from_checkpoint, which calls further things that a file names.
+        model = Classifier(**{**parameters, "model": without_weights(parameters["model"])})
+        model.load_state_dict(stored["state_dict"])
+    except UserError:
+        raise
+    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: the model cannot be rebuilt from it: {reason}") from error
+    return model
 
 
 def load_classical(run: RunFolder, config: Config) -> Any:
@@ -105,7 +145,7 @@ def load_run_data(run: RunFolder, config: Config, key: str) -> RadiographData:
     bare = {"augment": Augment(transforms=[]), "imbalance": Imbalance(method="none")}
     data = data_from(config.model_copy(update=bare))
     data.prepare_data()
-    before = read_mapping(run.provenance)["data_fingerprint"]
+    before = read_mapping(run.provenance).get("data_fingerprint")
     now = data_fingerprint(data.manifest)
     if before != now:
         raise UserError(

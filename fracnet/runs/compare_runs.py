@@ -39,6 +39,7 @@ from fracnet.runs.trials import (
 )
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
+from fracnet.utils.text import plain_cell
 
 DIFFERENCE_COLUMNS = (
     "kind",
@@ -208,9 +209,9 @@ def _trials(
 
 def _as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: plain_cell(row.get(name)) for name in columns} for row in rows)
     return text.getvalue()
 
 

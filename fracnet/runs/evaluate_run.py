@@ -4,7 +4,6 @@ Training calls this at its end, after it has written the predictions; `fracnet.e
 later. Both give the same metrics, to the last digit.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -29,14 +28,14 @@ from fracnet.evaluation.decisions import (
 from fracnet.evaluation.metric_selection import selection_value
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import Summary, plain
-from fracnet.report.console import print_assessment
 from fracnet.report.published import compare_with_published
 from fracnet.report.run_charts import save_confusion_matrix, save_figures, save_learning_curves
-from fracnet.report.run_content import Evaluated
 from fracnet.runs.run_folder import (
     RunFolder,
     RunMetadata,
+    parse_yaml,
     read_baselines,
+    read_mapping,
     read_run_metadata,
     with_format,
     write_json,
@@ -194,11 +193,9 @@ def run_decisions(run: RunFolder, val: Predictions, options: Evaluation) -> dict
     if not path.exists():
         write_json(path, decide(val, options))
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"{path} is not JSON ({error}); remove it to let validation choose again."
-        ) from error
+        content = read_mapping(path)
+    except UserError as error:
+        raise UserError(f"{error} Remove it to let validation choose again.") from error
     verify_decisions(content, val, options, str(path))
     return content
 
@@ -232,19 +229,6 @@ def draw_figures(evaluation: RunEvaluation, everything: bool = True) -> list[Pat
         return paths + save_figures(assessment, evaluation.predictions, run.figures)
 
 
-def print_evaluation(evaluation: RunEvaluation, figures: Sequence[Path], label: str) -> None:
-    """Print the metrics, then the paths of all files; `label` names the kind of folder."""
-    console = Console(highlight=False, soft_wrap=False)
-    notes, folder = evaluation.metadata.notes, evaluation.folder
-    evaluated = Evaluated(evaluation.assessment, evaluation.predictions)
-    print_assessment(console, evaluated, notes=notes, cited=evaluation.cited)
-    files = [folder.metrics, folder.predictions, folder.decisions]
-    figures = [path for path in figures if path.suffix == ".png"]
-    print(f"\n{label} folder: {folder.path}")
-    for path in [*(path for path in files if path.is_file()), *figures]:
-        print(f"  {path.relative_to(folder.path)}")
-
-
 def evaluation_name(changes: Mapping[str, Any]) -> str:
     """A folder name that states the changed options, e.g. `views-max_tta-hflip`."""
     parts = [re.sub(r"[^\w.]+", "-", f"{key} {value}").strip("-") for key, value in changes.items()]
@@ -256,8 +240,8 @@ def read_cited(path: Path) -> list[Cited]:
     if not path.is_file():
         raise UserError(f"cited={path}: no such file.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(
             f"cited={path} is not valid YAML: {' '.join(str(error).split())}."
         ) from error

@@ -13,8 +13,8 @@ from fracnet.config.instantiate import build, near_miss
 from fracnet.config.schema import Config, Data, validated
 from fracnet.data.datasets.base import Dataset
 from fracnet.runs.checkpoint import load_model
-from fracnet.runs.evaluate_run import draw_figures, evaluate_run, print_evaluation
-from fracnet.runs.report_run import config_shows_images, write_report
+from fracnet.runs.evaluate_run import draw_figures, evaluate_run
+from fracnet.runs.report_run import config_shows_images, print_evaluation, write_report
 from fracnet.runs.repredict import open_test, predict_external, read_manifest
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.errors import UserError
@@ -104,4 +104,4 @@ def run_external_test(folder: RunFolder, config: Config, in_sweep: bool) -> None
     write_report(evaluation, folder, images=config_shows_images(config))
     if not in_sweep:
         print(f"\nThe same model on another dataset, {name}:\n")
-        print_evaluation(evaluation, figures, "Evaluation")
+        print_evaluation(evaluation, figures, "Evaluation", folder)

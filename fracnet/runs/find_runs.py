@@ -13,7 +13,7 @@ from typing import Any
 
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.predictions import Predictions
-from fracnet.runs.run_folder import RunFolder, read_mapping, sweep_jobs
+from fracnet.runs.run_folder import RunFolder, read_mapping, read_status, sweep_jobs
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
 
@@ -146,12 +146,11 @@ def _runs_in(folder: Path) -> list[Path]:
 
 def _why_unusable(folder: RunFolder) -> str:
     """Why this is not a finished run; empty if it is one."""
-    if folder.provenance.is_file():
-        status = read_mapping(folder.provenance).get("status")
-        if status == "running":
-            return "still running, or its process died"
-        if status != "finished":
-            return str(status)
+    status = read_status(folder)
+    if status == "running":
+        return "still running, or its process died"
+    if folder.provenance.is_file() and status != "finished":
+        return str(status)
     if folder.predictions.is_file():
         return ""
     return "has no predictions.csv" if folder.config.is_file() else "not a run folder"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fracnet.runs.run_folder import RunFolder, read_mapping, with_format, write_json
+from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 
 PACKAGES = (
@@ -41,6 +42,7 @@ class Provenance:
         device: str,
         resumed: bool = False,
         data: Mapping[str, Any] | None = None,
+        weights: str = "",
     ) -> None:
         self._folder = folder
         self._clock = time.monotonic()
@@ -52,19 +54,25 @@ class Provenance:
             "data_fingerprint": fingerprint,
             "data": dict(data or {}),
             "device": device,
+            "process": processes.this_process(),
             "code": code_version(),
             "python": platform.python_version(),
             "platform": platform.platform(),
             "packages": {name: version(name) for name in PACKAGES},
         }
+        if weights:  # a sentence on what `model.weights` gave the network
+            content["weights"] = weights
         if resumed:
             before = read_mapping(folder.provenance)
-            if before["data_fingerprint"] != fingerprint:
+            earlier = before.get("data_fingerprint")
+            if earlier != fingerprint:
                 raise UserError(
                     f"resume={folder.path}: the data have changed since the run started "
-                    f"(fingerprint {before['data_fingerprint']} then, {fingerprint} now)."
+                    f"(fingerprint {earlier} then, {fingerprint} now)."
                 )
             content["resumed_from"] = [*before.pop("resumed_from", []), before]
+            if "weights" in before:  # the checkpoint replaces them, but they were the start
+                content["weights"] = before["weights"]
         self._content = with_format(content)
         write_json(folder.provenance, self._content)
 

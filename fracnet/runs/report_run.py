@@ -2,20 +2,23 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
+from rich.console import Console
 
 from fracnet.config.schema import Config
 from fracnet.evaluation.predictions import Predictions
+from fracnet.report.console import print_assessment
 from fracnet.report.model_card import model_card_text
 from fracnet.report.run_content import RunContent
 from fracnet.report.run_page import run_page
 from fracnet.report.tables import Link
-from fracnet.runs.evaluate_run import RunEvaluation, draw_figures, print_evaluation
+from fracnet.report.verdict import compare_with_baseline, run_verdict
+from fracnet.runs.evaluate_run import RunEvaluation, draw_figures
 from fracnet.runs.run_folder import (
     RunFolder,
     read_baselines,
@@ -48,9 +51,33 @@ def report_evaluation(
     """
     options = evaluation.metadata.options
     paths = draw_figures(evaluation, options.figures if figures is None else figures)
-    print_evaluation(evaluation, paths, label)
+    print_evaluation(evaluation, paths, label, run)
     page, *_ = write_report(evaluation, run, images=images)
     print(f"\nReport  {page}", flush=True)
+
+
+def print_evaluation(
+    evaluation: RunEvaluation, figures: Sequence[Path], label: str, run: RunFolder | None = None
+) -> None:
+    """Print the metrics with the page's verdict, then the paths of all files.
+
+    label: names the kind of folder. run: as for `write_report`.
+    """
+    folder = evaluation.folder
+    # Heatmaps follow the metrics and are printed with their own scores.
+    content = replace(report_content(evaluation, run), explained=None)
+    print_assessment(
+        Console(highlight=False, soft_wrap=False),
+        content,
+        run_verdict(content, compare_with_baseline(content)),
+        notes=evaluation.metadata.notes,
+        cited=evaluation.cited,
+    )
+    files = [folder.metrics, folder.predictions, folder.decisions]
+    figures = [path for path in figures if path.suffix == ".png"]
+    print(f"\n{label} folder: {folder.path}")
+    for path in [*(path for path in files if path.is_file()), *figures]:
+        print(f"  {path.relative_to(folder.path)}")
 
 
 def write_report(

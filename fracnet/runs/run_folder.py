@@ -5,7 +5,8 @@ names classes that are not trusted. Every command that reads a run goes through 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,20 @@ from fracnet.config.schema import Cited, Config, Evaluation, check, validated
 from fracnet.config.trust import check_trust
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.predictions import Predictions
+from fracnet.utils import processes
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import write_atomically
+from fracnet.utils.files import CannotWrite, write_atomically
 
 FORMAT = 2
 """Version of the layout of run folders. Increase it when a file or a key gets another meaning."""
 FORMAT_KEY = "fracnet_format"
 """Holds the version in provenance.json of a run, and in every metrics.json."""
+MAX_YAML = 250_000
+"""Characters of a YAML file that is read; a run's config has some thousand."""
+MAX_VALUES = 200_000
+"""Values of a YAML file with each alias counted in full."""
+PROCESS_DIED = "the process died"
+"""The reason of a run that ended without recording it."""
 
 
 class RunFolder:
@@ -40,7 +48,7 @@ class RunFolder:
         self.fit = path / "fit.json"  # selected epoch, dataset name and notes, model, report
         self.decisions = path / "decisions.json"  # temperature and operating points, with a hash
         self.ood = path / "ood.npz"  # reference that detects out-of-distribution images
-        self.checkpoints = path / "checkpoints"  # best.ckpt; last.ckpt while a run is unfinished
+        self.checkpoints = path / "checkpoints"  # best.ckpt, and last.ckpt for resuming
         self.explain = path / "explain"  # folder of heatmaps
         self.explanation = self.explain / "explain.json"  # cases, localization, sanity check
         self.figures = path / "figures"  # PNG and SVG files
@@ -67,7 +75,14 @@ class RunFolder:
                 f"{written or 'unknown'}; this version reads format {FORMAT}): use that version, "
                 "or train the run again."
             )
+        read_status(folder)  # records the end of a run whose process has died
         return folder
+
+    @contextmanager
+    def in_use(self, key: str = "run") -> Iterator[None]:
+        """Keep other processes from writing; UserError, at once, where one is writing already."""
+        with processes.locked(self.path / ".lock", f"{key}={self.path}"):
+            yield
 
 
 def _check_links(folder: RunFolder, key: str) -> None:
@@ -142,14 +157,69 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    text = path.read_text(encoding="utf-8")
     try:
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} cannot be read: it does not hold keys with values.")
     return content
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain containers; ValueError or YAMLError for text that is too large, or grows by aliases."""
+    if len(text) > MAX_YAML:
+        raise ValueError(f"it has {len(text):,} characters; allowed: {MAX_YAML:,}")
+    content = yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
+    if _size(content, {}) > MAX_VALUES:
+        raise ValueError(f"its aliases expand to more than {MAX_VALUES:,} values")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """Without merge keys, which PyYAML expands in full while it reads."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse `<<`."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError("merge keys (<<) are not allowed")
+        super().flatten_mapping(node)
+
+
+def _size(content: Any, sizes: dict[int, int | None]) -> int:
+    """Values in nested containers; one that is shared counts each time, but is visited once."""
+    if not isinstance(content, dict | list | set | tuple):
+        return 1
+    if id(content) not in sizes:
+        sizes[id(content)] = None
+        items = content.values() if isinstance(content, dict) else content
+        sizes[id(content)] = 1 + sum(_size(item, sizes) for item in items)
+    size = sizes[id(content)]
+    if size is None:
+        raise ValueError("an alias stands inside of what it names")
+    return size
+
+
+def read_status(run: RunFolder) -> str | None:
+    """How a run ended, or `running`; None where provenance.json is missing or names no status.
+
+    A run that should be running but whose process is gone was interrupted; that is recorded.
+    """
+    content = read_mapping(run.provenance)
+    status = content.get("status")
+    if status == "running" and processes.is_gone(content.get("process")):
+        status = "interrupted"
+        try:
+            with run.in_use():
+                # Somebody may have resumed it in the meantime.
+                if read_mapping(run.provenance) == content:
+                    write_json(run.provenance, content | {"status": status, "reason": PROCESS_DIED})
+        except CannotWrite:
+            return status  # somebody else's folder: the next reader sees the same
+        except UserError:
+            return "running"  # another process has just resumed it
+    return None if status is None else str(status)
 
 
 def sweep_jobs(folder: Path) -> list[Path]:
@@ -184,12 +254,13 @@ def read_run_metadata(run: RunFolder) -> RunMetadata:
         for i, entry in enumerate(config.get("cited") or [])
     ]
     data = fit.get("data") or {}
+    dataset_class = str((config.get("data") or {}).get("_target_", "")).rpartition(".")[2]
     return RunMetadata(
         options=validated(Evaluation, config.get("evaluation") or {}, f"{run.config}: evaluation"),
         objective=config.get("objective"),
         cited=tuple(cited),
         selected=fit.get("selected"),
-        data=data.get("name", "the test split"),
+        data=data.get("name") or dataset_class or "the test split",
         notes=tuple(data.get("notes", ())),
     )
 
@@ -203,7 +274,12 @@ def _why_no_predictions(run: RunFolder) -> str:
             f"run={folder} is a sweep folder; name one of its jobs ({names}"
             f"{', ...' if len(jobs) > 10 else ''}), e.g. run={jobs[0]}."
         )
-    status = read_mapping(run.provenance).get("status")
+    status = read_status(run)
+    if status == "running":
+        return (
+            f"run={folder} has no predictions.csv: the run is still running. If its process died "
+            f"on another machine, resume it with: python -m fracnet.train resume={folder}"
+        )
     if status is not None:
         return (
             f"run={folder} has no predictions.csv: the run has status {status!r} and did not "

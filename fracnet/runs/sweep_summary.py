@@ -7,25 +7,40 @@ and for which jobs.
 
 import csv
 import io
-import json
 import math
 import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
 from fracnet.config.schema import mode
 from fracnet.report.sweep_page import sweep_page
 from fracnet.runs.find_runs import REPEAT_KEYS
-from fracnet.runs.run_folder import RunFolder, write_json
+from fracnet.runs.run_folder import (
+    PROCESS_DIED,
+    RunFolder,
+    read_mapping,
+    read_status,
+    write_json,
+)
 from fracnet.runs.trials import PAGE, read_trial, sort_trials, today
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import write_atomically
+from fracnet.utils.files import CannotWrite, write_atomically
+from fracnet.utils.processes import is_gone
+from fracnet.utils.text import plain_cell
 
 JOB, RECORD, TABLE = "job.json", "sweep.json", "sweep.csv"
+MULTIRUN = "multirun.yaml"
+"""Hydra's own record of a sweep's command."""
+GRID_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 FOLD = "data.fold"
 
 Row = dict[str, Any]
@@ -42,11 +57,16 @@ def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
     Raises:
         UserError: the folder holds no jobs, or those of several sweeps.
     """
-    rows = sorted((_read(path, folder) for path in folder.rglob(JOB)), key=lambda row: row["job"])
+    rows = [_read(path, folder) for path in folder.rglob(JOB)]
     if not rows:
         raise UserError(f"{folder} is not a sweep folder (no {JOB} found).")
     if len({row["job"] for row in rows}) < len(rows):
         raise UserError(f"{folder} holds more than one sweep; give the folder of one of them.")
+    started = {row["job"] for row in rows}
+    alive = any(row["status"] == "unfinished" for row in rows)
+    reason = "it has not started" if alive else "the sweep stopped before this job started"
+    rows += [row for row in _planned(folder, reason) if row["job"] not in started]
+    rows.sort(key=lambda row: row["job"])
     swept = _swept(rows)
     for row in rows:
         row["overrides"] = {key: row["overrides"].get(key) for key in swept}
@@ -110,21 +130,38 @@ def write_sweep_page(folder: Path, sweep: Mapping[str, Any]) -> Path:
     return folder / PAGE
 
 
-def _read(path: Path, folder: Path) -> Row:
-    """One job, from its folder."""
-    job = json.loads(path.read_text(encoding="utf-8"))
-    run = RunFolder.open(path.parent, "sweep")
-    if job["status"] == "running":
-        job |= {"status": "unfinished", "reason": "it is still running, or its process died"}
-    pairs = [override.lstrip("+~").partition("=") for override in job["overrides"]]
-    row: Row = {
-        "job": job["job"],
-        "folder": path.parent.relative_to(folder).as_posix(),
+def _planned(folder: Path, reason: str) -> list[Row]:
+    """All jobs of a sweep as if none had started, from Hydra's record of its command.
+
+    reason: why they have not. Empty for a sweeper that chooses the next values by earlier results.
+    """
+    hydra = read_mapping(folder / MULTIRUN).get("hydra") or {}
+    sweeper = hydra.get("sweeper") or {}
+    if sweeper.get("_target_") != GRID_SWEEPER:
+        return []
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    texts = [*params, *(hydra.get("overrides") or {}).get("task", ())]
+    try:
+        overrides = OverridesParser.create().parse_overrides(texts)
+        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    except (HydraException, TypeError):
+        return []  # a sweep over a pattern of names, which only its own config could expand
+    return [
+        _row(number, str(number), list(job), "not run", reason) for number, job in enumerate(jobs)
+    ]
+
+
+def _row(number: int, folder: str, overrides: Sequence[str], status: str, reason: str) -> Row:
+    """A job without any result."""
+    pairs = [override.lstrip("+~").partition("=") for override in overrides]
+    return {
+        "job": number,
+        "folder": folder,
         "overrides": {key: value for key, _, value in pairs},
-        "command": shlex.join(["python", "-m", "fracnet.train", *job["overrides"]]),
-        "status": job["status"],
-        "reason": job["reason"],
-        "epochs": _epochs(run.curves),
+        "command": shlex.join(["python", "-m", "fracnet.train", *overrides]),
+        "status": status,
+        "reason": reason,
+        "epochs": None,
         "selected_epoch": None,
         "objective": None,
         "value": None,
@@ -133,8 +170,41 @@ def _read(path: Path, folder: Path) -> Row:
         "val": None,
         "metrics": None,
     }
-    if job["status"] == "finished" and run.metrics.is_file():
-        metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+
+
+def _read_job(path: Path, run: RunFolder) -> Row:
+    """job.json, whose status is corrected where the job's process could not do that any more."""
+    job = read_mapping(path)
+    try:
+        number, overrides = int(job["job"]), [str(override) for override in job["overrides"]]
+        status, reason = str(job["status"]), str(job["reason"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: it does not describe a job ({error}).") from error
+    if status == "running":
+        ended = read_status(run)
+        if ended == "finished":  # killed between its last two records
+            status = ended
+        elif ended == "interrupted" or is_gone(job.get("process")):
+            status, reason = "interrupted", PROCESS_DIED
+        if status != "running":
+            record = {k: v for k, v in job.items() if k != "process"}
+            with suppress(CannotWrite):  # somebody else's folder: the next reader sees the same
+                write_json(path, record | {"status": status, "reason": reason})
+        else:
+            status, reason = "unfinished", "it is still running, or its process died"
+    return _row(number, "", overrides, status, reason)
+
+
+def _read(path: Path, folder: Path) -> Row:
+    """One job, from its folder."""
+    run = RunFolder.open(path.parent, "sweep")
+    row = _read_job(path, run)
+    row |= {
+        "folder": path.parent.relative_to(folder).as_posix(),
+        "epochs": _epochs(run.curves),
+    }
+    if row["status"] == "finished" and run.metrics.is_file():
+        metrics = read_mapping(run.metrics)
         validation = (metrics.get("val") or {}).get("metrics", {})
         estimate = validation.get(metrics["objective"]["name"], {})
         row |= {
@@ -214,10 +284,7 @@ def _fold_summary(group: Sequence[Row]) -> Row:
 
 
 def _earlier_views(folder: Path) -> list[Row]:
-    path = folder / RECORD
-    if not path.is_file():
-        return []
-    views: list[Row] = json.loads(path.read_text(encoding="utf-8"))["test_views"]
+    views: list[Row] = read_mapping(folder / RECORD).get("test_views") or []
     return views
 
 
@@ -253,12 +320,12 @@ def _as_csv(content: Mapping[str, Any]) -> str:
         writer.writerow(
             [
                 job["job"],
-                *job["overrides"].values(),
+                *map(plain_cell, job["overrides"].values()),
                 *(job[key] for key in own),
                 int(job["job"] in content["best"]),
                 *((job[split] or {}).get(name, {}).get(ends[end]) for split, name, end in metrics),
-                job["folder"],
-                job["reason"],
+                plain_cell(job["folder"]),
+                plain_cell(job["reason"]),
             ]
         )
     return text.getvalue()

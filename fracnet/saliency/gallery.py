@@ -14,7 +14,7 @@ import pandas as pd
 
 from fracnet.data.annotations import annotation_outlines
 from fracnet.data.datamodule import RadiographData
-from fracnet.evaluation.conformal import Limits, fit_limits, is_uncertain
+from fracnet.evaluation.conformal import Limits, fit_limits, is_uncertain, limit_evidence
 from fracnet.evaluation.decisions import calibrate, decide_classes
 from fracnet.evaluation.predictions import Predictions, classes_of
 from fracnet.models.classifier import Classifier
@@ -54,7 +54,7 @@ class Case:
     """A test image to show.
 
     row: its row in predictions.csv. truth, predicted: indices of classes. probability: of the
-    predicted class, calibrated.
+    predicted class, calibrated. evidence: why it is confident or uncertain.
     """
 
     kind: str
@@ -62,6 +62,7 @@ class Case:
     truth: int
     predicted: int
     probability: float
+    evidence: str = ""
 
 
 def choose_cases(
@@ -104,7 +105,10 @@ def choose_cases(
     for kind, member in members.items():
         for i in _in_turns(order[member[order]], truth, test.table["patient"], each):
             name = int(predicted[i])
-            cases.append(Case(kind, int(rows[i]), int(truth[i]), name, float(prob[i, name])))
+            evidence = limit_evidence(prob[i], name, limits)
+            cases.append(
+                Case(kind, int(rows[i]), int(truth[i]), name, float(prob[i, name]), evidence)
+            )
     counts = ", ".join(f"{kind} {int(member.sum())}" for kind, member in members.items())
     return cases, [
         f"The pictures were chosen at random, at most {each} of each kind, with the classes taking "
@@ -159,6 +163,7 @@ def case_entry(case: Case, table: pd.DataFrame) -> dict[str, Any]:
         "truth": classes[case.truth],
         "predicted": classes[case.predicted],
         "probability": case.probability,
+        "evidence": case.evidence,
     }
     return entry | ({"patient": str(row["patient"])} if pd.notna(row["patient"]) else {})
 

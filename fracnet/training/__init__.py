@@ -1,1 +1,1 @@
-"""What surrounds a fit: run folder, provenance, callbacks, predictions."""
+"""Training: checks before it, the fit, callbacks, loggers, sweeps and resuming."""

@@ -29,11 +29,13 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment
 
+from fracnet.config.hydra_cli import output_dir
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Config, Wandb
 from fracnet.data.datamodule import RadiographData
-from fracnet.runs.run_folder import RunFolder, write_json
+from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
 from fracnet.training import logged_results
+from fracnet.utils.errors import UserError
 from fracnet.utils.redaction import Scrubber
 
 MAX_NAME = 80
@@ -87,12 +89,15 @@ class Identity:
         """The stored one, or a new one for the current Hydra job, which is stored."""
         path = folder.path / "tracking.json"
         if path.is_file():
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            try:
+                return cls(**read_mapping(path))
+            except TypeError as error:
+                raise UserError(f"{path} cannot be read: {error}.") from error
         hydra = HydraConfig.get()
         sweep = None
         if hydra.mode == RunMode.MULTIRUN:
             depth = len(Path(str(hydra.sweep.subdir)).parts)
-            sweep = Path(hydra.runtime.output_dir).resolve().parents[max(depth - 1, 0)]
+            sweep = output_dir().resolve().parents[max(depth - 1, 0)]
         choices = {
             str(group): str(choice)
             for group, choice in hydra.runtime.choices.items()

@@ -90,8 +90,14 @@ def preflight(plain: dict[str, Any], order: Order) -> Plan:
     sweep.check_run(config, order.in_sweep)
     distributed.check_start()
     if config.resume:
-        plain = resume.frozen_config(RunFolder.open(order.folder, "resume"), plain, order.overrides)
+        folder = RunFolder.open(order.folder, "resume")
+        if distributed.rank() == 0:
+            with folder.in_use("resume"):
+                pass  # training holds it; this answers before the imports
+        plain = resume.frozen_config(folder, plain, order.overrides)
         config = check(plain)
+    elif distributed.rank() == 0:
+        resume.check_new(RunFolder(order.folder))
     check_trainer(config)
     check_loggers(config)
     check_names(config)

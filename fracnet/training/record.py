@@ -14,13 +14,8 @@ from fracnet.evaluation import baselines
 from fracnet.evaluation.predictions import PROB, Predictions
 from fracnet.models.classifier import Classifier
 from fracnet.models.validation import ValidationMetrics
-from fracnet.runs.evaluate_run import (
-    RunEvaluation,
-    draw_figures,
-    evaluate_run,
-    print_evaluation,
-)
-from fracnet.runs.report_run import config_shows_images, write_report
+from fracnet.runs.evaluate_run import RunEvaluation, draw_figures, evaluate_run
+from fracnet.runs.report_run import config_shows_images, print_evaluation, write_report
 from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
 from fracnet.training.classical import Classical
 from fracnet.training.run_header import model_name, training_options
@@ -85,7 +80,8 @@ def report(
     description: dict[str, Any] = {"name": model_name(config)}
     if isinstance(model, Classifier):
         description["parameters"] = sum(p.numel() for p in model.parameters())
-        description["recipe"] = training_options(config, model)
+        weights = read_mapping(evaluation.folder.provenance).get("weights")
+        description["recipe"] = [*([weights] if weights else []), *training_options(config, model)]
     else:
         description["name"] = model.describe()
     shown = {"images": config_shows_images(config)}

@@ -1,11 +1,12 @@
 """Resume an interrupted run: same folder, same config, no epoch trained twice."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fracnet.runs.run_folder import RunFolder, read_trusted_config
+from fracnet.config.schema import Config, check
+from fracnet.runs.run_folder import RunFolder, read_status, read_trusted_config
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
 from fracnet.utils.text import counted
@@ -44,17 +45,39 @@ def frozen_config(
             f"resume={folder.path} uses the run's saved config, so {', '.join(conflicting)} "
             f"cannot be given; allowed with it: {', '.join(ALLOWED_KEYS)}."
         )
+    trust = bool(composed.get("trust"))
+    plain = read_trusted_config(folder, trust, key="resume", training=True)
+    config = check(plain)
+    max_epochs = composed["trainer"]["max_epochs"] if "trainer.max_epochs" in keys else None
+    if read_status(folder) == "finished":
+        _check_addition(folder, config, max_epochs)
     if not last_checkpoint(folder).is_file():
         raise UserError(
             f"resume={folder.path}: there is no checkpoints/last.ckpt to resume from. A run has "
-            "one from the end of its first epoch until it finishes."
+            "one from the end of its first epoch."
         )
-    trust = bool(composed.get("trust"))
-    plain = read_trusted_config(folder, trust, key="resume", training=True)
-    if "trainer.max_epochs" in keys:
-        _check_schedule(plain, composed["trainer"]["max_epochs"])
-        plain["trainer"]["max_epochs"] = composed["trainer"]["max_epochs"]
+    if max_epochs is not None:
+        _check_schedule(plain, max_epochs)
+        plain["trainer"]["max_epochs"] = max_epochs
     return plain | {"resume": str(folder.path), "trust": trust}
+
+
+def _check_addition(folder: RunFolder, config: Config, max_epochs: Any) -> None:
+    """Raise UserError for a finished run unless it is to have more epochs, and can have them."""
+    begin = f"resume={folder.path} is finished"
+    if config.model.fit == "classical":
+        raise UserError(f"{begin}; its model has no epochs to add.")
+    planned = config.trainer.max_epochs
+    if not last_checkpoint(folder).is_file():
+        raise UserError(
+            f"{begin}, and epochs can be added only to a run that has checkpoints/last.ckpt; jobs "
+            f"of a sweep drop it. Train again with trainer.max_epochs={planned + 1} or more."
+        )
+    if not isinstance(max_epochs, int) or max_epochs <= planned:
+        raise UserError(
+            f"{begin}; add epochs with trainer.max_epochs={planned + 1} or more (it was trained "
+            f"with trainer.max_epochs={planned})."
+        )
 
 
 def _check_schedule(plain: Mapping[str, Any], max_epochs: Any) -> None:
@@ -73,6 +96,20 @@ def _check_schedule(plain: Mapping[str, Any], max_epochs: Any) -> None:
             f"note    the cosine schedule keeps T_max={scheduler['T_max']}: after that epoch the "
             "learning rate rises again"
         )
+
+
+def check_new(folder: RunFolder) -> None:
+    """Raise UserError where a new run would overwrite, or continue the curves of, another one."""
+    files = (folder.provenance, folder.curves, folder.predictions)
+    existing = next((path.name for path in files if path.exists()), None)
+    if existing is None:
+        return
+    status = read_status(folder)
+    about = f"a run with status {status!r}" if status else f"{existing} of another run"
+    raise UserError(
+        f"hydra.run.dir={folder.path} holds {about}; choose a new folder, remove this one, or "
+        f"resume it with: python -m fracnet.train resume={folder.path}"
+    )
 
 
 def last_checkpoint(folder: RunFolder) -> Path:
@@ -99,25 +136,60 @@ def check_epochs(folder: RunFolder, max_epochs: int) -> None:
 
 def epochs_done(folder: RunFolder) -> int:
     """Whole epochs in the last checkpoint."""
-    import torch  # seconds, which a mistyped folder need not wait for
+    from fracnet.runs.checkpoint import read_checkpoint  # seconds: a typo must not wait for torch
 
-    stored = torch.load(last_checkpoint(folder), map_location="cpu", weights_only=True)
-    return int(stored["epoch"]) + 1
+    path = last_checkpoint(folder)
+    stored = read_checkpoint(path)
+    # Lightning deletes files that a checkpoint calls outdated, wherever `..` leads.
+    for text in _texts(stored.get("callbacks")):
+        if ".." in Path(text).parts:
+            raise UserError(f"{path} names a file outside of the run folder: {text}.")
+    epoch = stored.get("epoch")
+    if not isinstance(epoch, int):
+        raise UserError(f"{path} cannot be read: it does not name its epoch.")
+    return epoch + 1
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every text in nested containers, keys included."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _texts(value)
 
 
 def trim_curves(folder: RunFolder) -> None:
-    """Drop the rows of epochs after the last checkpoint, which will be trained again."""
+    """Drop the rows of epochs after the last checkpoint, which will be trained again.
+
+    A kill while a row is written leaves a part of it, without a line end; that is dropped as well.
+    """
     if not folder.curves.is_file():
         return
     done = epochs_done(folder)
-    with folder.curves.open(newline="", encoding="utf-8") as file:
-        lines = file.read().splitlines(keepends=True)
+    with folder.curves.open(newline="", encoding="utf-8", errors="replace") as file:
+        lines = [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
+    if not lines:
+        folder.curves.unlink()
+        return
     header, *rows = lines
-    place = next(csv.reader([header])).index("epoch")
-    complete = [
-        row
-        for row in rows
-        # A row that a kill has cut off has no line end.
-        if row.endswith("\n") and int(float(next(csv.reader([row]))[place])) <= done
-    ]
-    write_atomically(folder.curves, "".join([header, *complete]))
+    columns = next(csv.reader([header]))
+    if "epoch" not in columns:
+        raise UserError(f"{folder.curves} cannot be read: it has no column epoch.")
+    place = columns.index("epoch")
+    remaining = []
+    for row in rows:
+        cells = next(csv.reader([row]))
+        try:
+            epoch = int(float(cells[place]))
+        except (ValueError, IndexError, OverflowError) as error:
+            raise UserError(
+                f"{folder.curves} cannot be read: {row.strip()[:80]!r} is not a row of an epoch."
+            ) from error
+        if epoch <= done:
+            remaining.append(row)
+    write_atomically(folder.curves, "".join([header, *remaining]))

@@ -20,10 +20,11 @@ from fracnet.training import classical, record, rehearsal, resume, sweep, traine
 from fracnet.training.classical import Classical
 from fracnet.training.loggers import RunLoggers
 from fracnet.training.preflight import Plan
-from fracnet.training.run_header import print_header, quiet_libraries
+from fracnet.training.run_header import loaded_weights, print_header, quiet_libraries
 from fracnet.utils import devices, distributed
 from fracnet.utils.errors import Interrupted
 from fracnet.utils.files import disk_faults, remove_drafts
+from fracnet.utils.processes import sigterm_raises
 from fracnet.utils.progress import progress_bar
 
 
@@ -130,39 +131,43 @@ def recorded(
     device = trainer.device_name(config)
     with disk_faults(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
-    remove_drafts(folder.path, recursive=True)
-    provenance = Provenance(
-        folder,
-        order.command,
-        config.seed,
-        data_fingerprint(data.manifest),
-        device,
-        bool(config.resume),
-        data.metadata(),
-    )
-    saved = {key: value for key, value in plan.plain.items() if key != "trust"}
-    write_config(folder, saved | {"resume": None})
-    print_header(config, data, model, device, folder)
-    if config.resume:
-        resume.trim_curves(folder)
-    with sweep.resumed_job(folder.path, bool(config.resume), order.overrides) as is_job:
-        status, reason = "failed", ""
-        loggers: RunLoggers | None = None
-        try:
-            loggers = RunLoggers(config, plan.plain, folder)
-            yield provenance, loggers, order.in_sweep or is_job
-            status = "finished"
-        except Exception as error:
-            status, reason = sweep.outcome(error)
-            raise
-        # Lightning ends an interrupted fit with SystemExit, whose exit code says nothing.
-        except (Interrupted, KeyboardInterrupt, SystemExit) as stop:
-            status = "interrupted"
-            raise KeyboardInterrupt(resume.resume_hint(folder)) from stop
-        finally:
+    key = "resume" if config.resume else "hydra.run.dir"
+    with folder.in_use(key), sigterm_raises():
+        remove_drafts(folder.path, recursive=True)
+        provenance = Provenance(
+            folder,
+            order.command,
+            config.seed,
+            data_fingerprint(data.manifest),
+            device,
+            bool(config.resume),
+            data.metadata(),
+            loaded_weights(model),
+        )
+        with sweep.resumed_job(folder.path, bool(config.resume), order.overrides) as is_job:
+            status, reason = "failed", ""
+            loggers: RunLoggers | None = None
             try:
-                provenance.finish(status, reason)
+                saved = {key: value for key, value in plan.plain.items() if key != "trust"}
+                write_config(folder, saved | {"resume": None})
+                print_header(config, data, model, device, folder)
+                if config.resume:
+                    resume.trim_curves(folder)
+                loggers = RunLoggers(config, plan.plain, folder)
+                yield provenance, loggers, order.in_sweep or is_job
+                status = "finished"
+            except Exception as error:
+                status, reason = sweep.outcome(error)
+                raise
+            # Lightning ends an interrupted fit with SystemExit, whose exit code says nothing.
+            except (Interrupted, KeyboardInterrupt, SystemExit) as stop:
+                status = "interrupted"
+                raise KeyboardInterrupt(resume.resume_hint(folder)) from stop
             finally:
-                if loggers is not None:
-                    loggers.close(status)
-        resume.last_checkpoint(folder).unlink(missing_ok=True)  # only an unfinished run needs it
+                try:
+                    provenance.finish(status, reason)
+                finally:
+                    if loggers is not None:
+                        loggers.close(status)
+        if order.in_sweep or is_job:  # many files of three times the weights
+            resume.last_checkpoint(folder).unlink(missing_ok=True)

@@ -6,9 +6,11 @@ import warnings
 
 from fracnet.config.schema import Config, Evaluation
 from fracnet.data.datamodule import RadiographData
+from fracnet.data.split_file import uneven_classes
 from fracnet.evaluation.decisions import as_option
 from fracnet.models.backbones import find_heads
 from fracnet.models.classifier import Classifier
+from fracnet.models.weights import LoadedWeights
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.classical import UNUSED, Classical
 from fracnet.utils.text import counted
@@ -46,6 +48,12 @@ def training_options(config: Config, model: Classifier) -> list[str]:
         f"callback: {name}" for name, node in (config.callbacks.model_extra or {}).items() if node
     ]
     return lines
+
+
+def loaded_weights(model: Classifier | Classical) -> str:
+    """How much of the file `model.weights` the network has; "" where there was no such file."""
+    loaded = getattr(getattr(model, "backbone", None), "loaded_weights", None)
+    return loaded.describe() if isinstance(loaded, LoadedWeights) else ""
 
 
 def quiet_libraries() -> None:
@@ -87,7 +95,8 @@ def print_header(
     if isinstance(model, Classifier):
         size = sum(p.numel() for p in model.parameters())
         print(f"model   {model_name(config)}, {size / 1e6:.1f} million parameters")
-        for line in training_options(config, model):
+        weights = loaded_weights(model)
+        for line in [*([weights] if weights else []), *training_options(config, model)]:
             print(f"        {line}")
     else:
         print(f"model   {model.describe()}")
@@ -104,6 +113,8 @@ def print_audit(data: RadiographData) -> None:
     text = f"{audit.severity}: {audit.verdict}"
     if data.split == "deduplicated":
         text = f"of the official split, {text} Its verified copies are left out here."
+        if uneven := uneven_classes(data.manifest):
+            text += f" That leaves {uneven}."
     print(textwrap.fill(text, 80, initial_indent="audit   ", subsequent_indent=" " * 8))
 
 

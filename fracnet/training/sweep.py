@@ -33,8 +33,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fracnet.config.hydra_cli import reader_is_gone
+from fracnet.config.hydra_cli import output_dir, reader_is_gone
 from fracnet.config.schema import check
+from fracnet.utils import processes
 from fracnet.utils.errors import Diverged, Interrupted, UserError
 from fracnet.utils.files import explain_disk_fault, write_atomically
 
@@ -239,7 +240,7 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
         What `task` returns, NaN if it failed.
     """
     job = HydraConfig.get()
-    folder, number = Path(job.runtime.output_dir), int(job.job.num)
+    folder, number = output_dir(), int(job.job.num)
     record = JobRecord(folder, {"job": number, "overrides": list(job.overrides.task)})
     value = math.nan
     try:
@@ -274,6 +275,8 @@ class JobRecord:
     def write(self, status: str, reason: str = "") -> None:
         """Write the current status."""
         content = {**self.content, "status": status, "reason": one_line(reason)}
+        if status == "running":
+            content["process"] = processes.this_process()
         write_atomically(self.folder / JOB_FILE, json.dumps(content, indent=2) + "\n")
 
 
@@ -287,9 +290,12 @@ def resumed_job(folder: Path, resumed: bool, overrides: Sequence[str] = ()) -> I
     if not resumed or not path.is_file():
         yield False
         return
-    content = json.loads(path.read_text(encoding="utf-8"))
+    from fracnet.runs.run_folder import read_mapping  # pandas, for which --help must not wait
+
+    content = read_mapping(path)
     given = [o for o in overrides if not o.startswith(("resume=", "trust=", "hydra."))]
-    by_key = {o.lstrip("+~").partition("=")[0]: o for o in content["overrides"] + given}
+    own = [str(override) for override in content.get("overrides") or ()]
+    by_key = {o.lstrip("+~").partition("=")[0]: o for o in [*own, *given]}
     record = JobRecord(folder, content | {"overrides": list(by_key.values())})
     record.write("running")
     try:

@@ -22,11 +22,11 @@ from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, Simpl
 
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Config, mode_of, selecting_metrics
-from fracnet.config.trust import check_trust
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.predictions import assemble
 from fracnet.models.classifier import Classifier
 from fracnet.models.validation import ValidationMetrics
+from fracnet.runs.checkpoint import read_checkpoint, rebuild
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.callbacks import (
     Curves,
@@ -222,11 +222,9 @@ def fit_and_predict(
             f"max_epochs={config.trainer.max_epochs} and the other keys of trainer."
         )
     path = folder.checkpoints / "best.ckpt"
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    if config.resume:  # without a better epoch, the file is still that of the folder
-        check_trust(stored["hyper_parameters"], config.trust, str(path))
-    selected_model = Classifier(**stored["hyper_parameters"])
-    selected_model.load_state_dict(stored["state_dict"])
+    stored = read_checkpoint(path)
+    # In a resumed run without a better epoch, the file is still that of the folder.
+    selected_model = rebuild(stored, config.trust or not config.resume, path)
     assert best.best_model_score is not None
     score = float(best.best_model_score)
     selected = {

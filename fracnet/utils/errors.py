@@ -18,3 +18,7 @@ class Diverged(UserError):
 
 class Interrupted(BaseException):
     """Ends one job of a sweep; `KeyboardInterrupt` would end the whole sweep."""
+
+
+class Terminated(Interrupted):
+    """SIGTERM ended the command."""

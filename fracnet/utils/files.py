@@ -101,7 +101,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a whole file as `atomic_file` does; text is encoded as UTF-8."""
-    data = path_text(content).encode() if isinstance(content, str) else content
+    data = valid_text(content).encode() if isinstance(content, str) else content
     with atomic_file(path) as file:
         file.write(data)
 
@@ -195,18 +195,21 @@ def file_key(path: Path | str) -> int | str | None:
     return state.st_dev << 64 | state.st_ino if state.st_ino else os.path.realpath(path)
 
 
-def path_text(path: Path | str) -> str:
-    """A path, an id or a message as text that any file can hold.
-
-    Bytes that are not UTF-8 become `\\xe9`, and a carriage return, which csv files do not keep,
-    `\\x0d`.
-    """
-    text = str(path).replace("\r", "\\x0d")
+def valid_text(text: str) -> str:
+    """Text that UTF-8 can encode: bytes of a file name that are not UTF-8 become `\\xe9`."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        try:
+            return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:  # no such byte, but half of a UTF-16 pair
+            return text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def path_text(path: Path | str) -> str:
+    """A path, id or message as `valid_text`, and a carriage return, which csv loses, as `\\x0d`."""
+    return valid_text(str(path).replace("\r", "\\x0d"))
 
 
 def path_from_text(folder: Path | str, text: str) -> Path:

@@ -1,6 +1,8 @@
-"""Numbers and intervals in sentences."""
+"""Numbers and intervals in sentences; text that a terminal, page or spreadsheet may show."""
 
+import re
 from collections.abc import Iterable
+from typing import Any
 
 
 def counted(n: int, noun: str) -> str:
@@ -27,3 +29,26 @@ def list_some(items: Iterable[str], total: int, limit: int = 10) -> str:
     names = [item for item, _ in zip(items, range(limit), strict=False)]
     more = total - len(names)
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+
+
+# Control characters except line feed and tab, and those that turn the direction of writing.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+
+
+def without_controls(text: str) -> str:
+    """The text with each control character as its code, e.g. `\\x1b`; names may hold any."""
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def plain_cell(value: Any) -> Any:
+    """A value for a csv file that people open in a spreadsheet: no text becomes a formula.
+
+    Text that begins like one, and is no number, gets an apostrophe in front.
+    """
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

@@ -5,27 +5,27 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import train_here
+from helpers.command import run_train
 
 import fracnet
 from fracnet.config import hydra_cli
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [["fracnet.train", "--help"], ["fracnet.train", "--cfg", "job"], ["fracnet.cache"]],
     ids=" ".join,
 )
-def test_output_may_be_cut_short(words: list[str], tmp_path: Path) -> None:
+def test_closing_the_output_pipe_early_is_no_error(arguments: list[str], tmp_path: Path) -> None:
     command = subprocess.Popen(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-m", *arguments],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     assert command.stdout is not None
     assert command.stderr is not None
-    command.stdout.close()  # before a word of it, unlike `head -1`, which may come too late
+    command.stdout.close()  # before any output; `head -1` might close it too late
     assert command.stderr.read() == b""
     command.stderr.close()
     assert command.wait(60) == 141
@@ -39,39 +39,39 @@ def test_releases_are_compared_as_numbers(version: str, release: tuple[int, int]
     assert hydra_cli._release("1.10.0") > hydra_cli._release("1.4.0")
 
 
-@pytest.mark.parametrize("word", ["-m", "--multirun", "--multi", "hydra.mode=MULTIRUN"])
-def test_a_verb_that_cannot_be_swept_says_so_before_it_does_anything(
-    word: str,
+@pytest.mark.parametrize("override", ["-m", "--multirun", "--multi", "hydra.mode=MULTIRUN"])
+def test_a_command_without_sweeps_rejects_multirun_first(
+    override: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["fracnet.compare", word, "runs=a,b"])
+    monkeypatch.setattr(sys, "argv", ["fracnet.compare", override, "runs=a,b"])
     with pytest.raises(SystemExit) as stop:
         hydra_cli.run(lambda cfg: None, "compare", instead="runs= takes several")
     assert stop.value.code == 1
-    told = capsys.readouterr().err
-    assert told == "fracnet: error: fracnet.compare has no -m: runs= takes several.\n"
+    result = capsys.readouterr().err
+    assert result == "fracnet: error: fracnet.compare has no -m: runs= takes several.\n"
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kept", [False, True], ids=["alone", "beside others"])
-def test_a_run_that_never_began_leaves_no_folder(
-    kept: bool,
+@pytest.mark.parametrize("has_other", [False, True], ids=["alone", "beside others"])
+def test_a_run_that_fails_before_training_leaves_no_folder(
+    has_other: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if kept:
+    if has_other:
         (tmp_path / "runs/other").mkdir(parents=True)
         (tmp_path / "runs/other/config.yaml").write_text("")
-    told = train_here(["data=folder", "data.root=nowhere"], capsys)
-    assert told.code == 1
-    assert "nowhere does not exist" in told.err
+    result = run_train(["data=folder", "data.root=nowhere"], capsys)
+    assert result.code == 1
+    assert "nowhere does not exist" in result.err
     left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
-    assert sorted(left) == (["runs", "runs/other", "runs/other/config.yaml"] if kept else [])
+    assert sorted(left) == (["runs", "runs/other", "runs/other/config.yaml"] if has_other else [])
 
 
 def test_an_interrupted_run_that_wrote_nothing_leaves_no_folder(
@@ -89,7 +89,7 @@ def test_an_interrupted_run_that_wrote_nothing_leaves_no_folder(
     assert not list(tmp_path.iterdir())
 
 
-def test_version_is_fracnets_own(
+def test_version_prints_the_fracnet_version(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["fracnet.train", "--version"])
@@ -134,3 +134,33 @@ def test_the_console_script_runs_commands_and_lists_them(tmp_path: Path) -> None
     assert mistake.returncode == 1
     assert "Did you mean 'train'?" in mistake.stderr
     assert "Did you mean 'sweep'?" in run("study").stderr
+
+
+def test_names_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with hydra_cli.quiet_on_closed_pipe():
+        print("\x1b]0;title\x07 \x1b[2J \x9b31m \x1b[31mred\x1b[0m bar\r é")
+        print("\x1b[2J", file=sys.stderr)
+    result = capsys.readouterr()
+    assert result.out == (r"\x1b]0;title\x07 \x1b[2J \x9b31m \x1b[31mred\x1b[0m bar" + "\r é\n")
+    assert result.err == "\\x1b[2J\n"
+
+
+def test_a_terminal_gets_colors_and_no_other_commands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with hydra_cli.quiet_on_closed_pipe():
+        print("\x1b[31mred\x1b[0m \x1b]52;c;eA==\x07")
+    assert capsys.readouterr().out == "\x1b[31mred\x1b[0m \\x1b]52;c;eA==\\x07\n"
+
+
+def test_a_folder_whose_name_looks_like_an_interpolation_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "${now}"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["fracnet.train", "hydra.run.dir=run"])
+    outputs: list[Path] = []
+    hydra_cli.run(lambda cfg: outputs.append(hydra_cli.output_dir()), "train")
+    assert outputs == [folder / "run"]

@@ -4,10 +4,10 @@ import resource
 from pathlib import Path
 
 import pytest
-from helpers.command import in_new_process, train_here
+from helpers.command import in_new_process, run_train
 
 CASES = [
-    # words of the command, what the paragraph must hold
+    # overrides of the command, parts of the expected error
     (["modle=resnet18"], ["'modle'", "Did you mean 'model'?", "optim"]),
     (["optim.lrr=1"], ["'optim.lrr'", "lr, weight_decay", "Did you mean 'lr'?"]),
     (["lr=1"], ["'lr'", "Did you mean 'optim.lr'?"]),
@@ -110,44 +110,44 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(("words", "parts"), CASES, ids=lambda value: " ".join(value)[:40])
-def test_mistake_is_answered_in_one_paragraph(
-    words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize(("overrides", "parts"), CASES, ids=lambda value: " ".join(value)[:40])
+def test_a_mistake_gives_a_one_paragraph_error(
+    overrides: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    told = train_here(words, capsys)
-    assert told.code == 1
-    assert told.err.startswith("fracnet: error: ")
-    assert told.err.count("\n") == 1, told.err
-    assert "Traceback" not in told.err
+    result = run_train(overrides, capsys)
+    assert result.code == 1
+    assert result.err.startswith("fracnet: error: ")
+    assert result.err.count("\n") == 1, result.err
+    assert "Traceback" not in result.err
     for part in parts:
-        assert part in told.err
+        assert part in result.err
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not left, "a refused run leaves no files"
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--cfg", "job"], ["modle=resnet18"]], ids=lambda w: w[0]
+    "overrides", [["--help"], ["--cfg", "job"], ["modle=resnet18"]], ids=lambda w: w[0]
 )
-def test_light_commands_answer_at_once(words: list[str], tmp_path: Path) -> None:
-    in_new_process(["fracnet.train", *words], tmp_path)  # the files are in memory from here on
+def test_light_commands_are_fast(overrides: list[str], tmp_path: Path) -> None:
+    in_new_process(["fracnet.train", *overrides], tmp_path)  # loads the files into memory
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    told = in_new_process(["fracnet.train", *words], tmp_path)
+    result = in_new_process(["fracnet.train", *overrides], tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Seconds of work, not of the clock, which runs on while a busy machine does other things.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
-    if words == ["--help"]:
+    if overrides == ["--help"]:
         for part in ("not a medical device", "model: ", "upper_limb_phantom", "optim", "--cfg job"):
-            assert part in told.out
+            assert part in result.out
 
 
 def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
-    told = in_new_process(["fracnet.train", "optim.lr=-1"], tmp_path, HYDRA_FULL_ERROR="1")
-    assert told.code != 0
-    assert "Traceback" in told.err
-    assert "optim.lr=-1" in told.err
+    result = in_new_process(["fracnet.train", "optim.lr=-1"], tmp_path, HYDRA_FULL_ERROR="1")
+    assert result.code != 0
+    assert "Traceback" in result.err
+    assert "optim.lr=-1" in result.err
 
 
-def test_fault_of_the_program_keeps_its_traceback(
+def test_a_bug_keeps_its_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(plain: object) -> None:
@@ -155,4 +155,4 @@ def test_fault_of_the_program_keeps_its_traceback(
 
     monkeypatch.setattr("fracnet.training.preflight.check", broken)
     with pytest.raises(RuntimeError, match="a bug"):
-        train_here([], capsys)
+        run_train([], capsys)

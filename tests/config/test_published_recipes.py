@@ -1,11 +1,11 @@
-"""The published recipes: their values, and their figures beside a run's own."""
+"""The published recipes: their values, and their metrics next to those of a run."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.command import train_here
+from helpers.command import run_train
 from hydra import compose, initialize_config_dir
 
 from fracnet.utils.files import config_dir
@@ -29,33 +29,33 @@ def test_a_recipe_holds_the_published_values(name: str, decay: float, restarts: 
         assert node.callbacks.early_stopping.patience == 10
 
 
-def test_the_second_work_runs_at_its_size_on_phantoms_too() -> None:
+def test_the_mura_recipe_runs_on_phantoms_at_its_size() -> None:
     for data in ("mura_150", "mura_phantom"):
         node = composed("mura_cnn_paper", f"data={data}")
         assert (node.image_size, node.model.normalize) == (150, "half")
 
 
-def test_the_published_figure_stands_beside_the_runs(
-    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_published_metric_is_printed_next_to_the_run(
+    phantom_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = ["image_size=32", "trainer.max_epochs=1", "data.num_workers=0"]
-    words = ["experiment=cis583_cnn", *phantom_words, *short, f"hydra.run.dir={tmp_path}"]
-    told = train_here(words, capsys)
-    assert told.code == 0, told.err
-    flat = " ".join(told.out.split())
+    overrides = ["experiment=cis583_cnn", *phantom_overrides, *short, f"hydra.run.dir={tmp_path}"]
+    result = run_train(overrides, capsys)
+    assert result.code == 0, result.err
+    flat = " ".join(result.out.split())
     assert "Published accuracy: 0.490 (95 % 0.389-0.599 by Wilson, n = 83;" in flat
     assert "This run, on upper_limb_phantom:" in flat
 
 
-def test_in_a_sweep_it_stands_under_the_test_figures_of_the_job_that_shows_them(
-    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_in_a_sweep_published_metrics_appear_only_with_test_metrics(
+    phantom_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = ["image_size=32", "trainer.max_epochs=1", "data.num_workers=0", "logger=none"]
-    words = ["experiment=cis583_cnn", *phantom_words, *short]
-    told = train_here([*words, "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}"], capsys)
-    assert told.code == 0, told.err
-    jobs, tables = " ".join(told.out.split()).split("2 jobs, by validation")
+    overrides = ["experiment=cis583_cnn", *phantom_overrides, *short]
+    result = run_train([*overrides, "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}"], capsys)
+    assert result.code == 0, result.err
+    jobs, tables = " ".join(result.out.split()).split("2 jobs, by validation")
     assert "Published" not in jobs, "nothing of the test before all jobs have ended"
-    shown = tables[tables.index("test split") :]
-    assert "Published accuracy: 0.490 (95 % 0.389-0.599 by Wilson, n = 83;" in shown
-    assert len(re.findall(r"Job [01], on upper_limb_phantom: 0\.\d{3} \(0", shown)) == 1
+    test_table = tables[tables.index("test split") :]
+    assert "Published accuracy: 0.490 (95 % 0.389-0.599 by Wilson, n = 83;" in test_table
+    assert len(re.findall(r"Job [01], on upper_limb_phantom: 0\.\d{3} \(0", test_table)) == 1

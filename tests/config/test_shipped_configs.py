@@ -37,13 +37,13 @@ OWN_FILES = {
 }
 
 
-def composed(words: list[str]) -> Config:
+def compose_config(overrides: list[str]) -> Config:
     with initialize_config_dir(str(config_dir())):
-        node = compose("train", words)
+        node = compose("train", overrides)
     return check(cast(dict[str, Any], OmegaConf.to_container(node, resolve=True)))
 
 
-def takes_a_fit_in_one_go(config: Config, data: RadiographData, folder: Path) -> None:
+def check_classical_fit(config: Config, data: RadiographData, folder: Path) -> None:
     model = classical.build_classical(config, data)
     table, _ = classical.fit_and_predict(model, config, data, RunFolder(folder))
     assert len(table) == len(data.rows("val")) + len(data.rows("test"))
@@ -51,28 +51,28 @@ def takes_a_fit_in_one_go(config: Config, data: RadiographData, folder: Path) ->
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_choice_composes_instantiates_and_takes_a_batch(
-    choice: str, phantom_words: list[str], tmp_path: Path
+def test_every_choice_composes_instantiates_and_processes_a_batch(
+    choice: str, phantom_overrides: list[str], tmp_path: Path
 ) -> None:
-    words = [*phantom_words, "image_size=32", "data.batch_size=8", "data.num_workers=0"]
+    overrides = [*phantom_overrides, "image_size=32", "data.batch_size=8", "data.num_workers=0"]
     if choice == "data=upper_limb":
-        words = [choice, f"data.root={write_yolo(tmp_path)}", *words[-3:]]
+        overrides = [choice, f"data.root={write_yolo(tmp_path)}", *overrides[-3:]]
     elif choice in ("data=mura", "data=mura_150"):
-        words = [choice, f"data.root={write_mura(tmp_path)}", *words[-3:]]
+        overrides = [choice, f"data.root={write_mura(tmp_path)}", *overrides[-3:]]
     elif choice == "data=mura_phantom":
         patients = "data.patients={train: 14, valid: 4}"
-        words = [choice, f"data.root={tmp_path}", patients, *words[-3:]]
+        overrides = [choice, f"data.root={tmp_path}", patients, *overrides[-3:]]
     elif choice in OWN_FILES:
-        words = [choice, f"data.root={OWN_FILES[choice](tmp_path / 'set')}", *words[-3:]]
+        overrides = [choice, f"data.root={OWN_FILES[choice](tmp_path / 'set')}", *overrides[-3:]]
     elif choice != "data=upper_limb_phantom":
-        words.append(choice)
-    if "pretrained" in composed(words).model.plain():
-        words.append("model.pretrained=false")
-    config = composed(words)
+        overrides.append(choice)
+    if "pretrained" in compose_config(overrides).model.plain():
+        overrides.append("model.pretrained=false")
+    config = compose_config(overrides)
     data = data_from(config)
     data.prepare_data()
     if config.model.fit == "classical":
-        takes_a_fit_in_one_go(config, data, tmp_path)
+        check_classical_fit(config, data, tmp_path)
         return
     model = classifier_from(config, data)
     if choice in LARGE:
@@ -109,14 +109,14 @@ def test_all_groups_are_covered() -> None:
     assert {name for name in used if not name.startswith("hydra")} == groups
 
 
-def test_custom_cnn_brings_the_published_weight_decay_unless_told_otherwise() -> None:
-    assert composed(["model=custom_cnn"]).optim.weight_decay == 0.01
-    assert composed(["model=custom_cnn", "optim.weight_decay=0.1"]).optim.weight_decay == 0.1
-    assert composed([]).optim.weight_decay == 0.0
+def test_custom_cnn_sets_the_published_weight_decay_by_default() -> None:
+    assert compose_config(["model=custom_cnn"]).optim.weight_decay == 0.01
+    assert compose_config(["model=custom_cnn", "optim.weight_decay=0.1"]).optim.weight_decay == 0.1
+    assert compose_config([]).optim.weight_decay == 0.0
 
 
-def test_upper_limb_phantom_differs_only_in_where_the_files_come_from() -> None:
-    real, phantom = composed([]), composed(["data=upper_limb_phantom"])
+def test_upper_limb_phantom_differs_only_in_the_source_of_the_files() -> None:
+    real, phantom = compose_config([]), compose_config(["data=upper_limb_phantom"])
     assert real.model_dump(exclude={"data"}) == phantom.model_dump(exclude={"data"})
     files = ("_target_", "root", "download")
     reading = {key: value for key, value in real.data.dataset().items() if key not in files}

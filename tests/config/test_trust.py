@@ -1,4 +1,4 @@
-"""A run folder from elsewhere may name fracnet's, timm's and torch's classes, and no others."""
+"""An untrusted run folder may only name classes of fracnet, timm and torch."""
 
 import pytest
 import yaml
@@ -16,7 +16,7 @@ HARMLESS = {
 }
 
 
-def test_what_fracnet_ships_is_trusted() -> None:
+def test_shipped_targets_are_trusted() -> None:
     check_trust(HARMLESS, False, "config.yaml")
 
 
@@ -38,7 +38,7 @@ def test_what_fracnet_ships_is_trusted() -> None:
         "somebody.network.Net",
     ],
 )
-def test_others_are_refused_by_name(target: str) -> None:
+def test_other_targets_are_rejected_by_name(target: str) -> None:
     config = HARMLESS | {"model": {"_target_": target}}
     with pytest.raises(UserError, match="trust=true") as caught:
         check_trust(config, False, "runs/a/config.yaml")
@@ -62,7 +62,7 @@ def test_a_file_that_timm_would_read_is_refused() -> None:
     check_trust({"model": {**node, "checkpoint_path": ""}}, False, "config.yaml")
 
 
-def test_a_nested_target_is_found() -> None:
+def test_a_nested_target_is_checked() -> None:
     nested = {"_target_": "torch.nn.Sequential", "args": [{"layer": {"_target_": "os.system"}}]}
     with pytest.raises(UserError, match=r"model\.args\[0\]\.layer"):
         check_trust({"model": nested}, False, "config.yaml")
@@ -91,7 +91,7 @@ def test_a_refused_module_is_not_even_imported(tmp_path, monkeypatch) -> None:
         ("model", "fracnet.models.backbones.check_name"),
     ],
 )
-def test_each_part_may_name_only_what_it_needs(part: str, target: str) -> None:
+def test_each_part_trusts_only_the_targets_that_it_needs(part: str, target: str) -> None:
     with pytest.raises(UserError, match=r"_target_=.*trust=true"):
         check_trust(HARMLESS | {part: {"inner": {"_target_": target}}}, False, "config.yaml")
     with pytest.raises(UserError, match=r"_target_=.*trust=true"):
@@ -101,14 +101,14 @@ def test_each_part_may_name_only_what_it_needs(part: str, target: str) -> None:
 @pytest.mark.parametrize(
     "name", ["hf-hub:somebody/net", "hf_hub:somebody/net", "local-dir:/tmp/net", "https://x/net"]
 )
-def test_a_network_from_elsewhere_is_refused(name: str) -> None:
+def test_a_network_from_another_package_is_rejected(name: str) -> None:
     for target in ("timm.create_model", "fracnet.models.backbones.timm_backbone"):
         node = {"_target_": target, "name": name, "model_name": name}
         with pytest.raises(UserError, match="trust=true"):
             check_trust({"model": node}, False, "config.yaml")
 
 
-def test_transforms_matter_only_where_training_resumes() -> None:
+def test_transforms_are_checked_only_when_training_resumes() -> None:
     config = HARMLESS | {"augment": {"transforms": [{"_target_": "os.system", "command": "x"}]}}
     check_trust(config, False, "config.yaml")
     with pytest.raises(UserError, match=r"augment\.transforms\[0\]\._target_=os\.system"):
@@ -126,3 +126,33 @@ def test_every_shipped_choice_is_trusted() -> None:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             node = content.get(group, content) if "_global_" in path.read_text() else content
             check_trust({group: node}, False, str(path), training=True)
+
+
+def test_shipped_loggers_are_trusted_and_changed_ones_are_not() -> None:
+    shipped = yaml.safe_load((config_dir() / "logger/csv.yaml").read_text(encoding="utf-8"))
+    check_trust(HARMLESS | {"logger": shipped}, False, "config.yaml", training=True)
+    changed = {"csv": shipped["csv"] | {"save_dir": "/etc"}}
+    with pytest.raises(UserError, match=r"logger\.csv\._target_=.*trust=true"):
+        check_trust(HARMLESS | {"logger": changed}, False, "config.yaml", training=True)
+    with pytest.raises(UserError, match=r"logger\.wandb\.dir=/etc"):
+        check_trust(HARMLESS | {"logger": {"wandb": {"dir": "/etc"}}}, False, "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("part", "target"),
+    [
+        ("callbacks", "lightning.pytorch.callbacks.LearningRateMonitor"),
+        ("metrics", "torchmetrics.classification.MulticlassFBetaScore"),
+        ("augment", "albumentations.OneOf"),
+    ],
+)
+def test_what_trainings_often_use_is_trusted(part: str, target: str) -> None:
+    check_trust({part: {"inner": {"_target_": target}}}, False, "config.yaml", training=True)
+
+
+@pytest.mark.parametrize(
+    "target", ["torchmetrics.text.Perplexity", "torchmetrics.utilities.data.dim_zero_cat"]
+)
+def test_metrics_of_other_tasks_and_functions_are_rejected(target: str) -> None:
+    with pytest.raises(UserError, match="a classification metric of torchmetrics"):
+        check_trust({"metrics": {"f": {"_target_": target}}}, False, "config.yaml", training=True)

@@ -17,12 +17,12 @@ def preprocess(mode: str) -> Preprocess:
 
 
 def row(width: int | None, height: int | None, **shapes: object) -> pd.Series:
-    known = {"label": "fracture", "polygons": None, "boxes": None}
+    base_row = {"label": "fracture", "polygons": None, "boxes": None}
     size = {
         "width": pd.NA if width is None else width,
         "height": pd.NA if height is None else height,
     }
-    return pd.Series(known | size | shapes, dtype=object)
+    return pd.Series(base_row | size | shapes, dtype=object)
 
 
 @pytest.mark.parametrize("mode", ["squash", "pad"])

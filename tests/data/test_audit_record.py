@@ -13,6 +13,7 @@ from fracnet.data.fingerprint import data_fingerprint, describe_data, files_dige
 from fracnet.data.image_features import SHORTCUT_NAMES
 from fracnet.data.manifest import Manifest
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import write_atomically
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def store_audit(manifest: Manifest, **changes: object) -> Path:
         "folder": "audits/x",
     } | changes
     path = audit_record.audit_path(data_fingerprint(manifest))
-    audit_record.write_atomically(path, json.dumps(content))
+    write_atomically(path, json.dumps(content))
     return path
 
 
@@ -78,21 +79,3 @@ def test_a_data_summary_counts_and_measures_readable_images(manifest: Manifest) 
     assert result["width"][-1] == 35
     assert result["hash"] == data_fingerprint(manifest)
     assert describe_data(manifest, np.full_like(features, np.nan))["mean"] is None
-
-
-def test_a_file_is_written_completely_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "deep/a.json"
-    audit_record.write_atomically(path, "first")
-    assert path.read_text() == "first"
-    assert path.stat().st_mode & 0o444 == 0o444, "others can read it"
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("fracnet.data.audit_record.os.fsync", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        audit_record.write_atomically(path, "second")
-    assert path.read_text() == "first"
-    assert [other.name for other in path.parent.iterdir()] == ["a.json"]

@@ -1,6 +1,7 @@
 """The data module: samples, epochs, workers, resuming, unreadable files."""
 
 import logging
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +261,24 @@ def test_loaders_that_only_copy_use_few_workers(tmp_path: Path) -> None:
     data.prepare_data()
     assert data.train_dataloader().num_workers == 8
     assert data.val_dataloader().num_workers == datamodule.MAX_COPY_WORKERS
+
+
+def test_small_shared_memory_loads_in_the_process_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tiny_data(tmp_path, num_workers=2)
+    data.setup()
+    assert data.train_dataloader().num_workers == 2
+    total = namedtuple("total", "free")
+    monkeypatch.setattr(datamodule.shutil, "disk_usage", lambda path: total(5_000))
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        assert loader.num_workers == 0
+    assert len(next(iter(data.train_dataloader()))["row"])
+    (record,) = caplog.records
+    assert "/dev/shm has 0 MB free, but 2 loader workers would need" in record.message
+    assert "--shm-size" in record.message
+
+
+def test_shared_memory_is_enough_for_the_batches_in_flight() -> None:
+    assert datamodule.shared_memory_lacks(1, 8, 1) is None
+    assert datamodule.shared_memory_lacks(1 << 20, 4096, 12) is not None

@@ -311,6 +311,45 @@ def test_signed_pixels_in_jpeg_2000(tmp_path):
     assert np.array_equal(read_grey(path), plain)
 
 
+def test_signed_pixels_coded_as_unsigned_in_jpeg_2000_keep_their_sign(tmp_path):
+    signed = DEEP.astype(np.int16) - 2048
+    coded = j2k((signed & 0x1FFF).astype(np.uint16), bitspersample=13)
+    plain = read_grey(write(tmp_path, dicom(signed, **WINDOW | {"WindowCenter": -248})))
+    header = WINDOW | {"WindowCenter": -248}
+    for bits in (13, 16):  # also where the header claims more bits than the codestream has
+        data = compressed(signed, coded, uid.JPEG2000Lossless, BitsStored=bits, **header)
+        assert np.array_equal(read_grey(write(tmp_path, data)), plain)
+
+
+def test_jpeg_2000_with_more_bits_than_its_header_says_does_not_wrap(tmp_path):
+    deep = (GREY.astype(np.uint16) * 64).astype(np.uint16)
+    plain = read_grey(write(tmp_path, dicom(deep)))
+    path = write(tmp_path, compressed(deep, j2k(deep), uid.JPEG2000Lossless, BitsStored=12))
+    assert np.array_equal(read_grey(path), plain)
+
+
+def test_values_of_lossy_compression_above_the_stored_bits_are_clipped(tmp_path):
+    bright = np.where(GREY > 128, 1100, DEEP // 4).astype(np.uint16)
+    coded = imagecodecs.jpeg8_encode(bright, level=99, bitspersample=12)
+    plain = read_grey(write(tmp_path, dicom(np.minimum(bright, 1023), BitsStored=10)))
+    data = compressed(bright, coded, uid.JPEGExtended12Bit, BitsStored=10)
+    assert np.abs(read_grey(write(tmp_path, data)).astype(int) - plain).max() <= 6
+    data = compressed(bright, lossless_jpeg(bright), uid.JPEGLosslessSV1, BitsStored=10)
+    assert "are not 70x50 pixels of 10 bits" in rejection(tmp_path, data)
+
+
+@pytest.mark.parametrize("padding", [b"\xff", b"\0", b"\xd9", b" \n", b"\xff" * 3, bytes(5000)])
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG-LS"])
+def test_any_padding_after_the_end_of_an_image_is_legal(tmp_path, kind, padding):
+    syntax, encode = LOSSLESS[kind]
+    plain = read_grey(write(tmp_path, dicom(DEEP, **TWELVE_BITS)))
+    coded = bytes(encode(DEEP))
+    path = write(tmp_path, compressed(DEEP, coded + padding, syntax, **TWELVE_BITS))
+    assert np.array_equal(read_grey(path), plain)
+    for cut in (coded[:-2] + padding, coded[: len(coded) // 2] + padding):
+        assert "truncated" in rejection(tmp_path, compressed(DEEP, cut, syntax, **TWELVE_BITS))
+
+
 def hide_decoders(monkeypatch) -> None:
     real = builtins.__import__
 

@@ -5,10 +5,12 @@ import os
 import pickle
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,10 +113,24 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def fill_with_zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def fill_with_zeros_in_the_middle(path: Path) -> None:
+    data = path.read_bytes()
+    third = len(data) // 3
+    path.write_bytes(data[:third] + bytes(third) + data[2 * third :])
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
         ("images.uint8", cut),
+        ("images.uint8", fill_with_zeros),
+        ("images.uint8", fill_with_zeros_in_the_middle),
+        ("checksums.npy", flip),
+        ("checksums.npy", Path.unlink),
         ("images.uint8", Path.unlink),
         ("features.npy", flip),
         ("features.npy", Path.unlink),
@@ -133,6 +149,82 @@ def test_a_damaged_cache_is_rebuilt(
     assert "damaged" in caplog.text
     np.testing.assert_array_equal(copy.images, expected)
     np.testing.assert_array_equal(copy.features, features)
+
+
+def test_a_damaged_image_is_read_from_its_file_and_the_next_opening_rebuilds(
+    manifest: Manifest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_cache, "SAMPLED", 2)  # the first and the last
+    expected = np.array(open_cache(manifest).images)
+    cache = open_cache(manifest)
+    data = bytearray((cache.path / "images.uint8").read_bytes())
+    data[5 * 32**2 : 7 * 32**2] = bytes(2 * 32**2)
+    (cache.path / "images.uint8").write_bytes(data)
+    for index in (5, np.int64(6), [6, 5, 4], slice(4, 8), np.arange(36) % 2 == 0, (5, 3), (-30, 1)):
+        np.testing.assert_array_equal(open_cache(manifest).images[index], expected[index])
+        assert "damaged: image" in caplog.text
+        assert "read from their files" in caplog.text
+        caplog.clear()
+        (cache.path / "damaged").unlink()
+    cache = open_cache(manifest)
+    copy = pickle.loads(pickle.dumps(cache))
+    np.testing.assert_array_equal(copy.images[:], expected)
+    np.testing.assert_array_equal(open_cache(manifest).images, expected)
+    assert "rebuilding it" in caplog.text
+    assert not (cache.path / "damaged").exists()
+
+
+def test_a_damaged_image_whose_file_has_changed_is_an_error(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_cache, "SAMPLED", 2)
+    cache = open_cache(manifest)
+    fill_with_zeros_in_the_middle(cache.path / "images.uint8")
+    paths = manifest.table["path"]
+    manifest.file(paths[15]).write_bytes(manifest.file(paths[16]).read_bytes())
+    with pytest.raises(UserError, match=r"image 15 is not .* file has changed since\. Run .*again"):
+        cache.images[15]
+
+
+def test_each_image_is_compared_once(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, compared = open_cache(manifest), []
+    digest = image_cache._digest
+    monkeypatch.setattr(image_cache, "_digest", lambda image: compared.append(1) or digest(image))
+    for _ in range(3):
+        for row in range(36):
+            assert type(cache.images[row]) is np.ndarray
+        cache.images[[1, 2, 3]]
+    assert len(compared) == 36
+
+
+# --- other users of the machine
+
+
+def test_cached_patients_are_private_to_their_owner(manifest: Manifest) -> None:
+    cache = open_cache(manifest)
+    assert stat.S_IMODE(cache.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE((cache.path / "images.uint8").stat().st_mode) == 0o600
+
+
+def test_a_cache_of_another_user_is_a_sentence(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = open_cache(manifest)
+    opened = Path.read_text
+
+    def read_text(path: Path, *args: Any, **options: Any) -> str:
+        if path.parent == cache.path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(
+        UserError, match=r"belongs to \S+ and cannot be read.*FRACNET_CACHE"
+    ) as error:
+        open_cache(manifest)
+    assert str(cache.path) in str(error.value)
+    (entry,) = cache_folders.list_caches()
+    assert "cannot be read" in entry.name
 
 
 # --- no disk space

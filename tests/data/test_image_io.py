@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import threading
@@ -278,6 +279,17 @@ class TestNotAnImage:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT // 3)
         self.assert_rejected(path, "decompression bomb")
 
+    def test_too_much_memory_by_channels_and_depth(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(image_io, "MAX_BYTES", 7 * WIDTH * HEIGHT)
+        rgba = np.dstack([np.asarray(picture(), np.uint16)] * 4)
+        path = tmp_path / "deep.png"
+        path.write_bytes(cv2.imencode(".png", rgba)[1].tobytes())
+        self.assert_rejected(path, f"70x50 pixels of 8 bytes need {8 * 70 * 50} bytes")
+        path.write_bytes(cv2.imencode(".png", rgba[..., :3])[1].tobytes())
+        assert read_grey(path).shape == (50, 70)
+        path.write_bytes(encoded(picture(), "PNG"))
+        assert read_grey(path).shape == (50, 70)
+
     def test_the_error_crosses_processes(self):
         error = pickle.loads(pickle.dumps(BadImage("a.jpg", "it is a folder")))
         assert (error.path, error.reason) == (Path("a.jpg"), "it is a folder")
@@ -292,6 +304,54 @@ def test_decoder_warnings_are_suppressed_and_filters_restored(tmp_path, monkeypa
     with ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(lambda _: read_grey(path), range(200)))) == 200
     assert warnings.filters == before
+
+
+def test_threads_share_a_budget_of_memory(tmp_path, monkeypatch):
+    budget, running, most = image_io.ByteBudget(3 * 14 * WIDTH * HEIGHT), [], []
+    monkeypatch.setattr(image_io, "decoding_memory", budget)
+    to_grey = image_io._to_grey
+
+    def slow(*arguments):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.02)
+        running.pop()
+        return to_grey(*arguments)
+
+    monkeypatch.setattr(image_io, "_to_grey", slow)
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(picture(), "PNG"))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: read_grey(path), range(24)))
+    assert max(most) == 3
+    with ThreadPoolExecutor(2) as pool:  # more than the budget: alone, but it is read
+        big = tmp_path / "big.png"
+        big.write_bytes(encoded(picture().resize((4 * WIDTH, HEIGHT)), "PNG"))
+        most.clear()
+        assert len(list(pool.map(lambda _: read_grey(big), range(4)))) == 4
+    assert max(most) == 1
+
+
+def test_strips_change_no_pixel(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    deep = rng.integers(0, 65536, (53, 41, 4)).astype(np.uint16)
+    files = {
+        "grey16.png": cv2.imencode(".png", deep[..., 0])[1].tobytes(),
+        "color16.png": cv2.imencode(".png", deep[..., :3])[1].tobytes(),
+        "alpha16.png": cv2.imencode(".png", deep)[1].tobytes(),
+        "alpha8.png": encoded(Image.fromarray((deep >> 8).astype(np.uint8)), "PNG"),
+        "float.tif": encoded(Image.fromarray(deep[..., 1].astype(np.float32)), "TIFF"),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    whole = {name: read_grey(tmp_path / name) for name in files}
+    monkeypatch.setattr(image_io, "STRIP", 100)
+    for name, expected in whole.items():
+        np.testing.assert_array_equal(read_grey(tmp_path / name), expected, err_msg=name)
+    luma = deep[..., :3].astype(np.float64) @ np.array([0.114, 0.587, 0.299])
+    span = luma.max() - luma.min()
+    expected = np.rint((luma - luma.min()) * (255 / span))
+    np.testing.assert_array_equal(whole["color16.png"], expected)
 
 
 def test_threads_keep_each_other_strict(tmp_path, monkeypatch):
@@ -399,3 +459,39 @@ def test_the_content_determines_the_format_not_the_name(tmp_path, suffix):
     path.write_bytes(np.arange(200, dtype=np.uint8).tobytes())
     with pytest.raises(BadImage, match="not a complete JPEG"):
         read_grey(path)
+
+
+def tiff(values: np.ndarray, sample_format: int, photometric: int = 1) -> bytes:
+    """An uncompressed TIFF of one strip; sample_format 1 is unsigned, 2 signed, 3 float."""
+    height, width = values.shape
+    data = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    tags = {
+        256: width, 257: height, 258: values.dtype.itemsize * 8, 259: 1, 262: photometric, 273: 8,
+        277: 1, 278: height, 279: len(data), 339: sample_format,
+    }  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    start = struct.pack("<4sI", b"II*\0", 8 + len(data))
+    return start + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_32_bits_without_a_sign_do_not_wrap(tmp_path):
+    values = np.linspace(0, 4_000_000_000, 15).reshape(3, 5).astype(np.uint32)
+    expected = np.rint(np.linspace(0, 255, 15)).reshape(3, 5)
+    assert np.abs(read(tmp_path, tiff(values, 1)) - expected).max() <= 1
+
+
+def test_8_bits_with_a_sign_do_not_wrap(tmp_path):
+    values = np.arange(-128, 127, 17, dtype=np.int8).reshape(3, 5)
+    assert np.array_equal(read(tmp_path, tiff(values, 2)), values.astype(int) + 128)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sample_format", "photometric"),
+    [("float64", 3, 1), ("uint64", 1, 1), ("float16", 3, 1), ("int8", 2, 0), ("uint32", 1, 0)],
+)
+def test_a_tiff_of_another_type_is_rejected_by_its_type(
+    tmp_path, dtype, sample_format, photometric
+):
+    data = tiff(np.arange(15, dtype=dtype).reshape(3, 5), sample_format, photometric)
+    with pytest.raises(BadImage, match=f"a TIFF of {dtype} samples .* is not supported"):
+        read(tmp_path, data)

@@ -141,3 +141,12 @@ def test_completely_missing_columns_stay_missing(tmp_path):
     table = with_manifest_types(pd.DataFrame(rows()))
     write_table(table, tmp_path / "t.csv")
     pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), table)
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "1_0", "NA", "infinity", " 1"])
+def test_text_that_is_no_plain_number_stays_text(tmp_path, text):
+    table = with_manifest_types(
+        pd.DataFrame({"path": ["a.png", "b.png"], "label": "x", "device": [text, text]})
+    )
+    write_table(table, tmp_path / "table.csv")
+    assert read_table(tmp_path / "table.csv")["device"].tolist() == [text, text]

@@ -95,13 +95,13 @@ def test_the_key_distinguishes_pipelines_but_not_spellings() -> None:
     key = Preprocess([{"name": "clahe"}, RESIZE], 32).key()
     same = Preprocess([{"tiles": 8, "name": "clahe", "clip_limit": 2}, {"name": "resize"}], 32)
     assert same.key() == key
-    others = [
+    pipelines = [
         Preprocess([{"name": "clahe"}, RESIZE], 33),
         Preprocess([{"name": "clahe", "clip_limit": 2.1}, RESIZE], 32),
         Preprocess([RESIZE, {"name": "clahe"}], 32),
         Preprocess([RESIZE], 32),
     ]
-    assert len({key, *(other.key() for other in others)}) == 5
+    assert len({key, *(other.key() for other in pipelines)}) == 5
     assert json.loads(key)["libraries"]["opencv"] == cv2.__version__
 
 

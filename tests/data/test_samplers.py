@@ -346,7 +346,7 @@ def test_number_of_workers_changes_nothing(tmp_path: Path, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", IMBALANCE_METHODS)
-def test_a_new_loader_continues_where_another_stopped(tmp_path: Path, method: str) -> None:
+def test_a_new_loader_continues_at_the_right_epoch(tmp_path: Path, method: str) -> None:
     complete = draw_epochs(skewed(tmp_path, method).train_dataloader(), range(4))
     resumed = draw_epochs(skewed(tmp_path, method).train_dataloader(), range(2, 4))
     assert resumed == [draw for draw in complete if draw[0] >= 2]
@@ -355,10 +355,10 @@ def test_a_new_loader_continues_where_another_stopped(tmp_path: Path, method: st
 
 def test_minority_classes_get_their_own_transforms(tmp_path: Path) -> None:
     data = skewed(tmp_path, "augment_minority")
-    own, ordinary = build_augment(STRONG), build_augment(PUBLISHED)
+    strong, published = build_augment(STRONG), build_augment(PUBLISHED)
     targets = data.manifest.targets()
     for epoch, row, pixels in draw_epochs(data.train_dataloader(), range(2)):
-        augment = ordinary if targets[row] == 0 else own
+        augment = published if targets[row] == 0 else strong
         image = augment(data.cache.images[row], seed=3, epoch=epoch, row=row)
         assert image.tobytes() == pixels
 

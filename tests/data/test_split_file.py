@@ -20,8 +20,9 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.data.datasets.mura import Mura
 from fracnet.data.fingerprint import data_fingerprint, files_digest
 from fracnet.data.manifest import Manifest
-from fracnet.data.split_file import apply_fold, deduplicate, join_copied_groups
+from fracnet.data.split_file import apply_fold, deduplicate, join_copied_groups, uneven_classes
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import write_atomically
 
 # --- files: written next to the data or to the cache, reused unless they do not fit
 
@@ -175,6 +176,37 @@ def test_an_empty_file_is_rejected_and_crlf_is_accepted(base):
     assert "it lists no group" in error(base)
 
 
+@pytest.mark.parametrize(
+    "group",
+    [
+        "#1", "# data.val_share=0.5", "a\nb", "a\rb", "a\r\nb", "a\x0bb", "a\x0cb", "a\x1cb",
+        "a\x85b", "a\u2028b", "a\u2029b", '"', 'a"b', "a,b", " a ", "NA", "patient", "\ufeffa",
+    ],
+)  # fmt: skip
+def test_a_group_may_have_any_name(tmp_path, group):
+    part_of = {group: "val", "b": "train", "#": "train"}
+    file = split_file.SplitFile(
+        folder=tmp_path,
+        file_name=SPLIT_NAME,
+        title="Split of x",
+        columns=("patient", "split"),
+        parts=("train", "val"),
+        recipe={"data.val_share": 0.1},
+    )
+    assert file.load_or_create(set(part_of), lambda: part_of) == part_of
+    assert file.load_or_create(set(part_of), dict) == part_of, "read back from the file"
+
+
+def test_comments_may_be_added_and_unquoted_groups_may_begin_with_a_hash(base):
+    split_of = splits(base)
+    file = base / SPLIT_NAME
+    text = file.read_text().replace(
+        "patient,split\n", "patient,split\n# checked, twice\n#9,train\n"
+    )
+    file.write_text(text)
+    assert splits(base) == split_of
+
+
 def test_concurrent_jobs_share_one_split(base):
     def job(seed: int) -> dict[str, str] | str:
         try:
@@ -216,6 +248,17 @@ def test_copies_are_removed_from_the_earlier_split(tiny: Manifest) -> None:
     assert dict(zip(excluded["split"], excluded["n"], strict=True)) == {"train": 2, "val": 1}
     assert "3 images" in result.notes[-1]
     assert list(result.table.index) == list(range(len(result.table)))
+
+
+def test_uneven_classes_are_counted_by_split(tiny: Manifest) -> None:
+    assert uneven_classes(tiny) == ""
+    train = tiny.table[(tiny.table["split"] == "train") & (tiny.table["label"] == tiny.classes[0])]
+    pairs = [(path, "test/0.png") for path in train["path"].iloc[1:]]
+    result = deduplicate(tiny, pairs)
+    counts = result.table.loc[result.table["split"] == "train", "label"].value_counts()
+    listed = ", ".join(f"{counts[label]} {label}" for label in tiny.classes)
+    assert uneven_classes(result) == f"train: {listed}"
+    assert f"It leaves train: {listed}." in result.notes[-1]
 
 
 def test_copies_of_copies_are_removed_too(tiny: Manifest) -> None:
@@ -271,9 +314,7 @@ def store_audit(tiny: Manifest, *pairs: tuple[str, str]) -> None:
         "fingerprint": {"files": files_digest(tiny)},
         "folder": "audits/x",
     }
-    audit_record.write_atomically(
-        audit_record.audit_path(data_fingerprint(tiny)), json.dumps(content)
-    )
+    write_atomically(audit_record.audit_path(data_fingerprint(tiny)), json.dumps(content))
 
 
 def test_the_data_module_uses_the_audit(

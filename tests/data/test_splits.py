@@ -51,7 +51,7 @@ REGIONS = ("elbow", "hand", "wrist", "shoulder")
 
 
 def random_table(n_patients: int, seed: int = 0, rare: float = 0.3) -> pd.DataFrame:
-    """Patients with one or two studies (perhaps of other regions) of one to five views."""
+    """Patients with one or two studies (possibly of other regions) of one to five views."""
     rng = np.random.default_rng(seed)
     rows = []
     for patient in range(n_patients):

@@ -55,7 +55,7 @@ def test_a_copy_across_splits_is_a_leak_of_the_later_split() -> None:
     assert leak.severity == "leak"
     assert leak.title.startswith("1 of 2 test images (50.0 %) has a verified copy in train or val")
     assert [item["row"] for item in leak.details] == [4]
-    assert "mirrored, agreement 0.90" in leak.items[0]
+    assert "mirrored, score 0.90" in leak.items[0]
     assert "copies within splits" not in findings
 
 
@@ -119,7 +119,7 @@ def test_separate_groups_and_unknown_groups() -> None:
     assert check_groups(without_patients).severity == "hint"
 
 
-def test_telling_pairs_come_first_and_no_cluster_takes_all_the_space() -> None:
+def test_informative_pairs_come_first_and_no_cluster_fills_the_list() -> None:
     pairs = [
         Pair(0, 1, "copy", np.eye(2, 3)),
         Pair(0, 2, "same pixels"),

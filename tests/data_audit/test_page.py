@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.audited import audited, read_picture, write_picture, write_set
+from helpers.audited import audit_manifest, read_picture, write_picture, write_set
 from helpers.patients import PatientDataset
 from helpers.reports import Page
 
@@ -23,7 +23,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> str:
     write_picture(root / "test/normal/copy.png", first[:, ::-1])
     write_picture(root / "test/fractured/<b>.png", first)
     dataset = Folder(root=str(root), class_order=["normal", "fractured"])
-    return render_audit_page(audited(dataset.manifest()), 24)
+    return render_audit_page(audit_manifest(dataset.manifest()), 24)
 
 
 def test_page_is_well_formed_and_the_menu_links_to_its_sections(html: str) -> None:
@@ -101,7 +101,7 @@ def test_the_page_names_no_patient(tmp_path: Path) -> None:
     copied.write_bytes((tmp_path / str(table.loc[0, "path"])).read_bytes())
     broken = tmp_path / str(table.loc[5, "path"])
     broken.write_bytes(broken.read_bytes()[:60])
-    result = audited(type(manifest)(**{**vars(manifest), "table": table}))
+    result = audit_manifest(type(manifest)(**{**vars(manifest), "table": table}))
     html = render_audit_page(result, 24)
     assert result.severity == "error"
     for name in ("images in more than one split", "the same file", "cannot be read"):
@@ -120,7 +120,7 @@ def test_the_second_picture_is_aligned_with_the_first(tmp_path: Path) -> None:
     rotated = cv2.warpAffine(first[:, ::-1], turn, (width, height))
     write_picture(root / "test/normal/copy.png", rotated)
     dataset = Folder(root=str(root), class_order=["normal", "fractured"])
-    result = audited(dataset.manifest())
+    result = audit_manifest(dataset.manifest())
     (pair,) = result.pairs
     a, b = (
         read_picture(result.manifest.root / result.manifest.table["path"].iloc[row])

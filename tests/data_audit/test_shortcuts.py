@@ -29,11 +29,11 @@ def scores_of(features: np.ndarray, targets: np.ndarray, groups: list[str]) -> l
 def test_the_responsible_family_is_named(name: str) -> None:
     features, targets = noise(160), np.arange(160) % 2
     features[:, FEATURES.index(FAMILIES[name][0])] += 3 * targets
-    together, best, *others = scores_of(features, targets, [str(i) for i in range(160)])
+    together, best, *rest = scores_of(features, targets, [str(i) for i in range(160)])
     assert best.name == name
     assert best.low is not None
-    assert best.low > 0.75 > max(score.auc for score in others)
-    finding = check_shortcuts([together, best, *others], 2, "image")
+    assert best.low > 0.75 > max(score.auc for score in rest)
+    finding = check_shortcuts([together, best, *rest], 2, "image")
     assert finding.severity == "warning"
     assert f"mostly from {name}, {format_score(best)}" in finding.title
 
@@ -47,7 +47,7 @@ def test_noise_is_no_shortcut() -> None:
 
 
 def test_images_of_a_group_stay_in_one_fold() -> None:
-    """Ten images of each of 20 patients, whose file sizes differ at random."""
+    """Ten images of each of 20 patients; file sizes differ at random."""
     patient = np.repeat(np.arange(20), 10)
     features = noise(200)
     size = FEATURES.index("file_size")
@@ -84,7 +84,7 @@ def test_every_feature_belongs_to_one_family() -> None:
         (0.72, 0.85, "warning", "The label can be predicted"),
     ],
 )
-def test_nothing_is_ruled_out_that_the_interval_leaves_open(
+def test_a_wide_interval_does_not_rule_out_a_shortcut(
     low: float | None, high: float | None, severity: str, message: str
 ) -> None:
     finding = check_shortcuts(

@@ -146,14 +146,14 @@ def test_an_error_does_not_hide_a_leak_from_the_line() -> None:
     assert headline_and_worst([leak, error]).endswith(" F. L.")
 
 
-@pytest.mark.parametrize(("policy", "word"), [("error", "stops"), ("skip", "left out")])
+@pytest.mark.parametrize(("policy", "phrase"), [("error", "stops"), ("skip", "left out")])
 def test_unreadable_files_alone_have_their_own_headline(
-    manifest: Manifest, policy: str, word: str
+    manifest: Manifest, policy: str, phrase: str
 ) -> None:
     unreadable = checks.check_readable(manifest, {2: "truncated"}, policy)
     headline = verdict([unreadable, Finding("balance", "hint", "B.")])[0]
     assert "unreadable" in headline
-    assert word in headline
+    assert phrase in headline
     other = Finding("two labels", unreadable.severity, "T.")
     assert verdict([unreadable, other])[0] == HEADLINES[unreadable.severity]
 

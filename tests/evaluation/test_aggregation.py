@@ -1,18 +1,25 @@
-"""From images to studies and patients."""
+"""From images to studies and patients, and groups of rows by a column."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.predictions import make_table
 from helpers.run_files import two_class_table
 
 from fracnet.evaluation.aggregation import (
     LEVELS,
+    UNKNOWN,
     available_levels,
+    check_by,
     check_views,
+    equals_label,
+    groups_by,
     level_problems,
+    levels_for_groups,
     to_level,
 )
-from fracnet.evaluation.predictions import Predictions
+from fracnet.evaluation.assessment import official_metrics
+from fracnet.evaluation.predictions import Predictions, assemble
 from fracnet.utils.errors import UserError
 
 TABLE = two_class_table()
@@ -26,7 +33,7 @@ def test_a_study_is_the_mean_or_the_maximum_of_its_views(views: str) -> None:
     assert studies["views"].to_dict() == TABLE.groupby("study").size().to_dict()
 
 
-def test_a_patient_is_positive_if_any_study_is() -> None:
+def test_a_patient_is_positive_if_any_study_is_positive() -> None:
     patients = to_level(Predictions(TABLE), "patient").table.set_index("path")
     case = (TABLE["label"] == "abnormal").groupby(TABLE["patient"]).any()
     assert (patients["label"] == "abnormal").to_dict() == case.to_dict()
@@ -37,7 +44,7 @@ def test_a_patient_is_positive_if_any_study_is() -> None:
     assert patients["studies"].max() == 2
 
 
-def test_a_patient_is_predicted_positive_where_any_study_is_at_any_threshold() -> None:
+def test_a_patient_is_predicted_positive_if_any_study_is() -> None:
     studies = to_level(Predictions(TABLE), "study").table
     patients = to_level(Predictions(TABLE), "patient").table.set_index("patient")
     for threshold in np.linspace(0.05, 0.95, 7):
@@ -81,3 +88,82 @@ def test_the_maximum_is_for_two_classes() -> None:
     check_views("mean", 6)
     with pytest.raises(UserError, match=r"evaluation\.views=max needs two classes; there are 6"):
         check_views("max", 6, "evaluation.views")
+
+
+ALL = ["image", "study", "patient"]
+
+
+def test_groups_are_the_values_in_order_and_the_missing_ones_last() -> None:
+    groups = dict(groups_by(Predictions(TABLE), "view"))
+    assert list(groups) == ["AP", "lateral", UNKNOWN]
+    assert sum(len(rows) for rows in groups.values()) == len(TABLE)
+    assert groups[UNKNOWN].table["view"].isna().all()
+    blank = TABLE.assign(view=TABLE["view"].fillna(" "))
+    assert list(dict(groups_by(Predictions(blank), "view"))) == ["AP", "lateral", UNKNOWN]
+
+
+def test_a_column_that_varies_within_studies_has_groups_of_images_only() -> None:
+    assert levels_for_groups(Predictions(TABLE), "region", ALL) == ALL
+    assert levels_for_groups(Predictions(TABLE), "view", ALL) == ["image"]
+    assert levels_for_groups(Predictions(TABLE), "region", ["image"]) == ["image"]
+
+
+@pytest.mark.parametrize(
+    ("by", "parts"),
+    [
+        (["regoin"], ["by=regoin", "Did you mean 'region'?", "path, split, label"]),
+        (["region", "prob_abnormal"], ["by=prob_abnormal: no such column"]),
+        (["path"], ["by=path", "different values", "at most 50"]),
+    ],
+)
+def test_columns_that_cannot_form_groups_are_rejected(by: list[str], parts: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        check_by(TABLE, by)
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_a_column_that_repeats_the_label_is_noted() -> None:
+    six = make_table((5, 5, 5))
+    assert equals_label(six.assign(region=six["label"]), "region")
+    assert not equals_label(TABLE, "region")
+
+
+TIES = ([0.1, 0.9], [0.15, 0.6, 0.75], [0.7, 0.2, 0.6], [0.3, 0.3, 0.9], [0.01, 0.56, 0.44, 0.99])
+
+
+@pytest.mark.parametrize("views", [*TIES, *(tie[::-1] for tie in TIES)])
+def test_a_mean_of_decimals_that_ties_is_exactly_one_half(views: list[float]) -> None:
+    table = pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(len(views))],
+            "split": "test",
+            "label": "normal",
+            "study": "s",
+            "prob_normal": [1 - view for view in views],
+            "prob_abnormal": views,
+        }
+    )
+    study = to_level(Predictions(table), "study")
+    assert study.positive_scores.tolist() == [0.5]
+    (official,) = (row for row in official_metrics(Predictions(table), 10) if row.level == "study")
+    assert official.specificity.value == 1.0
+    above = table.assign(prob_abnormal=[views[0] + 1e-12, *views[1:]])
+    assert to_level(Predictions(above), "study").positive_scores[0] > 0.5
+
+
+def test_studies_of_saturated_views_are_ranked_by_what_remains() -> None:
+    logits = np.array([[0, 60], [0, 60], [0, 70], [0, 70], [0, 80], [0, 80]], dtype=float)
+    rows = pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(6)],
+            "split": "test",
+            "label": "normal",
+            "study": [f"s{i // 2}" for i in range(6)],
+        }
+    )
+    predictions = Predictions(assemble(rows, ("normal", "abnormal"), logits))
+    for views in ("mean", "max"):
+        studies = to_level(predictions, "study", views)
+        assert studies.positive_scores.tolist() == [1.0, 1.0, 1.0]
+        assert (np.diff(studies.scores[:, 1]) > 9).all()

@@ -34,7 +34,7 @@ NAMES = ("a", "b", "c")
 def of_classes(
     rng: np.random.Generator, counts: list[int], skill: float, bias: Any = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Likewise of so many images of each class; bias float [C]: added to the logits."""
+    """The same with the given number of images per class; bias float [C]: added to the logits."""
     target = np.repeat(np.arange(len(counts)), counts)
     scores = rng.normal(size=(len(target), len(counts))) + bias
     scores[np.arange(len(target)), target] += skill
@@ -42,7 +42,7 @@ def of_classes(
 
 
 @pytest.mark.parametrize("error", [0.05, 0.2])
-def test_of_each_class_no_more_than_promised_is_confidently_assigned_to_another(
+def test_confident_errors_of_each_class_stay_below_the_limit(
     error: float,
 ) -> None:
     rng = np.random.default_rng(0)
@@ -59,7 +59,7 @@ def test_of_each_class_no_more_than_promised_is_confidently_assigned_to_another(
     assert (mean <= error + 3 * deviation).all()
 
 
-def test_more_is_sure_where_more_error_is_allowed() -> None:
+def test_more_errors_allowed_give_more_confident_predictions() -> None:
     rng = np.random.default_rng(1)
     val, (prob, _) = draw(rng, 500, [0.5, 0.5]), draw(rng, 500, [0.5, 0.5])
     choice = decide_classes(prob, 0.5)
@@ -72,8 +72,10 @@ def test_more_is_sure_where_more_error_is_allowed() -> None:
 
 
 def test_a_limit_is_the_kth_smallest_probability_of_its_class() -> None:
-    own = np.arange(1, 20) / 20  # 19 images: k = floor(0.1 * 20) = 2
-    prob = np.concatenate([np.column_stack([own, 1 - own]), np.column_stack([1 - own, own])])
+    scores = np.arange(1, 20) / 20  # 19 images: k = floor(0.1 * 20) = 2
+    prob = np.concatenate(
+        [np.column_stack([scores, 1 - scores]), np.column_stack([1 - scores, scores])]
+    )
     target = np.repeat([0, 1], 19)
     assert fit_limits(prob, target, 0.1, NAMES[:2]).values == (0.1, 0.1)
     assert fit_limits(prob, target, 0.05, NAMES[:2]).values == (0.05, 0.05)
@@ -81,7 +83,7 @@ def test_a_limit_is_the_kth_smallest_probability_of_its_class() -> None:
 
 @pytest.mark.parametrize("skill", [1.0, 2.5])
 @pytest.mark.parametrize("n", [10, 17])
-def test_a_class_with_few_images_has_the_promise_that_they_allow(n: int, skill: float) -> None:
+def test_a_class_with_few_images_gets_the_limit_that_they_allow(n: int, skill: float) -> None:
     """The model has learnt that the class is rare, and gives its images low probabilities."""
     rng, wrong = np.random.default_rng(4), []
     rare = np.log([0.7, 0.25, 0.05])
@@ -98,7 +100,7 @@ def test_a_class_with_few_images_has_the_promise_that_they_allow(n: int, skill: 
     assert (mean <= np.array(limits.promised) + 3 * deviation).all()
 
 
-def test_a_class_with_hardly_an_image_is_never_ruled_out_and_that_is_the_reason() -> None:
+def test_a_class_with_too_few_images_is_never_ruled_out_and_the_note_says_so() -> None:
     rng = np.random.default_rng(2)
     val = of_classes(rng, [60, 60, 3], 2.0)
     limits = fit_limits(*val, 0.05, NAMES)
@@ -127,13 +129,13 @@ def test_a_class_with_hardly_an_image_is_never_ruled_out_and_that_is_the_reason(
     ]  # fmt: skip
 
 
-def test_a_class_that_validation_lacks_cannot_be_ruled_out_at_any_price() -> None:
+def test_a_class_absent_from_validation_is_never_ruled_out() -> None:
     limits = fit_limits(*of_classes(np.random.default_rng(5), [60, 60, 0], 2.0), 0.5, NAMES)
     assert limits.values[2] == NEVER
     assert limits.note.endswith("only decisions for c can be confident; each class needs 1.")
 
 
-def test_a_threshold_that_decides_against_the_likely_class_is_unsure_there() -> None:
+def test_a_prediction_against_the_likelier_class_is_uncertain() -> None:
     rng = np.random.default_rng(3)
     limits = fit_limits(*draw(rng, 400, [0.5, 0.5]), 0.05, NAMES[:2])
     low, high = limits.values[1] / 4, limits.values[1] / 2
@@ -158,11 +160,11 @@ def test_test_rows_choose_no_limit_and_are_reported_by_level() -> None:
     changed.loc[rows, names] = changed.loc[rows, names[::-1]].to_numpy()
     logits = ["logit_normal", "logit_abnormal"]
     changed.loc[rows, logits] = changed.loc[rows, logits[::-1]].to_numpy()
-    again = limits_by_level(Predictions(changed), decisions, 0.05)
+    shuffled = limits_by_level(Predictions(changed), decisions, 0.05)
     for level in limits:
-        assert again[level]["limits"] == limits[level]["limits"]
-        assert again[level]["threshold"] == decisions["operating_point"][level]["threshold"]
-    outcome, worse = limits["image"]["test"], again["image"]["test"]
+        assert shuffled[level]["limits"] == limits[level]["limits"]
+        assert shuffled[level]["threshold"] == decisions["operating_point"][level]["threshold"]
+    outcome, worse = limits["image"]["test"], shuffled["image"]["test"]
     assert outcome["n"] == rows.sum()
     assert worse["wrong_of_confident"]["value"] > outcome["wrong_of_confident"]["value"]
     low, high = outcome["confident"]["low"], outcome["confident"]["high"]
@@ -176,7 +178,7 @@ def test_without_test_rows_there_is_no_outcome() -> None:
     assert limits["image"]["test"] is None
 
 
-def test_where_validation_is_too_small_that_is_the_reason() -> None:
+def test_a_too_small_validation_split_is_given_as_the_reason() -> None:
     limits = fit_limits(
         np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), 0.05, NAMES[:2], "study"
     )
@@ -186,5 +188,5 @@ def test_where_validation_is_too_small_that_is_the_reason() -> None:
     prob = np.array([[1.0, 0.0]])
     doubt = is_uncertain(prob, np.array([0]), limits)
     assert uncertainty_reasons(prob, np.array([0]), doubt, limits) == [
-        "validation is too small to be sure of any"
+        "validation is too small for any confident decision"
     ]

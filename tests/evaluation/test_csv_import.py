@@ -1,4 +1,4 @@
-"""Anyone's csv of predictions: columns by name, labels by name, and what is told of faults."""
+"""A foreign CSV of predictions: columns by name, labels by name, and messages about faults."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def written(folder: Path, table: pd.DataFrame) -> Path:
     return path
 
 
-def test_columns_are_mapped_by_name_and_classes_ordered_as_they_are_named(tmp_path: Path) -> None:
+def test_columns_are_mapped_by_name_and_classes_keep_their_given_order(tmp_path: Path) -> None:
     columns = {**COLUMNS, "prob_normal": "p0", "prob_abnormal": "p1"}
     predictions, notes = read_csv_predictions(written(tmp_path, THEIRS), columns, NAMES)
     assert predictions.classes == ("normal", "abnormal")
@@ -48,7 +48,7 @@ def test_columns_are_mapped_by_name_and_classes_ordered_as_they_are_named(tmp_pa
     ]
 
 
-def test_the_probability_of_the_positive_class_alone_will_do(tmp_path: Path) -> None:
+def test_the_probability_of_the_positive_class_is_enough(tmp_path: Path) -> None:
     columns = {**COLUMNS, "prob_abnormal": "p1"}
     predictions, _ = read_csv_predictions(
         written(tmp_path, THEIRS.drop(columns="p0")), columns, NAMES
@@ -57,7 +57,7 @@ def test_the_probability_of_the_positive_class_alone_will_do(tmp_path: Path) -> 
     assert predictions.probabilities == pytest.approx(Predictions(OURS).probabilities)
 
 
-def test_a_column_in_the_way_makes_way(tmp_path: Path) -> None:
+def test_an_existing_column_with_the_same_name_is_replaced(tmp_path: Path) -> None:
     odd = THEIRS.assign(label="something else")
     predictions, _ = read_csv_predictions(
         written(tmp_path, odd), {**COLUMNS, "prob_abnormal": "p1"}, NAMES
@@ -108,7 +108,7 @@ def test_rows_without_a_path_are_numbered(tmp_path: Path) -> None:
         (OURS[:0], None, None, ["has no rows"]),
     ],
 )
-def test_faults_are_told(
+def test_faults_are_reported(
     table: pd.DataFrame, columns: Any, labels: Any, parts: list[str], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError) as error:
@@ -140,23 +140,23 @@ def test_a_missing_or_odd_field_is_named(
         assert part in str(error.value)
 
 
-def test_a_class_that_only_the_map_names_is_one(tmp_path: Path) -> None:
+def test_a_class_that_only_the_map_names_is_a_class(tmp_path: Path) -> None:
     for label in (0, 1):
         path = written(tmp_path, THEIRS[THEIRS["truth"] == label])
         assert read_csv_predictions(path, ALONE, NAMES)[0].classes == ("normal", "abnormal")
 
 
 def test_only_equal_names_are_proposed_for_labels(tmp_path: Path) -> None:
-    named = THEIRS.assign(truth=np.where(THEIRS["truth"] == 1, "Abnormal", "Normal"))
+    named_classes = THEIRS.assign(truth=np.where(THEIRS["truth"] == 1, "Abnormal", "Normal"))
     with pytest.raises(UserError) as error:
-        read_csv_predictions(written(tmp_path, named), ALONE)
+        read_csv_predictions(written(tmp_path, named_classes), ALONE)
     assert "labels={Abnormal: abnormal, Normal: <class>}" in str(error.value)
     with pytest.raises(UserError) as error:
-        read_csv_predictions(written(tmp_path, named), {**ALONE, "prob_normal": "p0"})
+        read_csv_predictions(written(tmp_path, named_classes), {**ALONE, "prob_normal": "p0"})
     assert "labels={Abnormal: abnormal, Normal: normal}" in str(error.value)
 
 
-def test_a_file_that_is_no_csv_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_csv_is_rejected(tmp_path: Path) -> None:
     written(tmp_path, THEIRS)
     with pytest.raises(UserError, match=r"no such file. Did you mean 'preds.csv'\?"):
         read_csv_predictions(tmp_path / "pred.csv")
@@ -168,3 +168,19 @@ def test_a_file_that_is_no_csv_is_told(tmp_path: Path) -> None:
     for name in ("empty", "picture", "ragged"):
         with pytest.raises(UserError, match=f"{name}.csv is not a csv"):
             read_csv_predictions(tmp_path / f"{name}.csv")
+
+
+def test_a_column_given_twice_is_an_error(tmp_path: Path) -> None:
+    path = written(tmp_path, OURS)
+    header, rest = path.read_text().split("\n", 1)
+    path.write_text(f"{header}, {header.split(',')[0]}\n" + rest.replace("\n", ",x\n"))
+    with pytest.raises(UserError, match="has more than one column"):
+        read_csv_predictions(path)
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "null", "nan"])
+def test_a_class_may_be_named_like_a_missing_value(name: str, tmp_path: Path) -> None:
+    table = THEIRS.assign(truth=np.where(THEIRS["truth"] == 1, "abnormal", name))
+    path = written(tmp_path, table)
+    columns = {**ALONE, f"prob_{name}": "p0"}
+    assert set(read_csv_predictions(path, columns)[0].classes) == {name, "abnormal"}

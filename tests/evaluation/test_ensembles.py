@@ -38,10 +38,10 @@ def test_folds_keep_out_of_fold_predictions_in_val_and_the_mean_in_test() -> Non
     val = rows(ensemble.predictions.table, "val")
     assert len(val) == 60
     for table in tables.values():
-        own = rows(table, "val")
-        same = val[val["path"].isin(own["path"])].reset_index(drop=True)
+        validation = rows(table, "val")
+        same = val[val["path"].isin(validation["path"])].reset_index(drop=True)
         np.testing.assert_allclose(
-            Predictions(same).probabilities, Predictions(own).probabilities, rtol=1e-12
+            Predictions(same).probabilities, Predictions(validation).probabilities, rtol=1e-12
         )
     mean = np.mean([Predictions(rows(t, "test")).probabilities for t in tables.values()], axis=0)
     np.testing.assert_allclose(
@@ -62,7 +62,7 @@ def test_several_seeds_of_each_fold_are_averaged_within_it() -> None:
 
 
 def test_a_probability_of_0_everywhere_stays_next_to_0_with_a_finite_log() -> None:
-    table = table_of(1.0)
+    table = table_of(1.0).drop(columns=["logit_normal", "logit_abnormal"])
     table[["prob_normal", "prob_abnormal"]] = [0.0, 1.0]
     ensemble = averaged({"a": table, "b": table})
     assert (ensemble.predictions.table["prob_normal"] < 1e-300).all()

@@ -1,11 +1,11 @@
-"""`python -m experiments.benchmark.run` as a person uses it, at sizes that show that it works."""
+"""The benchmark command from the command line, at sizes that only show that it works."""
 
 import json
 import os
 from pathlib import Path
 
 import pytest
-from helpers.command import here
+from helpers.command import run_command
 
 from experiments.benchmark.run import benchmark
 
@@ -13,7 +13,7 @@ QUICK = ["quick=true", "image_size=32", "batch_size=4", "num_workers=0", "networ
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -24,31 +24,34 @@ def test_parts_are_measured_printed_and_written(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     cache = os.environ["FRACNET_CACHE"]
-    words = ["part=[pipeline,training,loop]", "out=found.json", f"scratch={scratch}"]
-    told = here(benchmark, "benchmark", [*QUICK, *words], capsys)
-    assert told.code == 0, told.err
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert list(found["parts"]) == ["pipeline", "training", "loop"]
-    for name, part in found["parts"].items():
-        judged = [figure for figure in part["figures"] if "met" in figure]
-        assert judged, name
-        for figure in part["figures"]:
-            assert figure["name"][:44] in told.out
-    ratios = {figure["name"]: figure for figure in found["parts"]["pipeline"]["figures"]}
-    assert ratios["published way / fracnet"]["value"] > 3
-    assert max(map(len, told.out.splitlines())) <= 80 or str(tmp_path) in told.out
-    assert "quick=true" in told.out
-    assert not list(scratch.iterdir()), "what was written for the measurement is gone"
+    overrides = ["part=[pipeline,training,loop]", "out=result.json", f"scratch={scratch}"]
+    result = run_command(benchmark, "benchmark", [*QUICK, *overrides], capsys)
+    assert result.code == 0, result.err
+    content = json.loads((tmp_path / "result.json").read_text())
+    assert list(content["parts"]) == ["pipeline", "training", "loop"]
+    for name, part in content["parts"].items():
+        limited = [measurement for measurement in part["measurements"] if "met" in measurement]
+        assert limited, name
+        for measurement in part["measurements"]:
+            assert measurement["name"][:44] in result.out
+    ratios = {
+        measurement["name"]: measurement
+        for measurement in content["parts"]["pipeline"]["measurements"]
+    }
+    assert ratios["published pipeline / fracnet"]["value"] > 3
+    assert max(map(len, result.out.splitlines())) <= 80 or str(tmp_path) in result.out
+    assert "quick=true" in result.out
+    assert not list(scratch.iterdir()), "temporary files are removed"
     assert os.environ["FRACNET_CACHE"] == cache
 
 
 @pytest.mark.slow
-def test_memory_is_that_of_trainings_in_processes_of_their_own(
+def test_memory_is_measured_in_separate_training_processes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    told = here(benchmark, "benchmark", [*QUICK, "part=memory", "out=found.json"], capsys)
-    assert told.code == 0, told.err
-    memory = json.loads((tmp_path / "found.json").read_text())["parts"]["memory"]
+    result = run_command(benchmark, "benchmark", [*QUICK, "part=memory", "out=result.json"], capsys)
+    assert result.code == 0, result.err
+    memory = json.loads((tmp_path / "result.json").read_text())["parts"]["memory"]
     assert memory["few"]["steps"] == 40
     assert memory["many"]["steps"] == 100
     assert memory["many"]["rss_anon"] > 100
@@ -56,27 +59,27 @@ def test_memory_is_that_of_trainings_in_processes_of_their_own(
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("overrides", "parts"),
     [
         (["part=pipelin"], ["part=pipelin", "pipeline, training, loop, cache, memory"]),
         (["num_workers=-1"], ["num_workers=-1", "auto or a number", "0 to 256"]),
         (["netwrk=resnet18"], ["'netwrk'", "Did you mean 'network'?"]),
         (["network=resnet81"], ["network=resnet81", "Did you mean 'resnet18'?"]),
-        (["network=hog_logistic"], ["network=hog_logistic", "fitted in one go"]),
-        (["scratch=nowhere"], ["scratch=nowhere", "no folder"]),
-        (["out=there.json"], ["out=there.json", "is there already"]),
+        (["network=hog_logistic"], ["network=hog_logistic", "no training steps"]),
+        (["scratch=nowhere"], ["scratch=nowhere", "not a folder"]),
+        (["out=there.json"], ["out=there.json", "already exists"]),
         (["out=table.csv"], ["out=table.csv", ".json"]),
     ],
     ids=lambda value: value[0],
 )
-def test_mistakes_are_answered_in_one_paragraph(
-    words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_mistakes_give_a_one_paragraph_error(
+    overrides: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "there.json").write_text("{}")
-    told = here(benchmark, "benchmark", ["quick=true", *words], capsys)
-    assert told.code == 1
-    assert told.err.startswith("fracnet: error: ")
-    assert told.err.count("\n") == 1, told.err
+    result = run_command(benchmark, "benchmark", ["quick=true", *overrides], capsys)
+    assert result.code == 1
+    assert result.err.startswith("fracnet: error: ")
+    assert result.err.count("\n") == 1, result.err
     for part in parts:
-        assert part in told.err
+        assert part in result.err
     assert {path.name for path in tmp_path.iterdir()} == {"there.json"}

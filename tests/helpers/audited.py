@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.command import Told, here
+from helpers.command import CommandResult, run_command
 from helpers.tiny import picture
 
 from fracnet.audit import audit
@@ -41,17 +41,19 @@ def read_picture(path: Path) -> np.ndarray:
     return image
 
 
-def audited(manifest: Manifest, on_bad_file: str = "error") -> AuditResult:
+def audit_manifest(manifest: Manifest, on_bad_file: str = "error") -> AuditResult:
     """The audit of a manifest, with one thread and no progress bar."""
     return run_audit(manifest, on_bad_file=on_bad_file, progress=no_progress, workers=1)
 
 
-def folder_words(root: Path, out: Path) -> list[str]:
-    """Arguments of a command on such a set."""
+def folder_overrides(root: Path, out: Path) -> list[str]:
+    """Overrides of a command on such a dataset."""
     order = "data.class_order=[normal,fractured]"
     return ["data=folder", f"data.root={root}", order, f"out={out}"]
 
 
-def audit_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
-    """`python -m fracnet.audit WORDS` without the cost of a new process."""
-    return here(audit, "audit", words, capsys)
+def run_audit_command(
+    overrides: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> CommandResult:
+    """`python -m fracnet.audit OVERRIDES` without the cost of a new process."""
+    return run_command(audit, "audit", overrides, capsys)

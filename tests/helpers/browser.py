@@ -1,4 +1,4 @@
-"""Chromium without a window, spoken to over a pipe in its DevTools protocol."""
+"""Headless Chromium, controlled over a pipe with the DevTools protocol."""
 
 import base64
 import contextlib
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-# Also those that would wait until they are scrolled to; one that is no picture is an error.
+# Includes lazily loaded images; a broken image is an error.
 ALL_IMAGES = """Promise.all([...document.images].map((image) => {
   image.loading = "eager";
   return image.decode();
 }))"""
-PATIENCE = 60.0  # seconds for one answer, on a machine that does much else
+PATIENCE = 60.0  # seconds for an answer, on a busy machine
 
 
 def chromium() -> str | None:
-    """The browser: $FRACNET_CHROMIUM, or one of the usual names; None where there is none."""
-    own = os.environ.get("FRACNET_CHROMIUM")
-    return own or next((found for name in NAMES if (found := shutil.which(name))), None)
+    """Path of the browser: $FRACNET_CHROMIUM or one of the usual names; None if there is none."""
+    variable = os.environ.get("FRACNET_CHROMIUM")
+    return variable or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Browser:
@@ -65,14 +65,14 @@ class Browser:
         self._loaded = False
         self.faults: list[str] = []
         target = self._ask("Target.createTarget", {"url": "about:blank"}, None)["targetId"]
-        words = {"targetId": target, "flatten": True}
-        self._session: str = self._ask("Target.attachToTarget", words, None)["sessionId"]
+        parameters = {"targetId": target, "flatten": True}
+        self._session: str = self._ask("Target.attachToTarget", parameters, None)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.ask(f"{domain}.enable")
 
-    def ask(self, method: str, **words: Any) -> dict[str, Any]:
-        """One command to the page, and its answer."""
-        return self._ask(method, words, self._session)
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send a command to the page and return its answer."""
+        return self._ask(method, parameters, self._session)
 
     def open(self, path: Path, width: int, scheme: str, media: str = "") -> None:
         """Show a file at a width in pixels, light or dark, on screen or (`media`) as print."""
@@ -92,25 +92,25 @@ class Browser:
         self.value(ALL_IMAGES)
 
     def value(self, script: str) -> Any:
-        """What an expression of JavaScript comes to, or what it promises."""
-        words = {"expression": script, "returnByValue": True, "awaitPromise": True}
-        found = self.ask("Runtime.evaluate", **words)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        """The value of a JavaScript expression; promises are awaited."""
+        parameters = {"expression": script, "returnByValue": True, "awaitPromise": True}
+        answer = self.ask("Runtime.evaluate", **parameters)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
 
     def picture(self, path: Path) -> None:
-        """The whole page as PNG, for a person to look at."""
-        found = self.ask("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(found["data"]))
+        """Save the whole page as PNG, for visual inspection."""
+        answer = self.ask("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(answer["data"]))
 
     def printed(self) -> bytes:
-        """The page as PDF, on the paper that its own style asks for."""
-        found = self.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
-        return base64.b64decode(found["data"])
+        """The page as PDF, with the paper size of its style sheet."""
+        answer = self.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
+        return base64.b64decode(answer["data"])
 
     def close(self) -> None:
         """End the process."""
-        with contextlib.suppress(BrokenPipeError):  # it may have ended by itself
+        with contextlib.suppress(BrokenPipeError):  # the process may have ended already
             self._send({"id": 0, "method": "Browser.close"})
         try:
             self._process.wait(timeout=20)
@@ -120,29 +120,29 @@ class Browser:
         os.close(self._in)
         os.close(self._out)
 
-    def _ask(self, method: str, words: dict[str, Any], session: str | None) -> dict[str, Any]:
+    def _ask(self, method: str, parameters: dict[str, Any], session: str | None) -> dict[str, Any]:
         self._number += 1
-        message = {"id": self._number, "method": method, "params": words}
+        message = {"id": self._number, "method": method, "params": parameters}
         self._send(message | ({"sessionId": session} if session else {}))
         while True:
-            told = self._read()
-            if told.get("id") == self._number:
-                assert "error" not in told, f"{method}: {told['error']}"
-                result: dict[str, Any] = told["result"]
+            answer = self._read()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                result: dict[str, Any] = answer["result"]
                 return result
-            self._take(told)
+            self._take(answer)
 
     def _take(self, event: dict[str, Any]) -> None:
-        """Note what the page says of itself."""
-        method, words = event.get("method"), event.get("params", {})
+        """Record an event of the page."""
+        method, parameters = event.get("method"), event.get("params", {})
         if method == "Page.loadEventFired":
             self._loaded = True
         elif method == "Runtime.exceptionThrown":
-            self.faults.append(str(words["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and words["type"] in ("error", "warning"):
-            self.faults.append(str(words["args"]))
-        elif method == "Log.entryAdded" and words["entry"]["level"] in ("error", "warning"):
-            self.faults.append(words["entry"]["text"])
+            self.faults.append(str(parameters["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):
+            self.faults.append(str(parameters["args"]))
+        elif method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+            self.faults.append(parameters["entry"]["text"])
 
     def _send(self, message: dict[str, Any]) -> None:
         os.write(self._out, json.dumps(message).encode() + b"\0")
@@ -152,22 +152,22 @@ class Browser:
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._in], [], [], max(0.0, end - time.monotonic()))
             more = os.read(self._in, 1 << 20) if ready else b""
-            assert more, "no word from the browser"
+            assert more, "no answer from the browser"
             self._rest += more
-        told, _, self._rest = self._rest.partition(b"\0")
-        message: dict[str, Any] = json.loads(told)
+        raw, _, self._rest = self._rest.partition(b"\0")
+        message: dict[str, Any] = json.loads(raw)
         return message
 
 
 @contextlib.contextmanager
 def browser(profile: Path) -> Iterator[Browser | None]:
-    """A browser for as long as it is needed; None where none is installed."""
+    """A running browser; None if none is installed."""
     program = chromium()
     if program is None:
         yield None
         return
-    found = Browser(program, profile)
+    process = Browser(program, profile)
     try:
-        yield found
+        yield process
     finally:
-        found.close()
+        process.close()

@@ -1,4 +1,4 @@
-"""Run an entry point as a person would, in this process or in one of its own."""
+"""Run a command as a user would, in this process or in a new one."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from fracnet.train import train
 from fracnet.training import sweep
 
 
-class Told(NamedTuple):
+class CommandResult(NamedTuple):
     """Exit code and what was printed."""
 
     code: int
@@ -23,21 +23,24 @@ class Told(NamedTuple):
     err: str
 
 
-def train_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
-    """`python -m fracnet.train WORDS` without the cost of a new process."""
-    return here(train, "train", words, capsys)
+def run_train(overrides: Sequence[str], capsys: pytest.CaptureFixture[str]) -> CommandResult:
+    """`python -m fracnet.train OVERRIDES` without the cost of a new process."""
+    return run_command(train, "train", overrides, capsys)
 
 
-def evaluate_here(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Told:
-    """`python -m fracnet.evaluate WORDS`, likewise."""
-    return here(evaluate, "evaluate", words, capsys)
+def run_evaluate(overrides: Sequence[str], capsys: pytest.CaptureFixture[str]) -> CommandResult:
+    """`python -m fracnet.evaluate OVERRIDES` without the cost of a new process."""
+    return run_command(evaluate, "evaluate", overrides, capsys)
 
 
-def here(
-    task: Callable[..., Any], name: str, words: Sequence[str], capsys: pytest.CaptureFixture[str]
-) -> Told:
-    """`python -m fracnet.NAME WORDS`, whose task this is."""
-    argv, sys.argv = sys.argv, [f"fracnet.{name}", *words]
+def run_command(
+    task: Callable[..., Any],
+    name: str,
+    overrides: Sequence[str],
+    capsys: pytest.CaptureFixture[str],
+) -> CommandResult:
+    """`python -m fracnet.NAME OVERRIDES`; `task` is its main function."""
+    argv, sys.argv = sys.argv, [f"fracnet.{name}", *overrides]
     code = 0
     try:
         hydra_cli.run(task, name, jobs=sweep if name == "train" else None)
@@ -46,19 +49,19 @@ def here(
     finally:
         sys.argv = argv
     out, err = capsys.readouterr()
-    return Told(code, out, err)
+    return CommandResult(code, out, err)
 
 
 def in_new_process(
-    words: Sequence[str], folder: Path, timeout: float = 300, **environment: str
-) -> Told:
-    """`python -m WORDS` in `folder`."""
+    arguments: Sequence[str], folder: Path, timeout: float = 300, **environment: str
+) -> CommandResult:
+    """`python -m ARGUMENTS` in `folder`."""
     done = subprocess.run(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-m", *arguments],
         cwd=folder,
         env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=timeout,
     )
-    return Told(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)

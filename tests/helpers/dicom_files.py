@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -58,6 +59,13 @@ def file_bytes(result: Dataset) -> bytes:
 def dicom(pixels: np.ndarray, **header: Any) -> bytes:
     """The bytes of an image with these pixels and header elements."""
     return file_bytes(dataset(pixels, **header))
+
+
+def with_class(data: bytes, sop_class: str) -> bytes:
+    """The bytes of the file with another SOP class."""
+    result = dcmread(io.BytesIO(data))
+    result.file_meta.MediaStorageSOPClassUID = result.SOPClassUID = UID(sop_class)
+    return file_bytes(result)
 
 
 def compressed(pixels: np.ndarray, coded: bytes, syntax: str, **header: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""What a drawn figure must be: two sound files, and no text that runs into other text."""
+"""Checks of figures: two valid files, and no overlapping texts."""
 
 import html
 import itertools
@@ -17,7 +17,7 @@ from fracnet.report import plots
 
 
 def check_pair(paths: list[Path], name: str) -> Image.Image:
-    """Both files are there and sound; gives the PNG's pixels."""
+    """Check that both files exist and are valid; returns the PNG's pixels."""
     assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
     assert ElementTree.parse(paths[1]).getroot().tag.endswith("svg")
     with Image.open(paths[0]) as image:
@@ -27,26 +27,26 @@ def check_pair(paths: list[Path], name: str) -> Image.Image:
 
 def has_color(image: Image.Image, color: str) -> bool:
     """Whether more than the edge of a letter has this color."""
-    wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-    return int((np.asarray(image) == wanted).all(axis=2).sum()) > 40
+    rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.asarray(image) == rgb).all(axis=2).sum()) > 40
 
 
 def text_of(path: Path) -> str:
-    """All words of an SVG: letters are drawn as shapes, and the text stands beside as comments."""
+    """The text of an SVG: letters are drawn as shapes, and comments hold the text."""
     content = path.read_text(encoding="utf-8")
     return html.unescape("\n".join(re.findall(r"<!-- (.*?) -->", content, re.DOTALL)))
 
 
 def refuse_collisions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """From now on a figure is saved only if its texts are apart; gives the names that were."""
+    """Make saving fail if texts of a figure overlap; returns the names of saved figures."""
     compose, saved = plots.compose, list[str]()
 
     @contextmanager
     def checked(figure: plots.Figure) -> Iterator[Any]:
-        with compose(figure) as drawn:
-            yield drawn
-            drawn.draw_without_rendering()
-            assert not collisions(drawn), f"{figure.name}: {collisions(drawn)}"
+        with compose(figure) as rendered:
+            yield rendered
+            rendered.draw_without_rendering()
+            assert not collisions(rendered), f"{figure.name}: {collisions(rendered)}"
         saved.append(figure.name)
 
     monkeypatch.setattr(plots, "compose", checked)
@@ -54,7 +54,7 @@ def refuse_collisions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def collisions(figure: Any) -> list[tuple[str, str]]:
-    """Pairs of texts of a drawn figure whose boxes share more than the edges of lines."""
+    """Pairs of texts of a rendered figure that overlap by more than the edges of lines."""
     from matplotlib.axes import Axes
     from matplotlib.text import Text
 
@@ -73,8 +73,8 @@ def collisions(figure: Any) -> list[tuple[str, str]]:
         if id(text) not in unseen
     ]
     return [
-        (one, other)
-        for (one, a), (other, b) in itertools.combinations(boxes, 2)
+        (left, right)
+        for (left, a), (right, b) in itertools.combinations(boxes, 2)
         if min(a.x1, b.x1) - max(a.x0, b.x0) > 1
         and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.25 * min(a.height, b.height)
     ]

@@ -1,4 +1,4 @@
-"""Fit a LightningModule on a few random images, and networks made for that."""
+"""Fit a LightningModule on a few random images, with networks for that purpose."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A sweep without training, started as a command; each job in a process of its own on request.
+"""A sweep without training, started as a command; each job in a separate process on request.
 
 The job with optim.lr=2 dies silently, the one with optim.lr=3 fails for a reason, the one with
 optim.lr=5 waits for a signal. Overrides are those of `fracnet.train`;

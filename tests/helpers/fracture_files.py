@@ -44,7 +44,7 @@ def png16(seed: int) -> bytes:
 
 
 def write_grazped(root: Path, patients: int = 12) -> Path:
-    """Two studies of two views each for every patient, over two folders of images; gives root."""
+    """Two studies of two views for every patient, in two image folders; returns root."""
     lines = [GRAZPED_HEADER]
     labels = root / "folder_structure" / "yolov5" / "labels"
     labels.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Reads thousands of damaged image files and prints the outcomes; runs in a process of its own.
+"""Reads thousands of damaged image files and prints the outcomes; runs in a separate process.
 
 So a crash shows as a signal, and the memory measured is that of this process alone.
 """

@@ -26,11 +26,11 @@ def add_job(
     epochs: int = 3,
     cited: Sequence[Mapping[str, str]] = (),
 ) -> None:
-    """One job's folder; with a value it has figures, without one it ended before."""
+    """The folder of a job; with a value it has metrics, without one the job ended earlier."""
     folder = sweep / str(number)
     folder.mkdir(parents=True)
-    told: dict[str, Any] = {"job": number, "overrides": list(overrides)}
-    (folder / "job.json").write_text(json.dumps(told | {"status": status, "reason": reason}))
+    job: dict[str, Any] = {"job": number, "overrides": list(overrides)}
+    (folder / "job.json").write_text(json.dumps(job | {"status": status, "reason": reason}))
     if value is None:
         return
     rows = "".join(f"{epoch},0.5\n" for epoch in range(1, epochs + 1))

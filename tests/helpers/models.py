@@ -51,7 +51,7 @@ ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
 
 
 class TwoLogits(TinyNet):
-    """Gives two logits whatever it is asked for."""
+    """Always gives two logits."""
 
     def __init__(self, num_classes: int, width: int = 4, dropout: float = 0.0) -> None:
         super().__init__(2, width, dropout)

@@ -35,7 +35,7 @@ def add_study(
 
 
 def write_mura(base: Path, *, train: int = 28, valid: int = 14, lists: bool = True) -> Path:
-    """So many patients in train and valid, each with one study, every fourth with two; gives base.
+    """Write patients with one study each, every fourth with two; returns base.
 
     Regions take turns, both labels come in each, studies have one to three views: with the
     defaults 71 images in train and 38 in valid.

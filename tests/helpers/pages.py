@@ -1,4 +1,4 @@
-"""A page of each kind in a folder, with long names and with much of what it can show."""
+"""Pages of each kind in a folder, with long names and most optional content."""
 
 import json
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from helpers.audited import audited, read_picture, write_picture, write_set
+from helpers.audited import audit_manifest, read_picture, write_picture, write_set
 from helpers.jobs import add_job
-from helpers.reports import explain, tell_more, write_report
+from helpers.reports import write_explanation, write_report, write_run_metadata
 from helpers.run_folders import table_of, write_run
 
 from fracnet.config.schema import CompareCommand
@@ -37,57 +37,67 @@ LONG = "_right_wrist_lateral_png.rf.2a7c4a2a2f0e6e6a3c1f70b1de9c5a44.jpg"
 
 
 def audit(root: Path) -> Path:
-    """Of a few pictures, two of which are copies."""
+    """The audit page of a few images, two of which are copies."""
     write_set(root / "set")
     first = read_picture(root / "set/train/normal/train00.png")
     write_picture(root / "set/test/normal/copy.png", first[:, ::-1])
     dataset = Folder(root=str(root / "set"), class_order=["normal", "fractured"])
     (root / "index.html").write_text(
-        render_audit_page(audited(dataset.manifest()), 24), encoding="utf-8"
+        render_audit_page(audit_manifest(dataset.manifest()), 24), encoding="utf-8"
     )
     return root / "index.html"
 
 
 def run(root: Path) -> Path:
-    """Of a run with studies and patients, long names of files, and all that a run can leave."""
+    """The page of a run with studies, patients, long file names, and all optional files."""
     table = table_of(1.2)
     long = table["path"].str.replace(".png", LONG, regex=False)
     table = table.assign(path="MURA-v1.1/valid/" + long)
     write_run(root, table, config=RECIPE)
-    tell(root / "fit.json", data={"name": "mura", "notes": ["A note."]} | ABOUT)
+    update_json(root / "fit.json", data={"name": "mura", "notes": ["A note."]} | ABOUT)
     evaluate_run(RunFolder(root))
-    tell_more(root)
+    write_run_metadata(root)
     curves(root, 0)
     figure = {"value": 0.42, "low": 0.31, "high": 0.53, "method": "x", "note": ""}
     scores = dict.fromkeys(("pointing", "pointing_tolerance", "energy", "iou"), figure)
-    told = {"verdict": "better", "sentences": ["They find more of it than a guess.", "In detail."]}
-    localization = {"images": 30, "unit": "patient", "scores": scores} | told
+    verdict = {
+        "verdict": "better",
+        "sentences": ["They find more of it than a guess.", "In detail."],
+    }
+    localization = {"images": 30, "unit": "patient", "scores": scores} | verdict
     localization |= {
         key: {"center": scores, "edges": scores} for key in ("baselines", "differences")
     }
-    alike = {"correlation": 0.2, "low": 0.1, "high": 0.3}
-    stages = [{"name": f"blocks.{n}.norm1", "weights": 1 - n / 12} | alike for n in (11, 6, 0)]
-    sanity: dict[str, Any] = {"images": 50, "stages": stages, "null": alike, "verdict": "passed"}
+    correlation = {"correlation": 0.2, "low": 0.1, "high": 0.3}
+    stages = [
+        {"name": f"blocks.{n}.norm1", "weights": 1 - n / 12} | correlation for n in (11, 6, 0)
+    ]
+    sanity: dict[str, Any] = {
+        "images": 50,
+        "stages": stages,
+        "null": correlation,
+        "verdict": "passed",
+    }
     sanity |= {"sentences": ["They need the weights."]}
     kinds = [
         f"{right} and {sure}" for right in ("right", "wrong") for sure in ("confident", "uncertain")
     ]
-    explain(root, sorted(kinds * 3), localization=localization, sanity=sanity)
+    write_explanation(root, sorted(kinds * 3), localization=localization, sanity=sanity)
     return write_report(root)[0]
 
 
 def comparison(root: Path, metric: str = "macro_auc") -> Path:
-    """Of two configurations with five runs each, of which one is clearly better; the data leak."""
+    """The page of two configurations with five runs each, one clearly better; the data leak."""
     line = "Test figures on these data, split as they are, will be too good."
     about = {"counts": {}, "audit": {"severity": "leak", "verdict": line}}
     for number in range(10):
         name, seed = f"a_rather_long_name_of_a_run_{number}", number // 2
         config = {"optim": {"lr": (0.1, 0.01)[number % 2]}}
         table = table_of(1.8 if number % 2 else 0.6, number)
-        made_of = write_run(root / "runs" / name, table, seed=seed, config=config)
-        curves(made_of, number)
-        tell(made_of / "provenance.json", data=about)
-        tell(made_of / "fit.json", data={"name": "mura_copies"})
+        folder = write_run(root / "runs" / name, table, seed=seed, config=config)
+        curves(folder, number)
+        update_json(folder / "provenance.json", data=about)
+        update_json(folder / "fit.json", data={"name": "mura_copies"})
     command = CompareCommand(
         runs=[str(root / "runs/*")],
         metric=metric,
@@ -107,23 +117,23 @@ def comparison(root: Path, metric: str = "macro_auc") -> Path:
 
 
 def sweep(root: Path) -> Path:
-    """Of eight jobs, two of which have diverged; all test figures are shown."""
+    """The page of eight jobs, two of them diverged; all test metrics are shown."""
     number = 0
     for model in ("custom_cnn", "resnet18"):
         for lr in ("1e-5", "0.0001", "0.001", "1e35"):
-            words = [f"model={model}", f"optim.lr={lr}", "seed=0"]
+            overrides = [f"model={model}", f"optim.lr={lr}", "seed=0"]
             if lr == "1e35":
-                add_job(root, number, words, status="diverged", reason="the loss is nan")
+                add_job(root, number, overrides, status="diverged", reason="the loss is nan")
             else:
-                add_job(root, number, words, 0.5 + number / 100)
+                add_job(root, number, overrides, 0.5 + number / 100)
                 curves(root / str(number), number)
             number += 1
     collect(root, "all")
     return root / "index.html"
 
 
-def tell(path: Path, **more: Any) -> None:
-    """Further keys of a JSON file."""
+def update_json(path: Path, **more: Any) -> None:
+    """Add keys to a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | more))
 
 

@@ -20,8 +20,8 @@ def draw_pair(
     shared = draw_scores(rng, target, n_classes, 0.0, group, correlation)
     samples = []
     for distance in separation:
-        own = draw_scores(rng, target, n_classes, 0.0, group, correlation)
-        scores = np.sqrt(0.5) * shared + np.sqrt(0.5) * own
+        own_scores = draw_scores(rng, target, n_classes, 0.0, group, correlation)
+        scores = np.sqrt(0.5) * shared + np.sqrt(0.5) * own_scores
         scores[np.arange(len(target)), target] += distance
         prob = softmax(scores, axis=1)
         samples.append(Sample(target, prob, prob.argmax(axis=1)))

@@ -1,4 +1,4 @@
-"""A small binary data set that knows its patients and regions: noise, brighter if abnormal."""
+"""A small binary dataset with patients and regions: noise, brighter if abnormal."""
 
 from dataclasses import dataclass
 

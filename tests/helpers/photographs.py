@@ -1,4 +1,4 @@
-"""Pictures that are no radiographs, made up from a seed."""
+"""Generated pictures that are not radiographs."""
 
 import cv2
 import numpy as np

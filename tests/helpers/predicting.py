@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.command import train_here
+from helpers.command import run_train
 from helpers.tiny import picture
 
 USER_CONF = Path(__file__).parents[1] / "user_conf"
@@ -39,7 +39,7 @@ def write_views(root: Path) -> Path:
     return root
 
 
-def trained_on_views(root: Path, run: Path, *model: str) -> Path:
+def train_on_views(root: Path, run: Path, *model: str) -> Path:
     """A run trained on the output of `write_views`, with a user's class or another `model`."""
     arguments = [
         "--config-dir", str(USER_CONF), *(model or ("model=tiny",)),
@@ -51,7 +51,7 @@ def trained_on_views(root: Path, run: Path, *model: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         run.parent.mkdir(parents=True, exist_ok=True)
         patch.chdir(run.parent)
-        result = train_here(arguments, _Silent())  # type: ignore[arg-type]
+        result = run_train(arguments, _Silent())  # type: ignore[arg-type]
     assert result.code == 0
     assert np.load(run / "ood.npz")["limit"] > 0
     return run

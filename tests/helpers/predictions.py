@@ -8,7 +8,7 @@ import pandas as pd
 from fracnet.evaluation.predictions import assemble
 
 UPPER_LIMB = ("elbow", "fingers", "forearm", "humerus", "shoulder", "wrist")
-# The test split of the six-class upper-limb set.
+# The test split of the six-class upper-limb dataset.
 UPPER_LIMB_COUNTS = (13, 22, 13, 14, 15, 6)
 
 
@@ -20,7 +20,7 @@ def draw_scores(
     group: np.ndarray | None = None,
     correlation: float = 0.0,
 ) -> np.ndarray:
-    """Normal scores [N, C]; the true class stands `separation` higher, groups share a part."""
+    """Normal scores [N, C]; the true class is `separation` higher, groups share a part."""
     scores = rng.normal(size=(len(target), n_classes))
     if group is not None:
         shared = rng.normal(size=(int(group.max()) + 1, n_classes))[group]

@@ -1,4 +1,4 @@
-"""Worked examples from the literature: data and the figures printed with them."""
+"""Worked examples from the literature: data and published results."""
 
 import numpy as np
 

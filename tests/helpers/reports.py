@@ -1,4 +1,4 @@
-"""Run folders with a report's worth of files, and their pages read as a browser would."""
+"""Run folders with all files of a report, and a parser of their pages."""
 
 import json
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ import yaml
 from helpers.predictions import make_table
 from helpers.run_files import two_class_table, write_run
 
-from fracnet.runs.evaluate_run import evaluate_run
 from fracnet.report.run_content import RunContent
 from fracnet.runs import report_run
+from fracnet.runs.evaluate_run import evaluate_run
 from fracnet.runs.run_folder import FORMAT, FORMAT_KEY, RunFolder
 
 VOID = {"meta", "img", "br", "wbr", "hr", "link", "input"}
 
 
 def two_classes(folder: Path, table: pd.DataFrame | None = None, **config: Any) -> Path:
-    """An evaluated run with patients and studies, whose names occur nowhere else."""
+    """An evaluated run with patients and studies; their names occur nowhere else."""
     rows = two_class_table() if table is None else table
-    known = rows["patient"].notna()
-    rows = rows.assign(patient=("person-" + rows["patient"]).where(known))
-    made = write_run(folder, rows, **config)
-    evaluate_run(RunFolder(made))
-    return made
+    has_patient = rows["patient"].notna()
+    rows = rows.assign(patient=("person-" + rows["patient"]).where(has_patient))
+    run = write_run(folder, rows, **config)
+    evaluate_run(RunFolder(run))
+    return run
 
 
 def six_classes(folder: Path) -> Path:
@@ -37,9 +37,9 @@ def six_classes(folder: Path) -> Path:
     parts = [
         make_table(counts, 2.5, seed=k, split=split) for k, split in enumerate(("val", "test"))
     ]
-    made = write_run(folder, pd.concat(parts, ignore_index=True).assign(region=None))
-    evaluate_run(RunFolder(made))
-    return made
+    run = write_run(folder, pd.concat(parts, ignore_index=True).assign(region=None))
+    evaluate_run(RunFolder(run))
+    return run
 
 
 def content_of(folder: Path, images: bool = True) -> RunContent:
@@ -52,7 +52,7 @@ def write_report(folder: Path, images: bool | None = None) -> list[Path]:
     return report_run.write_report(evaluate_run(RunFolder(folder)), images=images)
 
 
-def tell_more(folder: Path) -> None:
+def write_run_metadata(folder: Path) -> None:
     """provenance.json, metrics.csv and more of fit.json, as training leaves them."""
     counts = {
         split: {"normal": 1200, "abnormal": 800 + n}
@@ -76,7 +76,7 @@ def tell_more(folder: Path) -> None:
     (folder / "fit.json").write_text(json.dumps(fit))
 
 
-def explain(
+def write_explanation(
     folder: Path,
     kinds: Sequence[str] = ("right and confident", "wrong and confident"),
     **scores: Any,
@@ -101,8 +101,8 @@ def explain(
     (folder / "explain/explain.json").write_text(json.dumps(content))
 
 
-def configured(folder: Path, **more: Any) -> None:
-    """Further keys of config.yaml."""
+def update_config(folder: Path, **more: Any) -> None:
+    """Add keys to config.yaml."""
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | more))
 

@@ -19,7 +19,7 @@ NOTE = "A note of the dataset."
 def two_class_table(
     val: int = 40, test: int = 40, seed: int = 0, shift: float = -1.0, confident: float = 2.0
 ) -> pd.DataFrame:
-    """Patients with one or two studies of one to three views; val and test rows, as of MURA.
+    """Patients with one or two studies of one to three views; val and test rows, as in MURA.
 
     `shift` makes the likeliest class a bad rule, `confident` the logits too confident.
     """
@@ -30,7 +30,7 @@ def two_class_table(
         for study in range(1 + (patient % 4 == 0)):
             abnormal = rng.random() < 0.4
             region = ("elbow", "hand", "wrist")[(patient + study) % 3]
-            own = rng.normal()
+            noise = rng.normal()
             for view in range(rng.integers(1, 4)):
                 name = f"{region}/{patient:03}/{study}"
                 rows.append(
@@ -44,7 +44,7 @@ def two_class_table(
                         "view": ("AP", "lateral", None)[view],
                     }
                 )
-                scores.append(confident * (1.5 * abnormal - 0.5 + 0.7 * own + 0.7 * rng.normal()))
+                scores.append(confident * (1.5 * abnormal - 0.5 + 0.7 * noise + 0.7 * rng.normal()))
     logits = np.column_stack([np.zeros(len(scores)), np.array(scores) + shift])
     return assemble(pd.DataFrame(rows), PAIR, logits)
 
@@ -63,6 +63,7 @@ def write_run(
         test = table[table["split"] == "test"]
         for name in [c for c in table.columns if c.startswith("prob_")]:
             test = test.assign(**{name: 1 / sum(c.startswith("prob_") for c in table)})
+        test = test.drop(columns=[c for c in test.columns if c.startswith("logit_")])
         rows = pd.concat([test.assign(baseline=name) for name in ("majority", "shortcut")])
         rows.to_csv(folder / "baselines.csv", index=False)
     settings = {"objective": "macro_auc", "cited": [], "evaluation": {"resamples": 100, "by": []}}

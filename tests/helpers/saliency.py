@@ -1,4 +1,4 @@
-"""Images with an annotated bright square, and networks whose attention is known."""
+"""Images with an annotated bright square, and networks with known attention."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class AnnotatedDataset(Dataset):
         for row in self._rows():
             image = np.random.default_rng(row["seed"]).integers(0, 12, (SIZE, SIZE), np.uint8)
             if row["label"] == "fracture":
-                # Stripes elsewhere have more edges, and are not as bright.
+                # Stripes at another position have more edges but are less bright.
                 x, y = ((place + SIZE // 2) % (SIZE - 10) for place in row["corner"])
                 image[y : y + 10, x : x + 10 : 4] = image[y : y + 10, x + 1 : x + 10 : 4] = 170
                 x, y = row["corner"]
@@ -77,7 +77,7 @@ class AnnotatedDataset(Dataset):
 
 
 def annotated_data(root: Path, mode: str = "squash", **settings: object) -> RadiographData:
-    """Set up, at `SIZE` pixels."""
+    """A prepared data module at `SIZE` pixels."""
     data = RadiographData(
         AnnotatedDataset(root=str(root), **settings),  # type: ignore[arg-type]
         {"steps": [{"name": "resize", "mode": mode}]},
@@ -154,11 +154,11 @@ class Quadrants(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         half = images.shape[-1] // 2
-        seen = self.weigh(self.look(images))
-        mask = torch.zeros_like(seen)
+        weighted = self.weigh(self.look(images))
+        mask = torch.zeros_like(weighted)
         mask[:, 0, :half, :half] = 1
         mask[:, 1, half:, half:] = 1
-        logits: Tensor = self.head((seen * mask).mean(dim=(2, 3)))
+        logits: Tensor = self.head((weighted * mask).mean(dim=(2, 3)))
         return logits
 
 

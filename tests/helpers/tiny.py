@@ -1,4 +1,4 @@
-"""A data set of a few small images that is written in milliseconds."""
+"""A dataset of a few small images that is written in milliseconds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Small stand-ins for the upper-limb set on disk: 8x8 images with real-looking labels."""
+"""Small stand-ins for the upper-limb dataset on disk: 8x8 images with real-looking labels."""
 
 import io
 from collections.abc import Mapping, Sequence

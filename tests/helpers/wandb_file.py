@@ -58,7 +58,7 @@ def records(path: Path) -> Iterator[Record]:
 
 
 def read(path: Path) -> Stored:
-    """Everything a test asks about one run."""
+    """The contents of a run that tests check."""
     stored = Stored()
     for record in records(path):
         kind = str(record.WhichOneof("record_type"))

@@ -1,13 +1,17 @@
 """Which images `input=` selects, and the message where it selects none."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
-from helpers.dicom_files import dicom
-from helpers.tiny import picture
+from helpers.dicom_files import dicom, with_class
+from helpers.tiny import RESIZE, picture
 from PIL import Image
+from pydicom import uid
 
-from fracnet.inference.inputs import find_images, resolve_images
+from fracnet.data.preprocess import Preprocess
+from fracnet.inference.inputs import find_images, read_images, resolve_images
 from fracnet.utils.errors import UserError
 
 
@@ -39,6 +43,24 @@ def test_dicom_is_recognized_by_content(folder: Path) -> None:
     assert "README" not in names([str(folder)], folder)
 
 
+def test_dicom_files_without_an_image_are_left_out_and_counted_by_class(folder: Path) -> None:
+    report = dicom(picture(1), PixelData=None, Rows=None, Columns=None)
+    report = with_class(report, uid.BasicTextSRStorage)
+    for name in ("IM0001", "b/report.dcm", "report.ima"):
+        (folder / name).write_bytes(report)
+    (folder / "DICOMDIR").write_bytes(with_class(report, uid.MediaStorageDirectoryStorage))
+    (folder / "cut.dcm").write_bytes(dicom(picture(1))[:600])
+    images = find_images([str(folder)])
+    assert [f.path.name for f in images.files] == ["a.png", "cut.dcm", "1.jpg", "2.png"]
+    assert "5 files, not images (Basic Text SR Storage 3," in images.notes[0]
+    assert "Media Storage Directory Storage 1" in images.notes[0]
+    images = find_images([f"{folder}/*.*", f"{folder}/IM*"])
+    assert "report.ima" not in [f.path.name for f in images.files]
+    assert any("2 DICOM files without an image (Basic Text SR Storage):" in n for n in images.notes)
+    with pytest.raises(UserError, match=r"no image\. Skipped 1 DICOM file without .*Text SR"):
+        find_images([f"{folder}/report.ima"])
+
+
 def test_patterns_files_and_lists_select_each_image_once(folder: Path) -> None:
     assert names([f"{folder}/b/*.png"], folder) == ["b/2.png"]
     assert names([f"{folder}/**"], folder) == ["a.png", "b/1.jpg", "b/2.png"]
@@ -46,7 +68,7 @@ def test_patterns_files_and_lists_select_each_image_once(folder: Path) -> None:
     assert "listed more than once" in find_images([f"{folder}/b", f"{folder}/b/1.jpg"]).notes[0]
 
 
-def test_a_missing_path_is_answered_with_a_near_name_or_the_content(folder: Path) -> None:
+def test_a_missing_path_suggests_a_similar_name_or_lists_the_folder(folder: Path) -> None:
     with pytest.raises(UserError, match=r"no such file or folder\. Did you mean 'a\.png'\?"):
         find_images([str(folder / "aa.png")])
     with pytest.raises(UserError, match=r"no such file or folder\. .*scans holds .*a\.png"):
@@ -55,7 +77,7 @@ def test_a_missing_path_is_answered_with_a_near_name_or_the_content(folder: Path
         find_images([str(folder / "nowhere" / "q")])
 
 
-def test_the_current_folder_is_described_in_words_and_only_typed_keys_are_named(
+def test_messages_call_it_the_current_folder_and_name_only_typed_keys(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -63,9 +85,9 @@ def test_the_current_folder_is_described_in_words_and_only_typed_keys_are_named(
     with pytest.raises(UserError) as typed:
         find_images(["q.dcm"])
     assert str(typed.value).startswith(f"input={message}")
-    for given in ("q.dcm", Path("q.dcm"), ["a.png", "q.dcm"]):
+    for paths in ("q.dcm", Path("q.dcm"), ["a.png", "q.dcm"]):
         with pytest.raises(UserError) as called:
-            resolve_images(given)
+            resolve_images(paths)
         assert str(called.value).startswith(message)
     with pytest.raises(UserError, match=r"^qq\*: no file matches"):
         resolve_images("qq*")
@@ -136,3 +158,50 @@ def test_an_input_without_images_is_refused(folder: Path, argument: str, expecte
     with pytest.raises(UserError, match=r"empty|input=|faulty") as error:
         find_images([str(folder.parent / argument)])
     assert expected in str(error.value)
+
+
+def test_several_links_to_one_file_are_one_image(folder: Path) -> None:
+    (folder / "b" / "link.png").symlink_to(folder / "a.png")
+    os.link(folder / "b" / "2.png", folder / "b" / "hard.png")
+    images = find_images([str(folder)])
+    assert len(images.files) == 3
+    assert "2 images are listed more than once" in " ".join(images.notes)
+
+
+def test_system_folders_are_skipped_and_other_files_named_by_ending(folder: Path) -> None:
+    for name in ("@eaDir", "__MACOSX", ".thumbnails"):
+        shutil.copytree(folder / "b", folder / name)
+    (folder / "a.png").rename(folder / "a.jfif")
+    for name in ("x.webp", "y.webp"):
+        (folder / name).touch()
+    images = find_images([str(folder)])
+    assert len(images.files) == 3
+    assert "3 files, not images (.webp 2, .txt 1): notes.txt, x.webp" in images.notes[0]
+
+
+@pytest.mark.parametrize("table", ["list.csv", "list.txt"])
+def test_a_table_may_separate_folders_by_backslashes(folder: Path, table: str) -> None:
+    (folder / "odd\\name.png").write_bytes((folder / "a.png").read_bytes())
+    lines = ["b\\1.jpg", "b/2.png", "odd\\name.png"]
+    (folder / table).write_text("\n".join([*(["path"] if table.endswith("csv") else []), *lines]))
+    assert names([str(folder / table)], folder) == ["b/1.jpg", "b/2.png", "odd\\name.png"]
+
+
+@pytest.mark.parametrize("table", ["list.csv", "list.txt"])
+def test_form_feeds_and_line_separators_do_not_split_table_rows(folder: Path, table: str) -> None:
+    listed = ["a\x0cb.png", "a\x85b.png", "a\u2028b.png"]
+    for name in listed:
+        (folder / name).write_bytes((folder / "a.png").read_bytes())
+    (folder / table).write_text("\n".join([*(["path"] if table.endswith("csv") else []), *listed]))
+    assert names([str(folder / table)], folder) == listed
+
+
+def test_a_name_that_is_not_utf8_is_read_and_becomes_valid_text(folder: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"))
+    (folder / "a.png").rename(odd)
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xe9.txt")).touch()
+    images = find_images([str(folder)])
+    loaded = list(read_images(images.files, Preprocess(RESIZE, 16), 1, 2))
+    assert [item.error for item in loaded] == ["", "", ""]
+    assert f"{folder}/caf\\xe9.png" in [item.path for item in loaded]
+    assert all(note.encode() for note in images.notes)

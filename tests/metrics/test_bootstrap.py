@@ -19,10 +19,10 @@ def mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def limits(values: np.ndarray, clusters: Clusters, seed: int = 0) -> tuple[float, float]:
-    found = percentile(bootstrap(lambda w: mean(values, w), clusters, seed=seed)[:, 0], clusters)
-    assert found.low is not None
-    assert found.high is not None
-    return found.low, found.high
+    interval = percentile(bootstrap(lambda w: mean(values, w), clusters, seed=seed)[:, 0], clusters)
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low, interval.high
 
 
 def test_whole_clusters_are_drawn_as_many_as_there_are() -> None:
@@ -36,14 +36,14 @@ def test_whole_clusters_are_drawn_as_many_as_there_are() -> None:
     np.testing.assert_allclose(bootstrap(statistic, CLUSTERS).mean(axis=0), 1, atol=0.1)
 
 
-def test_same_seed_same_interval_whatever_the_order_of_rows() -> None:
+def test_the_interval_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
     order = np.random.default_rng(1).permutation(60)
     shuffled = Clusters(IDS[order], 20, "patient")
     assert limits(VALUES, CLUSTERS) == pytest.approx(limits(VALUES[order], shuffled))
     assert limits(VALUES, CLUSTERS) != limits(VALUES, CLUSTERS, seed=1)
 
 
-def test_duplicating_rows_inside_clusters_does_not_narrow() -> None:
+def test_duplicating_rows_inside_clusters_does_not_narrow_a_bootstrap() -> None:
     doubled = Clusters(IDS.repeat(2), 20, "patient")
     assert limits(VALUES.repeat(2), doubled) == pytest.approx(limits(VALUES, CLUSTERS))
 
@@ -59,32 +59,34 @@ def test_a_metric_that_vanishes_too_often_has_no_interval() -> None:
     values[:50] = np.nan
     assert percentile(values, CLUSTERS).low is not None
     values[50] = np.nan
-    found = percentile(values, CLUSTERS)
-    assert (found.low, found.note) == (None, "undefined in 51 of 1000 resamples")
+    interval = percentile(values, CLUSTERS)
+    assert (interval.low, interval.note) == (None, "undefined in 51 of 1000 resamples")
 
 
-def test_equal_resamples_are_called_degenerate() -> None:
-    found = percentile(np.ones(100), CLUSTERS)
-    assert (found.low, found.high) == (None, None)
-    assert found.note.startswith("degenerate")
+def test_equal_resamples_are_degenerate() -> None:
+    interval = percentile(np.ones(100), CLUSTERS)
+    assert (interval.low, interval.high) == (None, None)
+    assert interval.note.startswith("degenerate")
 
 
 def test_the_score_interval_is_wilsons_of_the_effective_n() -> None:
     success = np.arange(60) < 48
     rows = Clusters(np.arange(60), 60, "image")
-    drawn = bootstrap(lambda w: mean(success, w), rows, resamples=20_000)[:, 0]
-    found = score_bootstrap(0.8, drawn, rows)
+    resampled = bootstrap(lambda w: mean(success, w), rows, resamples=20_000)[:, 0]
+    interval = score_bootstrap(0.8, resampled, rows)
     # The spread of resamples is sqrt(p (1 - p) / n); t instead of normal shrinks n a little.
     low, high = wilson(48, 60)
-    assert found.low == pytest.approx(low, abs=3e-3)
-    assert found.high == pytest.approx(high, abs=3e-3)
-    assert found.method == "score, bootstrap by image"
-    # A figure from -1 to 1 is taken for a proportion of that range.
-    twice = score_bootstrap(0.6, 2 * drawn - 1, rows, lowest=-1.0)
-    assert (np.array([twice.low, twice.high]) + 1) / 2 == pytest.approx([found.low, found.high])
+    assert interval.low == pytest.approx(low, abs=3e-3)
+    assert interval.high == pytest.approx(high, abs=3e-3)
+    assert interval.method == "score, bootstrap by image"
+    # A metric from -1 to 1 is treated as a proportion of that range.
+    twice = score_bootstrap(0.6, 2 * resampled - 1, rows, lowest=-1.0)
+    assert (np.array([twice.low, twice.high]) + 1) / 2 == pytest.approx(
+        [interval.low, interval.high]
+    )
 
 
-def test_a_score_without_spread_is_called_degenerate() -> None:
+def test_a_score_without_spread_is_degenerate() -> None:
     assert score_bootstrap(1.0, np.ones(100), CLUSTERS).note == "degenerate: the value is 1"
     assert score_bootstrap(0.5, np.full(100, 0.5), CLUSTERS).note.startswith("degenerate")
     assert (
@@ -106,6 +108,6 @@ def test_all_metrics_of_three_thousand_rows_are_resampled_in_seconds(n_classes: 
         return np.column_stack([*overall.values(), *by_class.values()])
 
     start = time.process_time()
-    drawn = bootstrap(statistic, Clusters(np.arange(3197) // 4, 800, "patient"))
-    assert drawn.shape == (2000, 12 + 7 * n_classes)
+    resampled = bootstrap(statistic, Clusters(np.arange(3197) // 4, 800, "patient"))
+    assert resampled.shape == (2000, 12 + 7 * n_classes)
     assert time.process_time() - start < 5

@@ -1,8 +1,12 @@
+"""Classification metrics against scikit-learn and by hand."""
+
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn import metrics as reference
 
 from fracnet.metrics import classification
+from fracnet.metrics.classification import FLOOR, brier_range, brier_rows, log_loss_rows, mean
 
 
 def random_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +71,7 @@ def test_an_absent_class_is_undefined_and_left_out_of_the_average() -> None:
     matrix = classification.confusion(target, classification.predict(prob), 6)
     for values in (classification.sensitivity(matrix), classification.auc(target, prob)):
         assert np.isnan(values[5])
-        assert classification.scored(values) == 5
+        assert classification.count_defined(values) == 5
         assert classification.macro(values) == 1.0
     assert classification.specificity(matrix)[5] == 1.0
     assert np.isnan(classification.precision(matrix)[5])
@@ -86,15 +90,15 @@ def test_one_class_only_leaves_auc_and_its_specificity_undefined() -> None:
     np.testing.assert_array_equal(classification.specificity(matrix), [np.nan, 0.75])
 
 
-def test_one_row() -> None:
+def test_a_single_row_is_scored() -> None:
     matrix = classification.confusion(np.array([1]), np.array([1]), 3)
     assert classification.accuracy(matrix) == 1
     assert classification.balanced_accuracy(matrix) == 1
-    assert classification.scored(classification.sensitivity(matrix)) == 1
+    assert classification.count_defined(classification.sensitivity(matrix)) == 1
 
 
-def test_the_majority_answer_is_not_flattered() -> None:
-    # Micro-averaged, the specificity of a constant answer in six classes would be above 0.8.
+def test_a_majority_prediction_gets_no_credit() -> None:
+    # Micro-averaged, the specificity of a constant prediction in six classes would be above 0.8.
     target = np.repeat(np.arange(6), (13, 22, 13, 14, 15, 6))
     matrix = classification.confusion(target, np.full(len(target), 1), 6)
     assert classification.macro(classification.sensitivity(matrix)) == pytest.approx(1 / 6)
@@ -178,5 +182,85 @@ def test_average_precision_of_extremes() -> None:
     only = classification.average_precision(np.zeros(5, dtype=int), both)
     assert np.isnan(only).all(), "where all rows are cases there is nothing to rank"
     cases_alone = np.array([[2.0, 0, 1, 0, 0], [1, 1, 1, 1, 1]])
-    drawn = classification.average_precision(target, both, cases_alone)
-    assert np.isnan(drawn).tolist() == [[True, True], [False, False]]
+    average_precision = classification.average_precision(target, both, cases_alone)
+    assert np.isnan(average_precision).tolist() == [[True, True], [False, False]]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 6])
+@pytest.mark.parametrize("seed", range(3))
+def test_losses_agree_with_scikit_learn(n_classes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, 30)])
+    prob = rng.dirichlet(np.ones(n_classes), len(target))
+    labels = np.arange(n_classes)
+    loss = reference.log_loss(target, prob, labels=labels)
+    assert mean(log_loss_rows(target, prob)) == pytest.approx(loss)
+    if n_classes == 2:
+        expected = reference.brier_score_loss(target, prob[:, 1])
+    else:
+        expected = reference.brier_score_loss(target, prob, labels=labels, scale_by_half=False)
+    assert mean(brier_rows(target, prob)) == pytest.approx(expected)
+
+
+def test_losses_reach_the_ends_of_their_ranges() -> None:
+    target = np.array([0, 1])
+    for n_classes in (2, 3):
+        right, wrong = np.eye(n_classes)[target], np.eye(n_classes)[1 - target]
+        best, worst = brier_range(n_classes)
+        assert (brier_rows(target, right) == best).all()
+        assert (brier_rows(target, wrong) == worst).all()
+
+
+def test_a_probability_of_0_for_the_truth_gives_a_large_finite_loss() -> None:
+    target, prob = np.array([0, 1]), np.array([[0.0, 1.0], [0.25, 0.75]])
+    losses = log_loss_rows(target, prob)
+    assert losses[0] == pytest.approx(36.04, abs=0.01)
+    assert losses[0] == -np.log(FLOOR)
+    theirs = reference.log_loss(target, prob, labels=[0, 1])
+    assert losses.mean() == pytest.approx(theirs)
+
+
+def test_weights_count_rows_as_often_as_given() -> None:
+    rows = np.array([0.1, 0.5, 0.9])
+    weights = np.array([[1, 1, 1], [2, 0, 1]])
+    np.testing.assert_allclose(mean(rows, weights), [0.5, (0.1 * 2 + 0.9) / 3])
+
+
+def test_one_row_and_one_class_are_scored() -> None:
+    prob = np.array([[0.3, 0.7]])
+    assert mean(brier_rows(np.array([0]), prob)) == pytest.approx(0.49)
+    assert mean(log_loss_rows(np.array([0]), prob)) == pytest.approx(-np.log(0.3))
+
+
+def test_refusing_a_class_costs_macro_precision() -> None:
+    target, predicted = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 0, 1])
+    matrix = classification.confusion(target, predicted, 3)
+    assert np.isnan(classification.precision(matrix)[2])
+    expected = reference.precision_score(target, predicted, average="macro", zero_division=0)
+    assert classification.macro_precision(matrix) == pytest.approx(expected)
+    wider = classification.confusion(target, predicted, 4)  # class 3: neither present nor predicted
+    assert classification.macro_precision(wider) == pytest.approx(expected)
+    weights = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    weighted = classification.confusion(target, predicted, 3, weights)
+    assert classification.macro_precision(weighted) == pytest.approx([expected, 1.0])
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_log_odds_rank_as_probabilities_and_do_not_saturate(n_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    target, logits = rng.integers(n_classes, size=300), rng.normal(size=(300, n_classes))
+    prob = softmax(logits, axis=1)
+    odds = classification.log_odds(logits)
+    np.testing.assert_allclose(odds, np.log(prob / (1 - prob)), atol=1e-9)
+    np.testing.assert_array_equal(
+        classification.auc(target, odds), classification.auc(target, prob)
+    )
+    large = classification.log_odds(400 * logits)
+    assert np.isfinite(large).all()
+    if n_classes == 2:
+        first, second = classification.auc(target, large)
+        assert first == second == classification.auc(target, odds)[0]
+        saturated = classification.auc(target, softmax(400 * logits, axis=1))
+        assert saturated[0] != saturated[1]
+        constant = classification.average_precision(target, large)
+        np.testing.assert_array_equal(constant, classification.average_precision(target, odds))

@@ -1,4 +1,4 @@
-"""Do 95 % intervals cover the population's figure in about 95 % of simulated studies?"""
+"""Do 95 % intervals cover the population metric in about 95 % of simulated datasets?"""
 
 from collections import defaultdict
 
@@ -16,9 +16,9 @@ STUDIES = 400
 
 
 def allowed(name: str, fixed: bool) -> tuple[float, float]:
-    """Least and greatest coverage: 400 studies know one of 0.95 to about 0.022.
+    """Lowest and highest coverage: 400 simulations estimate one of 0.95 to about 0.022.
 
-    Figures of one class move in steps of a few rows, which no interval can follow; and where the
+    Metrics of one class move in steps of a few rows, which no interval can follow; and where the
     number of cases is fixed, predictive values vary less than in a sample, so are covered too well.
     So is the calibration error where a handful of wrong answers is spread over fifteen bins.
     """
@@ -34,17 +34,17 @@ def rows(n: int, views: int = 1) -> Clusters:
 
 
 def population(counts: tuple[int, ...], separation: float) -> dict[str, float]:
-    """Every figure in a sample so large that its own error does not count."""
+    """Every metric in a sample so large that its own error is negligible."""
     target = np.repeat(np.arange(len(counts)), np.array(counts) * (300_000 // sum(counts)))
     scores = draw_scores(np.random.default_rng(99), target, len(counts), separation)
     prob = softmax(scores, axis=1)
     predicted = classification.predict(prob)
     by_class = classification.by_class(target, prob, predicted)
-    found = classification.overall(target, prob, predicted, per_class=by_class)
-    found["calibration_error"] = np.asarray(calibration_error(target, prob, rows(len(target))))
+    metrics = classification.overall(target, prob, predicted, per_class=by_class)
+    metrics["calibration_error"] = np.asarray(calibration_error(target, prob, rows(len(target))))
     for name, values in by_class.items():
-        found |= {f"{name} of the first": values[0], f"{name} of the last": values[-1]}
-    return {name: float(value) for name, value in found.items()}
+        metrics |= {f"{name} of the first": values[0], f"{name} of the last": values[-1]}
+    return {name: float(value) for name, value in metrics.items()}
 
 
 @pytest.mark.slow
@@ -53,7 +53,7 @@ def population(counts: tuple[int, ...], separation: float) -> dict[str, float]:
     [
         (UPPER_LIMB_COUNTS, 1.5, 1),
         (UPPER_LIMB_COUNTS, 3.0, 1),
-        # 200 patients with three views each, whose scores correlate by one half; cases at random.
+        # 200 patients with three views each; scores correlate by one half; cases at random.
         ((420, 180), 1.5, 3),
     ],
 )
@@ -75,7 +75,7 @@ def test_intervals_cover_the_truth(counts: tuple[int, ...], separation: float, v
         for name, limits in by_class.items():
             overall |= {f"{name} of the first": limits[0], f"{name} of the last": limits[-1]}
         for name, interval in overall.items():
-            # What has no interval is said to have none: it is not printed, so it is not judged.
+            # A metric without an interval prints none, so it does not count here.
             if interval.low is not None and interval.high is not None:
                 covered[name].append(interval.low <= right[name] <= interval.high)
     assert set(covered) == set(right)

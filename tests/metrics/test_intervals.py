@@ -12,7 +12,7 @@ from fracnet.metrics.intervals import (
 )
 
 
-def own(n: int) -> Clusters:
+def image_clusters(n: int) -> Clusters:
     return Clusters(np.arange(n), n, "image")
 
 
@@ -47,7 +47,7 @@ def test_the_score_interval_of_one_proportion_is_wilsons(k: int, n: int) -> None
 
 
 def test_the_score_interval_inverts_its_test() -> None:
-    # At the limit, no proportions of that mean lie nearer than z standard errors; found by search
+    # At the limit, no proportions of that mean are nearer than z standard errors (numerically)
     # over a grid of the likeliest proportions, for two classes.
     k, n = np.array([9.0, 4.0]), np.array([10.0, 8.0])
     for limit in score_mean(k, n):
@@ -70,15 +70,15 @@ def test_the_score_interval_is_symmetric_and_never_of_zero_width() -> None:
 
 def test_rows_that_are_their_own_cluster_get_plain_wilson() -> None:
     success = np.arange(40) < 31
-    found = proportion(success, np.ones(40, dtype=bool), own(40))
-    assert found.method == "Wilson"
-    assert (found.low, found.high) == pytest.approx(wilson(31, 40))
+    interval = proportion(success, np.ones(40, dtype=bool), image_clusters(40))
+    assert interval.method == "Wilson"
+    assert (interval.low, interval.high) == pytest.approx(wilson(31, 40))
 
 
 def test_duplicating_rows_inside_clusters_does_not_narrow() -> None:
     success = np.random.default_rng(3).random(60) < 0.7
     everyone = np.ones(60, dtype=bool)
-    plain = proportion(success, everyone, own(60))
+    plain = proportion(success, everyone, image_clusters(60))
     tripled = proportion(success.repeat(3), everyone.repeat(3), grouped(180, 3))
     assert plain.low is not None
     assert plain.high is not None
@@ -103,33 +103,33 @@ def test_errors_that_strike_every_proportion_at_once_count_once() -> None:
     # Two proportions of the same rows: their mean knows no more than one of them.
     success = (np.arange(50) < 40)[:, None].repeat(2, axis=1)
     everyone = np.ones((50, 2), dtype=bool)
-    found = mean_of_proportions(success, everyone, own(50))
-    assert (found.low, found.high) == pytest.approx(wilson(40, 50), abs=1e-9)
+    interval = mean_of_proportions(success, everyone, image_clusters(50))
+    assert (interval.low, interval.high) == pytest.approx(wilson(40, 50), abs=1e-9)
 
 
-def test_unmixed_clusters_of_perfect_rows_count_as_one_each() -> None:
+def test_perfectly_correlated_clusters_count_as_one_each() -> None:
     right = np.ones(12, dtype=bool)
-    found = proportion(right, right, grouped(12, 3))
-    assert found.high == 1.0
-    assert found.low is not None
+    interval = proportion(right, right, grouped(12, 3))
+    assert interval.high == 1.0
+    assert interval.low is not None
     # Four patients, not twelve rows: even wider than Wilson's 4 of 4.
-    assert found.low < wilson(4, 4)[0]
+    assert interval.low < wilson(4, 4)[0]
 
 
 def test_no_rows_and_one_cluster_have_no_interval() -> None:
     none = np.zeros(5, dtype=bool)
-    assert proportion(none, none, own(5)).note == "undefined: no cases"
-    one = proportion(~none, ~none, Clusters(np.zeros(5, dtype=int), 1, "patient"))
-    assert (one.low, one.note) == (None, "all cases come from one patient")
+    assert proportion(none, none, image_clusters(5)).note == "undefined: no cases"
+    interval = proportion(~none, ~none, Clusters(np.zeros(5, dtype=int), 1, "patient"))
+    assert (interval.low, interval.note) == (None, "all cases come from one patient")
 
 
 def test_a_mean_of_proportions_drops_columns_without_rows() -> None:
     member = np.zeros((20, 3), dtype=bool)
     member[:12, 0] = member[12:, 2] = True
     success = np.random.default_rng(0).random((20, 3)) < 0.8
-    found = mean_of_proportions(success, member, own(20))
+    interval = mean_of_proportions(success, member, image_clusters(20))
     expected = score_mean((success & member).sum(axis=0)[[0, 2]], np.array([12, 8]))
-    assert (found.low, found.high) == pytest.approx(expected)
+    assert (interval.low, interval.high) == pytest.approx(expected)
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -137,12 +137,17 @@ def test_the_order_of_rows_does_not_matter() -> None:
     success, member = rng.random((90, 4)) < 0.7, rng.random((90, 4)) < 0.5
     ids = grouped(90, 3).ids
     order = rng.permutation(90)
-    one = mean_of_proportions(success, member, Clusters(ids, 30, "patient"))
-    two = mean_of_proportions(success[order], member[order], Clusters(ids[order], 30, "patient"))
-    assert (one.low, one.high) == (pytest.approx(two.low), pytest.approx(two.high))
+    interval = mean_of_proportions(success, member, Clusters(ids, 30, "patient"))
+    shuffled = mean_of_proportions(
+        success[order], member[order], Clusters(ids[order], 30, "patient")
+    )
+    assert (interval.low, interval.high) == (
+        pytest.approx(shuffled.low),
+        pytest.approx(shuffled.high),
+    )
 
 
-def test_score_limits_of_none_and_all_stay_quiet_and_in_order() -> None:
+def test_score_limits_at_0_and_1_give_no_warning() -> None:
     # Rounding once made p (1 - p) of such rows negative, and its root a NaN.
     rng = np.random.default_rng(0)
     for n in rng.uniform(2, 60, (300, 2)):

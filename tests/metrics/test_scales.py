@@ -27,13 +27,16 @@ def test_the_spread_of_a_mean_is_its_standard_error() -> None:
 
 def test_the_mean_loss_has_the_t_interval_of_its_log() -> None:
     losses = np.random.default_rng(1).uniform(0.9, 1.1, 400)
-    found = mean_loss(losses, grouped(400, 1))
-    assert found.low is not None
-    assert found.high is not None
+    interval = mean_loss(losses, grouped(400, 1))
+    assert interval.low is not None
+    assert interval.high is not None
     # So little spread makes log and plain scale the same.
     low, high = stats.ttest_1samp(losses, 0).confidence_interval()
-    assert (found.low, found.high) == (pytest.approx(low, abs=2e-4), pytest.approx(high, abs=2e-4))
-    assert found.low * found.high == pytest.approx(losses.mean() ** 2)
+    assert (interval.low, interval.high) == (
+        pytest.approx(low, abs=2e-4),
+        pytest.approx(high, abs=2e-4),
+    )
+    assert interval.low * interval.high == pytest.approx(losses.mean() ** 2)
 
 
 def test_a_mean_loss_by_patient_is_that_of_patients_of_equal_size() -> None:
@@ -52,23 +55,23 @@ def test_equal_losses_and_one_patient_have_no_interval() -> None:
 
 
 def test_f1_has_the_limits_of_its_jaccard_index() -> None:
-    case, named = np.arange(40) < 20, (np.arange(40) >= 4) & (np.arange(40) < 22)
+    case, predicted = np.arange(40) < 20, (np.arange(40) >= 4) & (np.arange(40) < 22)
     # 16 true positives, 2 false ones, 4 missed: 16 of 22.
     share = stats.binomtest(16, 22).proportion_ci(method="wilson")
-    found = f1_interval(case, named, grouped(40, 1))
-    assert found.low == pytest.approx(2 * share.low / (1 + share.low))
-    assert found.high == pytest.approx(2 * share.high / (1 + share.high))
+    interval = f1_interval(case, predicted, grouped(40, 1))
+    assert interval.low == pytest.approx(2 * share.low / (1 + share.low))
+    assert interval.high == pytest.approx(2 * share.high / (1 + share.high))
     assert f1_interval(case, case, grouped(40, 1)).high == 1.0
     nobody = np.zeros(40, dtype=bool)
     assert f1_interval(case, nobody, grouped(40, 1)).low == 0.0
     assert f1_interval(nobody, nobody, grouped(40, 1)).note.startswith("undefined")
 
 
-def test_a_spread_that_is_a_rounding_error_makes_no_limits() -> None:
+def test_a_spread_of_rounding_errors_gives_no_interval() -> None:
     clusters = grouped(30, 1)
     moves = np.full(30, 1e-18)
-    found = logit_interval(0.5, moves, clusters, "logit", "AUC", 0.95)
-    assert (found.low, found.note) == (None, "degenerate: no variance, as with equal scores")
+    interval = logit_interval(0.5, moves, clusters, "logit", "AUC", 0.95)
+    assert (interval.low, interval.note) == (None, "degenerate: no variance, as with equal scores")
     near = logit_interval(1 - 1e-16, np.full(30, 1e-3), clusters, "logit", "AUC", 0.95)
     assert near.note == "degenerate: the AUC is 1"
     assert logit_interval(0.5, np.full(30, 1e-3), clusters, "logit", "AUC", 0.95).low is not None

@@ -37,7 +37,7 @@ def test_custom_cnn_refuses_an_image_that_pooling_would_use_up() -> None:
         CustomCNN(num_classes=6, image_size=8)
 
 
-def test_unknown_timm_name_is_answered_with_the_near_one() -> None:
+def test_an_unknown_timm_name_suggests_a_similar_one() -> None:
     with pytest.raises(UserError, match=r"model.name=resnet_18 .*Did you mean 'resnet18'"):
         timm_backbone("resnet_18", num_classes=6)
 
@@ -95,7 +95,7 @@ def test_missing_weights_file_is_named(tmp_path: Path) -> None:
         timm_backbone("resnet18", num_classes=6, weights=str(tmp_path / "none.pth"))
 
 
-def test_weights_that_cannot_be_had_name_both_ways_on(
+def test_a_failed_weight_download_names_both_alternatives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

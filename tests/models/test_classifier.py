@@ -43,9 +43,7 @@ def batches(targets: list[int], size: int) -> DataLoader[Any]:
 
 
 @pytest.mark.parametrize("size", [1, 4, 11])
-def test_validation_figures_are_of_the_whole_split_whatever_the_batches(
-    tmp_path: Path, size: int
-) -> None:
+def test_validation_metrics_do_not_depend_on_the_batch_size(tmp_path: Path, size: int) -> None:
     torch.manual_seed(0)
     model = Classifier(TINY, CLASSES, ADAM)
     targets = [0, 1, 2, 0, 0, 1, 2, 2, 2, 2, 1]
@@ -94,18 +92,18 @@ def test_checkpoint_holds_plain_values_and_gives_the_same_logits(tmp_path: Path)
     assert loaded.classes == CLASSES
 
 
-def test_a_checkpoint_never_fetches_weights_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+def test_loading_a_checkpoint_downloads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    requested: list[Any] = []
 
     def backbone(num_classes: int, pretrained: bool, weights: str | None) -> torch.nn.Module:
-        asked.append((pretrained, weights))
+        requested.append((pretrained, weights))
         return torch.nn.Conv2d(3, num_classes, 1)
 
     monkeypatch.setattr("helpers.models.make", backbone, raising=False)
     node = {"_target_": "helpers.models.make", "normalize": "half"}
     model = Classifier(node | {"pretrained": True, "weights": "here.pth"}, CLASSES, ADAM)
     Classifier(**model.hparams)
-    assert asked == [(True, "here.pth"), (False, None)]
+    assert requested == [(True, "here.pth"), (False, None)]
 
 
 def test_divergence_is_named(tmp_path: Path) -> None:
@@ -125,6 +123,6 @@ def test_divergence_is_named(tmp_path: Path) -> None:
         ({"_target_": "Net"}, r"not a dotted path"),
     ],
 )
-def test_a_wrong_class_of_the_users_is_named(node: dict[str, Any], message: str) -> None:
+def test_an_invalid_user_class_is_named(node: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Classifier(node | {"normalize": "half"}, CLASSES, ADAM)

@@ -1,4 +1,4 @@
-"""Where the head is found, and dropout before it."""
+"""Detection of the head, and dropout before it."""
 
 import pytest
 import timm
@@ -12,14 +12,14 @@ from fracnet.models.cnn import CustomCNN
 from fracnet.utils.errors import UserError
 
 
-def test_timm_is_asked_and_other_classes_end_in_their_last_linear_layer() -> None:
+def test_the_head_is_timms_classifier_or_the_last_linear_layer() -> None:
     resnet = timm.create_model("resnet18", num_classes=3)
     assert find_heads(resnet, "k") == [resnet.fc]
     custom = CustomCNN(num_classes=3, image_size=16)
     assert find_heads(custom, "k") == [custom.head[-1]]
 
 
-def test_both_heads_of_a_distilled_transformer_are_found() -> None:
+def test_both_heads_of_a_distilled_transformer_are_detected() -> None:
     model = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=3)
     assert find_heads(model, "k") == [model.head, model.head_dist]
 
@@ -45,10 +45,10 @@ def test_head_dropout_drops_features_in_training_alone() -> None:
 
     model.train()
     features = torch.rand(1, 64)
-    seen = torch.stack([model.head(features)[0] for _ in range(2000)])
-    assert seen.std(dim=0).min() > 0.01
+    outputs = torch.stack([model.head(features)[0] for _ in range(2000)])
+    assert outputs.std(dim=0).min() > 0.01
     whole = nn.functional.linear(features, model.head.weight, model.head.bias)[0]
-    torch.testing.assert_close(seen.mean(dim=0), whole, atol=0.05, rtol=0)
+    torch.testing.assert_close(outputs.mean(dim=0), whole, atol=0.05, rtol=0)
 
 
 def test_a_head_that_is_not_linear_takes_no_dropout() -> None:
@@ -60,6 +60,6 @@ def test_a_head_that_is_not_linear_takes_no_dropout() -> None:
 def test_checkpoint_with_head_dropout_gives_the_same_network() -> None:
     optim = {"_target_": "torch.optim.Adam", "lr": 0.1}
     model = Classifier(TINY | {"head_dropout": 0.3, "freeze": 2}, ["a", "b"], optim)
-    again = Classifier(**model.hparams)
-    assert isinstance(again.backbone.head, DropoutLinear)
-    again.load_state_dict(model.state_dict())
+    rebuilt = Classifier(**model.hparams)
+    assert isinstance(rebuilt.backbone.head, DropoutLinear)
+    rebuilt.load_state_dict(model.state_dict())

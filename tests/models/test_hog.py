@@ -9,7 +9,7 @@ from fracnet.utils.errors import UserError
 
 
 def stripes(degrees: float, size: int = 64, phase: float = 0.0, period: float = 9.0) -> np.ndarray:
-    """A wave whose grey values change along the direction of `degrees`, y pointing down."""
+    """A wave with grey values that change in the direction `degrees`, y pointing down."""
     y, x = np.mgrid[:size, :size]
     along = x * np.cos(np.deg2rad(degrees)) + y * np.sin(np.deg2rad(degrees))
     return np.uint8(np.round(127 + 100 * np.sin(2 * np.pi * along / period + phase)))
@@ -22,7 +22,7 @@ def hog(image: np.ndarray, **settings: int) -> np.ndarray:
 
 @pytest.mark.parametrize("degrees", range(0, 180, 15))
 @pytest.mark.parametrize("bins", [6, 9, 12])
-def test_direction_of_stripes_is_where_the_histogram_points(degrees: int, bins: int) -> None:
+def test_the_histogram_peaks_at_the_direction_of_stripes(degrees: int, bins: int) -> None:
     shares = hog(stripes(degrees), bins=bins).reshape(-1, bins).sum(axis=0)
     centers = (np.arange(bins) + 0.5) * 180 / bins
     # Directions repeat after 180 degrees: the mean is taken on the doubled angle.
@@ -30,7 +30,7 @@ def test_direction_of_stripes_is_where_the_histogram_points(degrees: int, bins: 
     assert (mean - degrees + 90) % 180 - 90 == pytest.approx(0, abs=180 / bins / 4)
 
 
-def test_features_tell_brightness_and_contrast_apart_from_shape() -> None:
+def test_features_ignore_brightness_and_contrast() -> None:
     image = stripes(30)
     plain = hog(image)
     np.testing.assert_allclose(hog(image // 2 + 20), plain, atol=0.02)
@@ -38,14 +38,14 @@ def test_features_tell_brightness_and_contrast_apart_from_shape() -> None:
     assert not hog(np.full((64, 64), 90, np.uint8)).any(), "no gradient, no features"
 
 
-def test_a_mark_shows_in_the_features_of_its_own_place() -> None:
+def test_a_mark_changes_only_the_features_at_its_position() -> None:
     image = np.full((64, 64), 90, np.uint8)
     image[38:42, 4:12] = 200  # in the third row of cells from the top, the first column
     # Blocks lie one cell apart: [3 columns, 3 rows, 2 columns of cells, 2 rows, bins].
-    found = hog(image).reshape(3, 3, 2, 2, 9).max(axis=-1)
-    holds = np.argwhere(found > 0.1)
+    features = hog(image).reshape(3, 3, 2, 2, 9).max(axis=-1)
+    holds = np.argwhere(features > 0.1)
     assert {tuple(place) for place in holds[:, [0, 1]]} == {(0, 1), (0, 2)}
-    strongest = {tuple(np.unravel_index(block.argmax(), (2, 2))) for block in found[0, 1:3]}
+    strongest = {tuple(np.unravel_index(block.argmax(), (2, 2))) for block in features[0, 1:3]}
     assert strongest == {(0, 1), (0, 0)}
 
 
@@ -92,7 +92,7 @@ def accuracy(model: HogLogistic, images: np.ndarray, targets: np.ndarray) -> flo
     return float((model.logits(images, TEST).argmax(axis=1) == targets[TEST]).mean())
 
 
-def test_learns_directions(three: tuple[np.ndarray, np.ndarray]) -> None:
+def test_hog_learns_directions(three: tuple[np.ndarray, np.ndarray]) -> None:
     model = HogLogistic(3, 32, cell=8)
     model.fit(*three, TRAIN, VAL)
     assert accuracy(model, *three) > 0.85
@@ -109,14 +109,14 @@ def test_two_classes_give_two_logits() -> None:
     assert accuracy(model, images, targets) > 0.9
 
 
-def test_penalty_is_the_one_with_the_lowest_log_loss_on_validation(
+def test_the_penalty_minimizes_the_validation_log_loss(
     three: tuple[np.ndarray, np.ndarray],
 ) -> None:
     images, targets = three
     model = HogLogistic(3, 32, cell=8, C=[10.0, 1e-6, 1e-3, 0.1])
     chosen = model.fit(images, targets, TRAIN, VAL)
-    assert [one["C"] for one in chosen["tried"]] == [1e-6, 1e-3, 0.1, 10.0]
-    losses = {one["C"]: one["val/loss"] for one in chosen["tried"]}
+    assert [trial["C"] for trial in chosen["tried"]] == [1e-6, 1e-3, 0.1, 10.0]
+    losses = {trial["C"]: trial["val/loss"] for trial in chosen["tried"]}
     assert chosen["C"] == min(losses, key=losses.__getitem__)
     assert chosen["by"] == "val/loss"
     assert "note" not in chosen
@@ -124,7 +124,7 @@ def test_penalty_is_the_one_with_the_lowest_log_loss_on_validation(
     assert loss == pytest.approx(losses[chosen["C"]]), "the fit of that penalty is the one kept"
 
 
-def test_choice_at_the_end_of_the_candidates_is_told(
+def test_a_penalty_at_the_end_of_the_range_is_reported(
     three: tuple[np.ndarray, np.ndarray],
 ) -> None:
     chosen = HogLogistic(3, 32, cell=8, C=[1e-6, 1e-5]).fit(*three, TRAIN, VAL)
@@ -132,7 +132,7 @@ def test_choice_at_the_end_of_the_candidates_is_told(
     assert "note" not in HogLogistic(3, 32, cell=8, C=[1e-5]).fit(*three, TRAIN, VAL)
 
 
-def test_nothing_is_learnt_from_rows_outside_train_or_chosen_outside_validation(
+def test_fitting_uses_only_train_rows_and_choosing_only_validation_rows(
     three: tuple[np.ndarray, np.ndarray],
 ) -> None:
     images, targets = three
@@ -180,6 +180,6 @@ def test_stored_model_gives_the_same_logits_without_pickle(
     model.save(tmp_path / "model.npz")
     with np.load(tmp_path / "model.npz", allow_pickle=False) as stored:
         assert all(stored[name].dtype != object for name in stored.files)
-    again = HogLogistic.load(tmp_path / "model.npz")
-    np.testing.assert_array_equal(again.logits(images, TEST), model.logits(images, TEST))
-    assert again.describe() == model.describe()
+    loaded = HogLogistic.load(tmp_path / "model.npz")
+    np.testing.assert_array_equal(loaded.logits(images, TEST), model.logits(images, TEST))
+    assert loaded.describe() == model.describe()

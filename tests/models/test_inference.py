@@ -24,14 +24,14 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (10, 32, 32), dtype=np.uint8)
 
 
-def test_rows_come_back_in_their_order_whatever_the_batch(model, images) -> None:
+def test_rows_keep_their_order_for_any_batch_size(model, images) -> None:
     rows = np.array([7, 0, 3, 9, 1])
     whole = predict_logits(model, images, rows)
     small = predict_logits(model, images, rows, batch_size=2)
     assert whole.shape == (5, 3)
     np.testing.assert_allclose(whole, small, atol=1e-5)
-    one = predict_logits(model, images, np.array([3]))
-    np.testing.assert_allclose(whole[2], one[0], atol=1e-5)
+    single = predict_logits(model, images, np.array([3]))
+    np.testing.assert_allclose(whole[2], single[0], atol=1e-5)
     assert predict_logits(model, images, np.array([], dtype=np.int64)).shape == (0, 3)
 
 
@@ -43,12 +43,12 @@ def test_views_are_averaged_as_probabilities(model, images) -> None:
         + softmax(predict_logits(model, np.ascontiguousarray(images[:, :, ::-1]), rows), axis=1)
         + softmax(predict_logits(model, turned, rows), axis=1)
     ) / 3
-    found = softmax(predict_logits(model, images, rows, tta=["hflip", "rot180"]), axis=1)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert not np.allclose(found, softmax(predict_logits(model, images, rows), axis=1), atol=1e-4)
+    probs = softmax(predict_logits(model, images, rows, tta=["hflip", "rot180"]), axis=1)
+    np.testing.assert_allclose(probs, expected, atol=1e-6)
+    assert not np.allclose(probs, softmax(predict_logits(model, images, rows), axis=1), atol=1e-4)
 
 
-def test_an_image_and_its_mirror_image_answer_alike(model, images) -> None:
+def test_an_image_and_its_mirror_image_get_the_same_prediction(model, images) -> None:
     mirrored = np.ascontiguousarray(images[:, :, ::-1])
     rows = np.arange(10)
     both = [predict_logits(model, x, rows, tta=["hflip"]) for x in (images, mirrored)]

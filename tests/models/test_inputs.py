@@ -21,16 +21,16 @@ GREY = torch.tensor([[[[0, 51], [102, 255]]]], dtype=torch.uint8)
         ("resnet18", "weights", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ],
 )
-def test_normalisation_follows_the_choice(
+def test_normalization_follows_the_config(
     name: str, normalize: str, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
     layer = grey_input(timm.create_model(name), normalize)
-    found = layer(GREY)
-    assert found.shape == (1, 3, 2, 2)
-    assert found.dtype == torch.float32
+    output = layer(GREY)
+    assert output.shape == (1, 3, 2, 2)
+    assert output.dtype == torch.float32
     for channel in range(3):
         expected = (GREY[0, 0].double() / 255 - mean[channel]) / std[channel]
-        torch.testing.assert_close(found[0, channel].double(), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(output[0, channel].double(), expected, rtol=0, atol=1e-6)
 
 
 def test_statistics_travel_with_the_weights() -> None:

@@ -29,7 +29,7 @@ def written_out(gamma: float, smoothing: float, weight: list[float]) -> float:
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 3.5])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weight", [None, [1.0, 2.5, 0.25]])
-def test_focal_loss_is_its_formula(
+def test_focal_loss_matches_its_formula(
     gamma: float, smoothing: float, weight: list[float] | None
 ) -> None:
     loss = Focal(gamma=gamma, label_smoothing=smoothing, weight=weight)(LOGITS, TARGET)

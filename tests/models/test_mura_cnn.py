@@ -9,7 +9,7 @@ from fracnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize("size", [16, 33, 150])
-def test_maps_images_of_its_size_to_logits(size: int) -> None:
+def test_mura_cnn_maps_images_of_its_size_to_logits(size: int) -> None:
     torch.manual_seed(0)
     model = MuraCNN(num_classes=2, image_size=size).eval()
     with torch.inference_mode():
@@ -25,8 +25,8 @@ def test_filters_of_three_sizes_see_the_same_input() -> None:
         assert [f.kernel_size for f in layer.filters] == [(3, 3), (5, 5), (7, 7)]
     # What one output sees of the image reaches as far as the widest filter.
     image = torch.zeros(1, 3, 16, 16, requires_grad=True)
-    seen = torch.cat([f(image) for f in model.features[0].filters], dim=1)
-    seen[0, :, 8, 8].sum().backward()
+    outputs = torch.cat([f(image) for f in model.features[0].filters], dim=1)
+    outputs[0, :, 8, 8].sum().backward()
     assert image.grad is not None
     assert int((image.grad[0, 0] != 0).sum()) == 7 * 7
 
@@ -36,7 +36,7 @@ def test_an_image_that_pooling_would_use_up_is_refused() -> None:
         MuraCNN(num_classes=2, image_size=15)
 
 
-def test_it_learns() -> None:
+def test_mura_cnn_learns() -> None:
     torch.manual_seed(0)
     model = MuraCNN(num_classes=2, image_size=32)
     images = torch.randn(16, 3, 32, 32)

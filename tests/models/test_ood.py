@@ -1,4 +1,4 @@
-"""Images unlike those of the training are told from others, at a bounded rate of false alarms."""
+"""Out-of-distribution images are flagged, at a bounded rate of false alarms."""
 
 import os
 from pathlib import Path
@@ -23,8 +23,8 @@ from fracnet.models.ood import (
     FeatureFunction,
     Reference,
     Sample,
-    limit_factor,
     fit_reference,
+    limit_factor,
     sample_images,
 )
 
@@ -43,7 +43,7 @@ def phantoms(first: int, count: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def look() -> FeatureFunction:
+def compute_features() -> FeatureFunction:
     """Features of an untrained network: the check must not depend on what it has learnt."""
     return logits_and_features(Classifier(TINY, ["a", "b"], OPTIM, None))
 
@@ -54,28 +54,30 @@ def splits() -> list[np.ndarray]:
     return [phantoms(0, 100), phantoms(100, 35), phantoms(135, 60)]
 
 
-def seen(images: np.ndarray, look: FeatureFunction | None) -> Sample:
-    return sample_images(images, np.arange(len(images)), look, 16)
+def sample(images: np.ndarray, compute_features: FeatureFunction | None) -> Sample:
+    return sample_images(images, np.arange(len(images)), compute_features, 16)
 
 
 @pytest.fixture(scope="module")
-def found(splits: list[np.ndarray], look: FeatureFunction) -> Reference:
-    return fit_reference(seen(splits[0], look), seen(splits[1], look), units=35)
+def reference(splits: list[np.ndarray], compute_features: FeatureFunction) -> Reference:
+    return fit_reference(
+        sample(splits[0], compute_features), sample(splits[1], compute_features), units=35
+    )
 
 
-def flagged(found: Reference, images: np.ndarray, look: FeatureFunction) -> float:
-    return float((found.scores(images, look(images)[1]) > 1).mean())
+def flagged(reference: Reference, images: np.ndarray, compute_features: FeatureFunction) -> float:
+    return float((reference.scores(images, compute_features(images)[1]) > 1).mean())
 
 
 def test_few_images_of_the_same_kind_are_flagged(
-    splits: list[np.ndarray], found: Reference, look: FeatureFunction
+    splits: list[np.ndarray], reference: Reference, compute_features: FeatureFunction
 ) -> None:
-    assert flagged(found, splits[2], look) <= 0.05
+    assert flagged(reference, splits[2], compute_features) <= 0.05
 
 
 @pytest.mark.parametrize("kind", ["inverted", "photograph", "blank", "noise", "faint"])
 def test_images_of_another_kind_are_flagged(
-    kind: str, splits: list[np.ndarray], found: Reference, look: FeatureFunction
+    kind: str, splits: list[np.ndarray], reference: Reference, compute_features: FeatureFunction
 ) -> None:
     test, rng = splits[2], np.random.default_rng(0)
     images = {
@@ -86,23 +88,23 @@ def test_images_of_another_kind_are_flagged(
         "faint": (100 + (test.astype(float) - 100) * 0.1).astype(np.uint8),
     }[kind]
     least = {"inverted": 0.6, "photograph": 0.4}.get(kind, 0.95)
-    assert flagged(found, images, look) >= least
+    assert flagged(reference, images, compute_features) >= least
 
 
 @pytest.mark.skipif(SAMPLE is None, reason="no FracAtlas sample; set FRACATLAS_ROOT")
 def test_real_radiographs_of_other_regions_are_flagged_far_more_often(
-    found: Reference, look: FeatureFunction
+    reference: Reference, compute_features: FeatureFunction
 ) -> None:
-    """A fifth with so few and small images and an untrained network: the limit of 35 patients lies
+    """A fifth with so few and small images and an untrained network: the limit of 35 patients is
     high. Five trained ones with 120 images of validation flagged 74 % (experiments/ood)."""
     real = []
     for path in sorted(Path(str(SAMPLE)).rglob("*.jpg")):
         try:
             real.append(ENHANCE(read_grey(path)))
-        except BadImage:  # the set is known for its truncated files
+        except BadImage:  # the dataset has truncated files
             continue
     assert len(real) > 50
-    assert flagged(found, np.stack(real), look) >= 3 * CONTENT
+    assert flagged(reference, np.stack(real), compute_features) >= 3 * CONTENT
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.8, None], ids=["free", "correlated", "one column"])
@@ -110,9 +112,9 @@ def test_real_radiographs_of_other_regions_are_flagged_far_more_often(
 def test_the_limit_holds_with_the_confidence_that_it_claims(
     units: int, correlation: float | None
 ) -> None:
-    """Counted on new rows, of draws that the factor has not been made from.
+    """Counted on new rows, from draws that the factor was not computed from.
 
-    The limit is put together here from its definition: median and upper half spread of each
+    The limit is computed here from its definition: median and upper half spread of each
     distance, the larger of the standardized ones, and the same of these.
     """
     rng, columns, held = np.random.default_rng([7, units]), 1 if correlation is None else 2, 0
@@ -129,9 +131,9 @@ def test_the_limit_holds_with_the_confidence_that_it_claims(
         val, new = (
             rng.standard_normal((n, columns)) @ root.T * scale + place for n in (units, 4000)
         )
-        own = [upper(column) for column in val.T]
+        spreads = [upper(column) for column in val.T]
         larger, of_new = (
-            np.max([(c - m) / s for c, (m, s) in zip(rows.T, own, strict=True)], axis=0)
+            np.max([(c - m) / s for c, (m, s) in zip(rows.T, spreads, strict=True)], axis=0)
             for rows in (val, new)
         )
         center, width = upper(larger)
@@ -141,42 +143,42 @@ def test_the_limit_holds_with_the_confidence_that_it_claims(
     assert held / times <= (0.99 if correlation else CONFIDENCE + 0.04)
 
 
-def test_the_fewer_patients_validation_has_the_higher_the_limit(
-    splits: list[np.ndarray], found: Reference, look: FeatureFunction
+def test_fewer_validation_patients_give_a_higher_limit(
+    splits: list[np.ndarray], reference: Reference, compute_features: FeatureFunction
 ) -> None:
-    train, val = seen(splits[0], look), seen(splits[1], look)
+    train, val = sample(splits[0], compute_features), sample(splits[1], compute_features)
     limits = [fit_reference(train, val, units).limit for units in (8, 20, 35)]
     assert limits == sorted(limits, reverse=True)
-    assert limits[-1] == pytest.approx(found.limit)
+    assert limits[-1] == pytest.approx(reference.limit)
 
 
 def test_appearance_alone_is_enough(splits: list[np.ndarray]) -> None:
-    found = fit_reference(seen(splits[0], None), seen(splits[1], None), units=35)
-    assert found.features is None
-    assert (found.scores(splits[2], None) > 1).mean() <= 0.1
-    assert (found.scores(255 - splits[2], None) > 1).mean() >= 0.6
+    reference = fit_reference(sample(splits[0], None), sample(splits[1], None), units=35)
+    assert reference.features is None
+    assert (reference.scores(splits[2], None) > 1).mean() <= 0.1
+    assert (reference.scores(255 - splits[2], None) > 1).mean() >= 0.6
 
 
-def test_appearance_is_finite_and_does_not_see_a_turn_of_the_image(
+def test_appearance_features_are_finite_and_unchanged_by_half_a_turn(
     splits: list[np.ndarray],
 ) -> None:
     images = np.concatenate([splits[2][:5], np.zeros((1, SIDE, SIDE), np.uint8)])
-    seen = appearance_features(images)
-    assert seen.shape == (6, len(APPEARANCE_NAMES))
-    assert np.isfinite(seen).all()
+    features = appearance_features(images)
+    assert features.shape == (6, len(APPEARANCE_NAMES))
+    assert np.isfinite(features).all()
     turned = appearance_features(images[:, ::-1, ::-1])
     names = [n for n in APPEARANCE_NAMES if n != "gradient_direction"]
-    kept = [APPEARANCE_NAMES.index(n) for n in names]
-    assert_allclose(turned[:, kept], seen[:, kept], atol=2e-3)
+    columns = [APPEARANCE_NAMES.index(n) for n in names]
+    assert_allclose(turned[:, columns], features[:, columns], atol=2e-3)
 
 
 def test_features_are_what_the_head_sees_and_leave_no_hook(splits: list[np.ndarray]) -> None:
     model = Classifier(TINY, ["a", "b"], OPTIM, None)
-    logits, given = logits_and_features(model)(splits[2][:3])
-    assert given is not None
+    logits, features = logits_and_features(model)(splits[2][:3])
+    assert features is not None
     head = model.backbone.head
     assert isinstance(head, nn.Linear)
-    expected = given @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+    expected = features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
     assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
     assert not head._forward_pre_hooks
 

@@ -17,13 +17,13 @@ CLASSES = ["a", "b", "c"]
 SLOW = ADAM | {"lr": 0.1, "backbone_lr_factor": 0.1, "l1": 0.0, "weight_decay": 0.01}
 
 
-def test_one_rate_is_one_group_of_all_weights() -> None:
+def test_a_single_learning_rate_gives_one_parameter_group() -> None:
     model = Classifier(TINY, CLASSES, ADAM | {"backbone_lr_factor": 1.0, "l1": 0.0})
     (group,) = make_optimizer(model.hparams["optim"], model, model.backbone).param_groups
     assert len(group["params"]) == len(list(model.parameters()))
 
 
-def test_the_heads_group_comes_first_and_every_weight_is_in_one() -> None:
+def test_the_head_is_the_first_group_and_every_weight_is_in_exactly_one() -> None:
     model = Classifier(TINY, CLASSES, SLOW)
     optimizer = make_optimizer(SLOW, model, model.backbone)
     head, rest = optimizer.param_groups
@@ -117,25 +117,25 @@ def test_l1_makes_weights_smaller(tmp_path: Path) -> None:
     assert sizes[1] < 0.8 * sizes[0]
 
 
-def test_validation_loss_is_the_plain_one_whatever_is_trained_with(tmp_path: Path) -> None:
-    found = []
+def test_validation_loss_is_plain_cross_entropy_for_any_training_loss(tmp_path: Path) -> None:
+    groups = []
     focal = {"_target_": "fracnet.models.losses.Focal", "gamma": 3.0, "label_smoothing": 0.2}
     for loss, weights in ((None, None), (focal, [1.0, 5.0, 0.1])):
         torch.manual_seed(0)
         model = Classifier(TINY, CLASSES, ADAM | {"lr": 1e-12}, None, loss, weights)
         metrics = fit_tiny(model, tmp_path, epochs=1).callback_metrics
-        found.append((float(metrics["val/loss"]), float(metrics["train/loss"])))
-    assert found[0][0] == pytest.approx(found[1][0])
-    assert abs(found[0][1] - found[1][1]) > 0.1
+        groups.append((float(metrics["val/loss"]), float(metrics["train/loss"])))
+    assert groups[0][0] == pytest.approx(groups[1][0])
+    assert abs(groups[0][1] - groups[1][1]) > 0.1
 
 
-def test_a_rate_of_its_own_needs_a_head() -> None:
+def test_a_separate_backbone_rate_needs_a_head() -> None:
     with pytest.raises(UserError, match=r"optim.backbone_lr_factor=0.1 needs the model's head"):
         Classifier(HEADLESS, CLASSES, SLOW)
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
-def test_torchs_optimisers_step_in_one_pass_unless_told_otherwise(name: str) -> None:
+def test_torch_optimizers_use_the_fused_step_by_default(name: str) -> None:
     model = Classifier(TINY, CLASSES, ADAM)
     node = {"_target_": f"torch.optim.{name}", "lr": 0.1}
 
@@ -148,13 +148,13 @@ def test_torchs_optimisers_step_in_one_pass_unless_told_otherwise(name: str) -> 
     assert not fused(node, fuse=False)
 
 
-def test_an_optimiser_that_cannot_step_in_one_pass_is_left_alone() -> None:
+def test_an_optimizer_without_a_fused_step_is_unchanged() -> None:
     model = Classifier(TINY, CLASSES, ADAM)
     node = {"_target_": "torch.optim.RMSprop", "lr": 0.1}
     assert "fused" not in make_optimizer(node, model, model.backbone).defaults
 
 
-def test_one_pass_and_the_usual_step_agree() -> None:
+def test_the_fused_and_the_default_step_agree() -> None:
     weights = []
     for fuse in (True, False):
         torch.manual_seed(0)
@@ -166,5 +166,5 @@ def test_one_pass_and_the_usual_step_agree() -> None:
             model.eval()(images).square().sum().backward()
             optimizer.step()
         weights.append([weight.detach().clone() for weight in model.parameters()])
-    for one, other in zip(*weights, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for left, right in zip(*weights, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)

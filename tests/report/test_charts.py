@@ -1,4 +1,4 @@
-"""Charts of a page: where things lie, what is left out, and what a chart says of itself."""
+"""Charts of a page: positions, omissions and labels."""
 
 import math
 import re
@@ -91,7 +91,7 @@ def test_a_chart_of_a_page_has_the_page_s_colors_in_light_and_dark() -> None:
         assert style.count(f"{variable}:") == 3, f"{variable} in light, dark and print"
 
 
-def test_a_color_that_a_page_does_not_know_is_a_fault() -> None:
+def test_a_color_unknown_to_a_page_is_an_error() -> None:
     def draw(axis: Any) -> None:
         axis.plot([0, 1], [0, 1], color="#123456")
 
@@ -141,12 +141,12 @@ def hovers(chart: Chart) -> list[str]:
 
 
 def marks(chart: Chart) -> dict[str, float]:
-    """Place across of each mark, by what a pointer shows of it."""
+    """Horizontal position of each mark, by its tooltip."""
     groups = re.findall(r"<g><title>([^<]*)</title>.*?<use [^>]*x=\"([\d.]+)\"", str(chart.svg))
     return {title: float(x) for title, x in groups}
 
 
-def test_a_wide_range_of_rates_stands_on_a_logarithmic_axis() -> None:
+def test_a_wide_range_of_rates_gets_a_logarithmic_axis() -> None:
     rates = ("1e-5", "1e-3", "0.1")
     trials = [trial(i, 0.5 + i / 10, {"lr": lr}) for i, lr in enumerate(rates)]
     (chart,) = swept_keys(trials, "AUC").charts
@@ -157,7 +157,7 @@ def test_a_wide_range_of_rates_stands_on_a_logarithmic_axis() -> None:
     assert chart.notes == [], "a value each: there is no mean"
 
 
-def test_words_are_categories_and_their_means_are_read_out() -> None:
+def test_text_values_are_categories_and_their_means_are_labeled() -> None:
     values = {"sgd": (0.5, 0.6), "adam": (0.7, 0.9), None: (0.4, 0.4)}
     trials = [trial(0, v, {"optim": name}) for name, pair in values.items() for v in pair]
     (chart,) = swept_keys(trials, "AUC").charts
@@ -165,14 +165,14 @@ def test_words_are_categories_and_their_means_are_read_out() -> None:
     assert "mean of 2: 0.800" in hovers(chart)
 
 
-def test_marks_that_would_hide_one_another_step_aside() -> None:
+def test_overlapping_marks_are_moved_apart() -> None:
     trials = [trial(i, 0.5 + (i == 3), {"seed": i // 3 * 2}) for i in range(4)]
     (chart,) = swept_keys(trials, "AUC").charts
     titles = [f"job {i}: 0, 0.500" for i in range(3)]
     assert len({marks(chart)[title] for title in titles}) == 3
 
 
-def test_keys_that_vary_together_share_a_chart_and_say_so() -> None:
+def test_keys_that_vary_together_share_a_labeled_chart() -> None:
     rows = [("a", 18, 1), ("b", 50, 1), ("a", 18, 2)]
     trials = [
         trial(i, i / 10, {"model": model, "depth": depth, "lr": lr, "same": 1})

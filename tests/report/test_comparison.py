@@ -38,7 +38,7 @@ def one_run_each(*skills: float, same: bool = False, **options: object) -> Compa
     return compare(candidates, metric, resamples=200, **options)  # type: ignore[arg-type]
 
 
-def test_better_with_its_size_and_p() -> None:
+def test_a_significant_difference_shows_its_size_and_p() -> None:
     result = one_run_each(2.5, 0.3)
     text = printed(result)
     (row,) = result.models
@@ -81,17 +81,17 @@ def test_a_disagreement_of_test_and_interval_is_stated(
     assert printed(result).count("test and interval disagree: ") == len(disagreeing)
 
 
-def test_a_difference_lost_to_the_correction_shows_both_p() -> None:
+def test_a_difference_that_the_correction_removes_shows_both_p_values() -> None:
     result = one_run_each(1.9, 1.0, 1.0, 1.0, 1.0)
     text = printed(result)
     clear = [row for row in result.models if row.agree and row.leaves_out_0]
-    lost = [row for row in clear if row.verdict == "undecided"]
-    assert lost
-    for row in lost:
+    undecided = [row for row in clear if row.verdict == "undecided"]
+    assert undecided
+    for row in undecided:
         assert f"p = {row.p:.3f} becomes p (Holm) = {row.holm:.3f} as one of several" in text
 
 
-def test_undecided_with_and_without_a_margin() -> None:
+def test_undecided_pairs_with_and_without_a_margin() -> None:
     without = printed(one_run_each(1.0, 1.0))
     assert "With 60 patients, it is unclear which model is better" in without
     assert "would have shown in 8 of 10 such comparisons (margin=..." in without
@@ -112,7 +112,7 @@ def test_many_undecided_pairs_share_a_sentence() -> None:
     assert text.count("a two-sided alpha of 0.05 / 6 (for 6 differences)") == 1
 
 
-def test_long_names_of_pairs_break_between_their_words() -> None:
+def test_long_names_of_pairs_break_between_words() -> None:
     name = "sweep_7/2025-11-22_01-28-11_7fa"
     candidates = [candidate(f"{name}{i}", table_of(1.0, i)) for i in range(3)]
     text = io.StringIO()
@@ -121,10 +121,10 @@ def test_long_names_of_pairs_break_between_their_words() -> None:
     lines = [line.split("  ")[0].strip() for line in text.getvalue().splitlines()]
     ends = {(row.name[-1], row.reference[-1]) for row in result.models}
     assert len(ends) == 3
-    for one, two in ends:
+    for left, right in ends:
         time = "2025-11-22_01-28-11_7fa"
-        wanted = ["sweep_7/", f"{time}{one}", "minus sweep_7/", f"{time}{two}"]
-        assert wanted in [lines[i : i + 4] for i in range(len(lines))]
+        expected = ["sweep_7/", f"{time}{left}", "minus sweep_7/", f"{time}{right}"]
+        assert expected in [lines[i : i + 4] for i in range(len(lines))]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_long_names_of_pairs_break_between_their_words() -> None:
         ("abcdefghij", 4, ["abcd", "efgh", "ij"]),
     ],
 )
-def test_a_name_breaks_at_the_best_place_it_has(name: str, width: int, lines: list[str]) -> None:
+def test_a_name_breaks_at_its_best_position(name: str, width: int, lines: list[str]) -> None:
     assert wrap_name(name, width) == lines
 
 
@@ -148,12 +148,13 @@ def test_identical_predictions_and_ties_in_validation() -> None:
     assert "Equally good by validation: m1. The first is used." in text
 
 
-def test_decisions_that_are_all_alike_make_no_difference_in_accuracy() -> None:
+def test_identical_decisions_give_no_difference_in_accuracy() -> None:
     table = table_of(1.0)
     warmer = table.copy()
     prob = table[["prob_normal", "prob_abnormal"]].to_numpy()
     soft = np.sqrt(prob) / np.sqrt(prob).sum(axis=1, keepdims=True)
     warmer[["prob_normal", "prob_abnormal"]] = soft
+    warmer[["logit_normal", "logit_abnormal"]] /= 2
     candidates = [candidate(name, rows) for name, rows in (("a", table), ("b", warmer))]
     assert "make identical decisions" in printed(compare(candidates, "accuracy", resamples=200))
     assert "identical" not in printed(compare(candidates, "log_loss", resamples=200))
@@ -172,7 +173,7 @@ def test_configurations_are_compared_if_they_have_enough_runs(seeds: int) -> Non
     assert ("2 runs are too few for an interval of their mean" in text) == (seeds == 2)
 
 
-def test_no_validation_rows_and_few_cases() -> None:
+def test_missing_validation_rows_and_few_cases_are_noted() -> None:
     candidates = []
     for i in range(2):
         table = table_of(1.0, i, count=12, views=1)

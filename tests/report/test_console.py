@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,10 @@ from fracnet.evaluation.baselines import majority
 from fracnet.evaluation.decisions import decide
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
-from fracnet.report.console import RESEARCH_ONLY, baseline_sentence, print_assessment
+from fracnet.report.console import RESEARCH_ONLY, print_assessment
 from fracnet.report.run_content import Evaluated
 from fracnet.report.run_tables import format_threshold
+from fracnet.report.verdict import Verdict
 
 TABLE = Predictions(two_class_table())
 VAL, TEST = TABLE.split("val"), TABLE.split("test")
@@ -27,13 +27,15 @@ OPTIONS = Evaluation(resamples=100, by=["region", "view"])
 PLAIN = Evaluation(resamples=100, by=[])
 STRONG = make_table(UPPER_LIMB_COUNTS, 2.5)
 WEAK = make_table(UPPER_LIMB_COUNTS, 0.5)
-MODEL = summarize(Predictions(STRONG))
+VERDICT = Verdict("hint", "The model works.", ("It has [evidence].", "It has limits."))
+MODEL = summarize(Predictions(STRONG), resamples=PLAIN.resamples)
 
 
 def printed(run: Evaluated, width: int = 80, notes: Sequence[str] = (NOTE,)) -> str:
     stream = io.StringIO()
     cited = [{"published": "Published accuracy: 0.890", "ours": "on mura_like: 0.5"}]
-    print_assessment(Console(file=stream, width=width), run, notes=notes, cited=cited)
+    console = Console(file=stream, width=width)
+    print_assessment(console, run, VERDICT, notes=notes, cited=cited)
     return stream.getvalue()
 
 
@@ -58,7 +60,7 @@ def of_table(
 
 
 def line(text: str, start: str) -> list[str]:
-    """Words of the first line that starts with these words."""
+    """Fields of the first line that starts with the given fields."""
     return next(row.split() for row in text.splitlines() if row.strip().startswith(start))
 
 
@@ -67,7 +69,7 @@ def flat(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def two() -> str:
+def two_classes() -> str:
     return printed(evaluated(TABLE, OPTIONS, VAL, {"shortcut": TEST}))
 
 
@@ -89,7 +91,7 @@ def test_the_overall_table_shows_the_model_next_to_both_baselines() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_it_is_plain_ascii_within_the_width(width: int) -> None:
+def test_the_report_is_plain_ascii_within_the_width(width: int) -> None:
     note = "The license is [not] clear :warning:."
     text = of_table(STRONG, width, [note], shortcut=WEAK)
     assert text.isascii()
@@ -99,9 +101,9 @@ def test_it_is_plain_ascii_within_the_width(width: int) -> None:
     assert RESEARCH_ONLY in text
 
 
-def test_two_classes_are_plain_ascii_within_80_columns(two: str) -> None:
-    assert two.isascii()
-    assert max(map(len, two.splitlines())) <= 80
+def test_two_classes_are_plain_ascii_within_80_columns(two_classes: str) -> None:
+    assert two_classes.isascii()
+    assert max(map(len, two_classes.splitlines())) <= 80
 
 
 def test_each_class_has_its_count_and_too_few_is_below_its_metrics() -> None:
@@ -154,19 +156,10 @@ def test_further_metrics_have_a_table_of_their_own_and_their_methods() -> None:
     assert "60 test images; abnormal above 0.5; uncalibrated; 95 % intervals" in binary
 
 
-def test_the_comparison_with_the_baseline_follows_the_lower_bound() -> None:
-    weak = summarize(Predictions(WEAK))
-    accuracy = MODEL.metrics["accuracy"]
-    assert accuracy.low is not None
-    assert accuracy.low > weak.metrics["accuracy"].value
-    assert "does better than" in baseline_sentence(MODEL, weak)
-    assert "not shown to do better than" in baseline_sentence(weak, MODEL)
-    # A better value alone shows nothing.
-    better = replace(accuracy, value=0.9, low=0.8)
-    for value, part in ((0.79, "does better"), (0.8, "not shown"), (0.85, "not shown")):
-        model = replace(MODEL, metrics={"accuracy": better})
-        baseline = replace(weak, metrics={"accuracy": replace(better, value=value)})
-        assert part in baseline_sentence(model, baseline)
+def test_the_verdict_is_printed_with_all_its_sentences(two: str) -> None:
+    lines = two.splitlines()
+    start = lines.index("Verdict (worth knowing): The model works.")
+    assert lines[start + 1 : start + 3] == ["It has [evidence].", "It has limits."]
 
 
 def test_long_names_and_large_counts_stay_whole() -> None:
@@ -187,37 +180,37 @@ def test_one_image_is_singular() -> None:
     assert "come from one image" not in text
 
 
-def test_levels_have_their_frozen_thresholds_and_groups_follow(two: str) -> None:
+def test_levels_have_their_frozen_thresholds_and_groups_follow(two_classes: str) -> None:
     points = decide(VAL, OPTIONS)["operating_point"]
-    lines = [line.split() for line in two.splitlines()]
+    lines = [line.split() for line in two_classes.splitlines()]
     rule = "abnormal above a threshold chosen on validation (Youden's index); 95 % intervals"
-    assert rule in flat(two)
+    assert rule in flat(two_classes)
     for level in ("image", "study", "patient"):
         row = next(words for words in lines if words[:1] == [level])
         assert row[2] == f"{points[level]['threshold']:.3f}"
     study, image = (f"above {points[level]['threshold']:.3f}" for level in ("study", "image"))
-    assert f"By region, study level; predicted abnormal: {study}" in two
-    assert f"By view, image level; predicted abnormal: {image}" in two
-    assert "By view: images only" in flat(two)
-    assert "as in MURA" in two
-    assert "fracture" not in two
+    assert f"By region, study level; predicted abnormal: {study}" in two_classes
+    assert f"By view, image level; predicted abnormal: {image}" in two_classes
+    assert "By view: images only" in flat(two_classes)
+    assert "as in MURA" in two_classes
+    assert "fracture" not in two_classes
 
 
-def test_calibration_is_shown_before_and_after(two: str) -> None:
+def test_calibration_is_shown_before_and_after(two_classes: str) -> None:
     temperature = decide(VAL, OPTIONS)["temperature"]
-    assert f"Temperature {temperature:.3f}, fitted on {len(VAL)} validation images" in two
-    assert "before scaling" in two
+    assert f"Temperature {temperature:.3f}, fitted on {len(VAL)} validation images" in two_classes
+    assert "before scaling" in two_classes
     one_class = Predictions(VAL.table[VAL.table["label"] == "normal"])
     text = flat(printed(evaluated(TEST, OPTIONS, one_class)))
     assert "Temperature scaling: not fitted: " in text
     assert "level): not chosen: validation has no positive case." in text
 
 
-def test_the_order_ends_with_what_matters_most(two: str) -> None:
+def test_the_order_ends_with_what_matters_most(two_classes: str) -> None:
     parts = ("chosen on validation", "as in MURA", "Temperature", "test images;")
-    parts += ("against the rest", "Further metrics\n", "shortcut baseline:", f"Note: {NOTE}")
+    parts += ("against the rest", "Further metrics\n", "Verdict (", f"Note: {NOTE}")
     parts += ("Published accuracy",)
-    places = [two.index(part) for part in parts]
+    places = [two_classes.index(part) for part in parts]
     assert places == sorted(places)
 
 
@@ -259,7 +252,7 @@ def test_a_long_name_of_a_group_breaks_no_number() -> None:
         assert f"{estimate.low:.3f}-{estimate.high:.3f}" in text
 
 
-def test_a_threshold_below_all_scores_is_put_into_words() -> None:
+def test_a_threshold_below_all_scores_is_described_in_words() -> None:
     constant = {"prob_abnormal": 0.0, "prob_normal": 1.0, "logit_abnormal": -99.0}
     val = Predictions(VAL.table.assign(**constant, logit_normal=0.0))
     rule = {"sensitivity": 1.0}

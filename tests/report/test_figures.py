@@ -42,7 +42,7 @@ def test_curves_show_losses_rates_and_the_selected_epoch(tmp_path: Path, epochs:
         assert has_color(image, color)
 
 
-def test_curves_draw_what_is_there(tmp_path: Path) -> None:
+def test_curves_show_the_available_columns(tmp_path: Path) -> None:
     gaps = [1.0, np.nan, np.inf, 0.7]
     csv = write_metrics(tmp_path, 4, **{"val/loss": gaps, "val/macro_auc": np.nan})
     image = check_pair(save_learning_curves(csv, tmp_path), "curves")
@@ -63,7 +63,7 @@ def test_curves_merge_the_rows_of_one_epoch(tmp_path: Path) -> None:
     assert has_color(image, plots.VERMILION)
 
 
-def test_curves_without_anything_to_draw_are_refused(tmp_path: Path) -> None:
+def test_curves_without_data_are_rejected(tmp_path: Path) -> None:
     csv = tmp_path / "metrics.csv"
     csv.write_text("step,loss\n1,2\n")
     with pytest.raises(UserError, match="no column 'epoch', only: step, loss"):
@@ -104,7 +104,7 @@ def test_a_perfect_matrix_is_darkest_on_the_diagonal_alone(tmp_path: Path) -> No
     [("#1f2328", "#0072b2", "#fbfaf7"), ("#e6e8ea", "#5fb6ea", "#12161a")],
     ids=["light", "dark"],
 )
-def test_text_reads_on_the_strongest_cell(ink: str, blue: str, ground: str) -> None:
+def test_text_is_legible_on_the_darkest_cell(ink: str, blue: str, ground: str) -> None:
     """Contrast of text, as WCAG 2.2 counts it (AA), in the colors of a page."""
     style = (Path(plots.__file__).parent / "templates/base.html").read_text(encoding="utf-8")
     assert all(color in style for color in (ink, blue, ground))

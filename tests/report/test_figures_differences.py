@@ -30,7 +30,7 @@ def test_each_line_has_its_digits_and_its_reason(
     for color in (plots.BLUE, plots.VERMILION, plots.MUTED, plots.EMPTY):
         assert has_color(image, color)
     text = text_of(paths[1])
-    for words in (
+    for phrase in (
         "+0.031 (+0.012 to +0.050)  p = 0.004",
         "p < 0.001",
         "0.000 (no interval)\nidentical predictions",
@@ -39,10 +39,10 @@ def test_each_line_has_its_digits_and_its_reason(
         "within ±0.02",
         "Holm over 4.",
     ):
-        assert words in text
+        assert phrase in text
 
 
-def test_for_a_loss_less_is_better(tmp_path: Path) -> None:
+def test_lower_is_better_for_a_loss(tmp_path: Path) -> None:
     figure = differences(ROWS[:1], metric="log loss", higher_is_better=False, name="losses")
     paths = save(figure, tmp_path)
     image = check_pair(paths, "losses")
@@ -51,7 +51,7 @@ def test_for_a_loss_less_is_better(tmp_path: Path) -> None:
     assert "← better" in text_of(paths[1])
 
 
-def test_an_interval_that_holds_zero_is_hollow(tmp_path: Path) -> None:
+def test_an_interval_that_contains_zero_has_a_hollow_mark(tmp_path: Path) -> None:
     image = check_pair(save(differences(ROWS[1:2], metric="accuracy"), tmp_path), "differences")
     assert not has_color(image, plots.BLUE)
     assert has_color(image, plots.MUTED)

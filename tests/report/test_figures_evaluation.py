@@ -1,4 +1,4 @@
-"""All figures of an evaluation: which there are, what they say, and that they can be read."""
+"""All figures of an evaluation: their number, their content and their legibility."""
 
 from pathlib import Path
 from typing import Any
@@ -55,18 +55,20 @@ def draw(table: pd.DataFrame, decisions: dict[str, Any] | None, folder: Path) ->
 
 
 def names(paths: list[Path]) -> list[str]:
-    """Of the figures, each of which is there as both files."""
+    """Names of the figures; each exists as both files."""
     pairs = list(zip(paths[::2], paths[1::2], strict=True))
     for pair in pairs:
         check_pair(list(pair), pair[0].stem)
     return [png.stem for png, _ in pairs]
 
 
-def test_two_classes_by_level_and_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_of_two_classes_by_level_and_region(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved = refuse_collisions(monkeypatch)
     table = two_classes()
-    found = assessed(table, TWO)
-    assert names(save_figures(found, Predictions(table), tmp_path)) == saved
+    assessment = assessed(table, TWO)
+    assert names(save_figures(assessment, Predictions(table), tmp_path)) == saved
     assert saved == [
         "confusion_matrix_test",
         "confusion_matrix_test_study",
@@ -77,15 +79,15 @@ def test_two_classes_by_level_and_region(tmp_path: Path, monkeypatch: pytest.Mon
         "forest_region_test_study",
     ]
     roc = text_of(tmp_path / "roc_test.svg")
-    positive = found.strata[0].summary.per_class[1]
+    positive = assessment.strata[0].summary.per_class[1]
     assert f"AUC {positive.auc.value:.3f} ({positive.auc.low:.3f}-{positive.auc.high:.3f})" in roc
     assert f"sensitivity {positive.sensitivity.value:.3f}" in roc
-    for words in (
+    for phrase in (
         "threshold 0.41 (Youden's index)",
         "threshold 0.45 (Youden's index)",
         "60 studies",
     ):
-        assert words in roc
+        assert phrase in roc
     assert "on validation, where chosen: 0.870, 0.840" in roc
     assert "100 resamples by patient" in roc
     curves = text_of(tmp_path / "precision_recall_test.svg")
@@ -93,7 +95,7 @@ def test_two_classes_by_level_and_region(tmp_path: Path, monkeypatch: pytest.Mon
     reliability = text_of(tmp_path / "reliability_test.svg")
     assert "before calibration" in reliability
     assert "after (temperature 1.6)" in reliability
-    for split in found.calibration.values():
+    for split in assessment.calibration.values():
         for moment in split.values():
             assert f"calibration error {moment['calibration_error'].value:.3f}" in reliability
     forest = text_of(tmp_path / "forest_region_test.svg")
@@ -102,7 +104,7 @@ def test_two_classes_by_level_and_region(tmp_path: Path, monkeypatch: pytest.Mon
     assert "threshold 0.41" in forest
 
 
-def test_six_small_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_of_six_small_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = refuse_collisions(monkeypatch)
     table = make_table(UPPER_LIMB_COUNTS, 2.2)
     paths = draw(table, MANY, tmp_path)
@@ -115,7 +117,9 @@ def test_six_small_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert has_color(image, plots.VERMILION)
 
 
-def test_absent_class_and_long_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_with_an_absent_class_and_long_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved = refuse_collisions(monkeypatch)
     counts = (60, 0, 13, 1, 2)
     table = make_table(counts, classes=[f"class {i} with a long name, $x$ & <y>" for i in range(5)])
@@ -137,7 +141,7 @@ def test_perfect_classes_have_a_band_and_no_interval(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["one row", "two patients"])
-def test_what_says_little_is_drawn_with_the_reason(
+def test_uninformative_metrics_are_drawn_with_the_reason(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = refuse_collisions(monkeypatch)
@@ -154,7 +158,7 @@ def test_what_says_little_is_drawn_with_the_reason(
     assert reason in text_of(tmp_path / "precision_recall_test.svg")
 
 
-def test_validation_rows_alone(tmp_path: Path) -> None:
+def test_figures_of_validation_rows_only(tmp_path: Path) -> None:
     table = make_table((20, 30), 1.0, classes=("normal", "abnormal"), split="val")
     paths = draw(table, TWO, tmp_path)
     assert names(paths) == [f"{name}_val" for name in FIVE[:4]]
@@ -167,13 +171,13 @@ def test_same_evaluation_gives_the_same_files(tmp_path: Path) -> None:
     shuffled = table.sample(frac=1, random_state=1)
     second = draw(shuffled, None, tmp_path / "second")
     assert len(first) == 8
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes(), one.name
+    for left, right in zip(first, second, strict=True):
+        assert left.read_bytes() == right.read_bytes(), left.name
 
 
-def test_a_column_of_any_name_makes_a_file(tmp_path: Path) -> None:
+def test_a_column_of_any_name_gives_a_valid_file_name(tmp_path: Path) -> None:
     table = two_classes(8, regions=2).rename(columns={"region": "site/ward a"})
     table[["region", "study", "patient"]] = None
-    found = evaluate(Predictions(table), Evaluation(resamples=100, by=["site/ward a"]), None)
-    drawn = names(save_figures(found, Predictions(table), tmp_path))
-    assert "forest_site-ward-a_test" in drawn
+    evaluation = evaluate(Predictions(table), Evaluation(resamples=100, by=["site/ward a"]), None)
+    figures = names(save_figures(evaluation, Predictions(table), tmp_path))
+    assert "forest_site-ward-a_test" in figures

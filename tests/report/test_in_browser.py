@@ -22,10 +22,10 @@ SHOTS = os.environ.get("FRACNET_SHOTS")
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("profile")) as found:
-        if found is None:
+    with browser(tmp_path_factory.mktemp("profile")) as process:
+        if process is None:
             pytest.skip("no Chromium here; FRACNET_CHROMIUM names one")
-        yield found
+        yield process
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -38,21 +38,21 @@ def page(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_page_reads_well(page: Path, width: str, scheme: str, chromium: Browser) -> None:
+def test_every_page_is_legible(page: Path, width: str, scheme: str, chromium: Browser) -> None:
     """Nothing sticks out, is cut, faint or without a name, and the console is silent."""
     chromium.open(page, WIDTHS[width], scheme)
     if SHOTS:
         chromium.picture(Path(SHOTS) / f"{_kind(page)}_{width}_{scheme}.png")
     assert chromium.faults == []
     assert chromium.value("document.body.innerText.length") > 500, "there is something to see"
-    found = chromium.value(PROBE)
-    assert {name: told for name, told in found.items() if told} == {}
+    measured = chromium.value(PROBE)
+    assert {name: faults for name, faults in measured.items() if faults} == {}
     ground = chromium.value("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == (scheme == "dark")
 
 
 def test_a_usual_screen_shows_every_column(page: Path, chromium: Browser) -> None:
-    """Only tables of very many columns scroll sideways; the facts of a sweep stand in one row."""
+    """Only tables with very many columns scroll sideways; the facts of a sweep fit into one row."""
     chromium.open(page, WIDTHS["desktop"], "light")
     tables = "[...document.querySelectorAll('.scroll:has(.figures:not(.many))')]"
     wide = f"{tables}.filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
@@ -65,8 +65,8 @@ def test_a_usual_screen_shows_every_column(page: Path, chromium: Browser) -> Non
 def test_page_prints_on_a4(page: Path, chromium: Browser) -> None:
     """Black on white whatever the screen, nothing wider than the paper within its margins."""
     chromium.open(page, PAPER, "dark", media="print")
-    found = chromium.value(PROBE)
-    assert found["wide"] == []
+    measured = chromium.value(PROBE)
+    assert measured["wide"] == []
     assert chromium.value("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     printed = chromium.printed()
     if SHOTS:
@@ -76,7 +76,7 @@ def test_page_prints_on_a4(page: Path, chromium: Browser) -> None:
     assert {(round(float(w)), round(float(h))) for w, h in boxes} == {A4}
 
 
-def test_page_is_used_by_keyboard(page: Path, chromium: Browser) -> None:
+def test_a_page_can_be_used_by_keyboard(page: Path, chromium: Browser) -> None:
     """The first key leads past the menu, and each part that scrolls can be reached."""
     chromium.open(page, WIDTHS["phone"], "light")
     for press in ("rawKeyDown", "keyUp"):
@@ -164,8 +164,8 @@ def _kind(page: Path) -> str:
     return next(part for part in reversed(page.parts) if part in KINDS)
 
 
-def _chart(label: str, words: str) -> str:
-    return f"<svg role='img' {label} viewBox='0 0 90 50' width='180'>{words}</svg>"
+def _chart(label: str, content: str) -> str:
+    return f"<svg role='img' {label} viewBox='0 0 90 50' width='180'>{content}</svg>"
 
 
 TWO = "<text x='2' y='20'>one</text><text x='9' y='20'>two</text>"
@@ -182,7 +182,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_the_probe_would_notice(kind: str, chromium: Browser, tmp_path: Path) -> None:
+def test_the_layout_probe_detects_faults(kind: str, chromium: Browser, tmp_path: Path) -> None:
     path = tmp_path / "index.html"
     start = "<!doctype html><html><body style='background: #fff; overflow: visible'>"
     path.write_text(f"{start}{FAULTS[kind]}</body></html>")
@@ -190,14 +190,14 @@ def test_the_probe_would_notice(kind: str, chromium: Browser, tmp_path: Path) ->
     assert chromium.value(PROBE)[kind]
 
 
-def test_a_picture_that_cannot_be_read_is_noticed(chromium: Browser, tmp_path: Path) -> None:
+def test_a_broken_image_is_detected(chromium: Browser, tmp_path: Path) -> None:
     path = tmp_path / "index.html"
     path.write_text("<!doctype html><img src='data:image/png;base64,AAAA' alt='x' loading='lazy'>")
     with pytest.raises(AssertionError, match="cannot be decoded"):
         chromium.open(path, WIDTHS["phone"], "light")
 
 
-def test_the_console_is_listened_to(chromium: Browser, tmp_path: Path) -> None:
+def test_console_errors_are_detected(chromium: Browser, tmp_path: Path) -> None:
     path = tmp_path / "index.html"
     policy = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'\">"
     away = "<link rel='stylesheet' href='http://127.0.0.1:9/x.css'>"

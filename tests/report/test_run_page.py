@@ -1,4 +1,4 @@
-"""A run's page stands alone, shows the figures of metrics.json, and does without what lacks."""
+"""A run's page is self-contained, shows metrics.json, and works without optional files."""
 
 import base64
 import hashlib
@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from helpers.reports import (
     Page,
-    configured,
     content_of,
-    explain,
     six_classes,
-    tell_more,
     two_classes,
+    update_config,
+    write_explanation,
     write_report,
+    write_run_metadata,
 )
 
 from fracnet.report.run_page import run_page
@@ -27,7 +27,7 @@ from fracnet.report.run_page import run_page
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With everything that a run can leave."""
     run = two_classes(tmp_path_factory.mktemp("page") / "run<b>")
-    tell_more(run)
+    write_run_metadata(run)
     figure = {"value": 0.4, "low": 0.3, "high": 0.5, "method": "x", "note": ""}
     scores = {"pointing": figure, "energy": figure}
     localization = {
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "verdict": "passed",
         "sentences": ["They need the weights."],
     }
-    explain(run, localization=localization, sanity=sanity)
+    write_explanation(run, localization=localization, sanity=sanity)
     write_report(run)
     return run
 
@@ -101,7 +101,7 @@ def test_page_loads_nothing_and_allows_its_own_script_alone(html: str) -> None:
     assert "<b>" not in html.partition("<main")[0], "names are escaped"
 
 
-def test_figures_are_those_of_metrics_json(folder: Path, html: str) -> None:
+def test_the_page_shows_the_values_of_metrics_json(folder: Path, html: str) -> None:
     text = " ".join(Page(html).text.split())
     metrics = json.loads((folder / "metrics.json").read_text())
     for name, held in metrics["test"]["metrics"].items():
@@ -142,7 +142,7 @@ def test_without_the_optional_files_the_page_says_how_to_get_them(tmp_path: Path
     metrics = json.loads((folder / "metrics.json").read_text())
     del metrics["data"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    configured(folder, data={"_target_": "fracnet.data.datasets.mura.Mura"})
+    update_config(folder, data={"_target_": "fracnet.data.datasets.mura.Mura"})
     page = Page(write_report(folder)[0].read_text(encoding="utf-8"))
     assert "python -m fracnet.explain run=<this run's folder>" in page.text
     assert "There is no shortcut baseline to compare with" in page.text
@@ -150,26 +150,26 @@ def test_without_the_optional_files_the_page_says_how_to_get_them(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("method", "said"),
+    ("method", "sentence"),
     [
         ("gradcam", "the heatmap of the predicted class, by Grad-CAM at the layer blocks.11"),
         ("eigencam", "a heatmap by Eigen-CAM at the layer blocks.11, which is the same for every"),
     ],
 )
 def test_the_gallery_says_of_which_layer_and_class_its_heatmaps_are(
-    folder: Path, method: str, said: str
+    folder: Path, method: str, sentence: str
 ) -> None:
     content = content_of(folder)
     explained = {**(content.explained or {}), "method": method, "layer": "blocks.11"}
-    assert said in run_page(replace(content, explained=explained))
+    assert sentence in run_page(replace(content, explained=explained))
 
 
-def test_a_stage_at_which_all_heatmaps_are_empty_says_so_and_has_no_dot(folder: Path) -> None:
+def test_a_stage_with_only_empty_heatmaps_has_a_note_and_no_dot(folder: Path) -> None:
     content = content_of(folder)
-    asked: Any = content.explained or {}
+    explained: Any = content.explained or {}
     out = {"name": "stem", "weights": 1.0, "correlation": None, "low": None, "high": None}
-    sanity = {**asked["sanity"], "stages": [*asked["sanity"]["stages"], out]}
-    html = run_page(replace(content, explained={**asked, "sanity": sanity}))
+    sanity = {**explained["sanity"], "stages": [*explained["sanity"]["stages"], out]}
+    html = run_page(replace(content, explained={**explained, "sanity": sanity}))
     assert "all maps are empty" in html
     assert html.count('class="dot') == run_page(content).count('class="dot')
 
@@ -185,7 +185,7 @@ def test_six_classes_have_a_curve_each_and_no_operating_point(six: str) -> None:
     assert "too few" in page.text
 
 
-def test_a_drawn_column_s_head_tells_the_scale_that_its_bars_stand_on(six: str) -> None:
+def test_the_head_of_a_bar_column_shows_its_scale(six: str) -> None:
     of = "<caption><span>Each class against the rest"
     table = next(part for part in six.split("<table") if of in part)
     ((low, high),) = re.findall(r'class="wide">AUC, (\S+) to (\S+)</th>', table)
@@ -215,7 +215,7 @@ def test_charts_are_the_figures_of_the_folder_with_the_page_s_colors(six: str) -
         assert "font-family" not in chart
 
 
-def test_an_empty_heatmap_says_why(folder: Path) -> None:
+def test_an_empty_heatmap_shows_the_reason(folder: Path) -> None:
     content = content_of(folder)
     explained: Any = dict(content.explained or {})
     cases = [dict(case) for case in explained["cases"]]
@@ -225,7 +225,7 @@ def test_an_empty_heatmap_says_why(folder: Path) -> None:
     assert html.count("The heatmap is empty: nothing raised the score.") == 1
 
 
-def test_cases_carry_what_the_filters_choose_by(html: str) -> None:
+def test_cases_carry_the_attributes_of_the_filters(html: str) -> None:
     cases = [a for a in Page(html).all("article") if "data-outcome" in a]
     assert {case["data-outcome"] for case in cases} == {"right", "wrong"}
     assert {case["data-confidence"] for case in cases} == {"confident"}

@@ -1,4 +1,4 @@
-"""The verdict of a study is no better than its data and its runs let it be."""
+"""The verdict of a comparison or sweep is limited by its data and its runs."""
 
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,22 @@ NEITHER = "Neither run is shown to do better than chance (0.5) on test."
 
 def page(*skills: float, warnings: tuple[str, ...] = (), **of_data: Any) -> str:
     """Of a comparison of one run of each skill, on data that are real and sound."""
-    made = [
+    folders = [
         Candidate(f"m{i}", (Member(f"m{i}", Predictions(table_of(skill, i))),))
         for i, skill in enumerate(skills)
     ]
-    found = compare(made, "macro_auc", resamples=100)
+    comparison = compare(folders, "macro_auc", resamples=100)
     trials = [Trial("m", "m", {}, 0.5, **({"data": "mura", "audit": SOUND} | of_data))]
-    return comparison_page(found, trials, options={}, skipped=[], warnings=warnings, date="today")
+    return comparison_page(
+        comparison, trials, options={}, skipped=[], warnings=warnings, date="today"
+    )
 
 
 def severity(html: str) -> str:
     return html.partition('<section class="verdict ')[2].partition('"')[0]
 
 
-def test_a_shown_difference_on_sound_data_is_no_fault() -> None:
+def test_a_significant_difference_on_sound_data_is_no_fault() -> None:
     html = page(2.5, 0.3)
     assert severity(html) == "ok"
     assert "better than chance" not in html
@@ -43,7 +45,7 @@ def test_a_shown_difference_on_sound_data_is_no_fault() -> None:
     "doubt",
     [{"audit": {}}, {"audit": None}, {"data": "x_phantom"}, {"warnings": ("Two versions.",)}],
 )
-def test_what_is_open_to_doubt_takes_it_away(doubt: dict[str, Any]) -> None:
+def test_doubtful_data_withdraw_the_claim(doubt: dict[str, Any]) -> None:
     assert severity(page(2.5, 0.3, **doubt)) == "hint"
 
 
@@ -54,13 +56,13 @@ def test_runs_no_better_than_chance_are_a_warning() -> None:
     assert NEITHER not in page(2.5, 0.0)
 
 
-def test_an_interval_that_is_not_known_is_no_failure() -> None:
+def test_an_unknown_interval_is_not_a_failure() -> None:
     assert none_above_chance([0.2, 0.5])
     assert not none_above_chance([0.2, None])
     assert not none_above_chance([])
 
 
-def test_a_sweep_says_it_of_the_jobs_whose_test_is_shown(
+def test_a_sweep_warns_about_jobs_with_displayed_test_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_job(tmp_path / "good", 0, ["optim.lr=1"], 0.6)

@@ -24,15 +24,15 @@ def text_of(html: str) -> str:
 
 
 def compared(*skills: float, same: bool = False, **options: object) -> Comparison:
-    made = [
+    candidates = [
         Candidate(f"m{i}", (Member(f"m{i}", Predictions(table_of(skill, 0 if same else i))),))
         for i, skill in enumerate(skills)
     ]
-    return compare(made, "accuracy", resamples=100, **options)  # type: ignore[arg-type]
+    return compare(candidates, "accuracy", resamples=100, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("skills", "options", "words"),
+    ("skills", "options", "message"),
     [
         ((2.5, 0.3), {}, "m0 is better than m1."),
         ((1.0, 0.9), {}, "It is unclear which is better: m"),
@@ -47,10 +47,10 @@ def compared(*skills: float, same: bool = False, **options: object) -> Compariso
     ],
 )
 def test_the_headline_claims_what_tests_and_intervals_show(
-    skills: tuple[float, ...], options: dict[str, object], words: str
+    skills: tuple[float, ...], options: dict[str, object], message: str
 ) -> None:
-    found = compared(*skills, **options)  # type: ignore[arg-type]
-    assert words in headline(found, found.models)
+    comparison = compared(*skills, **options)  # type: ignore[arg-type]
+    assert message in headline(comparison, comparison.models)
 
 
 def test_a_comparison_shows_standings_differences_and_varied_keys(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_a_comparison_shows_standings_differences_and_varied_keys(tmp_path: Path
     content = json.loads((tmp_path / "out/comparison.json").read_text())
     first, second = content["standings"]
     for standing in (first, second):
-        words = "{value:.3f} ({low:.3f}-{high:.3f})".format(**standing)
-        assert f"5 {standing['validation']:.3f} {words}" in text
+        interval = "{value:.3f} ({low:.3f}-{high:.3f})".format(**standing)
+        assert f"5 {standing['validation']:.3f} {interval}" in text
     assert "lr=0.01 is better than lr=0.1." in text
     assert text.index("Configurations, all runs of each") < text.index("Models, one run of each")
     assert "its validation metric is optimistic" in text
@@ -88,11 +88,11 @@ def test_a_job_with_a_page_of_its_own_is_linked(tmp_path: Path) -> None:
 
 def sweep(root: Path, show_test: str = "best") -> str:
     for number, lr in enumerate(("1e-3", "1e-2", "1e35", "<b>")):
-        words = [f"optim.lr={lr}", "model=tiny"]
+        overrides = [f"optim.lr={lr}", "model=tiny"]
         if lr == "1e35":
-            add_job(root, number, words, status="diverged", reason="the loss is nan")
+            add_job(root, number, overrides, status="diverged", reason="the loss is nan")
         else:
-            add_job(root, number, words, 0.5 + number / 100, epochs=12)
+            add_job(root, number, overrides, 0.5 + number / 100, epochs=12)
     return collected(root, show_test)
 
 
@@ -146,7 +146,7 @@ def test_values_of_different_objectives_are_neither_ordered_nor_drawn(tmp_path: 
     assert "Varied keys" not in text
 
 
-def test_a_swept_seed_is_called_chance(tmp_path: Path) -> None:
+def test_a_swept_seed_is_labeled_as_chance(tmp_path: Path) -> None:
     for seed in range(3):
         add_job(tmp_path, seed, [f"seed={seed}"], 0.5 + seed / 10)
     text = text_of(collected(tmp_path))
@@ -161,7 +161,7 @@ def test_folds_of_one_setting_are_averaged_and_nothing_is_chosen(tmp_path: Path)
     assert 'class="tag ok"' not in collected(tmp_path)
 
 
-def test_curves_of_all_jobs_are_laid_over_one_another(tmp_path: Path) -> None:
+def test_curves_of_all_jobs_share_a_chart(tmp_path: Path) -> None:
     for number in range(3):
         add_job(tmp_path, number, [f"optim.lr={10.0**-number}"], 0.5 + number / 10)
         curves(tmp_path / str(number), number)

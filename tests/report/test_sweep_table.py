@@ -22,14 +22,14 @@ def published_study(sweep: Path) -> None:
     for model in ("custom_cnn", "resnet18"):
         for lr in ("0.0001", "0.001"):
             for size in (16, 32):
-                words = [f"model={model}", f"optim.lr={lr}", f"data.batch_size={size}"]
+                overrides = [f"model={model}", f"optim.lr={lr}", f"data.batch_size={size}"]
                 for epochs in (10, 20):
-                    told = [*words, f"trainer.max_epochs={epochs}", "seed=0"]
-                    add_job(sweep, number, told, 0.5 + number / 100, epochs=epochs)
+                    job_overrides = [*overrides, f"trainer.max_epochs={epochs}", "seed=0"]
+                    add_job(sweep, number, job_overrides, 0.5 + number / 100, epochs=epochs)
                     number += 1
 
 
-def test_published_study_fits_into_80_columns(tmp_path: Path) -> None:
+def test_the_published_sweep_fits_into_80_columns(tmp_path: Path) -> None:
     published_study(tmp_path)
     text = printed(tmp_path)
     table = text[: text.index("* marks the best")]
@@ -44,7 +44,7 @@ def test_published_study_fits_into_80_columns(tmp_path: Path) -> None:
     assert "research use only" in text.lower()
 
 
-def test_test_figures_of_the_chosen_job_alone_with_intervals(tmp_path: Path) -> None:
+def test_only_the_chosen_job_shows_test_metrics_with_intervals(tmp_path: Path) -> None:
     published_study(tmp_path)
     text = printed(tmp_path)
     test = text[text.index("Test split") :]
@@ -57,7 +57,7 @@ def test_test_figures_of_the_chosen_job_alone_with_intervals(tmp_path: Path) -> 
     assert "second validation" in every
 
 
-def test_published_figures_stand_beside_the_jobs_whose_test_figures_are_shown(
+def test_published_metrics_appear_only_with_displayed_test_metrics(
     tmp_path: Path,
 ) -> None:
     for number in range(3):
@@ -68,7 +68,7 @@ def test_published_figures_stand_beside_the_jobs_whose_test_figures_are_shown(
     assert "(n = 83). Job 0, on x: 0.000. Job 1, on x: 0.100. Job 2, on x: 0.200." in every
 
 
-def test_reasons_stand_in_one_line_each_and_once(tmp_path: Path) -> None:
+def test_each_reason_is_printed_once_on_one_line(tmp_path: Path) -> None:
     why = "a reason that is longer than one line of eighty columns can hold, with [brackets] in it"
     for number in range(3):
         add_job(tmp_path, number, [f"optim.lr={number}"], status="failed", reason=why)
@@ -83,12 +83,12 @@ def test_reasons_stand_in_one_line_each_and_once(tmp_path: Path) -> None:
     assert "No job finished, so there is nothing to choose from." in lines
 
 
-def test_one_job(tmp_path: Path) -> None:
+def test_a_sweep_of_one_job(tmp_path: Path) -> None:
     add_job(tmp_path, 0, ["optim.lr=1"], 0.5)
     assert printed(tmp_path).startswith("1 job, by validation")
 
 
-def test_ties_and_folds_are_told(tmp_path: Path) -> None:
+def test_ties_and_folds_are_reported(tmp_path: Path) -> None:
     for number in range(3):
         add_job(tmp_path / "ties", number, [f"optim.lr={number}"], 0.5, objective="loss")
         add_job(tmp_path / "folds", number, [f"data.fold={number}"], 0.5 + number / 10)
@@ -104,8 +104,8 @@ def test_ties_and_folds_are_told(tmp_path: Path) -> None:
 
 def test_keys_with_the_same_last_part_are_written_out(tmp_path: Path) -> None:
     for number in range(2):
-        words = [f"model.dropout={number}", f"head.dropout={number}"]
-        add_job(tmp_path, number, words, 0.5)
+        overrides = [f"model.dropout={number}", f"head.dropout={number}"]
+        add_job(tmp_path, number, overrides, 0.5)
     assert "model.dropout" in printed(tmp_path)
 
 

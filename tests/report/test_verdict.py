@@ -29,14 +29,14 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> RunContent:
     return content_of(two_classes(tmp_path_factory.mktemp("good") / "run", table))
 
 
-def audited(content: RunContent, severity: str, split: str = "official") -> RunContent:
+def with_audit(content: RunContent, severity: str, split: str = "official") -> RunContent:
     audit = {"severity": severity, "verdict": f"It is a {severity}."}
     config = {**content.config, "data": {"split": split}}
     return replace(content, provenance={"data": {"audit": audit}}, config=config)
 
 
 def test_a_good_model_beats_chance_and_shortcuts(good: RunContent) -> None:
-    verdict = verdict_of(audited(good, "ok"))
+    verdict = verdict_of(with_audit(good, "ok"))
     assert verdict.headline == (
         "The model separates abnormal from normal studies better than chance and better than the "
         "shortcut baseline."
@@ -47,11 +47,11 @@ def test_a_good_model_beats_chance_and_shortcuts(good: RunContent) -> None:
 
 
 def test_a_leak_comes_before_any_metric(good: RunContent) -> None:
-    verdict = verdict_of(audited(good, "leak"))
+    verdict = verdict_of(with_audit(good, "leak"))
     assert verdict.severity == "leak"
     assert verdict.headline.startswith("These metrics are too good")
     assert verdict.sentences[0] == "Data audit: It is a leak."
-    without = verdict_of(audited(good, "leak", "deduplicated"))
+    without = verdict_of(with_audit(good, "leak", "deduplicated"))
     assert without.severity != "leak"
     assert "left out here" in " ".join(without.sentences)
 
@@ -59,11 +59,13 @@ def test_a_leak_comes_before_any_metric(good: RunContent) -> None:
 def test_a_missing_audit_is_stated_and_rules_out_no_fault_found(good: RunContent) -> None:
     assert "have not been audited" in " ".join(verdict_of(good).sentences)
     assert verdict_of(good).tag != "no fault found"
-    others = replace(good, run_known=False)
-    assert "The training data of this model are unknown" in " ".join(verdict_of(others).sentences)
+    other_content = replace(good, run_known=False)
+    assert "The training data of this model are unknown" in " ".join(
+        verdict_of(other_content).sentences
+    )
 
 
-def test_chance_is_not_a_success(tmp_path: Path) -> None:
+def test_chance_level_is_not_a_success(tmp_path: Path) -> None:
     table = two_class_table(40, 40)
     logits = table[["logit_normal", "logit_abnormal"]].to_numpy()
     rows = table.drop(columns=[c for c in table if c.startswith(("logit", "prob"))])
@@ -78,7 +80,7 @@ def test_chance_is_not_a_success(tmp_path: Path) -> None:
     assert verdict.severity == "warning"
 
 
-def test_worse_than_chance_asks_about_the_labels(tmp_path: Path) -> None:
+def test_worse_than_chance_is_an_error(tmp_path: Path) -> None:
     table = two_class_table(60, 60, shift=0.0, confident=-3.0)
     verdict = verdict_of(content_of(two_classes(tmp_path / "run", table)))
     assert verdict.severity == "error"
@@ -110,7 +112,7 @@ def test_the_model_is_compared_with_shortcuts(
     assert verdict.tag != "no fault found"
 
 
-def test_without_a_test_split_nothing_is_known(good: RunContent) -> None:
+def test_without_a_test_split_performance_is_unknown(good: RunContent) -> None:
     assessment = replace(good.assessment, test=None, strata=())
     verdict = verdict_of(replace(good, assessment=assessment))
     assert verdict.headline == "It is unknown how well the model does on new images."
@@ -146,9 +148,9 @@ def test_a_drop_at_the_threshold_is_stated_only_if_it_is_significant(good: RunCo
     def sentences_for(n: int) -> str:
         decisions: dict[str, Any] = json.loads(json.dumps(good.assessment.decisions))
         point = decisions["operating_point"]["study"]
-        here = good.overall["study"].summary.per_class[1].sensitivity
-        assert here.high is not None
-        point |= {"sensitivity": min(1.0, here.high + 0.02), "n": 2 * n, "positives": n}
+        sensitivity = good.overall["study"].summary.per_class[1].sensitivity
+        assert sensitivity.high is not None
+        point |= {"sensitivity": min(1.0, sensitivity.high + 0.02), "n": 2 * n, "positives": n}
         changed = replace(good.assessment, decisions=decisions)
         return " ".join(verdict_of(replace(good, assessment=changed)).sentences)
 
@@ -197,7 +199,7 @@ def test_a_failed_sanity_check_is_a_warning(good: RunContent) -> None:
 def test_the_audit_of_the_training_data_does_not_count_against_another_test(
     good: RunContent,
 ) -> None:
-    content = replace(audited(good, "leak"), data="another")
+    content = replace(with_audit(good, "leak"), data="another")
     verdict = verdict_of(content)
     assert verdict.severity != "leak"
     assert "Trained on mura_like, tested on another" in " ".join(verdict.sentences)

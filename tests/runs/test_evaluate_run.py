@@ -124,11 +124,11 @@ def test_another_rule_gets_its_own_folder(run: RunFolder) -> None:
     assert evaluation.folder.path == run.evaluations / "sensitive"
     after = file_contents(run.path)
     assert {name: after[name] for name in before} == before
-    own = content(evaluation.folder.decisions)
-    assert own["rule"] == {"sensitivity": 0.95}
-    assert own["operating_point"]["image"]["sensitivity"] >= 0.95
-    assert own["validation"]["sha256"] == rows_digest(VAL)
-    assert content(evaluation.folder.metrics)["decisions"] == own
+    decisions = content(evaluation.folder.decisions)
+    assert decisions["rule"] == {"sensitivity": 0.95}
+    assert decisions["operating_point"]["image"]["sensitivity"] >= 0.95
+    assert decisions["validation"]["sha256"] == rows_digest(VAL)
+    assert content(evaluation.folder.metrics)["decisions"] == decisions
 
 
 def test_other_groups_leave_the_decisions_as_they_are(run: RunFolder) -> None:

@@ -1,6 +1,7 @@
 """Reports of runs, evaluations and foreign tables; names they must not contain; the model card."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,24 +10,25 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from helpers.command import evaluate_here, train_here
+from helpers.command import run_evaluate, run_train
 from helpers.reports import (
     Page,
-    configured,
     content_of,
-    explain,
     six_classes,
-    tell_more,
     two_classes,
+    update_config,
+    write_explanation,
     write_report,
+    write_run_metadata,
 )
 from helpers.run_files import two_class_table, write_foreign_csv
-from helpers.tiny_words import tiny_words
+from helpers.tiny_overrides import tiny_overrides
 from huggingface_hub import ModelCard
 
-from fracnet.report.model_card import card_metadata
+from fracnet.report.model_card import _escape, card_metadata
 from fracnet.runs import report_run
 from fracnet.runs.run_folder import RunFolder
+from fracnet.utils.errors import UserError
 
 
 def read(path: Path) -> str:
@@ -36,23 +38,23 @@ def read(path: Path) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     by = {"resamples": 100, "by": ["patient"]}
-    made = two_classes(tmp_path / "run", two_class_table(8, 10), evaluation=by)
-    tell_more(made)
-    explain(made)
-    fit = json.loads(read(made / "fit.json"))
-    name = str(pd.read_csv(made / "predictions.csv")["path"][0])
+    run = two_classes(tmp_path / "run", two_class_table(8, 10), evaluation=by)
+    write_run_metadata(run)
+    write_explanation(run)
+    fit = json.loads(read(run / "fit.json"))
+    name = str(pd.read_csv(run / "predictions.csv")["path"][0])
     fit["data"]["notes"] = [f"The file {name}, and a person (person-003), are odd."]
-    (made / "fit.json").write_text(json.dumps(fit))
-    return made
+    (run / "fit.json").write_text(json.dumps(fit))
+    return run
 
 
 def names(folder: Path) -> set[str]:
-    """Of people, studies and files."""
+    """Names of patients, studies and files."""
     table = pd.read_csv(folder / "predictions.csv")
     return set(table["path"]) | set(table["study"]) | set(table["patient"])
 
 
-def test_without_images_nobody_is_shown_or_named(folder: Path) -> None:
+def test_without_images_no_patient_is_shown_or_named(folder: Path) -> None:
     page, card = write_report(folder, images=False)
     html = read(page)
     assert "data:image" not in html
@@ -64,7 +66,7 @@ def test_without_images_nobody_is_shown_or_named(folder: Path) -> None:
     assert "report.images=false" in html
 
 
-def test_with_images_people_are_shown_and_named(folder: Path) -> None:
+def test_with_images_patients_are_shown_and_named(folder: Path) -> None:
     page, card = write_report(folder)
     html = read(page)
     assert html.count("data:image/jpeg") == 4
@@ -99,7 +101,7 @@ def test_images_are_left_out_where_wandb_uploads_the_run(
     assert report_run.config_shows_images(config) is expected
 
 
-def test_the_decision_of_training_holds_later(folder: Path) -> None:
+def test_the_image_setting_of_training_applies_later(folder: Path) -> None:
     fit = json.loads(read(folder / "fit.json")) | {"report": {"images": False}}
     (folder / "fit.json").write_text(json.dumps(fit))
     assert "data:image" not in read(write_report(folder)[0])
@@ -110,15 +112,15 @@ def test_images_left_out_once_come_back_only_on_request(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page, person = folder / "report/index.html", "person-010"
-    for arguments, shown in (([], True), (["report.images=false"], False), ([], False)):
-        result = evaluate_here([f"run={folder}", "figures=false", *arguments], capsys)
+    for arguments, has_images in (([], True), (["report.images=false"], False), ([], False)):
+        result = run_evaluate([f"run={folder}", "figures=false", *arguments], capsys)
         assert result.code == 0, result.err
-        assert ("data:image" in read(page), person in read(page)) == (shown, shown)
+        assert ("data:image" in read(page), person in read(page)) == (has_images, has_images)
     further = [f"run={folder}", "figures=false", "by=[patient]", "name=further"]
     further_page = folder / "evaluations/further/report/index.html"
-    for arguments, shown in (([], False), (["report.images=true"], True), ([], True)):
-        assert evaluate_here([*further, *arguments], capsys).code == 0
-        assert (person in read(further_page)) == shown
+    for arguments, has_images in (([], False), (["report.images=true"], True), ([], True)):
+        assert run_evaluate([*further, *arguments], capsys).code == 0
+        assert (person in read(further_page)) == has_images
     assert "data:image" in read(write_report(folder)[0])
     assert json.loads(read(folder / "fit.json"))["data"]["notes"], "the rest stays"
 
@@ -131,19 +133,19 @@ def test_names_of_a_table_are_left_out_too(
     arguments = [f"table={tmp_path / 'preds.csv'}", f"columns={columns}", "figures=false"]
     arguments += ["labels={0: normal, 1: abnormal}"]
     page, name = tmp_path / "preds_evaluation/report/index.html", ".png"
-    for more, shown in (([], True), (["report.images=false"], False), ([], False)):
-        assert evaluate_here([*arguments, *more], capsys).code == 0
-        assert (name in read(page)) == shown
+    for more, has_images in (([], True), (["report.images=false"], False), ([], False)):
+        assert run_evaluate([*arguments, *more], capsys).code == 0
+        assert (name in read(page)) == has_images
 
 
 def test_evaluate_writes_the_report_and_accepts_its_key(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = evaluate_here([f"run={folder}", "figures=false", "report.images=false"], capsys)
+    result = run_evaluate([f"run={folder}", "figures=false", "report.images=false"], capsys)
     assert result.code == 0, result.err
     assert f"Report  {folder / 'report/index.html'}" in result.out
     assert "data:image" not in read(folder / "report/index.html")
-    result = evaluate_here([f"run={folder}", "figures=false", "report.image=false"], capsys)
+    result = run_evaluate([f"run={folder}", "figures=false", "report.image=false"], capsys)
     assert result.code == 1
     assert "allowed under 'report': images" in result.err
 
@@ -157,11 +159,11 @@ def test_a_further_evaluation_has_its_own_report(
         "operating_point={sensitivity: 0.95}",
         "name=careful",
     ]
-    result = evaluate_here(arguments, capsys)
+    result = run_evaluate(arguments, capsys)
     assert result.code == 0, result.err
-    own = folder / "evaluations/careful/report"
-    assert [path.name for path in own.iterdir()] == ["index.html"]
-    text = Page(read(own / "index.html")).text
+    report = folder / "evaluations/careful/report"
+    assert [path.name for path in report.iterdir()] == ["index.html"]
+    text = Page(read(report / "index.html")).text
     assert "Evaluation careful of run run" in text
     assert "a threshold chosen on validation (sensitivity 0.95)" in text
     assert "Wrong and confident" not in text, "wrong at another threshold"
@@ -174,7 +176,7 @@ def test_a_foreign_table_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixt
     columns = "{path: image, label: truth, prob_abnormal: score, patient: person}"
     labels = "{0: normal, 1: abnormal}"
     arguments = [f"table={tmp_path / 'preds.csv'}", f"columns={columns}", f"labels={labels}"]
-    result = evaluate_here([*arguments, "figures=false"], capsys)
+    result = run_evaluate([*arguments, "figures=false"], capsys)
     assert result.code == 0, result.err
     text = Page(read(tmp_path / "preds_evaluation/report/index.html")).text
     assert "preds.csv" in text
@@ -184,10 +186,10 @@ def test_a_foreign_table_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("make", [two_classes, six_classes])
 def test_the_hub_can_read_the_card(make: Any, tmp_path: Path) -> None:
-    made = make(tmp_path / "run")
-    text = read(write_report(made)[1])
+    run = make(tmp_path / "run")
+    text = read(write_report(run)[1])
     card: Any = ModelCard(text)
-    metrics = json.loads(read(made / "metrics.json"))["test"]["metrics"]
+    metrics = json.loads(read(run / "metrics.json"))["test"]["metrics"]
     results = {entry.metric_type: entry for entry in card.data.eval_results}
     assert results["roc_auc"].metric_value == pytest.approx(metrics["macro_auc"]["value"], abs=1e-6)
     assert card.data.library_name == "fracnet"
@@ -210,19 +212,19 @@ def test_a_metric_of_some_classes_only_is_not_in_the_hub_metadata(tmp_path: Path
 
 
 def test_a_card_of_a_timm_model_says_so(tmp_path: Path) -> None:
-    made = two_classes(tmp_path / "run")
+    run = two_classes(tmp_path / "run")
     target = "fracnet.models.backbones.timm_backbone"
-    configured(made, model={"_target_": target, "name": "resnet18"})
-    head = yaml.safe_load(read(write_report(made)[1]).split("---")[1])
+    update_config(run, model={"_target_": target, "name": "resnet18"})
+    head = yaml.safe_load(read(write_report(run)[1]).split("---")[1])
     assert head["library_name"] == "fracnet"
     assert "timm" in head["tags"]
 
 
 def test_training_leaves_a_report(
-    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    phantom_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = RunFolder(tmp_path / "run")
-    result = train_here(tiny_words(*phantom_words, f"hydra.run.dir={run.path}"), capsys)
+    result = run_train(tiny_overrides(*phantom_overrides, f"hydra.run.dir={run.path}"), capsys)
     assert result.code == 0, result.err
     assert f"Report  {run.report}" in result.out
     text = " ".join(Page(read(run.report)).text.split())
@@ -234,3 +236,36 @@ def test_training_leaves_a_report(
     fit = json.loads(read(run.fit))
     assert fit["model"]["parameters"] > 100
     assert fit["data"]["license"] == "MIT, as fracnet"
+
+
+@pytest.mark.parametrize("way", ["absolute", "upwards", "link"])
+def test_a_picture_outside_of_the_run_is_not_put_into_the_report(
+    way: str, folder: Path, tmp_path: Path
+) -> None:
+    private = tmp_path / "private.png"
+    private.write_bytes((folder / "explain/overlays/0_plain.png").read_bytes())
+    name = {"absolute": str(private), "upwards": "../../private.png", "link": "link.png"}[way]
+    (folder / "explain/link.png").symlink_to(private)
+    path = folder / "explain/explain.json"
+    content = json.loads(read(path))
+    content["cases"][0]["plain"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"explain.json names {name}, which is not a picture in"):
+        write_report(folder)
+    assert not (folder / "report/index.html").exists()
+
+
+def test_names_cannot_add_markup_to_the_model_card() -> None:
+    name = "a|b <img src=x> [c](http://d) **e**\n# f \\`<i>` \x1b[2J"
+    assert _escape(name) == (r"a\|b &lt;img src=x> \[c\](http://d) \*\*e\*\* # f \\`<i>` \\x1b\[2J")
+
+
+def test_control_characters_of_names_stay_out_of_pages_and_figures(folder: Path) -> None:
+    metadata = json.loads(read(folder / "fit.json"))
+    metadata["data"] |= {"name": "\x1b]0;title\x07", "notes": ["\x9b31m and \u202e"]}
+    (folder / "fit.json").write_text(json.dumps(metadata))
+    write_report(folder)
+    for name in ("index.html", "model_card.md"):
+        text = read(folder / "report" / name)
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
+        assert "x1b" in text

@@ -21,9 +21,9 @@ VAL = TABLE[TABLE["split"] == "val"]
 STEPS = {"steps": [{"name": "resize", "mode": "squash"}]}
 
 
-def predict_patients(folder: Path, own: pd.DataFrame, data: str = "mura_like") -> NewPredictions:
+def predict_patients(folder: Path, table: pd.DataFrame, data: str = "mura_like") -> NewPredictions:
     """A run on `data` with the predictions `own` predicts the test images of another dataset."""
-    run = RunFolder(write_run(folder / "run", own, baseline=False))
+    run = RunFolder(write_run(folder / "run", table, baseline=False))
     run.fit.write_text(json.dumps({"data": {"name": data}}))
     preprocess = SimpleNamespace(model_dump=lambda: STEPS)
     config: Any = SimpleNamespace(preprocess=preprocess, image_size=32)
@@ -42,15 +42,15 @@ def with_patient_041() -> pd.DataFrame:
 
 
 def test_equal_names_of_two_datasets_are_made_distinct(tmp_path: Path) -> None:
-    own = with_patient_041()
-    own.loc[VAL.index[0], "path"] = "p040_0.png"
-    new = predict_patients(tmp_path, own)
+    table = with_patient_041()
+    table.loc[VAL.index[0], "path"] = "p040_0.png"
+    new = predict_patients(tmp_path, table)
     test = new.predictions.split("test").table
     assert test["patient"].str.startswith("patients:p04").all()
     assert test["path"].str.startswith("patients:p04").all()
     assert test["study"].str.startswith("p04").all(), "names that are only in one dataset stay"
     val = new.predictions.split("val").table
-    assert val["patient"].tolist() == own.loc[VAL.index, "patient"].tolist()
+    assert val["patient"].tolist() == table.loc[VAL.index, "patient"].tolist()
 
 
 def test_names_in_only_one_dataset_do_not_change(tmp_path: Path) -> None:
@@ -61,6 +61,6 @@ def test_names_in_only_one_dataset_do_not_change(tmp_path: Path) -> None:
 
 
 def test_equal_names_in_the_run_s_own_dataset_are_the_same_patients(tmp_path: Path) -> None:
-    own = with_patient_041()
+    table = with_patient_041()
     with pytest.raises(UserError, match="patient p041"):
-        predict_patients(tmp_path, own, "patients")
+        predict_patients(tmp_path, table, "patients")

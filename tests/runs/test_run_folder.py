@@ -1,6 +1,8 @@
 """Every command refuses run folders of another version, and builds only what is trusted."""
 
 import json
+import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -9,14 +11,28 @@ from typing import Any
 
 import cv2
 import pytest
+import torch
 import yaml
-from helpers.command import here
-from helpers.run_files import two_class_table, write_run
+from helpers.command import run_command
+from helpers.run_files import file_contents, two_class_table, write_run
 from helpers.tiny import picture
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 import fracnet
-from fracnet.runs.run_folder import FORMAT, FORMAT_KEY, RunFolder
+from fracnet.runs.checkpoint import read_checkpoint, rebuild
+from fracnet.runs.run_folder import (
+    FORMAT,
+    FORMAT_KEY,
+    RunFolder,
+    read_mapping,
+    read_status,
+    with_format,
+)
+from fracnet.training.resume import epochs_done, trim_curves
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import config_dir
+from fracnet.utils.processes import this_process
 
 TABLE = two_class_table(8, 8)
 
@@ -75,7 +91,7 @@ def execute(
     """Exit code and stderr of a command in this process."""
     module = import_module(f"fracnet.{command}")
     if command != "sweep":
-        result = here(getattr(module, command), command, arguments, capsys)
+        result = run_command(getattr(module, command), command, arguments, capsys)
         return result.code, result.err
     code = 0
     with pytest.MonkeyPatch.context() as patch:
@@ -148,3 +164,177 @@ def test_a_folder_with_only_predictions_has_no_version(tmp_path: Path) -> None:
         RunFolder.open(folder)
     (folder / "metrics.json").write_text(json.dumps({FORMAT_KEY: FORMAT}))
     assert RunFolder.open(folder).path == folder
+
+
+def level(previous: str, name: str) -> str:
+    return f"{name}: &{name} [{', '.join([f'*{previous}'] * 9)}]\n"
+
+
+ALIASES = "a: &a [x]\n" + "".join(map(level, "abcdefghi", "bcdefghij"))
+MERGES = (
+    "a: &a {x: 1}\n" + ALIASES.replace("[*", "{<<: [*").replace("]\n", "]}\n").partition("\n")[2]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("config.yaml", ALIASES, "its aliases expand to more than"),
+        ("config.yaml", MERGES, "merge keys"),
+        ("config.yaml", "a: &a [*a]", "inside of what it names"),
+        ("config.yaml", "[" * 5000, "recursion"),
+        ("config.yaml", "a: " + "x" * 300_000, "allowed: 250,000"),
+        ("config.yaml", "a: 1\x1b", "special characters"),
+        ("config.yaml", b"\x80\x04K\x01.", "codec can't decode"),
+        ("provenance.json", '{"status": "fin', "Unterminated string"),
+        ("provenance.json", "", "Expecting value"),
+        ("provenance.json", "[" * 100_000, "recursion"),
+        ("provenance.json", "[1]", "keys with values"),
+    ],
+)
+def test_a_damaged_or_hostile_file_is_one_sentence_with_its_path(
+    name: str, content: str | bytes, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=reason) as caught:
+        read_mapping(path)
+    assert str(caught.value).startswith(f"{path} cannot be read: ")
+    assert len(str(caught.value)) < 500
+
+
+def test_shared_values_in_a_config_are_read(tmp_path: Path) -> None:
+    shared = {"x": [1, 2]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"a": shared, "b": shared}))
+    assert "&id001" in (tmp_path / "config.yaml").read_text()
+    assert read_mapping(tmp_path / "config.yaml") == {"a": shared, "b": shared}
+
+
+def running(run: Path, **process: Any) -> None:
+    """Make it the folder of a run that another process trains."""
+    content = {"status": "running", "process": this_process() | process}
+    (run / "provenance.json").write_text(json.dumps(with_format(content)))
+
+
+def test_a_run_whose_process_is_gone_becomes_interrupted(run: Path) -> None:
+    running(run)
+    assert read_status(RunFolder.open(run)) == "running"
+    running(run, start="another", machine="another")
+    assert read_status(RunFolder.open(run)) == "running", "nobody here can know"
+    running(run, start="another")
+    RunFolder.open(run)
+    stored = json.loads((run / "provenance.json").read_text())
+    assert (stored["status"], stored["reason"]) == ("interrupted", "the process died")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "explain", "train"])
+def test_a_run_that_another_process_writes_is_refused(
+    command: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"evaluate": [f"run={run}"], "explain": [f"run={run}"], "train": [f"resume={run}"]}
+    hold = (
+        "import sys, time; from pathlib import Path\n"
+        "from fracnet.utils.processes import locked\n"
+        "with locked(Path(sys.argv[1]), ''):\n    print('held', flush=True); time.sleep(100)\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, str(run / ".lock")], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    try:
+        config = compose_plain() if command == "explain" else {"seed": 0}
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        code, error = execute(command, arguments[command], capsys)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    assert code == 1
+    assert "is in use by another fracnet process" in error
+    assert len(error.strip().splitlines()) == 1, error
+
+
+def compose_plain() -> dict[str, Any]:
+    """The whole config of a training, as a run folder holds it."""
+    with initialize_config_dir(str(config_dir())):
+        composed = compose("train", ["data=upper_limb_phantom", "model=custom_cnn"])
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    return dict(plain)
+
+
+def test_a_second_run_does_not_touch_the_folder_of_the_first(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file_contents(run)
+    overrides = ["data=upper_limb_phantom", "model=custom_cnn", f"hydra.run.dir={run}"]
+    code, error = execute("train", overrides, capsys)
+    assert code == 1
+    assert f"hydra.run.dir={run} holds a run with status 'finished'; choose a new folder" in error
+    assert file_contents(run) == before
+
+
+@pytest.mark.parametrize("more", [[], ["trainer.max_epochs=1"]])
+def test_a_finished_run_asks_for_more_epochs(
+    more: list[str], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "config.yaml").write_text(yaml.safe_dump(compose_plain()))
+    code, error = execute("train", [f"resume={run}", *more], capsys)
+    assert code == 1
+    assert f"resume={run} is finished; add epochs with trainer.max_epochs=" in error
+    (run / "checkpoints/last.ckpt").unlink()
+    assert "can be added only to a run that has" in execute("train", [f"resume={run}"], capsys)[1]
+
+
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    for content in (b"", b"PK\x03\x04 cut", pickle.dumps(Path("x")), pickle.dumps([1])):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read: it is"):
+            read_checkpoint(path)
+    torch.save({"epoch": 1}, path)
+    with pytest.raises(UserError, match="it is not a checkpoint of fracnet"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_builds_only_what_it_may(tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    cnn = {"_target_": "fracnet.models.cnn.CustomCNN", "normalize": "half"}
+    given = {"model": cnn, "classes": ["a", "b"], "optim": {"_target_": "torch.optim.Adam"}}
+    for change in (
+        {"model": {"_target_": "os.mkdir", "path": str(tmp_path / "made")}},
+        {"loss": {"_target_": "os.mkdir", "path": str(tmp_path / "made")}},
+        {"_instantiator": "os.mkdir"},
+    ):
+        torch.save({"hyper_parameters": given | change, "state_dict": {}}, path)
+        with pytest.raises(UserError, match=str(path)):
+            rebuild(read_checkpoint(path), False, path)
+        assert not (tmp_path / "made").exists()
+
+
+def test_a_last_checkpoint_cannot_delete_files_elsewhere(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    state = {"best": {"kth_best_model_path": f"{folder.checkpoints}/../../private"}}
+    content = {"hyper_parameters": {}, "state_dict": {}, "epoch": 1, "callbacks": state}
+    torch.save(content, folder.checkpoints / "last.ckpt")
+    with pytest.raises(UserError, match="names a file outside of the run folder"):
+        epochs_done(folder)
+
+
+@pytest.mark.parametrize(
+    ("curves", "rest"),
+    [
+        ("epoch,lr\n1,0.1\n2,0.1\n3,0.1\n4,0", "epoch,lr\n1,0.1\n2,0.1\n"),
+        ("epo", None),
+        ("epoch,lr\n1,0.1\n2,", "epoch,lr\n1,0.1\n"),
+    ],
+)
+def test_a_torn_row_of_the_curves_is_dropped(
+    curves: str, rest: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fracnet.training.resume.epochs_done", lambda folder: 2)
+    folder = RunFolder(tmp_path)
+    folder.curves.write_text(curves)
+    trim_curves(folder)
+    assert (folder.curves.read_text() if folder.curves.exists() else None) == rest

@@ -1,4 +1,4 @@
-"""A sweep's table is made from its folders: who is best, and whose test figures are shown."""
+"""A sweep's table comes from its folders: the best job, and the displayed test metrics."""
 
 import csv
 import json
@@ -10,8 +10,10 @@ import pytest
 from helpers.jobs import add_job
 
 from fracnet import sweep
+from fracnet.runs.run_folder import with_format
 from fracnet.runs.sweep_summary import collect
 from fracnet.utils.errors import UserError
+from fracnet.utils.processes import this_process
 
 
 def stored(sweep: Path) -> dict[str, Any]:
@@ -19,7 +21,7 @@ def stored(sweep: Path) -> dict[str, Any]:
     return content
 
 
-def test_best_is_the_largest_figure_and_it_alone_shows_its_test(tmp_path: Path) -> None:
+def test_the_best_job_has_the_highest_metric_and_alone_shows_its_test(tmp_path: Path) -> None:
     for number, value in enumerate([0.7, 0.9, 0.8]):
         add_job(tmp_path, number, ["model=tiny", f"optim.lr={10.0**-number}"], value)
     content = collect(tmp_path)
@@ -31,21 +33,21 @@ def test_best_is_the_largest_figure_and_it_alone_shows_its_test(tmp_path: Path) 
     assert [job["epochs"] for job in content["jobs"]] == [3, 3, 3]
 
 
-def test_a_loss_is_best_where_it_is_smallest(tmp_path: Path) -> None:
+def test_the_best_loss_is_the_lowest(tmp_path: Path) -> None:
     for number, value in enumerate([0.7, 0.9]):
         add_job(tmp_path, number, [f"optim.lr={number}"], value, objective="loss")
     content = collect(tmp_path)
     assert (content["best"], content["better"]) == ([0], "smaller")
 
 
-def test_of_equals_the_first_counts_and_the_others_are_named(tmp_path: Path) -> None:
+def test_ties_go_to_the_first_job_and_name_the_others(tmp_path: Path) -> None:
     for number, value in enumerate([0.5, 0.9, 0.9, 0.9]):
         add_job(tmp_path, number, [f"optim.lr={number}"], value)
     content = collect(tmp_path)
     assert (content["best"], content["ties"]) == ([1], [2, 3])
 
 
-def test_jobs_without_a_figure_are_no_candidates(tmp_path: Path) -> None:
+def test_jobs_without_a_metric_cannot_be_best(tmp_path: Path) -> None:
     add_job(tmp_path, 0, ["optim.lr=1"], status="failed", reason="no such thing")
     add_job(tmp_path, 1, ["optim.lr=2"], 0.4)
     add_job(tmp_path, 2, ["optim.lr=3"], status="running")
@@ -59,7 +61,7 @@ def test_jobs_without_a_figure_are_no_candidates(tmp_path: Path) -> None:
     assert float(rows[1]["test/macro_auc_low"]) > 0
 
 
-def test_where_all_failed_there_is_no_best(tmp_path: Path) -> None:
+def test_a_sweep_of_failed_jobs_has_no_best(tmp_path: Path) -> None:
     for number in range(2):
         add_job(tmp_path, number, [f"optim.lr={number}"], status="failed", reason="why")
     content = collect(tmp_path)
@@ -74,28 +76,28 @@ def test_jobs_with_different_objectives_are_not_compared(tmp_path: Path) -> None
     assert not any(job["test"] for job in content["jobs"])
 
 
-def test_every_look_at_the_test_is_on_record(tmp_path: Path) -> None:
+def test_every_display_of_test_metrics_is_recorded(tmp_path: Path) -> None:
     for number, value in enumerate([0.7, 0.9]):
         add_job(tmp_path, number, [f"optim.lr={number}"], value)
     collect(tmp_path)
     collect(tmp_path, "all")
     content = collect(tmp_path)
-    assert [(look["show_test"], look["jobs"]) for look in content["test_views"]] == [
+    assert [(view["show_test"], view["jobs"]) for view in content["test_views"]] == [
         ("best", [1]),
         ("all", [0, 1]),
         ("best", [1]),
     ]
-    assert all(look["when"] and look["command"] for look in content["test_views"])
+    assert all(view["when"] and view["command"] for view in content["test_views"])
     assert [bool(job["test"]) for job in content["jobs"]] == [False, True]
 
 
-def test_over_folds_the_mean_chooses_the_setting_and_no_fold(tmp_path: Path) -> None:
+def test_the_mean_over_folds_chooses_the_setting(tmp_path: Path) -> None:
     values = {"1e-3": [0.6, 0.95], "1e-2": [0.8, 0.9]}  # the best fold is not in the best setting
     number = 0
     for lr, scores in values.items():
         for fold, value in enumerate(scores):
-            words = ["data.folds=2", f"data.fold={fold}", f"optim.lr={lr}"]
-            add_job(tmp_path, number, words, value)
+            overrides = ["data.folds=2", f"data.fold={fold}", f"optim.lr={lr}"]
+            add_job(tmp_path, number, overrides, value)
             number += 1
     content = collect(tmp_path)
     assert content["best"] == [2, 3]
@@ -132,7 +134,7 @@ def test_a_folder_without_jobs_or_of_several_sweeps_is_refused(tmp_path: Path) -
     assert not (tmp_path / "sweep.json").exists()
 
 
-def test_a_study_of_which_no_job_has_finished_is_a_fault(
+def test_a_sweep_without_a_finished_job_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_job(tmp_path, 0, ["optim.lr=1"], status="failed", reason="no such thing")
@@ -141,8 +143,46 @@ def test_a_study_of_which_no_job_has_finished_is_a_fault(
     with pytest.raises(SystemExit) as stop:
         sweep.main()
     assert stop.value.code == 1
-    told = capsys.readouterr()
-    assert "no such thing" in told.out, "the table is printed all the same"
-    assert told.err.startswith("fracnet: error: none of the 2 jobs in ")
+    printed = capsys.readouterr()
+    assert "no such thing" in printed.out, "the table is printed all the same"
+    assert printed.err.startswith("fracnet: error: none of the 2 jobs in ")
     add_job(tmp_path, 2, ["optim.lr=3"], 0.5)
     sweep.main()
+
+
+def test_a_killed_sweep_shows_the_jobs_that_never_started(tmp_path: Path) -> None:
+    add_job(tmp_path, 0, ["optim.lr=1", "seed=3"], 0.4)
+    add_job(tmp_path, 1, ["optim.lr=2", "seed=3"], status="running")
+    job = json.loads((tmp_path / "1/job.json").read_text())
+    gone = this_process() | {"start": "another"}
+    (tmp_path / "1/job.json").write_text(json.dumps(job | {"process": gone}))
+    grid = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": None}
+    task = {"task": ["optim.lr=1,2,3", "seed=3"]}
+    (tmp_path / "multirun.yaml").write_text(
+        json.dumps({"hydra": {"sweeper": grid, "overrides": task}})
+    )
+    jobs = collect(tmp_path)["jobs"]
+    assert [(job["status"], job["reason"]) for job in jobs] == [
+        ("finished", ""),
+        ("interrupted", "the process died"),
+        ("not run", "the sweep stopped before this job started"),
+    ]
+    assert jobs[2]["overrides"] == {"optim.lr": "3"}
+    assert json.loads((tmp_path / "1/job.json").read_text())["status"] == "interrupted"
+
+
+def test_a_job_killed_after_its_run_finished_is_finished(tmp_path: Path) -> None:
+    add_job(tmp_path, 0, ["optim.lr=1"], 0.4)
+    job = json.loads((tmp_path / "0/job.json").read_text())
+    (tmp_path / "0/job.json").write_text(json.dumps(job | {"status": "running"}))
+    finished = with_format({"status": "finished"})
+    (tmp_path / "0/provenance.json").write_text(json.dumps(finished))
+    assert collect(tmp_path)["jobs"][0]["status"] == "finished"
+
+
+def test_a_value_that_begins_like_a_formula_is_text_in_the_table(tmp_path: Path) -> None:
+    for number, name in enumerate(["=1+1", "-0.5"]):
+        add_job(tmp_path, number, [f"model.name={name}"], 0.4)
+    collect(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines()))
+    assert [row["model.name"] for row in rows] == ["'=1+1", "-0.5"]

@@ -36,7 +36,7 @@ def noise(n: int, size: int = SIZE) -> np.ndarray:
 
 
 def backbone_of(model: Classifier) -> Any:
-    """The backbone, whose parts mypy cannot know."""
+    """The backbone; mypy does not know its parts."""
     return model.backbone
 
 
@@ -71,8 +71,8 @@ def test_the_map_follows_the_requested_class() -> None:
     images = np.full((2, SIZE, SIZE), 255, np.uint8)
     maps = maps_of(quadrants(), images, np.array([0, 1]), method="hirescam", layer="weigh")
     first, last = np.s_[2 : SIZE // 2 - 2], np.s_[SIZE // 2 + 2 : -2]
-    for heat, own, other in ((maps[0], first, last), (maps[1], last, first)):
-        assert (heat[own, own] == 1).all()
+    for heat, quadrant, other in ((maps[0], first, last), (maps[1], last, first)):
+        assert (heat[quadrant, quadrant] == 1).all()
         assert not heat[other, other].any()
 
 
@@ -88,11 +88,11 @@ def test_grad_cam_follows_its_paper() -> None:
     """ReLU of the sum of channels, each by its mean gradient; here at the size of the image."""
     model, images = quadrants(), noise(1)
     bright = backbone_of(model).look(model.input(torch.from_numpy(images)[:, None])).relu()[0]
-    seen = bright.detach().requires_grad_()
+    inputs = bright.detach().requires_grad_()
     half = SIZE // 2
-    seen[0, :half, :half].sum().div(SIZE * SIZE).backward()
-    assert seen.grad is not None
-    expected = (seen.grad.mean(dim=(1, 2), keepdim=True) * seen.detach()).sum(dim=0).relu()
+    inputs[0, :half, :half].sum().div(SIZE * SIZE).backward()
+    assert inputs.grad is not None
+    expected = (inputs.grad.mean(dim=(1, 2), keepdim=True) * inputs.detach()).sum(dim=0).relu()
     result = maps_of(model, images, np.array([0]), layer="weigh")[0]
     np.testing.assert_allclose(result, (expected / expected.max()).numpy(), atol=1e-6)
 
@@ -173,7 +173,7 @@ def test_the_model_is_left_as_it_was() -> None:
         assert torch.equal(value, state[name]), name
 
 
-def test_it_works_where_gradients_are_off() -> None:
+def test_heatmaps_work_under_no_grad() -> None:
     model, images, classes = classifier(TINY), noise(2), np.array([0, 1])
     expected = maps_of(model, images, classes)
     with torch.no_grad():
@@ -189,7 +189,7 @@ def test_a_layer_whose_output_is_changed_in_place_afterwards_is_read_before() ->
     np.testing.assert_array_equal(result, 1)
 
 
-def test_a_mistyped_method_is_answered_with_the_available_ones() -> None:
+def test_a_mistyped_method_lists_the_available_ones() -> None:
     with pytest.raises(UserError, match=r"explain\.method=gradcm .*hirescam.*mean 'gradcam'"):
         next(heatmaps(classifier(TINY), noise(1), np.zeros(1, np.int64), method="gradcm"))
 
@@ -240,18 +240,20 @@ def vit(**settings: Any) -> nn.Module:
     return timm.create_model("vit_tiny_patch16_224", num_classes=3, **SMALL_VIT, **settings)
 
 
-def test_all_shipped_networks_are_known_here() -> None:
+def test_all_shipped_networks_are_tested() -> None:
     names = {path.stem for path in (config_dir() / "model").glob("*.yaml")}
     assert names - WITHOUT_MAPS == set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_last_map_of_a_shipped_network_is_found(name: str) -> None:
+def test_the_last_map_of_a_shipped_network_is_detected(name: str) -> None:
     with initialize_config_dir(str(config_dir())):
         node = compose("train", [f"model={name}", "image_size=64"]).model
     plain = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))
-    own = ("normalize", "freeze", "head_dropout", "fit")
-    plain = {key: value for key, value in plain.items() if key not in own and value is not None}
+    quadrant = ("normalize", "freeze", "head_dropout", "fit")
+    plain = {
+        key: value for key, value in plain.items() if key not in quadrant and value is not None
+    }
     if "backbones" in plain["_target_"]:
         plain["pretrained"] = False
     if "image_size" in plain:
@@ -318,7 +320,7 @@ def test_a_named_layer_is_used() -> None:
         ("layr2", r"Did you mean 'layer2'\?"),
     ],
 )
-def test_an_unusable_layer_is_answered_with_the_usable_ones(name: str, message: str) -> None:
+def test_an_unusable_layer_lists_the_usable_ones(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         find_layer(timm.create_model("resnet18", num_classes=3), name, size=64)
 

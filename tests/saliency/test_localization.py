@@ -51,7 +51,9 @@ def test_a_network_that_detects_the_annotations_beats_every_baseline(
     assert json.loads(json.dumps(result)) == result
 
 
-def test_a_network_that_responds_in_a_corner_does_not(data: RadiographData) -> None:
+def test_a_network_that_responds_in_a_corner_does_not_beat_the_baselines(
+    data: RadiographData,
+) -> None:
     result = localize(known_classifier(CornerDetector), data, layer="map")
     assert result is not None
     assert result["scores"]["pointing"]["value"] <= 0.1
@@ -63,13 +65,13 @@ def test_a_network_that_responds_in_a_corner_does_not(data: RadiographData) -> N
     assert "worse than an edge detector" in " ".join(result["sentences"])
 
 
-def test_a_difference_is_that_of_the_two_values(data: RadiographData) -> None:
+def test_a_difference_is_the_difference_of_both_scores(data: RadiographData) -> None:
     result = localize(known_classifier(BrightnessDetector), data, layer="map")
     assert result is not None
     for name, of in result["differences"].items():
         for score, gap in of.items():
-            own, other = result["scores"][score], result["baselines"][name][score]
-            assert gap["value"] == pytest.approx(own["value"] - other["value"])
+            score_of_maps, other = result["scores"][score], result["baselines"][name][score]
+            assert gap["value"] == pytest.approx(score_of_maps["value"] - other["value"])
 
 
 def test_the_threshold_is_chosen_on_validation_only(tmp_path: Path) -> None:
@@ -98,9 +100,9 @@ def test_of_many_annotated_images_a_random_sample_is_scored(
     assert result["verdict"] == "too few"
     assert "It is unclear whether the heatmaps" in result["sentences"][0]
     assert result == localize(known_classifier(BrightnessDetector), data, layer="map", most=5)
-    others = localize(known_classifier(BrightnessDetector), data, layer="map", most=5, seed=1)
-    assert others is not None
-    assert others["baselines"]["center"] != result["baselines"]["center"]
+    sample = localize(known_classifier(BrightnessDetector), data, layer="map", most=5, seed=1)
+    assert sample is not None
+    assert sample["baselines"]["center"] != result["baselines"]["center"]
 
 
 def test_a_padded_image_is_scored_in_its_frame(tmp_path: Path) -> None:
@@ -186,8 +188,8 @@ def test_a_difference_that_never_varies() -> None:
     result = localization.estimate_difference(np.ones(40), separate_images(40))
     assert result["low"] == pytest.approx(2 * wilson(40, 40)[0] - 1)
     assert result["high"] == 1.0
-    lost = localization.estimate_difference(-np.ones(40), separate_images(40))
-    assert (lost["low"], lost["high"]) == (-1.0, -result["low"])
+    difference = localization.estimate_difference(-np.ones(40), separate_images(40))
+    assert (difference["low"], difference["high"]) == (-1.0, -result["low"])
     few, many = (
         localization.estimate_difference(np.full(n, 0.5), separate_images(n)) for n in (4, 400)
     )
@@ -197,11 +199,11 @@ def test_a_difference_that_never_varies() -> None:
 
 
 def test_one_patient_has_no_interval() -> None:
-    one = Clusters(np.zeros(3, int), 1, "patient")
+    single_patient = Clusters(np.zeros(3, int), 1, "patient")
     for result in (
-        localization.estimate_share(np.array([True, False, True]), one),
-        localization.estimate_mean(np.array([0.2, 0.3, 0.4]), one),
-        localization.estimate_difference(np.array([0.2, 0.3, 0.4]), one),
+        localization.estimate_share(np.array([True, False, True]), single_patient),
+        localization.estimate_mean(np.array([0.2, 0.3, 0.4]), single_patient),
+        localization.estimate_difference(np.array([0.2, 0.3, 0.4]), single_patient),
     ):
         assert result["low"] is None
         assert "one patient" in result["note"]
@@ -282,8 +284,8 @@ def test_batches_of_any_size_give_the_same_and_a_missing_map_is_noticed() -> Non
     rng = np.random.default_rng(0)
     maps = rng.random((5, SIZE, SIZE)).astype(np.float32)
     masks = [quarter()] * 5
-    one, many = score_maps([maps], masks), score_maps([maps[:2], maps[2:]], masks)
-    assert np.array_equal(one.overlaps, many.overlaps)
+    whole, many = score_maps([maps], masks), score_maps([maps[:2], maps[2:]], masks)
+    assert np.array_equal(whole.overlaps, many.overlaps)
     with pytest.raises(ValueError, match="longer"):
         score_maps([maps[:4]], masks)
 

@@ -85,19 +85,19 @@ def test_one_image_of_each_patient_comes_first(data: RadiographData) -> None:
     assert set(data.manifest.table.loc[rows, "split"]) == {"test"}
 
 
-def test_one_image_has_no_other_to_compare_with(data: RadiographData) -> None:
+def test_a_single_image_gives_no_sanity_check(data: RadiographData) -> None:
     assert run_sanity_check(known_classifier(WeightMap), data, layer="map", images=1) is None
 
 
 def test_correlations_are_of_ranks() -> None:
     rng = np.random.default_rng(0)
     heat = rng.random((1, sanity_check.SIDE, sanity_check.SIDE)).astype(np.float32)
-    one, rising, falling, flat = (
+    single, rising, falling, flat = (
         rank_maps(some)[0] for some in (heat, heat**3, 1 - heat, np.zeros_like(heat))
     )
-    assert one @ rising == pytest.approx(1.0)
-    assert one @ falling == pytest.approx(-1.0)
-    assert one @ flat == 0.0
+    assert single @ rising == pytest.approx(1.0)
+    assert single @ falling == pytest.approx(-1.0)
+    assert single @ flat == 0.0
 
 
 def test_the_null_is_between_different_patients() -> None:
@@ -155,8 +155,8 @@ def test_an_inconclusive_check_claims_nothing() -> None:
     sentences = sanity_sentences(result_with(verdict="inconclusive", last=last))
     assert "it is unclear whether the heatmaps depend on the weights" in sentences[0]
     assert "may still be" in sentences[0]
-    gone = {"correlation": None, "low": None, "high": None, "empty": 12}
-    sentences = sanity_sentences(result_with(verdict="inconclusive", last=gone))
+    empty_stage = {"correlation": None, "low": None, "high": None, "empty": 12}
+    sentences = sanity_sentences(result_with(verdict="inconclusive", last=empty_stage))
     assert "Most maps became empty" in sentences[0]
     assert "12 maps of 12 were empty" in " ".join(sentences)
     assert sanity_check.MODEL_DEPENDENT["inconclusive"] is None
@@ -301,8 +301,8 @@ def test_batch_normalization_fits_the_new_weights() -> None:
     renormalize(model, [head], [images])
     assert (norm.running_mean == 50).all()  # nothing before it was randomized
     renormalize(model, [head, body], [images[:4], images[4:]])
-    seen = model.backbone.convolution(model.input(images))
-    assert torch.allclose(norm.running_mean, seen.mean(dim=(0, 2, 3)), atol=1e-4)
+    output = model.backbone.convolution(model.input(images))
+    assert torch.allclose(norm.running_mean, output.mean(dim=(0, 2, 3)), atol=1e-4)
     assert not norm.training
     assert norm.momentum == 0.1
 

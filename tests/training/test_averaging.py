@@ -47,24 +47,24 @@ def checkpoints(folder: Path) -> tuple[ModelCheckpoint, ModelCheckpoint]:
 
 
 def averages(states: list[State], decay: float) -> list[State]:
-    """By hand, in double precision: the average after each step."""
-    found = [{k: v.double() for k, v in states[0].items()}]
+    """The average after each step, computed directly in double precision."""
+    result = [{k: v.double() for k, v in states[0].items()}]
     for n, state in enumerate(states[1:], start=1):
         share = min(decay, (1 + n) / (10 + n))
-        found.append(
+        result.append(
             {
-                name: share * found[-1][name] + (1 - share) * value.double()
+                name: share * result[-1][name] + (1 - share) * value.double()
                 if value.is_floating_point()
                 else value.double()
                 for name, value in state.items()
             }
         )
-    return found
+    return result
 
 
-def assert_same(found: State, expected: State, tolerance: float = 1e-6) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in found.items():
+def assert_same(state: State, expected: State, tolerance: float = 1e-6) -> None:
+    assert state.keys() == expected.keys()
+    for name, value in state.items():
         gap = float((value.double() - expected[name].double()).abs().max())
         assert gap <= tolerance, name
 
@@ -137,15 +137,15 @@ def test_batch_norm_statistics_are_averaged_and_the_count_is_taken_over(tmp_path
     assert torch.equal(state["input.mean"], new_model().input.mean)
 
 
-def test_training_itself_goes_on_as_without_the_average(tmp_path: Path) -> None:
+def test_averaging_does_not_change_training(tmp_path: Path) -> None:
     with_average, without = Steps(), Steps()
     fit_tiny(new_model(), tmp_path / "a", 3, [with_average, ExponentialAverage(0.9)])
     fit_tiny(new_model(), tmp_path / "b", 3, [without])
-    for found, expected in zip(with_average.states, without.states, strict=True):
-        assert_same(found, expected, tolerance=0)
+    for state, expected in zip(with_average.states, without.states, strict=True):
+        assert_same(state, expected, tolerance=0)
 
 
-# Lightning warns of the folder that a resumed run goes on with.
+# Lightning warns about the existing folder of a resumed run.
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* not empty")
 def test_a_resumed_run_has_the_same_average_and_the_same_weights(tmp_path: Path) -> None:
     whole = checkpoints(tmp_path / "whole")
@@ -159,21 +159,21 @@ def test_a_resumed_run_has_the_same_average_and_the_same_weights(tmp_path: Path)
         stored["current_model_state"]["backbone.head.weight"],
         stored["state_dict"]["backbone.head.weight"],
     )
-    again = checkpoints(tmp_path / "part")
+    resumed = checkpoints(tmp_path / "part")
     fit_tiny(
         new_model(),
         tmp_path,
         4,
-        [ExponentialAverage(0.6), *again],
+        [ExponentialAverage(0.6), *resumed],
         resume=tmp_path / "part/last.ckpt",
     )
     for name in ("best", "last"):
         expected = torch.load(tmp_path / f"whole/{name}.ckpt", weights_only=True)
-        found = torch.load(tmp_path / f"part/{name}.ckpt", weights_only=True)
-        assert found["epoch"] == expected["epoch"]
+        checkpoint = torch.load(tmp_path / f"part/{name}.ckpt", weights_only=True)
+        assert checkpoint["epoch"] == expected["epoch"]
         for key in {"state_dict", "current_model_state"} & expected.keys():
-            assert_same(found[key], expected[key], tolerance=0)
-    assert int(found["averaging_state"]["n_averaged"]) == 12
+            assert_same(checkpoint[key], expected[key], tolerance=0)
+    assert int(checkpoint["averaging_state"]["n_averaged"]) == 12
 
 
 def test_the_decay_grows_to_its_limit() -> None:

@@ -1,4 +1,4 @@
-"""Models without epochs leave the same run folder; and what a run says of unequal classes."""
+"""Models without epochs leave the same run folder; messages about imbalanced classes."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers.command import Told, train_here
+from helpers.command import CommandResult, run_train
 
 from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.data.image_cache import ImageCache
@@ -28,22 +28,22 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def words(phantom_words: list[str]) -> list[str]:
+def overrides(phantom_overrides: list[str]) -> list[str]:
     small = ["image_size=32", "data.batch_size=16", "data.num_workers=0"]
-    return [*phantom_words, *small, "trainer.accelerator=cpu"]
+    return [*phantom_overrides, *small, "trainer.accelerator=cpu"]
 
 
-def run_in(folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> Told:
-    told = train_here([*words, f"hydra.run.dir={folder}"], capsys)
-    assert told.code == 0, told.err
-    return told
+def run_in(folder: Path, overrides: list[str], capsys: pytest.CaptureFixture[str]) -> CommandResult:
+    result = run_train([*overrides, f"hydra.run.dir={folder}"], capsys)
+    assert result.code == 0, result.err
+    return result
 
 
-def test_run_without_epochs_leaves_the_same_folder_but_for_curves(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_classical_run_leaves_the_same_files_except_curves(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    told = run_in(run, [*words, *HOG], capsys)
+    result = run_in(run, [*overrides, *HOG], capsys)
 
     left = {path.name for path in run.iterdir() if path.name != "wandb"}
     assert left == {
@@ -73,25 +73,25 @@ def test_run_without_epochs_leaves_the_same_folder_but_for_curves(
     assert table["split"].value_counts().to_dict() == {"test": 24, "val": 18}
     metrics = json.loads((run / "metrics.json").read_text())
     for split in ("val", "test"):
-        again = summarize(Predictions(table[table["split"] == split])).to_dict()
-        assert json.loads(json.dumps(again)) == metrics[split]
+        recomputed = summarize(Predictions(table[table["split"] == split])).to_dict()
+        assert json.loads(json.dumps(recomputed)) == metrics[split]
     val = table[table["split"] == "val"]
     truth = [row[f"prob_{row['label']}"] for _, row in val.iterrows()]
     assert metrics["selected"]["value"] == pytest.approx(-np.log(truth).mean())
     assert metrics["objective"]["value"] == metrics["val"]["metrics"]["macro_auc"]["value"]
 
     for part in ("not used: ", "optim", "HOG features", "accuracy", "shortcut", "val/loss"):
-        assert part in told.out, part
-    assert "per epoch" not in told.out
-    assert told.out.count("  *\n") == 1, "one candidate is marked as chosen"
+        assert part in result.out, part
+    assert "per epoch" not in result.out
+    assert result.out.count("  *\n") == 1, "one candidate is marked as chosen"
 
 
 def test_stored_model_predicts_what_the_table_holds_and_runs_repeat(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [tmp_path / name for name in "ab"]
     for run in runs:
-        run_in(run, [*words, *HOG], capsys)
+        run_in(run, [*overrides, *HOG], capsys)
     first, second = ((run / "predictions.csv").read_bytes() for run in runs)
     assert first == second
     config = yaml.safe_load((runs[0] / "config.yaml").read_text())
@@ -106,12 +106,12 @@ def test_stored_model_predicts_what_the_table_holds_and_runs_repeat(
     np.testing.assert_allclose(logits, stored, rtol=1e-12)
 
 
-def test_weights_reach_the_regression(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_class_weights_reach_the_regression(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_in(tmp_path / "plain", [*words, *HOG], capsys)
-    told = run_in(tmp_path / "weighted", [*words, *HOG, "imbalance=class_weights"], capsys)
-    assert "class_weights: weights in the loss" in told.out
+    run_in(tmp_path / "plain", [*overrides, *HOG], capsys)
+    result = run_in(tmp_path / "weighted", [*overrides, *HOG, "imbalance=class_weights"], capsys)
+    assert "class_weights: weights in the loss" in result.out
     plain, weighted = (tmp_path / name / "predictions.csv" for name in ("plain", "weighted"))
     assert plain.read_bytes() != weighted.read_bytes()
 
@@ -127,39 +127,39 @@ def test_weights_reach_the_regression(
         ([*TINY, "+model.fit=classical"], ["TinyNet", "fit, logits", "model.fit=gradient"]),
     ],
 )
-def test_mistakes_are_told_before_a_folder_is_made(
-    words: list[str],
+def test_mistakes_are_reported_before_a_folder_is_created(
+    overrides: list[str],
     more: list[str],
     parts: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told = train_here([*words, *more, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
-    assert told.code == 1
-    assert told.err.startswith("fracnet: error: ")
+    result = run_train([*overrides, *more, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert result.code == 1
+    assert result.err.startswith("fracnet: error: ")
     for part in parts:
-        assert part in told.err
+        assert part in result.err
     assert not (tmp_path / "run").exists()
 
 
 def test_class_weights_reach_the_loss_of_a_network(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = run_in(tmp_path, [*words, *TINY, "imbalance=class_weights"], capsys)
-    table = UpperLimb(root=words[1].removeprefix("data.root=")).manifest().table
+    result = run_in(tmp_path, [*overrides, *TINY, "imbalance=class_weights"], capsys)
+    table = UpperLimb(root=overrides[1].removeprefix("data.root=")).manifest().table
     counts = table.loc[table["split"] == "train", "label"].value_counts().sort_index()
     expected = (counts.sum() / (6 * counts)).tolist()
     stored = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)
     assert stored["hyper_parameters"]["class_weights"] == pytest.approx(expected)
-    assert f"elbow {expected[0]:.3g}" in told.out
+    assert f"elbow {expected[0]:.3g}" in result.out
 
 
-def test_oversampled_run_says_what_an_epoch_holds_and_repeats(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_oversampled_run_reports_the_epoch_size_and_is_reproducible(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    over = [*words, *TINY, "imbalance=oversample"]
-    told = run_in(tmp_path / "a", over, capsys)
-    most = told.out.split("train images per epoch: ")[1]
+    over = [*overrides, *TINY, "imbalance=oversample"]
+    result = run_in(tmp_path / "a", over, capsys)
+    most = result.out.split("train images per epoch: ")[1]
     total, each = most.split(" (")[0], most.split("elbow ")[1].split(",")[0]
     assert int(total) == 6 * int(each)
     run_in(tmp_path / "b", [*over, "data.num_workers=2"], capsys)

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.command import Told, in_new_process
+from helpers.command import CommandResult, in_new_process
 from helpers.models import ADAM, TINY
-from helpers.tiny_words import tiny_words
+from helpers.tiny_overrides import tiny_overrides
 
 from fracnet.config.instantiate import build
 from fracnet.config.schema import check
@@ -36,14 +36,14 @@ TESTS = Path(__file__).parents[1]
 
 class Run(NamedTuple):
     folder: Path
-    result: Told
+    result: CommandResult
 
 
 @pytest.fixture(scope="module")
-def words(phantom_words: list[str]) -> list[str]:
-    # Of 18 validation images in batches of 20 the second process has none of its own.
-    return tiny_words(
-        *phantom_words,
+def overrides(phantom_overrides: list[str]) -> list[str]:
+    # With 18 validation images in batches of 20 the second process has none.
+    return tiny_overrides(
+        *phantom_overrides,
         "optim.lr=0.01",
         "logger=none",
         model="tiny_norm",
@@ -53,8 +53,8 @@ def words(phantom_words: list[str]) -> list[str]:
     )
 
 
-def train(words: list[str], folder: Path) -> Run:
-    command = ["fracnet.train", *words, "trainer.devices=2"]
+def train(overrides: list[str], folder: Path) -> Run:
+    command = ["fracnet.train", *overrides, "trainer.devices=2"]
     # Without a fixed folder: both processes have to find the one with the unique name.
     result = in_new_process(command, folder, PYTHONPATH=str(TESTS), OMP_NUM_THREADS="1")
     assert result.code == 0, result.err
@@ -63,8 +63,8 @@ def train(words: list[str], folder: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def run(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(words, tmp_path_factory.mktemp("two"))
+def run(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(overrides, tmp_path_factory.mktemp("two"))
 
 
 @pytest.mark.slow
@@ -124,8 +124,8 @@ def test_one_process_predicts_from_the_checkpoint_what_two_predicted(
 
 
 @pytest.mark.slow
-def test_two_processes_are_repeatable(run: Run, words: list[str], tmp_path: Path) -> None:
-    repeated = train(words, tmp_path)
+def test_two_processes_are_repeatable(run: Run, overrides: list[str], tmp_path: Path) -> None:
+    repeated = train(overrides, tmp_path)
     curves = [
         pd.read_csv(of.folder / "metrics.csv").drop(columns=["seconds", "images_per_second"])
         for of in (run, repeated)
@@ -136,9 +136,9 @@ def test_two_processes_are_repeatable(run: Run, words: list[str], tmp_path: Path
 
 
 @pytest.mark.slow
-def test_interrupt_and_divergence_are_reported_once(words: list[str], tmp_path: Path) -> None:
+def test_interrupt_and_divergence_are_reported_once(overrides: list[str], tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "fracnet.train", *words, "trainer.devices=2"]
+    command = [sys.executable, "-m", "fracnet.train", *overrides, "trainer.devices=2"]
     ends = []
     for name, more in {
         "diverged": ["optim.lr=1e35", "scheduler=none"],
@@ -193,14 +193,14 @@ def test_gather_orders_by_row_and_drops_repeats() -> None:
     assert logits[:, 0].tolist() == [0, 20, 50]
 
 
-def test_under_torchrun_it_is_refused(tmp_path: Path, words: list[str]) -> None:
-    result = in_new_process(["fracnet.train", *words], tmp_path, TORCHELASTIC_RUN_ID="1")
+def test_torchrun_is_rejected(tmp_path: Path, overrides: list[str]) -> None:
+    result = in_new_process(["fracnet.train", *overrides], tmp_path, TORCHELASTIC_RUN_ID="1")
     assert result.code == 1
     assert "without torchrun" in result.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_more_devices_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_devices_than_available_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     node = SimpleNamespace(
         trainer=SimpleNamespace(devices=2, num_nodes=1), model=SimpleNamespace(fit="gradient")

@@ -37,14 +37,14 @@ def model_and_start() -> tuple[Classifier, dict[str, Tensor]]:
     return model, {k: v.clone() for k, v in model.state_dict().items()}
 
 
-def test_frozen_for_good_only_the_head_moves_and_no_statistic_does(tmp_path: Path) -> None:
+def test_a_frozen_backbone_trains_only_the_head_and_keeps_its_statistics(tmp_path: Path) -> None:
     model, start = model_and_start()
     watch = Watch(None)
     fit_tiny(model, tmp_path, epochs=3, callbacks=[watch])
     assert changed(start, watch.states[-1]) == HEAD
 
 
-def test_frozen_for_two_epochs_then_everything_moves(tmp_path: Path) -> None:
+def test_a_backbone_frozen_for_two_epochs_trains_afterwards(tmp_path: Path) -> None:
     model, start = model_and_start()
     watch = Watch(2)
     fit_tiny(model, tmp_path, epochs=3, callbacks=[watch])
@@ -54,33 +54,33 @@ def test_frozen_for_two_epochs_then_everything_moves(tmp_path: Path) -> None:
     assert {"backbone.norm.running_mean", "backbone.norm.num_batches_tracked"} <= moved
 
 
-def test_a_run_resumed_after_the_thaw_equals_an_unbroken_one(tmp_path: Path) -> None:
+def test_a_run_resumed_after_unfreezing_equals_an_uninterrupted_run(tmp_path: Path) -> None:
     whole, _ = model_and_start()
     fit_tiny(whole, tmp_path / "whole", epochs=3, callbacks=[FreezeBackbone(1)])
     part, _ = model_and_start()
     trainer = fit_tiny(part, tmp_path / "part", epochs=2, callbacks=[FreezeBackbone(1)])
     trainer.save_checkpoint(tmp_path / "last.ckpt")
-    again, _ = model_and_start()
+    repeated, _ = model_and_start()
     fit_tiny(
-        again, tmp_path, epochs=3, callbacks=[FreezeBackbone(1)], resume=tmp_path / "last.ckpt"
+        repeated, tmp_path, epochs=3, callbacks=[FreezeBackbone(1)], resume=tmp_path / "last.ckpt"
     )
-    assert not changed(whole.state_dict(), again.state_dict())
+    assert not changed(whole.state_dict(), repeated.state_dict())
 
 
-def test_frozen_batch_norm_normalises_with_the_statistics_it_came_with(tmp_path: Path) -> None:
-    seen: list[bool] = []
+def test_frozen_batch_norm_uses_its_original_statistics(tmp_path: Path) -> None:
+    modes: list[bool] = []
 
     class Modes(FreezeBackbone):
         def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
             assert isinstance(pl_module.backbone, NormNet)
-            seen.append(pl_module.backbone.norm.training)
+            modes.append(pl_module.backbone.norm.training)
             assert pl_module.backbone.head.training
 
     model, _ = model_and_start()
     fit_tiny(model, tmp_path, epochs=3, callbacks=[Modes(1)])
-    # Validation lies between the epochs and must not undo it.
-    per_epoch = len(seen) // 3
-    assert seen == [False] * per_epoch + [True] * (2 * per_epoch)
+    # Validation between epochs must not undo it.
+    per_epoch = len(modes) // 3
+    assert modes == [False] * per_epoch + [True] * (2 * per_epoch)
 
 
 def test_a_model_without_a_head_is_refused_before_training() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import fake_wandb
-from helpers.command import Told, train_here
-from helpers.tiny_words import tiny_words
-from helpers.wandb_file import only, read
+from helpers.command import CommandResult, run_train
+from helpers.tiny_overrides import tiny_overrides
+from helpers.wandb_file import read
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -29,9 +29,11 @@ from fracnet.utils.files import config_dir
 NAMES = ("metrics.csv", "metrics.json", "predictions.csv", "checkpoints/best.ckpt")
 
 
-def composed(words: list[str]) -> dict[str, Any]:
+def compose_config(overrides: list[str]) -> dict[str, Any]:
     with initialize_config_dir(str(config_dir())):
-        return cast(dict[str, Any], OmegaConf.to_container(compose("train", words), resolve=True))
+        return cast(
+            dict[str, Any], OmegaConf.to_container(compose("train", overrides), resolve=True)
+        )
 
 
 def small_results() -> tuple[pd.DataFrame, RadiographData]:
@@ -46,12 +48,14 @@ def small_results() -> tuple[pd.DataFrame, RadiographData]:
 
 
 @pytest.fixture(scope="module")
-def words(phantom_words: list[str]) -> list[str]:
-    return tiny_words(*phantom_words, epochs=2)
+def overrides(phantom_overrides: list[str]) -> list[str]:
+    return tiny_overrides(*phantom_overrides, epochs=2)
 
 
-def finished(words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> Told:
-    result = train_here([*words, f"hydra.run.dir={folder}"], capsys)
+def finished(
+    overrides: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> CommandResult:
+    result = run_train([*overrides, f"hydra.run.dir={folder}"], capsys)
     assert result.code == 0, result.err
     for name in NAMES:
         assert (folder / name).is_file()
@@ -59,13 +63,13 @@ def finished(words: list[str], folder: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_training_continues_without_wandb(
-    words: list[str],
+    overrides: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fake_wandb.install(monkeypatch, "init raises")
-    result = finished([*words, "logger.wandb.mode=offline"], tmp_path, capsys)
+    result = finished([*overrides, "logger.wandb.mode=offline"], tmp_path, capsys)
     (line,) = [line for line in result.err.splitlines() if "W&B" in line]
     assert line.startswith("fracnet: warning: W&B failed to start (RuntimeError: as requested)")
 
@@ -78,7 +82,7 @@ def tracked(folder: Path, timeout: float) -> RunLoggers:
     split = {"metrics": {"accuracy": estimate}, "per_class": [], "classes": [], "confusion": []}
     selected = {"selected": {"epoch": 1}, "objective": {"name": "accuracy", "value": 0.5}}
     write_json(run.metrics, {"val": split, "test": split, **selected})
-    plain = composed([f"logger.wandb.timeout={timeout}", "logger.wandb.mode=offline"])
+    plain = compose_config([f"logger.wandb.timeout={timeout}", "logger.wandb.mode=offline"])
     loggers = RunLoggers(check(plain), plain, run)
     for epoch in (1, 2):
         for logger in loggers.loggers:
@@ -135,7 +139,7 @@ def test_any_failure_is_reported_in_one_line_and_costs_no_more_than_the_timeout(
 
 
 @pytest.mark.usefixtures("_identity")
-def test_folder_that_cannot_be_written_to(
+def test_a_file_in_place_of_the_wandb_folder_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "wandb").write_text("a file in its place")
@@ -167,7 +171,7 @@ def silent_server() -> Iterator[str]:
 
 def test_a_server_that_never_answers_costs_seconds_and_the_run_is_recorded_offline(
     silent_server: str,
-    words: list[str],
+    overrides: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -176,22 +180,24 @@ def test_a_server_that_never_answers_costs_seconds_and_the_run_is_recorded_offli
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.delenv("WANDB_MODE")
     more = ["logger.wandb.mode=online", "logger.wandb.timeout=30"]
-    result = finished([*words, *more], tmp_path, capsys)
+    result = finished([*overrides, *more], tmp_path, capsys)
     assert "the run is kept offline" in result.err
-    stored = read(only(tmp_path))
+    # The attempt to go online has left a file too.
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    stored = read(path)
     assert [row["epoch"] for row in stored.history if "train/loss" in row] == [1, 2]
     assert "test/macro_auc_low" in stored.summary
     assert stored.exit_code == 0
 
 
-def test_no_logger(
-    words: list[str],
+def test_training_runs_without_a_logger(
+    overrides: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    result = finished([*words, "logger=none"], tmp_path, capsys)
+    result = finished([*overrides, "logger=none"], tmp_path, capsys)
     assert "W&B" not in result.out + result.err
     assert not (tmp_path / "wandb").exists()
 
@@ -214,16 +220,16 @@ def test_the_config_comes_before_the_environment(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    logger = check(composed([f"logger.wandb.mode={key or 'null'}"])).logger
+    logger = check(compose_config([f"logger.wandb.mode={key or 'null'}"])).logger
     assert logger.wandb is not None
     assert logger.wandb.mode == mode
     assert logger.online == (mode == "online")
 
 
-def test_an_unknown_mode_in_the_environment(
-    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_an_unknown_wandb_mode_in_the_environment_is_rejected(
+    overrides: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "onlin")
-    result = train_here(words, capsys)
+    result = run_train(overrides, capsys)
     assert result.code == 1
     assert "WANDB_MODE=onlin; allowed there: offline, online, disabled" in result.err

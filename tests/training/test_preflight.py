@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import in_new_process, train_here
+from helpers.command import in_new_process, run_train
 from lightning.pytorch import Trainer
 
 from fracnet.training import preflight
 from fracnet.utils.errors import UserError
 
-# Says that it was run by what it leaves behind.
+# Leaves a file behind when it is run.
 MODULE = """
 from pathlib import Path
 Path("was_run").touch()
@@ -79,7 +79,7 @@ def test_folders_without_an_init_file_are_searched_as_an_import_does(
     assert result.code == 0, result.err
 
 
-def test_what_a_finder_does_not_know_is_left_until_it_is_imported(
+def test_names_that_a_finder_cannot_resolve_are_checked_at_import(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Finder:
@@ -91,7 +91,7 @@ def test_what_a_finder_does_not_know_is_left_until_it_is_imported(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["model._target_=nowhere.Net"], "there is no module 'nowhere'"),
         (["optim._target_=torch.optim.Adm"], "Did you mean 'Adam'?"),
@@ -126,8 +126,8 @@ def test_what_a_finder_does_not_know_is_left_until_it_is_imported(
     ],
     ids=lambda value: value[-1][:30],
 )
-def test_training_reports_it_before_it_draws_or_downloads_data(
-    words: list[str],
+def test_training_reports_a_missing_name_before_generating_or_downloading_data(
+    overrides: list[str],
     message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -138,7 +138,7 @@ def test_training_reports_it_before_it_draws_or_downloads_data(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fracnet.data.datasets.phantom.UpperLimbPhantom.prepare", prepare)
-    result = train_here(["data=upper_limb_phantom", "model.pretrained=false", *words], capsys)
+    result = run_train(["data=upper_limb_phantom", "model.pretrained=false", *overrides], capsys)
     assert result.code == 1
     assert result.err.count("\n") == 1, result.err
     assert message in result.err
@@ -177,7 +177,7 @@ def test_a_missing_package_is_named(
         "importlib.util.find_spec", lambda name, *more: None if name == package else real(name)
     )
     monkeypatch.chdir(tmp_path)
-    result = train_here(["data=upper_limb_phantom", f"logger={logger}"], capsys)
+    result = run_train(["data=upper_limb_phantom", f"logger={logger}"], capsys)
     assert result.code == 1
     assert f"logger={logger} needs the package {package}" in result.err
     assert f"pip install {package}" in result.err

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.command import train_here
+from helpers.command import run_train
 from helpers.tiny_data import tiny_data
-from helpers.tiny_words import tiny_words
+from helpers.tiny_overrides import tiny_overrides
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -22,9 +22,9 @@ TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def words(phantom_words: list[str]) -> list[str]:
+def overrides(phantom_overrides: list[str]) -> list[str]:
     """A run of seconds."""
-    return tiny_words(*phantom_words, "optim.lr=0.01", epochs=3)
+    return tiny_overrides(*phantom_overrides, "optim.lr=0.01", epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def words(phantom_words: list[str]) -> list[str]:
     ],
     ids=lambda value: value[-1][:30],
 )
-def test_what_does_not_fit_is_reported_before_training(
+def test_a_mismatch_of_model_and_data_is_reported_before_training(
     more: list[str],
     parts: list[str],
-    words: list[str],
+    overrides: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    result = train_here([*words, *more, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    result = run_train([*overrides, *more, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
     assert result.code == 1
     assert "epoch 1" not in result.out
     assert result.err.count("fracnet: error: ") == 1
@@ -68,26 +68,26 @@ def test_what_does_not_fit_is_reported_before_training(
     assert not (tmp_path / "run").exists()
 
 
-def composed(*words: str) -> Config:
+def compose_config(*overrides: str) -> Config:
     search = f"hydra.searchpath=[file://{TESTS / 'user_conf'}]"
     with initialize_config_dir(str(config_dir())):
-        node: Any = OmegaConf.to_container(compose("train", [search, *words]), resolve=True)
+        node: Any = OmegaConf.to_container(compose("train", [search, *overrides]), resolve=True)
     return check(node)
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["model=tiny"],  # nothing in it is normalized
         ["model=tiny_norm"],  # many values a channel, also of one image
         ["model=tiny_norm", "model._target_=helpers.models.NormedHead", "model.freeze=backbone"],
     ],
-    ids=lambda words: words[-1],
+    ids=lambda overrides: overrides[-1],
 )
 def test_batches_of_one_image_work_where_they_can_be_trained_on(
-    words: list[str], tmp_path: Path
+    overrides: list[str], tmp_path: Path
 ) -> None:
-    config = composed(*words, "image_size=32", "data.batch_size=1")
+    config = compose_config(*overrides, "image_size=32", "data.batch_size=1")
     data = tiny_data(tmp_path)
     data.prepare_data()
     model = classifier_from(config, data)
@@ -103,7 +103,7 @@ ONE_CLASS = {"train": 21, "val": 1, "test": 6}
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         ([], "objective=macro_auc cannot be computed on"),
         (
@@ -115,32 +115,32 @@ ONE_CLASS = {"train": 21, "val": 1, "test": 6}
     ],
 )
 def test_a_metric_that_chooses_must_be_defined_on_validation(
-    words: list[str], message: str, tmp_path: Path
+    overrides: list[str], message: str, tmp_path: Path
 ) -> None:
     data = tiny_data(tmp_path, counts=ONE_CLASS)
     data.prepare_data()
     with pytest.raises(UserError) as caught:
-        check_metrics(composed("model=tiny", *words), data)
+        check_metrics(compose_config("model=tiny", *overrides), data)
     assert str(caught.value).startswith(message)
     assert "whose 1 image is of the class elbow" in str(caught.value)
     assert "allowed with it: loss, accuracy, macro_sensitivity, macro_specificity." in str(
         caught.value
     )
-    check_metrics(composed("model=tiny", "objective=macro_specificity"), data)
+    check_metrics(compose_config("model=tiny", "objective=macro_specificity"), data)
 
 
 def test_a_class_may_be_absent_from_validation(tmp_path: Path) -> None:
     data = tiny_data(tmp_path, counts=ONE_CLASS | {"val": 2})
     data.prepare_data()
-    check_metrics(composed("model=tiny", "callbacks.best.metric=macro_auc"), data)
+    check_metrics(compose_config("model=tiny", "callbacks.best.metric=macro_auc"), data)
 
 
 def test_a_run_with_an_undefined_objective_leaves_nothing(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = ["data=patients", f"data.root={tmp_path / 'data'}", "+data.patients=5"]
-    others = [word for word in words if not word.startswith("data")]
-    result = train_here([*others, *few, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    other_overrides = [word for word in overrides if not word.startswith("data")]
+    result = run_train([*other_overrides, *few, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
     assert result.code == 1
     assert "fracnet: error: objective=macro_auc cannot be computed" in result.err
     assert not (tmp_path / "run").exists()
@@ -149,7 +149,7 @@ def test_a_run_with_an_undefined_objective_leaves_nothing(
 @pytest.mark.parametrize("key", ["model", "optim", "loss"])
 def test_a_class_that_does_not_exist_is_reported_before_an_image_is_read(
     key: str,
-    words: list[str],
+    overrides: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -159,13 +159,13 @@ def test_a_class_that_does_not_exist_is_reported_before_an_image_is_read(
 
     monkeypatch.setattr("fracnet.data.image_cache.ImageCache.open_or_build", read)
     wrong = f"{key}._target_=helpers.models.Nonesuch"
-    result = train_here([*words, wrong, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    result = run_train([*overrides, wrong, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
     assert result.code == 1
     assert f"{key}._target_=helpers.models.Nonesuch: module helpers.models has no" in result.err
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["objective=f1"], "objective=f1 is a metric of the positive one of two classes; there"),
         (["objective=study_kappa"], "objective=study_kappa cannot be computed on the validation"),
@@ -176,11 +176,11 @@ def test_a_class_that_does_not_exist_is_reported_before_an_image_is_read(
         ),
     ],
 )
-def test_a_metric_must_fit_the_data(words: list[str], message: str, tmp_path: Path) -> None:
+def test_a_metric_must_fit_the_data(overrides: list[str], message: str, tmp_path: Path) -> None:
     data = tiny_data(tmp_path)
     data.prepare_data()
     with pytest.raises(UserError) as caught:
-        check_metrics(composed("model=tiny", *add_open_keys(words)), data)
+        check_metrics(compose_config("model=tiny", *add_open_keys(overrides)), data)
     assert str(caught.value).startswith(message)
 
 
@@ -188,4 +188,4 @@ def test_a_metric_must_fit_the_data(words: list[str], message: str, tmp_path: Pa
 def test_any_metric_of_the_evaluation_may_choose(name: str, tmp_path: Path) -> None:
     data = tiny_data(tmp_path)
     data.prepare_data()
-    check_metrics(composed("model=tiny", f"objective={name}"), data)
+    check_metrics(compose_config("model=tiny", f"objective={name}"), data)

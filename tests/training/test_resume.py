@@ -14,18 +14,19 @@ import pytest
 import timm
 import torch
 import yaml
-from helpers.command import train_here
-from helpers.tiny_words import tiny_words
+from helpers.command import run_train
+from helpers.tiny_overrides import tiny_overrides
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from fracnet.config.trust import check_trust
+from fracnet.runs.run_folder import with_format, write_json
 from fracnet.runs.sweep_summary import collect
 from fracnet.utils.files import config_dir
 
 TESTS = Path(__file__).parents[1]
 TRUST = "trust=true"  # the model is a class of the tests' own
-# All that keeps a state of its own between epochs, together.
+# Everything with a state between epochs, together.
 STATEFUL = [
     "scheduler=warm_restarts",
     "scheduler.T_0=2",
@@ -37,12 +38,14 @@ STATEFUL = [
 
 
 @pytest.fixture(scope="module")
-def words(phantom_words: list[str]) -> list[str]:
-    return tiny_words(*phantom_words, "logger=none", *STATEFUL, batch=8, workers=1, epochs=6)
+def overrides(phantom_overrides: list[str]) -> list[str]:
+    return tiny_overrides(
+        *phantom_overrides, "logger=none", *STATEFUL, batch=8, workers=1, epochs=6
+    )
 
 
-def killed_in_the_middle_of_epoch(number: int, words: list[str], run: Path) -> None:
-    """Start a run and kill -9 it once `number` - 1 epochs stand in its curves."""
+def killed_in_the_middle_of_epoch(number: int, overrides: list[str], run: Path) -> None:
+    """Start a run and kill -9 it once its curves hold `number` - 1 epochs."""
     code = (
         "import sys, time\n"
         "from fracnet.models.classifier import Classifier\n"
@@ -55,7 +58,7 @@ def killed_in_the_middle_of_epoch(number: int, words: list[str], run: Path) -> N
         "from fracnet.config import hydra_cli\n"
         "from fracnet.train import train\n"
         "from fracnet.training import sweep\n"
-        f"sys.argv[1:] = {[*words, f'hydra.run.dir={run}']!r}\n"
+        f"sys.argv[1:] = {[*overrides, f'hydra.run.dir={run}']!r}\n"
         "hydra_cli.run(train, 'train', jobs=sweep)\n"
     )
     job = subprocess.Popen(
@@ -86,16 +89,16 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_equals_never_stopped(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_run(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert train_here([*words, f"hydra.run.dir={whole}"], capsys).code == 0
-    killed_in_the_middle_of_epoch(4, words, cut)
+    assert run_train([*overrides, f"hydra.run.dir={whole}"], capsys).code == 0
+    killed_in_the_middle_of_epoch(4, overrides, cut)
     assert len(curves_of(cut)) == 3
     config = (cut / "config.yaml").read_bytes()
 
-    result = train_here([f"resume={cut}", TRUST], capsys)
+    result = run_train([f"resume={cut}", TRUST], capsys)
     assert result.code == 0, result.err
     assert "epoch 3/6" not in result.out
     assert "epoch 4/6" in result.out
@@ -103,35 +106,38 @@ def test_killed_and_resumed_equals_never_stopped(
     assert (cut / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
     for name, value in weights_of(whole).items():
         assert torch.equal(weights_of(cut)[name], value), name
-    assert [p.name for p in (cut / "checkpoints").iterdir()] == ["best.ckpt"]
+    assert [p.name for p in sorted((cut / "checkpoints").iterdir())] == ["best.ckpt", "last.ckpt"]
     assert (cut / "config.yaml").read_bytes() == config
     provenance = json.loads((cut / "provenance.json").read_text())
     assert provenance["status"] == "finished"
-    assert provenance["resumed_from"][0]["status"] == "running"
+    assert provenance["resumed_from"][0]["status"] == "interrupted"
 
-    repeated = train_here([f"resume={cut}", TRUST], capsys)
+    repeated = run_train([f"resume={cut}", TRUST], capsys)
     assert repeated.code == 1
-    assert "no checkpoints/last.ckpt" in repeated.err
+    assert "is finished; add epochs with trainer.max_epochs=7 or more" in repeated.err
+    longer = run_train([f"resume={cut}", TRUST, "trainer.max_epochs=7"], capsys)
+    assert longer.code == 0, longer.err
+    assert curves_of(cut)["epoch"].tolist() == [str(epoch) for epoch in range(1, 8)]
 
 
 @pytest.mark.slow
 def test_rows_after_the_last_checkpoint_are_not_written_twice(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    killed_in_the_middle_of_epoch(3, words, tmp_path)
+    killed_in_the_middle_of_epoch(3, overrides, tmp_path)
     with (tmp_path / "metrics.csv").open("a") as file:
         # As if killed between the row and its checkpoint, and again within a row.
         file.write((tmp_path / "metrics.csv").read_text().splitlines()[-1].replace("2,", "3,", 1))
         file.write("\n4,1.7")
-    assert train_here([f"resume={tmp_path}", TRUST, "trainer.max_epochs=4"], capsys).code == 0
+    assert run_train([f"resume={tmp_path}", TRUST, "trainer.max_epochs=4"], capsys).code == 0
     assert curves_of(tmp_path)["epoch"].tolist() == ["1", "2", "3", "4"]
 
 
 @pytest.fixture(scope="module")
-def unfinished(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unfinished(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with one epoch behind it."""
     run = tmp_path_factory.mktemp("unfinished")
-    killed_in_the_middle_of_epoch(2, words, run)
+    killed_in_the_middle_of_epoch(2, overrides, run)
     return run
 
 
@@ -146,7 +152,7 @@ def unfinished(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_another_config_is_refused(
     more: list[str], parts: list[str], unfinished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = train_here([f"resume={unfinished}", *more], capsys)
+    result = run_train([f"resume={unfinished}", *more], capsys)
     assert result.code == 1
     assert result.err.count("\n") == 1
     for part in parts:
@@ -156,7 +162,7 @@ def test_another_config_is_refused(
 def test_a_folder_that_is_not_a_run_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = train_here([f"resume={tmp_path / 'none'}"], capsys)
+    result = run_train([f"resume={tmp_path / 'none'}"], capsys)
     assert result.code == 1
     assert "is not a run folder" in result.err
     assert not (tmp_path / "none").exists()
@@ -166,35 +172,40 @@ def test_changed_data_are_refused(
     unfinished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fracnet.training.run.data_fingerprint", lambda manifest: "other")
-    result = train_here([f"resume={unfinished}", TRUST], capsys)
+    result = run_train([f"resume={unfinished}", TRUST], capsys)
     assert result.code == 1
     assert "the data have changed" in result.err
 
 
-def test_the_weights_that_a_run_began_with_are_not_needed_again(
-    phantom_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_resuming_does_not_need_the_pretrained_weights(
+    phantom_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = tmp_path / "resnet10t.pth"
     torch.save(timm.create_model("resnet10t", num_classes=10).state_dict(), weights)
-    words = ["model=timm", "model.name=resnet10t", f"model.weights={weights}", *phantom_words]
-    words += ["image_size=32", "data.num_workers=0", "trainer.max_epochs=3", "logger=none"]
-    killed_in_the_middle_of_epoch(2, words, tmp_path / "run")
+    overrides = [
+        "model=timm",
+        "model.name=resnet10t",
+        f"model.weights={weights}",
+        *phantom_overrides,
+    ]
+    overrides += ["image_size=32", "data.num_workers=0", "trainer.max_epochs=3", "logger=none"]
+    killed_in_the_middle_of_epoch(2, overrides, tmp_path / "run")
     weights.unlink()
-    result = train_here([f"resume={tmp_path / 'run'}"], capsys)
+    result = run_train([f"resume={tmp_path / 'run'}"], capsys)
     assert result.code == 0, result.err
     assert curves_of(tmp_path / "run")["epoch"].tolist() == ["1", "2", "3"]
 
 
 @pytest.mark.slow
 def test_a_job_of_a_killed_sweep_is_added_to_its_sweep(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = tmp_path / "sweep"
     more = ["-m", "seed=3", "trainer.max_epochs=3", f"hydra.sweep.dir={sweep}"]
-    killed_in_the_middle_of_epoch(2, [*words, *more], tmp_path / "unused")
-    assert collect(sweep)["jobs"][0]["status"] == "unfinished"
+    killed_in_the_middle_of_epoch(2, [*overrides, *more], tmp_path / "unused")
+    assert collect(sweep)["jobs"][0]["status"] == "interrupted"
 
-    result = train_here([f"resume={sweep / '0'}", TRUST], capsys)
+    result = run_train([f"resume={sweep / '0'}", TRUST], capsys)
     assert result.code == 0, result.err
     assert "validation macro_auc 0." in result.out
     assert "sensitivity" not in result.out, "the sweep decides whose test metrics are shown"
@@ -205,7 +216,7 @@ def test_a_job_of_a_killed_sweep_is_added_to_its_sweep(
     assert (job["status"], job["reason"], job["epochs"]) == ("finished", "", 3)
     assert job["test"]
 
-    repeated = train_here([f"resume={sweep / '0'}", TRUST], capsys)
+    repeated = run_train([f"resume={sweep / '0'}", TRUST], capsys)
     assert repeated.code == 1
     assert collect(sweep)["jobs"][0]["status"] == "finished", "a refusal changes nothing"
 
@@ -222,12 +233,12 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("part", STRANGE)
-def test_a_strangers_folder_runs_nothing(
+def test_resuming_an_untrusted_folder_executes_nothing(
     part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with initialize_config_dir(str(config_dir())):
-        words = ["data=upper_limb_phantom", "model=custom_cnn"]
-        plain: Any = OmegaConf.to_container(compose("train", words), resolve=True)
+        overrides = ["data=upper_limb_phantom", "model=custom_cnn"]
+        plain: Any = OmegaConf.to_container(compose("train", overrides), resolve=True)
     check_trust(plain, False, "config.yaml", training=True)
     node = yaml.safe_load(yaml.safe_dump(STRANGE[part]).replace("{flag}", str(tmp_path / "flag")))
     plain[part] = plain.get(part, {}) | node
@@ -235,7 +246,8 @@ def test_a_strangers_folder_runs_nothing(
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "last.ckpt").touch()
     (run / "config.yaml").write_text(yaml.safe_dump(plain))
-    result = train_here([f"resume={run}"], capsys)
+    write_json(run / "provenance.json", with_format({"status": "interrupted"}))
+    result = run_train([f"resume={run}"], capsys)
     assert result.code == 1
     assert "trust=true" in result.err
     assert f"{part}" in result.err
@@ -243,17 +255,17 @@ def test_a_strangers_folder_runs_nothing(
 
 
 @pytest.mark.slow
-def test_a_strangers_checkpoint_runs_nothing(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_resuming_an_untrusted_checkpoint_executes_nothing(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """best.ckpt names the class of the model as well."""
     run = tmp_path / "run"
-    shipped = ["model=custom_cnn" if word == "model=tiny" else word for word in words]
+    shipped = ["model=custom_cnn" if word == "model=tiny" else word for word in overrides]
     killed_in_the_middle_of_epoch(2, shipped, run)
     stored = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
     stored["hyper_parameters"]["model"] = {"_target_": "os.system", "normalize": "half"}
     torch.save(stored, run / "checkpoints/best.ckpt")
     # One epoch was enough, so best.ckpt stays as it is.
-    result = train_here([f"resume={run}", "trainer.max_epochs=1"], capsys)
+    result = run_train([f"resume={run}", "trainer.max_epochs=1"], capsys)
     assert result.code == 1
     assert "best.ckpt: model._target_=os.system" in result.err

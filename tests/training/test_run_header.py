@@ -1,4 +1,4 @@
-"""What a run says before its first epoch."""
+"""The output of a run before its first epoch."""
 
 from types import SimpleNamespace
 from typing import Any

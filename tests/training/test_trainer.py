@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers.command import train_here
-from helpers.tiny_words import tiny_words
+from helpers.command import run_train
+from helpers.tiny_overrides import tiny_overrides
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fracnet.models.schedules import build_schedule
@@ -37,16 +37,16 @@ class Recorder(Callback):
 
 
 @pytest.fixture(scope="module")
-def words(phantom_words: list[str]) -> list[str]:
-    return tiny_words(*phantom_words, "optim.lr=0.01", "evaluation.resamples=100", epochs=2)
+def overrides(phantom_overrides: list[str]) -> list[str]:
+    return tiny_overrides(*phantom_overrides, "optim.lr=0.01", "evaluation.resamples=100", epochs=2)
 
 
 def recorder(path: Path) -> str:
     return f"callbacks.mine={{_target_: test_trainer.Recorder, path: {path}}}"
 
 
-def test_everything_open_together(
-    words: list[str],
+def test_all_extension_points_work_together(
+    overrides: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -70,13 +70,13 @@ def test_everything_open_together(
         "logger.wandb.mode=disabled",
     ]
     run = tmp_path / "run"
-    result = train_here([*words, *more, f"hydra.run.dir={run}"], capsys)
+    result = run_train([*overrides, *more, f"hydra.run.dir={run}"], capsys)
     assert result.code == 0, result.err
-    seen = json.loads((tmp_path / "seen.json").read_text())
-    assert (seen["accumulate"], seen["steps"]) == (2, 4)
-    assert seen["loggers"] == ["CSVLogger"]
-    assert [abs(delta) for delta in seen["early"]] == [0.001]
-    assert len(set(seen["rates"])) >= 4, "the schedule steps with the optimizer"
+    recorded = json.loads((tmp_path / "seen.json").read_text())
+    assert (recorded["accumulate"], recorded["steps"]) == (2, 4)
+    assert recorded["loggers"] == ["CSVLogger"]
+    assert [abs(delta) for delta in recorded["early"]] == [0.001]
+    assert len(set(recorded["rates"])) >= 4, "the schedule steps with the optimizer"
     assert (run / "fit-profile.txt").stat().st_size > 500
     curves = pd.read_csv(run / "metrics.csv")
     assert {"val/kappa", "val/f2"} <= set(curves.columns)
@@ -94,32 +94,32 @@ def test_everything_open_together(
 
 
 @pytest.mark.parametrize("debug", ["fast", "limit", "overfit", "profile"])
-def test_debug(
-    debug: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_debug_configs_run(
+    debug: str, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shorter = [word for word in words if not word.startswith("trainer.max_epochs")]
+    shorter = [word for word in overrides if not word.startswith("trainer.max_epochs")]
     more = [f"debug={debug}", "data.batch_size=4", f"hydra.run.dir={tmp_path}"]
     more += ["trainer.max_epochs=2"] if debug == "overfit" else []
     shorter = [w for w in shorter if not w.startswith(("explain", "data.batch_size"))]
-    result = train_here([*shorter, *more], capsys)
+    result = run_train([*shorter, *more], capsys)
     assert result.code == 0, result.err
     assert (tmp_path / "report/index.html").is_file()
     assert (tmp_path / "fit-profile.txt").is_file() == (debug == "profile")
 
 
 def test_fast_dev_run_writes_nothing(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     more = ["trainer.fast_dev_run=true", f"hydra.run.dir={run}"]
-    result = train_here([*words, *more], capsys)
+    result = run_train([*overrides, *more], capsys)
     assert result.code == 0, result.err
     assert "training and validation work; nothing was saved or evaluated" in result.out
     assert not [path for path in run.rglob("*") if path.is_file()]
 
 
 def test_an_argument_that_lightning_rejects_is_reported_before_an_image_is_read(
-    words: list[str],
+    overrides: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -129,7 +129,7 @@ def test_an_argument_that_lightning_rejects_is_reported_before_an_image_is_read(
 
     monkeypatch.setattr("fracnet.data.image_cache.ImageCache.open_or_build", read)
     more = ["trainer.strategy=dpp", f"hydra.run.dir={tmp_path / 'run'}"]
-    result = train_here([*words, *more], capsys)
+    result = run_train([*overrides, *more], capsys)
     assert result.code == 1
     assert "lightning.Trainer rejects its arguments (trainer.strategy=dpp)" in result.err
     assert not (tmp_path / "run").exists()

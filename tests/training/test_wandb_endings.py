@@ -10,34 +10,36 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.command import train_here
-from helpers.tiny_words import tiny_words
+from helpers.command import run_train
+from helpers.tiny_overrides import tiny_overrides
 from helpers.wandb_file import only, read
 
 TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def words(phantom_words: list[str]) -> list[str]:
-    """A run of a second, beside what W&B takes."""
-    return tiny_words(*phantom_words, "optim.lr=0.01", "logger.wandb.mode=offline", epochs=2)
+def overrides(phantom_overrides: list[str]) -> list[str]:
+    """A run that takes about a second, plus the time of W&B."""
+    return tiny_overrides(
+        *phantom_overrides, "optim.lr=0.01", "logger.wandb.mode=offline", epochs=2
+    )
 
 
 def test_failed_run_has_its_exit_code(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wild = ["optim.lr=1e30", "scheduler=none", f"hydra.run.dir={tmp_path}"]
-    result = train_here([*words, *wild], capsys)
+    result = run_train([*overrides, *wild], capsys)
     assert result.code == 1
     assert "diverged" in result.err
     assert read(only(tmp_path)).exit_code == 1
 
 
 def test_jobs_of_a_sweep_share_a_group_and_nothing_else(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     swept = ["-m", "optim.lr=0.01,0.02", "trainer.max_epochs=1", f"hydra.sweep.dir={tmp_path}/s1"]
-    result = train_here([*words, *swept], capsys)
+    result = run_train([*overrides, *swept], capsys)
     assert result.code == 0
     closing = [line for line in result.out.splitlines() if line.startswith("W&B, offline")]
     assert len(closing) == 2
@@ -62,16 +64,16 @@ def offspring(pid: int) -> list[int]:
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue  # it has just ended
-    found = [pid]
-    for process in found:
-        found += [child for child, parent in parents.items() if parent == process]
-    return found[::-1]
+    pids = [pid]
+    for process in pids:
+        pids += [child for child, parent in parents.items() if parent == process]
+    return pids[::-1]
 
 
 @pytest.mark.parametrize("kill", ["training", "everything"])
 def test_killed_run_keeps_its_history_and_continues_it(
     kill: str,
-    words: list[str],
+    overrides: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -79,7 +81,7 @@ def test_killed_run_keeps_its_history_and_continues_it(
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     endless = ["trainer.max_epochs=100000", "callbacks.early_stopping=null"]
     job = subprocess.Popen(
-        [sys.executable, "-m", "fracnet.train", *words, *endless, f"hydra.run.dir={tmp_path}"],
+        [sys.executable, "-m", "fracnet.train", *overrides, *endless, f"hydra.run.dir={tmp_path}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -113,7 +115,7 @@ def test_killed_run_keeps_its_history_and_continues_it(
     if kill == "training":
         done = len(pd.read_csv(tmp_path / "metrics.csv"))
         more = [f"resume={tmp_path}", "trust=true", f"trainer.max_epochs={done + 2}"]
-        result = train_here(more, capsys)
+        result = run_train(more, capsys)
         assert result.code == 0, result.err
         first, second = (read(path) for path in sorted(tmp_path.glob("wandb/*run-*/*.wandb")))
         assert second.id == first.id
@@ -126,11 +128,11 @@ def test_killed_run_keeps_its_history_and_continues_it(
         assert second.exit_code == 0
 
 
-def test_without_pictures_a_job_promises_none(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_job_without_images_mentions_none(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ["-m", "seed=1", "trainer.max_epochs=1", "logger.wandb.images=false"]
-    result = train_here([*words, *more, f"hydra.sweep.dir={tmp_path}/s1"], capsys)
+    result = run_train([*overrides, *more, f"hydra.sweep.dir={tmp_path}/s1"], capsys)
     assert result.code == 0, result.err
     assert "W&B, offline: " in result.out
     assert "example images" not in result.out

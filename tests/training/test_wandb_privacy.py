@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.command import train_here
+from helpers.command import run_train
 from helpers.wandb_file import only, read, records
 
 from fracnet.data.datamodule import RadiographData
@@ -29,7 +29,7 @@ def test_online_run_without_an_account_is_kept_offline_with_nothing_private_in_i
     monkeypatch.setattr("socket.gethostname", lambda: "ward-nine")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(home / "netrc"))
-    words = [
+    arguments = [
         "--config-dir",
         str(TESTS / "user_conf"),
         "model=tiny",
@@ -43,18 +43,18 @@ def test_online_run_without_an_account_is_kept_offline_with_nothing_private_in_i
         "logger.wandb.mode=online",
         "logger.wandb.tags=[ward-nine,of mjones7]",
     ]
-    result = train_here([*words, f"hydra.run.dir={home}/runs/first"], capsys)
+    result = run_train([*arguments, f"hydra.run.dir={home}/runs/first"], capsys)
     assert result.code == 0, result.err
     (line,) = [line for line in result.err.splitlines() if "W&B" in line]
     assert "Use `wandb login` to log in" in line, "and no question"
     assert "kept offline" in line
     path = only(home / "runs/first")
-    kept = b"".join(record.SerializeToString() for record in records(path))
+    stored_bytes = b"".join(record.SerializeToString() for record in records(path))
     files = [file for file in (path.parent / "files").rglob("*") if file.is_file()]
-    kept += b"".join(file.read_bytes() + str(file.name).encode() for file in files)
-    assert b"optim.lr" in kept
+    stored_bytes += b"".join(file.read_bytes() + str(file.name).encode() for file in files)
+    assert b"optim.lr" in stored_bytes
     for private in (str(home), str(tmp_path), "mrs jones", "x rays", "mjones7", "ward-nine"):
-        assert private.encode() not in kept, private
+        assert private.encode() not in stored_bytes, private
     assert {str(r.WhichOneof("record_type")) for r in records(path)}.isdisjoint(
         {"artifact", "environment", "output", "output_raw", "stats"}
     )
@@ -88,7 +88,7 @@ def test_online_run_without_an_account_is_kept_offline_with_nothing_private_in_i
         ("torch.optim.Adam", "torch.optim.Adam"),
     ],
 )
-def test_paths_go_and_everything_else_stays(text: str, clean: str) -> None:
+def test_paths_are_removed_and_everything_else_stays(text: str, clean: str) -> None:
     assert Scrubber().scrub(text) == clean
 
 
@@ -98,7 +98,7 @@ def test_keys_that_hold_paths_are_emptied_whatever_they_hold() -> None:
     assert Scrubber().scrub(config) == clean
 
 
-def test_hash_follows_the_salt_and_tells_patients_from_studies() -> None:
+def test_hashes_depend_on_the_salt_and_differ_for_patients_and_studies() -> None:
     assert hashed("patient", "7", "a") == hashed("patient", "7", "a") != hashed("patient", "7", "b")
     assert hashed("patient", "7", "a") != hashed("study", "7", "a")
 
@@ -161,7 +161,7 @@ def test_curves_leave_out_a_class_without_cases() -> None:
     assert split_tables("test", figures, table)["test/roc"][1] == []
 
 
-def test_names_follow_what_a_sweep_varies(tmp_path: Path) -> None:
+def test_names_contain_the_keys_that_a_sweep_varies(tmp_path: Path) -> None:
     (tmp_path / "multirun.yaml").write_text(
         "hydra:\n"
         "  sweeper: {params: {optim.lr: '1e-4,1e-3', seed: 1}}\n"
@@ -172,7 +172,7 @@ def test_names_follow_what_a_sweep_varies(tmp_path: Path) -> None:
     assert swept_keys(tmp_path / "other") == ()
 
 
-def test_a_run_is_named_by_model_data_and_what_was_overridden() -> None:
+def test_a_run_is_named_by_model_data_and_overrides() -> None:
     choices = {"model": "resnet18", "data": "mura", "optim": "sgd"}
     overrides = ["model=resnet18", "optim.lr=0.1", "++trainer.max_steps=3", "data_dir=/secret"]
     assert run_name(overrides, choices) == "resnet18 mura lr=0.1 max_steps=3"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.tiny_words import tiny_words
+from helpers.tiny_overrides import tiny_overrides
 from helpers.wandb_file import Stored, only, read
 from PIL import Image
 
@@ -17,20 +17,22 @@ TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def words(phantom_words: list[str]) -> list[str]:
-    """A run of a second, beside what W&B takes."""
-    return tiny_words(*phantom_words, "optim.lr=0.01", "logger.wandb.mode=offline", epochs=2)
+def overrides(phantom_overrides: list[str]) -> list[str]:
+    """A run that takes about a second, plus the time of W&B."""
+    return tiny_overrides(
+        *phantom_overrides, "optim.lr=0.01", "logger.wandb.mode=offline", epochs=2
+    )
 
 
 @pytest.fixture(scope="module")
-def run(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, trained without any network where the system can take it away."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     alone = ["unshare", "--map-root-user", "--net"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
         alone = []
     done = subprocess.run(
-        [*alone, sys.executable, "-m", "fracnet.train", *words, f"hydra.run.dir={folder}"],
+        [*alone, sys.executable, "-m", "fracnet.train", *overrides, f"hydra.run.dir={folder}"],
         env=os.environ | {"PYTHONPATH": str(TESTS)},
         cwd=folder.parent,
         capture_output=True,
@@ -49,9 +51,7 @@ def stored(run: Path) -> Stored:
 
 def test_history_is_metrics_csv(run: Path, stored: Stored) -> None:
     curves = pd.read_csv(run / "metrics.csv")
-    rows = [
-        row for row in stored.history if "train/loss" in row
-    ]  # the tables have one of their own
+    rows = [row for row in stored.history if "train/loss" in row]  # the tables have a separate one
     assert [row["epoch"] for row in rows] == curves["epoch"].tolist() == [1, 2]
     for name in curves.columns:
         assert [row[name] for row in rows] == pytest.approx(curves[name].tolist(), rel=1e-6), name
@@ -69,9 +69,7 @@ def test_summary_holds_metrics_with_their_intervals(run: Path, stored: Stored) -
     assert stored.summary["objective/macro_auc"] == metrics["objective"]["value"]
 
 
-def test_config_is_resolved_flat_and_says_what_the_run_was_made_from(
-    run: Path, stored: Stored
-) -> None:
+def test_the_config_is_resolved_and_flat_and_holds_provenance(run: Path, stored: Stored) -> None:
     provenance = json.loads((run / "provenance.json").read_text())
     assert stored.config["optim.lr"] == 0.01
     assert stored.config["model"] == "tiny"
@@ -131,16 +129,19 @@ def test_example_images_are_those_of_the_table(run: Path, stored: Stored) -> Non
         assert (image.size, image.mode) == ((32, 32), "L")
 
 
-def test_figures_are_those_of_the_folder(run: Path, stored: Stored) -> None:
-    drawn = sorted(path.stem for path in (run / "figures").glob("*.png"))
-    assert {"curves", "confusion_matrix_test"} <= set(drawn)
-    for name in drawn:
-        kept = only(run).parent / "files" / str(stored.summary[f"figures/{name}/path"])
-        with Image.open(kept) as one, Image.open(run / f"figures/{name}.png") as other:
-            np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+def test_logged_figures_are_those_of_the_folder(run: Path, stored: Stored) -> None:
+    names = sorted(path.stem for path in (run / "figures").glob("*.png"))
+    assert {"curves", "confusion_matrix_test"} <= set(names)
+    for name in names:
+        stored_image = only(run).parent / "files" / str(stored.summary[f"figures/{name}/path"])
+        with (
+            Image.open(stored_image) as stored_figure,
+            Image.open(run / f"figures/{name}.png") as figure,
+        ):
+            np.testing.assert_array_equal(np.asarray(stored_figure), np.asarray(figure))
 
 
-def test_finished_run_is_closed_and_the_closing_lines_say_how_to_see_it(
+def test_a_finished_run_is_closed_and_the_commands_to_view_it_are_printed(
     run: Path, stored: Stored
 ) -> None:
     assert stored.exit_code == 0

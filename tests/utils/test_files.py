@@ -1,6 +1,8 @@
 """Writing files: whole or not at all, never through a link, and one sentence on a full disk."""
 
+import ast
 import errno
+import io
 import os
 import re
 import resource
@@ -14,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+import fracnet
+from fracnet.config import hydra_cli
 from fracnet.utils import files
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import (
@@ -27,6 +31,7 @@ from fracnet.utils.files import (
     write_atomically,
 )
 
+PACKAGE = Path(fracnet.__file__).parent
 WRITING = """
 import sys, time
 from pathlib import Path
@@ -100,22 +105,21 @@ def test_appending_through_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_replaced_as_a_whole_and_a_link_to_one_is_not_followed(tmp_path: Path) -> None:
-    elsewhere = tmp_path / "private"
-    elsewhere.mkdir()
-    (elsewhere / "keep").touch()
-    (tmp_path / "explain").symlink_to(elsewhere)
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "keep").touch()
+    (tmp_path / "explain").symlink_to(private)
     with atomic_folder(tmp_path / "explain") as folder:
         (folder / "a").touch()
-    assert os.listdir(elsewhere) == ["keep"]
+    assert os.listdir(private) == ["keep"]
     assert not (tmp_path / "explain").is_symlink()
-    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "explain") as folder:
-        (folder / "b").touch()
-        raise RuntimeError
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "explain") as folder:
+        (folder / "missing/b").touch()
     assert os.listdir(tmp_path / "explain") == ["a"]
     assert sorted(os.listdir(tmp_path)) == ["explain", "private"]
 
 
-def test_a_limit_on_file_size_is_one_sentence_and_keeps_the_previous_file(tmp_path: Path) -> None:
+def test_a_file_size_limit_gives_one_sentence_and_keeps_the_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     write_atomically(path, "before")
     with file_size_limit(1000), pytest.raises(UserError) as caught:
@@ -130,7 +134,7 @@ def test_a_limit_on_file_size_is_one_sentence_and_keeps_the_previous_file(tmp_pa
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
-def test_every_fault_of_the_disk_is_a_sentence(
+def test_every_disk_error_is_explained_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     def fail(_: int) -> None:
@@ -152,7 +156,7 @@ def test_an_error_of_the_block_keeps_its_type_and_leaves_nothing(tmp_path: Path)
     assert os.listdir(tmp_path) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
+def test_drafts_of_killed_processes_are_removed_and_those_in_use_stay(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WRITING], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
@@ -182,3 +186,27 @@ def test_errors_of_libraries_are_explained_too(tmp_path: Path) -> None:
     assert explain_disk_fault(cannot_write("b", denied)) == "Cannot write b: Permission denied."
     assert explain_disk_fault(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
     assert explain_disk_fault(ValueError("x")) is None
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
+def test_text_files_are_read_and_written_as_utf8_in_any_locale(path: Path) -> None:
+    for call in (n for n in ast.walk(ast.parse(path.read_bytes())) if isinstance(n, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
+        keywords = {keyword.arg for keyword in call.keywords}
+        if name in ("read_text", "write_text") and isinstance(call.func, ast.Attribute):
+            assert "encoding" in keywords, ast.unparse(call)
+        if name in ("open", "fdopen", "NamedTemporaryFile"):
+            modes = [a.value for a in call.args if isinstance(a, ast.Constant)]
+            text = any(set(str(m)) <= set("rwax+t") and m for m in modes)
+            assert not text or "encoding" in keywords, ast.unparse(call)
+
+
+def test_a_locale_that_lacks_characters_ends_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+        monkeypatch.setattr(sys, name, stream)
+    hydra_cli.print_any_character()
+    print("\u2265 0.9, caf\udce9.png")
+    output = sys.stdout.buffer.getvalue()  # type: ignore[attr-defined]
+    monkeypatch.undo()
+    assert output == b"\\u2265 0.9, caf\\udce9.png\n"

@@ -14,7 +14,13 @@ import pandas as pd
 from pydantic import Field
 
 from fracnet.data import dicom
-from fracnet.data.image_io import MAX_PIXELS, BadImage, image_size, read_ids
+from fracnet.data.image_io import (
+    MAX_PIXELS,
+    BadImage,
+    class_without_image,
+    image_size,
+    read_ids,
+)
 from fracnet.data.manifest import Manifest, with_manifest_types
 from fracnet.data.split_file import SplitFile
 from fracnet.data.splits import groups_of, name_groups, sample_groups
@@ -101,17 +107,20 @@ class Dataset(ABC):
         *,
         excluded: Mapping[tuple[str, str], int] | None = None,
         notes: Sequence[str] = (),
+        links: Literal["once", "keep"] = "once",
         **facts: Any,
     ) -> Manifest:
         """A manifest from rows with at least path (relative to `folder`), split and label.
 
-        Lists each real file once (see `distinct_rows`). Adds width and height from the file
-        headers, and patient and study from DICOM headers where no row has one. Other columns that a
-        row lacks are missing.
+        Adds width and height from the file headers, and patient and study from DICOM headers where
+        no row has one. Other columns that a row lacks are missing.
+        links: "once" lists each real file once (see `distinct_rows`); "keep" is for a dataset whose
+        own list gives each path its meaning.
         excluded: number of images by (split, reason). notes: those of the class and of this folder.
         facts: classes, task, groups, ... where they differ from the class attributes.
         """
-        rows, link_notes = distinct_rows(rows, folder)
+        rows = valid_rows(rows)
+        rows, link_notes = distinct_rows(rows, folder) if links == "once" else (rows, [])
         rows, id_notes, id_facts = add_dicom_ids(rows, folder)
         table = pd.DataFrame(rows)
         sizes = header_sizes([path_from_text(folder, path) for path in table.get("path", [])])
@@ -179,7 +188,7 @@ class UnsplitDataset(Dataset):
 
         Raises UserError if a class has too few groups, or for a split file that does not fit.
         """
-        rows, notes = distinct_rows(rows, folder)
+        rows, notes = distinct_rows(valid_rows(rows), folder)
         rows, id_notes, facts = add_dicom_ids(rows, folder)
         notes += id_notes
         table = with_manifest_types(pd.DataFrame(rows))
@@ -238,26 +247,32 @@ def assign_splits(table: pd.DataFrame, shares: Mapping[str, float], seed: int) -
     return split.tolist()
 
 
-def distinct_rows(rows: Iterable[Row], folder: Path) -> tuple[list[Row], list[str]]:
-    """Copies of the rows, each real file once, and notes on what was skipped.
-
-    Links may give one file several paths; the first one counts. All text is made valid
-    (`path_text`). A path that is listed twice is left to `Manifest.check`.
-
-    Raises DataFault if the paths of one file have different labels, splits, patients or studies.
-    """
+def valid_rows(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Copies of the rows with all text valid (see `path_text`) and empty ids missing."""
     copies: list[Row] = [
         {key: path_text(value) if isinstance(value, str) else value for key, value in row.items()}
         for row in rows
     ]
     for row in copies:
         row |= {key: None for key in ("patient", "study", "region") if row.get(key) == ""}
+    return copies
+
+
+def distinct_rows(rows: Iterable[Row], folder: Path) -> tuple[list[Row], list[str]]:
+    """The rows, each real file once, and notes on what was skipped.
+
+    Links may give one file several paths; the first one counts. A path that is listed twice is left
+    to `Manifest.check`.
+
+    Raises DataFault if the paths of one file have different labels, splits, patients or studies.
+    """
+    rows = list(rows)
     with ThreadPoolExecutor(max_workers=8) as pool:
-        files = [path_from_text(folder, row["path"]) for row in copies]
+        files = [path_from_text(folder, row["path"]) for row in rows]
         keys = list(pool.map(file_key, files, chunksize=64))
     first: dict[int | str, Row] = {}
     distinct, repeated, conflicts = [], [], []
-    for key, row in zip(keys, copies, strict=True):
+    for key, row in zip(keys, rows, strict=True):
         earlier = row if key is None else first.setdefault(key, row)
         if earlier is row or earlier["path"] == row["path"]:
             distinct.append(row)
@@ -449,10 +464,18 @@ def files_below(
 
 
 def skipped_note(folder: Path, names: Sequence[str]) -> list[str]:
-    """A note on files that are not images, with their endings and the first names; none if none."""
+    """A note on files that are not images: endings or DICOM classes, and the first names.
+
+    names: relative to `folder`. No note if there are none.
+    """
     if not names:
         return []
-    endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in names)
+    endings = Counter(
+        class_without_image(path_from_text(folder, name))
+        or os.path.splitext(name)[1].lower()
+        or "no ending"
+        for name in names
+    )
     kinds = [f"{ending} {n}" for ending, n in endings.most_common()]
     n = len(names)
     return [
@@ -462,16 +485,19 @@ def skipped_note(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def is_image(file: Path | str) -> bool:
-    """By its extension; DICOM files, which often have none or the end of a UID, by content."""
-    if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES:
-        return True
+    """By its extension; DICOM files, which often have none or the end of a UID, by content.
+
+    A DICOM file of a class without images, such as a structured report, is none.
+    """
+    named_as_image = os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
     if not dicom.may_be_dicom(file):
-        return False
+        return named_as_image
     try:
         with open(file, "rb") as opened:
-            return dicom.is_dicom(opened.read(dicom.HEADER_LENGTH))
+            is_dicom = dicom.is_dicom(opened.read(dicom.HEADER_LENGTH))
     except OSError:
-        return False  # like any other file that does not look like an image
+        return named_as_image  # a broken image, or any other file
+    return class_without_image(file) is None if is_dicom else named_as_image
 
 
 def describe_folder(folder: Path) -> str:

@@ -21,8 +21,10 @@ from fracnet.data.datasets.base import (
     is_image,
     skipped_note,
     subfolders,
+    valid_rows,
 )
 from fracnet.data.datasets.csv_table import Table, listed_path, read_csv
+from fracnet.data.image_io import class_without_image
 from fracnet.data.manifest import Manifest
 from fracnet.data.splits import SPLITS
 from fracnet.utils.errors import DataFault, UserError
@@ -102,7 +104,7 @@ class Folder(UnsplitDataset):
             roots = (self.folder, Path(self.root).expanduser().absolute())
             images = read_listed(roots, Path(self.csv).expanduser(), self.columns)
         images.notes += unify_labels(images.rows, self.csv or self.folder, self.class_order or ())
-        images.rows, link_notes = distinct_rows(images.rows, self.folder)
+        images.rows, link_notes = distinct_rows(valid_rows(images.rows), self.folder)
         images.notes += link_notes
         classes, notes = self._class_order(images)
         rows, facts = images.rows, {}
@@ -398,6 +400,9 @@ def read_listed(roots: tuple[Path, Path], csv: Path, columns: Mapping[str, str |
         split = splits[i] if splits else None
         if not cells[column["label"]]:
             images.excluded[split or "none", "no label"] += 1
+            continue
+        if kind := class_without_image(root / paths[i]):
+            images.excluded[split or "none", f"no image ({kind})"] += 1
             continue
         row: dict[str, Any] = {"path": paths[i], "label": cells[column["label"]]}
         row |= {key: cells[name] or None for key, name in ids.items()}

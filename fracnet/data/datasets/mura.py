@@ -117,7 +117,9 @@ class Mura(Dataset):
             f"(data.val_share={self.val_share}, data.split_seed={self.split_seed}); see "
             f"{SPLIT_FILE}."
         )
-        manifest = self.build(rows, base, excluded=excluded, notes=[*notes, split_note])
+        manifest = self.build(
+            rows, base, excluded=excluded, notes=[*notes, split_note], links="keep"
+        )
         return replace(manifest, split_note=split_note)
 
     def _base(self) -> Path:

@@ -146,7 +146,7 @@ def write_image(planned: PlannedImage) -> None:
     planned.path.write_bytes(data.tobytes())
     if rendered.polygons:
         outlines = [np.round(polygon, 6).tolist() for polygon in rendered.polygons]
-        planned.path.with_suffix(".json").write_text(json.dumps(outlines))
+        planned.path.with_suffix(".json").write_text(json.dumps(outlines), encoding="utf-8")
 
 
 def _gather_polygons(folder: Path, images: list[Path]) -> None:
@@ -155,10 +155,12 @@ def _gather_polygons(folder: Path, images: list[Path]) -> None:
     for path in images:
         file = path.with_suffix(".json")
         if file.exists():
-            outlines[path.relative_to(folder).as_posix()] = json.loads(file.read_text())
+            outlines[path.relative_to(folder).as_posix()] = json.loads(
+                file.read_text(encoding="utf-8")
+            )
             file.unlink()
     lines = (f"{json.dumps(path)}: {json.dumps(polygons)}" for path, polygons in outlines.items())
-    (folder / POLYGONS).write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    (folder / POLYGONS).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def read_polygons(folder: Path) -> dict[str, list[list[list[float]]]]:
@@ -167,7 +169,9 @@ def read_polygons(folder: Path) -> dict[str, list[list[list[float]]]]:
     Each is the convex hull of the pixels of a bone that a fracture changes, [[x, y], ...] in shares
     of width and height. Images without a fracture are not listed.
     """
-    outlines: dict[str, list[list[list[float]]]] = json.loads((folder / POLYGONS).read_text())
+    outlines: dict[str, list[list[list[float]]]] = json.loads(
+        (folder / POLYGONS).read_text(encoding="utf-8")
+    )
     return outlines
 
 
@@ -181,5 +185,5 @@ def _write_lists(folder: Path, images: list[Path]) -> None:
             f"{MURA_FOLDER}/{study.as_posix()}/,{int(study.name.endswith('_positive'))}\n"
             for study in studies
         )
-        (folder / f"{part}_image_paths.csv").write_text(image_lines)
-        (folder / f"{part}_labeled_studies.csv").write_text(study_lines)
+        (folder / f"{part}_image_paths.csv").write_text(image_lines, encoding="utf-8")
+        (folder / f"{part}_labeled_studies.csv").write_text(study_lines, encoding="utf-8")

@@ -91,7 +91,8 @@ def _build(folder: Path, recipe: dict, workers: int | None, progress: bool) -> N
     write_images(__name__, folder, recipe, workers, progress)
     (folder / "data.yaml").write_text(
         "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\n"
-        f"nc: {len(UPPER_LIMB_NAMES)}\nnames: {json.dumps(list(UPPER_LIMB_NAMES))}\n"
+        f"nc: {len(UPPER_LIMB_NAMES)}\nnames: {json.dumps(list(UPPER_LIMB_NAMES))}\n",
+        encoding="utf-8",
     )
 
 
@@ -132,7 +133,7 @@ def write_image(planned: PlannedImage) -> None:
             for polygon in rendered.polygons
         ]
     text = "".join(line + "\n" for line in lines)
-    (planned.folder / "labels" / f"{stem}.txt").write_text(text)
+    (planned.folder / "labels" / f"{stem}.txt").write_text(text, encoding="utf-8")
 
 
 def file_stem(spec: Spec, rng: np.random.Generator) -> str:

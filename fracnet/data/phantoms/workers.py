@@ -102,7 +102,7 @@ def _is_complete(target: Path, recipe: dict[str, Any]) -> bool:
     if not target.exists():
         return False
     file = target / RECIPE
-    text = file.read_text() if file.exists() else ""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
     if text == _text(recipe):
         return True
     content = f"phantoms of another recipe ({' '.join(text.split())})" if text else "other data"

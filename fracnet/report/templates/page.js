@@ -41,7 +41,8 @@
       cases.forEach((item) => {
         item.hidden = !selects.every((select) => item.dataset[select.name] === select.value);
       });
-      gallery.classList.toggle("plain-only", !form.elements.heatmap.checked);
+      const heatmaps = form.elements.heatmap;
+      gallery.classList.toggle("plain-only", heatmaps !== undefined && !heatmaps.checked);
       const shown = cases.filter((item) => !item.hidden).length;
       form.querySelector("output").textContent = `${shown} of ${cases.length} shown`;
     };
@@ -66,7 +67,8 @@
       bar.append(made);
     };
     let at = 0;
-    const visible = () => cases.filter((item) => !item.hidden);
+    // In the order on the page, which sorting changes.
+    const visible = () => all(".case:not([hidden])", gallery).filter((item) => item.querySelector("img"));
     const show = (step) => {
       const items = visible();
       at = (at + step + items.length) % items.length;
@@ -77,7 +79,8 @@
       dialog.prepend(picture);
       picture.src = source.src;
       picture.alt = source.alt;
-      caption.textContent = all(":scope > p", item).map((p) => p.innerText).join("; ");
+      caption.textContent =
+        item.dataset.caption ?? all(":scope > p", item).map((p) => p.innerText).join("; ");
     };
     button("Previous", () => show(-1));
     button("Next", () => show(1));

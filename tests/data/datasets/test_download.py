@@ -182,7 +182,7 @@ def test_figshare_downloads_once_for_several_jobs(tmp_path, site):
     assert site.requests.count("/file") == 1
 
 
-def test_figshare_can_be_forbidden_and_spares_other_files(tmp_path, site):
+def test_figshare_can_be_disabled_and_keeps_other_files(tmp_path, site):
     assert "does not exist" in figshare_error(tmp_path / "gone", download=False)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
@@ -243,7 +243,7 @@ def test_kaggle_downloads_once_and_then_reads(tmp_path, fetched, caplog):
     assert list(dataset.folder.glob(".*partial")) == []
 
 
-def test_kaggle_copy_outlives_the_cache_of_kagglehub(tmp_path, fetched):
+def test_the_kaggle_copy_survives_clearing_the_kagglehub_cache(tmp_path, fetched):
     dataset = UpperLimb(root=str(tmp_path / "set"))
     dataset.prepare()
     shutil.rmtree(tmp_path / "hub")
@@ -273,7 +273,7 @@ def test_kaggle_is_not_used_if_the_data_exist(tmp_path, monkeypatch):
     UpperLimb(root=str(write_class_folders(tmp_path / "b", folders))).prepare()
 
 
-def test_kaggle_spares_a_folder_with_other_files(tmp_path, fetched):
+def test_kaggle_keeps_a_folder_with_other_files(tmp_path, fetched):
     (tmp_path / "thesis.tex").touch()
     (tmp_path / "pictures").mkdir()
     message = str(kaggle_error(tmp_path))
@@ -283,7 +283,7 @@ def test_kaggle_spares_a_folder_with_other_files(tmp_path, fetched):
     assert "is a file, not a folder" in str(kaggle_error(file))
 
 
-def test_kaggle_can_be_forbidden(tmp_path, fetched):
+def test_kaggle_can_be_disabled(tmp_path, fetched):
     assert "does not exist" in str(kaggle_error(tmp_path / "gone", download=False))
     assert fetched == []
     assert not (tmp_path / "gone").exists()
@@ -383,7 +383,7 @@ def test_a_missing_network_is_reported_at_once(tmp_path, monkeypatch, no_proxy):
     assert not (tmp_path / "set").exists()
 
 
-def test_a_hanging_name_service_is_given_up_within_ten_seconds(tmp_path, monkeypatch, no_proxy):
+def test_a_hanging_name_service_times_out_within_ten_seconds(tmp_path, monkeypatch, no_proxy):
     release = threading.Event()
 
     def hang(*_: object, **__: object) -> None:

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from helpers.dicom_files import dicom
+from helpers.dicom_files import dicom, with_class
 from helpers.fracture_files import write_folders
 from helpers.pictures import encoded, picture
+from pydicom import uid
 
 from fracnet.data.datasets.folder import Folder
 from fracnet.utils.errors import UserError
@@ -53,7 +54,7 @@ def test_split_folders_are_used_in_any_spelling(tmp_path):
 
 
 @pytest.mark.parametrize("present", ["val", "test"])
-def test_a_missing_split_is_carved_from_train_only(tmp_path, present):
+def test_a_missing_split_is_taken_from_train_only(tmp_path, present):
     root = write_folders(tmp_path, *(f"{s}/{c}" for s in ("train", present) for c in "ab"), n=10)
     manifest = read(root, class_order=["a", "b"])
     absent = {"val": "test", "test": "val"}[present]
@@ -151,7 +152,21 @@ def test_dicom_in_class_folders_is_split_by_the_patients_of_its_headers(tmp_path
     assert len(id_notes) == 1
 
 
-def test_a_broken_image_waits_for_the_policy(tmp_path):
+def test_dicom_files_without_an_image_are_left_out_and_counted_by_class(tmp_path):
+    root = write_folders(tmp_path, "normal", "fractured")
+    report = with_class(dicom(np.asarray(picture(1)), PixelData=None), uid.BasicTextSRStorage)
+    (root / "normal" / "report.dcm").write_bytes(report)
+    manifest = read(root)
+    assert len(manifest.table) == 12
+    assert any("not images (Basic Text SR Storage 1): report.dcm" in n for n in manifest.notes)
+    lines = [f"{path},{label}" for path, label in manifest.table[["path", "label"]].to_numpy()]
+    (root / "all.csv").write_text("\n".join(["path,label", *lines, "normal/report.dcm,normal"]))
+    manifest = read(root, csv="all.csv")
+    assert len(manifest.table) == 12
+    assert manifest.excluded["reason"].tolist() == ["no image (Basic Text SR Storage)"]
+
+
+def test_a_broken_image_is_left_to_on_bad_file(tmp_path):
     root = write_folders(tmp_path, "normal", "fractured")
     (root / "normal" / "0.png").write_bytes(encoded(picture(), "PNG")[:200])
     table = read(root).table.set_index("path")

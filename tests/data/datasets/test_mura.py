@@ -218,8 +218,8 @@ def test_the_published_setting_differs_only_in_size_and_scaling():
     assert (published.image_size, published.model.normalize) == (150, "half")
     assert composed("data=mura_150", "image_size=64").image_size == 64
     assert composed("data=mura_150", "model.normalize=imagenet").model.normalize == "imagenet"
-    own = {"image_size": True, "model": {"normalize": True}}
-    assert plain.model_dump(exclude=own) == published.model_dump(exclude=own)
+    settings = {"image_size": True, "model": {"normalize": True}}
+    assert plain.model_dump(exclude=settings) == published.model_dump(exclude=settings)
 
 
 def test_a_list_that_names_missing_files_is_rejected(base):

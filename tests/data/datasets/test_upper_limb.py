@@ -18,7 +18,7 @@ from fracnet.data.datasets.layouts import UPPER_LIMB_CLASSES as CLASSES
 from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.utils.errors import UserError
 
-# Measured on the real set: labeled images by class, and images with an empty label file.
+# Measured on the real dataset: labeled images by class, and images with an empty label file.
 MEASURED = {
     "train": ((306, 433, 283, 299, 315, 168), 1827),
     "valid": ((28, 41, 37, 31, 19, 17), 175),
@@ -145,7 +145,7 @@ def test_images_without_labels_are_excluded_by_reason(tmp_path):
         ("train", "empty label file", 1),
         ("train", "no label file", 1),
     }
-    assert any("1 label file has no image (train/labels/orphan)" in note for note in manifest.notes)
+    assert any("1 label file has no image (test/labels/orphan)" in note for note in manifest.notes)
 
 
 class TestTwoClasses:

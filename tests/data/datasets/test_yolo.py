@@ -28,8 +28,19 @@ def test_coordinates_rounded_beyond_the_edge_are_moved_onto_it(tmp_path):
     assert mark.points == ((0, 0), (1, 0), (1, 1))
 
 
+@pytest.mark.parametrize("class_id", ["1", "1.0", "1.", "01", "1e0"])
+def test_a_class_id_may_be_written_as_a_float(tmp_path, class_id):
+    assert marks(tmp_path, f"{class_id} 0.5 0.5 0.2 0.2")[0].class_id == 1
+
+
+def test_names_stay_text(tmp_path):
+    names = ["no", "null", "1.0", "~", "NA", "yes"]
+    (tmp_path / "data.yaml").write_text(f"names: [{', '.join(names)}]")
+    assert list(read_names(tmp_path / "data.yaml").values()) == names
+
+
 @pytest.mark.parametrize("content", ["", "\n", " \r\n\r\n"])
-def test_an_empty_file_has_no_marks(tmp_path, content):
+def test_an_empty_file_has_no_annotations(tmp_path, content):
     assert marks(tmp_path, content) == []
 
 
@@ -40,6 +51,8 @@ def test_an_empty_file_has_no_marks(tmp_path, content):
         ("0 0.1 0.2", "too few"),
         ("0", "too few"),
         ("elbow 0.1 0.2 0.3 0.4 0.5 0.6", "'elbow' is not a class id"),
+        ("nan 0.1 0.2 0.3 0.4 0.5 0.6", "'nan' is not a class id"),
+        ("inf 0.1 0.2 0.3 0.4 0.5 0.6", "'inf' is not a class id"),
         ("0.5 0.1 0.2 0.3 0.4 0.5 0.6", "'0.5' is not a class id"),
         ("0 0.1 0.2 0.3 x 0.5 0.6", "not all coordinates are numbers"),
         ("0 0.1 0.2 0.3 nan 0.5 0.6", "not finite"),

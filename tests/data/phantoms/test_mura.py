@@ -57,7 +57,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def planned_images() -> list[PlannedImage]:
-    """The plan of a larger set."""
+    """The plan of a larger dataset."""
     recipe = {"seed": 0, "patients": {"train": 1000, "valid": 400}, "abnormal": 0.45}
     return list(plan(Path(MURA_FOLDER), recipe))
 
@@ -82,10 +82,10 @@ def test_the_lists_have_the_official_form(written: Path, tmp_path: Path) -> None
     shutil.copytree(written / MURA_FOLDER, base)
     write_lists(base)
     for name in LISTS:
-        own = (written / MURA_FOLDER / name).read_text()
-        assert sorted(own.splitlines()) == (base / name).read_text().splitlines()
-        assert own.startswith(f"{MURA_FOLDER}/{name.partition('_')[0]}/XR_")
-        assert own.endswith("\n")
+        paths = (written / MURA_FOLDER / name).read_text()
+        assert sorted(paths.splitlines()) == (base / name).read_text().splitlines()
+        assert paths.startswith(f"{MURA_FOLDER}/{name.partition('_')[0]}/XR_")
+        assert paths.endswith("\n")
 
 
 def test_the_dataset_reads_it_like_mura(written: Path) -> None:
@@ -206,9 +206,9 @@ def test_the_config_differs_from_mura_only_in_the_origin_of_the_files() -> None:
             OmegaConf.to_container(compose("train", [f"data={name}"]), resolve=True)
             for name in ("mura", "mura_phantom")
         )
-    own, extra = real.pop("data"), phantom.pop("data")
+    paths, extra = real.pop("data"), phantom.pop("data")
     assert real == phantom
-    assert {**own, "_target_": None, "root": None}.items() <= {
+    assert {**paths, "_target_": None, "root": None}.items() <= {
         **extra,
         "_target_": None,
         "root": None,

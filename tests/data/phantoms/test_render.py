@@ -189,7 +189,7 @@ def test_build_belongs_to_the_patient() -> None:
 
 
 @pytest.mark.slow
-def test_rate() -> None:
+def test_rendering_is_fast() -> None:
     specs = [Spec(region, patient=k, fracture=True) for k in range(6) for region in REGIONS]
     begin = time.process_time()
     for spec in specs:

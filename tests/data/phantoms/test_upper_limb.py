@@ -1,4 +1,4 @@
-"""The phantom of the upper-limb set: layout, reproducible bytes, complete or not at all."""
+"""The upper-limb phantom: layout, reproducible bytes, complete or absent."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def labels(folder: Path) -> list[str]:
     return [path.read_text() for path in sorted((folder / "labels").glob("*.txt"))]
 
 
-def test_layout(written: Path) -> None:
+def test_the_layout_matches_the_real_dataset(written: Path) -> None:
     folder = written / UPPER_LIMB_FOLDER
     expected = {"train": (18, 4), "valid": (12, 3), "test": (12, 3)}
     for name, (labeled, empty) in expected.items():
@@ -148,12 +148,12 @@ def test_another_recipe_is_rejected_with_both_recipes_and_a_remedy(written: Path
 
 
 def test_a_folder_that_is_not_a_phantom_is_not_touched(tmp_path: Path) -> None:
-    mine = tmp_path / UPPER_LIMB_FOLDER / "train" / "images" / "real.jpg"
-    mine.parent.mkdir(parents=True)
-    mine.write_bytes(b"real")
+    own_image = tmp_path / UPPER_LIMB_FOLDER / "train" / "images" / "real.jpg"
+    own_image.parent.mkdir(parents=True)
+    own_image.write_bytes(b"real")
     with pytest.raises(UserError, match="other data"):
         write_upper_limb(tmp_path, counts=COUNTS, progress=False)
-    assert mine.read_bytes() == b"real"
+    assert own_image.read_bytes() == b"real"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A Hydra launcher that runs each job in a process of its own; Hydra finds it by its folder."""
+"""A Hydra launcher that runs each job in a separate process; Hydra discovers it by its folder."""
 
 import os
 import sys
@@ -15,9 +15,9 @@ class Forks(BasicLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         ends = []
-        for number, words in enumerate(job_overrides, initial_job_idx):
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
             if (child := os.fork()) == 0:
-                super().launch([words], number)
+                super().launch([overrides], number)
                 sys.stdout.flush()
                 os._exit(0)
             os.waitpid(child, 0)

@@ -1,4 +1,4 @@
-"""job.json holds the status of a job, also when the job is resumed by itself."""
+"""job.json holds the status of a job, also when the job is resumed separately."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ from fracnet.utils.errors import Diverged, UserError
     ],
     ids=repr,
 )
-def test_the_record_is_updated_when_a_job_is_resumed_by_itself(
+def test_the_record_is_updated_when_a_job_is_resumed_separately(
     error: BaseException | None, status: str, reason: str, tmp_path: Path
 ) -> None:
     add_job(tmp_path, 4, ["optim.lr=1"], status="running")
@@ -44,8 +44,8 @@ def test_the_record_is_updated_when_a_job_is_resumed_by_itself(
 
 def test_the_record_holds_what_the_resume_changes(tmp_path: Path) -> None:
     add_job(tmp_path, 0, ["optim.lr=1", "trainer.max_epochs=9", "seed=2"], status="running")
-    words = ["resume=somewhere", "trust=true", "trainer.max_epochs=5"]
-    with sweep.resumed_job(tmp_path / "0", True, words):
+    overrides = ["resume=somewhere", "trust=true", "trainer.max_epochs=5"]
+    with sweep.resumed_job(tmp_path / "0", True, overrides):
         pass
     record = json.loads((tmp_path / "0/job.json").read_text())
     assert record["overrides"] == ["optim.lr=1", "trainer.max_epochs=5", "seed=2"]

@@ -1,4 +1,4 @@
-"""A measured figure, its limit, and pairs of measurements whose ratio outlives a busy machine."""
+"""A measurement with its limit, and paired measurements whose ratio survives a busy machine."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """One line of the table.
 
     low, high: quartiles over the rounds, where there were rounds. at_least, at_most: the limit.
@@ -25,7 +25,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the limit is kept; None where there is none."""
+        """Whether the limit is met; None without a limit."""
         if self.at_least is not None:
             return self.value >= self.at_least
         if self.at_most is not None:
@@ -33,20 +33,20 @@ class Figure:
         return None
 
     def plain(self) -> dict[str, Any]:
-        """For the JSON: what is known, rounded to what can be believed."""
+        """The known values for the JSON file, to four significant digits."""
         numbers = ("value", "low", "high", "at_least", "at_most")
-        found: dict[str, Any] = {"name": self.name, "unit": self.unit}
+        result: dict[str, Any] = {"name": self.name, "unit": self.unit}
         for name in numbers:
             value = getattr(self, name)
             if value is not None:
-                found[name] = float(f"{value:.4g}")
-        return found | ({} if self.met is None else {"met": self.met})
+                result[name] = float(f"{value:.4g}")
+        return result | ({} if self.met is None else {"met": self.met})
 
 
-def spread(name: str, values: Any, unit: str = "", **limit: float) -> Figure:
-    """Median and quartiles of some values, one of each round."""
+def spread(name: str, values: Any, unit: str = "", **limit: float) -> Measurement:
+    """Median and quartiles of some values, one per round."""
     low, middle, high = np.percentile(np.asarray(values, dtype=float), [25, 50, 75])
-    return Figure(name, float(middle), unit, float(low), float(high), **limit)
+    return Measurement(name, float(middle), unit, float(low), float(high), **limit)
 
 
 def interleaved(
@@ -54,24 +54,24 @@ def interleaved(
     rounds: int,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
-    """Seconds of each side in each round: round by round, all sides in turn, there and back.
+    """Seconds of each side in each round, alternating forwards and backwards through the sides.
 
-    sides: name -> what is done in round i. One round goes before, uncounted, to warm up.
-    clock: by default the time that this process worked, all its threads together, so that other
-        programs on the machine count as little as possible.
+    sides: name -> the work of round i. One uncounted round comes first, as a warm-up.
+    clock: by default the processor time of this process, so that other programs on the machine
+        matter as little as possible.
     """
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    result: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(-1, rounds):
         order = list(sides)[:: 1 if number % 2 else -1]
         for name in order:
             start = clock()
             sides[name](max(number, 0))
-            taken = clock() - start
+            elapsed = clock() - start
             if number >= 0:
-                found[name].append(taken)
-    return found
+                result[name].append(elapsed)
+    return result
 
 
 def ratios(seconds: Mapping[str, list[float]], of: str, to: str) -> np.ndarray:
-    """How many times as long `of` took as `to`, in each round; float64 [rounds]."""
+    """Time of `of` divided by time of `to` in each round, float64 [rounds]."""
     return np.array(seconds[of]) / np.array(seconds[to])

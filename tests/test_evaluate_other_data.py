@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers.command import Told, evaluate_here, train_here
+from helpers.command import CommandResult, run_evaluate, run_train
 from helpers.fracture_files import write_fracatlas
 from helpers.mura_files import write_mura
-from helpers.tiny_words import tiny_words
+from helpers.tiny_overrides import tiny_overrides
 
 from fracnet.data.manifest import read_table
 
@@ -37,8 +37,8 @@ def trained(sets: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
     return run
 
 
-def train(sets: tuple[Path, Path], run: Path) -> Told:
-    arguments = tiny_words(
+def train(sets: tuple[Path, Path], run: Path) -> CommandResult:
+    arguments = tiny_overrides(
         "data=mura",
         f"data.root={sets[0]}",
         "optim.lr=0.01",
@@ -52,7 +52,7 @@ def train(sets: tuple[Path, Path], run: Path) -> Told:
         def readouterr(self) -> tuple[str, str]:
             return "", ""
 
-    return train_here(arguments, Silent())  # type: ignore[arg-type]
+    return run_train(arguments, Silent())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_another_dataset_is_predicted_with_the_run_s_choices(
     run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    result = evaluate_here(external(run, sets, MAP, "trust=true"), capsys)
+    result = run_evaluate(external(run, sets, MAP, "trust=true"), capsys)
     assert result.code == 0, result.err
     assert "External test" in result.out
     assert {path: path.read_bytes() for path in before} == before
@@ -80,10 +80,10 @@ def test_another_dataset_is_predicted_with_the_run_s_choices(
     assert set(test["label"]) == {"normal", "abnormal"}
     fractured = test["path"].str.contains("/Fractured/")
     assert (fractured == (test["label"] == "abnormal")).all()
-    own = read_table(run / "predictions.csv")
+    original = read_table(run / "predictions.csv")
     np.testing.assert_array_equal(
         table.loc[table["split"] == "val", "prob_abnormal"],
-        own.loc[own["split"] == "val", "prob_abnormal"],
+        original.loc[original["split"] == "val", "prob_abnormal"],
     )
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["test"]["n"] == len(test)
@@ -91,30 +91,30 @@ def test_another_dataset_is_predicted_with_the_run_s_choices(
     assert set(metrics["baselines_on_test"]) == {"majority"}
 
 
-def test_its_own_test_split_is_predicted_as_in_training(
+def test_repredicting_the_test_split_matches_training(
     run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [f"run={run}", "data=mura", f"data.root={sets[0]}", "figures=false", "trust=true"]
-    result = evaluate_here(arguments, capsys)
+    result = run_evaluate(arguments, capsys)
     assert result.code == 0, result.err
-    again, own = (
+    repeated, original = (
         read_table(folder / "predictions.csv").sort_values("path")
         for folder in (run / "evaluations" / "data-mura", run)
     )
-    assert list(again["path"]) == list(own["path"])
-    np.testing.assert_allclose(again["prob_abnormal"], own["prob_abnormal"], atol=1e-5)
+    assert list(repeated["path"]) == list(original["path"])
+    np.testing.assert_allclose(repeated["prob_abnormal"], original["prob_abnormal"], atol=1e-5)
 
 
-def test_views_are_averaged_and_validation_chooses_again(
+def test_averaged_views_repeat_the_choice_on_validation(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = evaluate_here([f"run={run}", "tta=hflip", "figures=false", "trust=true"], capsys)
+    result = run_evaluate([f"run={run}", "tta=hflip", "figures=false", "trust=true"], capsys)
     assert result.code == 0, result.err
     assert "Test-time augmentation" in result.out
     out = run / "evaluations" / "tta-hflip"
-    again, own = (read_table(folder / "predictions.csv") for folder in (out, run))
-    assert list(again["path"]) == list(own["path"])
-    assert not np.array_equal(again["prob_abnormal"], own["prob_abnormal"])
+    repeated, original = (read_table(folder / "predictions.csv") for folder in (out, run))
+    assert list(repeated["path"]) == list(original["path"])
+    assert not np.array_equal(repeated["prob_abnormal"], original["prob_abnormal"])
     of_rows = [
         json.loads((folder / "decisions.json").read_text())["validation"]["sha256"]
         for folder in (out, run)
@@ -125,12 +125,12 @@ def test_views_are_averaged_and_validation_chooses_again(
 def test_a_class_of_another_package_is_not_built_without_trust(
     run: Path, sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = evaluate_here(external(run, sets, MAP), capsys)
+    result = run_evaluate(external(run, sets, MAP), capsys)
     assert result.code == 1
     assert "helpers.models.TinyNet" in result.err
     assert "trust=true" in result.err
     # Metrics alone build nothing, so they need no trust.
-    assert evaluate_here([f"run={run}", "figures=false"], capsys).code == 0
+    assert run_evaluate([f"run={run}", "figures=false"], capsys).code == 0
 
 
 def test_a_checkpoint_that_names_another_class_than_the_config_is_refused(
@@ -139,14 +139,14 @@ def test_a_checkpoint_that_names_another_class_than_the_config_is_refused(
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["model"] = {"_target_": "fracnet.models.cnn.CustomCNN", "normalize": "half"}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    result = evaluate_here(external(run, sets, MAP), capsys)
+    result = run_evaluate(external(run, sets, MAP), capsys)
     assert result.code == 1
     assert "best.ckpt" in result.err
     checkpoint = run / "checkpoints" / "best.ckpt"
     held = torch.load(checkpoint, weights_only=True)
     held["hyper_parameters"]["loss"] = {"_target_": "os.system", "command": "false"}
     torch.save(held, checkpoint)
-    result = evaluate_here(external(run, sets, MAP), capsys)
+    result = run_evaluate(external(run, sets, MAP), capsys)
     assert result.code == 1
     assert "trust=true" in result.err
 
@@ -171,7 +171,7 @@ def test_mistakes_are_reported_with_what_is_allowed(
 ) -> None:
     if arguments[0] == "data=fracatlas":
         arguments = [*arguments, f"data.root={sets[1]}"]
-    result = evaluate_here([f"run={run}", "trust=true", *arguments], capsys)
+    result = run_evaluate([f"run={run}", "trust=true", *arguments], capsys)
     assert result.code == 1
     for argument in expected:
         assert argument in result.err
@@ -184,6 +184,6 @@ def test_changed_data_are_refused(
     provenance = json.loads((run / "provenance.json").read_text())
     provenance["data_fingerprint"] = "0123456789abcdef"
     (run / "provenance.json").write_text(json.dumps(provenance))
-    result = evaluate_here([f"run={run}", "tta=hflip", "trust=true"], capsys)
+    result = run_evaluate([f"run={run}", "tta=hflip", "trust=true"], capsys)
     assert result.code == 1
     assert "0123456789abcdef" in result.err

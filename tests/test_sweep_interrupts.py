@@ -10,18 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.tiny_words import tiny_words
+from helpers.tiny_overrides import tiny_overrides
 
-HERE = Path(__file__).parent
-LIGHT = [sys.executable, str(HERE / "helpers/forked_sweep.py"), "-m"]
+TESTS = Path(__file__).parent
+LIGHT = [sys.executable, str(TESTS / "helpers/forked_sweep.py"), "-m"]
 
 
 def started(command: list[str], folder: Path) -> subprocess.Popen[str]:
-    """A sweep in a process group of its own, as a shell starts it."""
+    """A sweep in its own process group, as a shell starts it."""
     return subprocess.Popen(
         [*command, f"hydra.sweep.dir={folder}"],
         cwd=folder.parent,
-        env=os.environ | {"PYTHONPATH": str(HERE)},
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -41,7 +41,7 @@ def statuses(folder: Path) -> list[str]:
     return [job["status"] for job in json.loads((folder / "sweep.json").read_text())["jobs"]]
 
 
-def test_once_stops_the_running_job_and_the_next_one_follows(tmp_path: Path) -> None:
+def test_one_ctrl_c_stops_the_job_and_the_next_one_starts(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     job = started([*LIGHT, "optim.lr=1,5,4"], folder)
     wait_for(folder / "1/waiting", job)
@@ -57,7 +57,7 @@ def test_once_stops_the_running_job_and_the_next_one_follows(tmp_path: Path) -> 
     assert "job 1 interrupted: by Ctrl-C" in out.splitlines()
 
 
-def test_twice_stops_the_sweep_but_not_without_its_table(tmp_path: Path) -> None:
+def test_two_ctrl_c_stop_the_sweep_and_still_print_its_table(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     job = started([*LIGHT, "optim.lr=1,5,4,3"], folder)
     wait_for(folder / "1/waiting", job)
@@ -93,7 +93,7 @@ def test_sigterm_stops_the_sweep(tmp_path: Path) -> None:
     assert statuses(folder) == ["interrupted", "not run"]
 
 
-def test_during_an_import_once_stops_the_sweep(tmp_path: Path) -> None:
+def test_one_ctrl_c_during_an_import_stops_the_sweep(tmp_path: Path) -> None:
     folder, module = tmp_path / "sweep", tmp_path / "half.py"
     module.write_text(f"import time; open({str(tmp_path / 'begun')!r}, 'w'); time.sleep(100)")
     code = (
@@ -111,13 +111,13 @@ def test_during_an_import_once_stops_the_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_and_its_loaders_processes_end_and_another_training_follows(
-    phantom_words: list[str], tmp_path: Path
+def test_a_stopped_training_ends_its_loader_processes_before_the_next_job(
+    phantom_overrides: list[str], tmp_path: Path
 ) -> None:
     more = ["scheduler=none", "logger=none", "callbacks.early_stopping=null"]
-    words = tiny_words(*phantom_words, *more, size=40, workers=1, epochs="100000,2")
+    overrides = tiny_overrides(*phantom_overrides, *more, size=40, workers=1, epochs="100000,2")
     folder = tmp_path / "sweep"
-    job = started([sys.executable, "-m", "fracnet.train", "-m", *words], folder)
+    job = started([sys.executable, "-m", "fracnet.train", "-m", *overrides], folder)
     wait_for(folder / "0/checkpoints/last.ckpt", job)
     os.killpg(job.pid, signal.SIGINT)
     out, err = job.communicate(timeout=200)

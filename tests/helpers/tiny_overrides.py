@@ -1,4 +1,4 @@
-"""The words of a training that takes seconds: TinyNet on small images, on the CPU."""
+"""Overrides of a training that takes seconds: TinyNet on small images, on the CPU."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ TESTS = Path(__file__).parents[1]
 USER_CONF = TESTS / "user_conf"
 
 
-def tiny_words(
+def tiny_overrides(
     *more: str,
     model: str = "tiny",
     size: int = 32,
@@ -15,10 +15,10 @@ def tiny_words(
     epochs: int | str = 1,
     explain: bool = False,
 ) -> list[str]:
-    """Words for `fracnet.train`, with the data set and whatever else is wanted in `more`.
+    """Overrides of `fracnet.train`; `more` holds the dataset and anything else.
 
     model: a choice of tests/user_conf. size: pixels. batch: images. workers: of the loaders.
-    epochs: as text for a sweep's several. explain: whether heatmaps are made at the end, which
+    epochs: as text for a sweep's several. explain: compute heatmaps at the end, which
     takes as long as all the rest.
     """
     return [

@@ -23,7 +23,7 @@ def check_search(originals: list, seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_copies_of_phantoms_are_found_among_other_views(tmp_path: Path) -> None:
+def test_copies_of_phantoms_are_detected_among_other_views(tmp_path: Path) -> None:
     write_mura(tmp_path / "mura", seed=41, patients={"train": 24}, progress=False)
     write_upper_limb(tmp_path / "limb", seed=42, counts={"train": 30}, progress=False)
     files = [*tmp_path.glob("mura/**/*.png"), *tmp_path.glob("limb/**/*.jpg")]
@@ -32,5 +32,5 @@ def test_copies_of_phantoms_are_found_among_other_views(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(SAMPLE is None, reason="no FracAtlas sample; set FRACATLAS_ROOT")
-def test_copies_of_radiographs_are_found() -> None:
+def test_copies_of_radiographs_are_detected() -> None:
     check_search([(name, image, 2) for name, image in radiographs(Path(str(SAMPLE)), True)], 44)

@@ -1,0 +1,1 @@
+"""What the commands accept: the config schema, Hydra, and the objects that configs name."""

@@ -1,0 +1,1 @@
+"""Predicting new images with a finished run."""

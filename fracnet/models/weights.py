@@ -1,0 +1,312 @@
+"""Pretrained weights from a local file, whatever wraps them: the whole backbone, or an error.
+
+A file of weights maps names to tensors, often inside other mappings (`model_state_dict`,
+`state_dict_ema`, a Lightning checkpoint) and under a prefix (`module.`, `encoder_q.`, `backbone.`).
+Wrappers and prefixes are alike: both come before the names that the backbone uses. The part of the
+file that has every tensor of the backbone is loaded. Only the head may differ: a classifier of
+another width, or an absent one, starts at random.
+"""
+
+import argparse
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fracnet.utils.errors import UserError
+from fracnet.utils.text import counted
+
+State = dict[str, Tensor]
+
+AVERAGED = {
+    "averaged_model", "ema", "ema_model", "ema_state_dict", "model_ema", "state_dict_ema",
+    "teacher",
+}  # fmt: skip
+"""Parts of a file that hold averaged weights, which are preferred."""
+MOMENTUM = {
+    "backbone_momentum", "encoder_k", "encoder_momentum", "key_encoder", "momentum_encoder",
+    "target_encoder", "target_model", "target_network",
+}  # fmt: skip
+"""Parts with the slow copy of a contrastive method, loaded where nothing else fits."""
+# Names that torch.compile, FSDP and activation checkpointing put between others.
+WRAPPERS = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+# Densenets of torchvision before 2018, and networks that were made from them.
+OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+COUNTER = "num_batches_tracked"  # of a batch normalization; files before torch 0.4.1 have none
+COMPARED_SIZE = 224  # pixels at which two implementations of a network are compared
+LISTED = 4  # names of each kind in an error
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What a file gave a backbone.
+
+    tensors: how many of the backbone's `total` were loaded. part: what stood before their names in
+    the file, such as `model_state_dict.module`; "" for nothing. head: whether the classifier is
+    among them. unused: tensors in other parts of the file.
+    """
+
+    file: str
+    tensors: int
+    total: int
+    part: str
+    head: bool
+    unused: int
+
+    def describe(self) -> str:
+        """One line for the header of a run and its model card."""
+        part = f" ({self.part})" if self.part else ""
+        head = "classifier included" if self.head else "the classifier starts at random"
+        unused = f"; {counted(self.unused, 'other tensor')} in the file not used"
+        return (
+            f"loaded {self.tensors} of {counted(self.total, 'tensor')} from {self.file}{part}, "
+            f"{head}{unused if self.unused else ''}"
+        )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A part of a file held against a network: the names that keep it from being loaded."""
+
+    part: str
+    state: State
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: list[str]
+    matched: int
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.unexpected or self.reshaped)
+
+    @property
+    def rank(self) -> int:
+        """The lowest is preferred."""
+        names = set(self.part.split("."))
+        return 0 if names & AVERAGED else 2 if names & MOMENTUM else 1
+
+
+def load_weights(model: nn.Module, path: Path, name: str, heads: Sequence[str]) -> LoadedWeights:
+    """Load a file of weights into a timm model, in place.
+
+    Args:
+        path: written by torch.save (.pth, .pt, .bin, .ckpt), or a .safetensors file.
+        name: timm's name of the model, for messages and to find its twin in torchvision.
+        heads: the names of the head's layers in the model.
+
+    Raises:
+        UserError: a file that cannot be read, that does not hold this network, or that holds
+            several different ones.
+    """
+    stored = read_weights(path)
+    own = model.state_dict()
+    body = {key: value for key, value in own.items() if not _is_head(key, heads)}
+    parts = list(_parts(stored, sum(not key.endswith(COUNTER) for key in body)))
+    fits = [_fit(part, state, model, body, name, heads) for part, state in parts]
+    complete = sorted((fit for fit in fits if fit.complete), key=lambda fit: fit.rank)
+    if not complete:
+        fits = fits or [_compare("", stored, body, heads)]
+        raise UserError(_mismatch(max(fits, key=lambda fit: fit.matched), path, name, len(body)))
+    chosen = complete[0]
+    rivals = [fit for fit in complete[1:] if fit.rank == chosen.rank and not _equal(fit, chosen)]
+    if rivals:
+        names = ", ".join(repr(fit.part) for fit in (chosen, *rivals)[:LISTED])
+        raise UserError(
+            f"model.weights={path} holds several different networks that fit model.name={name} "
+            f"({names}); allowed: a file with one of them."
+        )
+    head = {key: value for key, value in chosen.state.items() if _is_head(key, heads)}
+    with_head = _shapes(head) == _shapes({key: own[key] for key in own.keys() - body.keys()})
+    loaded = {key: value for key, value in chosen.state.items() if with_head or key not in head}
+    model.load_state_dict(own | loaded)
+    return LoadedWeights(
+        file=str(path),
+        tensors=len(loaded),
+        total=len(own),
+        part=chosen.part,
+        head=with_head,
+        unused=max(0, len(stored) - len(chosen.state)),
+    )
+
+
+def read_weights(path: Path) -> State:
+    """Every tensor of a file under its dotted name, e.g. `model_state_dict.module.conv1.weight`.
+
+    Raises:
+        UserError: a file that cannot be read, or with objects that are no plain values.
+    """
+    scalar = np.float64(0.0).__reduce__()[0]
+    # What training scripts save besides the weights: their options and best scores.
+    harmless = [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    harmless += [np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))]
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            with torch.serialization.safe_globals(harmless):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    # Which errors a damaged or foreign file raises depends on torch's version.
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        program = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it holds the Python object {program[1]}" if program else lines[0][:200]
+        raise UserError(
+            f"model.weights={path} could not be read as weights ({reason}); allowed: a "
+            "file that torch.save(model.state_dict(), path) wrote, or a .safetensors file."
+        ) from error
+    return {WRAPPERS.sub("", name): value for name, value in _tensors(content, "")}
+
+
+def _tensors(content: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Tensor):
+        yield name, content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def _parts(stored: State, at_least: int) -> Iterator[tuple[str, State]]:
+    """Each prefix that stands before at least so many names, with the tensors behind it."""
+    prefixes = Counter[str]()
+    for name in stored:
+        pieces = name.split(".")
+        prefixes.update(".".join(pieces[:n]) for n in range(len(pieces)))
+    for prefix, n in prefixes.items():
+        if n >= at_least:
+            start = f"{prefix}." if prefix else ""
+            names = [name for name in stored if name.startswith(start)]
+            yield prefix, {name.removeprefix(start): stored[name] for name in names}
+
+
+def _fit(
+    part: str, state: State, model: nn.Module, body: State, name: str, heads: Sequence[str]
+) -> _Fit:
+    """The spelling of the part's names that fits the network best; the first complete one."""
+    best = _compare(part, state, body, heads)
+    for spelling in _spellings(state, model, name):
+        if best.complete:
+            break
+        best = max(best, _compare(part, spelling, body, heads), key=lambda fit: fit.matched)
+    return best
+
+
+def _spellings(state: State, model: nn.Module, name: str) -> Iterator[State]:
+    """The same tensors under the names that timm would give them, where others are known."""
+    yield {OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.items()}
+    if all(key[0].isdigit() for key in state):  # an nn.Sequential of the network's children
+        children = [child for child, _ in model.named_children()]
+        pieces = {key: key.split(".", 1) for key in state}
+        if all(int(first) < len(children) for first, *_ in pieces.values() if first.isdigit()):
+            yield {
+                ".".join((children[int(pieces[key][0])], *pieces[key][1:])): value
+                for key, value in state.items()
+            }
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is not None:
+        # timm expects the original file of that architecture, which this may not be.
+        faults = KeyError, IndexError, ValueError, RuntimeError, AttributeError, AssertionError
+        with suppress(*faults):
+            converted = dict(convert(dict(state), model))
+            yield converted
+    yield from _from_torchvision(state, name)
+
+
+def _from_torchvision(state: State, name: str) -> Iterator[State]:
+    """The tensors of torchvision's network of the same name, in the order of timm's.
+
+    Order and shapes alone prove nothing: both networks must give the same logits.
+    """
+    base = name.split(".")[0]
+    bias = list(state.values())[-1]
+    if base not in torchvision.models.list_models() or bias.ndim != 1:
+        return
+    with torch.random.fork_rng(devices=[]):
+        n_classes = len(bias)
+        with torch.device("meta"):
+            twin = torchvision.models.get_model(base, weights=None, num_classes=n_classes)
+        expected = twin.state_dict()
+        counters = {key for key in expected if key.endswith(COUNTER)}
+        ordered = {key: state.get(key, torch.tensor(0)) for key in expected}
+        if state.keys() | counters != expected.keys() or _shapes(ordered) != _shapes(expected):
+            return
+        twin.load_state_dict(ordered, assign=True)
+        model = timm.create_model(name, pretrained=False, num_classes=n_classes)
+        own = model.state_dict()
+        if [v.numel() for v in own.values()] != [v.numel() for v in ordered.values()]:
+            return
+        pairs = zip(own.items(), ordered.values(), strict=True)
+        renamed = {key: value.reshape(target.shape) for (key, target), value in pairs}
+        model.load_state_dict(renamed)
+        images = torch.randn(1, 3, COMPARED_SIZE, COMPARED_SIZE)
+        with torch.inference_mode():
+            logits, others = model.eval()(images), twin.float().eval()(images)
+        if torch.allclose(logits, others, rtol=1e-3, atol=1e-3 * float(others.abs().max())):
+            yield renamed
+
+
+def _compare(part: str, state: State, body: State, heads: Sequence[str]) -> _Fit:
+    """Hold the names and shapes of a part of the file against the backbone without its head."""
+    same = [key for key in body if key in state and state[key].shape == body[key].shape]
+    return _Fit(
+        part=part,
+        state=state,
+        missing=[k for k in body if k not in state and not k.endswith(COUNTER)],
+        unexpected=[k for k in state if k not in body and not _is_head(k, heads)],
+        reshaped=[
+            f"{key} ({_size(state[key])} in the file, {_size(body[key])} in the model)"
+            for key in body
+            if key in state and state[key].shape != body[key].shape
+        ],
+        matched=len(same),
+    )
+
+
+def _is_head(name: str, heads: Sequence[str]) -> bool:
+    return any(name.startswith(f"{head}.") for head in heads)
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in state.items()}
+
+
+def _size(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _equal(left: _Fit, right: _Fit) -> bool:
+    """Whether two parts of a file hold the same values under the same names."""
+    return left.state.keys() == right.state.keys() and all(
+        value.shape == right.state[key].shape
+        and bool((value.double() == right.state[key].double()).all())
+        for key, value in left.state.items()
+    )
+
+
+def _mismatch(fit: _Fit, path: Path, name: str, total: int) -> str:
+    lists = {
+        "missing in the file": fit.missing,
+        "not in the model": fit.unexpected,
+        "of another shape": fit.reshaped,
+    }
+    details = [
+        f"{len(names)} {kind}: {', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''}"
+        for kind, names in lists.items()
+        if names
+    ]
+    under = f" under '{fit.part}'" if fit.part else ""
+    return (
+        f"model.weights={path} does not hold weights of model.name={name}: {fit.matched} of "
+        f"{counted(total, 'tensor')} besides the head match{under}; {'; '.join(details)}. "
+        "Allowed: weights of that architecture, whose head alone may differ."
+    )

@@ -1,0 +1,1 @@
+"""Everything that works from a finished run folder."""

@@ -1,0 +1,141 @@
+"""Processes: which one writes a run folder, whether it still lives, and SIGTERM as an exception."""
+
+import fcntl
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from fracnet.utils.errors import Terminated, UserError
+from fracnet.utils.files import append_to
+
+
+def this_process() -> dict[str, Any]:
+    """What identifies this process later: process id, start and machine, for `is_gone`."""
+    pid = os.getpid()
+    return {"pid": pid, "start": _start_of(pid), "machine": _machine()}
+
+
+def is_gone(process: Any) -> bool:
+    """Whether the process that `this_process` described has ended; False where nobody can know."""
+    if not isinstance(process, Mapping) or process.get("machine") != _machine():
+        return False
+    pid = process.get("pid")
+    if not isinstance(pid, int) or not 0 < pid < 2**31:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it lives, and belongs to somebody else
+    # Process ids are given out again.
+    return _start_of(pid) != process.get("start")
+
+
+def _machine() -> str:
+    """Host and process namespace: a process id means nothing outside of them."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""  # a system without /proc has one namespace
+    return f"{socket.gethostname()} {namespace}".strip()
+
+
+def _start_of(pid: int) -> str | None:
+    """Boot and clock tick of a process's start; None if it has ended, or without /proc."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The second field is the name in parentheses, which may hold spaces; then state, ..., start.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else f"{boot} {fields[19]}"
+
+
+_held: dict[Path, int] = {}
+"""Locks of this process: how many blocks are inside of each."""
+
+
+@contextmanager
+def locked(path: Path, name: str) -> Iterator[None]:
+    """Hold the lock file `path` against other processes; in this process it may be nested.
+
+    The file is removed at the end. name: what is locked, for the message.
+
+    Raises UserError, at once, where another process holds it; CannotWrite for a folder in which
+    nothing can be written.
+    """
+    path = path.parent.resolve() / path.name  # a link is refused, not followed
+    descriptor = None if path in _held else _acquire(path, name)
+    _held[path] = _held.get(path, 0) + 1
+    try:
+        yield
+    finally:
+        _held[path] -= 1
+        if not _held[path]:
+            del _held[path]
+        if descriptor is not None:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _acquire(path: Path, name: str) -> int:
+    while True:
+        descriptor = append_to(path)
+        try:
+            # A POSIX lock: children do not inherit it, so a killed run leaves none behind.
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            holder = path.read_text(encoding="utf-8", errors="replace").strip()[:100]
+            os.close(descriptor)
+            raise UserError(
+                f"{name} is in use by another fracnet process{f' ({holder})' if holder else ''}; "
+                "wait until it has ended, or stop it."
+            ) from error
+        except OSError:
+            return descriptor  # a file system without locks
+        try:
+            same = os.path.samestat(os.fstat(descriptor), path.stat())
+        except FileNotFoundError:
+            same = False
+        if same:  # otherwise its last holder has just removed it
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            return descriptor
+        os.close(descriptor)
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Raise `Terminated` where SIGTERM arrives, so that the end of a run can be recorded.
+
+    Changes nothing where somebody handles or ignores the signal already, or outside of the main
+    thread.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    owner, received = os.getpid(), False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        if os.getpid() != owner:  # a fork, such as a worker of a loader
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif not received:  # the run is ending: let it record that
+            received = True
+            raise Terminated("by SIGTERM")
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,71 @@
+"""Locks against other processes, and whether a recorded process still lives."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fracnet.utils.errors import Terminated, UserError
+from fracnet.utils.processes import is_gone, locked, sigterm_raises, this_process
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from fracnet.utils.processes import locked
+with locked(Path(sys.argv[1]), "run=x"):
+    print("held", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_lock_keeps_others_out_until_its_process_ends(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(UserError, match=f"run=x is in use by .*process {holder.pid} on "):
+        locked(lock, "run=x").__enter__()
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert is_gone(this_process() | {"pid": holder.pid})
+    with locked(lock, "run=x"), locked(lock, "run=x"):
+        assert lock.exists()
+    assert not lock.exists()
+
+
+def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "private"
+    target.write_text("mine")
+    (tmp_path / ".lock").symlink_to(target)
+    with pytest.raises(UserError), locked(tmp_path / ".lock", "run=x"):
+        pass
+    assert target.read_text() == "mine"
+
+
+def test_a_process_is_gone_when_its_number_belongs_to_another() -> None:
+    own = this_process()
+    assert not is_gone(own)
+    assert is_gone(own | {"start": "another"})
+    assert not is_gone(own | {"machine": "another", "start": "another"}), "nobody can know"
+    assert not is_gone(None)
+
+
+def test_sigterm_is_raised_once_and_then_ignored_until_the_block_ends() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end_twice() -> None:
+        with sigterm_raises():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Terminated):
+        end_twice()
+    assert signal.getsignal(signal.SIGTERM) is before
