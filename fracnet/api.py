@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config.hints import explain_error
 from fracnet.config.overrides import add_open_keys, quoted
+from fracnet.config.schema import check
 from fracnet.data.manifest import read_table
 from fracnet.training.preflight import Order, preflight
 from fracnet.training.run import run as run_training
@@ -78,10 +79,11 @@ def fit(
     if folder is not None:
         arguments.append(f"hydra.run.dir={_override_value(Path(folder))}")
     with _composed(arguments, config_dir) as (plain, run_dir, task_overrides):
-        if plain["trainer"]["devices"] != 1:
+        trainer = check(plain).trainer
+        if trainer.processes > 1:
             raise UserError(
-                f"trainer.devices={plain['trainer']['devices']} starts the program once per "
-                "device, which does not work from Python code; allowed here: 1. Use "
+                f"trainer.devices={trainer.devices} starts the program once per device, which "
+                "does not work from Python code; allowed here: one device. Use "
                 "python -m fracnet.train."
             )
         order = Order(run_dir, task_overrides, ["fracnet.fit", *arguments])

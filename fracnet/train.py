@@ -9,17 +9,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
 from fracnet.training import sweep
-from fracnet.utils.errors import UserError
 
 
 def train(cfg: DictConfig) -> float:
     """Train and evaluate one model; the validation metric that `objective` names."""
     hydra = HydraConfig.get()
-    if cfg.resume and not Path(str(cfg.resume), "config.yaml").is_file():
-        raise UserError(
-            f"resume={cfg.resume} is not a run folder: it has no config.yaml; allowed: a folder "
-            "that fracnet.train printed as its run."
-        )
+    if cfg.resume:
+        sweep.check_resumable(Path(str(cfg.resume)).expanduser())
 
     from fracnet.training.preflight import Order, preflight  # not needed for --help
 

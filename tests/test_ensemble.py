@@ -78,7 +78,7 @@ def test_an_ensemble_shows_no_names_that_a_member_must_not_show(
     assert ".png" not in (tmp_path / "hidden/report/index.html").read_text()
 
 
-def test_folds_choose_on_out_of_fold_predictions(
+def test_out_of_fold_predictions_choose_nothing_for_the_mean(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for fold in range(3):
@@ -91,6 +91,10 @@ def test_folds_choose_on_out_of_fold_predictions(
     )
     decisions = json.loads((tmp_path / "folds/decisions.json").read_text())
     assert decisions["validation"]["n"] == 60
+    assert decisions["temperature"] == 1
+    assert "scored by single models" in decisions["temperature_note"]
+    assert {point["threshold"] for point in decisions["operating_point"].values()} == {0.5}
+    assert "so no temperature and no threshold is chosen" in " ".join(result.out.split())
     config = yaml.safe_load((tmp_path / "folds/config.yaml").read_text())
     assert config["ensemble"]["validation"] == "out_of_fold"
     assert [run["fold"] for run in config["ensemble"]["runs"]] == [0, 1, 2]

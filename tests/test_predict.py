@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from helpers.command import CommandResult, run_command
 from helpers.dicom_files import dicom
 from helpers.photographs import photograph
 from helpers.predicting import train_on_views, write_views
+from helpers.reports import Page
 
 import fracnet
 from fracnet.data.image_io import read_grey
@@ -144,14 +146,59 @@ def test_each_image_has_a_picture(
     rows = pd.read_csv("out/predictions.csv")
     good = rows["error"].isna()
     assert rows.loc[~good, "overlay"].isna().all()
-    pictures = [read_grey(f"out/{path}") for path in rows.loc[good, "overlay"]]
-    assert {picture.shape for picture in pictures} == {pictures[0].shape}
-    side = (pictures[0].shape[1] - 8) // 2
-    below = [picture[side:] for picture in pictures]  # the caption does not cover the image
-    assert below[0].min() < 100
-    assert (below[0] > 200).mean() > 0.5
-    assert all(np.array_equal(line, below[0]) for line in below)
     assert rows.loc[good, "overlay"].is_unique
+    for path, overlay in zip(rows.loc[good, "path"], rows.loc[good, "overlay"], strict=True):
+        assert overlay == f"overlays/{Path(path).stem}.png"
+        image, picture = read_grey(Path(path)), read_grey(Path("out") / overlay)
+        plain = read_grey(Path(f"out/overlays/plain/{Path(path).stem}.png"))
+        assert plain.shape == picture.shape, "a viewer can switch between them"
+        times, rest = divmod(picture.shape[1], image.shape[1])
+        assert rest == 0
+        height = times * image.shape[0]  # the aspect of the file
+        assert min(height, picture.shape[1]) >= 224
+        assert plain[:height:times, ::times].shape == image.shape
+        assert not np.array_equal(plain[:height], picture[:height])
+        assert np.array_equal(plain[height:], picture[height:])
+        below = picture[height:]  # the caption does not cover the image
+        assert below.min() < 100
+        assert (below > 200).mean() > 0.5
+
+
+def test_a_page_shows_all_images_with_links_to_the_files(
+    run: Path, scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (scans / "<b>&.png").write_bytes((scans / "0.png").read_bytes())
+    result = predicted([f"run={run}", f"input={scans}", "overlays=true", "out=out"], capsys)
+    assert result.code == 0, result.err
+    page = Page(Path("out/index.html").read_text(encoding="utf-8"))
+    rows = pd.read_csv("out/predictions.csv")
+    cases = [tr for tr in page.all("tr") if tr.get("class") == "case"]
+    assert [case["data-caption"].split(";")[0].split(":")[0] for case in cases] == [
+        Path(path).name for path in rows["path"]
+    ]
+    good = rows[rows["error"].isna()]
+    for _, row in good.iterrows():
+        assert f"{row[f'prob_{row.decision}']:.3f}" in page.text
+    assert [case["data-decision"] for case in cases if case["data-decision"]] == [*good["decision"]]
+    uncertain = good["uncertain"].astype(str) == "True"
+    flags = ["uncertain" if flag else "confident" for flag in uncertain]
+    assert [case["data-confidence"] for case in cases if case["data-confidence"]] == flags
+    assert sum(case["data-error"] == "unreadable" for case in cases) == 2
+    assert "never a diagnosis" in page.text
+    assert "1.2.3" in page.text, "the study"
+    targets = {link["href"] for link in page.all("a") if not link["href"].startswith("#")}
+    targets |= {image["src"] for image in page.all("img")}
+    assert {"predictions.csv", "studies.csv", "unreadable.csv"} < targets
+    assert all((Path("out") / unquote(target)).is_file() for target in targets)
+
+
+def test_a_page_without_pictures_has_the_same_rows(
+    run: Path, scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predicted([f"run={run}", f"input={scans}", "out=out"], capsys).code == 0
+    page = Page(Path("out/index.html").read_text(encoding="utf-8"))
+    assert len([tr for tr in page.all("tr") if tr.get("class") == "case"]) == 10
+    assert page.all("img") == []
 
 
 def test_out_of_distribution_images_are_flagged_and_uncertain(run: Path) -> None:

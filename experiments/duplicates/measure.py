@@ -15,7 +15,17 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from helpers.copies import RECIPES, Planted, SearchResult, altered, plant, radiographs, score_search
+from helpers.copies import (
+    RECIPES,
+    SINGLES,
+    TRIPLES,
+    Planted,
+    SearchResult,
+    altered,
+    plant,
+    radiographs,
+    score_search,
+)
 
 from fracnet.data.image_io import read_grey
 from fracnet.data.phantoms.render import REGIONS, Spec, render
@@ -43,7 +53,8 @@ def measure_recall(n_phantoms: int, copies: int, workers: int, out: Path | None)
         for view in VIEWS:
             image = np.asarray(render(Spec(region, PHANTOM_SEED, patient, 0, view)).image)
             originals.append((f"phantom: {region} {patient}, view {view}", image, copies))
-    planted = plant(originals, PLANTING_SEED)
+    recipes = [recipe for both in zip(SINGLES * 4, TRIPLES, strict=True) for recipe in both]
+    planted = plant(originals, PLANTING_SEED, recipes)
     pairs = find_duplicates(lambda i: planted.images[i], len(planted), workers=workers)
     content = _summary(planted, score_search(planted, pairs))
     print(json.dumps(content, indent=1))
@@ -142,8 +153,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("recall", "cost"))
     parser.add_argument("--folder", type=Path, default=Path("data/duplicates"), help="of phantoms")
-    parser.add_argument("--phantoms", type=int, default=20, help="patients, of three views each")
-    parser.add_argument("--per-image", type=int, default=6, help="copies planted of each image")
+    parser.add_argument("--phantoms", type=int, default=14, help="patients, of three views each")
+    parser.add_argument("--per-image", type=int, default=3, help="copies planted of each image")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 2000])
     parser.add_argument("--copies", type=int, default=200, help="planted at every size")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))

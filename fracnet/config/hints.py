@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
@@ -55,6 +56,10 @@ POSITIONAL = {
     "ensemble": "runs",
     "audit": "data.root",
 }
+
+
+# Keys of the data that any dataset has.
+PHANTOM_KEYS = ("data.batch_size", "data.num_workers", "data.folds", "data.fold")
 
 
 def one_line(error: BaseException) -> str:
@@ -104,6 +109,32 @@ def explain_option(option: str, value: str, config_name: str) -> str:
     value = name[2] or (value if not value.startswith("-") else "")
     hint = f" Did you mean '{key}={value or '...'}'?" if key else ""
     return f"'{option}' is not an option; overrides are written key=value, without dashes.{hint}"
+
+
+def phantom_command(phantom: str) -> str:
+    """How to do on phantoms what the current command does on data that are missing.
+
+    The whole command where Hydra runs one, otherwise the overrides.
+    """
+    config: Any = HydraConfig.instance().cfg
+    hydra = config and config.hydra
+    name = str(hydra.job.config_name or hydra.job.name) if hydra else "train"
+    new = [f"data={phantom}", *(["model.pretrained=false"] if name == "train" else [])]
+    if not hydra:
+        return " ".join(new)
+    dropped = {"data", "model.pretrained", "model.weights"} if name == "train" else {"data"}
+    overrides = [
+        shlex.quote(override)
+        for override in hydra.overrides.task
+        if (key := override.lstrip("+~").partition("=")[0]) not in dropped
+        and (not key.startswith("data.") or key in PHANTOM_KEYS)
+    ]
+    folders = [
+        f"--config-dir {shlex.quote(str(source.path))}"
+        for source in hydra.runtime.config_sources
+        if source.provider == "command-line"
+    ]
+    return " ".join([f"python -m fracnet.{name}", *folders, *overrides, *new])
 
 
 def asks_for_multirun(arguments: Sequence[str]) -> bool:

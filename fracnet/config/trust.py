@@ -186,10 +186,10 @@ def _without_shipped_loggers(config: Mapping[str, Any], path: str) -> dict[str, 
         return dict(config)
     others = {k: v for k, v in given.items() if k not in shipped or v != shipped[k]}
     wandb = others.get("wandb")
-    for key in wandb if isinstance(wandb, Mapping) else ():
+    for key, value in wandb.items() if isinstance(wandb, Mapping) else ():
         if key not in shipped["wandb"]:
             raise UserError(
-                f"{path}: logger.wandb.{key}={wandb[key]} would be passed to wandb.init; allowed "
+                f"{path}: logger.wandb.{key}={value} would be passed to wandb.init; allowed "
                 f"without trust: {', '.join(shipped['wandb'])}. {ADVICE}"
             )
     return {**config, "logger": others}

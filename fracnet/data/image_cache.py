@@ -134,7 +134,10 @@ class CachedImages(np.memmap):
         first, *rest = index if isinstance(index, tuple) else (index,)
         if isinstance(first, int | np.integer):
             return self[first][tuple(rest)]
-        images = self.checksums.correct_all(np.arange(len(self))[first], plain, first)
+        all_rows = np.arange(len(self))
+        if not isinstance(first, slice) and np.ndim(first) != 1:  # a mask of pixels, for example
+            return self.checksums.correct_all(all_rows, plain, slice(None))[index]
+        images = self.checksums.correct_all(all_rows[first], plain, first)
         return images[(slice(None), *rest)] if rest else images
 
 

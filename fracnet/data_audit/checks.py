@@ -32,6 +32,14 @@ RESAVED = ".rf."  # Roboflow puts it between a file's old name and a hash
 UNEVEN = 3.0  # train images of the most common class divided by those of the rarest
 FEW = 10  # test images of a class below which its metrics say little
 
+SEARCH = (
+    "The search also covers copies after a flip, rotation, shear, crop or padding, with another "
+    "tone curve, inverted, noisy, blurred, labeled, recompressed or beside another image. It found "
+    "@S@ of planted copies with one such change and @T@ of those with three "
+    "(experiments/duplicates), so some copies may be missed."
+)
+"""What was searched for, and the recall where it was measured."""
+
 KIND_NAMES: Mapping[str, str] = {
     "same bytes": "the same file",
     "same pixels": "the same pixels",
@@ -255,7 +263,7 @@ def check_copies(manifest: Manifest, pairs: Sequence[Pair]) -> list[Finding]:
     table = manifest.table
     if not pairs:
         title = f"No copies, exact or altered, were found among {counted(len(table), 'image')}."
-        return [Finding("copies", "ok", title)]
+        return [Finding("copies", "ok", title, SEARCH)]
     copies = _Copies(table, pairs, table["split"].to_numpy(str), clusters(pairs, len(table)))
     return [
         *_check_across(copies),
@@ -328,7 +336,8 @@ def _check_within(copies: _Copies) -> list[Finding]:
                 if train
                 else f"The {split} split has fewer pictures than images, so its intervals are too "
                 "narrow.",
-                "For cross-validation, data.split=deduplicated data.folds=5 keeps copies together."
+                "For cross-validation, data.split=deduplicated data.folds=5 keeps verified copies "
+                "together."
                 if train
                 else "",
                 copies.list_pairs(pairs),

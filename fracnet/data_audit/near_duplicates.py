@@ -42,8 +42,9 @@ ROUNDS = 8  # of k-means
 BITS = 12  # in which signatures of matching descriptors may differ
 BLOCK = 2048  # descriptors assigned to words at once
 TURNS = 16  # bins of the angle between two images
-CANDIDATES = 16  # that each image is compared with
-CERTAIN, LIKELY = 0.98, 0.2  # scores of pairs that form clusters, and that clusters support
+CANDIDATES = 20  # that each image is compared with
+CERTAIN, LIKELY = 0.97, 0.2  # scores of pairs that form clusters, and that clusters support
+MERGING = 2.0  # mean log-odds of the pairs between two clusters of several images
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # mirrored, inverted
 
 Kind = Literal["same bytes", "same pixels", "copy"]
@@ -274,10 +275,10 @@ def _altered_copies(
             previous = best.get((pair.a, pair.b))
             if previous is None or pair.score > previous.score:
                 best[pair.a, pair.b] = pair
-    return _consistent(list(best.values()), max(rows) + 1)
+    return consistent_pairs(list(best.values()), max(rows) + 1)
 
 
-def _consistent(pairs: Sequence[Pair], n: int) -> list[Pair]:
+def consistent_pairs(pairs: Sequence[Pair], n: int) -> list[Pair]:
     """The pairs that are copies, by their scores and by those of their copies.
 
     Copies of one image are copies of each other. So pairs that link the same two clusters of
@@ -285,6 +286,7 @@ def _consistent(pairs: Sequence[Pair], n: int) -> list[Pair]:
     copies each, a blurred copy may look like one of the other exposure, but most do not.
     """
     cluster = clusters((pair for pair in pairs if pair.score >= CERTAIN), n)
+    size = np.bincount(cluster)
     links = defaultdict(list)
     for pair in pairs:
         links[frozenset((int(cluster[pair.a]), int(cluster[pair.b])))].append(pair)
@@ -294,7 +296,9 @@ def _consistent(pairs: Sequence[Pair], n: int) -> list[Pair]:
             copies += [pair for pair in members if pair.score >= COPY_SCORE]
             continue
         scores = np.clip([pair.score for pair in members], 0.05, 0.95)
-        if np.log(scores / (1 - scores)).mean() >= 0:
+        # Copies of one image seldom form two clusters, two exposures with copies always do.
+        limit = MERGING if min(size[number] for number in link) > 1 else 0
+        if np.log(scores / (1 - scores)).mean() >= limit:
             copies += [pair for pair in members if pair.score >= LIKELY]
     return copies
 

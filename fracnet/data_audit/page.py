@@ -19,7 +19,7 @@ from fracnet.data.audit_record import audit_path
 from fracnet.data.image_io import Grey, read_grey
 from fracnet.data.manifest import Manifest
 from fracnet.data.splits import SPLITS
-from fracnet.data_audit.checks import describe_pair, most_telling_first
+from fracnet.data_audit.checks import SEARCH, describe_pair, most_telling_first
 from fracnet.data_audit.findings import CAUTION, by_severity, image_name
 from fracnet.data_audit.near_duplicates import Pair
 from fracnet.data_audit.run_audit import AuditResult
@@ -100,6 +100,7 @@ def render_audit_page(result: AuditResult, pictures: int) -> str:
             "fingerprint": fingerprint,
             "quantiles": _quantiles(fingerprint),
             "groups": result.groups,
+            "search": SEARCH,
         },
     )
 

@@ -12,6 +12,7 @@ costs. Key points alone are fooled by lead markers, implants and the like.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -169,7 +170,7 @@ def _compare(
         flags=cv2.INTER_LINEAR | inverse,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    clipped = cv2.warpAffine(
+    clipped: npt.NDArray[Any] = cv2.warpAffine(
         _clipped(b), small, (width, height), flags=cv2.INTER_NEAREST | inverse, borderValue=1
     )
     mask = (cv2.dilate(clipped | _clipped(a), _DISK) == 0).astype(np.float32)
@@ -212,16 +213,17 @@ def _vertex(left: Affine, middle: Affine, right: Affine) -> tuple[Affine, Affine
     return np.clip(0.5 * (right - left) / bend, -1, 1), bend
 
 
-def _gradient(image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats, Floats, float]:
+def _gradient(image: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats, float]:
     """Both derivatives, the magnitude, and how strong the noise alone would be."""
-    values = image.astype(np.float32)
+    values: npt.NDArray[Any] = image.astype(np.float32)
     fine = (values - cv2.GaussianBlur(values, (0, 0), 1.0))[::2, ::2]
     noise = 1.4826 * float(np.median(np.abs(fine)))
     values = cv2.GaussianBlur(values, (0, 0), SIGMA)
-    x = cv2.Sobel(values, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    y = cv2.Sobel(values, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+    x: Any = cv2.Sobel(values, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
+    y: Any = cv2.Sobel(values, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+    magnitude: Any = cv2.magnitude(x, y)
     # White noise has this deviation in a derivative of the smoothed picture, times 2.
-    return x, y, cv2.magnitude(x, y), FLOOR + 2 * noise / (5 * SIGMA**2)
+    return x, y, magnitude, FLOOR + 2 * noise / (5 * SIGMA**2)
 
 
 def _directions(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fracnet.config.instantiate import near_miss
-from fracnet.evaluation.predictions import LOGIT, PROB, Predictions, is_known, safe_log
+from fracnet.evaluation.predictions import LOGIT, PROB, Predictions, is_known
 from fracnet.utils.errors import UserError
 
 LEVELS = ("image", "study", "patient")

@@ -23,7 +23,12 @@ from fracnet.evaluation.aggregation import (
     levels_for_groups,
     to_level,
 )
-from fracnet.evaluation.decisions import DEFAULT_THRESHOLD, calibrate, decide_positive
+from fracnet.evaluation.decisions import (
+    DEFAULT_THRESHOLD,
+    calibrate,
+    decide_positive,
+    temperature_warning,
+)
 from fracnet.evaluation.predictions import Predictions, identity_notes
 from fracnet.evaluation.summary import (
     Estimate,
@@ -147,6 +152,7 @@ def evaluate(
     splits = {name: rows for name, rows in splits.items() if len(rows)}
     check_by(splits.get("test", predictions).table, options.by)
     temperature = 1.0 if decisions is None else float(decisions["temperature"])
+    notes += filter(None, [temperature_warning(temperature)])
     calibrated = {name: calibrate(rows, temperature) for name, rows in splits.items()}
     parts: list[_Part] = []
     if "test" in calibrated:
@@ -274,8 +280,8 @@ def official_metrics(test: Predictions, resamples: int = RESAMPLES) -> tuple[Off
         units = to_level(test, level)
         rows.append(_official_row(units, level, OVERALL, resamples))
         if level in with_regions:
-            for region, part in units.table.groupby("region", sort=True):
-                part = Predictions.trusted(part)
+            for region, group in units.table.groupby("region", sort=True):
+                part = Predictions.trusted(group)
                 rows.append(_official_row(part, level, str(region), resamples))
     return tuple(rows)
 

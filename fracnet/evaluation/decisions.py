@@ -13,21 +13,30 @@ class it finds likeliest.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from fracnet.config.schema import Evaluation
 from fracnet.evaluation.aggregation import available_levels, check_views, to_level
 from fracnet.evaluation.predictions import LOGIT, PROB, Predictions
 from fracnet.evaluation.summary import FEW
+from fracnet.metrics.intervals import clustered_error
 from fracnet.utils.errors import UserError
 
 DEFAULT_THRESHOLD = 0.5
+GAIN_FOLDS = 5
+USUAL_TEMPERATURES = (0.25, 4.0)
+"""Outside of them, `temperature_warning` says so."""
+OF_FOLDS = (
+    "not chosen: validation rows of an ensemble of folds are scored by single models, and what "
+    "fits those does not fit the mean of all"
+)
 IDENTITY = ("path", "label", "patient", "study")
 """The columns, besides scores, on which a decision can depend."""
 
@@ -153,13 +162,64 @@ def as_option(value: Any) -> str:
 def fit_temperature(val: Predictions) -> tuple[float, str]:
     """The temperature with the least log loss on the rows of validation, and a note.
 
+    1, with a note on why, where `least_loss_temperature` finds none, or where cross-validation on
+    these rows does not show a gain in log loss.
+    """
+    temperature, note = least_loss_temperature(val.logits, val.targets)
+    if note:
+        return temperature, note
+    clusters = val.clusters
+    if clusters.count < 2:
+        return 1.0, f"not applied: {clusters.lone}, so a gain cannot be checked"
+    gain, error = temperature_gain(val)
+    if not gain > 0:
+        return 1.0, (
+            "not applied: cross-validation on the validation images shows no gain in log loss "
+            f"(mean gain {gain:.2g}, standard error {error:.2g} by {clusters.unit})"
+        )
+    return temperature, ""
+
+
+def temperature_gain(val: Predictions) -> tuple[float, float]:
+    """Mean fall of the log loss by temperature scaling, cross-validated, and its standard error.
+
+    The rows of every fifth cluster get the temperature of the others; the error is by cluster.
+    """
+    logits, target, clusters = val.logits, val.targets, val.clusters
+    fold = clusters.ids % min(GAIN_FOLDS, clusters.count)
+    temperatures = np.ones(len(target))
+    for k in np.unique(fold):
+        rest = fold != k
+        temperatures[~rest] = least_loss_temperature(logits[rest], target[rest])[0]
+    true = np.arange(len(target)), target
+    fall = (log_softmax(logits / temperatures[:, None], axis=1) - log_softmax(logits, axis=1))[true]
+    gain = float(fall.mean())
+    scale = math.sqrt(clusters.count / (clusters.count - 1)) / len(fall)
+    return gain, clustered_error((fall - gain) * scale, clusters)[0]
+
+
+def temperature_warning(temperature: float) -> str:
+    """A sentence on a temperature outside `USUAL_TEMPERATURES`, else ""."""
+    lowest, highest = USUAL_TEMPERATURES
+    if lowest <= temperature <= highest:
+        return ""
+    kind = "far too confident" if temperature > highest else "far too cautious"
+    return (
+        f"The temperature of {temperature:.3g} is extreme (usual: {lowest:g} to {highest:g}): the "
+        f"model's own probabilities are {kind} on validation, and calibrated ones may not hold on "
+        "other images."
+    )
+
+
+def least_loss_temperature(logits: np.ndarray, target: np.ndarray) -> tuple[float, str]:
+    """The temperature with the least log loss on these rows, and a note.
+
     1, with a note on why, where there is none: rows of one class only, every row right (the loss
     keeps falling as T nears 0), or scores unrelated to the labels (it keeps falling as T grows).
     """
-    scores, target = val.logits, val.targets
     if len(np.unique(target)) < 2:
         return 1.0, "not fitted: all validation images are of one class"
-    scores = scores - scores.max(axis=1, keepdims=True)
+    scores = logits - logits.max(axis=1, keepdims=True)
     true = scores[np.arange(len(target)), target]
 
     def slope(beta: float) -> float:
@@ -190,24 +250,31 @@ def calibrate(predictions: Predictions, temperature: float) -> Predictions:
     return predictions.with_logits(predictions.logits / temperature)
 
 
-def decide(val: Predictions, options: Evaluation) -> dict[str, Any]:
+def decide(val: Predictions, options: Evaluation, *, out_of_fold: bool = False) -> dict[str, Any]:
     """Choose temperature and thresholds on the rows of validation: the content of decisions.json.
 
     In this order: calibrate the logits, combine the views, choose a threshold for each level.
     `operating_point` is None for more than two classes, whose decision is the likeliest class.
+    out_of_fold: the rows are of an ensemble of folds, each scored by single models. What fits those
+    scores does not fit the mean of all models, so nothing is chosen.
     """
     assert set(val.table["split"]) == {"val"}, "only validation decides"
     check_views(options.views, len(val.classes))
-    temperature, note = fit_temperature(val) if options.calibrate else (1.0, "not requested")
+    temperature, note = 1.0, "not requested"
+    if options.calibrate:
+        temperature, note = (1.0, OF_FOLDS) if out_of_fold else fit_temperature(val)
     points = None
     if len(val.classes) == 2:
         rows = calibrate(val, temperature)
         points = {}
         for level in available_levels(val):
             units = to_level(rows, level, options.views)
-            point = choose_threshold(
-                units.positive_scores, units.targets == 1, options.operating_point
-            )
+            case = units.targets == 1
+            if out_of_fold:
+                counts = len(case), int(case.sum())
+                point = OperatingPoint(DEFAULT_THRESHOLD, None, None, *counts, OF_FOLDS)
+            else:
+                point = choose_threshold(units.positive_scores, case, options.operating_point)
             points[level] = asdict(point)
     return seal(
         {

@@ -10,6 +10,7 @@ from fracnet.evaluation.predictions import (
     Predictions,
     align,
     concatenate,
+    known_groups,
     list_names,
     rows_of_split,
     safe_log,
@@ -73,7 +74,23 @@ def _folds(runs: Mapping[str, Predictions]) -> tuple[tuple[str, ...], ...]:
         paths = frozenset(rows_of_split(name, run, "val").table["path"])
         groups.setdefault(paths, []).append(name)
     _check_folds(groups)
+    _check_patients({names[0]: runs[names[0]].split("val") for names in groups.values()})
     return tuple(tuple(names) for names in groups.values())
+
+
+def _check_patients(folds: Mapping[str, Predictions]) -> None:
+    """Raise `UserError` where a patient, or a study of no known patient, is in two folds' val."""
+    run_of: dict[str, str] = {}
+    for name, val in folds.items():
+        shared = sorted(known_groups(val.table) & run_of.keys())
+        if shared:
+            raise UserError(
+                f"{run_of[shared[0]]} and {name} both validate on images of "
+                f"{shared[0].replace(':', ' ', 1)} ({len(shared)} such patients or studies): each "
+                "may have trained on images of patients that the other validates on. Allowed: "
+                "folds that keep the images of each patient and study together."
+            )
+        run_of |= dict.fromkeys(known_groups(val.table), name)
 
 
 def _check_folds(groups: Mapping[frozenset[str], Sequence[str]]) -> None:

@@ -265,6 +265,12 @@ def _group_keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return keys, units
 
 
+def known_groups(table: pd.DataFrame) -> set[str]:
+    """The patients, and the studies of no known patient, such as `patient:p1`."""
+    keys, units = _group_keys(table)
+    return set(keys[units != "image"])
+
+
 def clusters_of(table: pd.DataFrame) -> Clusters:
     """Group rows by patient where known, else by study, else each image by itself.
 

@@ -44,6 +44,8 @@ UNDEFINED = "undefined: labels or predictions are of one class only"
 FEW = 10
 """With fewer cases (or non-cases) a metric is marked `TOO_FEW`."""
 TOO_FEW = "too few"
+NOT_FROM_0 = "not distinguishable from 0"
+"""Of a debiased estimate that is cut off at 0, which is no proof of perfection."""
 MACRO = {
     "balanced_accuracy": "sensitivity",
     **{f"macro_{rate}": rate for rate in classification.PER_CLASS if rate != "npv"},
@@ -271,6 +273,8 @@ def summarize(
     if bins < BINS:
         note = "1 bin" if bins == 1 else f"{bins} bins"
         overall["calibration_error"] = _add_note(overall["calibration_error"], note)
+    if values["calibration_error"] == 0:
+        overall["calibration_error"] = _add_note(overall["calibration_error"], NOT_FROM_0)
     per_class = []
     for c, name in enumerate(classes):
         cases, rest, positives = int(counts[c]), int(n - counts[c]), int(predicted_counts[c])

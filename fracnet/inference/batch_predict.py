@@ -43,9 +43,9 @@ COLUMNS = {
     "overlay": "picture with the heatmap, relative to this folder",
     "error": "why the file cannot be read; all other columns are empty then",
 }
-TEXT_COLUMNS = (
+TEXT_COLUMNS = [
     "path", "patient", "study", "likeliest", "decision", "reason", "overlay", "error",
-)  # fmt: skip
+]  # fmt: skip
 LISTED = 5
 """Unreadable files that the console lists."""
 

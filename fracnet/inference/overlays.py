@@ -7,6 +7,7 @@ the file, and say by themselves what was predicted: pictures get passed on witho
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,9 +53,10 @@ def overlay_painter(predictor: Predictor, folder: Path) -> Overlays:
             row = rows.iloc[i]
             name = unique_name(str(row["path"]), names)
             image, warm, _ = enlarge(original.pixels, heat_on_original(heat, original), [])
-            picture = with_caption(draw_overlay(image, warm), caption_lines(row, bool(heat.any())))
-            write_png(picture, folder / FOLDER / name)
-            write_png(image, folder / FOLDER / PLAIN / name)
+            lines = caption_lines(row, bool(heat.any()))
+            # The same caption below both, so that a viewer can switch between them.
+            for path, shown in ((FOLDER, warm), (f"{FOLDER}/{PLAIN}", None)):
+                write_png(with_caption(draw_overlay(image, shown), lines), folder / path / name)
             paths.append(f"{FOLDER}/{name}")
         return paths
 
@@ -119,12 +121,12 @@ def with_caption(picture: np.ndarray, lines: list[str]) -> np.ndarray:
     top = 2 * MARGIN + BAR_HEIGHT + LINE_HEIGHT
     strip = Image.new("RGB", (width, top + LINE_HEIGHT * len(wrapped) + MARGIN), "white")
     pen = ImageDraw.Draw(strip)
-    bar = color_bar(max(width // 2, 1), BAR_HEIGHT)
+    bar = color_bar(max(width - 2 * MARGIN, 1), BAR_HEIGHT)
     strip.paste(Image.fromarray(bar), (MARGIN, MARGIN))
     for text, x, anchor in (("0", MARGIN, "la"), ("1", MARGIN + bar.shape[1], "ra")):
         pen.text((x, MARGIN + BAR_HEIGHT), text, "black", font, anchor=anchor)
     middle = (MARGIN + bar.shape[1] / 2, MARGIN + BAR_HEIGHT)
-    pen.text(middle, "share of its maximum", "black", font, anchor="ma")
+    pen.text(middle, "heatmap, share of its maximum", "black", font, anchor="ma")
     for i, line in enumerate(wrapped):
         pen.text((MARGIN, top + LINE_HEIGHT * i), line, "black", font)
     return np.concatenate([picture, np.asarray(strip)])
@@ -136,7 +138,7 @@ def color_bar(width: int, height: int) -> np.ndarray:
     return draw_overlay(np.full((height, width), 119, np.uint8), heat)
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def _wrapped(text: str, font: Any, width: int) -> list[str]:
     """The text in lines of at most `width` pixels, broken at spaces, or anywhere in long words."""
     lines = [""]
     for word in re.findall(r"\S+\s*", text):

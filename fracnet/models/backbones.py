@@ -151,7 +151,7 @@ def _from_file(name: str, num_classes: int, path: Path) -> nn.Module:
         raise UserError(f"model.weights={path}: no such file.")
     if path.suffix == ".ckpt":
         _check_classes(path, num_classes)
-    model = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    model: Any = timm.create_model(name, pretrained=False, num_classes=num_classes)
     layers = find_heads(model, "model.name")
     heads = [key for key, layer in model.named_modules() if any(layer is head for head in layers)]
     loaded = load_weights(model, path, name, heads)

@@ -17,7 +17,7 @@ from fracnet.config.instantiate import build, locate
 from fracnet.metrics import classification
 from fracnet.models.backbones import add_head_dropout, find_heads, input_statistics
 from fracnet.models.losses import make_loss
-from fracnet.models.schedules import REHEARSAL_STEPS, build_schedule
+from fracnet.models.schedules import REHEARSAL_STEPS, build_schedule, interval_of
 from fracnet.utils.errors import Diverged, UserError
 
 FIXED = {
@@ -298,6 +298,6 @@ class Classifier(LightningModule):
         node = self.hparams["scheduler"]
         if node.get("total_steps") != "auto" or self._trainer is None:
             return REHEARSAL_STEPS
-        if node.get("interval", "epoch") == "epoch":
+        if interval_of(node) == "epoch":
             return max(1, self.trainer.max_epochs or 1)
         return int(self.trainer.estimated_stepping_batches)

@@ -10,6 +10,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fracnet.config.instantiate import build
 
+EVERY_STEP = (
+    "fracnet.models.schedules.warmup_cosine",
+    "torch.optim.lr_scheduler.CyclicLR",
+    "torch.optim.lr_scheduler.OneCycleLR",
+)
+"""Schedules that are stepped with the optimizer unless `interval` says otherwise."""
 LIGHTNING_KEYS = ("interval", "frequency", "monitor", "total_steps")
 REHEARSAL_STEPS = 1000
 """Stands for `total_steps: auto` where no training is attached."""
@@ -37,6 +43,16 @@ def warmup_cosine(
     return LambdaLR(optimizer, factor)
 
 
+def interval_of(node: Mapping[str, Any]) -> str:
+    """When a schedule is stepped: `epoch` or `step`.
+
+    Lightning steps every schedule once an epoch unless told otherwise, which would silently stretch
+    one that is made for steps.
+    """
+    by_default = "step" if node["_target_"] in EVERY_STEP else "epoch"
+    return str(node.get("interval") or by_default)
+
+
 def build_schedule(
     node: Mapping[str, Any], optimizer: Optimizer, total_steps: int = REHEARSAL_STEPS
 ) -> dict[str, Any]:
@@ -55,7 +71,7 @@ def build_schedule(
         arguments["max_lr"] = [arguments["max_lr"] * group["lr"] / first for group in groups]
     return {
         "scheduler": build(arguments, "scheduler", optimizer),
-        "interval": node.get("interval", "epoch"),
+        "interval": interval_of(node),
         "frequency": node.get("frequency", 1),
         "monitor": f"val/{node.get('monitor', 'loss')}",
     }

@@ -148,7 +148,7 @@ def read_weights(path: Path) -> State:
     """
     scalar = np.float64(0.0).__reduce__()[0]
     # What training scripts save besides the weights: their options and best scores.
-    harmless = [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    harmless: list[Any] = [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar")]
     harmless += [np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))]
     try:
         if path.suffix == ".safetensors":

@@ -171,6 +171,8 @@ def _planning(result: Comparison, row: Difference) -> Iterator[str]:
             f"the whole interval lies within the margin of {result.margin:g}, so neither is better "
             "by that much"
         )
+    elif row.unplanned:
+        yield row.unplanned
     elif row.detectable is None:
         return
     elif result.margin is None or row.detectable <= result.margin:
@@ -304,8 +306,9 @@ def ensemble_notes(ensemble: Ensemble) -> list[str]:
         noun = "run" if runs == len(ensemble.folds) else "runs"
         sentences.append(
             f"Their validation images are {len(ensemble.folds)} folds, so each image is predicted "
-            f"only by the {noun} that validated on it. A mean over all runs is less extreme than "
-            "that, so temperature and thresholds fit the test set less well than usual."
+            f"only by the {noun} that validated on it. What fits those predictions does not fit "
+            "the mean of all runs, so no temperature and no threshold is chosen: the ensemble is "
+            "uncalibrated and, with two classes, decides at 0.5."
         )
     return sentences
 

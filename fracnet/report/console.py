@@ -28,6 +28,7 @@ def print_assessment(
     *,
     notes: Sequence[str] = (),
     cited: Sequence[Mapping[str, str]] = (),
+    data: str = "",
 ) -> None:
     """Print the metrics of the test rows; those of validation if there are no others.
 
@@ -37,11 +38,12 @@ def print_assessment(
         verdict: on the run, as its page has it.
         notes: sentences of the dataset that a reader must know.
         cited: published metrics and ours, as `compare_with_published` gives them.
+        data: name of the dataset.
     """
     assessment, summary = run.assessment, run.summary
     if assessment.test is not None:
         _print_strata(console, run)
-    kappa = run_tables.mura_kappa_table(assessment.official, run.classes[-1])
+    kappa = run_tables.mura_kappa_table(assessment.official, run.classes[-1], data=data)
     if kappa is not None:
         print_table(console, kappa)
     calibration = None if assessment.decisions is None else run_tables.calibration_table(run)
@@ -58,7 +60,7 @@ def print_assessment(
     print_summary(console, run)
     if not run.binary and calibration is not None:
         print_table(console, calibration)
-    for sentence in explanations(summary):
+    for sentence in [*explanations(summary), *run_tables.probability_rule(run)]:
         print_text(console, sentence)
     print_text(console, f"Verdict ({verdict.tag}): {verdict.headline}", style="bold")
     for sentence in verdict.sentences:

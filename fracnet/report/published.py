@@ -9,8 +9,8 @@ from fracnet.evaluation.summary import Estimate, Summary
 from fracnet.metrics.intervals import wilson
 from fracnet.utils.text import limits
 
-NOT_PROPORTIONS = ("auc", "macro_auc", "macro_f1", "kappa", "mcc")
-"""Metrics that are not a share of counted cases and so have no Wilson interval."""
+SHARE = "accuracy"
+"""The metric that is a share of all n images: others have no Wilson interval on n."""
 RATES, OFFICIAL = ("sensitivity", "specificity"), ("auc", "kappa")
 
 
@@ -36,7 +36,9 @@ def compare_with_published(
         metric, n, level = item["metric"], item["n"], item.get("level", "image")
         if n is None:
             basis = "no interval: n is not stated"
-        elif metric in NOT_PROPORTIONS:
+        elif metric in RATES:
+            basis = f"no interval: the number of its cases is not stated; n = {n}"
+        elif metric != SHARE:
             basis = f"no interval: not a proportion; n = {n}"
         else:
             low, high = wilson(round(item["value"] * n), n)

@@ -17,7 +17,7 @@ from fracnet.evaluation.aggregation import to_level
 from fracnet.evaluation.assessment import Assessment
 from fracnet.evaluation.decisions import calibrate
 from fracnet.evaluation.predictions import Predictions
-from fracnet.evaluation.summary import TOO_FEW, ClassSummary, Estimate, Summary
+from fracnet.evaluation.summary import NOT_FROM_0, TOO_FEW, ClassSummary, Estimate, Summary
 from fracnet.metrics.calibration import (
     ESTIMATOR,
     Reliability,
@@ -57,7 +57,7 @@ from fracnet.report.plots import (
 )
 from fracnet.report.run_content import IMAGE, Evaluated
 from fracnet.report.run_tables import rule_text
-from fracnet.report.tables import EstimateCell, estimate_text
+from fracnet.report.tables import EstimateCell, estimate_cell, estimate_text
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
 
@@ -314,7 +314,8 @@ def _error(target: np.ndarray, prob: np.ndarray, clusters: Clusters) -> str:
     """The metric of the tables: of the predicted class, also where another class is drawn."""
     error = calibration_error(target, prob, clusters)
     interval = calibration_interval(target, prob, clusters)
-    cell = EstimateCell(error, interval.low, interval.high)
+    cut_off = NOT_FROM_0 if error == 0 else ""
+    cell = estimate_cell(Estimate(error, interval.low, interval.high, "", len(target), cut_off))
     return f"top-label calibration error {cell}"
 
 

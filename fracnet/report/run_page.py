@@ -66,7 +66,9 @@ def _values(
         "operating_point": run_tables.level_table(content) if content.binary else None,
         "metrics": run_tables.overall_table(content),
         "classes": run_tables.class_table(content.summary),
-        "official": run_tables.mura_kappa_table(content.assessment.official, content.classes[-1]),
+        "official": run_tables.mura_kappa_table(
+            content.assessment.official, content.classes[-1], data=content.data
+        ),
         "confusion": confusion,
         "confusion_note": _decision_rule(content),
         "roc": run_charts.roc_figure(content),
@@ -100,6 +102,7 @@ def _values(
         "use": run_facts.limits_of_use(content),
         "method": [
             *explanations(content.summary),
+            *run_tables.probability_rule(content),
             *(f"{note[0].upper()}{note[1:]}." for note in content.assessment.notes),
         ],
     }
@@ -185,6 +188,9 @@ def _decision_rule(content: RunContent) -> str:
     return f"{run_tables.level_plural(content).capitalize()}, {rule}."
 
 
+CASE_KEYS = {"kind", "truth", "predicted", "probability", "row"}
+
+
 def gallery(content: RunContent) -> list[dict[str, Any]]:
     """Cases of explain.json, wrong ones first; none where images stay out of the page."""
     if content.explained is None or not content.images or content.redecided:
@@ -193,6 +199,11 @@ def gallery(content: RunContent) -> list[dict[str, Any]]:
     why_empty = "the layer responded to nothing" if agnostic else "nothing raised the score"
     cases = []
     for case in content.explained.get("cases", []):
+        if not isinstance(case, Mapping) or not case.keys() >= CASE_KEYS:
+            raise UserError(
+                f"{content.explain_folder / 'explain.json'} cannot be read: each case needs "
+                f"{', '.join(sorted(CASE_KEYS))}."
+            )
         outcome, _, confidence = str(case["kind"]).partition(" and ")
         pictures = [
             {

@@ -8,7 +8,7 @@ from fracnet.evaluation.assessment import CALIBRATION, Assessment, OfficialRow, 
 from fracnet.evaluation.summary import Estimate, Summary
 from fracnet.metrics.classification import brier_range
 from fracnet.report.run_content import Evaluated
-from fracnet.report.tables import Table, estimate_bar, estimate_cell, estimate_scale
+from fracnet.report.tables import Cell, Table, estimate_bar, estimate_cell, estimate_scale
 from fracnet.utils.text import counted
 
 METRICS = {
@@ -181,7 +181,9 @@ def class_table(summary: Summary) -> Table:
     )
 
 
-def mura_kappa_table(official: Sequence[OfficialRow], positive: str) -> Table | None:
+def mura_kappa_table(
+    official: Sequence[OfficialRow], positive: str, *, data: str = ""
+) -> Table | None:
     """MURA's official metric by region, at image and at study level; None without two classes.
 
     Regions that a study spans have a "-" at study level.
@@ -192,13 +194,15 @@ def mura_kappa_table(official: Sequence[OfficialRow], positive: str) -> Table | 
     levels = list(dict.fromkeys(row.level for row in official))
     rows = []
     for region in dict.fromkeys(row.region for row in official):
-        line = [region]
+        line: list[Cell] = [region]
         for level in levels:
             row = cells.get((region, level))
             line += [f"{row.positives}/{row.n}", estimate_cell(row.kappa)] if row else ["-", "-"]
         rows.append(line)
     heads = ["region", *(head for level in levels for head in ("cases/n", f"kappa by {level}"))]
-    caption = f"Cohen's kappa: {positive} if the mean raw probability is above 0.5, as in MURA"
+    caption = f"Cohen's kappa: {positive} if the mean raw probability is above 0.5"
+    if data.startswith("mura"):
+        caption += ", as in MURA"
     return Table(caption, heads, rows, strong=True)
 
 
@@ -225,6 +229,16 @@ def calibration_table(run: Evaluated) -> Table | None:
         ],
         note=note,
     )
+
+
+def probability_rule(run: Evaluated) -> list[str]:
+    """Which metrics and probabilities are calibrated; nothing where none are."""
+    if run.decisions is None:
+        return []
+    return [
+        "Probabilities of single images and metrics by level or group are calibrated (temperature "
+        f"{run.temperature:.3f}); metrics over all classes and by class are uncalibrated."
+    ]
 
 
 def group_strata(assessment: Assessment) -> dict[tuple[str, str], list[Stratum]]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from fracnet.evaluation.summary import TOO_FEW, Estimate
+from fracnet.evaluation.summary import NOT_FROM_0, TOO_FEW, Estimate
 from fracnet.utils.text import limits
 
 DENSE = 5  # columns that fit a sheet of paper with value and interval side by side
@@ -266,6 +266,10 @@ def estimate_cell(estimate: Estimate | None) -> Cell:
     if estimate is None:
         return "-"
     few = TOO_FEW in estimate.note.split("; ")
+    if NOT_FROM_0 in estimate.note:
+        if estimate.low is None or estimate.high is None:
+            return f"{NOT_FROM_0} (no interval)"
+        return f"{NOT_FROM_0} ({limits(estimate.low, estimate.high)})"
     return EstimateCell(estimate.value, estimate.low, estimate.high, few)
 
 

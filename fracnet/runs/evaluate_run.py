@@ -25,6 +25,7 @@ from fracnet.evaluation.decisions import (
     decision_options,
     verify_decisions,
 )
+from fracnet.evaluation.ensembles import OUT_OF_FOLD
 from fracnet.evaluation.metric_selection import selection_value
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import Summary, plain
@@ -112,7 +113,12 @@ def evaluate_run(
     val = predictions.split("val")
     decisions = None
     if len(val):
-        decisions = decide(val, options) if new_decisions else run_decisions(run, val, options)
+        folds = not new and is_ensemble_of_folds(run)
+        decisions = (
+            decide(val, options, out_of_fold=folds)
+            if new_decisions
+            else run_decisions(run, val, options)
+        )
     baselines = new.baselines if new else read_baselines(run)
     assessment = evaluate(predictions, options, decisions, baselines, progress)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -184,6 +190,12 @@ def _write_metrics(
     return RunEvaluation(assessment, metadata, predictions, folder, objective, all_cited)
 
 
+def is_ensemble_of_folds(run: RunFolder) -> bool:
+    """Whether the run's validation rows were each scored by the single models of their fold."""
+    ensemble = read_mapping(run.config).get("ensemble") or {}
+    return bool(ensemble.get("validation") == OUT_OF_FOLD)
+
+
 def run_decisions(run: RunFolder, val: Predictions, options: Evaluation) -> dict[str, Any]:
     """The content of the run's decisions.json, which is made and written at the first call.
 
@@ -191,7 +203,7 @@ def run_decisions(run: RunFolder, val: Predictions, options: Evaluation) -> dict
     """
     path = run.decisions
     if not path.exists():
-        write_json(path, decide(val, options))
+        write_json(path, decide(val, options, out_of_fold=is_ensemble_of_folds(run)))
     try:
         content = read_mapping(path)
     except UserError as error:

@@ -69,7 +69,7 @@ def _with_test_keys(message: str) -> str:
     """The message with the keys of the other dataset: a dataset names the keys of training."""
     message = message.replace("data.root", "data.test_root")
     return re.sub(
-        r"phantoms: data=(\w+) model.pretrained=false", r"phantoms: data.test_on=\1", message
+        r"phantoms: .*\bdata=(\w+) model.pretrained=false", r"phantoms: data.test_on=\1", message
     )
 
 

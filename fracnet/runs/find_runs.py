@@ -11,6 +11,8 @@ from os.path import commonpath, relpath
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.predictions import Predictions
 from fracnet.runs.run_folder import RunFolder, read_mapping, read_status, sweep_jobs
@@ -87,7 +89,13 @@ def find_runs(
         UserError: nothing matches, a run of another version of fracnet, or a table that cannot be
             evaluated or whose val and test share a patient; `key` holds the patterns.
     """
-    paths = [path for path in _folders(patterns, key) if not (path / COMPARISON).exists()]
+    hydra: Any = HydraConfig.instance().cfg  # Hydra has created this command's own folder
+    own = Path(hydra.hydra.runtime.output_dir).resolve() if hydra else None
+    paths = [
+        path
+        for path in _folders(patterns, key)
+        if not (path / COMPARISON).exists() and path.resolve() != own
+    ]
     # Names begin one folder above what all runs share, which tells where they are.
     parents = [str(path.resolve().parent) for path in paths]
     start = Path(commonpath(parents)).parent if parents else Path()

@@ -72,6 +72,7 @@ def print_evaluation(
         run_verdict(content, compare_with_baseline(content)),
         notes=evaluation.metadata.notes,
         cited=evaluation.cited,
+        data=content.data,
     )
     files = [folder.metrics, folder.predictions, folder.decisions]
     figures = [path for path in figures if path.suffix == ".png"]

@@ -253,15 +253,17 @@ def read_run_metadata(run: RunFolder) -> RunMetadata:
         validated(Cited, entry, f"{run.config}: cited.{i}")
         for i, entry in enumerate(config.get("cited") or [])
     ]
-    data = fit.get("data") or {}
+    data, selected = fit.get("data") or {}, fit.get("selected")
+    if not isinstance(data, dict) or not isinstance(selected, dict | None):
+        raise UserError(f"{run.fit} cannot be read: data and selected must hold keys with values.")
     dataset_class = str((config.get("data") or {}).get("_target_", "")).rpartition(".")[2]
     return RunMetadata(
         options=validated(Evaluation, config.get("evaluation") or {}, f"{run.config}: evaluation"),
         objective=config.get("objective"),
         cited=tuple(cited),
-        selected=fit.get("selected"),
-        data=data.get("name") or dataset_class or "the test split",
-        notes=tuple(data.get("notes", ())),
+        selected=selected,
+        data=str(data.get("name") or dataset_class or "the test split"),
+        notes=tuple(map(str, data.get("notes") or ())),
     )
 
 

@@ -5,7 +5,7 @@ appear as salted hashes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from fracnet.data.datamodule import RadiographData
+from fracnet.evaluation.decisions import calibrate, decide_classes
 from fracnet.evaluation.predictions import Predictions
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.redaction import hashed
@@ -116,7 +117,8 @@ def collect(
     tables: dict[str, Table] = {}
     for split in splits:
         tables |= split_tables(split, metrics[split], table[table["split"] == split])
-    example_table, images = examples(splits[-1], table, data, salt, with_images)
+    decisions = metrics.get("decisions")
+    example_table, images = examples(splits[-1], table, data, salt, with_images, decisions)
     figures = public_figures(folder.figures, splits)
     return Results(values, tables | example_table, images, figures)
 
@@ -258,23 +260,38 @@ def public_figures(folder: Path, splits: Sequence[str]) -> dict[str, Path]:
     }
 
 
-def choose_examples(predictions: Predictions) -> list[tuple[str, int]]:
-    """Kind and place of up to `EXAMPLES` images of each kind, the most extreme first."""
+def choose_examples(
+    predictions: Predictions, threshold: float | None = None
+) -> list[tuple[str, int]]:
+    """Kind and place of up to `EXAMPLES` images of each kind, the most extreme first.
+
+    threshold: above which the second of two classes is predicted; None for the likeliest class.
+    """
     prob = predictions.probabilities
-    confidence, right = prob.max(axis=1), prob.argmax(axis=1) == predictions.targets
+    predicted = decide_classes(prob, threshold)
+    confidence = prob[np.arange(len(prob)), predicted]
+    right = predicted == predictions.targets
     chosen: list[tuple[str, int]] = []
     for word, rows in (("wrong", ~right), ("right", right)):
         order = np.flatnonzero(rows)[np.argsort(-confidence[rows], kind="stable")]
         half = min(EXAMPLES, (len(order) + 1) // 2)
-        chosen += [(f"{word}, confident", int(i)) for i in order[:half]]
-        chosen += [(f"{word}, uncertain", int(i)) for i in order[half:][::-1][:EXAMPLES]]
+        # Not confident and uncertain, which limits define elsewhere: these are ranks.
+        chosen += [(f"{word}, highest probability", int(i)) for i in order[:half]]
+        chosen += [(f"{word}, lowest probability", int(i)) for i in order[half:][::-1][:EXAMPLES]]
     return chosen
 
 
 def examples(
-    split: str, table: pd.DataFrame, data: RadiographData, salt: str, with_images: bool
+    split: str,
+    table: pd.DataFrame,
+    data: RadiographData,
+    salt: str,
+    with_images: bool,
+    decisions: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Table], dict[str, list[tuple[str, np.ndarray]]]]:
-    """Right and wrong, confident and uncertain images: as a table, and with their pixels.
+    """Right and wrong images of high and low probability: as a table, and with their pixels.
+
+    Probabilities are calibrated and classes are predicted at the operating point, as on the page.
 
     Args:
         split: of the images.
@@ -282,24 +299,32 @@ def examples(
         data: for the cached images, uint8 [S, S].
         salt: of the hashes that stand for patients and studies.
         with_images: otherwise the second answer is empty.
+        decisions: the content of decisions.json; None where validation chose nothing.
     """
     places = np.flatnonzero((table["split"] == split).to_numpy())
     rows = table.iloc[places]
-    predictions = Predictions.trusted(rows)
+    decided = decisions or {"temperature": 1, "operating_point": None}
+    predictions = calibrate(Predictions.trusted(rows), decided["temperature"])
+    points = decided["operating_point"]
+    threshold = points["image"]["threshold"] if points else None
     classes, prob = predictions.classes, predictions.probabilities
+    predicted = decide_classes(prob, threshold)
     groups = [k for k in ("patient", "study") if k in rows and rows[k].notna().any()]
     columns = ["row", "kind", "truth", "predicted", "probability", *groups]
     columns += [f"prob_{name}" for name in classes]
     cached = pd.Index(data.manifest.table["path"])
     lines, images = [], []
-    for kind, i in choose_examples(predictions):
-        row, c, place = rows.iloc[i], int(prob[i].argmax()), int(places[i])
+    for kind, i in choose_examples(predictions, threshold):
+        row, c, place = rows.iloc[i], int(predicted[i]), int(places[i])
         confidence = float(prob[i, c])
         ids = [hashed(k, str(row[k]), salt) if pd.notna(row[k]) else None for k in groups]
         line = [place, kind, row["label"], classes[c], confidence, *ids, *map(float, prob[i])]
         lines.append(line)
         if with_images:
-            caption = f"row {place}: {row['label']}, predicted {classes[c]} ({confidence:.2f})"
+            caption = (
+                f"row {place}: {row['label']}, predicted {classes[c]} "
+                f"(calibrated probability {confidence:.3f})"
+            )
             pixels = np.array(data.cache.images[cached.get_loc(row["path"])])
             images.append((f"{caption}; {kind}", pixels))
     return {f"{split}/examples": (columns, lines)}, (

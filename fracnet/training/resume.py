@@ -7,6 +7,7 @@ from typing import Any
 
 from fracnet.config.schema import Config, check
 from fracnet.runs.run_folder import RunFolder, read_status, read_trusted_config
+from fracnet.training.sweep import check_resumable
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
 from fracnet.utils.text import counted
@@ -29,11 +30,7 @@ def frozen_config(
         UserError: no such run, a finished run, an override that would change it, or a config that
             names classes that a stranger's folder may not call.
     """
-    if not folder.config.is_file():
-        raise UserError(
-            f"resume={folder.path} is not a run folder: it has no config.yaml; allowed: a folder "
-            "that fracnet.train printed as its run."
-        )
+    check_resumable(folder.path)
     keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
     conflicting = [
         override
@@ -91,10 +88,14 @@ def _check_schedule(plain: Mapping[str, Any], max_epochs: Any) -> None:
             f"trainer.max_epochs={max_epochs}: the schedule {scheduler['_target_']} is planned for "
             f"all steps of {before} epochs; allowed with resume: {before}."
         )
-    if isinstance(max_epochs, int) and scheduler.get("T_max", max_epochs) < max_epochs:
+    by_epoch = scheduler.get("interval", "epoch") == "epoch"
+    lowest = scheduler.get("T_max", max_epochs)
+    if by_epoch and isinstance(max_epochs, int) and lowest < max_epochs:
+        # The schedule has its lowest rate in the epoch after T_max steps.
+        rises = ", then it rises again" if lowest + 1 < max_epochs else ""
         print(
-            f"note    the cosine schedule keeps T_max={scheduler['T_max']}: after that epoch the "
-            "learning rate rises again"
+            f"note    the cosine schedule keeps T_max={lowest}: the learning rate is "
+            f"{scheduler.get('eta_min', 0):g} in epoch {lowest + 1}{rises}"
         )
 
 

@@ -133,6 +133,8 @@ def recorded(
         folder.path.mkdir(parents=True, exist_ok=True)
     key = "resume" if config.resume else "hydra.run.dir"
     with folder.in_use(key), sigterm_raises():
+        if not config.resume:
+            resume.check_new(folder)  # again: another run may have started in the meantime
         remove_drafts(folder.path, recursive=True)
         provenance = Provenance(
             folder,

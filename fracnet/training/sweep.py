@@ -184,6 +184,15 @@ def check_run(config: Any, in_sweep: bool) -> None:
         )
 
 
+def check_resumable(folder: Path) -> None:
+    """Raise UserError where there is no run to resume; answers before the heavy imports."""
+    if not (folder / "config.yaml").is_file():
+        raise UserError(
+            f"resume={folder} is not a run folder: it has no config.yaml; allowed: a folder that "
+            "fracnet.train printed as its run."
+        )
+
+
 def check_all_values(config: DictConfig) -> None:
     """Raise UserError for a swept value that no job may have, before the first job starts.
 

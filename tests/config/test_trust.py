@@ -1,7 +1,10 @@
 """An untrusted run folder may only name classes of fracnet, timm and torch."""
 
+from typing import Any
+
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from fracnet.config.trust import check_trust
 from fracnet.utils.errors import UserError
@@ -120,12 +123,36 @@ def test_transforms_are_checked_only_when_training_resumes() -> None:
 
 
 def test_every_shipped_choice_is_trusted() -> None:
-    groups = ("model", "loss", "optim", "scheduler", "data", "augment", "imbalance")
+    """All groups, so that a new choice or group cannot forget its rule."""
+    groups = [path for path in config_dir().iterdir() if path.is_dir() and path.name != "hydra"]
+    assert {"model", "scheduler", "logger", "callbacks"} <= {path.name for path in groups}
     for group in groups:
-        for path in sorted((config_dir() / group).glob("*.yaml")):
+        for path in sorted(group.glob("*.yaml")):
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            node = content.get(group, content) if "_global_" in path.read_text() else content
-            check_trust({group: node}, False, str(path), training=True)
+            if group.name == "logger":  # as a saved config has it
+                content = OmegaConf.to_container(OmegaConf.load(path), resolve=True) or {}
+            is_global = "@package _global_" in path.read_text(encoding="utf-8")
+            config = content if is_global else {group.name: content}
+            config.pop("defaults", None)
+            check_trust(config, False, str(path), training=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tensorboard", {"save_dir": "/home/somebody"}),
+        ("csv", {"name": "../../elsewhere"}),
+        ("mlflow", {"tracking_uri": "http://somewhere"}),
+        ("wandb", {"dir": "/home/somebody"}),
+    ],
+)
+def test_a_logger_that_writes_somewhere_else_needs_trust(name: str, change: dict[str, str]) -> None:
+    path = config_dir() / "logger" / f"{name}.yaml"
+    shipped: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    check_trust(HARMLESS | {"logger": shipped}, False, "config.yaml", training=True)
+    shipped[name] |= change
+    with pytest.raises(UserError, match=rf"logger\.{name}.*trust=true"):
+        check_trust(HARMLESS | {"logger": shipped}, False, "config.yaml", training=True)
 
 
 def test_shipped_loggers_are_trusted_and_changed_ones_are_not() -> None:

@@ -266,8 +266,9 @@ def test_loaders_that_only_copy_use_few_workers(tmp_path: Path) -> None:
 def test_small_shared_memory_loads_in_the_process_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = tiny_data(tmp_path, num_workers=2)
-    data.setup()
+    data = tiny_data(tmp_path / "images", num_workers=2)
+    data.prepare_data()
+    caplog.clear()
     assert data.train_dataloader().num_workers == 2
     total = namedtuple("total", "free")
     monkeypatch.setattr(datamodule.shutil, "disk_usage", lambda path: total(5_000))

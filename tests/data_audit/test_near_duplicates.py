@@ -7,19 +7,38 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from helpers.copies import RECIPES, Planted, phantom, plant, score_search
+from helpers.copies import SINGLES, Planted, phantom, plant, score_search
 
 from fracnet.data.image_io import BadImage
-from fracnet.data_audit.near_duplicates import Pair, clusters, find_duplicates
+from fracnet.data_audit.near_duplicates import (
+    CERTAIN,
+    Pair,
+    clusters,
+    consistent_pairs,
+    find_duplicates,
+)
 
 T = TypeVar("T")
 N = 14
+MIXED = [
+    *SINGLES,
+    ("horizontal flip", "inversion", "gamma"),
+    ("vertical flip", "crop", "window"),
+    ("horizontal flip", "rotation", "text"),
+    ("vertical flip", "noise", "padding"),
+    ("inversion", "shear", "jpeg"),
+    ("quarter turn", "horizontal flip", "blur"),
+    ("gain", "rotation", "text"),
+    ("clahe", "vertical flip", "jpeg"),
+    ("gamma", "padding", "quarter turn"),
+    ("window", "horizontal flip", "shear"),
+]
 
 
 @pytest.fixture(scope="module")
 def planted() -> Planted:
-    """Different phantoms, two copies of each, by single alterations and by some triples."""
-    return plant([(f"{i}", phantom(i), 2) for i in range(N)], seed=2, recipes=RECIPES)
+    """Different phantoms, two copies of each: every single alteration, and some in threes."""
+    return plant([(f"{i}", phantom(i), 2) for i in range(N)], seed=2, recipes=MIXED)
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +171,23 @@ def test_clusters_join_over_any_number_of_pairs() -> None:
     chain = [Pair(4, 6, "copy"), Pair(1, 4, "copy"), Pair(2, 3, "same pixels"), Pair(0, 6, "copy")]
     assert clusters(chain, 8).tolist() == [0, 0, 2, 2, 0, 5, 0, 7]
     assert clusters([], 3).tolist() == [0, 1, 2]
+
+
+def scored(a: int, b: int, score: float) -> Pair:
+    return Pair(a, b, "copy", np.eye(2, 3), score=score)
+
+
+def test_a_likely_pair_is_a_copy_if_the_certain_copies_of_its_images_say_so() -> None:
+    """Images 0 to 2 are certain copies; of 3, two of three comparisons say that it is one, too."""
+    certain = [scored(0, 1, CERTAIN), scored(0, 2, CERTAIN), scored(1, 2, CERTAIN)]
+    likely = [scored(0, 3, 0.9), scored(1, 3, 0.8), scored(2, 3, 0.4)]
+    assert consistent_pairs([*certain, *likely], 4) == [*certain, *likely]
+    unlikely = [scored(0, 3, 0.6), scored(1, 3, 0.2), scored(2, 3, 0.2)]
+    assert consistent_pairs([*certain, *unlikely], 4) == certain
+
+
+def test_two_exposures_with_copies_stay_apart_although_some_pairs_look_like_copies() -> None:
+    certain = [scored(0, 1, CERTAIN), scored(2, 3, CERTAIN)]
+    across = [scored(0, 2, 0.7), scored(0, 3, 0.6), scored(1, 3, 0.9)]
+    assert consistent_pairs([*certain, *across], 4) == certain
+    assert consistent_pairs(across[:1], 4) == across[:1], "alone, a pair counts by its score"

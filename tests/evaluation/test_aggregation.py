@@ -140,14 +140,15 @@ def test_a_mean_of_decimals_that_ties_is_exactly_one_half(views: list[float]) ->
             "split": "test",
             "label": "normal",
             "study": "s",
+            "region": "wrist",
             "prob_normal": [1 - view for view in views],
             "prob_abnormal": views,
         }
     )
     study = to_level(Predictions(table), "study")
     assert study.positive_scores.tolist() == [0.5]
-    (official,) = (row for row in official_metrics(Predictions(table), 10) if row.level == "study")
-    assert official.specificity.value == 1.0
+    official = [row for row in official_metrics(Predictions(table), 10) if row.level == "study"]
+    assert [row.specificity.value for row in official] == [1.0, 1.0]  # overall and the region
     above = table.assign(prob_abnormal=[views[0] + 1e-12, *views[1:]])
     assert to_level(Predictions(above), "study").positive_scores[0] > 0.5
 

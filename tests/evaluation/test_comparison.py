@@ -26,6 +26,7 @@ from fracnet.evaluation.comparison import (
 from fracnet.evaluation.metric_selection import Metric, Sample
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
+from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.hypothesis_tests import area_difference, area_test, clusters_needed, detectable
 from fracnet.utils.errors import UserError
 
@@ -451,3 +452,17 @@ def test_an_undefined_metric_has_no_p() -> None:
     same = sample(target, target)
     result = permutation_test(Metric("sensitivity", 2, 1), same, same, rows_of(np.arange(6)))
     assert (result.p, result.note) == (None, "undefined")
+
+
+def test_few_patients_or_cases_do_not_tell_which_difference_would_have_shown() -> None:
+    few = Clusters(np.arange(19), 19, "patient")
+    enough = Clusters(np.arange(20), 20, "patient")
+    for clusters, cases, reason in (
+        (few, None, "with fewer than 20 patients, it cannot be told"),
+        (enough, 9, "with fewer than 10 cases, it cannot be told"),
+        (enough, 10, ""),
+    ):
+        (row,) = with_verdicts([ROW], clusters, True, 0.01, cases)
+        assert (row.unplanned != "", row.detectable is None) == (reason != "", reason != "")
+        assert row.unplanned.startswith(reason)
+        assert reason == "" or row.needed is None

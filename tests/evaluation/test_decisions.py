@@ -22,8 +22,11 @@ from fracnet.evaluation.decisions import (
     decide,
     decide_positive,
     fit_temperature,
+    least_loss_temperature,
     rows_digest,
     seal,
+    temperature_gain,
+    temperature_warning,
     verify_decisions,
 )
 from fracnet.evaluation.predictions import Predictions, assemble
@@ -66,7 +69,7 @@ def test_the_rule_and_the_views_make_a_difference() -> None:
 
 
 def test_more_classes_have_no_threshold() -> None:
-    decisions = decide(Predictions(make_table((9, 9, 9), 1.0, split="val")), OPTIONS)
+    decisions = decide(Predictions(draw(300, 2.5)), OPTIONS)
     assert decisions["operating_point"] is None
     assert decisions["temperature"] != 1
     with pytest.raises(UserError, match="views=max"):
@@ -275,9 +278,11 @@ def log_loss(table: pd.DataFrame, temperature: float) -> float:
 
 @pytest.mark.parametrize("true", [0.4, 1.0, 2.5])
 def test_the_temperature_of_simulated_labels_is_recovered(true: float) -> None:
-    temperature, note = fit_temperature(Predictions(draw(20_000, true)))
+    val = Predictions(draw(20_000, true))
+    temperature, note = fit_temperature(val)
     assert temperature == pytest.approx(true, rel=0.05)
-    assert not note
+    assert bool(note) == (true == 1.0)
+    assert least_loss_temperature(val.logits, val.targets)[0] == pytest.approx(true, rel=0.05)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -286,7 +291,8 @@ def test_the_temperature_minimizes_the_log_loss(seed: int) -> None:
     best = minimize_scalar(
         lambda log: log_loss(table, float(np.exp(log))), bounds=(-4, 4), method="bounded"
     )
-    temperature, _ = fit_temperature(Predictions(table))
+    val = Predictions(table)
+    temperature, _ = least_loss_temperature(val.logits, val.targets)
     assert log_loss(table, temperature) <= best.fun + 1e-12
     assert temperature == pytest.approx(np.exp(best.x), rel=1e-3)
 
@@ -304,7 +310,10 @@ def test_scaling_keeps_the_predicted_class_and_a_temperature_of_one_changes_noth
 def test_log_probabilities_replace_missing_logits() -> None:
     table = make_table((20, 30, 25), 1.0, split="val")
     bare = table.drop(columns=[c for c in table if c.startswith("logit_")])
-    without, full = (fit_temperature(Predictions(t))[0] for t in (bare, table))
+    without, full = (
+        least_loss_temperature(val.logits, val.targets)[0]
+        for val in map(Predictions, (bare, table))
+    )
     assert without == pytest.approx(full, rel=1e-9)
     calibrated = calibrate(Predictions(bare), 1.7).probabilities
     assert calibrated == pytest.approx(calibrate(Predictions(table), 1.7).probabilities)
@@ -328,3 +337,40 @@ def test_an_undefined_temperature_is_one_with_a_note() -> None:
         temperature, note = fit_temperature(Predictions(table))
         assert temperature == 1
         assert why in note
+
+
+def test_a_temperature_without_a_cross_validated_gain_is_not_applied() -> None:
+    identity = 0
+    for seed in range(20):
+        temperature, note = fit_temperature(Predictions(make_table((30, 30), 1.0, seed=seed)))
+        identity += temperature == 1
+        assert (temperature == 1) == ("no gain in log loss" in note)
+    assert identity >= 10  # scores of unit variance, 1 apart, are calibrated as they are
+    table = make_table((60, 60, 60), 1.0)
+    rows = table.drop(columns=[c for c in table if str(c).startswith(("prob_", "logit_"))])
+    logits = 6 * Predictions(table).logits
+    confident = Predictions(assemble(rows, UPPER_LIMB[:3], logits))
+    gain, error = temperature_gain(confident)
+    assert gain > 3 * error > 0
+    temperature, note = fit_temperature(confident)
+    assert (temperature > 4, note) == (True, "")
+    repeated = rows.assign(patient=[f"p{i // 20}" for i in range(len(rows))])
+    clustered = Predictions(assemble(repeated, UPPER_LIMB[:3], logits))
+    assert temperature_gain(clustered)[1] != error
+    alone = Predictions(assemble(rows.assign(patient="p"), UPPER_LIMB[:3], logits))
+    assert fit_temperature(alone)[1].startswith("not applied")
+
+
+def test_an_extreme_temperature_is_named() -> None:
+    assert not any(temperature_warning(t) for t in (0.25, 1.0, 4.0))
+    assert "711 is extreme" in temperature_warning(711.2)
+    assert "far too cautious" in temperature_warning(0.1)
+
+
+def test_validation_of_single_folds_decides_nothing_for_their_mean() -> None:
+    decisions = decide(Predictions(VAL), OPTIONS, out_of_fold=True)
+    assert decisions["temperature"] == 1
+    assert "single models" in decisions["temperature_note"]
+    for point in decisions["operating_point"].values():
+        assert (point["threshold"], point["sensitivity"]) == (0.5, None)
+        assert "single models" in point["note"]

@@ -79,3 +79,16 @@ def test_dishonest_combinations_are_rejected() -> None:
         averaged({"a": whole, "b": whole[whole["split"] == "test"]})
     only_test = dict.fromkeys("ab", whole[whole["split"] == "test"])
     assert averaged(only_test).validation == "none"
+
+
+def test_a_patient_in_the_validation_of_two_folds_is_refused() -> None:
+    tables = {str(fold): table_of(1.0, fold, fold=fold) for fold in range(2)}
+    for fold, table in tables.items():
+        val = table["split"] == "val"
+        table.loc[val, "patient"] = [f"{fold}-{i // 2}" for i in range(int(val.sum()))]
+        table.loc[val, "study"] = None
+    averaged(tables)
+    for table in tables.values():
+        table.loc[table.index[table["split"] == "val"][3], "patient"] = "both"
+    with pytest.raises(UserError, match="0 and 1 both validate on images of patient both"):
+        averaged(tables)

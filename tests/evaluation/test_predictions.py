@@ -276,6 +276,6 @@ def test_logits_that_contradict_the_probabilities_are_an_error() -> None:
         Predictions(other)
     other = table.copy()
     other.loc[3, names[0]] = np.nan
-    with pytest.raises(UserError, match="in row 3 .* gives nan"):
+    with pytest.raises(UserError, match=r"in row 3 .* gives nan"):
         Predictions(other)
     Predictions(other.drop(columns=names))

@@ -12,12 +12,19 @@ from scipy.special import softmax
 from fracnet.evaluation.metric_selection import Sample as ModelSample
 from fracnet.evaluation.metric_selection import find_metric, selection_value
 from fracnet.evaluation.predictions import Predictions, assemble
-from fracnet.evaluation.summary import Estimate, Summary, primary_intervals, summarize
+from fracnet.evaluation.summary import (
+    NOT_FROM_0,
+    Estimate,
+    Summary,
+    primary_intervals,
+    summarize,
+)
 from fracnet.metrics import classification
 from fracnet.metrics.calibration import calibration_error
 from fracnet.metrics.classification import LOSSES, OVERALL, PER_CLASS
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.intervals import Interval, wilson
+from fracnet.report.tables import estimate_cell
 from fracnet.utils.errors import UserError
 
 
@@ -377,3 +384,17 @@ def test_a_saturated_network_has_one_auc_at_every_level() -> None:
         assert selection_value(scaled, "macro_auc") == first
         results.append((first, summary.per_class[1].average_precision.value))
     assert results[0] == results[1]
+
+
+def test_a_calibration_error_cut_off_at_0_is_not_called_perfect() -> None:
+    notes = []
+    for seed in range(12):
+        error = summarize(Predictions(make_table((60, 60), 1.0, seed=seed))).metrics[
+            "calibration_error"
+        ]
+        assert (error.value == 0) == (NOT_FROM_0 in error.note.split("; "))
+        if error.value == 0:
+            assert str(estimate_cell(error)).startswith("not distinguishable from 0 (0.000-0.")
+        notes.append(error.value == 0)
+    assert any(notes)
+    assert not all(notes)

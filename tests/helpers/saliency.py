@@ -146,15 +146,15 @@ class Quadrants(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.look = nn.Conv2d(3, num_classes, kernel_size=1, bias=False)
+        self.conv = nn.Conv2d(3, num_classes, kernel_size=1, bias=False)
         self.weigh = nn.ReLU(inplace=True)
         self.head = nn.Linear(num_classes, num_classes, bias=False)
-        nn.init.ones_(self.look.weight)
+        nn.init.ones_(self.conv.weight)
         nn.init.eye_(self.head.weight)
 
     def forward(self, images: Tensor) -> Tensor:
         half = images.shape[-1] // 2
-        weighted = self.weigh(self.look(images))
+        weighted = self.weigh(self.conv(images))
         mask = torch.zeros_like(weighted)
         mask[:, 0, :half, :half] = 1
         mask[:, 1, half:, half:] = 1
@@ -167,23 +167,23 @@ class WholeImage(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.look = nn.Conv2d(3, 4, kernel_size=1)
+        self.conv = nn.Conv2d(3, 4, kernel_size=1)
         self.head = nn.Linear(4, num_classes)
-        nn.init.ones_(self.look.weight)
+        nn.init.ones_(self.conv.weight)
         nn.init.ones_(self.head.weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.look(images).relu().mean(dim=(2, 3)))
+        logits: Tensor = self.head(self.conv(images).relu().mean(dim=(2, 3)))
         return logits
 
 
 class Negative(nn.Module):
-    """Every class is the darkness of the image; the output of `look` is then changed in place."""
+    """Every class is the darkness of the image; the output of `conv` is then changed in place."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.look = nn.Conv2d(3, num_classes, kernel_size=1, bias=False)
-        nn.init.ones_(self.look.weight)
+        self.conv = nn.Conv2d(3, num_classes, kernel_size=1, bias=False)
+        nn.init.ones_(self.conv.weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.look(images).neg_().mean(dim=(2, 3))
+        return self.conv(images).neg_().mean(dim=(2, 3))

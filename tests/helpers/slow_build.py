@@ -27,7 +27,7 @@ def build_slowly(root: Path, log: Path, pause: float, together: int) -> None:
         ready.write("ready\n")
     while len(log.with_suffix(".ready").read_text().splitlines()) < together:
         time.sleep(0.01)
-    image_cache.read_grey = read_slowly
+    image_cache.read_grey = read_slowly  # type: ignore[assignment]
     cache = ImageCache.open_or_build(
         tiny_manifest(root), Preprocess(RESIZE, 32), on_bad_file="error", workers=1
     )

@@ -168,3 +168,28 @@ def test_the_fused_and_the_default_step_agree() -> None:
         weights.append([weight.detach().clone() for weight in model.parameters()])
     for left, right in zip(*weights, strict=True):
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
+
+
+WARMUP = {"_target_": "fracnet.models.schedules.warmup_cosine", "total_steps": "auto"}
+STEP_LR = {"_target_": SCHEDULES + "StepLR", "step_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("node", "steps"),
+    [
+        ({"_target_": SCHEDULES + "OneCycleLR", "max_lr": 0.1, "total_steps": "auto"}, 6),
+        ({"_target_": SCHEDULES + "CyclicLR", "base_lr": 0.1, "max_lr": 1.0}, 6),
+        (WARMUP, 6),
+        (WARMUP | {"interval": "epoch"}, 2),
+        (STEP_LR, 2),
+        (STEP_LR | {"interval": "step"}, 6),
+    ],
+)
+def test_a_schedule_made_for_steps_is_stepped_with_the_optimizer(
+    node: dict[str, Any], steps: int, tmp_path: Path
+) -> None:
+    """Its YAML need not name the interval: Lightning alone would step it once an epoch."""
+    sgd = {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}
+    trainer = fit_tiny(Classifier(TINY, CLASSES, sgd, node), tmp_path, epochs=2)
+    (config,) = trainer.lr_scheduler_configs
+    assert config.scheduler.last_epoch == steps  # two epochs of three batches

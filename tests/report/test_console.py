@@ -35,7 +35,7 @@ def printed(run: Evaluated, width: int = 80, notes: Sequence[str] = (NOTE,)) -> 
     stream = io.StringIO()
     cited = [{"published": "Published accuracy: 0.890", "ours": "on mura_like: 0.5"}]
     console = Console(file=stream, width=width)
-    print_assessment(console, run, VERDICT, notes=notes, cited=cited)
+    print_assessment(console, run, VERDICT, notes=notes, cited=cited, data="mura_phantom")
     return stream.getvalue()
 
 
@@ -156,8 +156,8 @@ def test_further_metrics_have_a_table_of_their_own_and_their_methods() -> None:
     assert "60 test images; abnormal above 0.5; uncalibrated; 95 % intervals" in binary
 
 
-def test_the_verdict_is_printed_with_all_its_sentences(two: str) -> None:
-    lines = two.splitlines()
+def test_the_verdict_is_printed_with_all_its_sentences(two_classes: str) -> None:
+    lines = two_classes.splitlines()
     start = lines.index("Verdict (worth knowing): The model works.")
     assert lines[start + 1 : start + 3] == ["It has [evidence].", "It has limits."]
 

@@ -59,3 +59,14 @@ def test_a_limit_below_zero_is_joined_by_a_word() -> None:
     assert kappa.low < 0
     (line,) = lines([METRIC | {"metric": "kappa"}], summary, "mura")
     assert f"({kappa.low:.3f} to {kappa.high:.3f}, n = 60)" in line
+
+
+def test_only_a_share_of_all_images_has_an_interval_on_their_number() -> None:
+    summary = summarize(make_table(UPPER_LIMB_COUNTS))
+    for metric in ("macro_specificity", "balanced_accuracy", "macro_precision", "kappa"):
+        (line,) = lines([METRIC | {"metric": metric}], summary, "upper_limb")
+        assert "0.890 (no interval: not a proportion; n = 83;" in line
+        ours = summary.metrics[metric]
+        assert f"{ours.value:.3f} ({ours.low:.3f}-{ours.high:.3f}, n = 83)" in line
+    (line,) = lines([METRIC | {"metric": "sensitivity"}], summary, "upper_limb")
+    assert "no interval: the number of its cases is not stated" in line

@@ -10,6 +10,7 @@ import pytest
 from helpers.reports import content_of, six_classes, two_classes
 from helpers.run_files import two_class_table
 
+from fracnet.evaluation.comparison import BETTER, WORSE
 from fracnet.evaluation.predictions import Predictions, assemble
 from fracnet.report.model_card import model_card_text
 from fracnet.report.run_charts import roc_figure
@@ -127,6 +128,25 @@ def test_an_accuracy_no_better_than_a_constant_prediction_is_stated(tmp_path: Pa
         "The image-level accuracy (predicted abnormal above a probability of 0.5) is 0."
     )
     assert "always predicting normal" in sentence
+
+
+def test_an_accuracy_is_compared_with_a_constant_prediction_by_pairs(good: RunContent) -> None:
+    """The lower limit of the accuracy against a point says "better" too often."""
+    test = good.predictions.split("test")
+    normal = Predictions(
+        test.table.drop(columns=["logit_normal", "logit_abnormal"]).assign(
+            prob_normal=0.9, prob_abnormal=0.1
+        )
+    )
+    comparison = compare_with_baseline(replace(good, baselines={"majority": normal}))
+    difference = comparison.majority_difference
+    assert difference is not None
+    right = (test.table["prob_abnormal"] > 0.5) == (test.table["label"] == "abnormal")
+    share = (test.table["label"] == "normal").mean()
+    assert difference.value == pytest.approx(right.mean() - share)
+    itself = compare_with_baseline(replace(good, baselines={"majority": test}))
+    assert itself.majority_difference is not None
+    assert itself.majority_difference.verdict not in (BETTER, WORSE)
 
 
 def test_few_cases_are_named(tmp_path: Path) -> None:

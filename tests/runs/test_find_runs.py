@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from helpers.run_folders import table_of, write_run
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from fracnet.runs.find_runs import find_runs, group_by_config, one_per_run
 from fracnet.utils.errors import UserError
@@ -30,6 +32,21 @@ def test_unfinished_runs_and_other_folders_are_skipped_with_the_reason(tmp_path:
         ("runs/c", "diverged"),
         ("runs/notes", "not a run folder"),
     ]
+
+
+def test_the_folder_of_the_command_itself_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra has created it before the pattern `runs/*` is expanded."""
+    for name in ("a", "b"):
+        write_run(tmp_path / "runs" / name, TABLE)
+    own = tmp_path / "runs/comparison_new"
+    own.mkdir()
+    config = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(own)}}})
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", config)
+    runs, skipped = find_runs([str(tmp_path / "runs/*")])
+    assert [run.name for run in runs] == ["runs/a", "runs/b"]
+    assert not skipped
 
 
 def test_a_sweep_stands_for_its_jobs_in_order_and_each_counts_once(tmp_path: Path) -> None:

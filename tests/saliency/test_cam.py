@@ -87,7 +87,7 @@ def test_eigencam_ignores_the_class() -> None:
 def test_grad_cam_follows_its_paper() -> None:
     """ReLU of the sum of channels, each by its mean gradient; here at the size of the image."""
     model, images = quadrants(), noise(1)
-    bright = backbone_of(model).look(model.input(torch.from_numpy(images)[:, None])).relu()[0]
+    bright = backbone_of(model).conv(model.input(torch.from_numpy(images)[:, None])).relu()[0]
     inputs = bright.detach().requires_grad_()
     half = SIZE // 2
     inputs[0, :half, :half].sum().div(SIZE * SIZE).backward()
@@ -185,7 +185,7 @@ def test_heatmaps_work_under_no_grad() -> None:
 def test_a_layer_whose_output_is_changed_in_place_afterwards_is_read_before() -> None:
     model = classifier({"_target_": "helpers.saliency.Negative", "normalize": "half"})
     dark = np.zeros((1, SIZE, SIZE), np.uint8)
-    result = maps_of(model, dark, np.array([0]), method="hirescam", layer="look")
+    result = maps_of(model, dark, np.array([0]), method="hirescam", layer="conv")
     np.testing.assert_array_equal(result, 1)
 
 

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -74,7 +75,7 @@ def test_training_continues_without_wandb(
     assert line.startswith("fracnet: warning: W&B failed to start (RuntimeError: as requested)")
 
 
-def tracked(folder: Path, timeout: float) -> RunLoggers:
+def tracked(folder: Path, timeout: float, mode: str = "offline") -> RunLoggers:
     """All that a run of two epochs hands to its loggers."""
     run = RunFolder(folder)
     write_json(run.provenance, {})
@@ -82,7 +83,7 @@ def tracked(folder: Path, timeout: float) -> RunLoggers:
     split = {"metrics": {"accuracy": estimate}, "per_class": [], "classes": [], "confusion": []}
     selected = {"selected": {"epoch": 1}, "objective": {"name": "accuracy", "value": 0.5}}
     write_json(run.metrics, {"val": split, "test": split, **selected})
-    plain = compose_config([f"logger.wandb.timeout={timeout}", "logger.wandb.mode=offline"])
+    plain = compose_config([f"logger.wandb.timeout={timeout}", f"logger.wandb.mode={mode}"])
     loggers = RunLoggers(check(plain), plain, run)
     for epoch in (1, 2):
         for logger in loggers.loggers:
@@ -188,6 +189,76 @@ def test_a_server_that_never_answers_costs_seconds_and_the_run_is_recorded_offli
     assert [row["epoch"] for row in stored.history if "train/loss" in row] == [1, 2]
     assert "test/macro_auc_low" in stored.summary
     assert stored.exit_code == 0
+
+
+class Unauthorized(BaseHTTPRequestHandler):
+    """Answers 401 to whatever it receives."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b'{"errors": [{"message": "user is not logged in"}]}'
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def unauthorized_server() -> Iterator[str]:
+    """The address of a server that knows no account."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unauthorized) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def no_server() -> str:
+    """An address at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.usefixtures("_identity")
+@pytest.mark.parametrize("server", ["unauthorized_server", "no_server", "silent_server"])
+def test_a_run_that_cannot_go_online_is_recorded_in_full(
+    server: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every record is in the file that `wandb sync` uploads later, not only the file itself."""
+    monkeypatch.setenv("WANDB_BASE_URL", request.getfixturevalue(server))
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    before = time.monotonic()
+    tracked(tmp_path / "online", timeout=30, mode="online")
+    assert time.monotonic() - before < 60
+    result = capsys.readouterr()
+    (warning,) = [line for line in result.err.splitlines() if "W&B" in line]
+    assert "W&B failed to go online" in warning
+    assert warning.endswith("the run is kept offline.")
+    assert "wandb sync" in result.out
+    (path,) = (tmp_path / "online").glob("wandb/offline-run-*/*.wandb")
+    assert path.parent.name in result.out
+    stored = read(path)
+    assert [row["epoch"] for row in stored.history] == [1, 2]
+    for split in ("val", "test"):
+        for table in ("confusion_matrix", "roc", "precision_recall"):
+            assert f"{split}/{table}_table/path" in stored.history[-1]
+    assert stored.summary["test/accuracy_high"] == 0.6
+    assert stored.config["image_size"] == 224
+    assert stored.exit_code == 0
+    # A user who asks for W&B online has not agreed to images, which a later sync would upload.
+    assert not any("examples" in key for row in stored.history for key in row)
 
 
 def test_training_runs_without_a_logger(

@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from fracnet.config.trust import check_trust
 from fracnet.runs.run_folder import with_format, write_json
 from fracnet.runs.sweep_summary import collect
+from fracnet.training.resume import _check_schedule
 from fracnet.utils.files import config_dir
 
 TESTS = Path(__file__).parents[1]
@@ -194,6 +195,48 @@ def test_resuming_does_not_need_the_pretrained_weights(
     result = run_train([f"resume={tmp_path / 'run'}"], capsys)
     assert result.code == 0, result.err
     assert curves_of(tmp_path / "run")["epoch"].tolist() == ["1", "2", "3"]
+    loaded = f"loaded 84 of 86 tensors from {weights}, the classifier starts at random"
+    provenance = json.loads((tmp_path / "run/provenance.json").read_text())
+    assert provenance["weights"] == loaded
+    assert "84 of 86 tensors" in (tmp_path / "run/report/model_card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "max_epochs", "note"),
+    [
+        ({"T_max": 5}, 5, ""),
+        (
+            {"T_max": 5},
+            6,
+            "note    the cosine schedule keeps T_max=5: the learning rate is 0 in epoch 6\n",
+        ),
+        ({"T_max": 5, "eta_min": 0.01}, 9, "is 0.01 in epoch 6, then it rises again\n"),
+        ({"T_max": 5, "interval": "step"}, 9, ""),
+        ({"T_0": 5}, 9, ""),
+        (None, 9, ""),
+    ],
+)
+def test_a_longer_cosine_schedule_is_noted_only_where_it_rises(
+    scheduler: dict[str, Any] | None,
+    max_epochs: int,
+    note: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As torch's schedule does with the epochs that are added."""
+    _check_schedule({"scheduler": scheduler, "trainer": {"max_epochs": 3}}, max_epochs)
+    out = capsys.readouterr().out
+    assert out.endswith(note)
+    assert bool(out) == bool(note)
+    if note and scheduler is not None:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, **scheduler)
+        rates = []
+        for _ in range(max_epochs):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            cosine.step()
+        assert rates[5] == pytest.approx(scheduler.get("eta_min", 0.0))
+        assert ("rises" in note) == any(rate > rates[5] for rate in rates[6:])
 
 
 @pytest.mark.slow

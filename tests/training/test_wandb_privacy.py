@@ -142,13 +142,13 @@ def test_examples_are_the_most_and_the_least_confident_of_right_and_wrong() -> N
     for kind, place in choose_examples(Predictions.trusted(table)):
         kinds.setdefault(kind, []).append(place)
     assert {kind: len(places) for kind, places in kinds.items()} == {
-        "wrong, confident": 6,
-        "wrong, uncertain": 6,
-        "right, confident": 6,
-        "right, uncertain": 6,
+        "wrong, highest probability": 6,
+        "wrong, lowest probability": 6,
+        "right, highest probability": 6,
+        "right, lowest probability": 6,
     }
-    assert kinds["wrong, confident"] == [39, 37, 35, 33, 31, 29]
-    assert kinds["right, uncertain"] == [0, 2, 4, 6, 8, 10]
+    assert kinds["wrong, highest probability"] == [39, 37, 35, 33, 31, 29]
+    assert kinds["right, lowest probability"] == [0, 2, 4, 6, 8, 10]
 
 
 def test_curves_leave_out_a_class_without_cases() -> None:

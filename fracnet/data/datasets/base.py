@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from fracnet.config.hints import phantom_command
 from fracnet.data import dicom
 from fracnet.data.image_io import (
     MAX_PIXELS,
@@ -97,7 +98,7 @@ class Dataset(ABC):
         return UserError(
             f"No {self.name} data: {why.rstrip('.')}. {self.how_to_get.format(root=self.folder)}\n"
             "Or point to a copy: data.root=/path/to/a/copy\n"
-            f"Or run on phantoms: data={self.phantom} model.pretrained=false"
+            f"Or run on phantoms: {phantom_command(self.phantom)}"
         )
 
     def build(
