@@ -53,10 +53,12 @@ class Match:
 
     transform: float64 [2, 3], from pixels (x, y) of one image to those of the other, including a
     mirror. score: 0 to 1, from `COPY_SCORE` on a copy.
+    measured: what the score is made of, named by `WEIGHTS`.
     """
 
     transform: Affine
     score: float
+    measured: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def compare(a: Features, b: Features, is_mirrored: bool, is_inverted: bool) -> M
     full = _compose(_rescale(a.size, a.small.shape), small, _rescale(b.small.shape, b.size))
     if is_mirrored:
         full = _compose(np.array([[-1.0, 0, a.size[1] - 1], [0, 1, 0]]), full, np.eye(2, 3))
-    return Match(full, score_of(measured))
+    return Match(full, score_of(measured), measured)
 
 
 def score_of(measured: dict[str, float]) -> float:
@@ -178,7 +180,7 @@ def _compare(
     rows = np.arange(0, max(1, height - WINDOW + 1), stride)
     columns = np.arange(0, max(1, width - WINDOW + 1), stride)
     cut_a = _cut(_directions(gradient, mask, known), stride)
-    cut_b = _cut(_directions(_gradient(warped), mask, known), stride)
+    cut_b = _cut(_directions(_gradient(np.asarray(warped, np.uint8)), mask, known), stride)
     power = np.sqrt(_power(cut_a) * _power(cut_b))
     use = power > 1
     y, x = (grid.ravel()[use] for grid in np.meshgrid(rows, columns, indexing="ij"))

@@ -56,7 +56,7 @@ def print_assessment(
             "the temperature, so they are optimistic.",
         )
     for note in assessment.notes:
-        print_text(console, f"{note[0].upper()}{note[1:]}.")
+        print_text(console, f"{note[0].upper()}{note[1:].rstrip('.')}.")
     print_summary(console, run)
     if not run.binary and calibration is not None:
         print_table(console, calibration)

@@ -93,11 +93,7 @@ class Evaluated:
 
     @property
     def auc(self) -> Estimate:
-        """The AUC of `headline_summary`: of two classes the positive one's, of more the macro AUC.
-
-        Of two classes the macro AUC differs where probabilities round to 1: rows tie in one class
-        while the tiny probability of the other still tells them apart.
-        """
+        """The AUC of `headline_summary`: of the positive class of two, the macro AUC of more."""
         headline = self.headline_summary
         return headline.per_class[1].auc if self.binary else headline.metrics["macro_auc"]
 

@@ -103,7 +103,7 @@ def _values(
         "method": [
             *explanations(content.summary),
             *run_tables.probability_rule(content),
-            *(f"{note[0].upper()}{note[1:]}." for note in content.assessment.notes),
+            *(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in content.assessment.notes),
         ],
     }
 

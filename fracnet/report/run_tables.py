@@ -139,26 +139,12 @@ def overall_table(run: Evaluated, metrics: Mapping[str, str] = METRICS | FURTHER
     rule = f"{run.classes[1]} above 0.5" if run.binary else "most likely class"
     best, worst = brier_range(len(summary.classes))
     note = f"Lower is better for Brier score ({best} to {worst}), log loss and calibration error."
-    if run.binary and "macro_auc" in metrics:
-        note = " ".join([note, *_macro_auc_note(summary)])
     return Table(
         f"{counted(summary.n, f'{summary.split} image')}; {rule}; uncalibrated; 95 % intervals",
         ["metric", "model", *baselines],
         rows,
         note=note if "brier" in metrics else "",
     )
-
-
-def _macro_auc_note(summary: Summary) -> list[str]:
-    """Why the macro AUC of two classes differs from that of the positive class, if it does."""
-    values = [f"{row.auc.value:.3f}" for row in summary.per_class]
-    if len(set(values)) == 1:
-        return []
-    named = [f"{v} ({row.name})" for v, row in zip(values, summary.per_class, strict=True)]
-    return [
-        f"Macro AUC is the mean of {' and '.join(named)}. They differ because probabilities that "
-        "round to 1 tie in one class, while the remainder for the other class still ranks the rows."
-    ]
 
 
 def class_table(summary: Summary) -> Table:

@@ -197,9 +197,14 @@ def test_levels_have_their_frozen_thresholds_and_groups_follow(two_classes: str)
 
 
 def test_calibration_is_shown_before_and_after(two_classes: str) -> None:
-    temperature = decide(VAL, OPTIONS)["temperature"]
-    assert f"Temperature {temperature:.3f}, fitted on {len(VAL)} validation images" in two_classes
     assert "before scaling" in two_classes
+    assert "Temperature scaling: " in two_classes, "why the probabilities stay as they are"
+    sharp = TABLE.with_logits(5 * TABLE.logits)
+    temperature = decide(sharp.split("val"), OPTIONS)["temperature"]
+    assert temperature > 1
+    text = printed(evaluated(sharp, OPTIONS, sharp.split("val")))
+    assert f"Temperature {temperature:.3f}, fitted on {len(VAL)} validation images" in flat(text)
+    assert f"are calibrated (temperature {temperature:.3f})" in flat(text)
     one_class = Predictions(VAL.table[VAL.table["label"] == "normal"])
     text = flat(printed(evaluated(TEST, OPTIONS, one_class)))
     assert "Temperature scaling: not fitted: " in text

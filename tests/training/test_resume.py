@@ -72,6 +72,10 @@ def killed_in_the_middle_of_epoch(number: int, overrides: list[str], run: Path) 
     for line in job.stdout:
         if line.startswith(f"epoch {number - 1}/"):
             break
+    # The line comes before the checkpoint, whose writing can take long on a busy machine.
+    deadline = time.monotonic() + 30
+    while not any(run.parent.rglob("last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
     time.sleep(1)
     job.send_signal(signal.SIGKILL)
     job.wait(60)
