@@ -54,7 +54,7 @@ def test_fit_matches_the_train_command(
 @pytest.mark.parametrize(
     ("overrides", "choices", "message"),
     [
-        (["optim.lrr=1"], {}, "there is no key 'optim.lrr'"),
+        (["optim.lrr=1"], {}, "There is no key 'optim.lrr'"),
         ([], {"model": "resnet81"}, "Did you mean 'resnet18'"),
         (["trainer.max_epochs=-1"], {}, "trainer.max_epochs=-1"),
         (["trainer.devices=2"], {}, "trainer.devices=2"),

@@ -137,7 +137,7 @@ def test_published_metrics_are_compared(
     assert result.code == 0, result.err
     flat = " ".join(result.out.split())
     limits = binomtest(74, 83).proportion_ci(method="wilson")
-    wilson = f"95 % {limits.low:.3f}-{limits.high:.3f} by Wilson, n = 83"
+    wilson = f"95 % CI {limits.low:.3f}-{limits.high:.3f} by Wilson, n = 83"
     assert f"Published accuracy: 0.890 ({wilson}; a report)" in flat
     assert "Published kappa by study: 0.705 (no interval: not a proportion; n = 207" in flat
     stored = json.loads((run / "metrics.json").read_text())

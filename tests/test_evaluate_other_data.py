@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,11 @@ MAP = "class_map={no_fracture: normal, fracture: abnormal}"
 def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("sets")
     write_mura(folder / "MURA-v1.1")
+    for path in (folder / "MURA-v1.1").rglob("*.png"):  # a mirror image differs
+        pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert pixels is not None
+        ramp = np.linspace(0, 100, pixels.shape[1])
+        assert cv2.imwrite(str(path), (0.6 * pixels + ramp).astype(np.uint8))
     (folder / "fracatlas").mkdir()
     return folder / "MURA-v1.1", write_fracatlas(folder / "fracatlas")
 

@@ -106,7 +106,7 @@ def test_a_file_removed_meanwhile_is_unreadable(run: Path, many: Path, out: Path
     (many / "07.png").unlink()
     summary = predict_into(out, fracnet.load(run, trust=True), images)
     assert [Path(path).name for path, _ in summary.unreadable] == ["07.png"]
-    assert "no such file" in summary.unreadable[0][1]
+    assert "does not exist" in summary.unreadable[0][1]
     assert summary.n == 60
     assert status(out)["status"] == "finished"
 

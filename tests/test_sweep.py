@@ -99,9 +99,9 @@ def test_each_job_ends_in_its_own_way_and_the_others_continue(mixed: Sweep) -> N
 
 def test_the_table_comes_last_and_alone_shows_test_metrics(mixed: Sweep) -> None:
     before, table = mixed.result.out.split("5 jobs, by validation")
-    assert "test split" not in before
+    assert "Test split" not in before
     assert "validation macro_auc" in before
-    for part in ("finished", "diverged", "failed", "lr", "1e+35", "test split", "optimistic"):
+    for part in ("finished", "diverged", "failed", "lr", "1e+35", "Test split", "optimistic"):
         assert part in table, part
     assert mixed.result.err.count("fracnet: job ") == 3
     assert mixed.result.err.count("Traceback") == 1, "of the bug alone"
@@ -146,7 +146,7 @@ def test_jobs_in_other_processes_are_in_the_table(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     jobs = study(folder)["jobs"]
-    assert [job["status"] for job in jobs] == ["finished", "finished", "unfinished", "failed"]
+    assert [job["status"] for job in jobs] == ["finished", "finished", "interrupted", "failed"]
     assert study(folder)["best"] == [1]
     assert "job 3 failed: optim.lr=3 is not liked" in done.stdout.splitlines()
 

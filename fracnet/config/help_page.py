@@ -67,7 +67,7 @@ def _of_choice(folder: Path, choice: str, group: str) -> dict[str, str]:
         return {}
     text = path.read_text(encoding="utf-8")
     meanings: dict[str, str] = {}
-    for base in re.findall(r"^ +- (\w+)$", text, re.MULTILINE):
+    for base in re.findall(r"^ +- (\w+)(?:@\w+)?$", text, re.MULTILINE):
         if base not in ("_self_", choice):
             meanings |= _of_choice(folder, base, group)
     prefix = "" if "@package _global_" in text else f"{group}."

@@ -163,7 +163,7 @@ def fit_temperature(val: Predictions) -> tuple[float, str]:
     """The temperature with the least log loss on the rows of validation, and a note.
 
     1, with a note on why, where `least_loss_temperature` finds none, or where cross-validation on
-    these rows does not show a gain in log loss.
+    these rows shows no gain in log loss above its standard error.
     """
     temperature, note = least_loss_temperature(val.logits, val.targets)
     if note:
@@ -172,7 +172,7 @@ def fit_temperature(val: Predictions) -> tuple[float, str]:
     if clusters.count < 2:
         return 1.0, f"not applied: {clusters.lone}, so a gain cannot be checked"
     gain, error = temperature_gain(val)
-    if not gain > 0:
+    if not gain > error:
         return 1.0, (
             "not applied: cross-validation on the validation images shows no gain in log loss "
             f"(mean gain {gain:.2g}, standard error {error:.2g} by {clusters.unit})"

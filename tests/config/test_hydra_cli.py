@@ -104,7 +104,7 @@ def test_help_shows_each_key_with_its_meaning(
     hydra_cli.run(lambda cfg: None, "train")
     lines = {line.partition(":")[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "# of weights, order, augmentation and dropout" in lines["seed"]
-    assert "share of the train images that validates" in lines["  val_share"], "a base's comment"
+    assert "train images used for validation" in lines["  val_share"], "a comment of the base"
     assert lines["  momentum"].startswith("  momentum: ")
     assert "resnet18" in lines["model"]
 

@@ -87,8 +87,8 @@ def run_predict(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> Com
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["run=no (1)", "input=\u00e4 [2].png"], "input=\u00e4 [2].png: nothing is called so"),
-        (["run=r", "input=a=b.png"], "input=a=b.png: there is no such file"),
+        (["run=no (1)", "input=\u00e4 [2].png"], "input=\u00e4 [2].png: no file matches"),
+        (["run=r", "input=a=b.png"], "input=a=b.png: no such file or folder"),
         (
             ["run=r", "input=[scan (1).dcm,b.png]"],
             """Try: 'input=["scan (1).dcm",b.png]'""",

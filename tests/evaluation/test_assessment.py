@@ -84,9 +84,13 @@ def test_groups_by_a_column_that_varies_within_studies_are_of_images(
     assert "by view: images only, because a study has several values of it" in assessment.notes
 
 
-def test_calibration_is_measured_before_and_after(assessment: Assessment) -> None:
-    calibrated = calibrate(Predictions(TEST), DECISIONS["temperature"]).table
-    for moment, rows in (("before", TEST), ("after", calibrated)):
+def test_calibration_is_measured_before_and_after() -> None:
+    table = two_class_table(confident=4.0)
+    decisions = decide(Predictions(table[table["split"] == "val"]), OPTIONS)
+    assessment = evaluate(Predictions(table), OPTIONS, decisions)
+    test = table[table["split"] == "test"]
+    calibrated = calibrate(Predictions(test), decisions["temperature"]).table
+    for moment, rows in (("before", test), ("after", calibrated)):
         value = assessment.calibration["test"][moment]["log_loss"].value
         prob = rows[["prob_abnormal", "prob_normal"]].to_numpy()  # in scikit-learn's order
         assert value == pytest.approx(log_loss(rows["label"], prob))

@@ -45,15 +45,13 @@ def test_sides_alternate_and_the_first_round_does_not_count() -> None:
 def test_the_table_marks_missed_limits_and_fits_80_columns(part: str) -> None:
     measurements = [
         spread("published pipeline / fracnet", [1.0, 2.0, 3.0], "x", at_least=10.0),
-        Measurement(
-            "RssAnon, 40,000 images and some more overrides", 123456.0, "MiB", 0.5, 123456.0
-        ),
+        Measurement("RssAnon, 40,000 images and some more words", 123456.0, "MiB", 0.5, 123456.0),
         Measurement("growth an image", 0.001, "KiB", at_most=2.0),
     ]
     result = {part: {"measurements": measurements, "spent_ms": {"fracnet": {"normalize": 0.12}}}}
     text = format_part(part, result[part])
     assert max(map(len, text.splitlines())) <= 80, text
     assert "limit: at least 10 x: NOT MET" in text
-    assert "limit: at peak 2 KiB: met" in text
+    assert "limit: at most 2 KiB: met" in text
     assert missed(result) == ["published pipeline / fracnet"]
     assert plain(result)[part]["measurements"][0]["met"] is False

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fracnet.config import hydra_cli
+from fracnet.runs.run_folder import FORMAT, FORMAT_KEY
 from fracnet.training import sweep
 from fracnet.utils.errors import UserError
 
@@ -28,8 +29,10 @@ def task(cfg: DictConfig) -> float:
         (Path(HydraConfig.get().runtime.output_dir) / "waiting").touch()
         time.sleep(100)
     metrics = {
+        FORMAT_KEY: FORMAT,
         "objective": {"name": "loss", "value": value},
         "selected": {"epoch": 1},
+        "val": {"n": 0, "metrics": {}},
         "test": {"n": 0, "metrics": {}},
         "baselines_on_test": {},
     }

@@ -16,7 +16,8 @@ from fracnet.runs.report_run import print_evaluation, report_content, write_repo
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.logged_results import summary_of
 
-ESTIMATE = re.compile(r"(?<![\d.])(\d\.\d{3})\s+\(?(\d\.\d{3}-\d\.\d{3})\b")
+# In one line: cells that are too narrow for both have the interval below the value.
+ESTIMATE = re.compile(r"(?<![\d.-])(\d\.\d{3}) \(?(\d\.\d{3}-\d\.\d{3})\b")
 
 
 def estimates(node: Any) -> Iterator[str]:
@@ -41,7 +42,8 @@ def test_every_estimate_of_a_run_is_one_of_metrics_json(
     evaluation = evaluate_run(folder)
     capsys.readouterr()
     print_evaluation(evaluation, [], "Run")
-    console = flat(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    console = flat(printed)
     page_file, card_file = write_report(evaluation)
     page = flat(Page(page_file.read_text(encoding="utf-8")).text)
     card = flat(card_file.read_text(encoding="utf-8"))
@@ -51,7 +53,7 @@ def test_every_estimate_of_a_run_is_one_of_metrics_json(
     known = set(estimates(metrics))
     if comparison.baseline is not None:  # of studies, which only the comparison needs
         known.add(re.sub(r"[()]", "", estimate_text(comparison.baseline)))
-    for name, text in (("console", console), ("page", page), ("card", card)):
+    for name, text in (("console", printed), ("page", page), ("card", card)):
         numbers = {f"{value} {interval}" for value, interval in ESTIMATE.findall(text)}
         assert numbers, name
         assert numbers <= known, name

@@ -104,7 +104,7 @@ def test_a_threshold_changed_by_hand_is_refused(run: RunFolder) -> None:
     with pytest.raises(UserError, match="changed after it was written"):
         evaluate_run(run)
     run.decisions.write_text("{")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="cannot be read"):
         evaluate_run(run)
 
 

@@ -23,10 +23,10 @@ from typing import Any
 import cv2
 import numpy as np
 from filelock import FileLock
-from rich.progress import Progress
 
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import CannotWrite, disk_faults
+from fracnet.utils.progress import progress_bar
 
 
 def check_counts(key: str, counts: Mapping[str, int], allowed: Collection[str]) -> None:
@@ -115,12 +115,11 @@ def _is_complete(target: Path, recipe: dict[str, Any]) -> bool:
 def write_images(
     module: str, folder: Path, recipe: dict[str, Any], workers: int | None, progress: bool
 ) -> None:
-    """Write the images with several processes and, if `progress`, a progress bar."""
+    """Write the images with several processes; progress: whether to show how many are done."""
     total = sum(1 for _ in import_module(module).plan(folder, recipe))
-    with Progress(disable=not progress) as bar:
-        task = bar.add_task("phantoms", total=total)
-        for _ in write_in_parallel(module, folder, recipe, total, workers):
-            bar.advance(task)
+    images = write_in_parallel(module, folder, recipe, total, workers)
+    for _ in progress_bar(images, total, "drawing phantoms", visible=progress):
+        pass
 
 
 def write_in_parallel(
