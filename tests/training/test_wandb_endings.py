@@ -71,7 +71,7 @@ def offspring(pid: int) -> list[int]:
 
 
 @pytest.mark.xfail(
-    reason="the process tree of the new W&B logger is not verified yet", strict=False
+    reason="the process tree of the new W&B logger is not verified yet", run=False, strict=False
 )
 @pytest.mark.parametrize("kill", ["training", "everything"])
 def test_killed_run_keeps_its_history_and_continues_it(
