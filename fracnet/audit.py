@@ -9,7 +9,8 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
-from fracnet.config.schema import AuditCommand, validated, without_training
+from fracnet.config.commands import AuditCommand, without_training
+from fracnet.config.schema import validated
 
 FAILED = 2  # exit code if a finding reaches `fail_on`
 

@@ -5,7 +5,8 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
-from fracnet.config.schema import CompareCommand, validated
+from fracnet.config.commands import CompareCommand
+from fracnet.config.schema import validated
 
 
 def compare(cfg: DictConfig) -> None:

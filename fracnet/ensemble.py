@@ -5,7 +5,8 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
-from fracnet.config.schema import EnsembleCommand, validated
+from fracnet.config.commands import EnsembleCommand
+from fracnet.config.schema import validated
 
 
 def ensemble(cfg: DictConfig) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
-from fracnet.config.schema import EvaluateCommand, Evaluation, validated
+from fracnet.config.commands import EvaluateCommand
+from fracnet.config.schema import Evaluation, validated
 from fracnet.utils.errors import UserError
 
 if TYPE_CHECKING:

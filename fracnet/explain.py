@@ -6,7 +6,8 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
-from fracnet.config.schema import ExplainCommand, validated
+from fracnet.config.commands import ExplainCommand
+from fracnet.config.schema import validated
 
 
 def explain(cfg: DictConfig) -> None:

@@ -1,31 +1,14 @@
 """`python -m fracnet.predict`: predict new images with a finished run."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BeforeValidator, Field
 
 from fracnet.config import hydra_cli
-from fracnet.config.schema import Fixed, Real, validated
+from fracnet.config.commands import PredictCommand
+from fracnet.config.schema import validated
 from fracnet.utils.errors import UserError
-
-
-def _as_list(value: Any) -> Any:
-    """`input=a.png` is `input=[a.png]`."""
-    return value if isinstance(value, list) else [value]
-
-
-class PredictCommand(Fixed):
-    """The keys of the command."""
-
-    run: Annotated[str, Field(min_length=1)]
-    input: Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list)]
-    out: Annotated[str, Field(min_length=1)] | None
-    overlays: bool
-    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)]
-    device: Literal["auto", "cpu", "gpu"]
-    trust: bool
 
 
 def predict(cfg: DictConfig) -> None:

@@ -1,4 +1,4 @@
-"""What the configs of all commands may hold, checked before anything heavy is imported.
+"""What the config of a training run may hold, checked before anything heavy is imported.
 
 The YAML files under conf/ give the defaults; the classes here give types, ranges and choices.
 Groups with a `_target_` may have further keys: the arguments of that class, which are checked where
@@ -353,7 +353,7 @@ def _rule(value: Any) -> Rule:
     return {str(name): float(wanted)}
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     """`by=region` is `by=[region]`."""
     return [value] if isinstance(value, str) else value
 
@@ -366,7 +366,7 @@ class Evaluation(Fixed):
         default_factory=lambda: {"youden": True}
     )
     calibrate: bool = True
-    by: Annotated[list[str], BeforeValidator(_as_list)] = Field(default_factory=lambda: ["region"])
+    by: Annotated[list[str], BeforeValidator(as_list)] = Field(default_factory=lambda: ["region"])
     resamples: Annotated[Count, Field(ge=100, le=100_000)] = 2000
     figures: bool = True  # changes no number, so it is not one of `numeric_options`
 
@@ -384,54 +384,9 @@ class Report(Fixed):
     images: bool | None = None
 
 
-class EvaluateCommand(Fixed):
-    """The keys of `python -m fracnet.evaluate`; None keeps the run's own option."""
-
-    run: str | None
-    table: str | None
-    columns: dict[str, str | int] | None
-    labels: dict[str | int | bool | float, str] | None
-    out: str | None
-    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\\.][^/\\]*$")] | None
-    cited: str | None
-    views: Any
-    operating_point: Any
-    calibrate: Any
-    by: Any
-    resamples: Any
-    figures: bool | None
-    report: Report
-    data: dict[str, Any]
-    data_dir: str
-    class_map: Labels | None
-    tta: Annotated[list[str], BeforeValidator(_as_list)]
-    trust: bool
-
-    @property
-    def on_other_data(self) -> bool:
-        """Whether another dataset is chosen."""
-        return "_target_" in self.data
-
-    @property
-    def needs_model(self) -> bool:
-        """Whether the model must predict images."""
-        return self.on_other_data or bool(self.tta)
-
-    def changes(self) -> dict[str, Any]:
-        """The evaluation options that the command sets."""
-        options = {key: getattr(self, key) for key in Evaluation.model_fields if key != "figures"}
-        return {key: value for key, value in options.items() if value is not None}
-
-
 Method = Literal["gradcam", "hirescam", "gradcam++", "eigencam"]
 Cases = Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=100)]
 Images = Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=10_000)]
-
-
-def _named_run(value: Any) -> Any:
-    if value is None or value == "":
-        raise ValueError("name a run, e.g. run=runs/2026-01-31_12-00-00_ab12")
-    return value
 
 
 class Explain(Fixed):
@@ -441,24 +396,6 @@ class Explain(Fixed):
     layer: str | None = None
     cases: Cases = 3
     sanity: Images = 60
-
-
-class ExplainCommand(Fixed):
-    """The keys of `python -m fracnet.explain`; None keeps the run's own option."""
-
-    run: Annotated[str, BeforeValidator(_named_run)]
-    method: Method | None
-    layer: str | None
-    cases: Cases | None
-    sanity: Images | None
-    report: Report
-    trust: bool
-
-    def merged_with(self, own: Explain | None) -> Explain:
-        """The run's options, or the defaults if it has none, overridden by the command's."""
-        options: dict[str, Any] = {key: getattr(self, key) for key in Explain.model_fields}
-        given = {key: value for key, value in options.items() if value is not None}
-        return (own or Explain()).model_copy(update=given)
 
 
 def _mode_or_environment(mode: Any) -> Any:
@@ -674,64 +611,3 @@ def _check_freeze(config: Config) -> None:
             f"model.freeze={freeze} works on one device, not on trainer.devices="
             f"{trainer.devices}; allowed there: none, backbone."
         )
-
-
-class AuditData(Target):
-    """A dataset; further keys are its own arguments."""
-
-    root: str = Field(min_length=1)
-    on_bad_file: Literal["error", "skip"]
-
-
-class AuditCommand(Fixed):
-    """The keys of the command."""
-
-    data: AuditData
-    data_dir: str
-    out: str | None
-    fail_on: Literal["hint", "warning", "leak", "error"] | None
-    pictures: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=1000)]
-    workers: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=256)] | None
-    progress_bar: bool
-
-
-# Keys that some choices of data= set for training.
-TRAINING_KEYS = ("image_size", "model")
-
-
-def without_training(plain: dict[str, Any]) -> dict[str, Any]:
-    """The config without the keys that only training uses."""
-    return {key: value for key, value in plain.items() if key not in TRAINING_KEYS}
-
-
-def _patterns(value: Any) -> Any:
-    """`runs=runs/*` is `runs=[runs/*]`."""
-    if value is None or value == []:
-        raise ValueError("name some runs, e.g. runs='runs/*' or runs=[runs/a,runs/b]")
-    return [value] if isinstance(value, str) else value
-
-
-Patterns = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_patterns)]
-
-
-class CompareCommand(Fixed):
-    """The keys of `python -m fracnet.compare`."""
-
-    runs: Patterns
-    metric: str
-    class_name: str | None
-    level: Literal["image", "study", "patient"]
-    decisions: Literal["raw", "frozen"]
-    reference: str | None
-    pairs: Literal["reference", "all"]
-    seeds: Literal["grouped", "apart"]
-    margin: Annotated[Real, Field(gt=0)] | None
-    resamples: Annotated[Count, Field(ge=100, le=100_000)]
-    out: str | None
-
-
-class EnsembleCommand(Fixed):
-    """The keys of `python -m fracnet.ensemble`."""
-
-    runs: Patterns
-    out: str | None

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fracnet.config.schema import CompareCommand
+from fracnet.config.commands import CompareCommand
 from fracnet.evaluation.aggregation import level_problems, to_level
 from fracnet.evaluation.comparison import Candidate, Comparison, Difference, Member
 from fracnet.evaluation.decisions import calibrate

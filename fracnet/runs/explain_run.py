@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from fracnet.config.schema import Config, Explain, ExplainCommand
+from fracnet.config.commands import ExplainCommand
+from fracnet.config.schema import Config, Explain
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.conformal import DEFAULT_ERROR
 from fracnet.models.classifier import Classifier

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fracnet.config.commands import EvaluateCommand
 from fracnet.config.instantiate import build
-from fracnet.config.schema import Config, EvaluateCommand
+from fracnet.config.schema import Config
 from fracnet.data.class_map import KEY, ClassMap, align_labels
 from fracnet.data.datasets.base import Dataset
 from fracnet.data.datasets.folder import Folder

@@ -12,7 +12,7 @@ from helpers.jobs import add_job
 from helpers.reports import write_explanation, write_report, write_run_metadata
 from helpers.run_folders import table_of, write_run
 
-from fracnet.config.schema import CompareCommand
+from fracnet.config.commands import CompareCommand
 from fracnet.data.datasets.folder import Folder
 from fracnet.data_audit.page import render_audit_page
 from fracnet.evaluation.comparison import compare

@@ -1,0 +1,162 @@
+"""What the configs of the other commands may hold."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from fracnet.config.schema import (
+    Cases,
+    Count,
+    Evaluation,
+    Explain,
+    Fixed,
+    Images,
+    Labels,
+    Method,
+    Real,
+    Report,
+    Target,
+    as_list,
+    not_boolean,
+)
+
+
+class EvaluateCommand(Fixed):
+    """The keys of `python -m fracnet.evaluate`; None keeps the run's own option."""
+
+    run: str | None
+    table: str | None
+    columns: dict[str, str | int] | None
+    labels: dict[str | int | bool | float, str] | None
+    out: str | None
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\\.][^/\\]*$")] | None
+    cited: str | None
+    views: Any
+    operating_point: Any
+    calibrate: Any
+    by: Any
+    resamples: Any
+    figures: bool | None
+    report: Report
+    data: dict[str, Any]
+    data_dir: str
+    class_map: Labels | None
+    tta: Annotated[list[str], BeforeValidator(as_list)]
+    trust: bool
+
+    @property
+    def on_other_data(self) -> bool:
+        """Whether another dataset is chosen."""
+        return "_target_" in self.data
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether the model must predict images."""
+        return self.on_other_data or bool(self.tta)
+
+    def changes(self) -> dict[str, Any]:
+        """The evaluation options that the command sets."""
+        options = {key: getattr(self, key) for key in Evaluation.model_fields if key != "figures"}
+        return {key: value for key, value in options.items() if value is not None}
+
+
+def _named_run(value: Any) -> Any:
+    if value is None or value == "":
+        raise ValueError("name a run, e.g. run=runs/2026-01-31_12-00-00_ab12")
+    return value
+
+
+class ExplainCommand(Fixed):
+    """The keys of `python -m fracnet.explain`; None keeps the run's own option."""
+
+    run: Annotated[str, BeforeValidator(_named_run)]
+    method: Method | None
+    layer: str | None
+    cases: Cases | None
+    sanity: Images | None
+    report: Report
+    trust: bool
+
+    def merged_with(self, own: Explain | None) -> Explain:
+        """The run's options, or the defaults if it has none, overridden by the command's."""
+        options: dict[str, Any] = {key: getattr(self, key) for key in Explain.model_fields}
+        given = {key: value for key, value in options.items() if value is not None}
+        return (own or Explain()).model_copy(update=given)
+
+
+def _items(value: Any) -> Any:
+    """`input=a.png` is `input=[a.png]`."""
+    return value if isinstance(value, list) else [value]
+
+
+class PredictCommand(Fixed):
+    """The keys of `python -m fracnet.predict`."""
+
+    run: Annotated[str, Field(min_length=1)]
+    input: Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_items)]
+    out: Annotated[str, Field(min_length=1)] | None
+    overlays: bool
+    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)]
+    device: Literal["auto", "cpu", "gpu"]
+    trust: bool
+
+
+class AuditData(Target):
+    """A dataset; further keys are its own arguments."""
+
+    root: str = Field(min_length=1)
+    on_bad_file: Literal["error", "skip"]
+
+
+class AuditCommand(Fixed):
+    """The keys of `python -m fracnet.audit`."""
+
+    data: AuditData
+    data_dir: str
+    out: str | None
+    fail_on: Literal["hint", "warning", "leak", "error"] | None
+    pictures: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=1000)]
+    workers: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=256)] | None
+    progress_bar: bool
+
+
+# Keys that some choices of data= set for training.
+TRAINING_KEYS = ("image_size", "model")
+
+
+def without_training(plain: dict[str, Any]) -> dict[str, Any]:
+    """The config without the keys that only training uses."""
+    return {key: value for key, value in plain.items() if key not in TRAINING_KEYS}
+
+
+def _patterns(value: Any) -> Any:
+    """`runs=runs/*` is `runs=[runs/*]`."""
+    if value is None or value == []:
+        raise ValueError("name some runs, e.g. runs='runs/*' or runs=[runs/a,runs/b]")
+    return [value] if isinstance(value, str) else value
+
+
+Patterns = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_patterns)]
+
+
+class CompareCommand(Fixed):
+    """The keys of `python -m fracnet.compare`."""
+
+    runs: Patterns
+    metric: str
+    class_name: str | None
+    level: Literal["image", "study", "patient"]
+    decisions: Literal["raw", "frozen"]
+    reference: str | None
+    pairs: Literal["reference", "all"]
+    seeds: Literal["grouped", "apart"]
+    margin: Annotated[Real, Field(gt=0)] | None
+    resamples: Annotated[Count, Field(ge=100, le=100_000)]
+    out: str | None
+
+
+class EnsembleCommand(Fixed):
+    """The keys of `python -m fracnet.ensemble`."""
+
+    runs: Patterns
+    out: str | None
