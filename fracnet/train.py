@@ -25,7 +25,9 @@ def train(cfg: DictConfig) -> float:
         command=[Path(sys.executable).name, "-m", "fracnet.train", *sys.argv[1:]],
         in_sweep=sweep.running(),
     )
-    plan = preflight(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)), order)
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    plain.pop("launcher", None)  # where a job runs is not part of what it is
+    plan = preflight(plain, order)
 
     from fracnet.training.run import run  # seconds of imports, which a mistake does not wait for
 

@@ -51,6 +51,16 @@ _register("fracnet.run_dir", lambda resume, new: resume or new, replace=True)
 _register("fracnet.unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
 
+def _jobs_at_once(jobs: Any, cpus_per_job: Any) -> int:
+    """How many jobs of a sweep run at once on this machine; `auto`: as many as its cores allow."""
+    if jobs != "auto":
+        return int(jobs)
+    return max(1, len(os.sched_getaffinity(0)) // max(1, int(cpus_per_job)))
+
+
+_register("fracnet.jobs_at_once", _jobs_at_once, replace=True)
+
+
 def output_dir() -> Path:
     """The folder of the current Hydra job, as Hydra has stored it.
 
@@ -66,8 +76,8 @@ _register("fracnet.output_dir", lambda: str(output_dir()), replace=True)
 class Jobs(Protocol):
     """What runs the jobs of a sweep (`-m`): the module `fracnet.training.sweep`."""
 
-    def begin(self) -> None:
-        """Forget any sweep that this process has run before."""
+    def begin(self, task: Callable[..., Any]) -> None:
+        """Forget any sweep that this process has run before. task: what runs one job."""
 
     def running(self) -> bool:
         """Whether the present task is a job of a sweep."""
@@ -241,7 +251,7 @@ def _run_with_hydra(
     extra = {"version_base": "1.3"} if _release(hydra.__version__) < (1, 4) else extra
     decorate = hydra.main(config_path=str(config_dir()), config_name=config_name, **extra)
     if jobs is not None:
-        jobs.begin()
+        jobs.begin(task)
     code = 0
     try:
         decorate(_with_errors_first(task, full_traceback, jobs))()

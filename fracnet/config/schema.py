@@ -484,6 +484,7 @@ class Config(Fixed):
     sweep: str | None = None
     cited: list[Cited] = Field(default_factory=list)
     resume: str | None = None
+    launcher: dict[str, Any] = Field(default_factory=dict, exclude=True)  # of a sweep's jobs
     data_dir: str
     data: Data
     model: Model

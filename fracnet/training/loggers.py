@@ -10,6 +10,7 @@ import os
 import queue
 import secrets
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -23,18 +24,17 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment
 
-from fracnet.config.hydra_cli import output_dir
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Config, Wandb
 from fracnet.data.datamodule import RadiographData
 from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
 from fracnet.training import logged_results
+from fracnet.training.sweep import sweep_folder
 from fracnet.utils.errors import UserError
 from fracnet.utils.redaction import Scrubber
 
@@ -94,10 +94,7 @@ class Identity:
             except TypeError as error:
                 raise UserError(f"{path} cannot be read: {error}.") from error
         hydra = HydraConfig.get()
-        sweep = None
-        if hydra.mode == RunMode.MULTIRUN:
-            depth = len(Path(str(hydra.sweep.subdir)).parts)
-            sweep = output_dir().resolve().parents[max(depth - 1, 0)]
+        sweep = sweep_folder()
         choices = {
             str(group): str(choice)
             for group, choice in hydra.runtime.choices.items()
@@ -217,10 +214,11 @@ class GuardedWandbLogger(WandbLogger):
 
     def log_results(self, results: "logged_results.Results") -> None:
         """Hand over summary metrics, tables, figures and example images."""
+        self._enqueue("to log tables and figures", lambda: results.log_media(self.experiment))
+        # Last, so that the single precision of the last epoch's row does not take its place.
         self._enqueue(
             "to store the summary", lambda: self.experiment.summary.update(results.summary)
         )
-        self._enqueue("to log tables and figures", lambda: results.log_media(self.experiment))
 
     def close(self, status: str) -> bool:
         """End the run; whether W&B has everything."""
@@ -257,16 +255,22 @@ class GuardedWandbLogger(WandbLogger):
 
     def _open(self) -> None:
         online = self._wandb_init["mode"] == "online"
+        earlier = self._online_folders()
         if online and not self._attempt("to go online", lambda: self.experiment):
             import wandb  # imported already, by the attempt
 
             wandb.teardown()  # otherwise W&B considers the run id to be in use
+            for started in self._online_folders() - earlier:  # it holds no record yet
+                shutil.rmtree(started, ignore_errors=True)
             self._wandb_init["mode"] = "offline"
         run = self.experiment
         self.folder = Path(run.settings.sync_dir)
         if self._wandb_init["mode"] == "online":
             self.url = run.url
             Tqdm.write(f"W&B     {run.url}")
+
+    def _online_folders(self) -> set[Path]:
+        return set(Path(self._wandb_init["dir"]).glob("wandb/run-*"))
 
     def _finish(self, exit_code: int) -> None:
         self.experiment.finish(exit_code)

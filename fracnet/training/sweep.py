@@ -1,30 +1,31 @@
 """The jobs of one `-m` command: each ends in its own way, and the others continue.
 
-How a job ended is written into its folder (job.json), whichever process it ran in. The final table
-is made from the folders alone, so `fracnet.sweep` can make it again at any time.
+With `launcher=serial` the jobs run one after the other in this process. Any other launcher has
+workers, each of which starts its job as a process of its own (`job_process`). How a job ended is
+written into its folder (job.json), whichever process it ran in. The final table is made from the
+folders alone, so `fracnet.sweep` can make it again at any time.
 
-While jobs run one after the other, the first Ctrl-C stops the running job alone. The next job waits
-a few seconds, in which a second Ctrl-C stops the sweep. SIGTERM stops everything. Imports nothing
-heavy.
+One Ctrl-C, or SIGTERM, stops the sweep: no further job starts, and the running ones end at their
+last checkpoint, from which `fracnet.sweep resume=` continues. A second Ctrl-C ends them at once.
+Imports nothing heavy.
 """
 
 import gc
-import json
 import logging
 import math
 import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -35,17 +36,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config.hydra_cli import output_dir, reader_is_gone
 from fracnet.config.schema import check
-from fracnet.utils import processes
+from fracnet.training import job_process, launchers, sweep_plan
+from fracnet.training.sweep_plan import JOB_FILE, PLAN_FILE, JobRecord, SweepPlan, one_line
+from fracnet.utils import distributed, processes
 from fracnet.utils.errors import Diverged, Interrupted, UserError
-from fracnet.utils.files import explain_disk_fault, write_atomically
+from fracnet.utils.files import explain_disk_fault
 
-PAUSE_SECONDS = 3.0
-"""From a Ctrl-C to the start of the next job, at least."""
-STOPPING_JOB = (
-    f"Stopping this job; press Ctrl-C again within {PAUSE_SECONDS:g} s to stop the sweep."
-)
-STOPPING_WHILE_IMPORTING = "Stopping the sweep: an interrupted import cannot be repeated."
-JOB_FILE = "job.json"
+STOPPING = "stopping the sweep; once more ends the running jobs at once."
 MULTIRUN_FILE = "multirun.yaml"
 """Hydra's own record of a sweep, in its folder."""
 
@@ -53,30 +50,24 @@ log = logging.getLogger(__name__)
 
 
 class StopSignals:
-    """Handles signals in the process that runs the jobs, from the first job to the table.
+    """Handles Ctrl-C and SIGTERM while jobs run.
 
     ended: the signal that stopped the sweep, or None.
     """
 
     def __init__(self) -> None:
         self.ended: signal.Signals | None = None
-        self._pressed: float | None = None  # time of a Ctrl-C, until the next job starts
-        self._running = False
+        self.sweep: Path | None = None  # where to ask jobs in other processes to stop
+        self._running = False  # a job in this process
         self._process = 0
+        self._times = 0
         self._before: dict[signal.Signals, Any] = {}
 
     def start_job(self) -> bool:
-        """Whether the next job may start; returns after a pause if the last was interrupted."""
-        self._process = os.getpid()
-        self._listen()
-        resume_at = (self._pressed or -PAUSE_SECONDS) + PAUSE_SECONDS
-        while not self.ended and time.monotonic() < resume_at:
-            time.sleep(0.05)
-            resume_at = (self._pressed or -PAUSE_SECONDS) + PAUSE_SECONDS
-        if self.ended:
-            return False
-        self._pressed, self._running = None, True
-        return True
+        """Whether the next job may start in this process."""
+        self.listen()
+        self._running = self.ended is None
+        return self._running
 
     def end_job(self) -> None:
         """The job has ended."""
@@ -88,12 +79,13 @@ class StopSignals:
             signal.signal(number, handler)
         self._before = {}
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
         """For each job again, because libraries set handlers and do not restore them.
 
         Ignored signals stay ignored (nohup, a shell's background job). A thread cannot set
         handlers; then its starter handles signals.
         """
+        self._process = os.getpid()
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -110,31 +102,15 @@ class StopSignals:
                 signal.signal(received, signal.SIG_DFL)
                 os.kill(os.getpid(), received)
             return
-        first = self._pressed is None and self._running
-        importing = first and _is_importing(frame)
-        if received == signal.SIGTERM or importing or not first:
-            repeated = self.ended is not None
-            self.ended = self.ended or received
-            if not repeated:
-                stopping = f"{received.name}: stopping the sweep."
-                _write(STOPPING_WHILE_IMPORTING if importing else stopping)
-            if first or repeated:  # otherwise the job is already ending, and may finish that
-                self._pressed = self._pressed or time.monotonic()
-                raise Interrupted(f"by {received.name}")
-            return
-        self._pressed = time.monotonic()
-        _write(STOPPING_JOB)
-        # Not KeyboardInterrupt: Lightning then ignores all further ones.
-        raise Interrupted("by Ctrl-C")
-
-
-def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a module is half imported: importing it again in this process may fail."""
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
+        self._times += 1
+        if self.ended is None:
+            self.ended = received
+            _write(f"{received.name}: {STOPPING}")
+        if self.sweep is not None:
+            sweep_plan.ask_to_stop(self.sweep, min(self._times, 2))
+        if self._running:
+            # Not KeyboardInterrupt: Lightning then ignores all further ones.
+            raise Interrupted("by Ctrl-C" if received == signal.SIGINT else f"by {received.name}")
 
 
 def _write(sentence: str) -> None:
@@ -144,19 +120,32 @@ def _write(sentence: str) -> None:
 
 @dataclass
 class SweepState:
-    """The sweep of this process; without a folder there is none."""
+    """The sweep of this process; without a folder there is none.
 
+    task: what runs one job. held: the sweep's lock.
+    """
+
+    task: Callable[..., Any] | None = None
     folder: Path | None = None
     show_test: str = "best"
     stops: StopSignals = field(default_factory=StopSignals)
+    held: ExitStack = field(default_factory=ExitStack)
 
 
 state = SweepState()
 
 
 def running() -> bool:
-    """Whether the current Hydra job belongs to a sweep."""
-    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+    """Whether the current Hydra job belongs to a sweep, in this process or in one of its own."""
+    return sweep_folder() is not None and distributed.rank() == 0
+
+
+def sweep_folder() -> Path | None:
+    """The folder of the sweep that the current Hydra job belongs to; None for a single run."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return Path(str(HydraConfig.get().sweep.dir)).resolve()
+    sweep = os.environ.get(job_process.SWEEP_VARIABLE)
+    return Path(sweep) if sweep and (output_dir() / JOB_FILE).is_file() else None
 
 
 def check_run(config: Any, in_sweep: bool) -> None:
@@ -169,19 +158,27 @@ def check_run(config: Any, in_sweep: bool) -> None:
             f"sweep={config.sweep} has several jobs; start it with -m: "
             f"python -m fracnet.train -m sweep={config.sweep} ..."
         )
-    if in_sweep and config.resume:
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    if config.resume:
         raise UserError(
-            f"resume={config.resume} resumes one run: start it without -m, once for each "
-            "interrupted job of a sweep."
+            f"resume={config.resume} resumes one run: start it without -m. To finish a sweep: "
+            "python -m fracnet.sweep resume=<folder of the sweep>"
         )
     devices = config.trainer.devices
-    if in_sweep and devices != 1 and (isinstance(devices, int | str) or len(devices) > 1):
+    several = devices != 1 and (isinstance(devices, int | str) or len(devices) > 1)
+    if several and _in_this_process(HydraConfig.get()):
         raise UserError(
-            f"trainer.devices={devices} is not possible with -m: each process of a run starts the "
-            "whole command, and so the whole sweep. Give each job one device, trainer.devices=1 "
-            "(a Hydra launcher that runs each job in its own process can use several devices at "
-            "once), or start the runs one by one, without -m."
+            f"trainer.devices={devices} is not possible with -m launcher=serial: each process of a "
+            "run starts the whole command, and so the whole sweep. Give each job one device, "
+            "trainer.devices=1, or choose a launcher whose jobs are processes of their own: "
+            f"{', '.join(launchers.OWN_PROCESS)}."
         )
+
+
+def _in_this_process(hydra: Any) -> bool:
+    """Whether the launcher's jobs run in this process, one after the other."""
+    return str(hydra.launcher.get("_target_")).endswith(".BasicLauncher")
 
 
 def check_resumable(folder: Path) -> None:
@@ -224,20 +221,103 @@ class SweepCallback(Callback):
     """Called by Hydra before the first job of a sweep, which it can reject as a whole."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember the folder. Hydra swallows exceptions here, so an error ends the process."""
-        folder = Path(str(config.hydra.sweep.dir)).resolve()
+        """Check and plan it. Hydra swallows exceptions here, so an error ends the process."""
         try:
+            launchers.check_launcher(config)
             check_run(config, in_sweep=True)
-            if any(folder.rglob(JOB_FILE)):
+            folder = Path(str(config.hydra.sweep.dir)).resolve()
+            if any(folder.rglob(JOB_FILE)) or (folder / PLAN_FILE).is_file():
                 raise UserError(
                     f"hydra.sweep.dir={folder} holds the jobs of an earlier sweep; allowed: a "
-                    "new folder for each sweep."
+                    "new folder for each sweep, or to finish this one: python -m fracnet.sweep "
+                    f"resume={folder}"
                 )
-            check_all_values(config)
+            state.folder, state.show_test = folder, str(config.get("show_test", "best"))
+            plan_sweep(config, folder)
         except UserError as error:
             print(f"fracnet: error: {error}", file=sys.stderr)
             sys.exit(1)
-        state.folder, state.show_test = folder, str(config.get("show_test", "best"))
+
+
+def plan_sweep(config: DictConfig, folder: Path) -> None:
+    """Check the config of every job, and write plan.json.
+
+    Where Hydra cannot compose a job, it reports that itself before the first one starts.
+    """
+    try:
+        jobs = planned_jobs(config)
+        epochs = [check_job(config, job) for job in jobs]
+        if not jobs:
+            check_all_values(config)
+    except (HydraException, OmegaConfBaseException):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = SweepPlan(
+        program=_program(),
+        options=_options(config.hydra),
+        folder=str(Path.cwd()),
+        code=sweep_plan.code_hash(),
+        launcher=cast(dict[str, Any], OmegaConf.to_container(config.launcher)),
+        sweeper=str(config.hydra.sweeper._target_),
+        jobs=[sweep_plan.swept_overrides(job) for job in jobs],
+        epochs=epochs,
+        process=processes.this_process(),
+    )
+    hold(folder)
+    plan.write(folder)
+
+
+def hold(folder: Path) -> None:
+    """Keep other commands from running jobs of the sweep; UserError where one does already."""
+    state.held.enter_context(
+        processes.locked(folder / sweep_plan.LOCK_FILE, f"the sweep in {folder}")
+    )
+    (folder / sweep_plan.STOP_FILE).unlink(missing_ok=True)
+
+
+def planned_jobs(config: DictConfig) -> list[list[str]]:
+    """Overrides of each job of a grid; [] for a sweeper that chooses them by earlier results."""
+    sweeper = config.hydra.sweeper
+    if not str(sweeper._target_).endswith(".BasicSweeper"):
+        return []
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # Hydra has no public name
+
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    overrides = parser.parse_overrides([*params, *config.hydra.overrides.task])
+    (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return [list(job) for job in jobs]
+
+
+def check_job(config: DictConfig, overrides: Sequence[str]) -> int:
+    """Check the config of one job; the largest number of its epochs. Raises UserError."""
+    job = compose(str(config.hydra.job.config_name), list(overrides))
+    checked = check(cast(dict[str, Any], OmegaConf.to_container(job, resolve=True)))
+    return checked.trainer.max_epochs
+
+
+def _program() -> list[str]:
+    """What Python runs for one job: the command of this process."""
+    name = getattr(state.task, "__module__", "__main__")
+    if name != "__main__":
+        return ["-m", name]
+    main: Any = sys.modules["__main__"]
+    if main.__spec__ is not None:
+        return ["-m", main.__spec__.name]
+    return [str(Path(main.__file__).resolve())] if hasattr(main, "__file__") else []
+
+
+def _options(hydra: Any) -> list[str]:
+    """The options of Hydra that each job gets as well."""
+    folders = [
+        option
+        for source in hydra.runtime.config_sources
+        if source.provider == "command-line"
+        for option in ("--config-dir", str(source.path))
+    ]
+    ours = ("hydra.sweep", "hydra.run.dir", "hydra.mode", "hydra.launcher", "hydra/launcher")
+    given = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith((*ours, "hydra/s"))]
+    return [*folders, *given]
 
 
 def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool) -> float:
@@ -248,9 +328,14 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
     Returns:
         What `task` returns, NaN if it failed.
     """
-    job = HydraConfig.get()
-    folder, number = output_dir(), int(job.job.num)
-    record = JobRecord(folder, {"job": number, "overrides": list(job.overrides.task)})
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN and not _in_this_process(hydra):
+        return _supervise(cfg, hydra)
+    folder = output_dir()
+    record = JobRecord.of(folder)
+    if hydra.mode == RunMode.MULTIRUN:
+        number = int(hydra.job.num)
+        record = JobRecord(folder, {"job": number, "overrides": list(hydra.overrides.task)})
     value = math.nan
     try:
         if not state.stops.start_job():
@@ -266,27 +351,23 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
         if isinstance(error, BrokenPipeError) and reader_is_gone():
             raise  # no further job could print anything
         if _is_bug(error) or (traceback and isinstance(error, Exception)):
-            log.exception("job %d %s", number, status)
-        print(f"fracnet: job {number} {status}: {reason}", file=sys.stderr, flush=True)
+            log.exception("job %d %s", record.content["job"], status)
+        print(
+            f"fracnet: job {record.content['job']} {status}: {reason}", file=sys.stderr, flush=True
+        )
     finally:
         state.stops.end_job()
         gc.collect()  # free the job's workers and device memory for the next job
     return value
 
 
-@dataclass(frozen=True)
-class JobRecord:
-    """job.json: the state of a job of a sweep, whichever process runs it."""
-
-    folder: Path
-    content: Mapping[str, Any]
-
-    def write(self, status: str, reason: str = "") -> None:
-        """Write the current status."""
-        content = {**self.content, "status": status, "reason": one_line(reason)}
-        if status == "running":
-            content["process"] = processes.this_process()
-        write_atomically(self.folder / JOB_FILE, json.dumps(content, indent=2) + "\n")
+def _supervise(cfg: DictConfig, hydra: Any) -> float:
+    """Run the current job as a process of its own, from a worker of the launcher."""
+    if state.folder is None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep's process decides
+    overrides = sweep_plan.swept_overrides(hydra.overrides.task)
+    sweep = Path(str(hydra.sweep.dir)).resolve()
+    return job_process.supervise(sweep, output_dir(), int(hydra.job.num), overrides)
 
 
 @contextmanager
@@ -337,15 +418,10 @@ def _is_bug(error: BaseException) -> bool:
     return isinstance(error, Exception) and not expected
 
 
-def one_line(text: object) -> str:
-    """The text with all white space folded."""
-    return " ".join(str(text).split())
-
-
-def begin() -> None:
-    """Forget an earlier sweep of this process."""
+def begin(task: Callable[..., Any]) -> None:
+    """Forget an earlier sweep of this process. task: what runs one job."""
     global state
-    state = SweepState()
+    state = SweepState(task)
 
 
 def finish() -> int:
@@ -360,12 +436,14 @@ def finish() -> int:
 
     state.stops.restore()
     stopped = 128 + state.stops.ended if state.stops.ended else 0
-    if not any(folder.rglob(JOB_FILE)):  # rejected before its first job
-        (folder / MULTIRUN_FILE).unlink(missing_ok=True)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        return stopped or 1
-    content = sweep_summary.collect(folder, state.show_test)
+    with state.held:
+        if not any(folder.rglob(JOB_FILE)):  # rejected before its first job
+            for name in (MULTIRUN_FILE, PLAN_FILE, sweep_plan.STOP_FILE, sweep_plan.LOCK_FILE):
+                (folder / name).unlink(missing_ok=True)
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+            return stopped or 1
+        content = sweep_summary.collect(folder, state.show_test)
     print()
     print_sweep(Console(highlight=False), content, folder)
     return stopped or int(any(job["status"] != "finished" for job in content["jobs"]))

@@ -1,0 +1,183 @@
+"""One job of a sweep as a process of its own, started and watched wherever the launcher puts it.
+
+A launcher's worker only waits here. Whatever ends the job, memory or a signal, leaves the worker
+alive, so the launcher goes on with the next job. What the job prints goes to job.log in its folder.
+"""
+
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fracnet.training.sweep_plan import (
+    JOB_FILE,
+    STOP_FILE,
+    JobRecord,
+    SweepPlan,
+    read_record,
+    stop_level,
+)
+from fracnet.utils import processes
+
+SWEEP_VARIABLE = "FRACNET_SWEEP"
+"""Set in the process of a job: the folder of its sweep."""
+LOG = "job.log"
+GRACE_SECONDS = 600.0
+"""From a request to stop until the job is killed: an epoch's validation may have to end."""
+
+
+def supervise(
+    sweep: Path, folder: Path, number: int, overrides: Sequence[str], *, trust: bool = False
+) -> float:
+    """Run one job to its end in a process of its own; how it ended is in its job.json.
+
+    A job with a checkpoint is resumed, one that is finished is left alone.
+
+    Returns:
+        The objective; NaN for a job that has none.
+    """
+    record = JobRecord(folder, {"job": number, "overrides": list(overrides)})
+    if read_record(folder / JOB_FILE).get("status") == "finished":
+        return objective(folder)
+    if stop_level(sweep):
+        record.write("not run", "the sweep stopped before this job started")
+        return math.nan
+    plan = SweepPlan.read(sweep)
+    if (folder / "checkpoints/last.ckpt").is_file():
+        arguments = [f"resume={folder}", *(["trust=true"] if trust else [])]
+    else:
+        empty(folder)
+        arguments = [*overrides, f"hydra.run.dir={folder}"]
+    record.write("running")
+    command = [sys.executable, *plan.program, *plan.options, *arguments]
+    code, stopped = _run(command, plan, sweep, folder)
+    if (now := read_record(folder / JOB_FILE)).get("status") == "running":
+        record.write(*_unrecorded_end(code, stopped))
+    return objective(folder) if now.get("status") == "finished" else math.nan
+
+
+def empty(folder: Path) -> None:
+    """Remove what a run without a checkpoint has left in its folder."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOG:
+            path.unlink()
+
+
+def objective(folder: Path) -> float:
+    """The validation metric that a finished job returned to its sweeper; NaN without one."""
+    value = (read_record(folder / "metrics.json").get("objective") or {}).get("value")
+    return math.nan if value is None else float(value)
+
+
+def _run(
+    command: Sequence[str], plan: SweepPlan, sweep: Path, folder: Path
+) -> tuple[int, str | None]:
+    """Exit code of the process, and why it was asked to stop if it was."""
+    environment = os.environ | {SWEEP_VARIABLE: str(sweep)}
+    threads = plan.launcher.get("cpus_per_job")
+    if threads:  # the numbers of a training on CPUs depend on it
+        environment["OMP_NUM_THREADS"] = str(max(1, int(threads)))
+    preempted = _Preemption()
+    with (folder / LOG).open("ab") as log, preempted:
+        child = subprocess.Popen(
+            command,
+            cwd=plan.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,  # the terminal's Ctrl-C reaches the sweep, which decides
+        )
+        try:
+            return _wait(child, plan, sweep, preempted)
+        finally:
+            _end(child)
+
+
+def _wait(
+    child: subprocess.Popen[bytes], plan: SweepPlan, sweep: Path, preempted: "_Preemption"
+) -> tuple[int, str | None]:
+    reason: str | None = None
+    deadline = math.inf
+    while True:
+        try:
+            return child.wait(timeout=0.2), reason
+        except subprocess.TimeoutExpired:
+            pass
+        level = stop_level(sweep) if (sweep / STOP_FILE).exists() else 0
+        if reason is None:
+            orphan = plan.launcher.get("name") != "slurm" and processes.is_gone(plan.process)
+            reason = (
+                preempted.reason
+                or ("by Ctrl-C" if level else None)
+                or ("the sweep's own process died" if orphan else None)
+            )
+            if reason is not None:
+                child.send_signal(signal.SIGTERM)
+                deadline = time.monotonic() + GRACE_SECONDS
+        if level > 1 or time.monotonic() > deadline:
+            child.kill()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Leave no job behind where the launcher itself ends its worker."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _unrecorded_end(code: int, stopped: str | None) -> tuple[str, str]:
+    """Status and reason of a job whose process could not record them itself."""
+    if stopped is not None:
+        return "interrupted", stopped
+    if code < 0:
+        name = signal.Signals(-code).name
+        memory = " (usually: out of memory)" if -code == signal.SIGKILL else ""
+        return "failed", f"the process was ended by {name}{memory}; see {LOG}"
+    return "failed", f"the process exited with code {code}; see {LOG}"
+
+
+class _Preemption:
+    """Signals by which a cluster takes the worker's machine away: stop the job, then obey.
+
+    reason: which signal came; None so far.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._before: dict[int, Any] = {}
+        self._received: int | None = None
+
+    def __enter__(self) -> "_Preemption":
+        if os.environ.get("SLURM_JOB_ID") and (
+            threading.current_thread() is threading.main_thread()
+        ):
+            for number in self.SIGNALS:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        before = self._before.get(self._received) if self._received else None
+        if callable(before):
+            before(self._received, None)  # submitit's own: it asks for the requeue
+
+    def _handle(self, number: int, frame: object) -> None:
+        self._received = number
+        self.reason = f"by {signal.Signals(number).name}"

@@ -1,0 +1,144 @@
+"""plan.json: what a sweep is to run, written once before its first job; and what is left of it.
+
+Together with the job.json of each job it is all that `python -m fracnet.sweep resume=` needs.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fracnet.utils import processes
+from fracnet.utils.errors import UserError
+from fracnet.utils.files import config_dir, write_atomically
+
+PLAN_FILE = "plan.json"
+JOB_FILE = "job.json"
+STOP_FILE = "stop"
+"""Asks the running jobs of a sweep to end: "1" at their last checkpoint, "2" at once."""
+LOCK_FILE = ".sweep.lock"
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """The jobs of a sweep and how each is started.
+
+    program: arguments of Python that start one run: ["-m", "fracnet.train"].
+    options: of every job: `--config-dir DIR` and keys of Hydra.
+    folder: the working directory.
+    code: see `code_hash`.
+    launcher: its options; `name` is the choice of the group.
+    jobs: overrides of job 0, 1, ...; empty where a sweeper chooses them by earlier results.
+    epochs: of each job, at most.
+    process: of the command that runs the sweep now, see `processes.this_process`.
+    """
+
+    program: list[str]
+    options: list[str]
+    folder: str
+    code: str
+    launcher: dict[str, Any]
+    sweeper: str
+    jobs: list[list[str]]
+    epochs: list[int]
+    process: dict[str, Any]
+
+    def write(self, sweep: Path) -> None:
+        """Write the whole file, or nothing."""
+        write_atomically(sweep / PLAN_FILE, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, sweep: Path) -> "SweepPlan":
+        """Raises UserError for a folder that is not a sweep's, or a damaged file."""
+        path = sweep / PLAN_FILE
+        if not path.is_file():
+            raise UserError(
+                f"{sweep} is not the folder of a sweep that can be resumed: it has no {PLAN_FILE}; "
+                "allowed: a folder that `python -m fracnet.train -m` has made."
+            )
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} cannot be read: {error}.") from error
+
+    def claimed(self) -> "SweepPlan":
+        """The same plan, run by this process."""
+        return replace(self, process=processes.this_process())
+
+
+def code_hash() -> str:
+    """fracnet's version and a hash of its source and configs: jobs of one sweep share it."""
+    digest = hashlib.sha256()
+    package = Path(__file__).resolve().parents[1]
+    for folder, pattern in ((package, "*.py"), (config_dir(), "*.yaml")):
+        for path in sorted(folder.rglob(pattern)):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{version('fracnet')} {digest.hexdigest()[:16]}"
+
+
+def job_folders(sweep: Path) -> dict[int, Path]:
+    """Folders of the jobs that have started, by number."""
+    return {
+        int(read_record(path)["job"]): path.parent
+        for path in sweep.rglob(JOB_FILE)
+        if "job" in read_record(path)
+    }
+
+
+def read_record(path: Path) -> Mapping[str, Any]:
+    """A job.json; empty where it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def stop_level(sweep: Path) -> int:
+    """How urgently the sweep is to stop: 0 not, 1 at the last checkpoint, 2 at once."""
+    try:
+        return int((sweep / STOP_FILE).read_text(encoding="ascii") or 0)
+    except (OSError, ValueError):
+        return 0
+
+
+def ask_to_stop(sweep: Path, level: int) -> None:
+    """Ask all jobs of the sweep, on any machine, to end; see `stop_level`."""
+    write_atomically(sweep / STOP_FILE, str(level))
+
+
+def swept_overrides(overrides: Sequence[str]) -> list[str]:
+    """Overrides of one job without those of the launcher, which a single run does not have."""
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    pairs = zip(overrides, keys, strict=True)
+    return [o for o, key in pairs if key.split(".")[0].split("@")[0] != "launcher"]
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """job.json: the state of a job of a sweep, whichever process runs it."""
+
+    folder: Path
+    content: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path) -> "JobRecord":
+        """The record of a job that exists."""
+        content = read_record(folder / JOB_FILE)
+        changing = ("status", "reason", "process")
+        return cls(folder, {k: v for k, v in content.items() if k not in changing})
+
+    def write(self, status: str, reason: str = "") -> None:
+        """Write the current status."""
+        content = {**self.content, "status": status, "reason": one_line(reason)}
+        if status == "running":
+            content["process"] = processes.this_process()
+        write_atomically(self.folder / JOB_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def one_line(text: object) -> str:
+    """The text with all white space folded."""
+    return " ".join(str(text).split())
