@@ -1,7 +1,12 @@
-"""`python -m fracnet.sweep FOLDER`: the table of a sweep again, from the folders of its jobs."""
+"""The table of a sweep again, from the folders of its jobs: `python -m fracnet.sweep FOLDER`.
+
+Finish a sweep that was stopped or killed: `python -m fracnet.sweep resume=FOLDER`. With
+`add=optim.lr=1e-5,1e-6` it gets jobs with further values; `launcher=ray` chooses another launcher.
+"""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -9,12 +14,16 @@ from rich.console import Console
 from fracnet.config import hydra_cli
 from fracnet.report.sweep_page import print_sweep
 from fracnet.runs.sweep_summary import collect
+from fracnet.training.resume_sweep import Resumption, resume_sweep
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
 
 
 def main() -> None:
     """Read FOLDER, write its sweep.json, sweep.csv and index.html anew, and print the table."""
+    if any(word.startswith(("resume=", "add=")) for word in sys.argv[1:]):
+        resume(sys.argv[1:])
+        return
     parser = argparse.ArgumentParser(prog="python -m fracnet.sweep", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of a sweep: runs/sweep_...")
     parser.add_argument(
@@ -34,11 +43,44 @@ def main() -> None:
     if not any(job["status"] == "finished" for job in content["jobs"]):
         print(
             f"fracnet: error: none of the {counted(len(content['jobs']), 'job')} in {folder} has "
-            "come to its end; python -m fracnet.train resume=<folder of a job> goes on with one "
-            "that was cut off.",
+            "finished; finish the sweep with: "
+            f"python -m fracnet.sweep resume={folder}",
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+def resume(words: Sequence[str]) -> None:
+    """Run the jobs of a sweep that are not finished, and those that `add=` asks for."""
+    try:
+        resume_sweep(_resumption(words))
+    except UserError as error:
+        print(f"fracnet: error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _resumption(words: Sequence[str]) -> Resumption:
+    """What the words of the command ask for. Raises UserError for one that means nothing."""
+    given: dict[str, list[str]] = {"resume": [], "add": [], "launcher": []}
+    switches = {"trust": False, "changed_code": False, "dry_run": "--dry-run" in words}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key.split(".")[0] == "launcher":
+            given["launcher"].append(word)
+        elif key in given:
+            given[key].append(value)
+        elif key in switches and value.lower() in ("true", "false"):
+            switches[key] = value.lower() == "true"
+        elif word != "--dry-run":
+            raise UserError(
+                f"'{word}' is not possible with resume=; allowed: resume=FOLDER, "
+                "add='optim.lr=1e-5,1e-6', launcher=, launcher.<option>=, trust=true, "
+                "changed_code=true, --dry-run."
+            )
+    if len(given["resume"]) != 1:
+        raise UserError("name one sweep: python -m fracnet.sweep resume=runs/sweep_...")
+    folder = Path(given["resume"][0]).expanduser().resolve()
+    return Resumption(folder, given["add"], given["launcher"], **switches)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A launcher's worker only waits here. Whatever ends the job, memory or a signal, 
 alive, so the launcher goes on with the next job. What the job prints goes to job.log in its folder.
 """
 
+import ctypes
 import math
 import os
 import shutil
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from fracnet.utils import processes
 
 SWEEP_VARIABLE = "FRACNET_SWEEP"
 """Set in the process of a job: the folder of its sweep."""
+PARENT_VARIABLE = "FRACNET_SWEEP_PARENT"
+"""Process id of the worker that started the job."""
 LOG = "job.log"
 GRACE_SECONDS = 600.0
 """From a request to stop until the job is killed: an epoch's validation may have to end."""
@@ -63,6 +67,17 @@ def supervise(
     return objective(folder) if now.get("status") == "finished" else math.nan
 
 
+def die_with_parent() -> None:
+    """In the process of a job: be killed when its worker dies, however that dies (Linux only)."""
+    parent = os.environ.pop(PARENT_VARIABLE, None)  # those that it starts have another parent
+    if parent is None:
+        return
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+    if os.getppid() != int(parent):  # it was quicker
+        os._exit(1)
+
+
 def empty(folder: Path) -> None:
     """Remove what a run without a checkpoint has left in its folder."""
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -82,7 +97,7 @@ def _run(
     command: Sequence[str], plan: SweepPlan, sweep: Path, folder: Path
 ) -> tuple[int, str | None]:
     """Exit code of the process, and why it was asked to stop if it was."""
-    environment = os.environ | {SWEEP_VARIABLE: str(sweep)}
+    environment = os.environ | {SWEEP_VARIABLE: str(sweep), PARENT_VARIABLE: str(os.getpid())}
     threads = plan.launcher.get("cpus_per_job")
     if threads:  # the numbers of a training on CPUs depend on it
         environment["OMP_NUM_THREADS"] = str(max(1, int(threads)))

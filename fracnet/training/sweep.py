@@ -151,7 +151,7 @@ def sweep_folder() -> Path | None:
 def check_run(config: Any, in_sweep: bool) -> None:
     """Raise UserError for options that need a single run, or a sweep.
 
-    config: composed or checked; only its keys trainer, resume and sweep are read.
+    config: composed; only its keys trainer, resume and sweep are read.
     """
     if config.sweep and not in_sweep:
         raise UserError(
@@ -177,8 +177,9 @@ def check_run(config: Any, in_sweep: bool) -> None:
 
 
 def _in_this_process(hydra: Any) -> bool:
-    """Whether the launcher's jobs run in this process, one after the other."""
-    return str(hydra.launcher.get("_target_")).endswith(".BasicLauncher")
+    """Whether the jobs run in this process, one after the other. hydra: its part of a config."""
+    resumed = any(override.startswith("+resumed.") for override in hydra.overrides.task)
+    return str(hydra.launcher.get("_target_")).endswith(".BasicLauncher") and not resumed
 
 
 def check_resumable(folder: Path) -> None:
@@ -225,6 +226,9 @@ class SweepCallback(Callback):
         try:
             launchers.check_launcher(config)
             check_run(config, in_sweep=True)
+            if "resumed" in config:
+                follow(Path(str(config.resumed.sweep)), config)
+                return
             folder = Path(str(config.hydra.sweep.dir)).resolve()
             if any(folder.rglob(JOB_FILE)) or (folder / PLAN_FILE).is_file():
                 raise UserError(
@@ -232,8 +236,8 @@ class SweepCallback(Callback):
                     "new folder for each sweep, or to finish this one: python -m fracnet.sweep "
                     f"resume={folder}"
                 )
-            state.folder, state.show_test = folder, str(config.get("show_test", "best"))
             plan_sweep(config, folder)
+            follow(folder, config)
         except UserError as error:
             print(f"fracnet: error: {error}", file=sys.stderr)
             sys.exit(1)
@@ -263,16 +267,23 @@ def plan_sweep(config: DictConfig, folder: Path) -> None:
         epochs=epochs,
         process=processes.this_process(),
     )
-    hold(folder)
     plan.write(folder)
 
 
-def hold(folder: Path) -> None:
-    """Keep other commands from running jobs of the sweep; UserError where one does already."""
-    state.held.enter_context(
-        processes.locked(folder / sweep_plan.LOCK_FILE, f"the sweep in {folder}")
-    )
+def follow(folder: Path, config: DictConfig) -> None:
+    """Take charge of the sweep in `folder`, until `finish`.
+
+    Raises UserError where another command runs its jobs.
+    """
+    state.folder, state.show_test = folder, str(config.get("show_test", "best"))
+    if not folder.is_dir():
+        return  # Hydra could not compose its jobs, and will say so
+    name = f"the sweep in {folder}"
+    state.held.enter_context(processes.locked(folder / sweep_plan.LOCK_FILE, name))
     (folder / sweep_plan.STOP_FILE).unlink(missing_ok=True)
+    if not _in_this_process(config.hydra):
+        state.stops.sweep = folder
+        state.stops.listen()
 
 
 def planned_jobs(config: DictConfig) -> list[list[str]]:
@@ -365,9 +376,15 @@ def _supervise(cfg: DictConfig, hydra: Any) -> float:
     """Run the current job as a process of its own, from a worker of the launcher."""
     if state.folder is None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep's process decides
-    overrides = sweep_plan.swept_overrides(hydra.overrides.task)
-    sweep = Path(str(hydra.sweep.dir)).resolve()
-    return job_process.supervise(sweep, output_dir(), int(hydra.job.num), overrides)
+    if "resumed" not in cfg:
+        overrides = sweep_plan.swept_overrides(hydra.overrides.task)
+        sweep = Path(str(hydra.sweep.dir)).resolve()
+        return job_process.supervise(sweep, output_dir(), int(hydra.job.num), overrides)
+    sweep, number = Path(str(cfg.resumed.sweep)), int(cfg.resumed.job)
+    folder = sweep_plan.job_folders(sweep).get(number, sweep / str(number))
+    planned = SweepPlan.read(sweep).jobs
+    overrides = planned[number] if number < len(planned) else JobRecord.of(folder).overrides
+    return job_process.supervise(sweep, folder, number, overrides, trust=bool(cfg.resumed.trust))
 
 
 @contextmanager
@@ -422,6 +439,7 @@ def begin(task: Callable[..., Any]) -> None:
     """Forget an earlier sweep of this process. task: what runs one job."""
     global state
     state = SweepState(task)
+    job_process.die_with_parent()
 
 
 def finish() -> int:

@@ -131,6 +131,11 @@ class JobRecord:
         changing = ("status", "reason", "process")
         return cls(folder, {k: v for k, v in content.items() if k not in changing})
 
+    @property
+    def overrides(self) -> list[str]:
+        """Those of the job."""
+        return list(self.content.get("overrides") or ())
+
     def write(self, status: str, reason: str = "") -> None:
         """Write the current status."""
         content = {**self.content, "status": status, "reason": one_line(reason)}

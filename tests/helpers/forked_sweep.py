@@ -25,7 +25,7 @@ def task(cfg: DictConfig) -> float:
         os._exit(9)
     if value == 3:
         raise UserError("optim.lr=3 is\nnot liked")
-    if value == 5:
+    if value == 5 and not os.environ.get("QUICK"):
         (Path(HydraConfig.get().runtime.output_dir) / "waiting").touch()
         time.sleep(100)
     metrics = {

@@ -1,0 +1,231 @@
+"""Finish a sweep that was stopped or killed, or extend it: `python -m fracnet.sweep resume=`.
+
+The plan of the sweep says which jobs there are, the job.json of each how far it came. Hydra's
+launcher then gets the numbers of the jobs that are not finished, and each goes on by itself.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fracnet.config import hydra_cli
+from fracnet.config.hints import explain_error
+from fracnet.config.overrides import quoted
+from fracnet.config.schema import check
+from fracnet.config.trust import ADVICE, check_trust
+from fracnet.training import sweep
+from fracnet.training.sweep_plan import (
+    JOB_FILE,
+    LOCK_FILE,
+    PLAN_FILE,
+    SweepPlan,
+    code_hash,
+    job_folders,
+    read_record,
+)
+from fracnet.utils import processes
+from fracnet.utils.errors import UserError
+from fracnet.utils.files import config_dir
+from fracnet.utils.text import counted
+
+ENDED = ("finished", "diverged", "pruned")
+"""How a job has ended for good: started again it would end so again."""
+PATIENCE_SECONDS = 15.0
+"""How long jobs of a killed sweep may need to notice that, and end."""
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What the user asks for.
+
+    add: further values of axes: `optim.lr=1e-5,1e-6`. launcher: overrides of the launcher.
+    trust: the plan and the runs may name classes that fracnet does not know.
+    changed_code: go on although fracnet has changed since the sweep started.
+    """
+
+    folder: Path
+    add: Sequence[str] = ()
+    launcher: Sequence[str] = ()
+    trust: bool = False
+    changed_code: bool = False
+    dry_run: bool = False
+
+
+def resume_sweep(wanted: Resumption) -> None:
+    """Run all jobs of a sweep that are not finished; ends the process as `fracnet.train -m` does.
+
+    Raises:
+        UserError: no sweep, another process runs it, or the code has changed.
+    """
+    folder = wanted.folder
+    plan = SweepPlan.read(folder)
+    with processes.locked(folder / LOCK_FILE, f"the sweep in {folder}"):
+        _check_code(folder, plan, wanted.changed_code)
+        _wait_for_jobs(folder)
+        extended = _extended(folder, plan, wanted.add)
+        started = job_folders(folder)
+        numbers = [n for n in range(len(extended.jobs)) if _status(started.get(n)) not in ENDED]
+        if not extended.jobs:  # of a sweeper that chooses by earlier results
+            numbers = [n for n, path in sorted(started.items()) if _status(path) not in ENDED]
+        _check_jobs(extended, numbers, wanted.trust)
+        if not numbers:
+            print(f"All {counted(len(extended.jobs), 'job')} of {folder} are done.")
+            return
+        if not wanted.dry_run:
+            extended.claimed().write(folder)
+        _launch(wanted, extended, numbers)
+
+
+def _check_code(folder: Path, plan: SweepPlan, changed_code: bool) -> None:
+    if plan.code != (now := code_hash()) and not changed_code:
+        raise UserError(
+            f"resume={folder}: fracnet has changed since the sweep started ({plan.code} then, "
+            f"{now} now), so further jobs may not be comparable with the finished ones. Use that "
+            "version, or add changed_code=true."
+        )
+
+
+def _status(job: Path | None) -> str:
+    return str(read_record(job / JOB_FILE).get("status")) if job is not None else "missing"
+
+
+def _wait_for_jobs(folder: Path) -> None:
+    """Wait until the jobs of a sweep that was killed have ended: they notice it soon."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while alive := [n for n, path in job_folders(folder).items() if _is_alive(path)]:
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"resume={folder}: {counted(len(alive), 'job')} of it "
+                f"({', '.join(map(str, sorted(alive)))}) still run; wait until they have ended, or "
+                "stop them."
+            )
+        time.sleep(0.3)
+
+
+def _is_alive(job: Path) -> bool:
+    """Whether a job's process runs on this machine."""
+    record = read_record(job / JOB_FILE)
+    process = record.get("process") or {}
+    here = processes.this_process()["machine"] == process.get("machine")
+    return record.get("status") == "running" and here and not processes.is_gone(process)
+
+
+def _extended(folder: Path, plan: SweepPlan, add: Sequence[str]) -> SweepPlan:
+    """The plan with further values of axes, without jobs that it has already."""
+    if not add:
+        return plan
+    if not plan.jobs:
+        raise UserError(
+            f"add={add[0]} extends a grid, but the sweeper of {folder} chooses its own values."
+        )
+    axes: dict[str, list[str]] = {}
+    for job in plan.jobs:
+        for override in job:
+            key, _, value = override.partition("=")
+            values = axes.setdefault(key, [])
+            if value not in values:
+                values.append(value)
+    added = _values(add)
+    for key, values in added.items():
+        axes[key] = values
+    jobs = [[f"{k}={v}" for k, v in zip(axes, job, strict=True)] for job in product(*axes.values())]
+    return _without_repetitions(plan, jobs)
+
+
+def _values(add: Sequence[str]) -> dict[str, list[str]]:
+    """The values of each axis in texts such as `optim.lr=1e-5,1e-6`."""
+    values = {}
+    try:
+        for override in OverridesParser.create().parse_overrides(list(add)):
+            key = override.get_key_element()
+            if override.is_sweep_override():
+                values[key] = list(override.sweep_string_iterator())
+            else:
+                values[key] = [str(override.get_value_element_as_str())]
+    except HydraException as error:
+        raise UserError(f"add={' '.join(add)}: {explain_error(error, 'train', add)}") from error
+    return values
+
+
+def _without_repetitions(plan: SweepPlan, jobs: Sequence[Sequence[str]]) -> SweepPlan:
+    """The plan and those of `jobs` whose config none of its jobs has."""
+    seen = [_composed(plan, job) for job in plan.jobs]
+    new, epochs = [], []
+    for job in jobs:
+        config = _composed(plan, job)
+        if config not in seen:
+            seen.append(config)
+            new.append(list(job))
+            epochs.append(int(config["trainer"]["max_epochs"]))
+    return replace(plan, jobs=[*plan.jobs, *new], epochs=[*plan.epochs, *epochs])
+
+
+def _composed(plan: SweepPlan, overrides: Sequence[str]) -> dict[str, Any]:
+    """The config of one job, resolved. Raises UserError where there is none."""
+    folders = [value for option, value in pairwise(plan.options) if option == "--config-dir"]
+    given = [option for option in plan.options if option.startswith("hydra.searchpath=")]
+    search = given or [f"hydra.searchpath=[{','.join(folders)}]"]
+    try:
+        with initialize_config_dir(str(config_dir())):
+            config = compose("train", [*search, *overrides])
+        plain = OmegaConf.to_container(config, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain_error(error, "train", overrides)) from error
+    return cast(dict[str, Any], plain)
+
+
+def _check_jobs(plan: SweepPlan, numbers: Sequence[int], trust: bool) -> None:
+    """Raise UserError for a job whose config is invalid, or names classes that are not trusted."""
+    words = [*plan.options, *(o for job in plan.jobs for o in job if o.lstrip("+~")[:5] == "hydra")]
+    if (words or plan.program != ["-m", "fracnet.train"]) and not trust:
+        raise UserError(
+            f"{PLAN_FILE} of the sweep names a program, options of Hydra or folders of your own "
+            f"configs ({' '.join([*plan.program, *words])}), which could run any code. {ADVICE}"
+        )
+    for number in numbers:
+        if number < len(plan.jobs):
+            plain = _composed(plan, plan.jobs[number])
+            plain.pop("launcher", None)
+            check(plain)
+            check_trust(plain, trust, f"job {number} of {PLAN_FILE}", training=True)
+
+
+def _launch(wanted: Resumption, plan: SweepPlan, numbers: Sequence[int]) -> None:
+    """Give the numbers of the jobs to Hydra's launcher."""
+    own = [f"launcher.{key}={_plain(value)}" for key, value in plan.launcher.items()]
+    own = [f"launcher={plan.launcher['name']}", *(o for o in own if ".name=" not in o)]
+    chosen = any(override.startswith("launcher=") for override in wanted.launcher)
+    sys.argv[1:] = [
+        *([] if chosen else own),
+        *wanted.launcher,
+        "-m",
+        *plan.options,
+        f"hydra.sweep.dir={quoted(str(wanted.folder / 'resumed'))}",
+        "hydra.sweep.subdir='${resumed.job}'",
+        f"+resumed.sweep={quoted(str(wanted.folder))}",
+        f"+resumed.trust={str(wanted.trust).lower()}",
+        f"+resumed.job={','.join(map(str, numbers))}",
+        *(["--dry-run"] if wanted.dry_run else []),
+    ]
+    hydra_cli.run(_no_task, "train", jobs=sweep)
+
+
+def _plain(value: Any) -> str:
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def _no_task(cfg: Any) -> float:
+    """Never called: each job is a process of its own."""
+    raise AssertionError
