@@ -38,6 +38,8 @@ from fracnet.utils.processes import is_gone
 from fracnet.utils.text import plain_cell
 
 JOB, RECORD, TABLE = "job.json", "sweep.json", "sweep.csv"
+PLAN = "plan.json"
+"""What fracnet was to run; see `training.sweep_plan`."""
 MULTIRUN = "multirun.yaml"
 """Hydra's own record of a sweep's command."""
 GRID_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -131,10 +133,12 @@ def write_sweep_page(folder: Path, sweep: Mapping[str, Any]) -> Path:
 
 
 def _planned(folder: Path, reason: str) -> list[Row]:
-    """All jobs of a sweep as if none had started, from Hydra's record of its command.
+    """All jobs of a sweep as if none had started, from its plan, or from Hydra's record of it.
 
     reason: why they have not. Empty for a sweeper that chooses the next values by earlier results.
     """
+    if planned := read_mapping(folder / PLAN).get("jobs"):
+        return [_row(n, str(n), list(job), "not run", reason) for n, job in enumerate(planned)]
     hydra = read_mapping(folder / MULTIRUN).get("hydra") or {}
     sweeper = hydra.get("sweeper") or {}
     if sweeper.get("_target_") != GRID_SWEEPER:
