@@ -59,9 +59,10 @@ def test_wheel_trains_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
     assert (tmp_path / "data/upper_limb_phantom/BoneFractureYolo8/data.yaml").is_file()
 
 
-def test_wheel_holds_the_package_and_its_configs_only(site: Path) -> None:
+def test_wheel_holds_the_package_its_configs_and_the_console_script_only(site: Path) -> None:
     names = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
-    assert names == {"fracnet"}
+    assert names == {"fracnet", "bin"}
+    assert [path.name for path in (site / "bin").iterdir()] == ["fracnet"]
     shipped = {p.relative_to(CHECKOUT / "conf") for p in (CHECKOUT / "conf").rglob("*.yaml")}
     installed = {p.relative_to(site / "fracnet/conf") for p in site.rglob("conf/**/*.yaml")}
     assert shipped == installed

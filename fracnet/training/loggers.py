@@ -31,8 +31,9 @@ from lightning.pytorch.loggers.logger import DummyExperiment
 
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Config, Wandb
+from fracnet.config.trust import upload_seal
 from fracnet.data.datamodule import RadiographData
-from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
+from fracnet.runs.run_folder import TRACKING, RunFolder, read_mapping, write_json
 from fracnet.training import logged_results
 from fracnet.training.sweep import sweep_folder
 from fracnet.utils.errors import UserError
@@ -73,7 +74,7 @@ EXIT_CODES = {"finished": 0, "interrupted": 130}
 class Identity:
     """What stays the same when a run is resumed; tracking.json keeps it, on this machine alone.
 
-    salt: of the hashes that stand for patients and studies.
+    salt: of the hashes that stand for patients and studies. seal: see `upload_seal`.
     """
 
     id: str
@@ -83,11 +84,12 @@ class Identity:
     in_sweep: bool
     choices: dict[str, str]
     overrides: list[str]
+    seal: str = ""
 
     @classmethod
     def of(cls, folder: RunFolder) -> "Identity":
         """The stored one, or a new one for the current Hydra job, which is stored."""
-        path = folder.path / "tracking.json"
+        path = folder.path / TRACKING
         if path.is_file():
             try:
                 return cls(**read_mapping(path))
@@ -199,7 +201,10 @@ class GuardedWandbLogger(WandbLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Hand metrics over. The step is W&B's own, so that a resumed run repeats none."""
         row = dict(metrics) if step is None else {**metrics, "trainer/global_step": step}
-        self._enqueue("to log metrics", lambda: self.experiment.log(row, step=step))
+        # The training loss is the last of an epoch's metrics: the row is complete, and written now,
+        # so that a killed run keeps it.
+        commit = "train/loss" in row or None
+        self._enqueue("to log metrics", lambda: self.experiment.log(row, step=step, commit=commit))
 
     def log_hyperparams(self, params: Any, *args: Any) -> None:
         """Nothing: `wandb.init` receives the run's whole config."""
@@ -362,6 +367,9 @@ class RunLoggers:
             **{key: self._scrub(value) for key, value in (own | extra).items()},
         )
         self.loggers.append(self._wandb)
+        if options.mode == "online":  # resumed by the same user, it uploads again without a question
+            seal = upload_seal(identity.id, options.entity, options.project)
+            write_json(self._folder.path / TRACKING, asdict(identity) | {"seal": seal})
 
     def _build(self, name: str, node: dict[str, Any]) -> Logger:
         """A logger of the user's choice; its files lie in the run folder by default."""

@@ -56,6 +56,6 @@ def test_in_a_sweep_published_metrics_appear_only_with_test_metrics(
     assert result.code == 0, result.err
     jobs, tables = " ".join(result.out.split()).split("2 jobs, by validation")
     assert "Published" not in jobs, "nothing of the test before all jobs have ended"
-    test_table = tables[tables.index("test split") :]
+    test_table = tables[tables.index("Test split") :]
     assert "Published accuracy: 0.490 (95 % CI 0.389-0.599 by Wilson, n = 83;" in test_table
     assert len(re.findall(r"Job [01], on upper_limb_phantom: 0\.\d{3} \(0", test_table)) == 1
