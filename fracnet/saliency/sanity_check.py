@@ -23,11 +23,19 @@ any map for a reason that shows nothing.
 
 A correlation is Spearman's, over pixels, between an image's map before and after; the maps are
 those of the class that the trained network predicted. Its t interval is over the draws, so it
-accounts for images and weights both being a sample. After randomizing all weights, the verdict is
-"failed" if the correlation reaches the null's high. If its whole interval is below, the verdict is
-"partial" if its low is above the null's mean, and "passed" if its high is at most `MARGIN` above
-that mean: a wide interval shows nothing. Otherwise, without an interval, or if more than half of
-the maps became empty, it is "inconclusive". The null and the margin are fracnet's own.
+accounts for images and weights both being a sample. The correlation after randomizing all weights
+decides:
+
+    failed        it reaches the null's high or `UNCHANGED`, and the null leaves room
+    partial       its interval lies above the null's mean, below its high and below `KEPT_PARTLY`
+    passed        otherwise, if its high is at most `KEPT` and `MARGIN` above the null's mean: a
+                  wide interval shows nothing
+    inconclusive  otherwise; without an interval; if more than half of the maps became empty
+
+The null leaves no room if its mean is within `MARGIN` of 1, as with maps of a fixed spot: then maps
+that survive and maps that merely look like all others have the same correlation. The null and the
+limits are fracnet's own. Even "passed" shows only that the maps depend on the weights, which is
+true of an untrained network as well.
 """
 
 import math
@@ -57,10 +65,14 @@ from fracnet.utils.text import are, counted, limits
 IMAGES, DRAWS, STAGES = 60, 5, 6
 MARGIN = 0.3
 """How far the maps of random weights may exceed the mean correlation of different images' maps."""
+KEPT, KEPT_PARTLY = 0.5, 0.7
+"""The most that maps may keep of themselves: a quarter or half of the variance of their ranks."""
 UNCHANGED = 0.99
 """A correlation from which on maps count as the same."""
 USUAL_IMAGES = 50
 """With fewer images, the result says so."""
+LEVELS = 64
+"""Steps of a map from 0 to its maximum: a fainter difference cannot be seen and has no rank."""
 SIDE = 56
 """Side of the compared maps: finer than any network's own, and quickly ranked."""
 NORM_IMAGES = 16
@@ -147,11 +159,11 @@ def _choose_rows(data: RadiographData, images: int, seed: int) -> tuple[np.ndarr
     rows = np.random.default_rng(seed).permutation(data.rows("test"))
     turns: list[int] = []
     counts: dict[int, int] = {}
-    for cluster in clusters_of(data.manifest.table.iloc[rows]).ids.tolist():
+    for cluster in clusters_of(data.table.iloc[rows]).ids.tolist():
         turns.append(counts.get(cluster, 0))
         counts[cluster] = turns[-1] + 1
     chosen = rows[np.argsort(turns, kind="stable")[:images]]
-    return chosen, clusters_of(data.manifest.table.iloc[chosen])
+    return chosen, clusters_of(data.table.iloc[chosen])
 
 
 def _cascade(
@@ -318,11 +330,15 @@ def weights_restored(model: nn.Module) -> Iterator[None]:
 def rank_maps(maps: np.ndarray) -> np.ndarray:
     """Ranks of the values of maps float32 [n, S, S], float64 [n, SIDE * SIDE], each of unit length.
 
-    The product of two is Spearman's correlation. A uniform map has no ranking: it becomes 0
-    everywhere, and so has a correlation of 0 with any other.
+    The product of two is Spearman's correlation, with ties below a step of `LEVELS`. A uniform map
+    has no ranking: it becomes 0 everywhere, and so has a correlation of 0 with any other.
     """
-    small = [cv2.resize(m, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() for m in maps]
-    ranked = stats.rankdata(np.stack(small), axis=1)
+    small = np.stack(
+        [cv2.resize(m, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() for m in maps]
+    )
+    most = small.max(axis=1, keepdims=True)
+    steps = np.rint(np.divide(LEVELS * small, most, out=np.zeros_like(small), where=most > 0))
+    ranked = stats.rankdata(steps, axis=1)
     centered = ranked - ranked.mean(axis=1, keepdims=True)
     length = np.sqrt((centered**2).sum(axis=1, keepdims=True))
     return np.asarray(np.divide(centered, length, out=np.zeros_like(centered), where=length > 0))
@@ -362,13 +378,19 @@ def sanity_verdict(last: Mapping[str, Any], null: Mapping[str, Any], images: int
     """
     if _mostly_empty(last, images):
         return "inconclusive"
-    if last["correlation"] >= null["high"]:
-        return "failed"
-    if last["high"] is None or last["high"] >= null["high"]:
+    if last["correlation"] >= min(null["high"], UNCHANGED):
+        return "failed" if _has_room(null) else "inconclusive"
+    if last["high"] is None or last["high"] >= min(null["high"], KEPT_PARTLY):
         return "inconclusive"
     if last["low"] > null["correlation"]:
         return "partial"
-    return "passed" if last["high"] <= null["correlation"] + MARGIN else "inconclusive"
+    passed = last["high"] <= min(null["correlation"] + MARGIN, KEPT)
+    return "passed" if passed else "inconclusive"
+
+
+def _has_room(null: Mapping[str, Any]) -> bool:
+    """Whether maps of different images differ enough to recognize maps that survive."""
+    return bool(null["correlation"] + MARGIN < 1)
 
 
 def _mostly_empty(stage: Mapping[str, Any], images: int) -> bool:
@@ -389,7 +411,8 @@ def sanity_sentences(result: Mapping[str, Any]) -> list[str]:
         "comes from the image and the architecture.",
         "passed": f"Sanity check passed: randomizing the weights destroys the heatmaps ({method}), "
         "so they depend on the weights. Without any trained weight they resemble themselves hardly "
-        "more than they resemble the map of another image.",
+        "more than they resemble the map of another image. This does not show that training shaped "
+        "them: maps of an untrained network depend on its weights too.",
         "inconclusive": f"Sanity check inconclusive: with {method}, it is unclear whether the "
         f"heatmaps depend on the weights. {_why_inconclusive(result)}",
     }[result["verdict"]]
@@ -427,6 +450,11 @@ def _why_inconclusive(result: Mapping[str, Any]) -> str:
         return "Most maps became empty with random weights, and an empty map resembles nothing."
     if last["high"] is None:
         return "A single draw of new weights gives no interval."
+    if not _has_room(result["null"]):
+        return (
+            "Maps of different images already resemble each other so closely that maps that "
+            "survive random weights could not be told apart from them."
+        )
     return "Without any trained weight, their correlation may still be that of maps that survive."
 
 

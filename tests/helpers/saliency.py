@@ -123,6 +123,28 @@ class CornerDetector(_KnownAttention):
         return corner
 
 
+class EdgeDetector(_KnownAttention):
+    """Responds to horizontal steps of brightness, whatever its weights."""
+
+    def attend(self, images: Tensor) -> Tensor:
+        steps = (images[:, :1, :, 1:] - images[:, :1, :, :-1]).abs()
+        return nn.functional.pad(steps, (0, 1))
+
+
+class CenterBlob(_KnownAttention):
+    """Responds at the center of every image; image and weights change hardly anything."""
+
+    def __init__(self, num_classes: int, width: float = 8, noise: float = 0.02) -> None:
+        super().__init__(num_classes)
+        self.place = nn.Linear(SIZE, SIZE, bias=False)
+        self.noise = noise
+        squares = (torch.arange(SIZE) - (SIZE - 1) / 2) ** 2
+        self.register_buffer("blob", torch.exp(-(squares + squares[:, None]) / (2 * width**2)))
+
+    def attend(self, images: Tensor) -> Tensor:
+        return torch.relu(self.blob + self.noise * (self.place.weight + images[:, :1]))
+
+
 class WeightMap(_KnownAttention):
     """Responds where its weights are high."""
 
@@ -134,10 +156,28 @@ class WeightMap(_KnownAttention):
         return torch.relu(self.place.weight + 0.05 * images[:, :1])
 
 
-def known_classifier(kind: type[nn.Module]) -> Classifier:
+class ThreeLayers(nn.Module):
+    """A convolutional network that learns the squares within seconds."""
+
+    def __init__(self, num_classes: int, width: int = 16) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs in (3, width, width):
+            layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)] if inputs == width else []
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(images).mean(dim=(2, 3)))
+        return logits
+
+
+def known_classifier(kind: type[nn.Module], seed: int = 0, **arguments: object) -> Classifier:
     """A classifier of normal and fracture around one of the networks above."""
-    torch.manual_seed(0)
-    node = {"_target_": f"helpers.saliency.{kind.__name__}", "normalize": "half"}
+    torch.manual_seed(seed)
+    target = {"_target_": f"helpers.saliency.{kind.__name__}", "normalize": "half"}
+    node = target | arguments
     return Classifier(node, ["normal", "fracture"], ADAM)
 
 
