@@ -5,6 +5,8 @@ import runpy
 import sys
 from importlib.metadata import version
 
+from fracnet.config.completion import completion_script
+
 COMMANDS = {
     "train": "train a model, evaluate it and write a report; -m sweeps",
     "sweep": "rebuild the table and the page of a sweep",
@@ -36,6 +38,8 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         print(help_text(), end="")
+    elif script := completion_script(sys.argv[1:3]):
+        print(script, end="")
     elif name == "--version":
         print(f"fracnet {version('fracnet')}")
     elif name in COMMANDS:

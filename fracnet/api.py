@@ -1,13 +1,18 @@
-"""fracnet from Python: `fracnet.fit` does what `python -m fracnet.train` does.
+"""fracnet from Python: each function does what the command of its name does.
 
-Both read the same config and write the same run folder.
+`fracnet.fit` is `python -m fracnet.train`, and `fracnet.sweep` the same with `-m`. They read the
+same config and write the same folders as the commands.
 """
 
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +21,18 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from markupsafe import escape
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from fracnet.compare import compare as compare_command
 from fracnet.config.hints import explain_error
 from fracnet.config.overrides import add_open_keys, quoted
 from fracnet.config.schema import check
 from fracnet.data.manifest import read_table
+from fracnet.evaluate import evaluate as evaluate_command
+from fracnet.report.run_tables import FURTHER_METRICS, METRICS
+from fracnet.runs.sweep_summary import TABLE
 from fracnet.training.preflight import Order, preflight
 from fracnet.training.run import run as run_training
 from fracnet.utils import files
@@ -33,10 +43,10 @@ UNQUOTED = r"[A-Za-z0-9_.+:%@/-]+"  # what an override may hold without quotes
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, and the validation metric that `objective` names."""
+    """A finished run: its folder, and the validation metric that `objective` names, or several."""
 
     folder: Path
-    objective: float
+    objective: float | list[float]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -53,6 +63,82 @@ class Run:
     def report(self) -> Path:
         """The report page, report/index.html."""
         return self.folder / "report" / "index.html"
+
+    def _repr_html_(self) -> str:
+        """The metrics of validation and test with their 95 % intervals, and the report's place."""
+        columns = {s: self.metrics[s]["metrics"] for s in ("val", "test") if self.metrics.get(s)}
+        rows = [
+            f"<tr><th>{title}</th>"
+            + "".join(f"<td>{_interval(c[name])}</td>" for c in columns.values())
+            + "</tr>"
+            for name, title in (METRICS | FURTHER_METRICS).items()
+            if all(name in column for column in columns.values())
+        ]
+        heads = "".join(f"<th>{s}, n = {self.metrics[s]['n']}</th>" for s in columns)
+        table = f"<table><tr><th>metric (95 % interval)</th>{heads}</tr>{''.join(rows)}</table>"
+        return f"<p><b>Run {escape(self.folder)}</b></p>{table}{_link(self.report)}"
+
+
+def _interval(estimate: Mapping[str, Any]) -> str:
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
+
+
+def _link(page: Path) -> str:
+    """A link to a page; a notebook opens only what lies below its own folder."""
+    place = escape(os.path.relpath(page))
+    return f'<p>Report: <a href="{place}" target="_blank">{place}</a></p>'
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that were compared: the folder with the page, figures and tables."""
+
+    folder: Path
+
+    @property
+    def standings(self) -> pd.DataFrame:
+        """One row per configuration: the metric with its interval."""
+        return read_table(self.folder / "standings.csv")
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """One row per pair: the difference with its interval and p-value."""
+        return read_table(self.folder / "comparison.csv")
+
+    @property
+    def report(self) -> Path:
+        """The page, index.html."""
+        return self.folder / "index.html"
+
+    def _repr_html_(self) -> str:
+        return _html(self.standings, self.report)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep: its folder, which holds one folder per job."""
+
+    folder: Path
+
+    @property
+    def jobs(self) -> pd.DataFrame:
+        """One row per job: what differs, its status and its metrics."""
+        return read_table(self.folder / TABLE)
+
+    @property
+    def report(self) -> Path:
+        """The page, index.html."""
+        return self.folder / "index.html"
+
+    def _repr_html_(self) -> str:
+        return _html(self.jobs, self.report)
+
+
+def _html(table: pd.DataFrame, page: Path) -> str:
+    return str(table.to_html(index=False, na_rep="", float_format="{:.4g}".format)) + _link(page)
 
 
 def fit(
@@ -75,10 +161,11 @@ def fit(
     >>> run = fracnet.fit("trainer.max_epochs=3", data="upper_limb_phantom", image_size=64)
     >>> run.metrics["test"]["metrics"]["accuracy"]
     """
-    arguments = [*(f"{key}={_override_value(value)}" for key, value in choices.items()), *overrides]
+    arguments = _arguments(overrides, choices)
     if folder is not None:
         arguments.append(f"hydra.run.dir={_override_value(Path(folder))}")
-    with _composed(arguments, config_dir) as (plain, run_dir, task_overrides):
+    with _composed(arguments, config_dir) as (job, run_dir, task_overrides):
+        plain = cast(dict[str, Any], OmegaConf.to_container(job, resolve=True))
         trainer = check(plain).trainer
         if trainer.processes > 1:
             raise UserError(
@@ -90,8 +177,96 @@ def fit(
         return Run(run_dir, run_training(preflight(plain, order)))
 
 
+def sweep(
+    *overrides: str,
+    folder: Path | str | None = None,
+    config_dir: Path | str | None = None,
+    **choices: Any,
+) -> Sweep:
+    """Train one model per combination of values, each as a job of a sweep: `fracnet.train -m`.
+
+    The jobs run in a process of their own, whose output is shown.
+
+    Args:
+        overrides: as on the command line, such as "optim.lr=1e-3,1e-4".
+        folder: of the sweep; None for runs/sweep_<date>_<time> in the current folder.
+        config_dir: a folder of your own config groups, as --config-dir.
+        choices: overrides without a dot in their key; a list has one job per value.
+
+    Raises:
+        UserError: the command failed; what it printed says why.
+
+    >>> sweep = fracnet.sweep("optim.lr=1e-3,1e-4", model=["resnet18", "resnet50"], data="mura")
+    >>> sweep.jobs
+    """
+    several = {k: v for k, v in choices.items() if isinstance(v, list | tuple)}
+    single = {k: v for k, v in choices.items() if k not in several}
+    swept = [f"{k}={','.join(map(_override_value, v))}" for k, v in several.items()]
+    now = f"runs/sweep_{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(2).hex()}"
+    path = Path(folder if folder is not None else now).expanduser().resolve()
+    options = [] if config_dir is None else ["--config-dir", str(Path(config_dir).resolve())]
+    place = f"hydra.sweep.dir={_override_value(path)}"
+    words = [*options, *_arguments(overrides, single), *swept, place]
+    command = [sys.executable, "-m", "fracnet.train", "-m", *words]
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="")  # a notebook shows only what Python itself prints
+            lines.append(line)
+    if not (path / TABLE).is_file():
+        raise UserError("".join(lines).rpartition("fracnet: error: ")[2].strip())
+    return Sweep(path)
+
+
+def evaluate(run: Run | Path | str | None = None, *overrides: str, **choices: Any) -> Run:
+    """Compute and print all metrics of a run again, or with `table=` those of any predictions.
+
+    Args:
+        run: a run or its folder; None with table="predictions.csv".
+        overrides: as on the command line of fracnet.evaluate.
+        choices: overrides without a dot in their key, such as by=["region"], views="max".
+
+    Returns:
+        The evaluation, whose folder lies in the run's own or beside the table.
+
+    Raises:
+        UserError: the message that the command would print.
+    """
+    given = {} if run is None else {"run": run}
+    with _composed(_arguments(overrides, given | choices), None, "evaluate") as (job, _, _):
+        evaluation = evaluate_command(job)
+    objectives = list(evaluation.objectives)
+    one = evaluation.objective
+    return Run(evaluation.folder.path, objectives if len(objectives) > 1 else one)
+
+
+def compare(*runs: Run | Path | str, **choices: Any) -> Comparison:
+    """Compare runs on the same test images, with intervals of their differences.
+
+    Args:
+        runs: runs, their folders, sweep folders, or patterns such as "runs/*".
+        choices: the keys of fracnet.compare, such as metric="auc", level="study".
+
+    Raises:
+        UserError: the message that the command would print.
+    """
+    arguments = _arguments([], {"runs": list(runs), **choices})
+    with _composed(arguments, None, "compare") as (job, folder, _):
+        compare_command(job)
+        return Comparison(folder)
+
+
+def _arguments(overrides: Sequence[str], choices: Mapping[str, Any]) -> list[str]:
+    return [*(f"{key}={_override_value(value)}" for key, value in choices.items()), *overrides]
+
+
 def _override_value(value: Any) -> str:
     """A Python value as an override writes it."""
+    if isinstance(value, Run | Sweep):
+        value = value.folder
     if isinstance(value, Mapping):
         pairs = (f"{key}: {_override_value(item)}" for key, item in value.items())
         return "{" + ", ".join(pairs) + "}"
@@ -108,32 +283,31 @@ def _override_value(value: Any) -> str:
 
 @contextmanager
 def _composed(
-    arguments: list[str], config_dir: Path | str | None
-) -> Iterator[tuple[dict[str, Any], Path, list[str]]]:
-    """The resolved config, the run folder and the overrides, with Hydra set up around them."""
+    arguments: list[str], config_dir: Path | str | None, command: str = "train"
+) -> Iterator[tuple[DictConfig, Path, list[str]]]:
+    """The config, the output folder and the overrides, with Hydra set up around them."""
     search = [] if config_dir is None else [f"file://{Path(config_dir).resolve()}"]
     hydra = HydraConfig.instance()
     before = hydra.cfg
     try:
         with initialize_config_dir(str(files.config_dir())):
             config: DictConfig = compose(
-                "train",
+                command,
                 [*add_open_keys(arguments), *(f"hydra.searchpath=[{path}]" for path in search)],
                 return_hydra_config=True,
             )
             with open_dict(config):
                 folder = Path(str(config.hydra.run.dir)).expanduser().resolve()
                 config.hydra.runtime.output_dir = str(folder)
-                config.hydra.job.name, config.hydra.job.num = "train", 0
+                config.hydra.job.name, config.hydra.job.num = command, 0
                 config.hydra.mode = RunMode.RUN
             hydra.set_config(config)
             job = config.copy()
             with open_dict(job):
                 del job["hydra"]
-            plain = cast(dict[str, Any], OmegaConf.to_container(job, resolve=True))
-            yield plain, folder, list(config.hydra.overrides.task)
+            yield job, folder, list(config.hydra.overrides.task)
     except (HydraException, OmegaConfBaseException) as error:
         line = [*(["--config-dir", str(config_dir)] if search else []), *arguments]
-        raise UserError(explain_error(error, "train", line)) from error
+        raise UserError(explain_error(error, command, line)) from error
     finally:
         hydra.cfg = before

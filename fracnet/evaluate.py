@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
-from fracnet.config.commands import EvaluateCommand
+from fracnet.config.commands import EvaluateCommand, newest_run
 from fracnet.config.schema import Evaluation, validated
 from fracnet.utils.errors import UserError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fracnet.runs.run_folder import RunFolder
 
 
-def evaluate(cfg: DictConfig) -> None:
+def evaluate(cfg: DictConfig) -> "RunEvaluation":
     """Evaluate existing predictions; write and print the metrics.
 
     Raises:
@@ -49,6 +49,7 @@ def evaluate(cfg: DictConfig) -> None:
             figures=command.figures,
             images=command.report.images,
         )
+    return evaluation
 
 
 def check_command(command: EvaluateCommand) -> None:
@@ -56,8 +57,7 @@ def check_command(command: EvaluateCommand) -> None:
     if (command.run is None) == (command.table is None):
         problem = "both are given" if command.run else "neither is given"
         raise UserError(
-            f"give either run=<folder> or table=<csv> ({problem}): python -m fracnet.evaluate "
-            "run=runs/..."
+            f"give either run=<folder> or table=<csv> ({problem}), e.g. run={newest_run()}."
         )
     keys = ("columns", "labels", "out") if command.run else ("name", "tta", "trust")
     for key in keys:

@@ -19,14 +19,16 @@ def explain(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(ExplainCommand, plain)
 
-    from fracnet.runs.evaluate_run import evaluate_run
-    from fracnet.runs.explain_run import explain_finished_run, print_heatmap_summary
-    from fracnet.runs.report_run import write_report
     from fracnet.runs.run_folder import RunFolder, read_config
-    from fracnet.utils.progress import progress_bar
 
     run = RunFolder.open(Path(command.run).expanduser().resolve())
     config = read_config(run, command.trust)
+
+    from fracnet.runs.evaluate_run import evaluate_run
+    from fracnet.runs.explain_run import explain_finished_run, print_heatmap_summary
+    from fracnet.runs.report_run import write_report
+    from fracnet.utils.progress import progress_bar
+
     with run.in_use():
         evaluation = evaluate_run(run, progress=progress_bar)
         content = explain_finished_run(evaluation, config, command, progress_bar)

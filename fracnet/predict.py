@@ -8,7 +8,6 @@ from omegaconf import DictConfig, OmegaConf
 from fracnet.config import hydra_cli
 from fracnet.config.commands import PredictCommand
 from fracnet.config.schema import validated
-from fracnet.utils.errors import UserError
 
 
 def predict(cfg: DictConfig) -> None:
@@ -17,14 +16,15 @@ def predict(cfg: DictConfig) -> None:
     Raises:
         UserError: an error in the command, or in the run folder.
     """
-    for key, example in (("run", "runs/..."), ("input", "folder/with/images")):
-        if OmegaConf.is_missing(cfg, key):
-            raise UserError(f"{key}= is needed: {key}={example}.")
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(PredictCommand, plain)
 
-    from fracnet.inference.inputs import find_images  # light: wrong paths are reported at once
+    # Light: wrong paths are reported at once.
+    from fracnet.inference.inputs import find_images
+    from fracnet.runs.run_folder import RunFolder
 
+    path = Path(command.run).expanduser().resolve()
+    RunFolder.open(path)
     images = find_images(command.input)
 
     from fracnet.inference import batch_predict, overlays
@@ -34,7 +34,7 @@ def predict(cfg: DictConfig) -> None:
     if command.out:
         batch_predict.check_output_free(Path(command.out).expanduser())
     predictor = Predictor(
-        Path(command.run).expanduser().resolve(),
+        path,
         trust=command.trust,
         error=command.confident_errors,
         device=command.device,

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from helpers.command import run_train
 from helpers.dicom_files import dicom
+from helpers.run_folders import table_of, write_run
 from helpers.tiny_overrides import USER_CONF, tiny_overrides
 
 import fracnet
@@ -69,6 +70,41 @@ def test_a_mistake_gives_the_same_message_as_the_command(
     assert not (tmp_path / "run").exists()
 
 
+def test_runs_are_evaluated_and_compared_from_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, effect in enumerate((1.8, 0.6)):
+        config = {"optim": {"lr": effect}}
+        write_run(tmp_path / f"runs/{number}", table_of(effect, number), config=config)
+    import fracnet.evaluate  # does not hide the function
+
+    run = fracnet.evaluate("runs/0", figures=False)
+    assert run.folder == tmp_path / "runs/0"
+    estimate = run.metrics["test"]["metrics"]["accuracy"]
+    page = run._repr_html_()
+    assert f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})" in page
+    assert 'href="runs/0/report/index.html"' in page
+    other = fracnet.evaluate(run, resamples=300, name="other", figures=False)
+    assert other.folder == run.folder / "evaluations/other"
+
+    result = fracnet.compare(run, "runs/1", metric="accuracy", resamples=100)
+    assert len(result.standings) == 2
+    assert len(result.differences) >= 1
+    assert result.report.is_file()
+    assert "<table" in result._repr_html_()
+    with pytest.raises(UserError, match="name some runs"):
+        fracnet.compare()
+
+
+def test_a_sweep_from_python_fails_with_the_message_of_the_command(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^optim.lr=-1 is not allowed") as caught:
+        fracnet.sweep("optim.lr=0.1,-1", folder=tmp_path / "sweep", model=["vgg16", "custom_cnn"])
+    assert not (tmp_path / "sweep").exists()
+    shown = caught.value._render_traceback_()  # what a notebook asks an exception for
+    assert shown == [f"fracnet: error: {caught.value}"]
+
+
 def test_python_values_become_overrides() -> None:
     assert _override_value(1) == "1"
     assert _override_value(True) == "true"
@@ -83,8 +119,8 @@ def test_any_text_is_passed_unchanged(name: str) -> None:
         f"data_dir={_override_value(name)}",
         f"hydra.run.dir={_override_value('/tmp/' + name)}",
     ]
-    with _composed(overrides, None) as (plain, folder, _):
-        assert plain["data_dir"] == name
+    with _composed(overrides, None) as (job, folder, _):
+        assert job.data_dir == name
         assert str(folder) == f"/tmp/{name}"
 
 

@@ -154,7 +154,7 @@ MISTAKES = [
     (["runs=[runs/a0,runs/b0]", "reference=x"], ["reference=x is not one of the runs"]),
     (["runs=[runs/a0,runs/b0]", "margin=-1"], ["margin=-1", "greater than 0"]),
     (["runs=[runs/a0,runs/b0]", "pairs=al"], ["pairs=al", "allowed: reference, all"]),
-    (["runs=[runs/a0,runs/b0]", "margni=1"], ["'margni'", "Did you mean 'margin'?"]),
+    (["runs=[runs/a0,runs/b0]", "margni=1"], ["'margni'", "Did you mean 'margin=1'?"]),
 ]
 
 

@@ -49,7 +49,9 @@ def test_the_ensemble_mean_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert config["optim"] == {"lr": 0.1}
     assert "seed" not in config
     assert [run["folder"] for run in config["ensemble"]["runs"]] == ["../a0", "../a1", "../a2"]
-    assert json.loads((folder / "provenance.json").read_text())["status"] == "finished"
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["status"] == "finished"
+    assert "predictions.csv" in provenance["sha256"]
     metrics = json.loads((folder / "metrics.json").read_text())
     test = summarize(Predictions(read_table(folder / "predictions.csv")).split("test"))
     assert metrics["test"]["metrics"]["macro_auc"]["value"] == test.metrics["macro_auc"].value
@@ -106,7 +108,7 @@ def test_out_of_fold_predictions_choose_nothing_for_the_mean(
         ([], "name some runs"),
         (["runs=runs/a"], "an ensemble needs at least two"),
         (["runs=runs/*"], "share 20 of their val images"),
-        (["run=runs/*"], "Did you mean 'runs'?"),
+        (["run=runs/*"], "Did you mean 'runs=runs/*'?"),
     ],
 )
 def test_a_mistake_leaves_no_folder(

@@ -23,7 +23,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 CASES = [
     ([], ["either run=<folder> or table=<csv> (neither is given)"]),
     (["run=runs/mine", "table=x.csv"], ["both are given"]),
-    (["rn=runs/mine"], ["'rn'", "Did you mean 'run'?"]),
+    (["rn=runs/mine"], ["'rn'", "Did you mean 'run=runs/mine'?"]),
     (["run=runs/mien"], ["no such folder", "Did you mean 'mine'?"]),
     (["run=runs"], ["is not a run folder"]),
     (["run=runs/mine", "by=[regoin]"], ["by=regoin", "Did you mean 'region'?"]),
@@ -84,7 +84,7 @@ def test_a_mistyped_evaluation_is_reported_before_training(
         ("evaluation.by=[regoin]", "evaluation.by=regoin"),
         ("evaluation.views=max", "evaluation.views=max needs two classes; there are 6"),
         ("evaluation.operating_point=yuden", "evaluation.operating_point=yuden is not allowed"),
-        ("evaluation.bye=[]", "Did you mean 'by'?"),
+        ("evaluation.bye=[]", "Did you mean 'evaluation.by=[]'?"),
     ):
         result = run_train([*arguments, argument, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
         assert result.code == 1

@@ -276,8 +276,10 @@ def test_changed_decisions_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["input=scans"], "run= is needed"),
-        (["run=run"], "input= is needed"),
+        (["input=scans"], "run= is missing: name a run"),
+        (["run=run"], "input= is missing: name images or folders"),
+        (["scans"], "Did you mean input=scans?"),
+        (["run", "scans"], "Did you mean run=run input=scans?"),
         (["run=rnu", "input=scans"], "Did you mean 'run'?"),
         (["run=run", "input=scan"], "Did you mean 'scans'?"),
         (["run=run", "input=scans", "out=run"], "nothing is overwritten"),

@@ -1,10 +1,12 @@
 """What the configs of the other commands may hold."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from fracnet.config.schema import (
+    MISSING,
     Cases,
     Count,
     Evaluation,
@@ -60,16 +62,26 @@ class EvaluateCommand(Fixed):
         return {key: value for key, value in options.items() if value is not None}
 
 
+def newest_run() -> str:
+    """The newest run folder in runs/, for an example that works; a made-up one without any."""
+    configs = list(Path("runs").glob("*/config.yaml"))
+    newest = max(configs, key=lambda path: path.stat().st_mtime, default=None)
+    return str(newest.parent) if newest else "runs/2026-01-31_12-00-00_ab12"
+
+
 def _named_run(value: Any) -> Any:
-    if value is None or value == "":
-        raise ValueError("name a run, e.g. run=runs/2026-01-31_12-00-00_ab12")
+    if value in (None, "", MISSING):
+        raise ValueError(f"name a run, e.g. run={newest_run()}")
     return value
+
+
+Run = Annotated[str, BeforeValidator(_named_run)]
 
 
 class ExplainCommand(Fixed):
     """The keys of `python -m fracnet.explain`; None keeps the run's own option."""
 
-    run: Annotated[str, BeforeValidator(_named_run)]
+    run: Run
     method: Method | None
     layer: str | None
     cases: Cases | None
@@ -86,13 +98,15 @@ class ExplainCommand(Fixed):
 
 def _items(value: Any) -> Any:
     """`input=a.png` is `input=[a.png]`."""
+    if value in (None, "", MISSING):
+        raise ValueError("name images or folders, e.g. input=scans/")
     return value if isinstance(value, list) else [value]
 
 
 class PredictCommand(Fixed):
     """The keys of `python -m fracnet.predict`."""
 
-    run: Annotated[str, Field(min_length=1)]
+    run: Run
     input: Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_items)]
     out: Annotated[str, Field(min_length=1)] | None
     overlays: bool
@@ -131,7 +145,7 @@ def without_training(plain: dict[str, Any]) -> dict[str, Any]:
 
 def _patterns(value: Any) -> Any:
     """`runs=runs/*` is `runs=[runs/*]`."""
-    if value is None or value == []:
+    if value in (None, [], MISSING):
         raise ValueError("name some runs, e.g. runs='runs/*' or runs=[runs/a,runs/b]")
     return [value] if isinstance(value, str) else value
 

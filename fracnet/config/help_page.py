@@ -75,12 +75,16 @@ def _of_choice(folder: Path, choice: str, group: str) -> dict[str, str]:
 
 
 def _comments(path: Path, prefix: str) -> dict[str, str]:
-    """The comment beside each key of a YAML file, by dotted name."""
-    comments = {}
+    """The comment beside each key of a YAML file, by dotted name, with its further lines."""
+    comments: dict[str, str] = {}
+    last = ""
     for line, key in _keyed(path.read_text(encoding="utf-8")):
-        match = _LINE.match(line)
-        if match and match["text"]:
-            comments[f"{prefix}{key}"] = match["text"].strip()
+        match, further = _LINE.match(line), re.match(r" +# ?(.*)", line)
+        if match:
+            last = f"{prefix}{key}" if match["text"] else ""
+            comments |= {last: match["text"].strip()} if last else {}
+        elif further and last:
+            comments[last] += f" {further[1].strip()}"
     return comments
 
 

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
-from fracnet.config.instantiate import near_miss
+from fracnet.config.instantiate import is_timm_model, near_miss
 from fracnet.config.overrides import shell_quoted
 from fracnet.utils.files import config_dir
 
@@ -32,11 +32,12 @@ RENAMED = {
         for key in ("mode", "project", "entity", "group", "name", "tags", "images", "timeout")
     },
 }
-# Common names of a key in other frameworks, and positional arguments by command.
+# Common names of a key in other frameworks.
 ALIASES = {
     "bs": "data.batch_size",
     "dataset": "data",
     "device": "trainer.accelerator",
+    "dropout": "model.head_dropout",
     "epochs": "trainer.max_epochs",
     "n_epochs": "trainer.max_epochs",
     "num_epochs": "trainer.max_epochs",
@@ -48,16 +49,6 @@ ALIASES = {
     "wd": "optim.weight_decay",
     "workers": "data.num_workers",
 }
-POSITIONAL = {
-    "predict": "input",
-    "evaluate": "run",
-    "explain": "run",
-    "compare": "runs",
-    "ensemble": "runs",
-    "audit": "data.root",
-}
-
-
 # Keys of the data that any dataset has.
 PHANTOM_KEYS = ("data.batch_size", "data.num_workers", "data.folds", "data.fold")
 
@@ -75,7 +66,7 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
     message = one_line(error)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         return _explain_choice(error)
-    if unknown := re.search(r"Could not override '([\w./@]+)'", message):
+    if unknown := re.search(r"Could not override '([\w./@-]+)'", message):
         return _explain_key(unknown.group(1), config_name, arguments)
     if ambiguous := re.match(r"Ambiguous value for argument '([^']*)'", message):
         argument = ambiguous.group(1)
@@ -93,13 +84,40 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
             f"quoted. Try: {shell_quoted(override, asks_for_multirun(arguments))}"
         )
     if override:
-        key = POSITIONAL.get(config_name)
-        hint = f" Did you mean {key}={override}?" if key and not override.startswith("-") else ""
+        meant = "" if override.startswith("-") else _as_overrides(config_name, arguments)
+        hint = f" Did you mean {meant}?" if meant else ""
         return (
             f"'{override}' is not an override; allowed: key=value, group=choice, ~key, "
             f"+key=value.{hint}"
         )
     return message
+
+
+def _as_overrides(config_name: str, arguments: Sequence[str]) -> str:
+    """The overrides that words without `=` probably stand for; "" where nothing is close."""
+    words = [word for word in arguments if "=" not in word and not word.startswith("-")]
+    if config_name in ("compare", "ensemble"):
+        return shlex.quote(f"runs={_one_or_list(words)}")
+    if config_name == "train":
+        meant = _meant(words[0], _composed(config_name, ())) if len(words) == 2 else ""
+        if meant:
+            return f"{meant}={words[1]}"
+        choices = {path.stem: path.parent.name for path in config_dir().glob("*/*.yaml")}
+        return " ".join(f"{choices[word]}={word}" for word in words if word in choices)
+    runs = [word for word in words if Path(word, "config.yaml").is_file()]
+    others = [word for word in words if word not in runs]
+    if config_name == "predict" and others:
+        given = [f"run={run}" for run in runs[:1]]
+        return " ".join([*given, shlex.quote(f"input={_one_or_list(others)}")])
+    if config_name == "audit":
+        is_dataset = (config_dir() / "data" / f"{words[0]}.yaml").is_file()
+        return f"data={words[0]}" if is_dataset else f"data=folder data.root={words[0]}"
+    key = "table" if words[0].endswith(".csv") else "run"
+    return f"{key}={words[0]}"
+
+
+def _one_or_list(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"[{','.join(words)}]"
 
 
 def explain_option(option: str, value: str, config_name: str) -> str:
@@ -148,8 +166,8 @@ def _explain_choice(error: MissingConfigException) -> str:
     options = sorted(error.options or ())
     same = [option for option in options if option.lower() == choice.lower()]
     hint = f" Did you mean '{same[0]}'?" if same else near_miss(choice, options)
-    if group == "model" and not same:
-        hint += f" For any other timm network: model=timm model.name={choice}."
+    if group == "model" and not same and is_timm_model(choice.lower()):
+        hint = f" Did you mean 'model=timm model.name={choice.lower()}'?"
     return (
         f"{group}={choice} is not one of the choices of '{group}'; "
         f"allowed: {', '.join(options)}.{hint}"
@@ -171,13 +189,27 @@ def _explain_key(key: str, config_name: str, arguments: Sequence[str]) -> str:
     if not isinstance(node, DictConfig):
         return f"Cannot override '{key}': '{known.rstrip('.')}' holds a plain value."
     allowed = sorted(str(name) for name in node if name != "_target_")
-    meant = "" if parts[0] in allowed else _meant(parts[-1], root)
-    close = near_miss(parts[0], allowed)
-    hint = f" Did you mean '{meant}'?" if meant and (not known or not close) else close
+    name = parts[-1].replace("-", "_")
+    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6) if known else []
+    meant = f"{known}{close[0]}" if close else "" if name in allowed else _meant(name, root)
+    value = next((a.partition("=")[2] for a in arguments if a.partition("=")[0] == key), "")
     return (
         f"There is no key '{known}{parts[0]}'; allowed"
-        f"{f' under {known[:-1]!r}' if known else ''}: {', '.join(allowed)}.{hint}"
+        f"{f' under {known[:-1]!r}' if known else ''}: {', '.join(allowed)}."
+        f"{_did_you_mean(meant, value)}"
     )
+
+
+def _did_you_mean(key: str, value: str) -> str:
+    """A hint with the value that was given, unless that is no choice of the group `key`."""
+    if not key:
+        return ""
+    folder = config_dir() / key
+    if folder.is_dir() and not (folder / f"{value}.yaml").is_file():
+        return (
+            f" Did you mean '{key}' ({', '.join(sorted(p.stem for p in folder.glob('*.yaml')))})?"
+        )
+    return f" Did you mean '{key}={value}'?"
 
 
 def _composed(config_name: str, arguments: Sequence[str]) -> DictConfig:
@@ -205,7 +237,7 @@ def _meant(name: str, config: DictConfig) -> str:
     same = [key for key, leaf in keys.items() if leaf == name]
     if same:
         return min(same, key=len)
-    top = difflib.get_close_matches(name, [str(key) for key in config], n=1, cutoff=0.6)
+    top = difflib.get_close_matches(name, [str(key) for key in config], n=1, cutoff=0.7)
     if top:
         return top[0]
     close = difflib.get_close_matches(name, sorted(set(keys.values())), n=1, cutoff=0.75)

@@ -5,9 +5,11 @@ Hydra's own `instantiate` does this too; this one answers a wrong key with the a
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +22,15 @@ def near_miss(word: str, allowed: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or nothing where no allowed word is close."""
     matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def is_timm_model(name: str) -> bool:
+    """Whether a module of timm.models defines a function of this name; timm is not imported."""
+    spec = importlib.util.find_spec("timm")
+    folders = spec.submodule_search_locations if spec else None
+    files = (path for folder in folders or () for path in Path(folder, "models").glob("*.py"))
+    head = f"def {name}("
+    return any(head in path.read_text(encoding="utf-8", errors="replace") for path in files)
 
 
 def locate(target: str, key: str) -> Callable[..., Any]:

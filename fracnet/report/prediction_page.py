@@ -70,6 +70,7 @@ def prediction_page(content: PredictionContent) -> str:
         "name": content.name,
         "run": content.run,
         "written": content.written,
+        "headline": _headline(content.rows),
         "caution": content.caution,
         "notes": content.notes,
         "facts": _facts(content),
@@ -105,6 +106,14 @@ def rows_to_show(rows: pd.DataFrame) -> pd.DataFrame:
         [~readable, rows["ood"].eq(True), rows["uncertain"].eq(True)], [0, 1, 2], default=3
     )
     return rows.iloc[np.argsort(rank, kind="stable")[:MAX_ROWS]]
+
+
+def _headline(rows: pd.DataFrame) -> str:
+    readable = rows["error"].fillna("") == ""
+    uncertain = int(rows["uncertain"].eq(True).sum())
+    unreadable = f", {int((~readable).sum())} unreadable" if not readable.all() else ""
+    confident = int(readable.sum()) - uncertain
+    return f"{counted(len(rows), 'image')}: {confident} confident, {uncertain} uncertain{unreadable}"
 
 
 def _facts(content: PredictionContent) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from fracnet.config.instantiate import build, locate, near_miss
+from fracnet.config.instantiate import build, is_timm_model, locate, near_miss
 from fracnet.config.schema import Config, check
 from fracnet.data.datasets.base import Dataset
 from fracnet.runs.run_folder import RunFolder
@@ -189,7 +189,7 @@ def named_targets(config: Config) -> Iterator[tuple[str, str]]:
     """Every `_target_` that a training calls, with its key, except those of the data."""
     plain = config.model_dump(by_alias=True)
     groups = ("model", "optim", "loss", "scheduler", "augment", "imbalance", "callbacks")
-    for group in (*groups, "metrics", "logger", "trainer"):
+    for group in (*groups, "metrics", "logger", "trainer", "pruning"):
         yield from _targets(plain[group], group)
 
 
@@ -232,16 +232,6 @@ def check_target(target: str, key: str) -> None:
         raise UserError(
             f"{key}._target_={target}: module {module} has no '{name}'.{near_miss(name, defined)}"
         )
-
-
-def is_timm_model(name: str) -> bool:
-    """Whether a module of timm.models defines a function of this name."""
-    _, spec = _find_module("timm.models")
-    if spec is None or not spec.submodule_search_locations:
-        return False
-    head = f"def {name}("
-    files = (p for folder in spec.submodule_search_locations for p in Path(folder).glob("*.py"))
-    return any(head in path.read_text(encoding="utf-8", errors="replace") for path in files)
 
 
 def _find_module(module: str) -> tuple[str, Any]:

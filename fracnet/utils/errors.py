@@ -7,6 +7,10 @@ class UserError(ValueError):
     The message names the key or file, the value given and what is allowed.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of the frames."""
+        return [f"fracnet: error: {self}"]
+
 
 class DataFault(UserError):
     """A fault in a dataset's own files: other commands fail on it, an audit reports it."""
@@ -14,6 +18,14 @@ class DataFault(UserError):
 
 class Diverged(UserError):
     """The training loss became NaN or infinite."""
+
+
+class Pruned(UserError):
+    """A job of a sweep was stopped because it could no longer win; `value` is its best metric."""
+
+    def __init__(self, reason: str, value: float) -> None:
+        super().__init__(reason)
+        self.value = value
 
 
 class Interrupted(BaseException):

@@ -328,6 +328,18 @@ def test_jpeg_2000_with_more_bits_than_its_header_says_does_not_wrap(tmp_path):
     assert np.array_equal(read_grey(path), plain)
 
 
+@pytest.mark.parametrize("tag", [b"\xfe\xff\xdd\xe0" + bytes(4), b"\xfe\xff\x00\xe0" + bytes(4)])
+def test_tags_of_dicom_inside_of_compressed_data_end_nothing(tmp_path, tag):
+    """Fragments have a length: a delimiter or an item's tag among their bytes means nothing."""
+    coded = j2k(DEEP)
+    place = coded.index(b"\xff\x52")  # where a codestream may hold a comment
+    comment = b"\xff\x64" + (4 + len(tag)).to_bytes(2) + bytes(2) + tag
+    plain = read_grey(write(tmp_path, compressed(DEEP, coded, uid.JPEG2000, **TWELVE_BITS)))
+    commented = coded[:place] + comment + coded[place:]
+    path = write(tmp_path, compressed(DEEP, commented, uid.JPEG2000, **TWELVE_BITS))
+    assert np.array_equal(read_grey(path), plain)
+
+
 def test_values_of_lossy_compression_above_the_stored_bits_are_clipped(tmp_path):
     bright = np.where(GREY > 128, 1100, DEEP // 4).astype(np.uint16)
     coded = imagecodecs.jpeg8_encode(bright, level=99, bitspersample=12)

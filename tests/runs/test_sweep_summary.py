@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from helpers.jobs import add_job
 
-from fracnet import sweep
 from fracnet.runs.run_folder import with_format
 from fracnet.runs.sweep_summary import collect
+from fracnet.sweep import main
 from fracnet.utils.errors import UserError
 from fracnet.utils.processes import this_process
 
@@ -141,13 +141,13 @@ def test_a_sweep_without_a_finished_job_is_an_error(
     add_job(tmp_path, 1, ["optim.lr=2"], status="running")
     monkeypatch.setattr(sys, "argv", ["fracnet.sweep", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
-        sweep.main()
+        main()
     assert stop.value.code == 1
     printed = capsys.readouterr()
     assert "no such thing" in printed.out, "the table is printed all the same"
     assert printed.err.startswith("fracnet: error: none of the 2 jobs in ")
     add_job(tmp_path, 2, ["optim.lr=3"], 0.5)
-    sweep.main()
+    main()
 
 
 def test_a_killed_sweep_shows_the_jobs_that_never_started(tmp_path: Path) -> None:

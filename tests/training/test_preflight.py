@@ -150,12 +150,13 @@ def test_shipped_names_are_found_without_the_imports_that_take_seconds(tmp_path:
     (tmp_path / "look.py").write_text(
         "import re, sys\n"
         "from fracnet.utils.files import config_dir\n"
+        "from fracnet.config.instantiate import is_timm_model\n"
         "from fracnet.training import preflight\n"
         "for path in config_dir().rglob('*.yaml'):\n"
         "    for target in re.findall(r'_target_: ([\\w.]+)', path.read_text()):\n"
         "        preflight.check_target(target, path.stem)\n"
-        "assert preflight.is_timm_model('resnet18')\n"
-        "assert not preflight.is_timm_model('resnt18')\n"
+        "assert is_timm_model('resnet18')\n"
+        "assert not is_timm_model('resnt18')\n"
         "print(sorted({'torch', 'timm', 'albumentations'} & set(sys.modules)))\n"
     )
     result = in_new_process(["look"], tmp_path)
