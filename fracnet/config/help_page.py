@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
@@ -67,9 +68,10 @@ def _of_choice(folder: Path, choice: str, group: str) -> dict[str, str]:
         return {}
     text = path.read_text(encoding="utf-8")
     meanings: dict[str, str] = {}
-    for base in re.findall(r"^ +- (\w+)(?:@\w+)?$", text, re.MULTILINE):
-        if base not in ("_self_", choice):
-            meanings |= _of_choice(folder, base, group)
+    for base in (yaml.safe_load(text) or {}).get("defaults", ()):
+        name = str(base).partition("@")[0]
+        if name not in ("_self_", choice):
+            meanings |= _of_choice(folder, name, group)
     prefix = "" if "@package _global_" in text else f"{group}."
     return meanings | _comments(path, prefix)
 

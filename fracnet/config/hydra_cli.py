@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fracnet.config.completion import completion_script
 from fracnet.config.help_page import help_page
 from fracnet.config.hints import asks_for_multirun, explain_error, explain_option, one_line
 from fracnet.config.overrides import add_open_keys, quote_paths
@@ -191,7 +192,7 @@ def reader_is_gone() -> bool:
 
 
 def _answer_option(config_name: str, arguments: Sequence[str]) -> bool:
-    """Answer `--help`, `--version` and unknown options; whether there was one."""
+    """Answer `--help`, `--version`, completion and unknown options; whether there was one."""
     if "--version" in arguments:
         print(f"fracnet {version('fracnet')}")
         return True
@@ -207,6 +208,9 @@ def _answer_option(config_name: str, arguments: Sequence[str]) -> bool:
             raise UserError(explain_option(argument, value, config_name))
     return False
 
+    if script := completion_script(arguments):
+        print(script, end="")
+        return True
 
 @contextmanager
 def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:

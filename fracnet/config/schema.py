@@ -32,6 +32,8 @@ POSITIVE_METRICS = (
 )  # fmt: skip
 """Metrics of the positive one of two classes."""
 GROUP_LEVELS = ("study", "patient")
+MISSING = "???"
+"""OmegaConf's value of a key that the user must give."""
 """`study_kappa` is the kappa of studies; a name without a level is that of images."""
 Metric = Annotated[str, Field(min_length=1)]
 """`loss`, one of the metrics above at any level, or a key of the config's `metrics`."""
@@ -575,6 +577,9 @@ def selecting_metrics(config: Config) -> dict[str, str]:
     """The validation metrics that choose something, by the key that names them."""
     chosen = {"objective": config.objective}
     if config.model.fit == "gradient":
+            if fault["input"] == MISSING:
+                faults.append(f"{key}= is missing: {reason(fault['type'], fault['msg'])}.")
+                continue
         chosen["callbacks.best.metric"] = config.callbacks.best.metric
         if config.callbacks.early_stopping is not None:
             chosen["callbacks.early_stopping.metric"] = config.callbacks.early_stopping.metric

@@ -5,6 +5,9 @@ runs a stranger's program, each part of the config may name only what that part 
 lifts the rule for runs with classes of one's own.
 """
 
+import hmac
+import json
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,7 +16,7 @@ from omegaconf import OmegaConf
 
 from fracnet.config.instantiate import locate
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import config_dir
+from fracnet.utils.files import cache_dir, config_dir, write_atomically
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,17 @@ def _without_shipped_loggers(config: Mapping[str, Any], path: str) -> dict[str, 
     shipped: dict[str, Any] = {}
     for file in sorted((config_dir() / "logger").glob("*.yaml")):
         content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+def upload_seal(run_id: str, entity: Any, project: Any) -> str:
+    """What shows later that this user has let a run upload there: nobody else has the key."""
+    path = cache_dir() / "upload.key"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, secrets.token_hex(32))
+        path.chmod(0o600)
+    place = json.dumps([run_id, entity, project])
+    return hmac.new(path.read_bytes(), place.encode(), "sha256").hexdigest()
+
+
         shipped |= content
     given = config.get("logger")
     if not isinstance(given, Mapping):

@@ -200,8 +200,6 @@ class ImageCache:
             ) from error
         except FileNotFoundError:  # never complete, or another process just cleared it
             cache = None
-        if cache is None:
-            log.warning("The image cache %s is damaged; rebuilding it.", folder)
         return cache
 
     @classmethod
@@ -246,6 +244,8 @@ class ImageCache:
                 cache = cls._open(folder, manifest, preprocess)
                 if cache is not None:  # another process has built it meanwhile
                     return cache
+                if folder.is_dir():
+                    log.warning("The image cache %s is damaged; rebuilding it.", folder)
                 discard(folder)
                 part = part_path(folder)
                 part.mkdir(mode=0o700)

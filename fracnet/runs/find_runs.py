@@ -15,7 +15,14 @@ from hydra.core.hydra_config import HydraConfig
 
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.predictions import Predictions
-from fracnet.runs.run_folder import RunFolder, read_mapping, read_status, sweep_jobs
+from fracnet.runs.run_folder import (
+    RunFolder,
+    read_mapping,
+    read_predictions,
+    read_status,
+    running_where,
+    sweep_jobs,
+)
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
 
@@ -156,7 +163,7 @@ def _why_unusable(folder: RunFolder) -> str:
     """Why this is not a finished run; empty if it is one."""
     status = read_status(folder)
     if status == "running":
-        return "still running, or its process died"
+        return running_where(folder)
     if folder.provenance.is_file() and status != "finished":
         return str(status)
     if folder.predictions.is_file():

@@ -10,7 +10,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fracnet.runs.run_folder import RunFolder, read_mapping, with_format, write_json
+from fracnet.runs.run_folder import (
+    HASHES,
+    RunFolder,
+    predictions_hashes,
+    read_mapping,
+    with_format,
+    write_end,
+    write_json,
+)
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 
@@ -76,8 +84,17 @@ class Provenance:
         self._content = with_format(content)
         write_json(folder.provenance, self._content)
 
+    def add_hashes(self) -> None:
+        """Add the hashes of the predictions, once they are written."""
+        self._content[HASHES] = predictions_hashes(self._folder)
+        write_json(self._folder.provenance, self._content)
+
     def update(self) -> None:
         """Add the time and memory used so far, which the report states."""
+        self._measure()
+        write_json(self._folder.provenance, self._content)
+
+    def _measure(self) -> None:
         import torch  # seconds that an ensemble, which only needs `code_version`, does not wait for
 
         self._content |= {
@@ -90,15 +107,14 @@ class Provenance:
         if torch.cuda.is_available():
             peak = torch.cuda.max_memory_allocated() / 2**20
             self._content["peak_gpu_mib"] = round(peak, 1)
-        write_json(self._folder.provenance, self._content)
 
     def finish(self, status: str, reason: str = "") -> None:
         """Add the final status, its reason if there is one, and time and memory if missing."""
         self._content |= {"status": status, "finished": _now()}
         self._content |= {"reason": reason} if reason else {}
         if "seconds" not in self._content:
-            self.update()
-        write_json(self._folder.provenance, self._content)
+            self._measure()
+        write_end(self._folder, self._content)
 
 
 def code_version() -> dict[str, Any]:

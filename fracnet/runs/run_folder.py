@@ -6,9 +6,11 @@ names classes that are not trusted. Every command that reads a run goes through 
 
 import json
 from collections.abc import Iterator, Mapping
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -20,7 +22,7 @@ from fracnet.data.manifest import read_table
 from fracnet.evaluation.predictions import Predictions
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import CannotWrite, write_atomically
+from fracnet.utils.files import CannotWrite, overwrite, sha256_of, write_atomically
 
 FORMAT = 2
 """Version of the layout of run folders. Increase it when a file or a key gets another meaning."""
@@ -31,6 +33,10 @@ MAX_YAML = 250_000
 MAX_VALUES = 200_000
 """Values of a YAML file with each alias counted in full."""
 PROCESS_DIED = "the process died"
+HASHES = "sha256"
+"""Holds the hashes of the predictions, by file name, in provenance.json."""
+TRACKING = "tracking.json"
+"""What loggers need to resume a run; stays on this machine."""
 """The reason of a run that ended without recording it."""
 
 
@@ -86,14 +92,20 @@ class RunFolder:
 
 
 def _check_links(folder: RunFolder, key: str) -> None:
-    """Raise UserError for a link through which a command would write outside of the run folder."""
+    """Raise UserError for a link through which a command would write outside of the run folder.
+
+    A link to a file is replaced when it is written; only a checkpoint's would be followed.
+    """
     inside = folder.path.resolve()
-    for part in (folder.figures, folder.explain, folder.report.parent, folder.evaluations):
-        if part.is_symlink() and inside not in part.resolve().parents:
-            raise UserError(
-                f"{key}={folder.path}: {part.name} is a symbolic link to {part.resolve()}, outside "
-                "of the run folder, and nothing is written there. Replace it with a folder."
-            )
+    for parent, folders, files in os.walk(folder.path):
+        checkpoints = files if Path(parent) == folder.checkpoints and key == "resume" else []
+        for part in (Path(parent, name) for name in (*folders, *checkpoints)):
+            if part.is_symlink() and inside not in part.resolve().parents:
+                raise UserError(
+                    f"{key}={folder.path}: {part.relative_to(folder.path)} is a symbolic link to "
+                    f"{part.resolve()}, outside of the run folder, and nothing is written there. "
+                    "Replace it with what it links to."
+                )
 
 
 def _written_format(folder: RunFolder) -> int | None:
@@ -147,7 +159,19 @@ def write_config(folder: RunFolder, plain: Mapping[str, Any]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write plain containers; NaN is an error, since JSON has none."""
-    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_atomically(path, _json(content))
+
+
+def write_end(run: RunFolder, content: Mapping[str, Any]) -> None:
+    """Write provenance.json at the end of a run, on a full disk into the space that it has."""
+    try:
+        write_json(run.provenance, content)
+    except CannotWrite:
+        overwrite(run.provenance, _json(content))
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -223,6 +247,23 @@ def read_status(run: RunFolder) -> str | None:
 
 
 def sweep_jobs(folder: Path) -> list[Path]:
+def running_where(run: RunFolder) -> str:
+    """What is known of a run with the status `running`, and how to end that if it is wrong."""
+    content = read_mapping(run.provenance)
+    process = content.get("process")
+    host = processes.host_elsewhere(process)
+    if host is None:
+        return "still running" if process else "still running, or its process died"
+    files = (run.provenance, run.curves, run.checkpoints / "last.ckpt")
+    last = max(path.stat().st_mtime for path in files if path.exists())
+    written = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"running on {host} since {content.get('started')} (last written {written}), which cannot "
+        f"be checked from here. If it has ended, resume it with: python -m fracnet.train "
+        f"resume={run.path}"
+    )
+
+
     """The runs in a sweep folder, in the order of their numbers; empty for other folders."""
     jobs = [path.parent for path in folder.glob("*/job.json")]
     return sorted(jobs, key=lambda path: (len(path.name), path.name))
@@ -278,10 +319,7 @@ def _why_no_predictions(run: RunFolder) -> str:
         )
     status = read_status(run)
     if status == "running":
-        return (
-            f"run={folder} has no predictions.csv: the run is still running. If its process died "
-            f"on another machine, resume it with: python -m fracnet.train resume={folder}"
-        )
+        return f"run={folder} has no predictions.csv: the run is {running_where(run)}."
     if status is not None:
         return (
             f"run={folder} has no predictions.csv: the run has status {status!r} and did not "
@@ -291,6 +329,35 @@ def _why_no_predictions(run: RunFolder) -> str:
 
 
 def read_baselines(run: RunFolder) -> dict[str, Predictions]:
+def predictions_hashes(run: RunFolder) -> dict[str, str]:
+    """SHA-256 of predictions.csv and baselines.csv by name, of those that exist."""
+    files = (run.predictions, run.baselines)
+    return {path.name: sha256_of(path) for path in files if path.is_file()}
+
+
+def read_predictions(run: RunFolder) -> Predictions:
+    """The run's predictions.
+
+    Raises UserError where the file differs from the one that the run wrote, or is no such table.
+    """
+    _check_unchanged(run, run.predictions)
+    try:
+        return Predictions(read_table(run.predictions))
+    except UserError as error:
+        raise UserError(f"{run.predictions}: {error}") from error
+
+
+def _check_unchanged(run: RunFolder, path: Path) -> None:
+    """Compare a file with its hash in provenance.json; folders of earlier versions have none."""
+    written = (read_mapping(run.provenance).get(HASHES) or {}).get(path.name)
+    if written is not None and (now := sha256_of(path)) != written:
+        raise UserError(
+            f"{path} was changed after the run wrote it: its SHA-256 is {now[:12]}..., in "
+            f"provenance.json it is {str(written)[:12]}.... Restore the file, or train the run "
+            "again. To evaluate a table of your own, use: python -m fracnet.evaluate table=<csv>"
+        )
+
+
     """The baselines' predictions by name; empty where the run has no baselines.csv."""
     if not run.baselines.is_file():
         return {}

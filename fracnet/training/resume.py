@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from fracnet.config.schema import Config, check
-from fracnet.runs.run_folder import RunFolder, read_status, read_trusted_config
+from fracnet.config.trust import upload_seal
+from fracnet.runs.run_folder import (
+    TRACKING,
+    RunFolder,
+    read_mapping,
+    read_status,
+    read_trusted_config,
+)
 from fracnet.training.sweep import check_resumable
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
 from fracnet.utils.text import counted
 
-ALLOWED_KEYS = ("trainer.max_epochs", "trust")
+ALLOWED_KEYS = ("trainer.max_epochs", "logger.wandb.mode", "trust")
 """What may be given with `resume=`; everything else comes from the run's config."""
 
 
@@ -44,7 +51,16 @@ def frozen_config(
         )
     trust = bool(composed.get("trust"))
     plain = read_trusted_config(folder, trust, key="resume", training=True)
+    mode = composed["logger"]["wandb"]["mode"] if "logger.wandb.mode" in keys else None
+    if mode is not None:
+        if not (plain.get("logger") or {}).get("wandb"):
+            raise UserError(
+                f"logger.wandb.mode={mode}: the run in {folder.path} has no W&B logger."
+            )
+        plain["logger"]["wandb"]["mode"] = mode
     config = check(plain)
+    if mode is None and not trust:
+        _check_upload(folder, config)
     max_epochs = composed["trainer"]["max_epochs"] if "trainer.max_epochs" in keys else None
     if read_status(folder) == "finished":
         _check_addition(folder, config, max_epochs)
@@ -57,6 +73,21 @@ def frozen_config(
         _check_schedule(plain, max_epochs)
         plain["trainer"]["max_epochs"] = max_epochs
     return plain | {"resume": str(folder.path), "trust": trust}
+
+
+def _check_upload(folder: RunFolder, config: Config) -> None:
+    """Raise UserError where a folder of somebody else decides where results are uploaded."""
+    wandb = config.logger.wandb
+    if wandb is None or wandb.mode != "online":
+        return
+    tracking = read_mapping(folder.path / TRACKING)
+    if tracking.get("seal") != upload_seal(str(tracking.get("id")), wandb.entity, wandb.project):
+        place = f"{wandb.entity or 'your entity'}/{wandb.project or 'your project'}"
+        raise UserError(
+            f"resume={folder.path} would send its results to Weights & Biases ({place}), and you "
+            "have not started it here. Add logger.wandb.mode=online to send them there, or "
+            "logger.wandb.mode=offline to keep them here."
+        )
 
 
 def _check_addition(folder: RunFolder, config: Config, max_epochs: Any) -> None:
@@ -145,10 +176,14 @@ def epochs_done(folder: RunFolder) -> int:
     for text in _texts(stored.get("callbacks")):
         if ".." in Path(text).parts:
             raise UserError(f"{path} names a file outside of the run folder: {text}.")
-    epoch = stored.get("epoch")
-    if not isinstance(epoch, int):
+    try:
+        # Unlike "epoch" it does not count one that is not over.
+        done = stored["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    except (KeyError, TypeError):
+        done = None
+    if not isinstance(done, int):
         raise UserError(f"{path} cannot be read: it does not name its epoch.")
-    return epoch + 1
+    return done
 
 
 def _texts(node: Any) -> Iterator[str]:

@@ -106,6 +106,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.write(data)
 
 
+def overwrite(path: Path, content: str) -> None:
+    """Write into the space that an existing file has, for a disk without room for a second one.
+
+    A fault in between leaves a damaged file, so `write_atomically` comes first.
+    """
+    with disk_faults(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(valid_text(content).encode())
+            file.truncate()
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A new folder that replaces the folder `path` when the block ends without an exception.

@@ -4,6 +4,7 @@ import fcntl
 import os
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,13 @@ def is_gone(process: Any) -> bool:
         pass  # it lives, and belongs to somebody else
     # Process ids are given out again.
     return _start_of(pid) != process.get("start")
+
+
+def host_elsewhere(process: Any) -> str | None:
+    """The host of a process that cannot be seen from here; None for one of this machine."""
+    here = _machine()
+    there = process.get("machine", here) if isinstance(process, Mapping) else here
+    return None if there == here else str(there).partition(" pid:")[0]
 
 
 def _machine() -> str:
@@ -112,30 +120,96 @@ def _acquire(path: Path, name: str) -> int:
         os.close(descriptor)
 
 
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
+"""Signals by which a cluster takes a machine away: the end is near, and there is time to save."""
+
+
+class Preemption:
+    """A request to end, which a training grants once it has saved itself.
+
+    received: the request that waits to be granted.
+    """
+
+    def __init__(self) -> None:
+        self.received: Terminated | None = None
+        self._handler: Any = None
+        self._waits = False
+
+    def listen(self, handler: Any) -> dict[int, Any]:
+        """Install a handler, which calls `request`; what it replaces, by signal."""
+        self._handler, self.received = handler, None
+        return {number: signal.signal(number, handler) for number in PREEMPTION}
+
+    def request(self, number: int) -> None:
+        """Raise `Terminated`, or leave it in `received` to be raised; a second one raises."""
+        stop = Terminated(f"by {signal.Signals(number).name}")
+        if self._waits and self.received is None:
+            self.received = stop
+            return
+        raise stop
+
+    def wait(self) -> None:
+        """Let requests wait: somebody looks at `received` soon.
+
+        Installs the handler again, in front of what a library has set in the meantime.
+        """
+        if self._handler is None or threading.current_thread() is not threading.main_thread():
+            return
+        self._waits = True
+        for number in PREEMPTION:
+            signal.signal(number, self._handler)
+
+    def wait_no_longer(self) -> None:
+        """From here on a request raises at once."""
+        self._waits = False
+
+    def end(self) -> None:
+        """The handler is not there any more."""
+        self._handler, self._waits = None, False
+
+
+preemption = Preemption()
+"""That of this process."""
+
+
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Raise `Terminated` where SIGTERM arrives, so that the end of a run can be recorded.
+    """Raise `Terminated` where SIGTERM or SIGUSR1 arrives, so that a run's end can be recorded.
 
-    Changes nothing where somebody handles or ignores the signal already, or outside of the main
+    Changes nothing where somebody handles or ignores SIGTERM already, or outside of the main
     thread.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    owner, received = os.getpid(), False
+    owner, times = os.getpid(), 0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal received
+        nonlocal times
         if os.getpid() != owner:  # a fork, such as a worker of a loader
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        elif not received:  # the run is ending: let it record that
-            received = True
-            raise Terminated("by SIGTERM")
+            return
+        times += 1
+        if times <= 2 and (times == 1 or preemption.received):  # else it is ending: let it record
+            preemption.request(number)
 
-    signal.signal(signal.SIGTERM, handle)
+    before = preemption.listen(handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        preemption.end()
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def ask_for_requeue(stop: BaseException) -> None:
+    """Ask Slurm to start this job again where its warning, SIGUSR1, has ended it."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job and isinstance(stop, Terminated) and "SIGUSR1" in str(stop):
+        array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+        name = f"{array}_{task}" if array else job
+        done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
+        told = "requeued" if done.returncode == 0 else f"not requeued: {done.stderr.strip()}"
+        print(f"Slurm job {name} {told}", flush=True)

@@ -1,7 +1,10 @@
 """Every command refuses run folders of another version, and builds only what is trusted."""
 
+import errno
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,18 +23,22 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import fracnet
+from fracnet.config.trust import upload_seal
 from fracnet.runs.checkpoint import read_checkpoint, rebuild
+from fracnet.runs.provenance import Provenance
 from fracnet.runs.run_folder import (
     FORMAT,
     FORMAT_KEY,
+    TRACKING,
     RunFolder,
     read_mapping,
     read_status,
     with_format,
+    write_json,
 )
-from fracnet.training.resume import epochs_done, trim_curves
+from fracnet.training.resume import epochs_done, frozen_config, trim_curves
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import config_dir
+from fracnet.utils.files import cannot_write, config_dir
 from fracnet.utils.processes import this_process
 
 TABLE = two_class_table(8, 8)
@@ -225,6 +232,98 @@ def test_a_run_whose_process_is_gone_becomes_interrupted(run: Path) -> None:
     RunFolder.open(run)
     stored = json.loads((run / "provenance.json").read_text())
     assert (stored["status"], stored["reason"]) == ("interrupted", "the process died")
+
+
+def test_a_run_of_another_machine_says_how_to_end_its_status(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running(run, machine="node7 pid:[4026531836]")
+    (run / "predictions.csv").unlink()
+    code, error = execute("evaluate", [f"run={run}"], capsys)
+    assert code == 1
+    assert "the run is running on node7 since " in error
+    assert f"If it has ended, resume it with: python -m fracnet.train resume={run}." in error
+    content = json.loads((run / "provenance.json").read_text()) | {"process": this_process()}
+    (run / "provenance.json").write_text(json.dumps(content))
+    assert "the run is still running." in execute("evaluate", [f"run={run}"], capsys)[1]
+
+
+def test_a_run_that_fails_on_a_full_disk_records_that(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(run)
+    provenance = Provenance(folder, ["x"], 0, "f00d", "cpu")
+    assert read_status(folder) == "running"
+
+    def full(path: Path, content: str) -> None:
+        raise cannot_write(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    monkeypatch.setattr("fracnet.runs.run_folder.write_atomically", full)
+    provenance.finish("failed", "Cannot write metrics.json: No space left on device.")
+    stored = json.loads(folder.provenance.read_text())
+    assert stored["status"] == "failed"
+    assert stored["reason"] == "Cannot write metrics.json: No space left on device."
+    assert not list(run.glob(".*.part"))
+
+
+@pytest.mark.parametrize("command", BUILDERS)
+@pytest.mark.parametrize(
+    "link", ["figures", "report", "explain/overlays", "evaluations/x", "wandb", "checkpoints"]
+)
+def test_nothing_is_written_through_a_linked_folder(
+    command: str, link: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run.parent / "private").mkdir()
+    if link == "checkpoints":
+        shutil.rmtree(run / link)
+    (run / link).parent.mkdir(exist_ok=True)
+    (run / link).symlink_to(run.parent / "private")
+    code, error = execute(command, BUILDERS[command](run), capsys)
+    assert code == 1
+    assert f"{link} is a symbolic link to {run.parent / 'private'}" in error
+    assert not list((run.parent / "private").iterdir())
+
+
+def test_a_resumed_run_follows_no_linked_checkpoint(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "checkpoints/best.ckpt").unlink()
+    (run / "checkpoints/best.ckpt").symlink_to(run.parent / "image.png")
+    code, error = execute("train", [f"resume={run}"], capsys)
+    assert code == 1
+    assert "checkpoints/best.ckpt is a symbolic link to" in error
+
+
+def test_a_folder_of_somebody_else_uploads_nothing_unasked(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = compose_plain()
+    plain["logger"]["wandb"] |= {"mode": "online", "entity": "them"}
+    (run / "config.yaml").write_text(yaml.safe_dump(plain))
+    (run / "checkpoints/last.ckpt").touch()
+    folder = RunFolder(run)
+    write_json(folder.provenance, with_format({"status": "interrupted"}))
+
+    def resumed(*more: str) -> Any:
+        mode = more[0].partition("=")[2] if more else None
+        composed = {"trust": False, "logger": {"wandb": {"mode": mode}}}
+        return frozen_config(folder, composed, more)["logger"]["wandb"]["mode"]
+
+    monkeypatch.setenv("WANDB_MODE", "online")
+    plain["logger"]["wandb"]["mode"] = None  # then the environment decides
+    (run / "config.yaml").write_text(yaml.safe_dump(plain))
+    for tracking in ({}, {"id": "x", "seal": ""}, {"id": "x", "seal": "0" * 64}):
+        write_json(run / TRACKING, tracking)
+        code, error = execute("train", [f"resume={run}"], capsys)
+        assert code == 1
+        assert "would send its results to Weights & Biases (them/your project)" in error
+    assert resumed("logger.wandb.mode=offline") == "offline"
+    assert resumed("logger.wandb.mode=online") == "online"
+    write_json(run / TRACKING, {"id": "x", "seal": upload_seal("x", "them", None)})
+    assert resumed() == "online", "its user has started it here"
+    write_json(run / TRACKING, {"id": "x", "seal": upload_seal("x", "me", None)})
+    with pytest.raises(UserError, match="would send"):
+        resumed()
 
 
 @pytest.mark.parametrize("command", ["evaluate", "explain", "train"])
