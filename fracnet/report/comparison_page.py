@@ -459,8 +459,12 @@ def comparison_page(
             "warnings": warnings,
             "standings": standings_table(result, MAX_ROWS),
             "standings_notes": _standings_notes(result),
-            "differences": [_differences(result, rows, rows is not main) for rows in kinds],
+            "differences": [differences_part(result, rows, rows is not main) for rows in kinds],
             "no_configurations": "" if result.configurations else too_few_runs_note(result),
+            "differences_notes": [],
+            "configurations": None,
+            "pareto": None,
+            "importance": None,
             "metrics": None,
             "swept": swept_keys(trials, f"validation {title}"),
             "swept_title": f"validation {title}",
@@ -557,8 +561,8 @@ def _standings_notes(result: Comparison) -> list[str]:
     ]
 
 
-def _differences(
-    result: Comparison, rows: Sequence[Difference], with_sentences: bool
+def differences_part(
+    result: Comparison, rows: Sequence[Difference], with_sentences: bool = True
 ) -> dict[str, Any]:
     """One kind of differences; `with_sentences` unless the verdict already has them."""
     margin = f" Grey: within the margin of {result.margin:g}." if result.margin else ""

@@ -171,6 +171,29 @@ def _learning_chart(
     return Chart(f"{title[0].upper()}{title[1:]}", label, draw, (), (), SIZE)
 
 
+def front_chart(points: Sequence[tuple[str, float, float, bool]], titles: Sequence[str]) -> Chart:
+    """Jobs by two objectives: name, both values, and whether it is on the Pareto front."""
+
+    def draw(axis: Axes) -> None:
+        for name, x, y, on_front in points:
+            look = (
+                {"color": VERMILION, "marker": "D"} if on_front else {"color": BLUE, "marker": "o"}
+            )
+            _mark(
+                axis, x, y, 0.0, f"{name}: {x:.3f}, {y:.3f}", **look, alpha=1 if on_front else 0.55
+            )
+        front = sorted((x, y) for _, x, y, on_front in points if on_front)
+        if len(front) > 1:
+            axis.plot(*zip(*front, strict=True), color=VERMILION, linewidth=1.2, alpha=0.6)
+        axis.update_datalim([(x, y) for _, x, y, _ in points])
+        axis.margins(0.08)
+        axis.autoscale_view()
+        axis.set(xlabel=titles[0], ylabel=titles[1])
+
+    label = f"{titles[1]} against {titles[0]}, {counted(len(points), 'job')}"
+    return Chart(f"{titles[0]} and {titles[1]}", label, draw, (), (), SIZE)
+
+
 def fact_columns(trials: Sequence[Trial]) -> list[str]:
     """Names of the facts that at least one trial has."""
     return list(dict.fromkeys(name for t in trials for name, fact in t.facts.items() if fact))

@@ -16,9 +16,17 @@ from fracnet.config.schema import split_metric
 from fracnet.report.caveats import data_notes, overall_severity, summarize_audits
 from fracnet.report.console import RESEARCH_ONLY
 from fracnet.report.html import page
+from fracnet.report.plots import Figure
 from fracnet.report.published import published_lines
 from fracnet.report.run_tables import FURTHER_METRICS, METRICS, MULTICLASS_METRICS
-from fracnet.report.sweep_charts import MOST_RUNS, Trial, fact_columns, learning_curves, swept_keys
+from fracnet.report.sweep_charts import (
+    MOST_RUNS,
+    Trial,
+    fact_columns,
+    front_chart,
+    learning_curves,
+    swept_keys,
+)
 from fracnet.report.tables import (
     Bar,
     Cell,
@@ -31,7 +39,7 @@ from fracnet.report.tables import (
     round_scale,
 )
 from fracnet.report.verdict import ABOVE_CHANCE, none_above_chance
-from fracnet.utils.text import are, counted
+from fracnet.utils.text import are, counted, limits
 
 TITLES = METRICS | FURTHER_METRICS | {"loss": "loss"}
 
@@ -43,13 +51,23 @@ def _metric_title(name: str) -> str:
     return title if level == "image" else f"{level} {title}"
 
 
-MOST_ROWS = 60  # jobs in a table of the page
+MOST_ROWS = 500  # jobs in the table of the page
+MOST_DETAILED = 60  # jobs in the table of all metrics
 BASELINE_METRIC = "macro_auc"  # compares the best jobs with the baselines
-SEED_NOTE = "The seed was swept as well: which of otherwise equal jobs comes out best is chance."
 COMPARE_NOTE = (
-    "`python -m fracnet.compare runs=<this folder>` tells which differences are significant."
+    "`python -m fracnet.compare runs=<this folder>` tells which differences are significant on the "
+    "test split."
 )
+OPTIMISTIC = (
+    "On the validation images. The best was chosen on the same ones, so its lead is optimistic: p "
+    "is corrected for the number of differences, not for that choice."
+)
+MOST_SENTENCES = 5  # configurations whose means stand in sentences besides the table
+REPEATS = {"seed": "seeds", "data.fold": "folds"}
 INTERVAL = "95 % interval"
+
+LONG_NUMBER = 8  # characters of a number that is shown as it was given
+NOTHING: Mapping[str, Any] = {"value": None, "low": None, "high": None}
 
 Sweep = Mapping[str, Any]
 """The content of sweep.json."""
@@ -64,6 +82,8 @@ def print_sweep(console: Console, sweep: Sweep, folder: Path) -> None:
         folder: of the sweep, for the last lines.
     """
     print_table(console, jobs_table(sweep).without(INTERVAL))
+    for table in filter(None, (configurations_table(sweep), pareto_table(sweep))):
+        print_table(console, table)
     for sentence in result_notes(sweep):
         # A command stays on one line, so that it can be copied.
         console.print(Text(sentence.replace("`", "")), soft_wrap="`" in sentence)
@@ -82,8 +102,8 @@ def print_sweep(console: Console, sweep: Sweep, folder: Path) -> None:
 
 
 def has_choice(sweep: Sweep) -> bool:
-    """Whether validation chose among settings: the folds of one setting are no choice."""
-    return bool(sweep["best"]) and len(sweep["folds"] or "several") > 1
+    """Whether validation chose among configurations: the seeds or folds of one are no choice."""
+    return bool(sweep["best"]) and len(sweep["configurations"] or "several") > 1
 
 
 def jobs_table(sweep: Sweep, links: Mapping[int, str] | None = None) -> Table:
@@ -98,16 +118,19 @@ def jobs_table(sweep: Sweep, links: Mapping[int, str] | None = None) -> Table:
     scale = round_scale(job[k] for job in shown for k in ("value", "low", "high") if objective)
     chosen = sweep["best"] if has_choice(sweep) else []
     value = _metric_title(objective) if objective else "value"
-    heads = ["job", *_short(sweep["swept"]), "status", "epochs", value, INTERVAL]
+    further = list(sweep["pareto"]["better"])[1:] if sweep["pareto"] else []
+    titles = [_metric_title(name) for name in further]
+    heads = ["job", *_short(sweep["swept"]), "status", "epochs", *titles, value, INTERVAL]
     rows: list[list[Cell]] = []
     for job in shown:
         link = Link(str(job["job"]), (links or {}).get(job["job"], ""))
         rows.append(
             [
                 Named(link, tag="best" if job["job"] in chosen else ""),
-                *("-" if value is None else str(value) for value in job["overrides"].values()),
+                *map(short_value, job["overrides"].values()),
                 job["status"],
                 "-" if job["epochs"] is None else str(job["epochs"]),
+                *(_estimate((job["values"] or {}).get(name, NOTHING)).number for name in further),
                 *_value_cells(job, objective),
                 _bar(job, scale if objective else None),
             ]
@@ -118,6 +141,119 @@ def jobs_table(sweep: Sweep, links: Mapping[int, str] | None = None) -> Table:
         rows,
         marked=[n for n, job in enumerate(shown) if job["job"] in chosen],
         text=range(1, 1 + len(sweep["swept"])),
+        sortable=True,
+    )
+
+
+def configurations_table(sweep: Sweep) -> Table | None:
+    """Mean and spread of each configuration over its seeds or folds; None where nothing repeats.
+
+    A configuration in which a job has no value comes last.
+    """
+    rows = sweep["configurations"]
+    if not rows or not sweep["objective"]:
+        return None
+    sign = -1 if sweep["better"] == "larger" else 1
+    complete = [len(row["values"]) == len(row["jobs"]) for row in rows]
+
+    def place(n: int) -> tuple[bool, float]:
+        mean = rows[n]["mean"]
+        return not complete[n], math.inf if mean is None else sign * mean
+
+    ends = [row[key] for row in rows for key in ("mean", "low", "high")]
+    scale = round_scale([*ends, *(value for row in rows for value in row["values"])])
+    order = sorted(range(len(rows)), key=place)
+    cells: list[list[Cell]] = []
+    for n in order:
+        row = rows[n]
+        mean = math.nan if row["mean"] is None else row["mean"]
+        cells.append(
+            [
+                Named(
+                    settings_text(row["overrides"]) or "all jobs",
+                    tag="best" if has_choice(sweep) and row["jobs"] == sweep["best"] else "",
+                ),
+                f"{len(row['values'])} of {len(row['jobs'])}",
+                EstimateCell(mean, row["low"], row["high"])
+                if row["low"] is not None
+                else EstimateCell(mean).number,
+                "-" if row["sd"] is None else f"{row['sd']:.3f}",
+                Bar(mean, row["low"], row["high"], scale, ticks=row["values"]),
+            ]
+        )
+    interval = " (95 % CI)" if any(row["low"] is not None for row in rows) else ""
+    return Table(
+        f"Validation {_metric_title(sweep['objective'])} over {_repeats(sweep)}",
+        ["configuration", _repeats(sweep), f"mean{interval}", "SD", f"{scale}"],
+        cells,
+        marked=[n for n, row in enumerate(order) if rows[row]["jobs"] == sweep["best"]],
+        sortable=True,
+    )
+
+
+def _repeats(sweep: Sweep) -> str:
+    """`seeds`, `folds`, or `seeds and folds`."""
+    return " and ".join(REPEATS[key] for key in sweep["repeated"])
+
+
+def pareto_table(sweep: Sweep) -> Table | None:
+    """The jobs that no other beats in every objective, by the first; None for one objective."""
+    if not sweep["pareto"]:
+        return None
+    better = sweep["pareto"]["better"]
+    first, sign = next(iter(better)), -1 if sweep["better"] == "larger" else 1
+    jobs = [job for job in sweep["jobs"] if job["job"] in sweep["pareto"]["front"]]
+    jobs.sort(key=lambda job: sign * job["values"][first]["value"])
+    return Table(
+        f"Pareto front: {counted(len(jobs), 'job')} that no other job beats in every objective",
+        ["job", *_short(sweep["swept"]), *(_metric_title(name) for name in better)],
+        [
+            [
+                str(job["job"]),
+                *map(short_value, job["overrides"].values()),
+                *(_estimate(job["values"][name]) for name in better),
+            ]
+            for job in jobs
+        ],
+        text=range(1, 1 + len(sweep["swept"])),
+        sortable=True,
+    )
+
+
+def pareto_chart(sweep: Sweep) -> Figure | None:
+    """The first two of several objectives against each other, and the front."""
+    if not sweep["pareto"]:
+        return None
+    names = list(sweep["pareto"]["better"])[:2]
+    front = sweep["pareto"]["front"] if len(sweep["pareto"]["better"]) == 2 else ()
+    points = [
+        (f"job {job['job']}", *(job["values"][n]["value"] for n in names), job["job"] in front)
+        for job in sweep["jobs"]
+        if job["values"] and all(job["values"][n]["value"] is not None for n in names)
+    ]
+    return Figure("pareto", "", [front_chart(points, [_metric_title(name) for name in names])])
+
+
+def importance_table(sweep: Sweep) -> Table | None:
+    """How much each swept key matters for the metric; None where that cannot be told."""
+    rows = sweep["importance"]
+    if not rows:
+        return None
+    scale = round_scale(row[end] for row in rows for end in ("value", "low", "high"))
+    return Table(
+        f"Importance of the keys for validation {_metric_title(sweep['objective'])}",
+        ["key", "importance (95 % CI)", f"{scale}"],
+        [
+            [
+                row["key"],
+                EstimateCell(row["value"], row["low"], row["high"], signed=False, digits=2),
+                Bar(row["value"], row["low"], row["high"], scale, guide=0.0),
+            ]
+            for row in rows
+        ],
+        note="Share of the variance between jobs that regression trees lose when the key's values "
+        "are shuffled; about 0, or below, for a key that makes no difference. The shares need not "
+        "add up to 1.",
         sortable=True,
     )
 
@@ -143,7 +279,7 @@ def _estimate(metric: Mapping[str, Any]) -> EstimateCell:
 
 def metrics_table(sweep: Sweep, links: Mapping[int, str]) -> Table | None:
     """Every validation metric of each finished job; None where there is none."""
-    jobs = [job for job in sweep["jobs"] if job["val"]][:MOST_ROWS]
+    jobs = [job for job in sweep["jobs"] if job["val"]][:MOST_DETAILED]
     if not jobs:
         return None
     names = [name for name in METRICS | FURTHER_METRICS if any(name in j["val"] for j in jobs)]
@@ -151,7 +287,8 @@ def metrics_table(sweep: Sweep, links: Mapping[int, str]) -> Table | None:
     rows: list[list[Cell]] = [
         [
             Named(
-                Link(f"job {job['job']}", links.get(job["job"], "")), _settings(job["overrides"])
+                Link(f"job {job['job']}", links.get(job["job"], "")),
+                settings_text(job["overrides"]),
             ),
             *(_estimate(job["val"][name]) if name in job["val"] else "-" for name in names),
         ]
@@ -188,18 +325,31 @@ def _short(keys: Sequence[str]) -> list[str]:
     return [key if last.count(end) > 1 else end for key, end in zip(keys, last, strict=True)]
 
 
-def _settings(overrides: Mapping[str, Any]) -> str:
+def settings_text(overrides: Mapping[str, Any]) -> str:
     """`lr=0.01 optim=adam`."""
     pairs = zip(_short(list(overrides)), overrides.values(), strict=True)
-    return " ".join(f"{key}={'-' if value is None else value}" for key, value in pairs)
+    return " ".join(f"{key}={short_value(value)}" for key, value in pairs)
+
+
+def short_value(value: Any) -> str:
+    """A value of a job for reading: four digits of the many that a sampler gives; - for none."""
+    text = "-" if value is None else str(value)
+    if len(text) <= LONG_NUMBER:
+        return text
+    try:
+        return f"{float(text):.4g}"
+    except ValueError:
+        return text
 
 
 def result_notes(sweep: Sweep) -> list[str]:
     """What the table means, the command that repeats the best job, and means over folds."""
     notes = []
     if has_choice(sweep):
-        best = "* marks the best job" if len(sweep["best"]) == 1 else "* marks the best setting"
-        rule = "" if len(sweep["best"]) == 1 else " by the mean over folds"
+        best = (
+            "* marks the best job" if len(sweep["best"]) == 1 else "* marks the best configuration"
+        )
+        rule = f" by the mean over {_repeats(sweep)}" if sweep["configurations"] else ""
         notes.append(
             f"{best}{rule} ({sweep['better']} is better). Each value is that of the job's selected "
             "epoch; the best of several is chosen on the same images, so it is optimistic."
@@ -212,9 +362,15 @@ def result_notes(sweep: Sweep) -> list[str]:
         )
     elif not sweep["objectives"]:
         notes.append("No job finished, so there is nothing to choose from.")
-    elif not sweep["best"] and sweep["folds"]:
-        notes.append("No best setting: none has a value for every fold.")
-    notes += [_fold_mean(setting, sweep["objective"]) for setting in sweep["folds"] or []]
+    elif sweep["pareto"]:
+        ways = ", ".join(f"{_metric_title(n)} {b}" for n, b in sweep["pareto"]["better"].items())
+        notes.append(
+            f"Nothing was chosen among the jobs of the front ({ways} is better): choose by what a "
+            "miss and a false alarm cost you, before you look at the test split."
+        )
+    elif not sweep["best"] and sweep["configurations"]:
+        notes.append(f"No best configuration: none has a value for all of its {_repeats(sweep)}.")
+    notes += [_mean(sweep, row) for row in sweep["configurations"] or []][: 1 + MOST_SENTENCES]
     if has_choice(sweep):
         best_job = next(job for job in sweep["jobs"] if job["job"] == sweep["best"][0])
         notes.append(f"Repeat job {best_job['job']}: `{best_job['command']}`")
@@ -230,19 +386,19 @@ def failures(sweep: Sweep) -> list[str]:
     return [f"{job_names(jobs)} {status}: {reason}" for (status, reason), jobs in groups.items()]
 
 
-def _fold_mean(setting: Mapping[str, Any], objective: str) -> str:
-    which = " ".join(f"{key}={value}" for key, value in setting["overrides"].items())
+def _mean(sweep: Sweep, row: Mapping[str, Any]) -> str:
+    which = settings_text(row["overrides"])
     start = f"{which}: " if which else ""
-    if not setting["scored"]:
-        return f"{start}no fold has a value."
-    sd = "" if setting["sd"] is None else f", SD {setting['sd']:.3f}"
-    folds = f"{setting['folds']} folds"
-    if setting["scored"] != setting["folds"]:
-        folds = f"{setting['scored']} of {folds}"
-    title = _metric_title(objective)
+    scored, repeats = len(row["values"]), f"{len(row['jobs'])} {_repeats(sweep)}"
+    if not scored:
+        return f"{start}no job has a value."
+    if scored != len(row["jobs"]):
+        repeats = f"{scored} of {repeats}"
+    sd = "" if row["sd"] is None else f", SD {row['sd']:.3f}"
+    interval = "" if row["low"] is None else f", 95 % CI {limits(row['low'], row['high'])}"
     return (
-        f"{start}mean validation {title} over {folds}: {setting['mean']:.3f}{sd}, "
-        f"{setting['low']:.3f} to {setting['high']:.3f}."
+        f"{start}mean validation {_metric_title(sweep['objective'])} over {repeats}: "
+        f"{row['mean']:.3f}{sd}{interval}, {min(row['values']):.3f} to {max(row['values']):.3f}."
     )
 
 
@@ -261,7 +417,10 @@ def _test_notes(sweep: Sweep) -> list[str]:
             "turns the test set into a second validation set."
         )
     elif not has_choice(sweep):
-        note = "The model of each fold on the one test split; nothing was chosen among them."
+        note = (
+            f"All {_repeats(sweep)} of one configuration on the one test split; nothing was chosen "
+            "among them."
+        )
     else:
         note = (
             f"Test metrics of {job_names(sweep['best'])} alone, which validation chose. "
@@ -271,11 +430,20 @@ def _test_notes(sweep: Sweep) -> list[str]:
     return [note, *published]
 
 
-def sweep_page(sweep: Sweep, trials: Sequence[Trial], *, name: str, made: str) -> str:
+def sweep_page(
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    *,
+    name: str,
+    made: str,
+    differences: Sequence[Mapping[str, Any]] = (),
+    not_compared: str = "",
+) -> str:
     """The page, as HTML, from the content of sweep.json and the jobs' folders.
 
     trials: the jobs that have started, the best by validation first. name: of the sweep. made: the
-    day.
+    day. differences: of the best jobs on validation, see `comparison_page.differences_part`.
+    not_compared: why there are none.
     """
     jobs, objective = sweep["jobs"], sweep["objective"]
     finished = [job for job in jobs if job["status"] == "finished"]
@@ -307,7 +475,6 @@ def sweep_page(sweep: Sweep, trials: Sequence[Trial], *, name: str, made: str) -
                 *(line.replace("* marks", "Marked is", 1) for line in result_notes(sweep)),
                 *_baseline_notes(sweep),
                 *(line[:1].upper() + line[1:] for line in failures(sweep)),
-                *([SEED_NOTE] if "seed" in sweep["swept"] and has_choice(sweep) else []),
                 *([COMPARE_NOTE] if len(finished) > 1 else []),
                 *data_notes(trials),
                 *audit.sentences,
@@ -318,9 +485,14 @@ def sweep_page(sweep: Sweep, trials: Sequence[Trial], *, name: str, made: str) -
             "standings_notes": [f"The first {MOST_ROWS}; {more} more are in sweep.csv."]
             if more > 0
             else [],
+            "configurations": configurations_table(sweep),
+            "pareto": pareto_table(sweep),
+            "pareto_chart": pareto_chart(sweep),
+            "importance": importance_table(sweep),
             "metrics": metrics_table(sweep, links),
-            "differences": [],
-            "no_configurations": "",
+            "differences": differences,
+            "differences_notes": [OPTIMISTIC] if differences else [],
+            "no_configurations": not_compared,
             "swept": swept_keys(trials, f"validation {title}"),
             "swept_title": f"validation {title}",
             "curves": learning_curves(trials, objective or "", title),
@@ -356,16 +528,20 @@ def runs_table(trials: Sequence[Trial]) -> Table | None:
 
 
 def _headline(sweep: Sweep, title: str) -> str:
+    if sweep["pareto"]:
+        front, n = sweep["pareto"]["front"], len(sweep["pareto"]["better"])
+        return f"{counted(len(front), 'job')} on the Pareto front of {n} objectives."
     if not sweep["best"]:
         return "There is no best job."
     best = [job for job in sweep["jobs"] if job["job"] in sweep["best"]]
     values = [job["value"] for job in best]
     mean = sum(values) / len(values)
-    settings = _settings({k: v for k, v in best[0]["overrides"].items() if k != "data.fold"})
+    settings = settings_text({k: v for k, v in best[0]["overrides"].items() if k not in REPEATS})
+    over = f"{len(best)} {_repeats(sweep)}"
     if not has_choice(sweep):
-        return f"Over {counted(len(best), 'fold')}, validation {title} is {mean:.3f} on average."
-    if len(best) > 1:
-        return f"Validation chooses {settings}: mean {title} {mean:.3f} over {len(best)} folds."
+        return f"Over {over}, validation {title} is {mean:.3f} on average."
+    if sweep["configurations"]:
+        return f"Validation chooses {settings}: mean {title} {mean:.3f} over {over}."
     of = f" ({settings})" if settings else ""
     name = job_names(sweep["best"]).replace(" ", "\N{NO-BREAK SPACE}")
     return f"Validation chooses {name}{of}: {title} {mean:.3f}."

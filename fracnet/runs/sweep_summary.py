@@ -1,8 +1,10 @@
 """A sweep's folder as one table: sweep.json, sweep.csv and a page, from the folders of its jobs.
 
-Each job has its validation metrics at its selected checkpoint. Test metrics are included for the
-job that validation chose, for all on request; each time, sweep.json records when, by which command
-and for which jobs.
+Each job has its validation metrics at its selected checkpoint. Jobs that differ in nothing but the
+seed or the fold are one configuration, and validation chooses among configurations by their means;
+among several objectives it names the Pareto front and chooses nothing. Test metrics are included
+for the jobs that validation chose, for all on request; each time, sweep.json records when, by which
+command and for which jobs.
 """
 
 import csv
@@ -13,16 +15,23 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from fracnet.config.schema import mode
-from fracnet.report.sweep_page import sweep_page
+from fracnet.config.schema import mode, split_metric
+from fracnet.data.manifest import read_table
+from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
+from fracnet.evaluation.predictions import Predictions
+from fracnet.evaluation.sweep_statistics import key_importance, mean_interval, pareto_front
+from fracnet.report.comparison_page import differences_part
+from fracnet.report.sweep_page import settings_text, short_value, sweep_page
 from fracnet.runs.find_runs import REPEAT_KEYS
 from fracnet.runs.run_folder import (
     PROCESS_DIED,
@@ -43,7 +52,8 @@ PLAN = "plan.json"
 MULTIRUN = "multirun.yaml"
 """Hydra's own record of a sweep's command."""
 GRID_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-FOLD = "data.fold"
+MOST_COMPARED, RESAMPLES = 20, 500
+"""Configurations that are compared on the page, and resamples of the validation images."""
 
 Row = dict[str, Any]
 
@@ -75,9 +85,11 @@ def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
     finished = [row for row in rows if row["status"] == "finished" and row["value"] is not None]
     objectives = sorted({row["objective"] for row in finished})
     objective = objectives[0] if len(objectives) == 1 else None
-    groups = _group_by_setting(rows) if FOLD in swept else [[row] for row in rows]
-    better = _better(finished) if objective else None
-    best, ties = _best(groups, better) if better else ([], [])
+    repeated = [key for key in REPEAT_KEYS if key in swept]
+    groups = _group_by_setting(rows) if repeated else [[row] for row in rows]
+    better = _better(finished[0], objective) if objective else None
+    pareto = _pareto(finished) if objective else None
+    best, ties = _best(groups, better) if better and pareto is None else ([], [])
     viewed = [row for row in finished if show_test == "all" or row["job"] in best]
     for row in rows:
         metrics = row.pop("metrics")
@@ -87,8 +99,10 @@ def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
             row["n_test"] = metrics["test"]["n"]
             row["cited"] = metrics.get("cited", [])
             row["baselines"] = {name: of["metrics"] for name, of in baselines.items()}
-    folds = [_fold_summary(group) for group in groups] if FOLD in swept and objective else None
-    content = {
+    configurations = None
+    if repeated and objective:
+        configurations = [_configuration(group, repeated == ["seed"]) for group in groups]
+    content: dict[str, Any] = {
         "objective": objective,
         "objectives": objectives,
         "better": better,
@@ -96,38 +110,106 @@ def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
         "jobs": rows,
         "best": best,
         "ties": ties,
-        "folds": folds,
+        "repeated": repeated,
+        "configurations": configurations,
+        "pareto": pareto,
+        "importance": _importance(finished, swept) if objective else [],
         "show_test": show_test,
         "test_views": [*_earlier_views(folder), *_new_view(viewed, show_test)],
     }
+    compared, why_not = compare_jobs(folder, content)
+    rows_of = [*compared.configurations, *compared.models] if compared else []
+    content["differences"] = [row.to_dict() for row in rows_of]
     write_json(folder / RECORD, content)
     write_atomically(folder / TABLE, _as_csv(content))
-    write_sweep_page(folder, content)
+    write_sweep_page(folder, content, compared, why_not)
     return content
 
 
-def write_sweep_page(folder: Path, sweep: Mapping[str, Any]) -> Path:
-    """Write index.html for a sweep, whose sweep.json holds `sweep`; its path."""
+def compare_jobs(folder: Path, sweep: Mapping[str, Any]) -> tuple[Comparison | None, str]:
+    """The best configurations against the best of all, on the validation images.
+
+    None where fewer than two can be compared, with the reason if it is worth telling.
+    """
+    if len(sweep["best"]) == 0 or "data.fold" in sweep["repeated"]:
+        return None, ""
+    jobs = {job["job"]: job for job in sweep["jobs"] if job["value"] is not None}
+    groups = [c["jobs"] for c in sweep["configurations"] or []] or [[job] for job in jobs]
+    sign = 1 if sweep["better"] == "smaller" else -1
+    means = {
+        tuple(group): sign * statistics.fmean(jobs[job]["value"] for job in group)
+        for group in groups
+        if all(job in jobs for job in group)
+    }
+    ranked = sorted(means, key=lambda group: (group != tuple(sweep["best"]), means[group]))
+    try:
+        candidates = [
+            Candidate(
+                _name(jobs[group[0]]["overrides"]) or f"job {group[0]}",
+                tuple(_on_validation(folder, jobs[job]) for job in group),
+            )
+            for group in ranked[:MOST_COMPARED]
+        ]
+        if len(candidates) < 2:
+            return None, ""
+        level, metric = split_metric(sweep["objective"])
+        if level != "image":
+            return None, f"Differences in {sweep['objective']} are not tested."
+        return compare(candidates, metric, resamples=RESAMPLES), ""
+    except FileNotFoundError:
+        return None, ""  # predictions were removed
+    except UserError as error:
+        return None, f"Differences are not tested: {error}"
+
+
+def _on_validation(folder: Path, job: Mapping[str, Any]) -> Member:
+    """A job's predictions of the validation images, in the place of those that are compared."""
+    path = RunFolder(folder / job["folder"]).predictions
+    table = read_table(path)
+    rows = table[table["split"] == "val"].assign(split="test").reset_index(drop=True)
+    return Member(f"job {job['job']}", Predictions.trusted(rows))
+
+
+def _name(overrides: Mapping[str, Any]) -> str:
+    """What distinguishes a configuration, without the keys in which its jobs differ."""
+    return settings_text({k: v for k, v in overrides.items() if k not in REPEAT_KEYS})
+
+
+def write_sweep_page(
+    folder: Path, sweep: Mapping[str, Any], compared: Comparison | None = None, why_not: str = ""
+) -> Path:
+    """Write index.html for a sweep, whose sweep.json holds `sweep`; its path.
+
+    compared: the best jobs on validation; why_not: the reason if they are not compared.
+    """
     trials = []
     comparable = sweep["objective"] is not None  # values of several objectives share no axis
     for job in sweep["jobs"]:
-        settings = dict(job["overrides"])
-        parts = [f"{k.rpartition('.')[2]}={v}" for k, v in settings.items() if k not in REPEAT_KEYS]
         name = f"job {job['job']}"
         trials.append(
             read_trial(
                 folder,
                 RunFolder(folder / job["folder"]),
                 name,
-                " ".join(parts) or name,
-                settings,
+                _name(job["overrides"]) or name,
+                {key: short_value(value) for key, value in job["overrides"].items()},
                 job["value"] if job["value"] is not None and comparable else math.nan,
                 selected=job["selected_epoch"],
                 best=job["job"] in sweep["best"],
             )
         )
     trials = sort_trials(trials, sweep["better"] != "smaller")
-    html = sweep_page(sweep, trials, name=folder.name, made=today())
+    parts = (
+        [rows for rows in (compared.configurations, compared.models) if rows] if compared else []
+    )
+    html = sweep_page(
+        sweep,
+        trials,
+        name=folder.name,
+        made=today(),
+        differences=[differences_part(compared, rows) for rows in parts if compared],
+        not_compared=why_not,
+    )
     write_atomically(folder / PAGE, html)
     return folder / PAGE
 
@@ -171,6 +253,7 @@ def _row(number: int, folder: str, overrides: Sequence[str], status: str, reason
         "value": None,
         "low": None,
         "high": None,
+        "values": None,
         "val": None,
         "metrics": None,
     }
@@ -210,13 +293,18 @@ def _read(path: Path, folder: Path) -> Row:
     if row["status"] == "finished" and run.metrics.is_file():
         metrics = read_mapping(run.metrics)
         validation = (metrics.get("val") or {}).get("metrics", {})
-        estimate = validation.get(metrics["objective"]["name"], {})
+        values = {
+            entry["name"]: {
+                "value": entry["value"],
+                **{end: validation.get(entry["name"], {}).get(end) for end in ("low", "high")},
+            }
+            for entry in metrics.get("objectives") or [metrics["objective"]]
+        }
         row |= {
-            "low": estimate.get("low"),
-            "high": estimate.get("high"),
+            **values[metrics["objective"]["name"]],
+            "values": values if len(values) > 1 else None,
             "selected_epoch": (metrics.get("selected") or {}).get("epoch"),
             "objective": metrics["objective"]["name"],
-            "value": metrics["objective"]["value"],
             "val": validation or None,
             "metrics": metrics,
         }
@@ -239,19 +327,43 @@ def _swept(rows: Sequence[Row]) -> list[str]:
 
 
 def _group_by_setting(rows: Sequence[Row]) -> list[list[Row]]:
-    """Jobs that differ in nothing but the fold."""
+    """Jobs that differ in nothing but the seed or the fold."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        setting = tuple((k, v) for k, v in row["overrides"].items() if k != FOLD)
+        setting = tuple((k, v) for k, v in row["overrides"].items() if k not in REPEAT_KEYS)
         groups.setdefault(setting, []).append(row)
     return list(groups.values())
 
 
-def _better(finished: Sequence[Row]) -> str:
-    """Whether a "smaller" or a "larger" objective is better; a user's own metric says so itself."""
-    selected = finished[0]["metrics"].get("selected") or {}
-    direction = selected.get("mode") or mode(finished[0]["objective"])
+def _better(row: Row, name: str) -> str:
+    """Whether a "smaller" or a "larger" value is better; a user's own metric says so itself."""
+    selected = row["metrics"].get("selected") or {}
+    own = (selected.get("own_metrics") or {}).get(name) or {}
+    direction = own.get("mode") or selected.get("mode") or mode(name)
     return {"min": "smaller", "max": "larger"}[direction]
+
+
+def _pareto(finished: Sequence[Row]) -> Row | None:
+    """The jobs that no other beats in all of several objectives; None where there is one."""
+    names = list(finished[0]["values"] or ())
+    if not names or any(list(row["values"] or ()) != names for row in finished):
+        return None
+    better = {name: _better(finished[0], name) for name in names}
+    signs = [-1.0 if better[name] == "smaller" else 1.0 for name in names]
+    table = [
+        [math.nan if v["value"] is None else v["value"] for v in row["values"].values()]
+        for row in finished
+    ]
+    front = pareto_front(np.array(table) * signs)
+    return {"better": better, "front": [finished[i]["job"] for i in front]}
+
+
+def _importance(finished: Sequence[Row], swept: Sequence[str]) -> list[Row]:
+    """How much each swept key matters; see `key_importance`."""
+    settings = {key: [row["overrides"][key] for row in finished] for key in swept}
+    varied = {key: values for key, values in settings.items() if len(set(values)) > 1}
+    found = key_importance(varied, [row["value"] for row in finished])
+    return [asdict(importance) for importance in found]
 
 
 def _best(groups: Sequence[Sequence[Row]], better: str) -> tuple[list[int], list[int]]:
@@ -272,18 +384,22 @@ def _best(groups: Sequence[Sequence[Row]], better: str) -> tuple[list[int], list
     return jobs[0], [job for group in jobs[1:] for job in group]
 
 
-def _fold_summary(group: Sequence[Row]) -> Row:
-    """Mean and spread of one setting; over the folds that have a value."""
+def _configuration(group: Sequence[Row], by_seed: bool) -> Row:
+    """Mean and spread of one configuration over the seeds or folds that have a value.
+
+    by_seed: give an interval of the mean as well. Folds share most of their training images, so
+    from their spread none can be told.
+    """
     values = [row["value"] for row in group if row["value"] is not None]
+    low, high = mean_interval(values) if by_seed else (None, None)
     return {
-        "overrides": {k: v for k, v in group[0]["overrides"].items() if k != FOLD},
+        "overrides": {k: v for k, v in group[0]["overrides"].items() if k not in REPEAT_KEYS},
         "jobs": [row["job"] for row in group],
-        "folds": len(group),
-        "scored": len(values),
+        "values": values,
         "mean": statistics.fmean(values) if values else None,
         "sd": statistics.stdev(values) if len(values) > 1 else None,
-        "low": min(values, default=None),
-        "high": max(values, default=None),
+        "low": low,
+        "high": high,
     }
 
 

@@ -25,6 +25,7 @@ def add_job(
     reason: str = "",
     epochs: int = 3,
     cited: Sequence[Mapping[str, str]] = (),
+    objectives: Mapping[str, float] | None = None,
 ) -> None:
     """The folder of a job; with a value it has metrics, without one the job ended earlier."""
     folder = sweep / str(number)
@@ -43,6 +44,9 @@ def add_job(
         "test": TEST,
         "baselines_on_test": {"majority": TEST, "shortcut": TEST},
     }
+    if objectives:
+        entries = [{"name": name, "value": metric} for name, metric in objectives.items()]
+        metrics |= {"objective": entries[0], "objectives": entries}
     if cited:
         metrics["cited"] = list(cited)
     (folder / "metrics.json").write_text(json.dumps(metrics))

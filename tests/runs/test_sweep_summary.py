@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,46 @@ def test_the_mean_over_folds_chooses_the_setting(tmp_path: Path) -> None:
             number += 1
     content = collect(tmp_path)
     assert content["best"] == [2, 3]
-    first, second = content["folds"]
+    first, second = content["configurations"]
     assert first["overrides"] == {"optim.lr": "1e-3"}
     assert second["mean"] == pytest.approx(0.85)
     assert second["sd"] == pytest.approx(0.0707, abs=1e-4)
-    assert (second["low"], second["high"]) == (0.8, 0.9)
+    assert (second["low"], second["high"]) == (None, None), "folds share their training images"
+
+
+def test_the_mean_over_seeds_chooses_the_configuration(tmp_path: Path) -> None:
+    values = {"1e-3": [0.6, 0.95, 0.6], "1e-2": [0.8, 0.9, 0.85]}
+    jobs = [(lr, seed, v) for lr, column in values.items() for seed, v in enumerate(column)]
+    for number, (lr, seed, value) in enumerate(jobs):
+        add_job(tmp_path, number, [f"seed={seed}", f"optim.lr={lr}"], value)
+    content = collect(tmp_path)
+    assert content["best"] == [3, 4, 5], "not the job with the luckiest seed"
+    _, second = content["configurations"]
+    reach = 4.302653 * 0.05 / math.sqrt(3)  # Student's t with two degrees of freedom
+    assert (second["mean"], second["sd"]) == pytest.approx((0.85, 0.05))
+    assert (second["low"], second["high"]) == pytest.approx((0.85 - reach, 0.85 + reach))
+    assert [bool(job["test"]) for job in content["jobs"]] == [False] * 3 + [True] * 3
+
+
+def test_a_pruned_job_is_listed_and_cannot_win(tmp_path: Path) -> None:
+    add_job(tmp_path, 0, ["optim.lr=1"], 0.4)
+    add_job(tmp_path, 1, ["optim.lr=2"], status="pruned", reason="after epoch 2 of 9")
+    content = collect(tmp_path)
+    assert (content["best"], content["jobs"][1]["status"]) == ([0], "pruned")
+    assert content["jobs"][1]["value"] is None
+
+
+def test_several_objectives_give_a_front_and_no_choice(tmp_path: Path) -> None:
+    for number, pair in enumerate([(0.9, 0.5), (0.8, 0.7), (0.7, 0.6), (0.5, 0.9), (0.9, 0.4)]):
+        objectives = dict(zip(("sensitivity", "loss"), (pair[0], -pair[1]), strict=True))
+        add_job(tmp_path, number, [f"optim.lr={number}"], pair[0], objectives=objectives)
+    content = collect(tmp_path)
+    assert content["pareto"]["front"] == [0, 1, 3]
+    assert content["pareto"]["better"] == {"sensitivity": "larger", "loss": "smaller"}
+    assert content["best"] == []
+    assert not any(job["test"] for job in content["jobs"]), "nothing was chosen"
+    html = (tmp_path / "index.html").read_text()
+    assert "3 jobs on the Pareto front of 2 objectives." in html
 
 
 def test_a_setting_that_lacks_a_fold_is_not_chosen(tmp_path: Path) -> None:
@@ -115,7 +151,7 @@ def test_a_setting_that_lacks_a_fold_is_not_chosen(tmp_path: Path) -> None:
     add_job(tmp_path, 3, ["data.fold=1", "optim.lr=2"], 0.6)
     content = collect(tmp_path)
     assert content["best"] == [2, 3]
-    assert [setting["scored"] for setting in content["folds"]] == [1, 2]
+    assert [len(setting["values"]) for setting in content["configurations"]] == [1, 2]
 
 
 def test_job_numbers_order_the_table(tmp_path: Path) -> None:

@@ -31,6 +31,32 @@
         table.tBodies[0].append(...rows.map(([, row]) => row));
       });
     });
+    const rows = [...table.tBodies[0].rows];
+    if (rows.length < 6) continue;
+    // Words that a row must hold, and comparisons with a column: "adam lr<0.01".
+    const input = element("input", { type: "search", placeholder: "adam lr<0.01" });
+    const form = element("form", { className: "filters" });
+    const label = element("label", { textContent: "filter rows " });
+    const output = element("output", { className: "muted" });
+    const names = heads.map((head) => head.textContent.trim().toLowerCase().replaceAll(" ", "_"));
+    const matches = (row, word) => {
+      const [, name, sign, limit] = /^(\w+)([<>=])(.+)$/.exec(word) ?? [];
+      const column = names.indexOf(name);
+      if (column < 0) return row.textContent.toLowerCase().includes(word);
+      const { text, number } = key(row, column);
+      if (sign === "=") return text.toLowerCase() === limit || number === Number(limit);
+      return sign === "<" ? number < Number(limit) : number > Number(limit);
+    };
+    label.append(input);
+    form.append(label, output);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("input", () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      rows.forEach((row) => { row.hidden = !words.every((word) => matches(row, word)); });
+      const shown = rows.filter((row) => !row.hidden).length;
+      output.textContent = words.length ? `${shown} of ${rows.length} shown` : "";
+    });
+    table.parentElement.before(form);
   }
 
   for (const gallery of all(".gallery")) {

@@ -1,0 +1,129 @@
+"""What a sweeper searches: samplers by name, directions of objectives, and checks before a search.
+
+Hydra's Optuna plugin does the search. Imports nothing heavy.
+"""
+
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from fracnet.config.instantiate import near_miss
+from fracnet.config.schema import mode, objectives_of
+from fracnet.utils.errors import UserError
+
+PLUGIN = "hydra_plugins.hydra_optuna_sweeper"
+SAMPLERS: Mapping[str, Mapping[str, Any]] = {
+    "tpe": {"_target_": "optuna.samplers.TPESampler", "multivariate": True, "group": True},
+    "cmaes": {"_target_": "optuna.samplers.CmaEsSampler", "warn_independent_sampling": False},
+    "grid": {"_target_": "optuna.samplers.GridSampler", "_partial_": True},
+    "random": {"_target_": "optuna.samplers.RandomSampler"},
+    "nsgaii": {"_target_": "optuna.samplers.NSGAIISampler"},
+    "gp": {"_target_": "optuna.samplers.GPSampler"},
+    "qmc": {"_target_": "optuna.samplers.QMCSampler", "warn_independent_sampling": False},
+}
+PACKAGES = {"cmaes": "cmaes"}
+"""What a sampler needs besides Optuna."""
+
+
+def sampler(name: Any, seed: Any) -> dict[str, Any]:
+    """The node of a sampler; {} for a name that `check_search` refuses."""
+    return {**SAMPLERS.get(str(name), {}), "seed": seed}
+
+
+def directions(objective: Any, metrics: Any) -> Any:
+    """`maximize` or `minimize` for each objective; a list for several. metrics: the user's own."""
+    own = metrics or {}
+    found = [
+        {"min": "minimize", "max": "maximize"}[str((own.get(name) or {}).get("mode", mode(name)))]
+        for name in map(str, objectives_of(_plain(objective)))
+    ]
+    return found if len(found) > 1 else found[0]
+
+
+def chosen_at_once(jobs: Any, launcher: Any) -> int:
+    """How many jobs a sampler chooses before it sees their results."""
+    if jobs != "auto":
+        return int(jobs)
+    options = _plain(launcher) or {}
+    if options.get("name", "serial") == "serial":
+        return 1
+    if str(options.get("jobs", "auto")) != "auto":
+        return int(options["jobs"])
+    return max(1, len(os.sched_getaffinity(0)) // max(1, int(options.get("cpus_per_job", 1))))
+
+
+def check_search(config: DictConfig) -> None:
+    """Raise UserError, before the first job, for a sweeper that cannot search as it is asked to."""
+    name = str(config.sweeper.get("name"))
+    if config.pruning is not None and importlib.util.find_spec("optuna") is None:
+        raise UserError(
+            "pruning needs a package that is not installed: pip install 'fracnet[optuna]'"
+        )
+    if name == "grid":
+        if values := _intervals(config):
+            raise UserError(
+                f"{values[0]} has no list of values, so sweeper=grid cannot try them all; allowed: "
+                "sweeper=optuna, sweeper=random, or values such as 1e-4,1e-3."
+            )
+        return
+    if importlib.util.find_spec(PLUGIN) is None:
+        raise UserError(
+            f"sweeper={name} needs packages that are not installed: pip install 'fracnet[optuna]'"
+        )
+    sampler_name, n = str(config.sweeper.sampler), config.sweeper.n_trials
+    if sampler_name not in SAMPLERS:
+        raise UserError(
+            f"sweeper.sampler={sampler_name} is not a sampler; allowed: {', '.join(SAMPLERS)}."
+            f"{near_miss(sampler_name, list(SAMPLERS))}"
+        )
+    package = PACKAGES.get(sampler_name)
+    if package and importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"sweeper.sampler={sampler_name} needs a package that is not installed: "
+            f"pip install {package}"
+        )
+    if type(n) is not int or n < 1:
+        raise UserError(f"sweeper.n_trials={n} is not allowed: a number of jobs, 1 or more.")
+    if sampler_name == "grid" and (values := _intervals(config)):
+        raise UserError(
+            f"{values[0]} has no list of values, so sweeper.sampler=grid cannot try them all; "
+            "allowed: another sampler, or values such as choice(1e-4, 1e-3)."
+        )
+    if sampler_name in ("cmaes", "gp") and len(objectives_of(_plain(config.objective))) > 1:
+        raise UserError(
+            f"sweeper.sampler={sampler_name} searches for one objective; allowed for several: tpe, "
+            "nsgaii, random, grid, qmc."
+        )
+    if not config.hydra.sweeper.params and not _swept(config):
+        raise UserError(
+            f"sweeper={name} has nothing to choose from; name a space, e.g. search=fine_tuning, or "
+            "values, e.g. 'optim.lr=tag(log, interval(1e-5, 1e-2))'."
+        )
+
+
+def _overrides(config: DictConfig) -> list[Any]:
+    """What is swept, parsed; a key of the command line replaces that of a named space."""
+    params = (config.hydra.sweeper.get("params") or {}).items()
+    texts = [*(f"{key}={value}" for key, value in params), *config.hydra.overrides.task]
+    try:
+        parsed = OverridesParser.create().parse_overrides(texts)
+    except HydraException:
+        return []  # Hydra reports it itself, with the command line at hand
+    return list({override.get_key_element(): override for override in parsed}.values())
+
+
+def _intervals(config: DictConfig) -> list[str]:
+    return [str(o.input_line) for o in _overrides(config) if o.is_interval_sweep()]
+
+
+def _swept(config: DictConfig) -> Sequence[Any]:
+    return [override for override in _overrides(config) if override.is_sweep_override()]
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
