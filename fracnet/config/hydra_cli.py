@@ -196,6 +196,9 @@ def _answer_option(config_name: str, arguments: Sequence[str]) -> bool:
     if "--version" in arguments:
         print(f"fracnet {version('fracnet')}")
         return True
+    if script := completion_script(arguments):
+        print(script, end="")
+        return True
     if "--help" in arguments or "-h" in arguments:
         overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
         print(help_page(config_name, overrides), end="")
@@ -208,9 +211,6 @@ def _answer_option(config_name: str, arguments: Sequence[str]) -> bool:
             raise UserError(explain_option(argument, value, config_name))
     return False
 
-    if script := completion_script(arguments):
-        print(script, end="")
-        return True
 
 @contextmanager
 def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:

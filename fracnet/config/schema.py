@@ -548,6 +548,9 @@ def validated(model: type[Checked], plain: Mapping[str, Any], under: str = "") -
         faults = []
         for fault in error.errors(include_url=False):
             key = ".".join(str(part) for part in (under, *fault["loc"]) if part != "")
+            if fault["input"] == MISSING:
+                faults.append(f"{key}= is missing: {reason(fault['type'], fault['msg'])}.")
+                continue
             value = "" if fault["type"] == "missing" else f"={fault['input']}"
             faults.append(refusal(f"{key}{value}", fault["type"], fault["msg"]))
         raise UserError(" ".join(faults)) from error
@@ -577,9 +580,6 @@ def selecting_metrics(config: Config) -> dict[str, str]:
     """The validation metrics that choose something, by the key that names them."""
     chosen = {"objective": config.objective}
     if config.model.fit == "gradient":
-            if fault["input"] == MISSING:
-                faults.append(f"{key}= is missing: {reason(fault['type'], fault['msg'])}.")
-                continue
         chosen["callbacks.best.metric"] = config.callbacks.best.metric
         if config.callbacks.early_stopping is not None:
             chosen["callbacks.early_stopping.metric"] = config.callbacks.early_stopping.metric

@@ -178,11 +178,6 @@ def check_trust(
                 _check_node(key, node, RULES.get(str(part)), path)
 
 
-def _without_shipped_loggers(config: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The config without loggers as fracnet ships them; others could write to any file or host."""
-    shipped: dict[str, Any] = {}
-    for file in sorted((config_dir() / "logger").glob("*.yaml")):
-        content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
 def upload_seal(run_id: str, entity: Any, project: Any) -> str:
     """What shows later that this user has let a run upload there: nobody else has the key."""
     path = cache_dir() / "upload.key"
@@ -194,6 +189,11 @@ def upload_seal(run_id: str, entity: Any, project: Any) -> str:
     return hmac.new(path.read_bytes(), place.encode(), "sha256").hexdigest()
 
 
+def _without_shipped_loggers(config: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The config without loggers as fracnet ships them; others could write to any file or host."""
+    shipped: dict[str, Any] = {}
+    for file in sorted((config_dir() / "logger").glob("*.yaml")):
+        content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
         shipped |= content
     given = config.get("logger")
     if not isinstance(given, Mapping):

@@ -5,12 +5,12 @@ names classes that are not trusted. Every command that reads a run goes through 
 """
 
 import json
-from collections.abc import Iterator, Mapping
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -32,11 +32,11 @@ MAX_YAML = 250_000
 """Characters of a YAML file that is read; a run's config has some thousand."""
 MAX_VALUES = 200_000
 """Values of a YAML file with each alias counted in full."""
-PROCESS_DIED = "the process died"
 HASHES = "sha256"
 """Holds the hashes of the predictions, by file name, in provenance.json."""
 TRACKING = "tracking.json"
 """What loggers need to resume a run; stays on this machine."""
+PROCESS_DIED = "the process died"
 """The reason of a run that ended without recording it."""
 
 
@@ -246,7 +246,6 @@ def read_status(run: RunFolder) -> str | None:
     return None if status is None else str(status)
 
 
-def sweep_jobs(folder: Path) -> list[Path]:
 def running_where(run: RunFolder) -> str:
     """What is known of a run with the status `running`, and how to end that if it is wrong."""
     content = read_mapping(run.provenance)
@@ -264,6 +263,7 @@ def running_where(run: RunFolder) -> str:
     )
 
 
+def sweep_jobs(folder: Path) -> list[Path]:
     """The runs in a sweep folder, in the order of their numbers; empty for other folders."""
     jobs = [path.parent for path in folder.glob("*/job.json")]
     return sorted(jobs, key=lambda path: (len(path.name), path.name))
@@ -328,7 +328,6 @@ def _why_no_predictions(run: RunFolder) -> str:
     return f"run={folder} is not a run folder: it has no predictions.csv."
 
 
-def read_baselines(run: RunFolder) -> dict[str, Predictions]:
 def predictions_hashes(run: RunFolder) -> dict[str, str]:
     """SHA-256 of predictions.csv and baselines.csv by name, of those that exist."""
     files = (run.predictions, run.baselines)
@@ -358,6 +357,7 @@ def _check_unchanged(run: RunFolder, path: Path) -> None:
         )
 
 
+def read_baselines(run: RunFolder) -> dict[str, Predictions]:
     """The baselines' predictions by name; empty where the run has no baselines.csv."""
     if not run.baselines.is_file():
         return {}
