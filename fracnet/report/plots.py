@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -120,17 +120,20 @@ class Key:
     @property
     def svg(self) -> Markup:
         """The mark for a legend on a page; nothing for a line of text."""
-        if not self.look:
-            return Markup("")
-        with canvas(0.36, 0.2) as figure:
-            axis = figure.add_axes((0, 0, 1, 1))
-            axis.set(xlim=(0, 1), ylim=(0, 1))
-            axis.axis("off")
-            if self.area:
-                axis.axhspan(0.1, 0.9, **self.look)
-            else:
-                axis.plot([0.05, 0.5, 0.95], [0.5] * 3, **({"markevery": [1]} | dict(self.look)))
-            return _for_page(_svg(figure, None, text=True), "key", "")
+        return _mark(tuple(self.look.items()), self.area) if self.look else Markup("")
+
+
+@lru_cache  # the charts of a page have a handful of looks in common
+def _mark(look: tuple[tuple[str, Any], ...], area: bool) -> Markup:
+    with canvas(0.36, 0.2) as figure:
+        axis = figure.add_axes((0, 0, 1, 1))
+        axis.set(xlim=(0, 1), ylim=(0, 1))
+        axis.axis("off")
+        if area:
+            axis.axhspan(0.1, 0.9, **dict(look))
+        else:
+            axis.plot([0.05, 0.5, 0.95], [0.5] * 3, **({"markevery": [1]} | dict(look)))
+        return _for_page(_svg(figure, None, text=True), "key", "")
 
 
 @dataclass(frozen=True)
