@@ -1,5 +1,6 @@
 """`python -m fracnet.train`: train a model, evaluate it and write its run folder."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -11,27 +12,37 @@ from fracnet.config import hydra_cli
 from fracnet.training import sweep
 
 
-def train(cfg: DictConfig) -> float:
-    """Train and evaluate one model; the validation metric that `objective` names."""
+def train(cfg: DictConfig) -> float | list[float]:
+    """Train and evaluate one model; the validation metric that `objective` names, or several."""
     hydra = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
     if cfg.resume:
         sweep.check_resumable(Path(str(cfg.resume)).expanduser())
+    elif requeued(hydra_cli.output_dir()):
+        cfg.resume, overrides = str(hydra_cli.output_dir()), []
 
     from fracnet.training.preflight import Order, preflight  # not needed for --help
 
     order = Order(
         folder=hydra_cli.output_dir(),
-        overrides=list(hydra.overrides.task),
+        overrides=overrides,
         command=[Path(sys.executable).name, "-m", "fracnet.train", *sys.argv[1:]],
         in_sweep=sweep.running(),
     )
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    plain.pop("launcher", None)  # where a job runs is not part of what it is
+    for key in ("launcher", "sweeper", "search"):  # not part of what a job is
+        plain.pop(key, None)
     plan = preflight(plain, order)
 
     from fracnet.training.run import run  # seconds of imports, which a mistake does not wait for
 
     return run(plan)
+
+
+def requeued(folder: Path) -> bool:
+    """Whether Slurm has started this command again, and the first time left a checkpoint."""
+    again = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+    return again and (folder / "checkpoints/last.ckpt").is_file()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fracnet.config import search
 from fracnet.config.completion import completion_script
 from fracnet.config.help_page import help_page
 from fracnet.config.hints import asks_for_multirun, explain_error, explain_option, one_line
@@ -37,6 +38,8 @@ HYDRA_OPTIONS = (
     "-m", "--multirun", "-sc", "--shell-completion", "-cp", "--config-path", "-cn", "--config-name",
     "-cd", "--config-dir", "--experimental-rerun", "-i", "--info",
 )  # fmt: skip
+DRY_RUN = ("--dry-run", "sweep.dry_run=true")
+"""Either lists the jobs of a sweep and runs none; it stays a key of no config."""
 
 
 def _release(number: str) -> tuple[int, ...]:
@@ -60,6 +63,9 @@ def _jobs_at_once(jobs: Any, cpus_per_job: Any) -> int:
 
 
 _register("fracnet.jobs_at_once", _jobs_at_once, replace=True)
+_register("fracnet.sampler", search.sampler, replace=True)
+_register("fracnet.directions", search.directions, replace=True)
+_register("fracnet.chosen_at_once", search.chosen_at_once, replace=True)
 
 
 def output_dir() -> Path:
@@ -77,14 +83,20 @@ _register("fracnet.output_dir", lambda: str(output_dir()), replace=True)
 class Jobs(Protocol):
     """What runs the jobs of a sweep (`-m`): the module `fracnet.training.sweep`."""
 
-    def begin(self, task: Callable[..., Any]) -> None:
-        """Forget any sweep that this process has run before. task: what runs one job."""
+    def begin(self, task: Callable[..., Any], dry_run: bool) -> None:
+        """Forget any sweep that this process has run before.
+
+        task: what runs one job. dry_run: list the jobs and run none.
+        """
 
     def running(self) -> bool:
         """Whether the present task is a job of a sweep."""
 
-    def run_job(self, task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool) -> float:
+    def run_job(self, task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool) -> Any:
         """Run one job and record how it ended."""
+
+    def launcher_failed(self, error: Exception) -> bool:
+        """Whether `error` is that of a launcher whose jobs had started; it is reported then."""
 
     def finish(self) -> int:
         """Print the table of all jobs, if there was a sweep. Returns the exit code."""
@@ -112,14 +124,17 @@ def run(
     """
     print_any_character()
     with quiet_on_closed_pipe():
-        arguments = sys.argv[1:]
+        arguments = [word for word in sys.argv[1:] if word not in DRY_RUN]
+        dry_run = len(arguments) < len(sys.argv) - 1
         multirun = asks_for_multirun(arguments)
         if jobs is None and multirun:
             _exit_with(f"fracnet.{config_name} has no -m{instead and f': {instead}'}.")
+        if dry_run and not multirun:
+            _exit_with(f"{DRY_RUN[0]} lists the jobs of a sweep: it needs -m.")
         sys.argv[1:] = add_open_keys(quote_paths(arguments, multirun))
         with _errors_in_one_paragraph(config_name) as full_traceback:
             if not _answer_option(config_name, sys.argv[1:]):
-                _run_with_hydra(task, config_name, jobs, full_traceback)
+                _run_with_hydra(task, config_name, jobs, full_traceback, dry_run)
 
 
 def print_any_character() -> None:
@@ -245,7 +260,11 @@ def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:
 
 
 def _run_with_hydra(
-    task: Callable[[DictConfig], Any], config_name: str, jobs: Jobs | None, full_traceback: bool
+    task: Callable[[DictConfig], Any],
+    config_name: str,
+    jobs: Jobs | None,
+    full_traceback: bool,
+    dry_run: bool,
 ) -> None:
     if distributed.rank() > 0:
         distributed.silence_worker()
@@ -255,10 +274,13 @@ def _run_with_hydra(
     extra = {"version_base": "1.3"} if _release(hydra.__version__) < (1, 4) else extra
     decorate = hydra.main(config_path=str(config_dir()), config_name=config_name, **extra)
     if jobs is not None:
-        jobs.begin(task)
+        jobs.begin(task, dry_run)
     code = 0
     try:
         decorate(_with_errors_first(task, full_traceback, jobs))()
+    except Exception as error:
+        if jobs is None or full_traceback or not jobs.launcher_failed(error):
+            raise
     finally:
         if jobs is not None:
             code = jobs.finish()

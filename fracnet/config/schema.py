@@ -263,17 +263,24 @@ class Averaging(Fixed):
     decay: Annotated[Real, Field(gt=0, lt=1)]
 
 
+class Last(Fixed):
+    """When last.ckpt is written besides the end of each epoch."""
+
+    every_n_steps: Count | None = None
+
+
 class Callbacks(Open):
     """What watches a fit; any further key holds a Lightning callback by its `_target_`."""
 
     best: Selection
     early_stopping: EarlyStopping | None
     ema: Annotated[Averaging | None, BeforeValidator(_decay_alone)] = None
+    last: Last = Field(default_factory=Last)
 
     @model_validator(mode="before")
     @classmethod
     def _others_name_a_class(cls, node: Any) -> Any:
-        _check_targets(node, ("best", "early_stopping", "ema"), "a callback")
+        _check_targets(node, ("best", "early_stopping", "ema", "last"), "a callback")
         return node
 
 
@@ -285,6 +292,10 @@ class CustomMetric(Target):
     def plain(self) -> dict[str, Any]:
         """What the metric itself takes."""
         return {k: v for k, v in super().plain().items() if k != "mode"}
+
+
+class Pruning(Target):
+    """An Optuna pruner, which stops jobs of a sweep that can no longer win."""
 
 
 class Trainer(Open):
@@ -481,12 +492,16 @@ class Config(Fixed):
 
     seed: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, lt=2**32)]
     image_size: Annotated[int, BeforeValidator(not_boolean), Field(ge=16, le=2048)]
-    objective: Metric
+    objective: Metric  # the first of `objectives`
+    objectives: list[Metric] = Field(default_factory=list, exclude=True)
     show_test: Literal["best", "all"] = "best"
     sweep: str | None = None
     cited: list[Cited] = Field(default_factory=list)
     resume: str | None = None
     launcher: dict[str, Any] = Field(default_factory=dict, exclude=True)  # of a sweep's jobs
+    sweeper: dict[str, Any] = Field(default_factory=dict, exclude=True)  # what chooses the jobs
+    search: dict[str, Any] | None = Field(default=None, exclude=True)  # the values it chooses from
+    pruning: Pruning | None = None
     data_dir: str
     data: Data
     model: Model
@@ -504,6 +519,19 @@ class Config(Fixed):
     evaluation: Evaluation = Field(default_factory=Evaluation)  # runs of before it had the node
     explain: Explain | None = None  # likewise
     report: Report = Field(default_factory=Report)  # likewise
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_objective_or_several(cls, plain: Any) -> Any:
+        names = objectives_of(plain.get("objective"))
+        if not names or len(set(map(str, names))) < len(names):
+            raise ValueError("objective is one metric, or a list that names each metric once")
+        return {**plain, "objective": names[0], "objectives": names}
+
+
+def objectives_of(objective: Any) -> list[Any]:
+    """The metrics that a config's `objective` names: one, or a list."""
+    return list(objective) if isinstance(objective, list | tuple) else [objective]
 
 
 def reason(kind: str, message: str) -> str:
@@ -533,6 +561,7 @@ def check(plain: Mapping[str, Any]) -> Config:
     _check_metrics(config)
     _check_freeze(config)
     _check_imbalance(config)
+    _check_pruning(config)
     return config
 
 
@@ -578,7 +607,7 @@ def _check_metrics(config: Config) -> None:
 
 def selecting_metrics(config: Config) -> dict[str, str]:
     """The validation metrics that choose something, by the key that names them."""
-    chosen = {"objective": config.objective}
+    chosen = {f"objective[{i}]" if i else "objective": m for i, m in enumerate(config.objectives)}
     if config.model.fit == "gradient":
         chosen["callbacks.best.metric"] = config.callbacks.best.metric
         if config.callbacks.early_stopping is not None:
@@ -599,6 +628,15 @@ def _check_imbalance(config: Config) -> None:
         raise UserError(
             f"imbalance.method={method} chooses or changes the images of epochs, which a model "
             "with fit=classical does not have; allowed with it: none, class_weights."
+        )
+
+
+def _check_pruning(config: Config) -> None:
+    if config.pruning is not None and len(config.objectives) > 1:
+        raise UserError(
+            f"objective=[{','.join(config.objectives)}] names several metrics, and pruning goes by "
+            "one: a job that loses in it may win in another. Allowed: pruning=none, or one "
+            "objective."
         )
 
 

@@ -33,7 +33,7 @@ from fracnet.data.samplers import (
     ShardSampler,
     shard_for_process,
 )
-from fracnet.data.split_file import apply_fold, count_left_out, deduplicate
+from fracnet.data.split_file import apply_fold, count_left_out, deduplicate, name_pictures
 from fracnet.data.splits import SPLITS
 from fracnet.utils.text import counted
 
@@ -45,6 +45,24 @@ MAX_COPY_WORKERS = 2  # for images that are only copied from the cache
 SHARED_MEMORY = Path("/dev/shm")  # through which workers hand over batches
 
 log = logging.getLogger(__name__)
+
+
+def mark_copies(
+    table: pd.DataFrame,
+    rows: npt.NDArray[np.int64],
+    cache: ImageCache,
+    audit: audit_record.AuditRecord | None,
+) -> pd.DataFrame:
+    """The table with a column `copies`, if some of `rows` (those to evaluate) repeat others.
+
+    It names the picture that several of the rows show, by their pixels or as verified by an audit
+    of the dataset; it is missing in other rows. table: a row per image of the cache.
+    """
+    paths = table["path"].to_numpy(str)
+    pairs = [(paths[a], paths[b]) for a, b in cache.same_pixels(rows)]
+    pictures = name_pictures(table, [*pairs, *(audit.pairs if audit else ())]).iloc[rows]
+    repeated = pictures[pictures.notna() & pictures.duplicated(keep=False)]
+    return table.assign(copies=repeated) if len(repeated) else table
 
 
 class RadiographDataset(TorchDataset[Batch]):
@@ -96,8 +114,25 @@ class EpochLoader(DataLoader[Batch]):
     at that moment, so a resumed run would get the rows of another epoch.
     """
 
+    _done, _first = 0, 0  # batches of the epoch that have been used; of one that is continued
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        first, self._first = self._first, 0
+        if first:
+            assert isinstance(self.sampler, EpochSampler)
+            assert self.batch_size is not None
+            self.sampler.skipped = first * self.batch_size
+        for number, batch in enumerate(super().__iter__(), first + 1):
+            self._done = number
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Called by Lightning when it saves a checkpoint: how far the epoch is."""
+        return {"done": self._done}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Called by Lightning where an epoch is continued: its next batch follows."""
+        self._first = state_dict["done"]
 
 
 def _identity(batch: Any) -> Any:
@@ -294,6 +329,12 @@ class RadiographData(LightningDataModule):
         """Rows of the manifest that belong to a split, int64 [n], ascending."""
         assert split in SPLITS, split
         return np.flatnonzero((self.manifest.table["split"] == split).to_numpy())
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The manifest's table as predictions need it: with the column of `mark_copies`."""
+        rows = np.concatenate([self.rows("val"), self.rows("test")])
+        return mark_copies(self.manifest.table, rows, self.cache, self.audit)
 
     def train_counts(self) -> npt.NDArray[np.int64]:
         """Images of each class in the train split, int64 [C]."""

@@ -51,6 +51,7 @@ class EpochSampler(Sampler[Draw]):
         self.seed = seed
         self.shuffle = shuffle
         self.epoch = 0
+        self.skipped = 0  # draws that the next iteration leaves out: an epoch is continued
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the training loop before each epoch."""
@@ -70,7 +71,8 @@ class EpochSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         epoch, order = self.epoch, self.order(self.epoch)
         pairs = zip(order.tolist(), earlier_occurrences(order).tolist(), strict=True)
-        return iter([Draw(epoch, row, copy) for row, copy in pairs])
+        skipped, self.skipped = self.skipped, 0
+        return iter([Draw(epoch, row, copy) for row, copy in pairs][skipped:])
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -196,6 +196,7 @@ class Classifier(LightningModule):
         super().__init__()
         self.backbone: nn.Module = build_model(model, len(classes))
         self.extra_metrics: ExtraMetrics | None = None
+        self._loss, self._seen = torch.zeros((), dtype=torch.float64), 0
         if model.get("head_dropout"):
             add_head_dropout(self.backbone, float(model["head_dropout"]))
         if model.get("freeze", "none") != "none":
@@ -247,6 +248,15 @@ class Classifier(LightningModule):
         if self.trainer.is_last_batch:
             mean, n = self._loss / self._seen, self._seen
             self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the sum of losses and the number of images of an epoch that is not over."""
+        checkpoint["epoch_loss"] = (self._loss, self._seen)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue that epoch's sum."""
+        self._loss, self._seen = checkpoint.get("epoch_loss", (torch.zeros(()), 0))
+        self._loss = self._loss.to(self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather one batch of the validation split."""

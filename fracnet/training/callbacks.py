@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from fracnet.models.backbones import find_heads
+from fracnet.utils import processes
 from fracnet.utils.files import append_to, disk_faults
 
 COLUMNS = (
@@ -34,10 +35,33 @@ COLUMNS = (
 
 
 class ReseedEachEpoch(Callback):
-    """Dropout depends on (seed, epoch) alone, so a resumed run equals an uninterrupted one."""
+    """Dropout depends on (seed, epoch) alone, so a resumed run equals an uninterrupted one.
+
+    A checkpoint from within an epoch holds the state of the generators as well.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._restored: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of torch's generators, uint8 each: of the CPU and of every GPU."""
+        gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"cpu": torch.get_rng_state(), "gpus": gpus}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep them for the first batch, before which others draw."""
+        self._restored = state_dict
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Restore the states in an epoch that is continued; a new one has been reseeded."""
+        if self._restored is not None and batch_idx > 0:
+            torch.set_rng_state(self._restored["cpu"].cpu())
+            if len(self._restored["gpus"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["gpus"]])
+        self._restored = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reseed torch on all devices."""
@@ -46,6 +70,55 @@ class ReseedEachEpoch(Callback):
             entropy.append(trainer.global_rank)
         state = np.random.SeedSequence(entropy).generate_state(1)
         torch.manual_seed(int(state[0]))
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """last.ckpt, all that a resumed run needs: after each epoch, every n steps, and on preemption.
+
+    A cluster's SIGTERM or SIGUSR1 waits until the current step, or a validation, is over; then the
+    training is saved and ends by `Terminated`.
+    """
+
+    def __init__(self, folder: Path, every_n_steps: int | None) -> None:
+        super().__init__(
+            folder,
+            filename="last",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        self._every_n_steps = every_n_steps
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on a signal waits; not with several processes, of which one alone knows it."""
+        if trainer.world_size == 1:
+            processes.preemption.wait()
+        super().on_train_start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within an epoch, where nothing else is half done."""
+        done = batch_idx + 1
+        between_steps = done % trainer.accumulate_grad_batches == 0
+        validates = isinstance(trainer.val_check_batch, int) and done % trainer.val_check_batch == 0
+        if trainer.world_size > 1 or trainer.is_last_batch or validates or not between_steps:
+            return
+        stop = processes.preemption.received
+        n = self._every_n_steps
+        if stop is not None or (n and trainer.global_step % n == 0):
+            self._save_checkpoint(trainer, str(Path(str(self.dirpath), "last.ckpt")))
+        if stop is not None:
+            raise stop
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, and end if that was asked for."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if processes.preemption.received is not None:
+            raise processes.preemption.received
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """From here on a signal raises at once."""
+        processes.preemption.wait_no_longer()
 
 
 class Curves(Callback):
@@ -60,6 +133,21 @@ class Curves(Callback):
         self._train_seconds = 0.0
         self._images = 0
         self._lr = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known of the current epoch, for one that is continued."""
+        return {
+            "seconds": time.perf_counter() - self._start,
+            "train_seconds": self._train_seconds,
+            "images": self._images,
+            "lr": self._lr,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Set the clock as if it had stood still since."""
+        self._start = time.perf_counter() - state_dict["seconds"]
+        self._train_seconds = state_dict["train_seconds"]
+        self._images, self._lr = state_dict["images"], state_dict["lr"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -169,6 +257,10 @@ class FreezeBackbone(Callback):
         # Data-parallel training fixes at its start which gradients it sums over devices.
         assert self.epochs is None or trainer.world_size == 1
         set_frozen(_backbone(pl_module), True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """In an epoch that is continued there is no start of one."""
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Unfreeze after `epochs`; a resumed run gets the same state."""

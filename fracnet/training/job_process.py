@@ -33,13 +33,15 @@ SWEEP_VARIABLE = "FRACNET_SWEEP"
 PARENT_VARIABLE = "FRACNET_SWEEP_PARENT"
 """Process id of the worker that started the job."""
 LOG = "job.log"
+SCORED = ("finished", "pruned")
+"""How a job ends that gives its sweeper a metric."""
 GRACE_SECONDS = 600.0
 """From a request to stop until the job is killed: an epoch's validation may have to end."""
 
 
 def supervise(
     sweep: Path, folder: Path, number: int, overrides: Sequence[str], *, trust: bool = False
-) -> float:
+) -> Any:
     """Run one job to its end in a process of its own; how it ended is in its job.json.
 
     A job with a checkpoint is resumed, one that is finished is left alone.
@@ -48,7 +50,7 @@ def supervise(
         The objective; NaN for a job that has none.
     """
     record = JobRecord(folder, {"job": number, "overrides": list(overrides)})
-    if read_record(folder / JOB_FILE).get("status") == "finished":
+    if read_record(folder / JOB_FILE).get("status") in SCORED:
         return objective(folder)
     if stop_level(sweep):
         record.write("not run", "the sweep stopped before this job started")
@@ -64,7 +66,7 @@ def supervise(
     code, stopped = _run(command, plan, sweep, folder)
     if (now := read_record(folder / JOB_FILE)).get("status") == "running":
         record.write(*_unrecorded_end(code, stopped))
-    return objective(folder) if now.get("status") == "finished" else math.nan
+    return objective(folder) if now.get("status") in SCORED else math.nan
 
 
 def die_with_parent() -> None:
@@ -87,17 +89,26 @@ def empty(folder: Path) -> None:
             path.unlink()
 
 
-def objective(folder: Path) -> float:
-    """The validation metric that a finished job returned to its sweeper; NaN without one."""
-    value = (read_record(folder / "metrics.json").get("objective") or {}).get("value")
-    return math.nan if value is None else float(value)
+def objective(folder: Path) -> Any:
+    """What a job returned to its sweeper: a metric or, of several objectives, a list of them.
+
+    That of a pruned job is the best that it reached. NaN without one.
+    """
+    if (record := read_record(folder / JOB_FILE)).get("status") == "pruned":
+        return record.get("value", math.nan)
+    metrics = read_record(folder / "metrics.json")
+    entries = metrics.get("objectives") or [metrics.get("objective") or {}]
+    values = [math.nan if e.get("value") is None else float(e["value"]) for e in entries]
+    return values if len(values) > 1 else values[0]
 
 
 def _run(
     command: Sequence[str], plan: SweepPlan, sweep: Path, folder: Path
 ) -> tuple[int, str | None]:
     """Exit code of the process, and why it was asked to stop if it was."""
-    environment = os.environ | {SWEEP_VARIABLE: str(sweep), PARENT_VARIABLE: str(os.getpid())}
+    # Without this Lightning would take the task of Slurm for its own.
+    own = {name: value for name, value in os.environ.items() if name != "SLURM_NTASKS"}
+    environment = own | {SWEEP_VARIABLE: str(sweep), PARENT_VARIABLE: str(os.getpid())}
     threads = plan.launcher.get("cpus_per_job")
     if threads:  # the numbers of a training on CPUs depend on it
         environment["OMP_NUM_THREADS"] = str(max(1, int(threads)))
@@ -137,7 +148,8 @@ def _wait(
                 or ("the sweep's own process died" if orphan else None)
             )
             if reason is not None:
-                child.send_signal(signal.SIGTERM)
+                # Ctrl-C ends at the last checkpoint; the others leave time to write one.
+                child.send_signal(signal.SIGINT if level else signal.SIGTERM)
                 deadline = time.monotonic() + GRACE_SECONDS
         if level > 1 or time.monotonic() > deadline:
             child.kill()

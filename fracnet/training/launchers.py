@@ -1,11 +1,63 @@
 """What runs the jobs of a sweep: which launchers there are, and what each needs."""
 
 import importlib.util
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
 
+from fracnet.config.schema import Count, Fixed, Real, validated
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import counted
 
+Whole = Annotated[int, Field(strict=True, ge=0)]
+
+
+class Serial(Fixed):
+    """One job after the other, in the process of the sweep."""
+
+    name: Literal["serial"]
+    cpus_per_job: Count | None = None
+    jobs: Literal[1] = 1
+
+
+class Joblib(Fixed):
+    """Options of launcher=joblib."""
+
+    name: Literal["joblib"]
+    jobs: Literal["auto"] | Count
+    cpus_per_job: Count
+
+
+class Ray(Fixed):
+    """Options of launcher=ray."""
+
+    name: Literal["ray"]
+    cpus_per_job: Annotated[Real, Field(gt=0)]
+    gpus_per_job: Annotated[Real, Field(ge=0)]
+    address: Annotated[str, Field(min_length=1)]
+
+
+class Slurm(Fixed):
+    """Options of launcher=slurm."""
+
+    name: Literal["slurm"]
+    partition: str | None
+    time: Count
+    memory: Count | None
+    cpus_per_job: Count
+    gpus_per_job: Whole
+    array: Count
+    requeue: Whole
+    options: dict[str, Any]
+
+
+KINDS: dict[str, type[Fixed]] = {"serial": Serial, "joblib": Joblib, "ray": Ray, "slurm": Slurm}
 OWN_PROCESS = ("joblib", "ray", "slurm")
 """Launchers whose jobs are processes of their own."""
 PACKAGES = {
@@ -16,9 +68,64 @@ PACKAGES = {
 
 
 def check_launcher(config: DictConfig) -> None:
-    """Raise UserError for a launcher that is not installed, or options that it cannot fulfil."""
-    name = str(config.launcher.name)
-    if name in PACKAGES and importlib.util.find_spec(PACKAGES[name]) is None:
+    """Raise UserError for a launcher that is not installed, or options that it cannot fulfil.
+
+    config: of a sweep. A launcher that is not one of fracnet's is Hydra's to check.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(config.launcher, resolve=True))
+    kind = KINDS.get(str(plain.get("name")))
+    if kind is None:
+        raise UserError(f"launcher.name={plain.get('name')}: choose with launcher=serial.")
+    name = str(plain["name"])
+    validated(kind, plain, "launcher")
+    if name in PACKAGES and _is_missing(PACKAGES[name]):
         raise UserError(
             f"launcher={name} needs packages that are not installed: pip install 'fracnet[{name}]'"
         )
+    if name == "slurm" and shutil.which("sbatch") is None:
+        raise UserError(
+            "launcher=slurm: this machine has no sbatch; start the sweep on a login node of the "
+            "cluster."
+        )
+    if name == "joblib" or (name == "ray" and plain["address"] == "local"):
+        _check_machine(plain)
+
+
+def _is_missing(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:  # nor the package that it is in
+        return True
+
+
+def _check_machine(plain: dict[str, Any]) -> None:
+    """Raise UserError for more cores or GPUs a job than this machine has."""
+    cores = len(os.sched_getaffinity(0))
+    if plain["cpus_per_job"] > cores:
+        raise UserError(
+            f"launcher.cpus_per_job={plain['cpus_per_job']}: this machine has "
+            f"{counted(cores, 'core')}, so no job could start."
+        )
+    if wanted := plain.get("gpus_per_job", 0):
+        import torch  # seconds, for a launcher of jobs on GPUs alone
+
+        gpus = torch.cuda.device_count()
+        if wanted > gpus:
+            raise UserError(
+                f"launcher.gpus_per_job={wanted}: this machine has {counted(gpus, 'GPU')}, so no "
+                "job could start."
+            )
+
+
+def wait_for_slurm(sweep: Path) -> None:
+    """Wait until no job of the sweep is in Slurm's queue any more.
+
+    submitit raises for the first job that was lost, while others still run.
+    """
+    arrays = {path.name.partition("_")[0] for path in sweep.glob("**/slurm/*_*")}
+    while arrays:
+        command = ["squeue", "--noheader", f"--jobs={','.join(sorted(arrays))}"]
+        queue = subprocess.run(command, capture_output=True, text=True)
+        if queue.returncode or not queue.stdout.strip():
+            return
+        time.sleep(5)

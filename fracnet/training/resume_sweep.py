@@ -33,13 +33,12 @@ from fracnet.training.sweep_plan import (
     job_folders,
     read_record,
 )
+from fracnet.training.sweep_progress import DONE
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir
 from fracnet.utils.text import counted
 
-ENDED = ("finished", "diverged", "pruned")
-"""How a job has ended for good: started again it would end so again."""
 PATIENCE_SECONDS = 15.0
 """How long jobs of a killed sweep may need to notice that, and end."""
 
@@ -68,21 +67,27 @@ def resume_sweep(wanted: Resumption) -> None:
         UserError: no sweep, another process runs it, or the code has changed.
     """
     folder = wanted.folder
+    if not folder.is_dir():
+        raise UserError(f"resume={folder}: no such folder.")
     plan = SweepPlan.read(folder)
     with processes.locked(folder / LOCK_FILE, f"the sweep in {folder}"):
         _check_code(folder, plan, wanted.changed_code)
         _wait_for_jobs(folder)
         extended = _extended(folder, plan, wanted.add)
         started = job_folders(folder)
-        numbers = [n for n in range(len(extended.jobs)) if _status(started.get(n)) not in ENDED]
+        numbers = [n for n in range(len(extended.jobs)) if _status(started.get(n)) not in DONE]
         if not extended.jobs:  # of a sweeper that chooses by earlier results
-            numbers = [n for n, path in sorted(started.items()) if _status(path) not in ENDED]
+            numbers = [n for n, path in sorted(started.items()) if _status(path) not in DONE]
         _check_jobs(extended, numbers, wanted.trust)
         if not numbers:
             print(f"All {counted(len(extended.jobs), 'job')} of {folder} are done.")
             return
-        if not wanted.dry_run:
-            extended.claimed().write(folder)
+        if wanted.dry_run:
+            for number in numbers:
+                overrides = extended.jobs[number] if number < len(extended.jobs) else []
+                print(f"job {number:<3} {_status(started.get(number))}: {' '.join(overrides)}")
+            return
+        extended.claimed().write(folder)
         _launch(wanted, extended, numbers)
 
 
@@ -210,12 +215,12 @@ def _launch(wanted: Resumption, plan: SweepPlan, numbers: Sequence[int]) -> None
         *wanted.launcher,
         "-m",
         *plan.options,
-        f"hydra.sweep.dir={quoted(str(wanted.folder / 'resumed'))}",
+        f"hydra.sweep.dir={quoted(str(wanted.folder / sweep.RESUMED))}",
         "hydra.sweep.subdir='${resumed.job}'",
         f"+resumed.sweep={quoted(str(wanted.folder))}",
         f"+resumed.trust={str(wanted.trust).lower()}",
         f"+resumed.job={','.join(map(str, numbers))}",
-        *(["--dry-run"] if wanted.dry_run else []),
+        "hydra/hydra_logging=disabled",
     ]
     hydra_cli.run(_no_task, "train", jobs=sweep)
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Callback, seed_everything
 
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.fingerprint import data_fingerprint
@@ -24,15 +24,15 @@ from fracnet.training.run_header import loaded_weights, print_header, quiet_libr
 from fracnet.utils import devices, distributed
 from fracnet.utils.errors import Interrupted
 from fracnet.utils.files import disk_faults, remove_drafts
-from fracnet.utils.processes import sigterm_raises
+from fracnet.utils.processes import ask_for_requeue, sigterm_raises
 from fracnet.utils.progress import progress_bar
 
 
-def run(plan: Plan) -> float:
+def run(plan: Plan) -> float | list[float]:
     """Train one model, evaluate it and write the run folder.
 
     Returns:
-        The validation metric that `objective` names, at the selected checkpoint.
+        The validation metric that `objective` names, at the selected checkpoint; a list of several.
 
     Raises:
         UserError: a fault in config, data or weights, before any training starts.
@@ -46,20 +46,24 @@ def run(plan: Plan) -> float:
     model = build_and_check_model(plan, data)
     if config.trainer.passed_on.get("fast_dev_run"):
         return dry_run(model, plan, data)
+    callbacks = pruning_callbacks(plan)
     if distributed.rank() > 0:  # process 0 writes and evaluates
         assert isinstance(model, Classifier)
-        trainer.fit_and_predict(model, config, data, folder)
+        trainer.fit_and_predict(model, config, data, folder, callbacks=callbacks)
         return math.nan
 
     with recorded(plan, data, model) as (provenance, loggers, in_sweep):
         # Fit, and predict validation and test at the selected checkpoint.
         if isinstance(model, Classifier):
-            table, selected = trainer.fit_and_predict(model, config, data, folder, loggers.loggers)
+            table, selected = trainer.fit_and_predict(
+                model, config, data, folder, loggers.loggers, callbacks
+            )
         else:
             table, selected = classical.fit_and_predict(model, config, data, folder)
 
         # Evaluate, from the files that any later evaluation reads as well.
         record.write_fit(folder, table, data, selected, config)
+        provenance.add_hashes()
         evaluation = record.evaluate_and_print(folder, selected, config, in_sweep)
         external_test.run_external_test(folder, config, in_sweep)
         loggers.log_results(table, data)
@@ -72,7 +76,18 @@ def run(plan: Plan) -> float:
         finally:
             provenance.update()
             record.report(evaluation, config, model, in_sweep)
-    return evaluation.objective
+    objectives = list(evaluation.objectives)
+    return objectives if len(objectives) > 1 else evaluation.objective
+
+
+def pruning_callbacks(plan: Plan) -> list[Callback]:
+    """What stops a job of a sweep that can no longer win."""
+    folder = sweep.sweep_folder() if plan.config.pruning is not None else None
+    if folder is None:
+        return []
+    from fracnet.training.pruning import Pruning  # needs the extra fracnet[optuna]
+
+    return [Pruning(plan.config, folder, plan.folder.path)]
 
 
 def check_and_open_data(plan: Plan) -> RadiographData:
@@ -148,6 +163,7 @@ def recorded(
         )
         with sweep.resumed_job(folder.path, bool(config.resume), order.overrides) as is_job:
             status, reason = "failed", ""
+            stopped: BaseException | None = None
             loggers: RunLoggers | None = None
             try:
                 saved = {key: value for key, value in plan.plain.items() if key != "trust"}
@@ -164,6 +180,7 @@ def recorded(
             # Lightning ends an interrupted fit with SystemExit, whose exit code says nothing.
             except (Interrupted, KeyboardInterrupt, SystemExit) as stop:
                 status = "interrupted"
+                stopped = stop
                 raise KeyboardInterrupt(resume.resume_hint(folder)) from stop
             finally:
                 try:
@@ -171,5 +188,7 @@ def recorded(
                 finally:
                     if loggers is not None:
                         loggers.close(status)
+                    if stopped is not None and not sweep.running():
+                        ask_for_requeue(stopped)
         if order.in_sweep or is_job:  # many files of three times the weights
             resume.last_checkpoint(folder).unlink(missing_ok=True)

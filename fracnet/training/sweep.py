@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -36,15 +36,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config.hydra_cli import output_dir, reader_is_gone
 from fracnet.config.schema import check
-from fracnet.training import job_process, launchers, sweep_plan
+from fracnet.config.search import check_search
+from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
 from fracnet.training.sweep_plan import JOB_FILE, PLAN_FILE, JobRecord, SweepPlan, one_line
+from fracnet.training.sweep_progress import Progress
 from fracnet.utils import distributed, processes
-from fracnet.utils.errors import Diverged, Interrupted, UserError
+from fracnet.utils.errors import Diverged, Interrupted, Pruned, UserError
 from fracnet.utils.files import explain_disk_fault
 
 STOPPING = "stopping the sweep; once more ends the running jobs at once."
 MULTIRUN_FILE = "multirun.yaml"
 """Hydra's own record of a sweep, in its folder."""
+RESUMED = "resumed"
+"""Folder in which Hydra's launcher works where a sweep is resumed."""
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +79,7 @@ class StopSignals:
 
     def restore(self) -> None:
         """Put the handlers of before back."""
+        processes.preemption.end()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -88,17 +93,19 @@ class StopSignals:
         self._process = os.getpid()
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, *processes.PREEMPTION):
             now = signal.getsignal(number)
             if number not in self._before and now is not signal.SIG_IGN:
                 self._before[number] = now
             if number in self._before:
                 signal.signal(number, self._handle)
+        if all(number in self._before for number in processes.PREEMPTION):
+            processes.preemption.listen(self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         received = signal.Signals(number)
         if os.getpid() != self._process:  # a fork of the job, such as a loader's worker
-            if received == signal.SIGTERM:  # Ctrl-C reaches them all, and the job ends its own
+            if received != signal.SIGINT:  # Ctrl-C reaches them all, and the job ends its own
                 signal.signal(received, signal.SIG_DFL)
                 os.kill(os.getpid(), received)
             return
@@ -108,9 +115,13 @@ class StopSignals:
             _write(f"{received.name}: {STOPPING}")
         if self.sweep is not None:
             sweep_plan.ask_to_stop(self.sweep, min(self._times, 2))
-        if self._running:
+            if self._times > 2:
+                raise Interrupted(f"by {received.name}")  # the launcher waits for a lost worker
+        if self._running and received != signal.SIGINT:
+            processes.preemption.request(number)
+        elif self._running:
             # Not KeyboardInterrupt: Lightning then ignores all further ones.
-            raise Interrupted("by Ctrl-C" if received == signal.SIGINT else f"by {received.name}")
+            raise Interrupted("by Ctrl-C")
 
 
 def _write(sentence: str) -> None:
@@ -122,14 +133,16 @@ def _write(sentence: str) -> None:
 class SweepState:
     """The sweep of this process; without a folder there is none.
 
-    task: what runs one job. held: the sweep's lock.
+    task: what runs one job. dry_run: list the jobs and run none. held: the sweep's lock.
     """
 
     task: Callable[..., Any] | None = None
+    dry_run: bool = False
     folder: Path | None = None
     show_test: str = "best"
     stops: StopSignals = field(default_factory=StopSignals)
     held: ExitStack = field(default_factory=ExitStack)
+    progress: Progress | None = None
 
 
 state = SweepState()
@@ -225,6 +238,7 @@ class SweepCallback(Callback):
         """Check and plan it. Hydra swallows exceptions here, so an error ends the process."""
         try:
             launchers.check_launcher(config)
+            check_search(config)
             check_run(config, in_sweep=True)
             if "resumed" in config:
                 follow(Path(str(config.resumed.sweep)), config)
@@ -250,11 +264,13 @@ def plan_sweep(config: DictConfig, folder: Path) -> None:
     """
     try:
         jobs = planned_jobs(config)
-        epochs = [check_job(config, job) for job in jobs]
+        configs = [check_job(config, job) for job in jobs]
         if not jobs:
             check_all_values(config)
     except (HydraException, OmegaConfBaseException):
         return
+    options = [sweep_plan.swept_overrides(job) for job in jobs]
+    announce(options, configs)
     folder.mkdir(parents=True, exist_ok=True)
     plan = SweepPlan(
         program=_program(),
@@ -263,11 +279,13 @@ def plan_sweep(config: DictConfig, folder: Path) -> None:
         code=sweep_plan.code_hash(),
         launcher=cast(dict[str, Any], OmegaConf.to_container(config.launcher)),
         sweeper=str(config.hydra.sweeper._target_),
-        jobs=[sweep_plan.swept_overrides(job) for job in jobs],
-        epochs=epochs,
+        jobs=options,
+        epochs=[int(job["trainer"]["max_epochs"]) for job in configs],
         process=processes.this_process(),
     )
     plan.write(folder)
+    if not jobs:  # Hydra's grid alone writes it
+        OmegaConf.save(config, folder / MULTIRUN_FILE)
 
 
 def follow(folder: Path, config: DictConfig) -> None:
@@ -281,9 +299,13 @@ def follow(folder: Path, config: DictConfig) -> None:
     name = f"the sweep in {folder}"
     state.held.enter_context(processes.locked(folder / sweep_plan.LOCK_FILE, name))
     (folder / sweep_plan.STOP_FILE).unlink(missing_ok=True)
-    if not _in_this_process(config.hydra):
+    own_process = not _in_this_process(config.hydra)
+    if own_process:
         state.stops.sweep = folder
         state.stops.listen()
+    plan = SweepPlan.read(folder)
+    state.progress = Progress(folder, plan, lines=own_process)
+    state.progress.start()
 
 
 def planned_jobs(config: DictConfig) -> list[list[str]]:
@@ -300,11 +322,29 @@ def planned_jobs(config: DictConfig) -> list[list[str]]:
     return [list(job) for job in jobs]
 
 
-def check_job(config: DictConfig, overrides: Sequence[str]) -> int:
-    """Check the config of one job; the largest number of its epochs. Raises UserError."""
+def check_job(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """Check the config of one job, which is returned as plain containers. Raises UserError."""
     job = compose(str(config.hydra.job.config_name), list(overrides))
-    checked = check(cast(dict[str, Any], OmegaConf.to_container(job, resolve=True)))
-    return checked.trainer.max_epochs
+    plain = cast(dict[str, Any], OmegaConf.to_container(job, resolve=True))
+    check(plain)
+    return plain
+
+
+def announce(jobs: Sequence[Sequence[str]], configs: Sequence[dict[str, Any]]) -> None:
+    """Print what a grid costs; with --dry-run its jobs instead of running them.
+
+    configs: of each job. A sweeper that chooses its jobs as it goes has none.
+    """
+    if state.dry_run:
+        for number, job in enumerate(jobs):
+            print(f"job {number:<3} {' '.join(job)}")
+    if jobs:
+        print(f"sweep   {sweep_progress.cost(configs)}", flush=True)
+    if state.dry_run:
+        if not jobs:
+            print("sweep   the sweeper chooses its jobs as it goes")
+        state.folder = None
+        sys.exit(0)
 
 
 def _program() -> list[str]:
@@ -331,13 +371,13 @@ def _options(hydra: Any) -> list[str]:
     return [*folders, *given]
 
 
-def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool) -> float:
+def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool) -> Any:
     """Run one job; record how it ends, print an error in one line and do not raise it.
 
     traceback: show one for a UserError too.
 
     Returns:
-        What `task` returns, NaN if it failed.
+        What `task` returns; the best metric of a job that was pruned, NaN if it failed.
     """
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and not _in_this_process(hydra):
@@ -347,17 +387,20 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
     if hydra.mode == RunMode.MULTIRUN:
         number = int(hydra.job.num)
         record = JobRecord(folder, {"job": number, "overrides": list(hydra.overrides.task)})
-    value = math.nan
+    value: Any = math.nan
     try:
         if not state.stops.start_job():
             record.write("not run", "the sweep stopped before this job started")
             return value
         record.write("running")
-        value = float(task(cfg))
+        value = task(cfg)
         record.write("finished")
     except BaseException as error:
         state.stops.end_job()
         status, reason = outcome(error)
+        if isinstance(error, Pruned):
+            value = error.value
+            record = JobRecord(folder, {**record.content, "value": value})
         record.write(status, reason)
         if isinstance(error, BrokenPipeError) and reader_is_gone():
             raise  # no further job could print anything
@@ -372,7 +415,7 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
     return value
 
 
-def _supervise(cfg: DictConfig, hydra: Any) -> float:
+def _supervise(cfg: DictConfig, hydra: Any) -> Any:
     """Run the current job as a process of its own, from a worker of the launcher."""
     if state.folder is None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep's process decides
@@ -423,6 +466,8 @@ def outcome(error: BaseException) -> tuple[str, str]:
         return "interrupted", reason or "from the keyboard"
     if isinstance(error, Diverged):
         return "diverged", reason
+    if isinstance(error, Pruned):
+        return "pruned", reason
     if isinstance(error, SystemExit):
         return "failed", f"the process exited with code {error.code}"
     reason = explain_disk_fault(error) or reason
@@ -435,11 +480,41 @@ def _is_bug(error: BaseException) -> bool:
     return isinstance(error, Exception) and not expected
 
 
-def begin(task: Callable[..., Any]) -> None:
-    """Forget an earlier sweep of this process. task: what runs one job."""
+def begin(task: Callable[..., Any], dry_run: bool) -> None:
+    """Forget an earlier sweep of this process.
+
+    task: what runs one job. dry_run: list the jobs and run none.
+    """
     global state
-    state = SweepState(task)
+    state = SweepState(task, dry_run)
     job_process.die_with_parent()
+
+
+def remove_launch(folder: Path) -> None:
+    """Remove what Hydra makes where a sweep is resumed; what Slurm has printed stays."""
+    (folder / MULTIRUN_FILE).unlink(missing_ok=True)
+    for path in (*folder.glob("*"), folder):
+        with suppress(OSError):  # it is not empty, or not there
+            path.rmdir()
+
+
+def launcher_failed(error: Exception) -> bool:
+    """Whether `error` is that of a launcher whose jobs had started; prints it then.
+
+    One of its workers has died, or the sweep was stopped before a worker was ready.
+    """
+    folder = state.folder
+    if folder is None or state.stops.sweep is None or not any(folder.rglob(JOB_FILE)):
+        return False
+    if not state.stops.ended:
+        reason = f"{type(error).__name__}: {one_line(error)[:300]}"
+        print(
+            f"fracnet: error: the launcher failed ({reason}); finish the sweep with: "
+            f"python -m fracnet.sweep resume={folder}",
+            file=sys.stderr,
+        )
+    launchers.wait_for_slurm(folder)
+    return True
 
 
 def finish() -> int:
@@ -452,6 +527,8 @@ def finish() -> int:
     from fracnet.report.sweep_page import print_sweep
     from fracnet.runs import sweep_summary
 
+    if state.progress is not None:
+        state.progress.stop()
     state.stops.restore()
     stopped = 128 + state.stops.ended if state.stops.ended else 0
     with state.held:
@@ -461,7 +538,9 @@ def finish() -> int:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
             return stopped or 1
+        remove_launch(folder / RESUMED)
         content = sweep_summary.collect(folder, state.show_test)
     print()
     print_sweep(Console(highlight=False), content, folder)
-    return stopped or int(any(job["status"] != "finished" for job in content["jobs"]))
+    scored = job_process.SCORED
+    return stopped or int(any(job["status"] not in scored for job in content["jobs"]))

@@ -32,6 +32,7 @@ from fracnet.training.callbacks import (
     Curves,
     ExponentialAverage,
     FreezeBackbone,
+    LastCheckpoint,
     ProgressBar,
     ReseedEachEpoch,
 )
@@ -91,13 +92,8 @@ def make_trainer(
         save_weights_only=True,
         enable_version_counter=False,
     )
-    # All that a resumed run needs; `best` holds weights alone.
-    latest = ModelCheckpoint(
-        folder.checkpoints,
-        filename="last",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    # `best` holds weights alone.
+    latest = LastCheckpoint(folder.checkpoints, config.callbacks.last.every_n_steps)
     bar = config.trainer.progress_bar and sys.stderr.isatty()
     given = {name: _built(v, name, folder) for name, v in config.trainer.passed_on.items()}
     plugins = given.pop("plugins", None) or []
@@ -202,12 +198,14 @@ def fit_and_predict(
     data: RadiographData,
     folder: RunFolder,
     loggers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Train, or resume training; the selected checkpoint's predictions, and how it was selected.
 
-    Each process of a run calls it; process 0 alone writes.
+    Each process of a run calls it; process 0 alone writes. callbacks: besides the config's.
     """
     trainer, best = make_trainer(config, folder, loggers)
+    trainer.callbacks += callbacks  # type: ignore[attr-defined]
     model.extra_metrics = ValidationMetrics.requested(config, data)
     if config.trainer.compile:
         model.backbone.compile()  # in place: names of weights stay, a checkpoint is the same
@@ -279,4 +277,4 @@ def predict(trainer: Trainer, model: Classifier, data: RadiographData) -> pd.Dat
     order = np.concatenate([data.rows("val"), data.rows("test")])
     assert np.array_equal(rows, np.sort(order))
     logits = logits[np.searchsorted(rows, order)]
-    return assemble(data.manifest.table.iloc[order], data.classes, logits)
+    return assemble(data.table.iloc[order], data.classes, logits)

@@ -11,7 +11,7 @@ def counted(n: int, noun: str) -> str:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{n} {noun[:-1]}ies"
-    return f"{n} {noun}es" if noun.endswith(("s", "x", "ch")) else f"{n} {noun}s"
+    return f"{n} {noun}es" if noun.endswith(("s", "x", "tch", "nch")) else f"{n} {noun}s"
 
 
 def are(n: int) -> str:

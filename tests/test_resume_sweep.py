@@ -1,0 +1,96 @@
+"""A sweep that was killed and resumed equals one that was never stopped."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.tiny_overrides import tiny_overrides
+
+TESTS = Path(__file__).parent
+KILLS = int(os.environ.get("FRACNET_TEST_KILLS", "2"))
+"""How often the slow test kills a sweep."""
+
+
+def command(arguments: list[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """A command in its own process group, as a shell starts it."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(TESTS)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def done(arguments: list[str], folder: Path, code: int = 0, **environment: str) -> str:
+    process = command(arguments, folder, **environment)
+    out, _ = process.communicate(timeout=500)
+    assert process.returncode == code, out
+    return out
+
+
+def numbers(sweep: Path) -> dict[str, bytes]:
+    """What the jobs have computed: predictions and metrics of each, without times."""
+    names = ("predictions.csv", "metrics.json", "decisions.json")
+    files = {
+        f"{n}/{name}": (sweep / str(n) / name).read_bytes() for n in range(3) for name in names
+    }
+    table = json.loads((sweep / "sweep.json").read_text())
+    chosen = {key: table[key] for key in ("best", "ties", "objective", "swept")}
+    return files | {"table": json.dumps(chosen).encode()}
+
+
+@pytest.fixture(scope="module")
+def training(phantom_overrides: list[str]) -> list[str]:
+    overrides = tiny_overrides(*phantom_overrides, "scheduler=none", "logger=none", size=40)
+    jobs = [
+        "trainer.max_epochs=3",
+        "optim.lr=1e-2,2e-2,3e-2",
+        "callbacks.early_stopping.patience=1",
+    ]
+    return ["-m", "fracnet.train", "-m", *overrides, *jobs, "launcher=joblib"]
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_at_any_moment_ends_as_if_it_had_not(
+    training: list[str], tmp_path: Path
+) -> None:
+    start = time.monotonic()
+    done([*training, f"hydra.sweep.dir={tmp_path / 'whole'}"], tmp_path)
+    seconds = time.monotonic() - start
+    whole = numbers(tmp_path / "whole")
+    moments = random.Random(os.environ.get("FRACNET_TEST_SEED", "0"))
+    for _ in range(KILLS):
+        sweep = tmp_path / "killed"
+        process = command([*training, f"hydra.sweep.dir={sweep}"], tmp_path)
+        # Before its plan is written there is no sweep that could be resumed.
+        while not (sweep / "plan.json").is_file():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        moment = moments.uniform(0, seconds - 4)
+        time.sleep(moment)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        before = {n: job_status(sweep, n) for n in range(3)}
+        launcher = moments.choice(["serial", "joblib", "joblib"])
+        resume = [f"resume={sweep}", f"launcher={launcher}", "trust=true"]
+        out = done(["-m", "fracnet.sweep", *resume], tmp_path)
+        print(f"killed after {moment:.1f} s: {before}, resumed with {launcher}")
+        assert numbers(sweep) == whole, out
+        shutil.rmtree(sweep)
+
+
+def job_status(sweep: Path, number: int) -> str | None:
+    path = sweep / str(number) / "job.json"
+    saved = (path.parent / "checkpoints/last.ckpt").is_file()
+    status = json.loads(path.read_text())["status"] if path.is_file() else None
+    return f"{status}{', checkpoint' if saved else ''}"

@@ -1,0 +1,85 @@
+"""A run that a cluster interrupts within an epoch equals one that was never stopped."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from helpers.command import CommandResult, run_train
+from helpers.tiny_overrides import tiny_overrides
+
+from fracnet.models.classifier import Classifier
+
+# Everything with a state within an epoch, together.
+STATEFUL = [
+    "scheduler=one_cycle",
+    "callbacks.ema=0.9",
+    "imbalance=oversample",
+    "model.dropout=0.3",
+    "model.freeze=1",
+    "trainer.accumulate_grad_batches=2",
+]
+
+
+@pytest.fixture(scope="module")
+def overrides(phantom_overrides: list[str]) -> list[str]:
+    more = [*phantom_overrides, "logger=none", *STATEFUL]
+    return tiny_overrides(*more, batch=4, workers=0, epochs=3)
+
+
+def results(run: Path) -> dict[str, Any]:
+    """All numbers of a run but its times."""
+    curves = pd.read_csv(run / "metrics.csv").drop(columns=["seconds", "images_per_second"])
+    weights = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    return {
+        "predictions": (run / "predictions.csv").read_bytes(),
+        "curves": curves.to_csv(),
+        "metrics": (run / "metrics.json").read_bytes(),
+        "weights": {name: value.tolist() for name, value in weights.items()},
+    }
+
+
+def interrupted(
+    overrides: list[str],
+    at: tuple[int, int],
+    number: signal.Signals,
+    capsys: pytest.CaptureFixture[str],
+) -> CommandResult:
+    """A run that gets a signal in a batch of an epoch, both counted from 0."""
+    step = Classifier.training_step
+
+    def signaled(model: Classifier, batch: Any, batch_idx: int) -> Any:
+        if (model.current_epoch, batch_idx) == at:
+            os.kill(os.getpid(), number)
+        return step(model, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "training_step", signaled)
+        return run_train(overrides, capsys)
+
+
+@pytest.mark.parametrize("more", [(), ("trainer.val_check_interval=0.5",)], ids=["", "halves"])
+def test_a_run_resumed_within_an_epoch_equals_one_that_was_not_stopped(
+    more: tuple[str, ...],
+    overrides: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = [*overrides, *more]
+    assert run_train([*command, f"hydra.run.dir={tmp_path / 'whole'}"], capsys).code == 0
+    whole = results(tmp_path / "whole")
+    warned, ended = signal.SIGUSR1, signal.SIGTERM
+    for number, at in ((ended, (1, 1)), (warned, (2, 8)), (ended, (0, 4))):
+        run = tmp_path / f"{number.name}{at[0]}"
+        stopped = interrupted([*command, f"hydra.run.dir={run}"], at, number, capsys)
+        assert stopped.code == 143, stopped.err
+        assert json.loads((run / "provenance.json").read_text())["status"] == "interrupted"
+        stored = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+        assert stored["global_step"] % 7 != 0, "within an epoch"
+        resumed = run_train([f"resume={run}", "trust=true"], capsys)
+        assert resumed.code == 0, resumed.err
+        assert results(run) == whole, (number, at)
