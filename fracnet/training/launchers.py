@@ -122,7 +122,8 @@ def wait_for_slurm(sweep: Path) -> None:
 
     submitit raises for the first job that was lost, while others still run.
     """
-    arrays = {path.name.partition("_")[0] for path in sweep.glob("**/slurm/*_*")}
+    folders = [path for path in sweep.glob("**/slurm/*_*") if path.is_dir()]
+    arrays = {path.name.partition("_")[0] for path in folders}
     while arrays:
         command = ["squeue", "--noheader", f"--jobs={','.join(sorted(arrays))}"]
         queue = subprocess.run(command, capture_output=True, text=True)

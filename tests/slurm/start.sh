@@ -4,6 +4,7 @@
 set -eu
 action=$1 folder=$2
 stop() {
+  SLURM_CONF="$folder/slurm.conf" scancel --quiet --user="$(id -un)" 2>/dev/null && sleep 1 || true
   for name in slurmd slurmctld munged; do
     if [ -f "$folder/$name.pid" ]; then kill "$(cat "$folder/$name.pid")" 2>/dev/null || true; fi
   done
@@ -17,7 +18,7 @@ ClusterName=fracnet
 SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket=$folder/munge/socket
+AuthInfo=socket=$folder/munge/socket,cred_expire=5
 CryptoType=crypto/munge
 MpiDefault=none
 ProctrackType=proctrack/pgid
@@ -32,7 +33,7 @@ SlurmdSpoolDir=$folder/spool
 SlurmctldLogFile=$folder/slurmctld.log
 SlurmdLogFile=$folder/slurmd.log
 SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=1,sched_interval=2,requeue_delay=1
+SchedulerParameters=batch_sched_delay=1,sched_interval=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 AccountingStorageType=accounting_storage/none
