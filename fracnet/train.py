@@ -28,6 +28,7 @@ def train(cfg: DictConfig) -> float | list[float]:
         overrides=overrides,
         command=[Path(sys.executable).name, "-m", "fracnet.train", *sys.argv[1:]],
         in_sweep=sweep.running(),
+        fixed_folder=any(o.startswith("hydra.run.dir=") for o in hydra.overrides.hydra),
     )
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     for key in ("launcher", "sweeper", "search"):  # not part of what a job is

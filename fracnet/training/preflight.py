@@ -51,12 +51,16 @@ LOGGER_PACKAGES = {
 
 @dataclass(frozen=True)
 class Order:
-    """Where and how a run was started; `command` is the whole line, for its provenance."""
+    """Where and how a run was started; `command` is the whole line, for its provenance.
+
+    fixed_folder: whether the command names the folder.
+    """
 
     folder: Path
     overrides: Sequence[str]
     command: Sequence[str]
     in_sweep: bool = False
+    fixed_folder: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def preflight(plain: dict[str, Any], order: Order) -> Plan:
         plain = resolve_test_on(plain)
     config = check(plain)
     sweep.check_run(config, order.in_sweep)
-    distributed.check_start()
+    distributed.check_start(order.fixed_folder or bool(config.resume))
     if config.resume:
         folder = RunFolder.open(order.folder, "resume")
         if distributed.rank() == 0:

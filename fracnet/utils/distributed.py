@@ -17,8 +17,19 @@ from fracnet.utils.errors import UserError
 
 
 def rank() -> int:
-    """0 in the process that prints and writes: Lightning's LOCAL_RANK, NODE_RANK on other nodes."""
-    return int(os.environ.get("LOCAL_RANK") or 0) or int(os.environ.get("NODE_RANK") or 0)
+    """0 in the process that prints and writes: Lightning's LOCAL_RANK, NODE_RANK on other nodes.
+
+    Under torchrun it is RANK, under srun with several tasks SLURM_PROCID.
+    """
+    if _torchrun():
+        return int(os.environ.get("RANK") or 0)
+    local = int(os.environ.get("LOCAL_RANK") or 0) or int(os.environ.get("NODE_RANK") or 0)
+    tasks = int(os.environ.get("SLURM_NTASKS") or 1)
+    return local or (int(os.environ.get("SLURM_PROCID") or 0) if tasks > 1 else 0)
+
+
+def _torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def silence_worker() -> None:
@@ -37,10 +48,15 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def check_start() -> None:
-    """Raise UserError under torchrun: its processes would each make a run folder of their own."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+def check_start(fixed_folder: bool) -> None:
+    """Raise UserError for processes of one run that would each make a run folder of their own.
+
+    fixed_folder: whether the command names the folder.
+    """
+    started = _torchrun() or int(os.environ.get("NODE_RANK") or 0) > 0
+    if started and not fixed_folder:
         raise UserError(
-            "fracnet starts the processes for several devices itself: use "
-            "`python -m fracnet.train trainer.devices=2 ...` without torchrun."
+            "With torchrun or several nodes each process starts the whole command: give all of "
+            "them one folder with hydra.run.dir=runs/<name>. For several devices of one machine "
+            "`python -m fracnet.train trainer.devices=2 ...` needs neither."
         )

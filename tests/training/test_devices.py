@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -124,14 +125,36 @@ def test_one_process_predicts_from_the_checkpoint_what_two_predicted(
 
 
 @pytest.mark.slow
-def test_two_processes_are_repeatable(run: Run, overrides: list[str], tmp_path: Path) -> None:
-    repeated = train(overrides, tmp_path)
+def test_two_nodes_give_what_two_devices_give(
+    run: Run, overrides: list[str], tmp_path: Path
+) -> None:
+    """Two process groups on this machine, each with the environment of a node."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "fracnet.train", *overrides]
+    common = {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    nodes = [
+        subprocess.Popen(
+            [*command, "trainer.num_nodes=2", f"hydra.run.dir={folder}"],
+            env=os.environ | common | {"NODE_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        for rank in range(2)
+    ]
+    printed = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], printed
     curves = [
-        pd.read_csv(of.folder / "metrics.csv").drop(columns=["seconds", "images_per_second"])
-        for of in (run, repeated)
+        pd.read_csv(of / "metrics.csv").drop(columns=["seconds", "images_per_second"])
+        for of in (run.folder, folder)
     ]
     pd.testing.assert_frame_equal(*curves, check_exact=True)
-    tables = [(of.folder / "predictions.csv").read_bytes() for of in (run, repeated)]
+    tables = [(of / "predictions.csv").read_bytes() for of in (run.folder, folder)]
     assert tables[0] == tables[1]
 
 
@@ -193,10 +216,13 @@ def test_gather_orders_by_row_and_drops_repeats() -> None:
     assert logits[:, 0].tolist() == [0, 20, 50]
 
 
-def test_torchrun_is_rejected(tmp_path: Path, overrides: list[str]) -> None:
-    result = in_new_process(["fracnet.train", *overrides], tmp_path, TORCHELASTIC_RUN_ID="1")
+@pytest.mark.parametrize("variable", ["TORCHELASTIC_RUN_ID", "NODE_RANK"])
+def test_processes_of_one_run_need_one_folder(
+    variable: str, tmp_path: Path, overrides: list[str]
+) -> None:
+    result = in_new_process(["fracnet.train", *overrides], tmp_path, **{variable: "1"})
     assert result.code == 1
-    assert "without torchrun" in result.err
+    assert "hydra.run.dir=" in result.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
