@@ -1,0 +1,110 @@
+"""Joblib and a local Ray cluster run the jobs of a sweep, and bad options are told beforehand."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.command import run_train
+from omegaconf import OmegaConf
+
+from fracnet.training import launchers
+from fracnet.utils.errors import UserError
+
+TESTS = Path(__file__).parent
+LIGHT = [sys.executable, str(TESTS / "helpers/forked_sweep.py"), "-m"]
+
+
+def started(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*LIGHT, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def statuses(folder: Path) -> list[str]:
+    return [job["status"] for job in json.loads((folder / "sweep.json").read_text())["jobs"]]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("ray", marks=pytest.mark.slow)])
+def test_each_job_ends_in_its_own_way(launcher: str, tmp_path: Path) -> None:
+    job = started(["optim.lr=4,1,2,3", f"launcher={launcher}", "hydra.sweep.dir=sweep"], tmp_path)
+    out, err = job.communicate(timeout=200)
+    assert job.returncode == 1, err
+    assert statuses(tmp_path / "sweep") == ["finished", "finished", "failed", "failed"]
+    assert json.loads((tmp_path / "sweep/sweep.json").read_text())["best"] == [1]
+    assert "sweep   4 jobs, at most 200 epochs" in out
+    assert "job 3   failed: optim.lr=3 is not liked" in out
+    assert "job 2   failed: the process exited with code 9; see job.log" in out
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_jobs_on_ray(tmp_path: Path) -> None:
+    job = started(["optim.lr=5,4,1", "launcher=ray", "hydra.sweep.dir=sweep"], tmp_path)
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "sweep/0/waiting").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(job.pid, signal.SIGINT)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 130, err
+    assert statuses(tmp_path / "sweep")[0] == "interrupted"
+
+
+def test_dry_run_lists_the_jobs_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for option in ("--dry-run", "sweep.dry_run=true"):
+        result = run_train(["-m", "optim.lr=4,1", "seed=0,1", "launcher=joblib", option], capsys)
+        assert result.code == 0, result.err
+        jobs = re.findall(r"^job (\d) +(.*)$", result.out, re.MULTILINE)
+        assert [number for number, _ in jobs] == ["0", "1", "2", "3"]
+        assert jobs[3][1] == "optim.lr=1 seed=1"
+        assert "4 jobs, at most 200 epochs" in result.out
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["launcher=rya"], ["launcher=rya", "Did you mean 'ray'?"]),
+        (["launcher=joblib", "launcher.gpus_per_job=1"], ["launcher.gpus_per_job", "cpus_per_job"]),
+        (["launcher=joblib", "launcher.cpus_per_job=999"], ["cpus_per_job=999", "core"]),
+        (["launcher=ray", "launcher.cpus_per_job=-1"], ["launcher.cpus_per_job=-1"]),
+        (["launcher=joblib", "optim.lrr=1,2"], ["optim.lrr", "Did you mean 'optim.lr"]),
+        (["launcher=joblib", "data.batch_size=0"], ["data.batch_size=0"]),
+    ],
+)
+def test_a_bad_option_is_told_before_anything_starts(
+    arguments: list[str],
+    parts: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run_train(["-m", "optim.lr=1,4", *arguments], capsys)
+    assert result.code == 1
+    assert result.err.startswith("fracnet: error: ")
+    assert all(part in result.err for part in parts), result.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_missing_package_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(launchers.PACKAGES, "joblib", "no_such_package.plugin")
+    config = OmegaConf.create({"launcher": {"name": "joblib", "jobs": 1, "cpus_per_job": 1}})
+    with pytest.raises(UserError, match=r"pip install 'fracnet\[joblib\]'"):
+        launchers.check_launcher(config)
