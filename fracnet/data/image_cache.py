@@ -268,6 +268,25 @@ class ImageCache:
         assert cache is not None, folder
         return cache
 
+    def same_pixels(self, rows: np.ndarray) -> list[tuple[int, int]]:
+        """Pairs (first, other) of rows whose files hold the same picture, to the pixel.
+
+        rows: int64 [n]. The features of the stored image, except the file's size, and the
+        preprocessed image must agree.
+        """
+        columns = [i for i, name in enumerate(SHORTCUT_NAMES) if name != "file_size"]
+        images = self.images.view(np.ndarray)
+        firsts: dict[bytes, list[int]] = {}
+        pairs = []
+        for row in rows.tolist():
+            others = firsts.setdefault(self.features[row, columns].tobytes(), [])
+            same = (first for first in others if np.array_equal(images[first], images[row]))
+            if (first := next(same, None)) is None:
+                others.append(row)
+            else:
+                pairs.append((first, row))
+        return pairs
+
     def _report_bad_files(self, manifest: Manifest, on_bad_file: str) -> None:
         if not self.bad:
             return

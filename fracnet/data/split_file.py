@@ -24,14 +24,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from filelock import FileLock
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from fracnet.data.manifest import Manifest, without_rows
 from fracnet.data.splits import assign_folds, groups_of, name_groups
+from fracnet.metrics.clusters import components
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import cache_dir, remove_drafts, write_atomically
 from fracnet.utils.text import counted, list_some
@@ -209,7 +207,7 @@ def deduplicate(manifest: Manifest, pairs: Pairs, *, pooled: bool = False) -> Ma
     table = manifest.table
     order = {**SPLIT_ORDER, "val": 0} if pooled else SPLIT_ORDER
     rank = table["split"].map(order).to_numpy(np.int64)
-    cluster = _components(len(table), _row_pairs(table, pairs))
+    cluster = components(len(table), _row_pairs(table, pairs))
     last = np.zeros(cluster.max(initial=-1) + 1, np.int64)
     np.maximum.at(last, cluster, rank)
     rows = np.flatnonzero(rank < last[cluster]).tolist()
@@ -250,24 +248,29 @@ def join_copied_groups(table: pd.DataFrame, pairs: Pairs) -> list[str]:
     all_names = (groups["unit"] + " " + groups["group"].astype(str)).to_numpy(str)
     names, index = np.unique(all_names, return_inverse=True)
     links = [(int(index[a]), int(index[b])) for a, b in _row_pairs(table, pairs)]
-    component = _components(len(names), links)
+    component = components(len(names), links)
     first = {
         int(number): str(name) for number, name in zip(component[::-1], names[::-1], strict=True)
     }
     return [first[int(number)] for number in component[index]]
 
 
+def name_pictures(table: pd.DataFrame, pairs: Pairs) -> pd.Series:
+    """The path of the first image of each picture that several rows show; NaN in other rows.
+
+    pairs: paths of verified copies; copies of copies show the same picture.
+    """
+    picture = components(len(table), _row_pairs(table, pairs))
+    paths = table["path"].reset_index(drop=True)
+    first = paths.groupby(picture).transform("first")
+    repeated = pd.Series(picture).duplicated(keep=False)
+    return first.where(repeated).set_axis(table.index)
+
+
 def _row_pairs(table: pd.DataFrame, pairs: Pairs) -> list[tuple[int, int]]:
     """The pairs as row numbers, without those that have an image outside of the table."""
     row_of = {path: row for row, path in enumerate(table["path"])}
     return [(row_of[a], row_of[b]) for a, b in pairs if a in row_of and b in row_of]
-
-
-def _components(n: int, links: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
-    """Number of the connected component of each of n nodes, int64 [n]."""
-    a, b = np.array(links, np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(a)), (a, b)), shape=(n, n))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
 def apply_fold(

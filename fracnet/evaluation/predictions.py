@@ -5,8 +5,10 @@ of the `prob_<class>` columns; a name may contain spaces. In a binary task the f
 negative one and the second the positive one.
 
 A study name may be unique only within its patient ("study1_positive"), and only some images of a
-study may name the patient; `resolve_identities` settles both. `align` checks the predictions of
-several runs for the same images and brings them into one order.
+study may name the patient; `resolve_identities` settles both. The optional column `copies` names
+the picture that a row shares with its verified copies: rows that it links are one observation in
+every interval. `align` checks the predictions of several runs for the same images and brings them
+into one order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +20,12 @@ import pandas as pd
 from scipy.special import softmax
 
 from fracnet.metrics.classification import log_odds
-from fracnet.metrics.clusters import Clusters
+from fracnet.metrics.clusters import Clusters, components
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import are, counted
 
 PROB, LOGIT = "prob_", "logit_"
+COPIES = "copies"
 SPLITS = ("val", "test")
 REQUIRED = ("path", "split", "label")
 TINY = float(np.finfo(np.float64).tiny)
@@ -80,11 +83,6 @@ class Predictions:
         """float64[N, C]."""
         return self.table[[f"{PROB}{name}" for name in self.classes]].to_numpy(dtype=np.float64)
 
-    @property
-    def positive_scores(self) -> np.ndarray:
-        """float64[N], the probability of the second of two classes."""
-        return np.asarray(self.probabilities[:, 1])
-
     @cached_property
     def logits(self) -> np.ndarray:
         """float64[N, C]; logs of the probabilities where the table has no logits."""
@@ -105,7 +103,7 @@ class Predictions:
 
     @cached_property
     def clusters(self) -> Clusters:
-        """Rows by patient, else by study, else by image (`clusters_of`)."""
+        """Rows by patient, else by study, else by image, joined by copies (`clusters_of`)."""
         return clusters_of(self.table)
 
     @cached_property
@@ -131,12 +129,11 @@ class Predictions:
         others = [c for c in rows.columns if not str(c).startswith((PROB, LOGIT))]
         return Predictions.trusted(assemble(rows[others], self.classes, logits))
 
-    def with_probabilities(self, prob: np.ndarray, rows: pd.DataFrame) -> "Predictions":
-        """New probabilities float64[N, C], to the last digit, for `rows` with the same classes.
-
-        Their logits are the logs.
-        """
-        predictions = self.with_logits(safe_log(prob), rows)
+    def with_probabilities(
+        self, prob: np.ndarray, logits: np.ndarray, rows: pd.DataFrame
+    ) -> "Predictions":
+        """Probabilities float64[N, C], to the last digit, and their logits for other `rows`."""
+        predictions = self.with_logits(logits, rows)
         columns = {f"{PROB}{name}": prob[:, c] for c, name in enumerate(self.classes)}
         return Predictions.trusted(predictions.table.assign(**columns))
 
@@ -203,8 +200,13 @@ def resolve_identities(table: pd.DataFrame) -> pd.DataFrame:
     """The table with studies of one patient each, and patients filled in from their studies.
 
     A study name that several patients share becomes `<patient>/<study>`. A row without a patient
-    gets the only patient of its study. Other columns, and tables without such rows, do not change.
+    gets the only patient of its study. Patients, studies and images that `copies` links all get the
+    same value there. Other columns, and tables without such rows, do not change.
     """
+    return _spread_copies(_resolve_studies(table))
+
+
+def _resolve_studies(table: pd.DataFrame) -> pd.DataFrame:
     rows = _identities(table)
     if rows is None or not (rows.ambiguous.any() or rows.inferable.any()):
         return table
@@ -219,13 +221,26 @@ def resolve_identities(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(patient=patient, study=study)
 
 
+def _spread_copies(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with one value of `copies` for all groups that copies link."""
+    if COPIES not in table or not is_known(table[COPIES]).any():
+        return table
+    known = is_known(table[COPIES])
+    keys = np.unique(_keys(table)[0].astype(str), return_inverse=True)[1].reshape(-1)
+    pictures, picture = np.unique(table[COPIES][known].astype(str), return_inverse=True)
+    n = int(keys.max()) + 1
+    component = components(n + len(pictures), np.column_stack([keys[known], n + picture]))
+    names = dict(zip(component[n:][::-1], pictures[::-1], strict=True))
+    return table.assign(**{COPIES: [names.get(component[key], np.nan) for key in keys]})
+
+
 def identity_notes(table: pd.DataFrame) -> list[str]:
     """Sentences on what `resolve_identities` changes, and on what it cannot decide."""
+    notes = _copy_notes(table)
     rows = _identities(table)
     if rows is None:
-        return []
+        return notes
     names = table["study"].astype(str).to_numpy(dtype=object)
-    notes = []
     if rows.ambiguous.any():
         name = min(names[rows.ambiguous])
         notes.append(
@@ -248,12 +263,29 @@ def identity_notes(table: pd.DataFrame) -> list[str]:
     return notes
 
 
+def _copy_notes(table: pd.DataFrame) -> list[str]:
+    """How many images of each split repeat another one, if any do."""
+    notes = []
+    for split in SPLITS if COPIES in table else ():
+        pictures = table.loc[(table["split"] == split) & is_known(table[COPIES]), COPIES]
+        if repeats := int(pictures.duplicated().sum()):
+            n = int((table["split"] == split).sum())
+            notes.append(
+                f"{repeats} of {n} {split} images repeat another {split} image (verified copies): "
+                "intervals count all copies of a picture as one observation"
+            )
+    return notes
+
+
 def _group_keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """The group of each row, which no split may divide, and its kind; both object[N].
 
     The kind is "patient" where that is known, else "study", else "image"; the key names both.
     """
-    table = resolve_identities(table)
+    return _keys(_resolve_studies(table))
+
+
+def _keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     keys = ("image:" + table["path"].astype(str)).to_numpy(dtype=object, copy=True)
     units = np.full(len(table), "image", dtype=object)
     for column in ("study", "patient"):
@@ -274,13 +306,20 @@ def known_groups(table: pd.DataFrame) -> set[str]:
 def clusters_of(table: pd.DataFrame) -> Clusters:
     """Group rows by patient where known, else by study, else each image by itself.
 
-    Ids follow the sorted keys and not the order of the rows, so that a seeded draw by cluster does
-    not depend on that order.
+    Groups with copies of one picture (column `copies`) are one. Ids follow the sorted keys and not
+    the order of the rows, so that a seeded draw by cluster does not depend on that order.
     """
-    keys, units = _group_keys(table)
+    table = resolve_identities(table)
+    keys, units = _keys(table)
     names, ids = np.unique(keys.astype(str), return_inverse=True)
-    present = [unit for unit in ("patient", "study", "image") if (units == unit).any()]
-    return Clusters(ids.reshape(-1).astype(np.int64), len(names), ", else ".join(present))
+    unit = ", else ".join(u for u in ("patient", "study", "image") if (units == u).any())
+    if COPIES in table:
+        known = is_known(table[COPIES])
+        keys[known] = ("copies:" + table[COPIES][known].astype(str)).to_numpy(dtype=object)
+        joined, joined_ids = np.unique(keys.astype(str), return_inverse=True)
+        if len(joined) < len(names):
+            names, ids, unit = joined, joined_ids, f"{unit}, joined by copies"
+    return Clusters(ids.reshape(-1).astype(np.int64), len(names), unit)
 
 
 def _check_disjoint(table: pd.DataFrame) -> None:
@@ -408,9 +447,10 @@ def align(runs: Mapping[str, Predictions], split: str) -> dict[str, Predictions]
             images by patient and study. Says which runs, and how many rows.
     """
     parts = {name: rows_of_split(name, run, split) for name, run in runs.items()}
-    first, reference = next(iter(parts.items()))
     _check_same_classes(parts)
     _check_same_images(parts, split)
+    parts = _with_same_copies(parts)
+    first, reference = next(iter(parts.items()))
     for name, part in parts.items():
         wrong = (part.table["label"] != reference.table["label"]).to_numpy()
         if wrong.any():
@@ -428,6 +468,15 @@ def align(runs: Mapping[str, Predictions], split: str) -> dict[str, Predictions]
                 "compared."
             )
     return parts
+
+
+def _with_same_copies(parts: Mapping[str, Predictions]) -> dict[str, Predictions]:
+    """The same rows, all with the `copies` of the part that knows most, such as after an audit."""
+    known = {n: int(is_known(p.table[COPIES]).sum()) for n, p in parts.items() if COPIES in p.table}
+    if not known:
+        return dict(parts)
+    copies = parts[max(known, key=lambda name: known[name])].table[COPIES].to_numpy()
+    return {n: Predictions.trusted(p.table.assign(**{COPIES: copies})) for n, p in parts.items()}
 
 
 def rows_of_split(name: str, run: Predictions, split: str) -> Predictions:

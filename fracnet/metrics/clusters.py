@@ -1,8 +1,11 @@
 """Which rows of a table count as one independent observation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 
 @dataclass(frozen=True)
@@ -22,3 +25,10 @@ class Clusters:
     def lone(self) -> str:
         """Why rows of a single cluster have no variance."""
         return "there is only one row" if self.trivial else f"all rows come from one {self.unit}"
+
+
+def components(n: int, links: Sequence[tuple[int, int]] | np.ndarray) -> np.ndarray:
+    """int64[n]: number of the connected component of each of n nodes; links are pairs of nodes."""
+    a, b = np.asarray(links, np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(n, n))
+    return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -26,7 +26,7 @@ def write_ood_reference(
     nothing: only how many of them are flagged is counted, for the report.
     """
     folder.ood.unlink(missing_ok=True)  # of an earlier run in this folder
-    table = data.manifest.table
+    table = data.table
     train, val, test = (np.unique(data.rows(split)) for split in ("train", "val", "test"))
     units = clusters_of(table.iloc[val]).count
     if len(train) < ood.MIN_TRAIN or units < ood.MIN_UNITS:

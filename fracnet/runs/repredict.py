@@ -13,16 +13,18 @@ import pandas as pd
 from fracnet.config.commands import EvaluateCommand
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Config
+from fracnet.data.audit_record import find_audit
 from fracnet.data.class_map import KEY, ClassMap, align_labels
+from fracnet.data.datamodule import mark_copies
 from fracnet.data.datasets.base import Dataset
 from fracnet.data.datasets.folder import Folder
 from fracnet.data.fingerprint import data_fingerprint
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.image_io import limit_opencv_threads
-from fracnet.data.manifest import Manifest, read_table, without_rows
+from fracnet.data.manifest import Manifest, without_rows
 from fracnet.data.preprocess import Preprocess
 from fracnet.evaluation.baselines import NEVER
-from fracnet.evaluation.predictions import Predictions, assemble
+from fracnet.evaluation.predictions import COPIES, Predictions, assemble
 from fracnet.runs.checkpoint import Logits, load_model, load_run_data
 from fracnet.runs.evaluate_run import NewPredictions
 from fracnet.runs.run_folder import (
@@ -30,6 +32,7 @@ from fracnet.runs.run_folder import (
     read_baselines,
     read_config,
     read_mapping,
+    read_predictions,
     read_run_metadata,
 )
 from fracnet.utils.errors import UserError
@@ -72,7 +75,7 @@ def predict_again(
     data = load_run_data(run, config, f"tta={list(command.tta)}")
     rows = np.concatenate([data.rows("val"), data.rows("test")])
     new_logits = logits(data.cache.images, rows, progress)
-    predictions = Predictions(assemble(data.manifest.table.iloc[rows], data.classes, new_logits))
+    predictions = Predictions(assemble(data.table.iloc[rows], data.classes, new_logits))
     views = ", ".join(command.tta)
     note = f"Test-time augmentation: mean probability of the image and its {views}."
     metadata = replace(metadata, notes=(*metadata.notes, note))
@@ -96,7 +99,7 @@ def predict_external(
     Only that dataset's test images are read; they are preprocessed as the run's own were. Raises
     UserError where data or classes do not match.
     """
-    own = Predictions(read_table(run.predictions))
+    own = read_predictions(run)
     classes, val = own.classes, own.split("val").table
     opened = open_test(dataset, read_manifest(dataset), classes, class_map, config)
     test, name, rows = opened.test, opened.test.name, opened.test.table
@@ -150,7 +153,8 @@ def open_test(
     preprocess = Preprocess(config.preprocess.model_dump().get("steps", ()), config.image_size)
     cache = ImageCache.open_or_build(test, preprocess, on_bad_file=dataset.on_bad_file)
     test = without_rows(test, cache.bad, "unreadable file")  # like the rows of the cache
-    return ExternalImages(test, cache.images, data_fingerprint(manifest))
+    table = mark_copies(test.table, np.arange(len(test.table)), cache, find_audit(manifest))
+    return ExternalImages(replace(test, table=table), cache.images, data_fingerprint(manifest))
 
 
 def _is_own(
@@ -192,7 +196,9 @@ def with_distinct_ids(rows: pd.DataFrame, others: pd.DataFrame, name: str) -> pd
     datasets often number their patients alike without sharing any.
     """
     rows = rows.copy()
-    for column in ("path", "patient", "study"):
+    for column in ("path", "patient", "study", COPIES):
+        if column not in rows or column not in others:
+            continue
         known = rows[column].notna()
         if set(rows.loc[known, column].astype(str)) & set(others[column].dropna().astype(str)):
             rows.loc[known, column] = f"{name}:" + rows.loc[known, column].astype(str)

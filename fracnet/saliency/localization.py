@@ -113,7 +113,7 @@ def localize(
     )
     rows = {split: _sample(every, most, seed) for split, every in annotated.items()}
     scores = {split: _score_rows(data, chosen, compute) for split, chosen in rows.items()}
-    clusters = clusters_of(data.manifest.table.iloc[rows["test"]])
+    clusters = clusters_of(data.table.iloc[rows["test"]])
     result: dict[str, Any] = {
         "method": method,
         "layer": layer,

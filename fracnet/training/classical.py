@@ -80,7 +80,7 @@ def fit_and_predict(
     model.save(folder.checkpoints / "best.npz")
     rows = np.concatenate([val, test])
     logits = model.logits(images, rows, progress)
-    return assemble(data.manifest.table.iloc[rows], data.classes, logits), selected
+    return assemble(data.table.iloc[rows], data.classes, logits), selected
 
 
 def print_choice(selected: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from fracnet.config.schema import Config, mode_of
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.manifest import write_table
 from fracnet.evaluation import baselines
-from fracnet.evaluation.predictions import PROB, Predictions
+from fracnet.evaluation.predictions import COPIES, PROB, Predictions
 from fracnet.models.classifier import Classifier
 from fracnet.models.validation import ValidationMetrics
 from fracnet.runs.evaluate_run import RunEvaluation, draw_figures, evaluate_run
@@ -39,10 +39,11 @@ def write_fit(
         selected: which epoch, or which setting of a model without epochs, was selected, by what.
         config: for a metric of the user's own, which nothing but the training can compute.
     """
-    if config.objective in config.metrics:
+    if own := [name for name in config.objectives if name in config.metrics]:
         val = Predictions.trusted(table[table["split"] == "val"].reset_index(drop=True))
-        value = ValidationMetrics.requested(config, data).value(val, config.objective)
-        selected = selected | {"objective": value, "mode": mode_of(config, config.objective)}
+        metrics = ValidationMetrics.requested(config, data)
+        values = {n: {"value": metrics.value(val, n), "mode": mode_of(config, n)} for n in own}
+        selected = selected | {"own_metrics": values}
     write_table(table, folder.predictions)
     _write_baselines(_baseline_tables(data), folder.baselines)
     write_json(folder.fit, {"selected": selected, "data": _data_facts(data)})
@@ -62,7 +63,9 @@ def evaluate_and_print(
     figures = draw_figures(evaluation, config.evaluation.figures)
     if in_sweep:
         at = f" at the selected epoch {selected['epoch']}" if "epoch" in selected else ""
-        print(f"validation {config.objective} {evaluation.objective:.4f}{at}\n", flush=True)
+        pairs = zip(config.objectives, evaluation.objectives, strict=True)
+        values = ", ".join(f"{name} {value:.4f}" for name, value in pairs)
+        print(f"validation {values}{at}\n", flush=True)
     else:
         print_evaluation(evaluation, figures, "Run")
     return evaluation
@@ -94,7 +97,7 @@ def report(
 def _baseline_tables(data: RadiographData) -> dict[str, pd.DataFrame]:
     """Predictions for the test rows by the two baselines that any model must beat."""
     train, test = data.rows("train"), data.rows("test")
-    targets, rows = data.manifest.targets(), data.manifest.table.iloc[test]
+    targets, rows = data.manifest.targets(), data.table.iloc[test]
     features = data.cache.features
     return {
         "majority": baselines.majority(targets[train], rows, data.classes),
@@ -109,8 +112,8 @@ def _write_baselines(tables: dict[str, pd.DataFrame], path: Path) -> None:
     parts = []
     for name, table in tables.items():
         probabilities = [c for c in table.columns if str(c).startswith(PROB)]
-        columns = ["path", "split", "label", "patient", "study", "region", *probabilities]
-        part = table[columns].copy()
+        groups = ["patient", "study", "region", *([COPIES] if COPIES in table else ())]
+        part = table[["path", "split", "label", *groups, *probabilities]].copy()
         part.insert(0, "baseline", name)
         parts.append(part)
     write_atomically(path, pd.concat(parts).to_csv(index=False, lineterminator="\n"))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pandas as pd
 import pytest
 from helpers.mura_files import add_study, write_mura
@@ -340,6 +341,25 @@ def test_the_data_module_uses_the_audit(
     folds = tiny_data(tmp_path / "set", split="deduplicated", folds=3, fold=1)
     folds.setup()
     assert len(folds.rows("train")) + len(folds.rows("val")) == 29
+
+
+def test_evaluated_images_that_repeat_others_are_marked(
+    tiny: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRACNET_CACHE", str(tmp_path / "cache"))
+    plain = tiny_data(tmp_path / "set")
+    plain.setup()
+    assert "copies" not in plain.table
+    first, second = (str(tmp_path / "set" / name) for name in ("test/0.png", "test/3.png"))
+    pixels = cv2.imread(first, cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(second, pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])  # another file
+    store_audit(tiny, ("train/2.png", "test/1.png"), ("train/2.png", "val/4.png"))
+    data = tiny_data(tmp_path / "set")
+    data.setup()
+    copies = data.table.set_index("path")["copies"].dropna()
+    assert copies["test/0.png"] == copies["test/3.png"]
+    assert copies["test/1.png"] == copies["val/4.png"] != copies["test/0.png"]
+    assert len(copies) == 4, "train images have no predictions"
 
 
 def test_a_split_that_loses_a_class_is_rejected(tiny: Manifest) -> None:

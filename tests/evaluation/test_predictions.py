@@ -112,6 +112,49 @@ def test_a_patient_and_a_study_of_one_name_are_two_clusters() -> None:
     assert clusters_of(table).count == 2
 
 
+def test_groups_with_copies_of_one_picture_are_one_cluster() -> None:
+    table = make_table((4, 4))
+    table["copies"] = ["x", "x", "y", "y", "y", np.nan, "", "z"]
+    clusters = clusters_of(table)
+    assert (clusters.count, clusters.unit) == (5, "image, joined by copies")
+    assert len(set(clusters.ids[:2])) == len(set(clusters.ids[2:5])) == 1
+    table["patient"] = ["p1", "p2", "p2", "p3", "p4", "p4", "p5", "p6"]
+    clusters = clusters_of(table)
+    assert (clusters.count, clusters.unit) == (3, "patient, joined by copies")
+    assert len(set(clusters.ids[:6])) == 1, "a copy links patients, and they link their images"
+    (note,) = identity_notes(table)
+    assert note.startswith("3 of 8 test images repeat another test image")
+    table["copies"] = ["x", "y", "z", "a", "b", "b", np.nan, np.nan]
+    assert clusters_of(table).unit == "patient", "copies of one patient join nothing"
+
+
+def test_copies_of_images_join_their_studies() -> None:
+    table = two_class_table()
+    table = table[table["split"] == "test"]
+    studies = table["study"].unique()
+    rows = table.groupby("study").tail(1).set_index("study")["path"]
+    pairs = dict(zip(rows[studies[::2]], rows[studies[1::2]], strict=True))
+    copies = table["path"].map(pairs).fillna(table["path"])
+    joined = table.assign(copies=copies.where(copies.duplicated(keep=False)))
+    plain, wide = (
+        to_level(Predictions(t.assign(patient=np.nan)), "study") for t in (table, joined)
+    )
+    assert len(wide) == len(plain) == plain.clusters.count == 2 * wide.clusters.count
+
+
+def test_copies_widen_intervals() -> None:
+    table = make_table((20, 20)).assign(region="all")
+    twins = pd.concat([table, table.assign(path=table["path"] + "2")], ignore_index=True)
+    marked = twins.assign(copies=[*table["path"], *table["path"]])
+    plain, alone, wide = (
+        evaluate(Predictions(t), OPTIONS, None).strata[0].summary.metrics["accuracy"]
+        for t in (twins, table, marked)
+    )
+    assert None not in (plain.low, alone.low, wide.low)
+    assert wide.high - wide.low > 1.2 * (plain.high - plain.low)
+    assert wide.high - wide.low > 0.9 * (alone.high - alone.low)
+
+
 def test_a_row_keeps_its_cluster_when_rows_are_reordered() -> None:
     table = make_table((6, 6), views=3)
     turned = table.iloc[::-1].reset_index(drop=True)
@@ -248,6 +291,13 @@ def test_other_labels_patients_and_classes_are_rejected() -> None:
     renamed["label"] = renamed["label"].replace("normal", "fine")
     with pytest.raises(UserError, match="different classes"):
         aligned({"a": left, "b": renamed}, "test")
+
+
+def test_copies_that_only_one_run_knows_count_for_all() -> None:
+    left = two_class_table()
+    copies = np.where(left.index < 2, "x", None)
+    parts = align({"a": Predictions(left), "b": Predictions(left.assign(copies=copies))}, "val")
+    assert parts["a"].clusters.ids.tolist() == parts["b"].clusters.ids.tolist()
 
 
 def test_an_image_twice_and_a_split_without_rows_are_rejected() -> None:
