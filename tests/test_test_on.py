@@ -55,7 +55,10 @@ def test_the_other_dataset_is_evaluated_as_well(
             ["data.test_on=fracatlas"],
             ["'data.class_map={", "no_fracture, fracture", "normal, abnormal"],
         ),
-        (["data.test_on=fracatlas", "data.test_root=/nowhere", MAP], ["/nowhere"]),
+        (
+            ["data.test_on=fracatlas", "data.test_root=/nowhere", MAP],
+            ["/nowhere", "copy: data.test_root=/path", "phantoms: data.test_on=mura_phantom\n"],
+        ),
         (["data.test_root=/nowhere"], ["data.test_root=/nowhere", "data.test_on"]),
         ([MAP], ["data.class_map", "data.test_on"]),
     ],

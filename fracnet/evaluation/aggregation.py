@@ -7,13 +7,13 @@ is positive if any study is, so a patient's probability is the highest of the st
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import log_softmax
 
 from fracnet.config.instantiate import near_miss
-from fracnet.evaluation.predictions import LOGIT, PROB, Predictions, is_known
+from fracnet.evaluation.predictions import LOGIT, PROB, TINY, Predictions, is_known, safe_log
 from fracnet.utils.errors import UserError
 
 LEVELS = ("image", "study", "patient")
@@ -80,11 +80,10 @@ def _to_studies(predictions: Predictions, views: str) -> Predictions:
     first = groups.first()
     first["path"] = first.index.astype(object)
     first["views"] = groups.size()
-    if views == "mean":
-        prob = _exact_means(predictions.probabilities, groups.ngroup().to_numpy())
-    else:
-        prob = _maximum(groups, classes)
-    return predictions.with_probabilities(prob, first.reset_index())
+    prob, logits = combine_views(
+        predictions.probabilities, predictions.logits, groups.ngroup().to_numpy(), views
+    )
+    return predictions.with_probabilities(prob, logits, first.reset_index())
 
 
 def _to_patients(studies: Predictions) -> Predictions:
@@ -99,7 +98,10 @@ def _to_patients(studies: Predictions) -> Predictions:
     first["views"], first["studies"] = groups["views"].sum(), groups.size()
     rows = first.reset_index()
     rows["study"] = np.nan
-    return studies.with_probabilities(_maximum(groups, classes), rows)
+    prob, logits = combine_views(
+        studies.probabilities, studies.logits, groups.ngroup().to_numpy(), "max"
+    )
+    return studies.with_probabilities(prob, logits, rows)
 
 
 def check_views(views: str, n_classes: int, key: str = "views") -> None:
@@ -114,13 +116,39 @@ def check_views(views: str, n_classes: int, key: str = "views") -> None:
         )
 
 
-def _exact_means(prob: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """`exact_mean` of each column in each group, float64[G, C]; groups int64[N], -1 for none."""
+def combine_views(
+    prob: np.ndarray, logits: np.ndarray, groups: np.ndarray, views: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and their logits float64[G, C] of groups of rows, such as views of a study.
+
+    The logits are the logs of the probabilities or, of one that is 0 as a float, the log of the
+    exact value, by which very confident networks still differ.
+
+    Args:
+        prob, logits: float64[N, C]; of logits only their differences count.
+        groups: int64[N], 0 to G - 1, or -1 for rows of no group.
+        views: "mean", or "max": the highest of the second of two classes.
+    """
     order = np.argsort(groups, kind="stable")[int((groups < 0).sum()) :]
-    first = np.flatnonzero(np.diff(groups[order])) + 1
-    columns = [
-        [exact_mean(p.tolist()) for p in np.split(column[order], first)] for column in prob.T
-    ]
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    prob, logs = prob[order], log_softmax(logits[order], axis=1)
+    if views == "mean":
+        combined = _exact_means(prob, starts)
+        sizes = np.diff(starts, append=len(order))
+        logs = np.logaddexp.reduceat(logs, starts, axis=0) - np.log(sizes)[:, None]
+    else:
+        combined, logs = (
+            np.column_stack(
+                [np.minimum.reduceat(v[:, 0], starts), np.maximum.reduceat(v[:, 1], starts)]
+            )
+            for v in (prob, logs)
+        )
+    return combined, np.where(combined > TINY, safe_log(combined), logs)
+
+
+def _exact_means(prob: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """`exact_mean` of each column between `starts`, float64[G, C]."""
+    columns = [[exact_mean(p.tolist()) for p in np.split(column, starts[1:])] for column in prob.T]
     means = np.column_stack(columns)
     if means.shape[1] == 2:
         # 1 - p of decimals may be off in the last digit, which must not break a tie.
@@ -138,12 +166,6 @@ def exact_mean(numbers: Sequence[float]) -> float:
     if abs(mean - TIE) < NEAR_TIE and len(numbers) > 1:
         return float(sum(Fraction(repr(number)) for number in numbers) / len(numbers))
     return mean
-
-
-def _maximum(groups: Any, classes: Sequence[str]) -> np.ndarray:
-    """The highest probability of the second class in each group, and the lowest of the first."""
-    lowest, highest = groups[f"{PROB}{classes[0]}"].min(), groups[f"{PROB}{classes[1]}"].max()
-    return np.column_stack([lowest, highest]).astype(np.float64)
 
 
 def _mixed_labels(table: pd.DataFrame) -> str:

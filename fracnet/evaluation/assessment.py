@@ -26,8 +26,9 @@ from fracnet.evaluation.aggregation import (
 from fracnet.evaluation.decisions import (
     DEFAULT_THRESHOLD,
     calibrate,
+    cut_of,
     decide_positive,
-    temperature_warning,
+    decide_rows,
 )
 from fracnet.evaluation.predictions import Predictions, identity_notes
 from fracnet.evaluation.summary import (
@@ -152,7 +153,6 @@ def evaluate(
     splits = {name: rows for name, rows in splits.items() if len(rows)}
     check_by(splits.get("test", predictions).table, options.by)
     temperature = 1.0 if decisions is None else float(decisions["temperature"])
-    notes += filter(None, [temperature_warning(temperature)])
     calibrated = {name: calibrate(rows, temperature) for name, rows in splits.items()}
     parts: list[_Part] = []
     if "test" in calibrated:
@@ -200,11 +200,10 @@ class _Part:
     value: str
     rows: Predictions
     threshold: float | None
+    cut: float | None = None  # the threshold in log-odds
 
     def score(self, resamples: int) -> Summary:
-        decided = None
-        if self.threshold is not None:
-            decided = decide_positive(self.rows.positive_scores, self.threshold)
+        decided = None if self.cut is None else decide_rows(self.rows, self.cut)
         return summarize(self.rows, decided, resamples=resamples)
 
     def stratum(self, summary: Summary) -> Stratum:
@@ -239,12 +238,15 @@ def _parts(
     if two and not problems["study"] and "study" not in by_region:
         notes += [_images_only("region")] if _images_only("region") not in notes else []
     thresholds: dict[str, float | None] = dict.fromkeys(levels)
+    cuts: dict[str, float | None] = dict.fromkeys(levels)
     if two:
-        thresholds = {
-            level: points[level]["threshold"] if points else DEFAULT_THRESHOLD for level in levels
-        }
+        for level in levels:
+            thresholds[level] = points[level]["threshold"] if points else DEFAULT_THRESHOLD
+            cuts[level] = cut_of(decisions, level) if points else 0.0
     parts = [
-        _Part(level, by, value, to_level(rows, level, options.views), thresholds[level])
+        _Part(
+            level, by, value, to_level(rows, level, options.views), thresholds[level], cuts[level]
+        )
         for by, (fit, groups) in strata.items()
         for level in fit
         for value, rows in groups

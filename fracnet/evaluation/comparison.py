@@ -26,11 +26,10 @@ from scipy import stats
 from scipy.stats import rankdata
 
 from fracnet.config.instantiate import near_miss
-from fracnet.evaluation.decisions import decide_positive
+from fracnet.evaluation.decisions import decide_rows
 from fracnet.evaluation.metric_selection import Metric, Sample, cluster_sums, find_metric
 from fracnet.evaluation.predictions import Predictions, align, rows_of_split
 from fracnet.evaluation.summary import FEW, TOO_FEW, plain, summarize
-from fracnet.metrics import classification
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.hypothesis_tests import (
     ALPHA,
@@ -125,11 +124,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Member:
-    """A run: its predictions for val and test, and its threshold where there are two classes."""
+    """A run: its predictions for val and test; of two classes, its threshold in log-odds."""
 
     name: str
     predictions: Predictions
-    threshold: float | None = None
+    cut: float | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ def compare(
     first = rows[members[0].name]
     metric = find_metric(metric_name, first.classes, class_name)
     clusters = first.clusters
-    samples = {m.name: sample_of(rows[m.name], m.threshold) for m in members}
+    samples = {m.name: sample_of(rows[m.name], m.cut) for m in members}
     resampled: dict[str, np.ndarray] = {}
     for member in progress(members, len(members), "resampling"):
         resampled[member.name] = metric.resampled(samples[member.name], clusters, resamples, seed)
@@ -275,14 +274,10 @@ def compare(
     )
 
 
-def sample_of(predictions: Predictions, threshold: float | None = None) -> Sample:
-    """Rows with the likeliest class as the predicted one, or that of a threshold."""
-    prob = predictions.probabilities
-    if threshold is None:
-        predicted = classification.predict(prob)
-    else:
-        predicted = decide_positive(prob[:, 1], threshold)
-    return Sample(predictions.targets, prob, predicted, predictions.scores)
+def sample_of(predictions: Predictions, cut: float | None = None) -> Sample:
+    """Rows with the likeliest class as the predicted one, or that of a threshold in log-odds."""
+    predicted = decide_rows(predictions, cut)
+    return Sample(predictions.targets, predictions.probabilities, predicted, predictions.scores)
 
 
 def _standing(
@@ -320,7 +315,7 @@ def _on_validation(metric: Metric, member: Member) -> float:
     if not len(member.predictions.split("val")):
         return math.nan
     rows = rows_of_split(member.name, member.predictions, "val")
-    return metric.value(sample_of(rows, member.threshold))
+    return metric.value(sample_of(rows, member.cut))
 
 
 def _pairs(

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from fracnet.evaluation.aggregation import available_levels, to_level
-from fracnet.evaluation.decisions import calibrate, decide_classes
+from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions
 from fracnet.metrics.intervals import proportion
 from fracnet.utils.text import counted
@@ -205,10 +205,10 @@ def limits_by_level(
         error: the requested share, see `Limits`.
 
     Returns:
-        By level: `threshold` (None for more than two classes), `limits`, and `test`: rows, the
-        share of confident ones, of errors among the confident and the uncertain, and of images of
-        each class that are confidently assigned to another, each with value, low, high and n; None
-        without test.
+        By level: `threshold` and, in log-odds, `cut` (None for more than two classes); `limits`;
+        and `test`: rows, the share of confident ones, of errors among the confident and the
+        uncertain, and of images of each class that are confidently assigned to another, each with
+        value, low, high and n; None without test.
     """
     predictions = calibrate(predictions, decisions["temperature"])
     val, test = predictions.split("val"), predictions.split("test")
@@ -218,18 +218,19 @@ def limits_by_level(
         if level == "patient" or (points is not None and level not in points):
             continue
         threshold = None if points is None else points[level]["threshold"]
+        cut = cut_of(decisions, level)
         units = to_level(val, level, decisions["views"])
         limits = fit_limits(units.probabilities, units.targets, error, units.classes, level)
         outcome = None
         if len(test) and level in available_levels(test):
-            outcome = _outcome(to_level(test, level, decisions["views"]), threshold, limits)
-        result[level] = {"threshold": threshold, "limits": limits, "test": outcome}
+            outcome = _outcome(to_level(test, level, decisions["views"]), cut, limits)
+        result[level] = {"threshold": threshold, "cut": cut, "limits": limits, "test": outcome}
     return result
 
 
-def _outcome(units: Predictions, threshold: float | None, limits: Limits) -> dict[str, Any]:
+def _outcome(units: Predictions, cut: float | None, limits: Limits) -> dict[str, Any]:
     """The effect of the limits on rows that did not set them."""
-    choice = decide_classes(units.probabilities, threshold)
+    choice = decide_rows(units, cut)
     confident = ~is_uncertain(units.probabilities, choice, limits)
     wrong, everyone = choice != units.targets, np.ones(len(units), dtype=bool)
 

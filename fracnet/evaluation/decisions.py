@@ -2,9 +2,11 @@
 
 `decide` gets the rows of validation alone, so nothing of the test enters.
 
-The threshold of a two-class task is chosen on validation and then only applied. A row is positive
-if its score lies above the threshold; a score equal to it is negative, as in MURA's official rule
-for 0.5. Candidates lie halfway between neighboring scores.
+The threshold of a two-class task is chosen on validation and then only applied. It is a number of
+log-odds (`Predictions.scores`), because probabilities of a very confident network round to 1 and
+can no longer be told apart; it is shown as a probability. A row is positive if its log-odds lie
+above the threshold and negative if they equal it, as in MURA's official rule for 0.5. Candidates
+lie halfway between neighboring log-odds.
 
 Temperature scaling divides all logits by one number fitted on validation (C. Guo et al. 2017, On
 calibration of modern neural networks, ICML). It changes how confident a model is and never which
@@ -20,16 +22,21 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, logit, softmax
 
 from fracnet.config.schema import Evaluation
 from fracnet.evaluation.aggregation import available_levels, check_views, to_level
-from fracnet.evaluation.predictions import LOGIT, PROB, Predictions
+from fracnet.evaluation.predictions import LOGIT, PROB, Predictions, safe_log
 from fracnet.evaluation.summary import FEW
+from fracnet.metrics.classification import log_odds
 from fracnet.metrics.intervals import clustered_error
 from fracnet.utils.errors import UserError
 
 DEFAULT_THRESHOLD = 0.5
+EXTREME = float(np.finfo(np.float64).max)
+"""Log-odds beyond those of any row: everything, or nothing, is positive."""
+SATURATED = 0.999
+"""Thresholds of higher probability are also named in log-odds."""
 GAIN_FOLDS = 5
 USUAL_TEMPERATURES = (0.25, 4.0)
 """Outside of them, `temperature_warning` says so."""
@@ -52,9 +59,13 @@ def check_operating_point(rule: object, n_classes: int) -> None:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold and its rates on the rows that chose it; None where undefined."""
+    """A threshold and its rates on the rows that chose it; None where undefined.
+
+    `log_odds` decides; `threshold` is the same as a probability.
+    """
 
     threshold: float
+    log_odds: float
     sensitivity: float | None
     specificity: float | None
     n: int
@@ -65,7 +76,7 @@ class OperatingPoint:
 def choose_threshold(
     score: np.ndarray, case: np.ndarray, rule: Mapping[str, Any]
 ) -> OperatingPoint:
-    """The operating point that `rule` selects, on scores float64[N] of cases bool[N].
+    """The operating point that `rule` selects, on log-odds float64[N] of cases bool[N].
 
     - {"youden": True}: the most sensitivity + specificity (Youden 1950, Cancer 3:32).
     - {"sensitivity": x}: at least x, with the most specificity.
@@ -80,7 +91,7 @@ def choose_threshold(
     if not positives or not negatives:
         missing = "positive" if not positives else "negative"
         note = f"not chosen: validation has no {missing} case"
-        return OperatingPoint(DEFAULT_THRESHOLD, None, None, n, positives, note)
+        return _undecided(n, positives, note)
     thresholds, hits, alarms = _candidates(score, case)
     best = _best(hits, alarms, positives, negatives, rule)
     notes = []
@@ -90,8 +101,12 @@ def choose_threshold(
         notes.append("reached only by predicting negative for every case")
     if min(positives, negatives) < FEW:
         notes.append(f"chosen on {positives} positive and {negatives} negative cases: too few")
+    cut = float(thresholds[best])
+    if cut != EXTREME and expit(cut) > SATURATED:
+        notes.append(f"{cut:.4g} in log-odds, where probabilities round to 1")
     return OperatingPoint(
-        float(thresholds[best]),
+        float(expit(cut)),
+        cut,
         float(hits[best] / positives),
         float(1 - alarms[best] / negatives),
         n,
@@ -105,11 +120,37 @@ def decide_positive(score: np.ndarray, threshold: float) -> np.ndarray:
     return np.asarray(score > threshold, dtype=np.int64)
 
 
-def decide_classes(prob: np.ndarray, threshold: float | None) -> np.ndarray:
-    """int64[N], the predicted class: by the threshold of two classes, else the likeliest."""
-    if threshold is None:
+def _undecided(n: int, positives: int, note: str) -> OperatingPoint:
+    """The default, where nothing can be chosen."""
+    return OperatingPoint(DEFAULT_THRESHOLD, 0.0, None, None, n, positives, note)
+
+
+def decide_classes(
+    prob: np.ndarray, cut: float | None, score: np.ndarray | None = None
+) -> np.ndarray:
+    """int64[N], the predicted class: of two by the threshold `cut` in log-odds, else the likeliest.
+
+    score: log-odds float64[N, C] (`Predictions.scores`), by default those of `prob`.
+    """
+    if cut is None:
         return np.asarray(prob.argmax(axis=1), dtype=np.int64)
-    return decide_positive(prob[:, 1], threshold)
+    odds = log_odds(safe_log(prob)) if score is None else score
+    return decide_positive(odds[:, 1], cut)
+
+
+def decide_rows(rows: Predictions, cut: float | None) -> np.ndarray:
+    """int64[N], the predicted class of calibrated rows; see `decide_classes`."""
+    return decide_classes(rows.probabilities, cut, rows.scores)
+
+
+def cut_of(decisions: Mapping[str, Any] | None, level: str) -> float | None:
+    """The threshold of a level in log-odds; None without operating points."""
+    points = (decisions or {}).get("operating_point")
+    if not points:
+        return None
+    point = points[level]
+    # Files of earlier versions hold the probability alone.
+    return float(point.get("log_odds", logit(max(point["threshold"], 0.0))))
 
 
 def _candidates(score: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,9 +161,7 @@ def _candidates(score: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.nda
     between = values[:-1] + (values[1:] - values[:-1]) / 2
     # Nothing lies between adjacent doubles: there the lower one keeps the upper above it.
     between = np.where(between < values[1:], between, values[:-1])
-    # Below all scores: 0, unless a score is 0, which a threshold of 0 would exclude.
-    lowest = 0.0 if values[0] > 0 else float(np.nextafter(0.0, -1.0))
-    thresholds = np.concatenate([[lowest], between, [max(1.0, values[-1])]])[::-1]
+    thresholds = np.concatenate([[-EXTREME], between, [EXTREME]])[::-1]
     above = [np.concatenate([[0], np.cumsum(counts[::-1])]) for counts in (cases, others)]
     return thresholds, above[0], above[1]
 
@@ -272,9 +311,9 @@ def decide(val: Predictions, options: Evaluation, *, out_of_fold: bool = False) 
             case = units.targets == 1
             if out_of_fold:
                 counts = len(case), int(case.sum())
-                point = OperatingPoint(DEFAULT_THRESHOLD, None, None, *counts, OF_FOLDS)
+                point = _undecided(*counts, OF_FOLDS)
             else:
-                point = choose_threshold(units.positive_scores, case, options.operating_point)
+                point = choose_threshold(units.scores[:, 1], case, options.operating_point)
             points[level] = asdict(point)
     return seal(
         {
@@ -329,7 +368,7 @@ def verify_decisions(content: Any, val: Predictions, options: Evaluation, where:
     if content["validation"]["sha256"] != rows_digest(val):
         raise UserError(
             f"{where} was made from other validation rows ({content['validation']['n']}) than "
-            f"the {len(val)} in the predictions; restore them, or {remedy}."
+            f"the {len(val)} in the predictions: restore those rows."
         )
     for key, value in decision_options(options).items():
         if content[key] != value:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from fracnet.evaluation.aggregation import combine_views
 from fracnet.evaluation.predictions import (
     Predictions,
     align,
@@ -13,7 +14,6 @@ from fracnet.evaluation.predictions import (
     known_groups,
     list_names,
     rows_of_split,
-    safe_log,
 )
 from fracnet.utils.errors import UserError
 
@@ -55,7 +55,12 @@ def average(runs: Mapping[str, Predictions]) -> Ensemble:
 
 def _mean(parts: Mapping[str, Predictions]) -> Predictions:
     first = next(iter(parts.values()))
-    return first.with_logits(safe_log(np.mean([p.probabilities for p in parts.values()], axis=0)))
+    prob, logits = (
+        np.concatenate([getattr(part, name) for part in parts.values()])
+        for name in ("probabilities", "logits")
+    )
+    rows = np.tile(np.arange(len(first)), len(parts))
+    return first.with_probabilities(*combine_views(prob, logits, rows, "mean"), first.table)
 
 
 def _folds(runs: Mapping[str, Predictions]) -> tuple[tuple[str, ...], ...]:

@@ -36,6 +36,8 @@ COLUMNS = {
     "patient, study": "from DICOM headers or the table of the input; empty where unknown",
     "likeliest": "the class with the highest probability",
     f"{PROB}<class>": "calibrated with the temperature that validation has chosen",
+    "log_odds": "calibrated log-odds of the second of two classes, which the threshold compares: "
+    "probabilities near 1 round to 1",
     "decision": "by the run's threshold for two classes, otherwise the likeliest class",
     "uncertain": "by the limits below, or because the image is out of distribution; see reason",
     "ood_score": MEANING,
@@ -273,6 +275,7 @@ def _content(summary: PredictionSummary, predictor: Predictor, total: int) -> di
     return with_format(plain({
         "caution": CAUTION,
         "status": summary.status,
+            "threshold_log_odds": values["cut"],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": str(predictor.folder.path),
         "decisions_sha256": predictor.decisions["sha256"],

@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from scipy.special import softmax
 
-from fracnet.data.manifest import read_table
 from fracnet.data.preprocess import Preprocess
+from fracnet.evaluation.aggregation import combine_views
 from fracnet.evaluation.conformal import (
     DEFAULT_ERROR,
     is_uncertain,
@@ -21,14 +21,15 @@ from fracnet.evaluation.conformal import (
     uncertainty_reasons,
 )
 from fracnet.evaluation.decisions import decide_classes
-from fracnet.evaluation.predictions import PROB, Predictions
+from fracnet.evaluation.predictions import PROB, safe_log
 from fracnet.inference.inputs import Given, LoadedImage, Original, read_images, resolve_images
+from fracnet.metrics.classification import log_odds
 from fracnet.models.inference import LogitsAndFeatures, logits_and_features
 from fracnet.models.ood import FeatureFunction
 from fracnet.runs.checkpoint import load_classical, load_classifier
 from fracnet.runs.evaluate_run import run_decisions
 from fracnet.runs.ood_reference import read_ood_reference
-from fracnet.runs.run_folder import RunFolder, read_config, read_run_metadata
+from fracnet.runs.run_folder import RunFolder, read_config, read_predictions, read_run_metadata
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import no_progress
@@ -38,12 +39,13 @@ CAUTION = (
     "a diagnosis."
 )
 OOD_REASON = "out of distribution"
+LOG_ODDS = "log_odds"
 UNREADABLE_VIEW = "a view cannot be read"
 NO_READABLE_VIEW = "no view can be read"
 
-Decide = Callable[[np.ndarray], tuple[Any, Any, list[str]]]
-"""From probabilities float64 [n, C] to decisions, whether they are uncertain, and the reasons; None
-for the first two where validation has no studies."""
+Decide = Callable[[np.ndarray, np.ndarray], tuple[Any, Any, list[str]]]
+"""From probabilities and log-odds float64 [n, C] to decisions, whether they are uncertain, and the
+reasons; None for the first two where validation has no studies."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Predictor:
         folder = RunFolder.open(Path(run).expanduser().resolve())
         metadata = read_run_metadata(folder)
         self.folder, self.config = folder, read_config(folder, trust)
-        predictions = Predictions(read_table(folder.predictions))
+        predictions = read_predictions(folder)
         self.decisions = run_decisions(folder, predictions.split("val"), metadata.options)
         self.classes: tuple[str, ...] = tuple(self.decisions["classes"])
         self.levels = limits_by_level(predictions, self.decisions, error)
@@ -121,7 +123,7 @@ class Predictor:
         """
         given, notes = resolve_images(images)
         tables = [batch.table for batch in self.batches(given)]
-        table = pd.concat(tables, ignore_index=True) if tables else self._table([], None, None)
+        table = pd.concat(tables, ignore_index=True) if tables else self._table([])
         table.attrs["notes"] = notes
         return table
 
@@ -168,21 +170,27 @@ class Predictor:
         if not readable:
             side = self.config.image_size
             empty = np.empty((0, side, side), np.uint8)
-            return Batch(self._table(loaded, None, None), empty, np.empty(0, np.int64))
+            return Batch(self._table(loaded), empty, np.empty(0, np.int64))
         images = np.stack(readable)
         logits, features = look(images)
-        prob = softmax(logits / self.decisions["temperature"], axis=1)
+        logits = logits / self.decisions["temperature"]
+        prob, score = softmax(logits, axis=1), log_odds(logits)
         ood_score = self.ood.scores(images, features) if self.ood else None
-        choices = decide_classes(prob, self.levels["image"]["threshold"])
+        choices = decide_classes(prob, self.levels["image"]["cut"], score)
         originals = [item.original for item in loaded if item.original is not None]
-        return Batch(self._table(loaded, prob, ood_score), images, choices, originals)
+        return Batch(self._table(loaded, prob, score, ood_score), images, choices, originals)
 
     def _table(
-        self, loaded: list[LoadedImage], prob: np.ndarray | None, ood_score: np.ndarray | None
+        self,
+        loaded: list[LoadedImage],
+        prob: np.ndarray | None = None,
+        score: np.ndarray | None = None,
+        ood_score: np.ndarray | None = None,
     ) -> pd.DataFrame:
-        """A row per image: path, patient, study, likeliest, prob_<class> (calibrated), decision (at
-        the run's operating point; the likeliest of more than two classes), uncertain and reason,
-        ood_score (1 is the limit) and ood, error ("" where the image was read)."""
+        """A row per image: path, patient, study, likeliest, prob_<class> (calibrated), log_odds (of
+        the second of two classes, calibrated), decision (at the run's operating point; the
+        likeliest of more than two classes), uncertain and reason, ood_score (1 is the limit) and
+        ood, error ("" where the image was read)."""
         table = pd.DataFrame(
             {
                 "path": [item.path for item in loaded],
@@ -191,11 +199,13 @@ class Predictor:
             },
             dtype=object,
         )
-        if prob is None:
-            prob = np.empty((0, len(self.classes)))
+        if prob is None or score is None:
+            prob = score = np.empty((0, len(self.classes)))
         columns: dict[str, Any] = {"likeliest": np.array(self.classes)[prob.argmax(axis=1)]}
         columns |= {f"{PROB}{name}": prob[:, c] for c, name in enumerate(self.classes)}
-        columns["decision"], uncertain, why = self._decided("image", prob)
+        if len(self.classes) == 2:
+            columns[LOG_ODDS] = score[:, 1]
+        columns["decision"], uncertain, why = self._decided("image", prob, score)
         ood = ood_score > 1 if ood_score is not None else np.zeros(len(prob), dtype=bool)
         columns["uncertain"] = uncertain | ood
         columns["reason"] = [
@@ -206,19 +216,21 @@ class Predictor:
         columns["ood"] = ood if ood_score is not None else np.full(len(prob), None)
         readable = [place for place, item in enumerate(loaded) if item.image is not None]
         for name, values in columns.items():
-            numeric = name.startswith(PROB) or name == "ood_score"
+            numeric = name.startswith(PROB) or name in (LOG_ODDS, "ood_score")
             column = np.full(len(loaded), np.nan if numeric else None, float if numeric else object)
             column[readable] = values
             table[name] = column
         table["error"] = [item.error for item in loaded]
         return table
 
-    def _decided(self, level: str, prob: np.ndarray) -> tuple[Any, Any, list[str]]:
+    def _decided(
+        self, level: str, prob: np.ndarray, score: np.ndarray
+    ) -> tuple[Any, Any, list[str]]:
         """Names of the decided classes, which are uncertain, and why; None where unknown."""
         if level not in self.levels:
             return None, None, [""] * len(prob)
-        threshold, limits = self.levels[level]["threshold"], self.levels[level]["limits"]
-        choice = decide_classes(prob, threshold)
+        cut, limits = self.levels[level]["cut"], self.levels[level]["limits"]
+        choice = decide_classes(prob, cut, score)
         uncertain = is_uncertain(prob, choice, limits)
         why = uncertainty_reasons(prob, choice, uncertain, limits)
         return np.array(self.classes, dtype=object)[choice], uncertain, why
@@ -231,9 +243,10 @@ def by_study(
 
     table: rows of images. views: "mean" or "max", how the views' probabilities are combined.
 
-    Columns: study, patient, views (readable ones), prob_<class>, decision, uncertain, reason, ood
-    and unreadable (numbers of views; a study with one of either is uncertain). Without a readable
-    view there is no decision. Decision and uncertain are empty where validation has no studies.
+    Columns: study, patient, views (readable ones), prob_<class>, log_odds (of the second of two
+    classes), decision, uncertain, reason, ood and unreadable (numbers of views; a study with one of
+    either is uncertain). Without a readable view there is no decision. Decision and uncertain are
+    empty where validation has no studies.
     """
     known = table[table["study"].notna()]
     names = [f"{PROB}{name}" for name in classes]
@@ -242,16 +255,29 @@ def by_study(
         unreadable=known["error"] != "",
         ood=known["ood"].astype(float),  # NaN: not known
     ).groupby(["patient", "study"], sort=False, dropna=False)
+    studies = pd.DataFrame(index=groups.size().index, columns=names, dtype=float)
     # An unreadable view has no probability, which neither the mean nor the maximum counts.
-    studies = groups[names].mean()
-    if views == "max":
-        studies[names[1]] = groups[names[1]].max()
-        studies[names[0]] = 1 - studies[names[1]]
+    seen = (known["error"] == "").to_numpy()
+    score = np.empty((0, len(names)))
+    if seen.any():
+        prob = known.loc[seen, names].to_numpy(dtype=np.float64)
+        logits = safe_log(prob)
+        if LOG_ODDS in known:
+            odds = known.loc[seen, LOG_ODDS].to_numpy(dtype=np.float64)
+            logits = np.column_stack([np.zeros(len(odds)), odds])
+        numbers, group = np.unique(groups.ngroup().to_numpy()[seen], return_inverse=True)
+        prob, logits = combine_views(prob, logits, group, views)
+        studies.iloc[numbers] = prob
+        score = log_odds(logits)
     studies["views"], studies["unreadable"] = groups["readable"].sum(), groups["unreadable"].sum()
     studies["ood"] = groups["ood"].sum(min_count=1).astype("Int64")
     studies = studies.reset_index()
     readable = studies["views"] > 0
-    choice, is_uncertain, why = decide(studies.loc[readable, names].to_numpy(dtype=np.float64))
+    if LOG_ODDS in known:
+        studies.loc[readable, LOG_ODDS] = score[:, 1]
+        names.append(LOG_ODDS)
+    prob = studies.loc[readable, [f"{PROB}{name}" for name in classes]].to_numpy(dtype=np.float64)
+    choice, is_uncertain, why = decide(prob, score)
     for name, values in (("decision", choice), ("uncertain", is_uncertain), ("reason", why)):
         studies[name] = pd.Series(values, studies.index[readable], dtype=object)
     if is_uncertain is not None:

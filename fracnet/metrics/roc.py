@@ -15,6 +15,7 @@ agree: a perfect classifier of six cases is not known to be perfect.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import stats
@@ -246,7 +247,8 @@ def steps(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     return _from_zero(curve.x[rises]), np.concatenate([y[:1], y])
 
 
-def roc_band(
+def _band(
+    at_grid: AtGrid,
     case: np.ndarray,
     score: np.ndarray,
     clusters: Clusters,
@@ -255,38 +257,10 @@ def roc_band(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Band:
-    """Pointwise limits of the sensitivity at each false positive rate of `GRID`.
+    """Pointwise limits of the curve that `at_grid` computes.
 
     case: bool[N]. score: float[N]. clusters: of the same N rows, in any order.
     """
-    return _band(case, score, clusters, _sensitivity_at, resamples, seed, level)
-
-
-def precision_recall_band(
-    case: np.ndarray,
-    score: np.ndarray,
-    clusters: Clusters,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Band:
-    """Pointwise limits of the precision at each recall of `GRID` except 0; else as `roc_band`.
-
-    NaN at recalls that only the threshold of the lowest case reaches.
-    """
-    return _band(case, score, clusters, _precision_at, resamples, seed, level)
-
-
-def _band(
-    case: np.ndarray,
-    score: np.ndarray,
-    clusters: Clusters,
-    at_grid: AtGrid,
-    resamples: int,
-    seed: int,
-    level: float,
-) -> Band:
     grid = GRID if at_grid is _sensitivity_at else GRID[1:]
     method = f"pointwise, {resamples:,} resamples by {clusters.unit}"
     nothing = np.full(len(grid), np.nan)
@@ -377,3 +351,12 @@ def _precision_at(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
         return np.full(len(GRID) - 1, np.nan)
     at = np.searchsorted(hits, GRID[1:] * hits[-1] - 1e-9, side="left")
     return np.asarray(hits[at] / (hits[at] + alarms[at]))
+
+
+roc_band = partial(_band, _sensitivity_at)
+"""Pointwise limits of the sensitivity at each false positive rate of `GRID`; see `_band`."""
+precision_recall_band = partial(_band, _precision_at)
+"""Pointwise limits of the precision at each recall of `GRID` except 0; see `_band`.
+
+NaN at recalls that only the threshold of the lowest case reaches.
+"""

@@ -10,10 +10,12 @@ Two distances, each standardized by the validation images:
 
 The larger one counts. The limit is a tolerance limit: with confidence `CONFIDENCE`, at most a share
 `CONTENT` of new images lies above it, provided that validation's patients were sampled like new
-ones and that the logarithms of the distances, above their medians, are normally distributed. Its
-factor comes from a simulation of exactly this estimate (`limit_factor`), so it is higher the fewer
-patients there are; several images of a patient count as one. It concerns single images and detects
-only what these two distances detect: the model may still fail on an image that is not flagged.
+ones. It is the higher of two. One assumes that the logarithms of the distances, above their
+medians, are normally distributed; its factor comes from a simulation of exactly this estimate
+(`limit_factor`). The other assumes no distribution but needs 45 patients (`order_limit`): with
+fewer, the promise rests on the assumption. Several images of a patient count as one, so both are
+higher the fewer patients there are. The limit concerns single images and detects only what these
+two distances detect: the model may still fail on an image that is not flagged.
 
 ood.npz stores a `Reference`, which belongs to exactly one checkpoint.
 """
@@ -38,6 +40,7 @@ NEIGHBOR = 5
 CONTENT, CONFIDENCE = 0.05, 0.9
 MAX_TRAIN = 2000  # training images stored for comparison
 MIN_UNITS, MIN_TRAIN = 8, 20
+ORDER_UNITS = 45  # the fewest for `order_limit`: 0.95 to their power is at most 0.1
 SIMULATIONS, MAX_UNITS = 2000, 400
 
 # A statistic that hardly varies in training (no white pixel anywhere) must not decide.
@@ -96,9 +99,12 @@ class Reference:
     def describe(self) -> dict[str, Any]:
         """Plain values that explain what it flags."""
         by = "appearance and the model's features" if self.features is not None else "appearance"
+        promise = f"at most {CONTENT:g} of images like validation's, with confidence {CONFIDENCE:g}"
+        if self.counts.get("val_units", 0) < ORDER_UNITS:
+            promise += f", if distances are log-normal: validation has under {ORDER_UNITS} patients"
         return {
             "by": by,
-            "limit": f"meant for at most {CONTENT:g} of images like validation's",
+            "limit": promise,
             **self.counts,
         }
 
@@ -135,7 +141,8 @@ def fit_reference(train: Sample, val: Sample, units: int) -> Reference:
     middle, spread = (np.round(values, DIGITS) for values in _upper(logs))
     standard = ((logs - middle) / spread).max(axis=1)
     (center,), (width,) = _upper(standard[:, None])
-    limit = round(float(center + limit_factor(units, logs.shape[1]) * width), DIGITS)
+    normal = float(center + limit_factor(units, logs.shape[1]) * width)
+    limit = round(max(normal, order_limit(standard, units)), DIGITS)
     return Reference(
         mean, scale, bare.precision, features, middle, spread, limit,
         counts={"train": len(train.appearance), "val": len(val.appearance), "val_units": units},
@@ -151,6 +158,20 @@ def _upper(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     above = np.maximum(values - middle, 0)
     squared = (above**2).sum(axis=0) / np.maximum((above > 0).sum(axis=0), 1)
     return middle, np.sqrt(np.maximum(squared, TINY))
+
+
+def order_limit(distances: np.ndarray, units: int) -> float:
+    """The order statistic of float64 [n] that is a tolerance limit of any distribution.
+
+    As many of `units` independent units lie above it as at most a tenth of all samples would have
+    if a share `CONTENT` of all lay above (S. S. Wilks 1941, Ann Math Stat 12:91); the same share of
+    the n images does. -inf where there are too few units for that.
+    """
+    if units < ORDER_UNITS:
+        return -np.inf
+    above = np.arange(units + 1)
+    allowed = int((stats.binom.cdf(above, units, CONTENT) <= 1 - CONFIDENCE).sum()) - 1
+    return float(np.sort(distances)[-1 - allowed * len(distances) // units])
 
 
 @lru_cache

@@ -15,7 +15,13 @@ from fracnet.evaluation.summary import Estimate
 from fracnet.report.console import RESEARCH_ONLY
 from fracnet.report.run_content import RunContent
 from fracnet.report.run_facts import limits_of_use, provenance, recipe
-from fracnet.report.run_tables import BINARY_METRICS, COLUMN_TITLES, FURTHER_METRICS, METRICS
+from fracnet.report.run_tables import (
+    BINARY_METRICS,
+    COLUMN_TITLES,
+    FURTHER_METRICS,
+    METRICS,
+    format_threshold,
+)
 from fracnet.report.tables import estimate_text
 from fracnet.report.verdict import compare_with_baseline, run_verdict
 from fracnet.utils.text import without_controls
@@ -143,7 +149,7 @@ def _metrics(content: RunContent) -> str:
                 for name in BINARY_METRICS
             ]
             parts += [
-                f"{_escape(positive.name)} above {threshold:.4g}, {level} level, "
+                f"{_escape(positive.name)} above {format_threshold(threshold)}, {level} level, "
                 f"{positive.n} of {stratum.summary.n}:",
                 _table(("metric", "value"), rows),
             ]

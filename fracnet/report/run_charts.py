@@ -8,10 +8,13 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from fracnet.evaluation.aggregation import to_level
 from fracnet.evaluation.assessment import Assessment
@@ -56,13 +59,10 @@ from fracnet.report.plots import (
     save,
 )
 from fracnet.report.run_content import IMAGE, Evaluated
-from fracnet.report.run_tables import rule_text
+from fracnet.report.run_tables import format_threshold, rule_text
 from fracnet.report.tables import EstimateCell, estimate_cell, estimate_text
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 MOST = 24  # panels of a figure; of more classes, those with the most cases
 DETAILED = 3  # with up to this many panels, each lists the rates at its operating point
@@ -130,7 +130,8 @@ def _level_panel(evaluated: Evaluated, level: str) -> Panel:
     stratum, decisions = evaluated.overall[level], evaluated.decisions or {}
     point = (decisions.get("operating_point") or {}).get(level, {})
     chosen = point.get("sensitivity"), point.get("specificity")
-    decision = f"threshold {0.5 if stratum.threshold is None else stratum.threshold:.3g}"
+    threshold = 0.5 if stratum.threshold is None else stratum.threshold
+    decision = f"threshold {format_threshold(threshold)}"
     if None not in chosen:
         decision += f" ({rule_text(decisions['rule'])})"
     return Panel(
@@ -192,7 +193,7 @@ def _curves(evaluated: Evaluated, kind: _Kind) -> Figure:
 def _curve(panel: Panel, band: Band, kind: _Kind, detailed: bool) -> Chart:
     why = no_curve_reason(panel.case)
 
-    def draw(axis: "Axes") -> None:
+    def draw(axis: Axes) -> None:
         ticks = np.linspace(0, 1, 6)
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=ticks, yticks=ticks)
         axis.set(xlabel=kind.x, ylabel=kind.y)
@@ -228,7 +229,7 @@ def _details(panel: Panel, kind: _Kind) -> list[Key]:
     return keys
 
 
-def _draw_roc(axis: "Axes", panel: Panel) -> None:
+def _draw_roc(axis: Axes, panel: Panel) -> None:
     curve = roc(panel.case, panel.score)
     axis.plot([0, 1], [0, 1], **DASHED)
     axis.plot(curve.x, curve.y, color=BLUE)
@@ -243,14 +244,14 @@ def _draw_roc(axis: "Axes", panel: Panel) -> None:
         hover(mark, "operating point on validation")
 
 
-def _draw_precision_recall(axis: "Axes", panel: Panel) -> None:
+def _draw_precision_recall(axis: Axes, panel: Panel) -> None:
     axis.axhline(float(panel.case.mean()), **DASHED)
     recall, precision = steps(precision_recall(panel.case, panel.score))
     axis.step(recall, precision, where="pre", color=BLUE)
     _cross(axis, panel.summary.sensitivity, panel.summary.precision)
 
 
-def _cross(axis: "Axes", x: Estimate | EstimateCell, y: Estimate) -> None:
+def _cross(axis: Axes, x: Estimate | EstimateCell, y: Estimate) -> None:
     """The operating point, with a bar for each coordinate's interval."""
     if x.low is not None and x.high is not None:
         axis.plot([x.low, x.high], [y.value, y.value], zorder=3.8, **CROSS)
@@ -329,7 +330,7 @@ def _reliability_chart(
 ) -> Chart:
     size = (3.6, 3.6)
 
-    def draw(axis: "Axes") -> None:
+    def draw(axis: Axes) -> None:
         ticks = np.linspace(0, 1, 6)
         axis.plot([0, 1], [0, 1], **DASHED)
         axis.plot(bins.score, bins.share, color=BLUE, linewidth=0.9)
@@ -371,7 +372,7 @@ def confusion_matrix(summary: Summary, *, level: str = IMAGE) -> Figure:
     totals = [sum(row) for row in summary.confusion]
     down = [f"{name}  (n={total})" for name, total in zip(names, totals, strict=True)]
 
-    def draw(axis: "Axes") -> None:
+    def draw(axis: Axes) -> None:
         axis.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))
         axis.grid(False)
         axis.spines[:].set_visible(False)
@@ -409,10 +410,8 @@ LINE_OF_NAME = 0.16  # inches
 
 
 def _draw_cell(
-    axis: "Axes", place: tuple[int, int], count: int, total: int, classes: Sequence[str]
+    axis: Axes, place: tuple[int, int], count: int, total: int, classes: Sequence[str]
 ) -> None:
-    from matplotlib.patches import Rectangle  # matplotlib takes half a second to import
-
     row, column = place
     share = count / total if total else 0.0
     look: Look = {"facecolor": BLUE, "alpha": STRONGEST * share}
@@ -464,9 +463,7 @@ def learning_curves(table: pd.DataFrame, selected: int | None) -> Figure | None:
 def _learning_chart(
     title: str, values: pd.DataFrame, lines: Mapping[str, tuple[str, str, str]], top: int | None
 ) -> Chart:
-    def draw(axis: "Axes") -> None:
-        from matplotlib.ticker import MaxNLocator  # matplotlib takes half a second to import
-
+    def draw(axis: Axes) -> None:
         for name, (label, color, marker) in lines.items():
             series = values[name].dropna()
             (line,) = axis.plot(series.index, series, color=color)
@@ -491,7 +488,7 @@ def _learning_chart(
 
 
 def _with_selected(chart: Chart, selected: int) -> Chart:
-    def draw(axis: "Axes") -> None:
+    def draw(axis: Axes) -> None:
         chart.draw(axis)
         axis.axvline(selected, zorder=1.5, **DASHED)
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from fracnet.evaluation.aggregation import equals_label
-from fracnet.evaluation.decisions import calibrate, decide_positive
+from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.summary import Estimate
 from fracnet.report import run_charts, run_facts, run_tables
 from fracnet.report.console import explanations
@@ -304,9 +304,7 @@ def confident_errors(content: RunContent) -> Table | None:
     rows = calibrate(content.rows, content.temperature)
     prob, target = rows.probabilities, rows.targets
     threshold = content.overall[IMAGE].threshold
-    predicted = prob.argmax(axis=1).astype(np.int64)
-    if threshold is not None and content.binary:
-        predicted = decide_positive(prob[:, 1], threshold)
+    predicted = decide_rows(rows, cut_of(content.decisions, IMAGE))
     confidence = prob[np.arange(len(predicted)), predicted]
     wrong = np.flatnonzero(predicted != target)
     if not len(wrong):

@@ -119,8 +119,6 @@ def threshold_notes(decisions: Mapping[str, Any]) -> list[str]:
 
 def format_threshold(threshold: float) -> str:
     """At most eight characters, and never 0.000 or 1.000 for a value that is neither."""
-    if threshold < 0:
-        return "<0"  # what lets a probability of 0 count as positive
     if threshold < 0.001:
         return f"{threshold:.2g}"
     return ">0.999" if 0.999 < threshold < 1 else f"{threshold:.3f}"
@@ -260,7 +258,7 @@ def group_table(run: Evaluated, by: str, level: str) -> Table:
         titles = ["AUC", *names[1:]]
         metrics = [[getattr(s.summary.per_class[1], name) for name in names] for s in members]
         positive = run.classes[1]
-        above = "everything" if threshold < 0 else f"above {format_threshold(threshold)}"
+        above = "everything" if threshold == 0 else f"above {format_threshold(threshold)}"
         rule = f"predicted {positive}: {above}"
         count = "cases/n"
     scale = estimate_scale([row[0] for row in metrics], also=[1.0])

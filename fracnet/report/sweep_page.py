@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fracnet.config.schema import split_metric
+from fracnet.evaluation.summary import NOT_FROM_0, Estimate
 from fracnet.report.caveats import data_notes, overall_severity, summarize_audits
 from fracnet.report.console import RESEARCH_ONLY
 from fracnet.report.html import page
@@ -35,6 +36,7 @@ from fracnet.report.tables import (
     Named,
     Scale,
     Table,
+    estimate_cell,
     print_table,
     round_scale,
 )
@@ -277,6 +279,12 @@ def _estimate(metric: Mapping[str, Any]) -> EstimateCell:
     return EstimateCell(value, metric["low"], metric["high"])
 
 
+def _cell(name: str, metric: Mapping[str, Any]) -> Cell:
+    cell = _estimate(metric)
+    note = NOT_FROM_0 if name == "calibration_error" and cell.value == 0 else ""
+    return estimate_cell(Estimate(cell.value, cell.low, cell.high, "", 0, note))
+
+
 def metrics_table(sweep: Sweep, links: Mapping[int, str]) -> Table | None:
     """Every validation metric of each finished job; None where there is none."""
     jobs = [job for job in sweep["jobs"] if job["val"]][:MOST_DETAILED]
@@ -290,7 +298,7 @@ def metrics_table(sweep: Sweep, links: Mapping[int, str]) -> Table | None:
                 Link(f"job {job['job']}", links.get(job["job"], "")),
                 settings_text(job["overrides"]),
             ),
-            *(_estimate(job["val"][name]) if name in job["val"] else "-" for name in names),
+            *(_cell(name, job["val"][name]) if name in job["val"] else "-" for name in names),
         ]
         for job in jobs
     ]

@@ -275,7 +275,8 @@ def estimate_cell(estimate: Estimate | None) -> Cell:
 
 def estimate_text(estimate: Estimate, name: str = "") -> str:
     """`AUC 0.984 (0.944-0.996)`, `AUC 0.984 (no interval)` or `AUC n/a`."""
-    return f"{name} {EstimateCell(estimate.value, estimate.low, estimate.high)}".strip()
+    few_unsaid = replace(estimate, note=NOT_FROM_0 if NOT_FROM_0 in estimate.note else "")
+    return f"{name} {estimate_cell(few_unsaid)}".strip()
 
 
 def estimate_bar(estimate: Estimate, scale: Scale, guide: float | None = None) -> Bar:

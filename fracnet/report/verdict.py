@@ -21,6 +21,7 @@ from fracnet.evaluation.comparison import (
     sample_of,
     with_verdicts,
 )
+from fracnet.evaluation.decisions import temperature_warning
 from fracnet.evaluation.metric_selection import Metric
 from fracnet.evaluation.predictions import Predictions, align
 from fracnet.evaluation.summary import FEW, Estimate, Summary, summarize
@@ -39,6 +40,8 @@ WIDE = 0.2
 """A wider interval of an AUC does not separate good models from poor ones."""
 MISCALIBRATED = 0.05
 """A calibration error that is shown to exceed this makes the probabilities misleading."""
+NOTABLE_RISE = 0.01
+"""Of the calibration error by temperature scaling; smaller ones are left to the table."""
 TAGS = {
     "ok": "no fault found",
     "hint": "worth knowing",
@@ -110,17 +113,17 @@ def compare_with_baseline(content: RunContent) -> BaselineComparison:
         )
         views = content.assessment.options.views
         baseline = to_level(shortcut, level, views)
-        difference = _paired_difference(metric, to_level(content.decided, level, views), baseline)
+        difference = paired_difference(metric, to_level(content.decided, level, views), baseline)
         estimate = metric.estimate(summarize(baseline, resamples=RESAMPLES))
         comparison = replace(comparison, baseline=estimate, difference=difference)
     if majority is not None:
-        difference = _paired_difference(Metric("accuracy", len(classes)), content.rows, majority)
+        difference = paired_difference(Metric("accuracy", len(classes)), content.rows, majority)
         summary = summarize(majority, resamples=RESAMPLES)
         comparison = replace(comparison, majority=summary, majority_difference=difference)
     return comparison
 
 
-def _paired_difference(metric: Metric, model: Predictions, baseline: Predictions) -> Difference:
+def paired_difference(metric: Metric, model: Predictions, baseline: Predictions) -> Difference:
     """The metric of the model minus that of the baseline, with interval, test and verdict."""
     names = ("the model", "the baseline")
     left, right = align(dict(zip(names, (model, baseline), strict=True)), "test").values()
@@ -377,10 +380,23 @@ def sample_size_statements(content: RunContent) -> Iterator[Statement]:
 
 
 def calibration_statements(content: RunContent) -> Iterator[Statement]:
-    """That the probabilities are shown to be miscalibrated, if so."""
+    """That the probabilities are shown to be miscalibrated, or scaling is doubtful, if so."""
     moments = content.assessment.calibration.get(content.summary.split, {})
     moment = "after" if "after" in moments else "before"
     error = moments.get(moment, {}).get("calibration_error")
+    temperature = float((content.assessment.decisions or {}).get("temperature", 1.0))
+    if extreme := temperature_warning(temperature):
+        yield Statement("warning", extreme)
+    if error is not None and moment == "after" and content.assessment.test is not None:
+        before = moments["before"]["calibration_error"]
+        if error.value > before.value + NOTABLE_RISE:
+            shown = error.low is not None and error.low > before.value
+            yield Statement(
+                "warning" if shown else "hint",
+                "Temperature scaling, chosen on validation, does not help on test: "
+                f"{estimate_text(before, 'calibration error')} before, {estimate_text(error)} "
+                "after.",
+            )
     if error is not None and error.low is not None and error.low > MISCALIBRATED:
         scaling = " even after temperature scaling" if moment == "after" else ""
         yield Statement(

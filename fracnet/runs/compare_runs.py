@@ -12,7 +12,7 @@ from typing import Any
 from fracnet.config.commands import CompareCommand
 from fracnet.evaluation.aggregation import level_problems, to_level
 from fracnet.evaluation.comparison import Candidate, Comparison, Difference, Member
-from fracnet.evaluation.decisions import calibrate
+from fracnet.evaluation.decisions import calibrate, cut_of
 from fracnet.evaluation.predictions import concatenate
 from fracnet.report.comparison_page import comparison_page, describe_test_rows, display_name
 from fracnet.report.forest_plots import DifferenceRow, differences
@@ -111,7 +111,7 @@ def resolve_reference(reference: str | None, configurations: Sequence[Configurat
 
 
 def _member(run: FinishedRun, command: CompareCommand) -> Member:
-    predictions, threshold, views = run.predictions, None, "mean"
+    predictions, cut, views = run.predictions, None, "mean"
     if command.decisions == "frozen":
         val = predictions.split("val")
         if not len(val):
@@ -128,12 +128,12 @@ def _member(run: FinishedRun, command: CompareCommand) -> Member:
                     f"level={command.level} has no operating point in decisions.json of "
                     f"{run.name}; available: {', '.join(points)}."
                 )
-            threshold = float(points[command.level]["threshold"])
+            cut = cut_of(content, command.level)
     if problem := level_problems(predictions)[command.level]:
         raise UserError(f"level={command.level} is not available for {run.name}: {problem}.")
     splits = [rows for rows in map(predictions.split, ("test", "val")) if len(rows)]
     parts = [to_level(rows, command.level, views) for rows in splits]
-    return Member(run.name, concatenate(parts), threshold)
+    return Member(run.name, concatenate(parts), cut)
 
 
 def write_comparison(

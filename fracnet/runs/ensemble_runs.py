@@ -12,7 +12,15 @@ from fracnet.evaluation.ensembles import Ensemble, average
 from fracnet.runs.find_runs import FinishedRun
 from fracnet.runs.provenance import code_version
 from fracnet.runs.report_run import images_allowed
-from fracnet.runs.run_folder import RunFolder, read_mapping, with_format, write_config, write_json
+from fracnet.runs.run_folder import (
+    HASHES,
+    RunFolder,
+    predictions_hashes,
+    read_mapping,
+    with_format,
+    write_config,
+    write_json,
+)
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
 
@@ -47,7 +55,8 @@ def write_ensemble(runs: Sequence[FinishedRun], folder: RunFolder) -> Ensemble:
         contents = {path.read_bytes() for path in baselines}
         if len(contents) == 1:
             write_atomically(folder.baselines, contents.pop())
-    write_json(folder.provenance, with_format(_provenance(runs)))
+    provenance = _provenance(runs) | {HASHES: predictions_hashes(folder)}
+    write_json(folder.provenance, with_format(provenance))
     return ensemble
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from scipy.special import log_softmax
 
 from fracnet.config.schema import Cited, Evaluation, validated
-from fracnet.data.manifest import read_table, write_table
+from fracnet.data.manifest import write_table
 from fracnet.evaluation.assessment import Assessment, evaluate
 from fracnet.evaluation.decisions import (
     check_operating_point,
@@ -37,6 +37,7 @@ from fracnet.runs.run_folder import (
     parse_yaml,
     read_baselines,
     read_mapping,
+    read_predictions,
     read_run_metadata,
     with_format,
     write_json,
@@ -63,7 +64,7 @@ class NewPredictions:
 class RunEvaluation:
     """An evaluation and the folder that holds its metrics.json.
 
-    objective: the validation metric that the run names; NaN where it names none or it is undefined.
+    objectives: the validation metrics that the run names; NaN where one is undefined.
     cited: published metrics compared with those of this evaluation.
     """
 
@@ -71,8 +72,13 @@ class RunEvaluation:
     metadata: RunMetadata
     predictions: Predictions
     folder: RunFolder
-    objective: float
+    objectives: tuple[float, ...]
     cited: Sequence[Mapping[str, str]]
+
+    @property
+    def objective(self) -> float:
+        """The first of them; NaN without any."""
+        return self.objectives[0] if self.objectives else math.nan
 
 
 def evaluate_run(
@@ -107,19 +113,19 @@ def evaluate_run(
     new_decisions = decision_options(options) != decision_options(metadata.options) or bool(
         new and new.includes_validation
     )
-    predictions = new.predictions if new else Predictions(read_table(run.predictions))
+    predictions = new.predictions if new else read_predictions(run)
     if changes and "operating_point" in changes:
         check_operating_point(changes["operating_point"], len(predictions.classes))
+    baselines = new.baselines if new else read_baselines(run)
     val = predictions.split("val")
     decisions = None
-    if len(val):
+    if len(val):  # which may write decisions.json: all other files have been checked
         folds = not new and is_ensemble_of_folds(run)
         decisions = (
             decide(val, options, out_of_fold=folds)
             if new_decisions
             else run_decisions(run, val, options)
         )
-    baselines = new.baselines if new else read_baselines(run)
     assessment = evaluate(predictions, options, decisions, baselines, progress)
     folder.path.mkdir(parents=True, exist_ok=True)
     if new:
@@ -154,7 +160,7 @@ def evaluate_table(
     out.decisions.unlink(missing_ok=True)
     if decisions is not None:
         write_json(out.decisions, decisions)
-    metadata = RunMetadata(options, None, (), None, data, tuple(notes))
+    metadata = RunMetadata(options, (), (), None, data, tuple(notes))
     return _write_metrics(assessment, metadata, predictions, out, cited, origin)
 
 
@@ -166,12 +172,17 @@ def _write_metrics(
     cited: Sequence[Cited],
     origin: Mapping[str, Any] | None = None,
 ) -> RunEvaluation:
-    objective = math.nan
+    objectives: list[float] = []
     content: dict[str, Any] = {"table": dict(origin)} if origin else {}
-    if metadata.objective is not None and assessment.val is not None:
+    if metadata.objectives and assessment.val is not None:
         val = predictions.split("val")
-        objective = _objective_value(assessment.val, val, metadata)
-        content["objective"] = {"name": metadata.objective, "value": objective}
+        names = metadata.objectives
+        objectives = [_objective_value(name, assessment.val, val, metadata) for name in names]
+        pairs_of = zip(names, objectives, strict=True)
+        entries = [{"name": name, "value": value} for name, value in pairs_of]
+        content["objective"] = entries[0]
+        if len(entries) > 1:
+            content["objectives"] = entries
     if metadata.selected is not None:
         content["selected"] = metadata.selected
     content |= assessment.to_dict()
@@ -187,7 +198,7 @@ def _write_metrics(
     content["data"] = {"name": metadata.data, "notes": list(metadata.notes)}
     write_json(folder.metrics, with_format(plain(content)))  # undefined: null
     all_cited = pairs([*metadata.cited, *cited])
-    return RunEvaluation(assessment, metadata, predictions, folder, objective, all_cited)
+    return RunEvaluation(assessment, metadata, predictions, folder, tuple(objectives), all_cited)
 
 
 def is_ensemble_of_folds(run: RunFolder) -> bool:
@@ -212,12 +223,14 @@ def run_decisions(run: RunFolder, val: Predictions, options: Evaluation) -> dict
     return content
 
 
-def _objective_value(summary: Summary, val: Predictions, metadata: RunMetadata) -> float:
-    """The validation metric that the run's `objective` names, at the selected checkpoint."""
-    name, selected = str(metadata.objective), metadata.selected or {}
+def _objective_value(name: str, summary: Summary, val: Predictions, metadata: RunMetadata) -> float:
+    """A validation metric that the run's `objective` names, at the selected checkpoint."""
+    selected = metadata.selected or {}
     if name in summary.metrics:
         return summary.metrics[name].value
-    if "objective" in selected:  # a metric of the user's own, which only the training computes
+    if name in (own := selected.get("own_metrics") or {}):  # which only the training computes
+        return float(own[name]["value"])
+    if "objective" in selected:  # the same in a run of an earlier version
         return float(selected["objective"])
     if name != "loss":
         return selection_value(val, name, metadata.options.views)

@@ -13,7 +13,6 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from fracnet.data.manifest import read_table
 from fracnet.evaluation.predictions import Predictions
 from fracnet.runs.run_folder import (
     RunFolder,
@@ -42,7 +41,7 @@ IGNORED_KEYS = (
     "resume",
 )
 """Keys that no trained weight depends on: where files lie, what is shown."""
-IGNORED_NODES = ("logger", "cited", "evaluation", "explain", "report", "ensemble.runs")
+IGNORED_NODES = ("logger", "cited", "evaluation", "explain", "report", "ensemble.runs", "pruning")
 """Nodes that no trained weight depends on: tracking, how metrics are computed."""
 NAMING_KEYS = ("model.name", "model._target_")
 """Keys that name a configuration best where configurations differ in many."""
@@ -172,11 +171,7 @@ def _why_unusable(folder: RunFolder) -> str:
 
 
 def _read(folder: RunFolder, name: str) -> FinishedRun:
-    try:
-        predictions = Predictions(read_table(folder.predictions))
-    except UserError as error:
-        raise UserError(f"{folder.predictions}: {error}") from error
-    return FinishedRun(name, folder, read_mapping(folder.config), predictions)
+    return FinishedRun(name, folder, read_mapping(folder.config), read_predictions(folder))
 
 
 def group_by_config(runs: Sequence[FinishedRun]) -> list[Configuration]:

@@ -1,7 +1,8 @@
 """The run folder: where each file lies, how it is written, and the gates that every reader passes.
 
 `RunFolder.open` refuses a folder of another version of fracnet; `read_config` refuses a config that
-names classes that are not trusted. Every command that reads a run goes through them.
+names classes that are not trusted; `read_predictions` refuses predictions that were changed. Every
+command that reads a run goes through them.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any
 import yaml
 
 from fracnet.config.instantiate import near_miss
-from fracnet.config.schema import Cited, Config, Evaluation, check, validated
+from fracnet.config.schema import Cited, Config, Evaluation, check, objectives_of, validated
 from fracnet.config.trust import check_trust
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.predictions import Predictions
@@ -278,7 +279,7 @@ class RunMetadata:
     """
 
     options: Evaluation
-    objective: str | None
+    objectives: tuple[str, ...]
     cited: tuple[Cited, ...]
     selected: Mapping[str, Any] | None
     data: str
@@ -300,7 +301,7 @@ def read_run_metadata(run: RunFolder) -> RunMetadata:
     dataset_class = str((config.get("data") or {}).get("_target_", "")).rpartition(".")[2]
     return RunMetadata(
         options=validated(Evaluation, config.get("evaluation") or {}, f"{run.config}: evaluation"),
-        objective=config.get("objective"),
+        objectives=tuple(objectives_of(config["objective"])) if config.get("objective") else (),
         cited=tuple(cited),
         selected=selected,
         data=str(data.get("name") or dataset_class or "the test split"),
@@ -358,8 +359,12 @@ def _check_unchanged(run: RunFolder, path: Path) -> None:
 
 
 def read_baselines(run: RunFolder) -> dict[str, Predictions]:
-    """The baselines' predictions by name; empty where the run has no baselines.csv."""
+    """The baselines' predictions by name; empty where the run has no baselines.csv.
+
+    Raises UserError as `read_predictions`.
+    """
     if not run.baselines.is_file():
         return {}
+    _check_unchanged(run, run.baselines)
     table = read_table(run.baselines)
     return {str(name): Predictions(rows) for name, rows in table.groupby("baseline", sort=False)}

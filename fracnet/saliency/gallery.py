@@ -15,7 +15,7 @@ import pandas as pd
 from fracnet.data.annotations import annotation_outlines
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.conformal import Limits, fit_limits, is_uncertain, limit_evidence
-from fracnet.evaluation.decisions import calibrate, decide_classes
+from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions, classes_of
 from fracnet.models.classifier import Classifier
 from fracnet.saliency.cam import Layer, heatmaps
@@ -85,10 +85,8 @@ def choose_cases(
         return [], []
     predictions = calibrate(predictions, decisions["temperature"])
     val, test = predictions.split("val"), predictions.split("test")
-    points = decisions["operating_point"]
-    threshold = points["image"]["threshold"] if points else None
     prob, truth = test.probabilities, test.targets
-    predicted = decide_classes(prob, threshold)
+    predicted = decide_rows(test, cut_of(decisions, "image"))
     limits = fit_limits(val.probabilities, val.targets, error, val.classes)
     uncertain = is_uncertain(prob, predicted, limits)
     order = _shuffled(test.table["path"], seed)

@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from fracnet.data.datamodule import RadiographData
-from fracnet.evaluation.decisions import calibrate, decide_classes
+from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.redaction import hashed
@@ -60,15 +60,16 @@ class Results:
 
         media: dict[str, Any] = {}
         for key, (columns, rows) in self.tables.items():
+            table = wandb.Table(columns=columns, data=rows)
             chart = CHARTS.get(key.rpartition("/")[2])
             if chart is None:
-                media[key] = _bound_table(run, key, columns, rows)
+                media[key] = _bound(table, run, key)
                 continue
             name, roles = chart
             titles = {"title": key, "x-axis-title": roles.get("x"), "y-axis-title": roles.get("y")}
             media[key] = wandb.plot_table(
                 name,
-                _bound_table(run, f"{key}_table", columns, rows),  # where W&B looks for it
+                _bound(table, run, f"{key}_table"),  # where W&B looks for it
                 roles,
                 {role: title for role, title in titles.items() if title},
             )
@@ -79,15 +80,12 @@ class Results:
         run.log(media)
 
 
-def _bound_table(run: Any, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+def _bound(table: Any, run: Any, key: str) -> Any:
     """A wandb.Table stored as a file of the run.
 
     Bound by hand: an unbound table is also uploaded as an artifact, whose manifest holds the local
     path of every file.
     """
-    import wandb  # as above
-
-    table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
     table.bind_to_run(run, key, run.step)
     return table
 
@@ -229,7 +227,7 @@ def _curves(split: str, rows: pd.DataFrame) -> dict[str, Table]:
         positive = predictions.targets == c
         if positive.all() or not positive.any():
             continue  # there is no curve of one class alone
-        score = predictions.probabilities[:, c]
+        score = predictions.scores[:, c]
         false_rate, true_rate, _ = roc_curve(positive, score)
         roc += _points(name, false_rate, true_rate)
         precision, recalled, _ = precision_recall_curve(positive, score)
@@ -260,15 +258,13 @@ def public_figures(folder: Path, splits: Sequence[str]) -> dict[str, Path]:
     }
 
 
-def choose_examples(
-    predictions: Predictions, threshold: float | None = None
-) -> list[tuple[str, int]]:
+def choose_examples(predictions: Predictions, cut: float | None = None) -> list[tuple[str, int]]:
     """Kind and place of up to `EXAMPLES` images of each kind, the most extreme first.
 
-    threshold: above which the second of two classes is predicted; None for the likeliest class.
+    cut: log-odds above which the second of two classes is predicted; None for the likeliest class.
     """
     prob = predictions.probabilities
-    predicted = decide_classes(prob, threshold)
+    predicted = decide_rows(predictions, cut)
     confidence = prob[np.arange(len(prob)), predicted]
     right = predicted == predictions.targets
     chosen: list[tuple[str, int]] = []
@@ -305,16 +301,15 @@ def examples(
     rows = table.iloc[places]
     decided = decisions or {"temperature": 1, "operating_point": None}
     predictions = calibrate(Predictions.trusted(rows), decided["temperature"])
-    points = decided["operating_point"]
-    threshold = points["image"]["threshold"] if points else None
+    cut = cut_of(decided, "image")
     classes, prob = predictions.classes, predictions.probabilities
-    predicted = decide_classes(prob, threshold)
+    predicted = decide_rows(predictions, cut)
     groups = [k for k in ("patient", "study") if k in rows and rows[k].notna().any()]
     columns = ["row", "kind", "truth", "predicted", "probability", *groups]
     columns += [f"prob_{name}" for name in classes]
     cached = pd.Index(data.manifest.table["path"])
     lines, images = [], []
-    for kind, i in choose_examples(predictions, threshold):
+    for kind, i in choose_examples(predictions, cut):
         row, c, place = rows.iloc[i], int(predicted[i]), int(places[i])
         confidence = float(prob[i, c])
         ids = [hashed(k, str(row[k]), salt) if pd.notna(row[k]) else None for k in groups]

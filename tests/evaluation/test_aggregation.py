@@ -146,11 +146,11 @@ def test_a_mean_of_decimals_that_ties_is_exactly_one_half(views: list[float]) ->
         }
     )
     study = to_level(Predictions(table), "study")
-    assert study.positive_scores.tolist() == [0.5]
+    assert study.probabilities[:, 1].tolist() == [0.5]
     official = [row for row in official_metrics(Predictions(table), 10) if row.level == "study"]
     assert [row.specificity.value for row in official] == [1.0, 1.0]  # overall and the region
     above = table.assign(prob_abnormal=[views[0] + 1e-12, *views[1:]])
-    assert to_level(Predictions(above), "study").positive_scores[0] > 0.5
+    assert to_level(Predictions(above), "study").probabilities[:, 1][0] > 0.5
 
 
 def test_studies_of_saturated_views_are_ranked_by_what_remains() -> None:
@@ -166,5 +166,5 @@ def test_studies_of_saturated_views_are_ranked_by_what_remains() -> None:
     predictions = Predictions(assemble(rows, ("normal", "abnormal"), logits))
     for views in ("mean", "max"):
         studies = to_level(predictions, "study", views)
-        assert studies.positive_scores.tolist() == [1.0, 1.0, 1.0]
+        assert studies.probabilities[:, 1].tolist() == [1.0, 1.0, 1.0]
         assert (np.diff(studies.scores[:, 1]) > 9).all()

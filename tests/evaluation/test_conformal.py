@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.run_files import two_class_table
-from scipy.special import softmax
+from scipy.special import logit, softmax
 
 from fracnet.config.schema import Evaluation
 from fracnet.evaluation.conformal import (
     NEVER,
+    Limits,
     fit_limits,
     is_uncertain,
+    limit_evidence,
     limits_by_level,
     uncertainty_reasons,
 )
@@ -62,7 +64,7 @@ def test_confident_errors_of_each_class_stay_below_the_limit(
 def test_more_errors_allowed_give_more_confident_predictions() -> None:
     rng = np.random.default_rng(1)
     val, (prob, _) = draw(rng, 500, [0.5, 0.5]), draw(rng, 500, [0.5, 0.5])
-    choice = decide_classes(prob, 0.5)
+    choice = decide_classes(prob, 0.0)
     shares = [
         is_uncertain(prob, choice, fit_limits(*val, error, NAMES[:2])).mean()
         for error in (0.02, 0.05, 0.1)
@@ -140,8 +142,10 @@ def test_a_prediction_against_the_likelier_class_is_uncertain() -> None:
     limits = fit_limits(*draw(rng, 400, [0.5, 0.5]), 0.05, NAMES[:2])
     low, high = limits.values[1] / 4, limits.values[1] / 2
     prob = np.array([[1 - high, high]])
-    assert not is_uncertain(prob, decide_classes(prob, 0.5), limits)[0]
-    sensitive = decide_classes(prob, low)  # a threshold so low that the image is called positive
+    assert not is_uncertain(prob, decide_classes(prob, 0.0), limits)[0]
+    sensitive = decide_classes(
+        prob, logit(low)
+    )  # a threshold so low that the image is called positive
     assert sensitive[0] == 1
     assert is_uncertain(prob, sensitive, limits)[0]
     assert uncertainty_reasons(prob, sensitive, np.array([True]), limits) == [
@@ -190,3 +194,38 @@ def test_a_too_small_validation_split_is_given_as_the_reason() -> None:
     assert uncertainty_reasons(prob, np.array([0]), doubt, limits) == [
         "validation is too small for any confident decision"
     ]
+
+
+@pytest.mark.parametrize(
+    ("prob", "choice", "evidence"),
+    [
+        (
+            (0.9, 0.06, 0.04),
+            0,
+            "every other class is below its limit, e.g. b 0.060 is below its limit 0.100",
+        ),
+        ((0.8, 0.15, 0.05), 0, "b 0.150 is not below its limit 0.100"),
+        ((0.03, 0.92, 0.05), 0, "a 0.030 is below its limit 0.050; b 0.920 is not below its"),
+        (
+            (0.1, 0.5, 0.4),
+            1,
+            "c 0.400 is not below its limit 0.200, a 0.100 is not below its limit 0.050",
+        ),
+    ],
+)
+def test_the_evidence_of_a_decision_names_the_limits_that_decide(
+    prob: tuple[float, ...], choice: int, evidence: str
+) -> None:
+    limits = Limits(NAMES, 0.05, (0.05, 0.1, 0.2), (0.05,) * 3, (60,) * 3)
+    text = limit_evidence(np.array(prob), choice, limits)
+    assert text.startswith(evidence)
+    uncertain = is_uncertain(np.array([prob]), np.array([choice]), limits)[0]
+    assert uncertain == ("not below" in text or text.startswith("a 0.030 is below"))
+
+
+def test_the_evidence_names_classes_without_a_limit() -> None:
+    limits = Limits(NAMES, 0.05, (0.05, NEVER, 0.2), (0.05, 0.0, 0.05), (60, 3, 60))
+    text = limit_evidence(np.array([0.95, 0.03, 0.02]), 0, limits)
+    assert text == "validation has too few of b for a limit"
+    two = Limits(NAMES[:2], 0.05, (0.2, 0.1), (0.05,) * 2, (60,) * 2)
+    assert limit_evidence(np.array([0.93, 0.07]), 0, two) == "b 0.070 is below its limit 0.100"

@@ -19,8 +19,10 @@ from fracnet.evaluation.decisions import (
     as_option,
     calibrate,
     choose_threshold,
+    cut_of,
     decide,
     decide_positive,
+    decide_rows,
     fit_temperature,
     least_loss_temperature,
     rows_digest,
@@ -42,8 +44,8 @@ def test_calibration_comes_before_averaging_and_the_threshold() -> None:
     val = Predictions(table[table["split"] == "val"])
     decisions = decide(val, OPTIONS)
     assert decisions["temperature"] > 1.2
-    studies = to_level(calibrate(val, decisions["temperature"]), "study").table
-    score, case = studies["prob_abnormal"].to_numpy(), (studies["label"] == "abnormal").to_numpy()
+    studies = to_level(calibrate(val, decisions["temperature"]), "study")
+    score, case = studies.scores[:, 1], studies.targets == 1
     assert (
         decisions["operating_point"]["study"]["threshold"]
         == choose_threshold(score, case, {"youden": True}).threshold
@@ -179,7 +181,7 @@ def test_no_other_threshold_is_better(rule: dict[str, Any], seed: int) -> None:
     case = rng.random(60) < 0.4
     score = np.round(1 / (1 + np.exp(-rng.normal(size=60) - case)), 2 if seed % 2 else 12)
     point = choose_threshold(score, case, rule)
-    achieved = rates(score, case, point.threshold)
+    achieved = rates(score, case, point.log_odds)
     assert (point.sensitivity, point.specificity) == pytest.approx(achieved)
     everything = np.concatenate([[-1.0, 2.0], score, score - 1e-9, score + 1e-9])
     best = min(loss(rule, *rates(score, case, t), case) for t in everything)
@@ -201,10 +203,10 @@ def test_youdens_point_matches_scikit_learn(seed: int) -> None:
 def test_thresholds_lie_halfway_between_scores() -> None:
     score = np.array([0.1, 0.2, 0.4, 0.6, 0.8])
     case = np.array([False, False, True, False, True])
-    assert choose_threshold(score, case, {"youden": True}).threshold == pytest.approx(0.3)
-    assert choose_threshold(score, case, {"specificity": 1.0}).threshold == pytest.approx(0.7)
-    assert choose_threshold(score, case, {"cost_ratio": 0.1}).threshold == pytest.approx(0.7)
-    assert choose_threshold(score, case, {"cost_ratio": 10.0}).threshold == pytest.approx(0.3)
+    assert choose_threshold(score, case, {"youden": True}).log_odds == pytest.approx(0.3)
+    assert choose_threshold(score, case, {"specificity": 1.0}).log_odds == pytest.approx(0.7)
+    assert choose_threshold(score, case, {"cost_ratio": 0.1}).log_odds == pytest.approx(0.7)
+    assert choose_threshold(score, case, {"cost_ratio": 10.0}).log_odds == pytest.approx(0.3)
 
 
 def test_a_score_equal_to_the_threshold_is_negative() -> None:
@@ -216,7 +218,7 @@ def test_ties_go_to_the_most_sensitive_point() -> None:
     score, case = np.array([0.1, 0.2, 0.3, 0.4]), np.array([False, True, False, True])
     point = choose_threshold(score, case, {"youden": True})
     assert (point.sensitivity, point.specificity) == (1.0, 0.5)
-    assert point.threshold == pytest.approx(0.15)
+    assert point.log_odds == pytest.approx(0.15)
 
 
 def test_a_requested_share_of_whole_rows_is_met_despite_rounding() -> None:
@@ -231,7 +233,7 @@ def test_a_target_that_only_a_trivial_rule_reaches_is_noted() -> None:
     everything = choose_threshold(score, case, {"sensitivity": 1.0})
     assert (everything.sensitivity, everything.specificity) == (1.0, 0.0)
     assert "predicting positive for every case" in everything.note
-    assert rates(score, case, everything.threshold) == (1.0, 0.0)
+    assert rates(score, case, everything.log_odds) == (1.0, 0.0)
     backwards = choose_threshold(np.array([0.1, 0.2, 0.8, 1.0]), case, {"specificity": 1.0})
     assert "predicting negative for every case" in backwards.note
     assert backwards.specificity == 1.0
@@ -240,9 +242,9 @@ def test_a_target_that_only_a_trivial_rule_reaches_is_noted() -> None:
 def test_scores_of_zero_and_one_and_neighboring_doubles_are_distinguished() -> None:
     case = np.array([True, False])
     low = choose_threshold(np.array([0.0, 1.0]), case, {"sensitivity": 1.0})
-    assert rates(np.array([0.0, 1.0]), case, low.threshold) == (1.0, 0.0)
+    assert rates(np.array([0.0, 1.0]), case, low.log_odds) == (1.0, 0.0)
     near = np.array([np.nextafter(0.3, 1), 0.3])
-    assert rates(near, case, choose_threshold(near, case, {"youden": True}).threshold) == (1.0, 1.0)
+    assert rates(near, case, choose_threshold(near, case, {"youden": True}).log_odds) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +263,36 @@ def test_few_cases_are_noted() -> None:
         "6 positive and 34 negative cases: too few" in choose_threshold(score, case, RULES[0]).note
     )
     assert choose_threshold(score, np.arange(40) > 20, RULES[0]).note == ""
+
+
+@pytest.mark.parametrize("scale", [60.0, 3000.0])
+def test_probabilities_that_round_to_0_or_1_still_have_a_threshold(scale: float) -> None:
+    """The same decisions as with logits that no probability rounds."""
+    moderate = Predictions(VAL).logits + np.array([0.0, 2.0])
+    options = Evaluation.model_validate(
+        {"calibrate": False, "operating_point": {"specificity": 0.9}}
+    )
+    rows = VAL.drop(columns=[c for c in VAL if str(c).startswith(("prob_", "logit_"))])
+    small, large = (
+        Predictions(assemble(rows, ("normal", "abnormal"), factor * moderate))
+        for factor in (1.0, scale)
+    )
+    assert (large.probabilities[:, 1] == 1).sum() > 20
+    chosen = decide(large, options)
+    point = chosen["operating_point"]["image"]
+    expected = decide(small, options)["operating_point"]["image"]
+    assert point["log_odds"] == pytest.approx(scale * expected["log_odds"])
+    assert point["threshold"] == 1.0
+    assert "in log-odds, where probabilities round to 1" in point["note"]
+    for level, views in (("image", "mean"), ("study", "mean"), ("study", "max")):
+        options = options.model_copy(update={"views": views})
+        decisions = json.loads(json.dumps(decide(large, options)))
+        units = to_level(large, level, views)
+        positive = decide_rows(units, cut_of(decisions, level)) == 1
+        case, point = units.targets == 1, decisions["operating_point"][level]
+        assert positive[case].mean() == point["sensitivity"] > 0
+        assert (~positive[~case]).mean() == point["specificity"]
+        assert 0.9 <= point["specificity"] < 1
 
 
 def draw(n: int, true: float, seed: int = 0) -> pd.DataFrame:

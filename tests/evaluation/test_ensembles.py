@@ -69,6 +69,17 @@ def test_a_probability_of_0_everywhere_stays_next_to_0_with_a_finite_log() -> No
     assert np.isfinite(ensemble.predictions.table["logit_normal"]).all()
 
 
+def test_runs_that_tie_are_exactly_at_one_half() -> None:
+    bare = table_of(1.0).drop(columns=["logit_normal", "logit_abnormal"])
+    tables = {
+        str(prob): bare.assign(prob_abnormal=prob, prob_normal=round(1 - prob, 2))
+        for prob in (0.15, 0.6, 0.75)
+    }
+    mean = averaged(tables).predictions
+    assert (mean.probabilities == 0.5).all()
+    assert (mean.scores == 0).all()
+
+
 def test_dishonest_combinations_are_rejected() -> None:
     whole, fold = table_of(1.0), table_of(1.0, 1, fold=0)
     with pytest.raises(UserError, match=r"a and b share 20 of their val images .* but not all"):

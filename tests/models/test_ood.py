@@ -8,6 +8,7 @@ import pytest
 from helpers.models import TINY
 from helpers.photographs import photograph
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 from torch import nn
 
 from fracnet.data.image_features import APPEARANCE_NAMES, appearance_features
@@ -25,6 +26,7 @@ from fracnet.models.ood import (
     Sample,
     fit_reference,
     limit_factor,
+    order_limit,
     sample_images,
 )
 
@@ -141,6 +143,19 @@ def test_the_limit_holds_with_the_confidence_that_it_claims(
     assert held / times >= CONFIDENCE - 0.04
     # What two independent distances need is more than what correlated ones do, and no waste.
     assert held / times <= (0.99 if correlation else CONFIDENCE + 0.04)
+
+
+@pytest.mark.parametrize("units", [45, 60, 400])
+def test_the_limit_by_order_holds_for_any_distribution(units: int) -> None:
+    """Three views of each patient that are the same image: they count as one."""
+    rng, held, times = np.random.default_rng([8, units]), 0, 1000
+    for _ in range(times):
+        patients = rng.standard_cauchy(units)  # the share above a limit is known
+        limit = order_limit(np.repeat(patients, 3), units)
+        held += int(stats.cauchy.sf(limit) <= CONTENT)
+    assert held / times >= CONFIDENCE - 0.03
+    assert held / times <= 0.97, "no waste"
+    assert order_limit(np.zeros(44), 44) == -np.inf
 
 
 def test_fewer_validation_patients_give_a_higher_limit(

@@ -83,8 +83,8 @@ def test_figures_of_two_classes_by_level_and_region(
     assert f"AUC {positive.auc.value:.3f} ({positive.auc.low:.3f}-{positive.auc.high:.3f})" in roc
     assert f"sensitivity {positive.sensitivity.value:.3f}" in roc
     for phrase in (
-        "threshold 0.41 (Youden's index)",
-        "threshold 0.45 (Youden's index)",
+        "threshold 0.410 (Youden's index)",
+        "threshold 0.450 (Youden's index)",
         "60 studies",
     ):
         assert phrase in roc

@@ -1,4 +1,4 @@
-"""Console, metrics.json, page, model card and W&B give the same numbers for one run."""
+"""Console, metrics.json, page, figures, model card and W&B give the same numbers for one run."""
 
 import json
 import re
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.figures import text_of
 from helpers.reports import Page, six_classes, two_classes
 
 from fracnet.report.tables import estimate_text
 from fracnet.report.verdict import compare_with_baseline, run_verdict
-from fracnet.runs.evaluate_run import evaluate_run
+from fracnet.runs.evaluate_run import draw_figures, evaluate_run
 from fracnet.runs.report_run import print_evaluation, report_content, write_report
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.logged_results import summary_of
@@ -53,7 +54,9 @@ def test_every_estimate_of_a_run_is_one_of_metrics_json(
     known = set(estimates(metrics))
     if comparison.baseline is not None:  # of studies, which only the comparison needs
         known.add(re.sub(r"[()]", "", estimate_text(comparison.baseline)))
-    for name, text in (("console", printed), ("page", page), ("card", card)):
+    figures = " ".join(text_of(p.with_suffix(".svg")) for p in draw_figures(evaluation))
+    texts = {"console": printed, "page": page, "card": card, "figures": figures}
+    for name, text in texts.items():
         numbers = {f"{value} {interval}" for value, interval in ESTIMATE.findall(text)}
         assert numbers, name
         assert numbers <= known, name

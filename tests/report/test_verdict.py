@@ -5,18 +5,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers.reports import content_of, six_classes, two_classes
 from helpers.run_files import two_class_table
 
 from fracnet.evaluation.comparison import BETTER, WORSE
+from fracnet.evaluation.metric_selection import Metric
 from fracnet.evaluation.predictions import Predictions, assemble
+from fracnet.evaluation.summary import NOT_FROM_0, Estimate
 from fracnet.report.model_card import model_card_text
 from fracnet.report.run_charts import roc_figure
 from fracnet.report.run_content import RunContent
 from fracnet.report.run_tables import level_table, overall_table
-from fracnet.report.verdict import Verdict, compare_with_baseline, run_verdict
+from fracnet.report.verdict import (
+    Verdict,
+    calibration_statements,
+    compare_with_baseline,
+    paired_difference,
+    run_verdict,
+)
 
 
 def verdict_of(content: RunContent) -> Verdict:
@@ -111,6 +120,23 @@ def test_the_model_is_compared_with_shortcuts(
     verdict = verdict_of(replace(good, baselines=baselines))
     assert verdict.headline == headline
     assert verdict.tag != "no fault found"
+
+
+def test_of_two_equally_good_models_neither_is_called_better() -> None:
+    """In 5 % of draws at most, up to chance: half of the two-sided errors are in its favor."""
+    rng, better, draws = np.random.default_rng(0), 0, 400
+    target = np.arange(80) % 2
+    rows = pd.DataFrame({"path": [f"{i}" for i in range(80)], "split": "test"})
+    rows = rows.assign(label=np.array(["normal", "abnormal"])[target])
+    for _ in range(draws):
+        shared = rng.normal(size=(80, 2))
+        model, baseline = (
+            Predictions(assemble(rows, ("normal", "abnormal"), scores))
+            for scores in shared + rng.normal(size=(2, 80, 2)) + np.eye(2)[target]
+        )
+        difference = paired_difference(Metric("auc", 2, 1, "abnormal"), model, baseline)
+        better += difference.verdict == BETTER
+    assert better / draws <= 0.05
 
 
 def test_without_a_test_split_performance_is_unknown(good: RunContent) -> None:
@@ -223,6 +249,30 @@ def test_the_audit_of_the_training_data_does_not_count_against_another_test(
     verdict = verdict_of(content)
     assert verdict.severity != "leak"
     assert "Trained on mura_like, tested on another" in " ".join(verdict.sentences)
+
+
+def test_an_extreme_temperature_and_scaling_that_does_not_help_are_stated(good: RunContent) -> None:
+    quiet = " ".join(verdict_of(good).sentences)
+    assert "temperature" not in quiet.lower()
+    assert good.assessment.decisions is not None
+    zero = Estimate(0.0, 0.0, 0.02, "", 80, NOT_FROM_0)
+    for low, severity in ((0.11, "warning"), (0.0, "hint")):
+        before = {"before": {"calibration_error": zero}}
+        after = {"after": {"calibration_error": Estimate(0.258, low, 0.4, "", 80)}}
+        assessment = replace(
+            good.assessment,
+            calibration={"test": before | after},
+            decisions=dict(good.assessment.decisions) | {"temperature": 711.0},
+        )
+        content = replace(good, assessment=assessment)
+        text = " ".join(verdict_of(content).sentences)
+        assert "The temperature of 711 is extreme" in text
+        statement = next(s for s in calibration_statements(content) if "not help" in s.sentence)
+        assert statement.severity == severity
+        assert (
+            "calibration error not distinguishable from 0 (0.000-0.020) before, 0.258 "
+            f"({low:.3f}-0.400) after" in text
+        )
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from fracnet.data.manifest import write_table
 from fracnet.evaluation.decisions import decide, rows_digest
 from fracnet.evaluation.predictions import Predictions
 from fracnet.runs.evaluate_run import evaluate_run, evaluate_table
-from fracnet.runs.run_folder import RunFolder, with_format
+from fracnet.runs.find_runs import find_two_or_more
+from fracnet.runs.run_folder import RunFolder, predictions_hashes, with_format
 from fracnet.utils.errors import UserError
 
 TABLE = two_class_table()
@@ -93,6 +94,28 @@ def test_changed_validation_rows_are_refused(run: RunFolder) -> None:
         evaluate_run(run)
     write_table(with_annotation_columns(TABLE), run.predictions)
     evaluate_run(run)
+    assert file_contents(run.path) == before
+
+
+@pytest.mark.parametrize("file", ["predictions.csv", "baselines.csv"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_predictions_changed_since_the_run_wrote_them_are_refused(
+    run: RunFolder, file: str, split: str
+) -> None:
+    stored = content(run.provenance) | {"sha256": predictions_hashes(run)}
+    run.provenance.write_text(json.dumps(stored))
+    evaluate_run(run)
+    run.decisions.unlink()  # which must not let changed rows choose again
+    path = run.path / file
+    path.write_text(path.read_text().replace(",abnormal,", ",normal,", 1))
+    if split == "test":  # baselines have no other rows
+        path.write_text(path.read_text()[:-1] + "0\n")
+    before = file_contents(run.path)
+    with pytest.raises(UserError, match=rf"run/{file} was changed after the run wrote it"):
+        evaluate_run(run)
+    if file == "predictions.csv":
+        with pytest.raises(UserError, match=r"Restore the file.*fracnet\.evaluate table=<csv>"):
+            find_two_or_more([str(run.path), str(run.path)], "a comparison")
     assert file_contents(run.path) == before
 
 

@@ -27,7 +27,7 @@ from huggingface_hub import ModelCard
 
 from fracnet.report.model_card import _escape, card_metadata
 from fracnet.runs import report_run
-from fracnet.runs.run_folder import RunFolder
+from fracnet.runs.run_folder import RunFolder, predictions_hashes
 from fracnet.utils.errors import UserError
 
 
@@ -236,6 +236,9 @@ def test_training_leaves_a_report(
     fit = json.loads(read(run.fit))
     assert fit["model"]["parameters"] > 100
     assert fit["data"]["license"] == "MIT, as fracnet"
+    hashes = json.loads(read(run.provenance))["sha256"]
+    assert hashes == predictions_hashes(run)
+    assert set(hashes) == {"predictions.csv", "baselines.csv"}
 
 
 @pytest.mark.parametrize("way", ["absolute", "upwards", "link"])
