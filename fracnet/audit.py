@@ -10,7 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import AuditCommand, without_training
+from fracnet.config.instantiate import build
 from fracnet.config.schema import validated
+from fracnet.utils.errors import DataFault
+from fracnet.utils.progress import progress_bar
 
 FAILED = 2  # exit code if a finding reaches `fail_on`
 
@@ -27,11 +30,7 @@ def audit(cfg: DictConfig) -> None:
     command = validated(AuditCommand, without_training(plain))
 
     # Seconds that --help and a typo need not wait.
-    from fracnet.config.instantiate import build
-    from fracnet.data_audit import page, run_audit
-    from fracnet.data_audit.findings import rank
-    from fracnet.utils.errors import DataFault
-    from fracnet.utils.progress import progress_bar
+    from fracnet.data_audit import findings, page, run_audit
 
     dataset = build(command.data.plain(), "data")
     dataset.prepare()
@@ -59,6 +58,7 @@ def audit(cfg: DictConfig) -> None:
         raise
 
     page.print_findings(result, folder)
+    rank = findings.rank
     if command.fail_on is not None and rank(result.severity) >= rank(command.fail_on):
         print(
             f"fracnet: the audit's worst finding is {result.severity}, and fail_on="

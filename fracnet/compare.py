@@ -3,10 +3,13 @@
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.text import Text
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import CompareCommand
 from fracnet.config.schema import validated
+from fracnet.utils.progress import progress_bar
 
 
 def compare(cfg: DictConfig) -> None:
@@ -18,16 +21,12 @@ def compare(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(CompareCommand, plain)
 
-    from rich.console import Console
-    from rich.text import Text
-
     from fracnet.evaluation import comparison
-    from fracnet.report.comparison_page import print_comparison
-    from fracnet.runs.compare_runs import load_candidates, resolve_reference, write_comparison
-    from fracnet.utils.progress import progress_bar
+    from fracnet.report import comparison_page
+    from fracnet.runs import compare_runs
 
     console = Console(highlight=False)
-    candidates, skipped, configurations = load_candidates(command)
+    candidates, skipped, configurations = compare_runs.load_candidates(command)
     for run in skipped:
         console.print(Text(f"skipped: {run.name}: {run.reason}"), soft_wrap=True)
     result = comparison.compare(
@@ -35,15 +34,15 @@ def compare(cfg: DictConfig) -> None:
         command.metric,
         class_name=command.class_name,
         level=command.level,
-        reference=resolve_reference(command.reference, configurations),
+        reference=compare_runs.resolve_reference(command.reference, configurations),
         pairs=command.pairs,
         margin=command.margin,
         resamples=command.resamples,
         progress=progress_bar,
     )
-    print_comparison(console, result)
+    comparison_page.print_comparison(console, result)
     folder = hydra_cli.output_dir()
-    paths = write_comparison(folder, command, result, configurations, skipped)
+    paths = compare_runs.write_comparison(folder, command, result, configurations, skipped)
     console.print(f"\nComparison: {folder}", soft_wrap=True)
     for path in paths:
         console.print(f"  {path.relative_to(folder)}", soft_wrap=True)

@@ -3,10 +3,13 @@
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.text import Text
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import EnsembleCommand
 from fracnet.config.schema import validated
+from fracnet.utils.progress import progress_bar
 
 
 def ensemble(cfg: DictConfig) -> None:
@@ -18,25 +21,18 @@ def ensemble(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(EnsembleCommand, plain)
 
-    from rich.console import Console
-    from rich.text import Text
-
-    from fracnet.report.comparison_page import ensemble_notes
-    from fracnet.runs.ensemble_runs import write_ensemble
-    from fracnet.runs.evaluate_run import evaluate_run
-    from fracnet.runs.find_runs import find_two_or_more
-    from fracnet.runs.report_run import report_evaluation
-    from fracnet.runs.run_folder import RunFolder
-    from fracnet.utils.progress import progress_bar
+    from fracnet.report import comparison_page
+    from fracnet.runs import ensemble_runs, evaluate_run, find_runs, report_run, run_folder
 
     console = Console(highlight=False)
-    runs, skipped = find_two_or_more(command.runs, "an ensemble", ensembles=False)
+    runs, skipped = find_runs.find_two_or_more(command.runs, "an ensemble", ensembles=False)
     for run in skipped:
         console.print(Text(f"skipped: {run.name}: {run.reason}"), soft_wrap=True)
-    folder = RunFolder(hydra_cli.output_dir())
-    for line in ensemble_notes(write_ensemble(runs, folder)):
+    folder = run_folder.RunFolder(hydra_cli.output_dir())
+    for line in comparison_page.ensemble_notes(ensemble_runs.write_ensemble(runs, folder)):
         console.print(Text(line))
-    report_evaluation(evaluate_run(folder, progress=progress_bar), "Run")
+    evaluation = evaluate_run.evaluate_run(folder, progress=progress_bar)
+    report_run.report_evaluation(evaluation, "Run")
 
 
 if __name__ == "__main__":

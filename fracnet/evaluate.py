@@ -10,11 +10,10 @@ from fracnet.config import hydra_cli
 from fracnet.config.commands import EvaluateCommand, newest_run
 from fracnet.config.schema import Evaluation, validated
 from fracnet.utils.errors import UserError
+from fracnet.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    from fracnet.config.schema import Cited
     from fracnet.runs.evaluate_run import RunEvaluation
-    from fracnet.runs.run_folder import RunFolder
 
 
 def evaluate(cfg: DictConfig) -> "RunEvaluation":
@@ -28,21 +27,46 @@ def evaluate(cfg: DictConfig) -> "RunEvaluation":
         plain.pop(key, None)
     command = validated(EvaluateCommand, plain)
     check_command(command)
-    validated(Evaluation, command.changes())  # reports a wrong option before any file is read
+    changes = command.changes()
+    options = validated(Evaluation, changes)  # reports a wrong option before any file is read
 
-    from fracnet.runs.evaluate_run import read_cited
-    from fracnet.runs.report_run import report_evaluation
-    from fracnet.runs.run_folder import RunFolder
+    from fracnet.evaluation import csv_import, decisions
+    from fracnet.runs import evaluate_run, report_run, run_folder
 
-    cited = read_cited(Path(command.cited).expanduser()) if command.cited else []
-    run = RunFolder.open(Path(command.run).expanduser().resolve()) if command.run else None
+    cited = evaluate_run.read_cited(Path(command.cited).expanduser()) if command.cited else []
+    run = run_folder.RunFolder.open(full_path(command.run)) if command.run else None
     with run.in_use() if run else nullcontext():
         if run:
-            evaluation = evaluate_run_command(run, command, cited)
+            new, name_parts = None, dict(changes)
+            if command.needs_model:
+                from fracnet.runs import repredict  # torch; metrics alone do not need it
+
+                new = repredict.predict_again(run, command, progress=progress_bar)
+                name_parts |= {"data": new.metadata.data} if command.on_other_data else {}
+                name_parts |= {"tta": command.tta} if command.tta else {}
+            name = command.name or evaluate_run.evaluation_name(name_parts)
+            evaluation = evaluate_run.evaluate_run(
+                run, changes, name, new=new, cited=cited, progress=progress_bar
+            )
         else:
-            evaluation = evaluate_table_command(command, cited)
+            path = full_path(str(command.table))
+            predictions, notes = csv_import.read_csv_predictions(
+                path, command.columns, command.labels
+            )
+            if command.operating_point is not None:
+                decisions.check_operating_point(command.operating_point, len(predictions.classes))
+            evaluation = evaluate_run.evaluate_table(
+                predictions,
+                path.name,
+                notes,
+                options,
+                full_path(command.out or str(path.with_name(f"{path.stem}_evaluation"))),
+                origin=csv_import.origin(path, command.columns, command.labels),
+                cited=cited,
+                progress=progress_bar,
+            )
         own = run is not None and run.path == evaluation.folder.path
-        report_evaluation(
+        report_run.report_evaluation(
             evaluation,
             "Run" if own else "Evaluation",
             None if own else run,
@@ -50,6 +74,11 @@ def evaluate(cfg: DictConfig) -> "RunEvaluation":
             images=command.report.images,
         )
     return evaluation
+
+
+def full_path(text: str) -> Path:
+    """The absolute path."""
+    return Path(text).expanduser().resolve()
 
 
 def check_command(command: EvaluateCommand) -> None:
@@ -75,51 +104,6 @@ def check_command(command: EvaluateCommand) -> None:
             f"name={command.name} needs an option that differs from the run's own; allowed: views, "
             "operating_point, calibrate, by, resamples, data, tta."
         )
-
-
-def evaluate_run_command(
-    run: "RunFolder", command: EvaluateCommand, cited: "list[Cited]"
-) -> "RunEvaluation":
-    """The evaluation of a run, predicted again where the command selects other images or views."""
-    from fracnet.runs.evaluate_run import evaluate_run, evaluation_name
-    from fracnet.utils.progress import progress_bar
-
-    changes, new = command.changes(), None
-    name_parts = dict(changes)
-    if command.needs_model:
-        from fracnet.runs.repredict import predict_again  # torch; metrics alone do not need it
-
-        new = predict_again(run, command, progress=progress_bar)
-        name_parts |= {"data": new.metadata.data} if command.on_other_data else {}
-        name_parts |= {"tta": command.tta} if command.tta else {}
-    name = command.name or evaluation_name(name_parts)
-    return evaluate_run(run, changes, name, new=new, cited=cited, progress=progress_bar)
-
-
-def evaluate_table_command(command: EvaluateCommand, cited: "list[Cited]") -> "RunEvaluation":
-    """The evaluation of a csv of anyone's predictions."""
-    from fracnet.evaluation.csv_import import origin, read_csv_predictions
-    from fracnet.evaluation.decisions import check_operating_point
-    from fracnet.runs.evaluate_run import evaluate_table
-    from fracnet.utils.progress import progress_bar
-
-    path = Path(str(command.table)).expanduser().resolve()
-    predictions, notes = read_csv_predictions(path, command.columns, command.labels)
-    if command.operating_point is not None:
-        check_operating_point(command.operating_point, len(predictions.classes))
-    out = path.with_name(f"{path.stem}_evaluation")
-    if command.out:
-        out = Path(command.out).expanduser().resolve()
-    return evaluate_table(
-        predictions,
-        path.name,
-        notes,
-        validated(Evaluation, command.changes()),
-        out,
-        origin=origin(path, command.columns, command.labels),
-        cited=cited,
-        progress=progress_bar,
-    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from fracnet.config import hydra_cli
 from fracnet.config.commands import ExplainCommand
 from fracnet.config.schema import validated
+from fracnet.utils.progress import progress_bar
 
 
 def explain(cfg: DictConfig) -> None:
@@ -19,21 +20,18 @@ def explain(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(ExplainCommand, plain)
 
-    from fracnet.runs.run_folder import RunFolder, read_config
+    from fracnet.runs import run_folder
 
-    run = RunFolder.open(Path(command.run).expanduser().resolve())
-    config = read_config(run, command.trust)
+    run = run_folder.RunFolder.open(Path(command.run).expanduser().resolve())
+    config = run_folder.read_config(run, command.trust)
 
-    from fracnet.runs.evaluate_run import evaluate_run
-    from fracnet.runs.explain_run import explain_finished_run, print_heatmap_summary
-    from fracnet.runs.report_run import write_report
-    from fracnet.utils.progress import progress_bar
+    from fracnet.runs import evaluate_run, explain_run, report_run  # with torch
 
     with run.in_use():
-        evaluation = evaluate_run(run, progress=progress_bar)
-        content = explain_finished_run(evaluation, config, command, progress_bar)
-        print_heatmap_summary(run, content, everything=True)
-        page, *_ = write_report(evaluation, images=command.report.images)
+        evaluation = evaluate_run.evaluate_run(run, progress=progress_bar)
+        content = explain_run.explain_finished_run(evaluation, config, command, progress_bar)
+        explain_run.print_heatmap_summary(run, content, everything=True)
+        page, *_ = report_run.write_report(evaluation, images=command.report.images)
     print(f"\nReport  {page}")
 
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from fracnet.config import hydra_cli
 from fracnet.config.commands import PredictCommand
 from fracnet.config.schema import validated
+from fracnet.utils.progress import progress_bar
 
 
 def predict(cfg: DictConfig) -> None:
@@ -23,28 +24,26 @@ def predict(cfg: DictConfig) -> None:
     from fracnet.inference.inputs import find_images
     from fracnet.runs.run_folder import RunFolder
 
+    images = find_images(command.input)
     path = Path(command.run).expanduser().resolve()
     RunFolder.open(path)
-    images = find_images(command.input)
 
-    from fracnet.inference import batch_predict, overlays
-    from fracnet.inference.predictor import Predictor
-    from fracnet.utils.progress import progress_bar
+    from fracnet.inference import batch_predict, overlays, predictor
 
     if command.out:
         batch_predict.check_output_free(Path(command.out).expanduser())
-    predictor = Predictor(
+    model = predictor.Predictor(
         path,
         trust=command.trust,
         error=command.confident_errors,
         device=command.device,
     )
     with batch_predict.output_folder(command.out, images.name) as folder:
-        painter = overlays.overlay_painter(predictor, folder) if command.overlays else None
+        painter = overlays.overlay_painter(model, folder) if command.overlays else None
         summary = batch_predict.predict_into(
-            folder, predictor, images, overlays=painter, progress=progress_bar
+            folder, model, images, overlays=painter, progress=progress_bar
         )
-    batch_predict.print_summary(summary, predictor)
+    batch_predict.print_summary(summary, model)
 
 
 if __name__ == "__main__":

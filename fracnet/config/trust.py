@@ -34,16 +34,12 @@ class Rule:
 
 def _is_network(target: Any) -> bool:
     """A torch module, or a function that timm or torchvision lists as building one."""
-    import timm  # seconds, paid only by a run that names such a class
-    from torch import nn
-    from torchvision import models
-
     if isinstance(target, type):
-        return issubclass(target, nn.Module)
+        return _subclass_of("torch.nn", "Module")(target)
     name = getattr(target, "__name__", "")
     if getattr(target, "__module__", "").startswith("timm."):
-        return name == "create_model" or bool(timm.is_model(name))
-    return name in models.list_models()
+        return name == "create_model" or bool(locate("timm.is_model", "model")(name))
+    return name in locate("torchvision.models.list_models", "model")()
 
 
 def _subclass_of(module: str, name: str) -> Callable[[Any], bool]:
@@ -134,6 +130,11 @@ RULES: Mapping[str, Rule] = {
         ),
     ),
     "logger": Rule("a logger exactly as conf/logger has it"),
+    "pruning": Rule(
+        "a pruner of Optuna",
+        prefixes=("optuna.pruners.",),
+        accepts=_subclass_of("optuna.pruners", "BasePruner"),
+    ),
 }
 
 # Built by training alone; a run that is only read may name any transform.

@@ -10,11 +10,11 @@ from typing import Any
 from fracnet.data.manifest import write_table
 from fracnet.evaluation.ensembles import Ensemble, average
 from fracnet.runs.find_runs import FinishedRun
-from fracnet.runs.provenance import code_version
 from fracnet.runs.report_run import images_allowed
 from fracnet.runs.run_folder import (
     HASHES,
     RunFolder,
+    code_version,
     predictions_hashes,
     read_mapping,
     with_format,

@@ -2,17 +2,18 @@
 
 import platform
 import resource
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
+
+import torch
 
 from fracnet.runs.run_folder import (
     HASHES,
     RunFolder,
+    code_version,
     predictions_hashes,
     read_mapping,
     with_format,
@@ -95,8 +96,6 @@ class Provenance:
         write_json(self._folder.provenance, self._content)
 
     def _measure(self) -> None:
-        import torch  # seconds that an ensemble, which only needs `code_version`, does not wait for
-
         self._content |= {
             "seconds": round(time.monotonic() - self._clock, 1),
             # Linux counts KiB; it includes mapped files such as the image cache.
@@ -115,26 +114,6 @@ class Provenance:
         if "seconds" not in self._content:
             self._measure()
         write_end(self._folder, self._content)
-
-
-def code_version() -> dict[str, Any]:
-    """fracnet's version, and its commit where it runs from a git checkout."""
-    code: dict[str, Any] = {"fracnet": version("fracnet")}
-    checkout = Path(__file__).resolve().parents[2]
-    if (checkout / ".git").exists():
-        code["commit"] = _git(checkout, "rev-parse", "HEAD")
-        code["modified"] = bool(_git(checkout, "status", "--porcelain"))
-    return code
-
-
-def _git(checkout: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None  # no git on this machine: the commit is unknown
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _now() -> str:

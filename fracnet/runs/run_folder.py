@@ -7,10 +7,12 @@ command that reads a run goes through them.
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,26 @@ def _written_format(folder: RunFolder) -> int | None:
 def with_format(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a JSON file marked with the current format."""
     return {FORMAT_KEY: FORMAT, **content}
+
+
+def code_version() -> dict[str, Any]:
+    """fracnet's version, and its commit where it runs from a git checkout."""
+    code: dict[str, Any] = {"fracnet": version("fracnet")}
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / ".git").exists():
+        code["commit"] = _git(checkout, "rev-parse", "HEAD")
+        code["modified"] = bool(_git(checkout, "status", "--porcelain"))
+    return code
+
+
+def _git(checkout: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # no git on this machine: the commit is unknown
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def read_config(run: RunFolder, trust: bool) -> Config:

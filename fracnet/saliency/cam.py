@@ -11,13 +11,16 @@ finds it by watching a backbone process noise, so any architecture works, includ
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from math import isqrt
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM
+from pytorch_grad_cam.base_cam import BaseCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_with_sign_correction
 from torch import Tensor, nn
 
 from fracnet.config.instantiate import near_miss
@@ -26,9 +29,6 @@ from fracnet.models.inference import eval_mode
 from fracnet.saliency.methods import METHOD_NAMES
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress, no_progress
-
-if TYPE_CHECKING:
-    from pytorch_grad_cam.base_cam import BaseCAM
 
 Reshape = Callable[[Tensor], Tensor]
 CAM_METHODS = tuple(METHOD_NAMES)
@@ -273,13 +273,10 @@ def _batch_heatmaps(
 
     layer: of `model.backbone`, found for images of this size. model: on its device.
     """
-    # grad-cam takes seconds to import, which `--help` and a typo must not cost.
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
     targets = [ClassifierOutputTarget(int(index)) for index in classes]
     with _frozen(model), _gradients_from(layer.module) as copy_output:
         # Created between the two hooks of `_gradients_from`.
-        cam = _cam_classes()[method](model, [layer.module], layer.reshape)
+        cam = _CAM_CLASSES[method](model, [layer.module], layer.reshape)
         try:
             copy_output()
             with torch.inference_mode(False), torch.enable_grad():
@@ -302,46 +299,38 @@ def _upsample(coarse: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(fine / fine.max(), dtype=np.float32)
 
 
-@cache
-def _cam_classes() -> "dict[str, type[BaseCAM]]":
-    """The package's classes by our names."""
-    # grad-cam takes seconds to import, which `--help` and a typo must not cost.
-    from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM
-    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_with_sign_correction
+class _Coarse(BaseCAM):  # type: ignore[misc]  # the package has no types
+    """Gives the map at the layer's resolution, cut off at 0, without the package's scaling.
 
-    class Coarse:
-        """Gives the map at the layer's resolution, cut off at 0, without the package's scaling.
+    That shifts the minimum of each map to 0, and so makes a strong map out of a flat one.
+    """
 
-        That shifts the minimum of each map to 0, and so makes a strong map out of a flat one.
-        """
+    def compute_cam_per_layer(self, images: Tensor, targets: Any, smooth: bool) -> np.ndarray:
+        recorded = self.activations_and_grads
+        (activations,) = recorded.activations
+        gradients = recorded.gradients[0].numpy() if recorded.gradients else None
+        cam = self.get_cam_image(images, None, targets, activations.numpy(), gradients, smooth)
+        return np.maximum(cam, 0)
 
-        def compute_cam_per_layer(self, images: Tensor, targets: Any, smooth: bool) -> np.ndarray:
-            recorded = cast("BaseCAM", self).activations_and_grads
-            (activations,) = recorded.activations
-            gradients = recorded.gradients[0].numpy() if recorded.gradients else None
-            cam = cast("BaseCAM", self).get_cam_image(
-                images, None, targets, activations.numpy(), gradients, smooth
-            )
-            return np.maximum(cam, 0)
+    def aggregate_multi_layers(self, maps: np.ndarray) -> np.ndarray:
+        return maps
 
-        def aggregate_multi_layers(self, maps: np.ndarray) -> np.ndarray:
-            return maps
 
-    class SignedEigenCAM(EigenCAM):
-        """A principal component has no sign: the side that reaches further becomes positive."""
+class _SignedEigenCAM(_Coarse, EigenCAM):  # type: ignore[misc]
+    """A principal component has no sign: the side that reaches further becomes positive."""
 
-        def get_cam_image(
-            self, images: Any, layer: Any, targets: Any, activations: Any, *rest: Any
-        ) -> np.ndarray:
-            return np.asarray(get_2d_projection_with_sign_correction(activations))
+    def get_cam_image(
+        self, images: Any, layer: Any, targets: Any, activations: Any, *rest: Any
+    ) -> np.ndarray:
+        return np.asarray(get_2d_projection_with_sign_correction(activations))
 
-    classes = {
-        "gradcam": GradCAM,
-        "hirescam": HiResCAM,
-        "gradcam++": GradCAMPlusPlus,
-        "eigencam": SignedEigenCAM,
-    }
-    return {name: type(kind.__name__, (Coarse, kind), {}) for name, kind in classes.items()}
+
+_CAM_CLASSES: dict[str, type[BaseCAM]] = {
+    "gradcam": type("GradCAM", (_Coarse, GradCAM), {}),
+    "hirescam": type("HiResCAM", (_Coarse, HiResCAM), {}),
+    "gradcam++": type("GradCAMPlusPlus", (_Coarse, GradCAMPlusPlus), {}),
+    "eigencam": _SignedEigenCAM,
+}
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from types import FrameType
 from typing import Any, cast
 
 from hydra import compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # it has no public name
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -33,6 +34,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
 
 from fracnet.config.hydra_cli import output_dir, reader_is_gone
 from fracnet.config.schema import check
@@ -313,8 +315,6 @@ def planned_jobs(config: DictConfig) -> list[list[str]]:
     sweeper = config.hydra.sweeper
     if not str(sweeper._target_).endswith(".BasicSweeper"):
         return []
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # Hydra has no public name
-
     params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     overrides = parser.parse_overrides([*params, *config.hydra.overrides.task])
@@ -522,9 +522,7 @@ def finish() -> int:
     folder = state.folder
     if folder is None:
         return 0
-    from rich.console import Console  # pandas and more, for which a typo must not wait
-
-    from fracnet.report.sweep_page import print_sweep
+    from fracnet.report.sweep_page import print_sweep  # pandas, for which a typo must not wait
     from fracnet.runs import sweep_summary
 
     if state.progress is not None:

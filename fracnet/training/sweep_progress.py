@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
 from fracnet.config.instantiate import build
 from fracnet.config.schema import check
 from fracnet.training.job_process import LOG
@@ -39,15 +43,13 @@ def cost(jobs: Sequence[dict[str, Any]]) -> str:
 
 def _train_images(jobs: Sequence[dict[str, Any]]) -> list[int | None]:
     """Images in the train split of each job; None for data that are not in place."""
-    from fracnet.data.datasets.base import Dataset  # pandas, for which a typo must not wait
-
     known: dict[str, int | None] = {}
     counts = []
     for job in jobs:
         key = repr(job["data"])
         if key not in known:
             try:
-                dataset: Dataset = build(check(job).data.dataset(), "data")
+                dataset = build(check(job).data.dataset(), "data")
                 known[key] = int((dataset.manifest().table["split"] == "train").sum())
             except UserError:  # each job says what is missing
                 known[key] = None
@@ -124,8 +126,6 @@ class Progress:
                     print(text, flush=True)
                 if last:
                     return
-        from rich.live import Live  # only for a terminal
-
         with Live(self._table(), refresh_per_second=4) as live:
             while not self._stop.wait(INTERVAL_SECONDS):
                 self._look()
@@ -198,9 +198,6 @@ class Progress:
         return max(0, self.plan.epochs[number] - (job.epochs if job else 0))
 
     def _table(self) -> Any:
-        from rich.console import Group  # only for a terminal
-        from rich.table import Table
-
         table = Table("job", "settings", "status", "last epoch", box=None, pad_edge=False)
         shown = sorted(self._jobs)[-30:]  # a table higher than the terminal cannot be updated
         for number in shown:
