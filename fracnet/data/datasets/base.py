@@ -75,7 +75,6 @@ class Dataset(ABC):
     def __post_init__(self) -> None:
         if not isinstance(self.root, str) or not self.root.strip():
             raise UserError(f"data.root={self.root!r}: it must name a folder.")
-        check_choice("data.on_bad_file", self.on_bad_file, ("error", "skip"))
 
     @property
     def folder(self) -> Path:
@@ -163,8 +162,6 @@ class UnsplitDataset(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share("data.val_share", self.val_share)
-        check_share("data.test_share", self.test_share)
         if self.val_share + self.test_share >= 1:
             raise UserError(
                 f"data.val_share={self.val_share} and data.test_share={self.test_share} leave "
@@ -343,18 +340,6 @@ def _header_ids(path: Path) -> dict[str, str | None]:
     except BadImage:
         # on_bad_file applies when the pixels are read, where all bad files are listed.
         return {"patient": None, "study": None}
-
-
-def check_choice(key: str, value: object, allowed: Sequence[str]) -> None:
-    """Raise UserError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise UserError(f"{key}={value!r}: allowed are {', '.join(allowed)}.")
-
-
-def check_share(key: str, value: float) -> None:
-    """Raise UserError unless 0 < value < 1."""
-    if not 0 < value < 1:
-        raise UserError(f"{key}={value}: it must lie between 0 and 1.")
 
 
 def header_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from PIL import Image
 
@@ -49,19 +49,19 @@ class FracAtlas(UnsplitDataset):
 
     download: bool = True
 
-    name: ClassVar[str] = "fracatlas"
-    classes: ClassVar[tuple[str, ...]] = ("no_fracture", "fracture")
-    task: ClassVar[Literal["multiclass", "binary"]] = "binary"
-    license: ClassVar[str] = "CC BY 4.0"
-    citation: ClassVar[str] = (
+    name = "fracatlas"
+    classes = ("no_fracture", "fracture")
+    task = "binary"
+    license = "CC BY 4.0"
+    citation = (
         "Abedeen et al., FracAtlas: A Dataset for Fracture Classification, Localization and "
         "Segmentation of Musculoskeletal Radiographs, Scientific Data 10, 521 (2023)"
     )
-    how_to_get: ClassVar[str] = (
+    how_to_get = (
         f"Get it from https://figshare.com/articles/dataset/The_dataset/{ARTICLE} and unpack it "
         "so that {root}/FracAtlas/images/Fractured exists."
     )
-    notes: ClassVar[tuple[str, ...]] = (GROUP_NOTE, SPLIT_NOTE, SHORTCUT_NOTE)
+    notes = (GROUP_NOTE, SPLIT_NOTE, SHORTCUT_NOTE)
 
     def prepare(self) -> None:
         """Download a missing dataset, but never into a folder that holds anything else."""

@@ -8,7 +8,7 @@ come from published descriptions and other people's code, not from the dataset i
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from fracnet.data.datasets.base import UnsplitDataset, describe_folder, files_below, is_image
 from fracnet.data.datasets.csv_table import Table, read_csv
@@ -50,21 +50,21 @@ class Grazped(UnsplitDataset):
     The manifest keeps the columns FLAGS (0 or 1) and TEXTS of dataset.csv if present.
     """
 
-    name: ClassVar[str] = "grazped"
-    classes: ClassVar[tuple[str, ...]] = ("no_fracture", "fracture")
-    task: ClassVar[Literal["multiclass", "binary"]] = "binary"
-    license: ClassVar[str] = "CC BY 4.0"
-    citation: ClassVar[str] = (
+    name = "grazped"
+    classes = ("no_fracture", "fracture")
+    task = "binary"
+    license = "CC BY 4.0"
+    citation = (
         "Nagy et al., A pediatric wrist trauma X-ray dataset (GRAZPEDWRI-DX) for machine "
         "learning, Scientific Data 9, 222 (2022)"
     )
-    groups: ClassVar[str] = "patient_id and study_number of dataset.csv"
-    how_to_get: ClassVar[str] = (
+    groups = "patient_id and study_number of dataset.csv"
+    how_to_get = (
         "Get dataset.csv, folder_structure.zip and images_part1.zip to images_part4.zip (16 GB) "
         "from https://doi.org/10.6084/m9.figshare.14825193 and unpack them so that "
         "{root}/dataset.csv and {root}/images_part1 exist."
     )
-    notes: ClassVar[tuple[str, ...]] = (LABEL_NOTE, CAST_NOTE)
+    notes = (LABEL_NOTE, CAST_NOTE)
 
     def prepare(self) -> None:
         """Check that the files exist."""

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import Field
@@ -21,7 +21,6 @@ from fracnet.data.datasets.base import (
     SPLIT_FILE,
     Dataset,
     assign_splits,
-    check_share,
     describe_folder,
     is_ignored,
     skipped_note,
@@ -70,25 +69,21 @@ class Mura(Dataset):
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     split_seed: Annotated[int, Field(ge=0)] = 0
 
-    name: ClassVar[str] = "mura"
-    classes: ClassVar[tuple[str, ...]] = ("normal", "abnormal")
-    task: ClassVar[Literal["multiclass", "binary"]] = "binary"
-    license: ClassVar[str] = "Stanford University Dataset Research Use Agreement (no sharing)"
-    citation: ClassVar[str] = (
+    name = "mura"
+    classes = ("normal", "abnormal")
+    task = "binary"
+    license = "Stanford University Dataset Research Use Agreement (no sharing)"
+    citation = (
         "Rajpurkar et al., MURA: Large Dataset for Abnormality Detection in Musculoskeletal "
         "Radiographs, MIDL 2018, arXiv:1712.06957"
     )
-    groups: ClassVar[str] = "the dataset's own folders of patients and studies"
-    how_to_get: ClassVar[str] = (
+    groups = "the dataset's own folders of patients and studies"
+    how_to_get = (
         "It is never downloaded: accept the research-use agreement of Stanford AIMI at "
         "https://aimi.stanford.edu/datasets/mura-msk-xrays, and unpack MURA-v1.1 so that "
         "{root}/train/XR_WRIST exists."
     )
-    notes: ClassVar[tuple[str, ...]] = (LABEL_NOTE, TEST_NOTE, LICENSE_NOTE)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_share("data.val_share", self.val_share)
+    notes = (LABEL_NOTE, TEST_NOTE, LICENSE_NOTE)
 
     def prepare(self) -> None:
         """Check that the files exist."""

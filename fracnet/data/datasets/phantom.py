@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -32,14 +32,16 @@ class MuraPhantom(Mura):
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
-    patients: Mapping[str, Count] = field(default_factory=lambda: {"train": 500, "valid": 160})
+    patients: Mapping[Literal["train", "valid"], Count] = field(
+        default_factory=lambda: {"train": 500, "valid": 160}
+    )
     abnormal: Annotated[float, Field(gt=0, lt=1)] = 0.45
 
-    name: ClassVar[str] = "mura_phantom"
-    license: ClassVar[str] = LICENSE
-    citation: ClassVar[str] = CITATION
-    groups: ClassVar[str] = "the phantom's own patients and studies"
-    notes: ClassVar[tuple[str, ...]] = (
+    name = "mura_phantom"
+    license = LICENSE
+    citation = CITATION
+    groups = "the phantom's own patients and studies"
+    notes = (
         f"mura_phantom: {NOTE} Abnormal means that every view of the study shows a fracture; "
         "hardware is not part of the label and equally common in both classes.",
     )
@@ -71,15 +73,15 @@ class UpperLimbPhantom(UpperLimb):
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
-    counts: Mapping[str, Count] = field(
+    counts: Mapping[Literal["train", "val", "test"], Count] = field(
         default_factory=lambda: {"train": 800, "val": 120, "test": 192}
     )
     unlabeled: Annotated[float, Field(ge=0, le=2)] = 0.1
 
-    name: ClassVar[str] = "upper_limb_phantom"
-    license: ClassVar[str] = LICENSE
-    citation: ClassVar[str] = CITATION
-    notes: ClassVar[tuple[str, ...]] = (f"upper_limb_phantom: {NOTE}",)
+    name = "upper_limb_phantom"
+    license = LICENSE
+    citation = CITATION
+    notes = (f"upper_limb_phantom: {NOTE}",)
 
     def prepare(self) -> None:
         """Generate the images unless they exist."""

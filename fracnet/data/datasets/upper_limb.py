@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from fracnet.data.datasets import download
 from fracnet.data.datasets.base import (
     Dataset,
-    check_choice,
     describe_folder,
     image_files,
     skipped_note,
@@ -54,21 +53,17 @@ class UpperLimb(Dataset):
     on_ambiguous: Literal["error", "drop", "first"] = "error"
     download: bool = True
 
-    name: ClassVar[str] = "upper_limb"
-    classes: ClassVar[tuple[str, ...]] = UPPER_LIMB_CLASSES
-    task: ClassVar[Literal["multiclass", "binary"]] = "multiclass"
-    license: ClassVar[str] = "CC BY 4.0 as stated; the pixels are MURA's (research use)"
-    citation: ClassVar[str] = f"Kaggle {HANDLE}; Roboflow bone-fracture-detection-daoon, version 4"
-    how_to_get: ClassVar[str] = (
+    name = "upper_limb"
+    classes = UPPER_LIMB_CLASSES
+    task = "multiclass"
+    license = "CC BY 4.0 as stated; the pixels are MURA's (research use)"
+    citation = f"Kaggle {HANDLE}; Roboflow bone-fracture-detection-daoon, version 4"
+    how_to_get = (
         f"Get it from https://www.kaggle.com/datasets/{HANDLE} and unpack it so that "
         f"{{root}}/{UPPER_LIMB_FOLDER}/train exists."
     )
-    phantom: ClassVar[str] = "upper_limb_phantom"
-    notes: ClassVar[tuple[str, ...]] = (LICENSE_NOTE, TASK_NOTE)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("data.on_ambiguous", self.on_ambiguous, ("error", "drop", "first"))
+    phantom = "upper_limb_phantom"
+    notes = (LICENSE_NOTE, TASK_NOTE)
 
     def prepare(self) -> None:
         """Download a missing dataset, but never into a folder that holds anything else."""

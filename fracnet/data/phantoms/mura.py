@@ -12,14 +12,7 @@ import numpy as np
 from fracnet.data.datasets.layouts import MURA_FOLDER
 from fracnet.data.phantoms.geometry import Array
 from fracnet.data.phantoms.render import VERSION, Spec, render_visible
-from fracnet.data.phantoms.workers import (
-    build_once,
-    check_counts,
-    check_range,
-    check_seed,
-    proportional,
-    write_images,
-)
+from fracnet.data.phantoms.workers import build_once, proportional, write_images
 
 PARTS = ("train", "valid")
 
@@ -64,8 +57,8 @@ def write_mura(
 
     patients: number in the parts train and valid. abnormal: share of studies with a fracture, the
     same in all regions; unlike in MURA, every view of such a study shows it. workers: processes
-    (default: one per CPU); the bytes do not depend on it. Raises UserError for an invalid argument
-    and if `root` holds another dataset.
+    (default: one per CPU); the bytes do not depend on it. Raises UserError
+    if `root` holds another dataset.
 
     The file POLYGONS, which MURA does not have, outlines the fractures (see `read_polygons`).
     """
@@ -76,9 +69,6 @@ def write_mura(
         "version": VERSION,
         "files": FILES,
     }
-    check_counts("patients", patients, PARTS)
-    check_range("abnormal", abnormal, 0, 1)
-    check_seed(seed)
     build_once(
         Path(root), MURA_FOLDER, recipe, lambda folder: _build(folder, recipe, workers, progress)
     )

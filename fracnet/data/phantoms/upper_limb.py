@@ -15,14 +15,7 @@ from fracnet.data.datasets.layouts import (
     UPPER_LIMB_NAMES,
 )
 from fracnet.data.phantoms.render import VERSION, Spec, render_visible
-from fracnet.data.phantoms.workers import (
-    build_once,
-    check_counts,
-    check_range,
-    check_seed,
-    proportional,
-    write_images,
-)
+from fracnet.data.phantoms.workers import build_once, proportional, write_images
 
 SHARES = {
     "elbow": 306,
@@ -64,8 +57,7 @@ def write_upper_limb(
 
     counts: labeled images in the splits train, val and test. unlabeled: share of further images,
     without a fracture, whose label file is empty. workers: processes (default: one per CPU); the
-    bytes do not depend on it. Raises UserError for an invalid argument and if `root` holds another
-    dataset.
+    bytes do not depend on it. Raises UserError if `root` holds another dataset.
     """
     recipe = {
         "seed": seed,
@@ -73,9 +65,6 @@ def write_upper_limb(
         "unlabeled": float(unlabeled),
         "version": VERSION,
     }
-    check_counts("counts", counts, FOLDERS)
-    check_range("unlabeled", unlabeled, 0, 2)
-    check_seed(seed)
     build_once(
         Path(root),
         UPPER_LIMB_FOLDER,

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -27,27 +27,6 @@ from filelock import FileLock
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import CannotWrite, disk_faults
 from fracnet.utils.progress import progress_bar
-
-
-def check_counts(key: str, counts: Mapping[str, int], allowed: Collection[str]) -> None:
-    """Raise UserError unless all are 0 or more and belong to allowed splits."""
-    if extra := sorted(set(counts) - set(allowed)):
-        raise UserError(f"{key}: {extra} are not splits; allowed are {list(allowed)}.")
-    for split, n in counts.items():
-        if n < 0:
-            raise UserError(f"{key}.{split} is {n}; it must be 0 or more.")
-
-
-def check_range(key: str, value: float, low: float, high: float) -> None:
-    """Raise UserError unless low <= value <= high."""
-    if not low <= value <= high:
-        raise UserError(f"{key} is {value}; it must lie between {low} and {high}.")
-
-
-def check_seed(seed: int) -> None:
-    """Raise UserError unless it can seed a generator."""
-    if not isinstance(seed, int) or seed < 0:
-        raise UserError(f"seed is {seed!r}; it must be an integer of 0 or more.")
 
 
 def proportional(n: int, shares: Mapping[str, int]) -> list[str]:

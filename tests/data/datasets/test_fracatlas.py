@@ -174,8 +174,8 @@ class TestBadInput:
         (base / "Annotations" / "YOLO" / "IMG0000003.txt").write_text("1 0.5 0.5 0.1 0.1\n")
         assert "class id 1 is not among the names" in self.error(base)
 
-    @pytest.mark.parametrize(("val", "test"), [(0, 0.2), (0.1, 1), (0.5, 0.5)])
-    def test_shares_out_of_range(self, base, val, test):
+    @pytest.mark.parametrize(("val", "test"), [(0.1, 1), (0.5, 0.5)])
+    def test_shares_that_leave_no_training_images(self, base, val, test):
         assert "data." in self.error(base, val_share=val, test_share=test)
 
     def test_missing_data_is_reported_in_three_lines(self, tmp_path):
