@@ -27,6 +27,16 @@ CUSTOM_WIDTHS = (32, 64, 128, 256)
 CUSTOM_HIDDEN = 1024
 
 
+def _last_side(image_size: int, halvings: int, model: str) -> int:
+    """Side of the last feature map; UserError if there is none."""
+    if image_size < 2**halvings:
+        raise UserError(
+            f"image_size={image_size} is too small for model={model}; allowed: {2**halvings} and "
+            "more."
+        )
+    return image_size // 2**halvings
+
+
 class CustomCNN(nn.Module):
     """Four 3x3 convolutions, two linear layers; 51,776,774 parameters for six classes at 224.
 
@@ -42,12 +52,7 @@ class CustomCNN(nn.Module):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3,
     ) -> None:
         super().__init__()
-        side = image_size // 2 ** len(CUSTOM_WIDTHS)
-        if side < 1:
-            raise UserError(
-                f"image_size={image_size} is too small for model=custom_cnn; allowed: "
-                f"{2 ** len(CUSTOM_WIDTHS)} and more."
-            )
+        side = _last_side(image_size, len(CUSTOM_WIDTHS), "custom_cnn")
         layers: list[nn.Module] = []
         channels = 3
         for place, width in enumerate(CUSTOM_WIDTHS, start=1):
@@ -118,12 +123,7 @@ class MuraCNN(nn.Module):
 
     def __init__(self, num_classes: int, image_size: int = 150) -> None:
         super().__init__()
-        side = image_size // 2 ** len(MURA_WIDTHS)
-        if side < 1:
-            raise UserError(
-                f"image_size={image_size} is too small for model=mura_cnn; allowed: "
-                f"{2 ** len(MURA_WIDTHS)} and more."
-            )
+        side = _last_side(image_size, len(MURA_WIDTHS), "mura_cnn")
         inputs = (3, *(len(FILTER_SIZES) * width for width in MURA_WIDTHS))
         self.features = nn.Sequential(
             *(

@@ -11,6 +11,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -164,21 +165,15 @@ def test_figshare_leaves_nothing_on_a_full_disk(tmp_path, site, monkeypatch):
     assert "No space left on device" in figshare_error(tmp_path / "set")
 
 
+def prepare_in_threads(dataset) -> None:
+    """Prepare it in four threads at once; raises their first error."""
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(dataset.prepare) for _ in range(4)]:
+            done.result()
+
+
 def test_figshare_downloads_once_for_several_jobs(tmp_path, site):
-    errors: list[BaseException] = []
-
-    def job() -> None:
-        try:
-            FracAtlas(root=str(tmp_path / "set")).prepare()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=job) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    prepare_in_threads(FracAtlas(root=str(tmp_path / "set")))
     assert site.requests.count("/file") == 1
 
 
@@ -323,20 +318,7 @@ def test_kaggle_replaces_the_remains_of_a_killed_run(tmp_path, fetched):
 
 
 def test_kaggle_downloads_once_for_several_jobs(tmp_path, fetched):
-    errors: list[BaseException] = []
-
-    def job() -> None:
-        try:
-            UpperLimb(root=str(tmp_path / "set")).prepare()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=job) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    prepare_in_threads(UpperLimb(root=str(tmp_path / "set")))
     assert len(fetched) == 1
 
 
