@@ -30,7 +30,7 @@ def main() -> None:
         "--show-test",
         choices=("best", "all"),
         default="best",
-        help="whose test figures are shown; kept on record in sweep.json",
+        help="whose test metrics are shown; recorded in sweep.json",
     )
     words = parser.parse_args()
     folder = words.folder.resolve()

@@ -230,7 +230,7 @@ class Imbalance(Fixed):
     def _with_its_transforms(cls, method: str, info: ValidationInfo) -> str:
         if (method == "augment_minority") != bool(info.data.get("transforms")):
             raise ValueError(
-                "imbalance.transforms go with augment_minority and with nothing else; "
+                "imbalance.transforms work only with augment_minority; "
                 f"choose the whole group, imbalance={method}"
             )
         return method
@@ -327,7 +327,7 @@ class Trainer(Open):
 
 
 class Cited(Fixed):
-    """A published figure: `n` counts what it rests on, None where it is not stated."""
+    """A published metric: `n` counts what it rests on, None where it is not stated."""
 
     # fmt: off
     metric: Literal[

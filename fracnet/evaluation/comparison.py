@@ -83,7 +83,7 @@ class Difference:
     needed: patients (or whatever the clusters are) needed to show a true difference of the margin
         as often; None without a margin, where these suffice (detectable is at most the margin), or
         where no number would do.
-    unplanned: why `detectable` and `needed` cannot be told, "" where they can.
+    unplanned: why `detectable` and `needed` cannot be estimated, "" where they can.
     alpha: level of `detectable` and `needed`: 0.05 divided by the number of differences.
     """
 
@@ -435,7 +435,7 @@ def with_verdicts(
     elif cases is not None and cases < MIN_CASES_TO_PLAN:
         unplanned = f"with fewer than {MIN_CASES_TO_PLAN} cases"
     if unplanned:
-        unplanned += ", it cannot be told which true difference would have shown"
+        unplanned += ", the smallest detectable difference cannot be estimated"
     tested = [row for row in differences if row.p is not None]
     corrected = iter(holm([row.p for row in tested if row.p is not None]))
     alpha = ALPHA / max(len(tested), 1)

@@ -307,6 +307,6 @@ def _mismatch(fit: _Fit, path: Path, name: str, total: int) -> str:
     under = f" under '{fit.part}'" if fit.part else ""
     return (
         f"model.weights={path} does not hold weights of model.name={name}: {fit.matched} of "
-        f"{counted(total, 'tensor')} besides the head match{under}; {'; '.join(details)}. "
+        f"{counted(total, 'tensor')} outside the head match{under}; {'; '.join(details)}. "
         "Allowed: weights of that architecture, whose head alone may differ."
     )

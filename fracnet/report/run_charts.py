@@ -282,7 +282,7 @@ STRIP = 0.75  # inches
 def calibration_charts(evaluated: Evaluated) -> Figure:
     """Reliability diagrams: predicted against observed, before and after temperature scaling."""
     rows, temperature = evaluated.rows, evaluated.temperature
-    states = {"probabilities as they are": rows.probabilities}
+    states = {"uncalibrated probabilities": rows.probabilities}
     if temperature != 1:
         states = {
             "before calibration": rows.probabilities,

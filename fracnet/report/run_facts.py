@@ -191,7 +191,7 @@ def _limits(content: RunContent) -> list[str]:
         limits.append("The images are phantoms: nothing is known about real radiographs.")
     limits.append(
         f"The metrics hold for {counted(summary.n, 'image')} of {content.data}; other hospitals, "
-        "machines and patients may give others."
+        "machines and patients may give different ones."
     )
     # Where abnormal images are phantoms, the dataset's own note says what is abnormal in them.
     if "abnormal" in content.classes and not content.synthetic:

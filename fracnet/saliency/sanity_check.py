@@ -404,14 +404,14 @@ def sanity_sentences(result: Mapping[str, Any]) -> list[str]:
     method, images = METHOD_NAMES[result["method"]], result["images"]
     verdict = {
         "failed": f"Sanity check failed: the heatmaps ({method}) survive the randomization of all "
-        "weights. They show the image more than what the network learned, and must not be taken "
-        "for the network's reasons.",
+        "weights. They reflect the image rather than what the network learned, so they do not "
+        "explain its predictions.",
         "partial": f"Sanity check partly passed: the heatmaps ({method}) depend on the weights, "
         "but not only on them. Without any trained weight, part of their order remains, which "
         "comes from the image and the architecture.",
         "passed": f"Sanity check passed: randomizing the weights destroys the heatmaps ({method}), "
-        "so they depend on the weights. Without any trained weight they resemble themselves hardly "
-        "more than they resemble the map of another image. This does not show that training shaped "
+        "so they depend on the weights. With random weights, a map resembles the original hardly "
+        "more than the map of another image does. This does not show that training shaped "
         "them: maps of an untrained network depend on its weights too.",
         "inconclusive": f"Sanity check inconclusive: with {method}, it is unclear whether the "
         f"heatmaps depend on the weights. {_why_inconclusive(result)}",
@@ -453,7 +453,7 @@ def _why_inconclusive(result: Mapping[str, Any]) -> str:
     if not _has_room(result["null"]):
         return (
             "Maps of different images already resemble each other so closely that maps that "
-            "survive random weights could not be told apart from them."
+            "survive random weights would look the same."
         )
     return "Without any trained weight, their correlation may still be that of maps that survive."
 

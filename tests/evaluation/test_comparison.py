@@ -458,8 +458,8 @@ def test_few_patients_or_cases_do_not_tell_which_difference_would_have_shown() -
     few = Clusters(np.arange(19), 19, "patient")
     enough = Clusters(np.arange(20), 20, "patient")
     for clusters, cases, reason in (
-        (few, None, "with fewer than 20 patients, it cannot be told"),
-        (enough, 9, "with fewer than 10 cases, it cannot be told"),
+        (few, None, "with fewer than 20 patients, the smallest"),
+        (enough, 9, "with fewer than 10 cases, the smallest"),
         (enough, 10, ""),
     ):
         (row,) = with_verdicts([ROW], clusters, True, 0.01, cases)

@@ -162,7 +162,7 @@ FAULTY: dict[str, tuple[Callable[[], Mapping[str, Any]], list[str]]] = {
     "another network": (
         lambda: timm.create_model("resnet18").state_dict(),
         [
-            "53 of 84 tensors besides the head match",
+            "53 of 84 tensors outside the head match",
             "23 missing in the file: conv1.0.weight, conv1.1.weight",
             "64 not in the model: conv1.weight, layer1.1.conv1.weight",
             "3 of another shape: layer2.0.downsample.1.weight (128 in the file, 128x64x1x1 in",

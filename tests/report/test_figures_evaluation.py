@@ -139,7 +139,7 @@ def test_perfect_classes_have_a_band_and_no_interval(tmp_path: Path) -> None:
     roc = text_of(tmp_path / "roc_test.svg")
     assert roc.count("AUC 1.000 (no interval)") == 3
     assert "95 % band" in roc
-    assert "probabilities as they are" in text_of(tmp_path / "reliability_test.svg")
+    assert "uncalibrated probabilities" in text_of(tmp_path / "reliability_test.svg")
 
 
 @pytest.mark.parametrize("kind", ["one row", "two patients"])

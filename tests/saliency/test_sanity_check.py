@@ -93,7 +93,7 @@ def test_a_map_that_survives_random_weights_fails(data: RadiographData) -> None:
     assert result["verdict"] == "failed"
     assert result["model_dependent"] is False
     assert result["stages"][-1]["correlation"] == pytest.approx(1.0)
-    assert "must not be taken for the network's reasons" in result["sentences"][0]
+    assert "do not explain its predictions" in result["sentences"][0]
     # Images without a square have an empty map.
     assert result["images"] + result["empty"] == 16
     assert "50 or more are usual" in " ".join(result["sentences"])

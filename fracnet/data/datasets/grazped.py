@@ -38,7 +38,7 @@ LABEL_NOTE = (
     "other view counts as no fracture, and no fracture does not mean normal."
 )
 CAST_NOTE = (
-    "grazped: about 28 % of the images show a cast and about 3 % metal; both reveal a fracture "
+    "grazped: about 28 % of the images show a cast and about 3 % metal; both hint at a fracture "
     "without looking at bone (see the columns cast and metal)."
 )
 
