@@ -57,6 +57,14 @@ def test_the_probability_of_the_positive_class_is_enough(tmp_path: Path) -> None
     assert predictions.probabilities == pytest.approx(Predictions(OURS).probabilities)
 
 
+def test_a_column_of_copies_joins_their_rows(tmp_path: Path) -> None:
+    twins = THEIRS.drop(columns="who").assign(twin=np.where(THEIRS.index < 3, "a", None))
+    columns = {"path": "image", "label": "truth", "prob_abnormal": "p1", "copies": "twin"}
+    predictions, _ = read_csv_predictions(written(tmp_path, twins), columns, NAMES)
+    assert predictions.clusters.unit == "image, joined by copies"
+    assert predictions.clusters.count == len(THEIRS) - 2
+
+
 def test_an_existing_column_with_the_same_name_is_replaced(tmp_path: Path) -> None:
     odd = THEIRS.assign(label="something else")
     predictions, _ = read_csv_predictions(
