@@ -1,4 +1,4 @@
-"""A sweep that was killed and resumed equals one that was never stopped."""
+"""A sweep that was killed and resumed equals one that was never stopped; it can be extended."""
 
 import json
 import os
@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 from helpers.tiny_overrides import tiny_overrides
 
+from fracnet.sweep import main
+
 TESTS = Path(__file__).parent
+HOLD = """
+import sys, time
+from pathlib import Path
+from fracnet.utils.processes import locked
+with locked(Path(sys.argv[1]), "it"):
+    print("held", flush=True)
+    time.sleep(100)
+"""
 KILLS = int(os.environ.get("FRACNET_TEST_KILLS", "2"))
 """How often the slow test kills a sweep."""
 
@@ -23,7 +33,7 @@ def command(arguments: list[str], folder: Path, **environment: str) -> subproces
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(TESTS)} | environment,
+        env=os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -47,6 +57,63 @@ def numbers(sweep: Path) -> dict[str, bytes]:
     table = json.loads((sweep / "sweep.json").read_text())
     chosen = {key: table[key] for key in ("best", "ties", "objective", "swept")}
     return files | {"table": json.dumps(chosen).encode()}
+
+
+def resume(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """The error of a `fracnet.sweep` that is refused."""
+    monkeypatch.setattr(sys, "argv", ["fracnet.sweep", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_is_finished_and_extended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep, plan = tmp_path / "sweep", tmp_path / "sweep/plan.json"
+    light = [str(TESTS / "helpers/forked_sweep.py"), "-m", "optim.lr=1,5", "seed=0"]
+    process = command([*light, f"hydra.sweep.dir={sweep}"], tmp_path)
+    while not (sweep / "1/waiting").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = (sweep / "0/metrics.json").stat().st_mtime_ns
+    words = [f"resume={sweep}", "trust=true"]
+
+    assert "trust=true" in resume(words[:1], monkeypatch, capsys)
+    assert "not possible with resume=" in resume([*words, "optim.lr=1"], monkeypatch, capsys)
+    assert "There is no key" in resume([*words, "add=optim.lrr=1"], monkeypatch, capsys)
+    assert "no such folder" in resume(["resume=nowhere"], monkeypatch, capsys)
+    assert "has no plan.json" in resume([f"resume={tmp_path}"], monkeypatch, capsys)
+    text = plan.read_text()
+    plan.write_text(text.replace(json.loads(text)["code"], "0.1.0 before"))
+    assert "changed_code=true" in resume(words, monkeypatch, capsys)
+    plan.write_text(text)
+    holder = command(["-c", HOLD, str(sweep / ".sweep.lock")], tmp_path)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    error = resume(words, monkeypatch, capsys)
+    assert "is in use by another fracnet process" in error
+    assert error.count("\n") == 1
+    holder.kill()
+    holder.communicate()
+
+    out = done(["-m", "fracnet.sweep", *words], tmp_path, QUICK="1")
+    assert "job 1   finished" in out
+    added = ["add=optim.lr=1,4", "add=seed=0,2"]
+    out = done(["-m", "fracnet.sweep", *words, *added], tmp_path, QUICK="1")
+    jobs = json.loads((sweep / "sweep.json").read_text())["jobs"]
+    assert [(job["overrides"]["optim.lr"], job["overrides"]["seed"]) for job in jobs] == [
+        ("1", "0"), ("5", "0"), ("1", "2"), ("5", "2"), ("4", "0"), ("4", "2"),
+    ]  # fmt: skip
+    assert {job["status"] for job in jobs} == {"finished"}
+    assert (sweep / "0/metrics.json").stat().st_mtime_ns == finished, "it has not run again"
+    assert not (sweep / "resumed").exists()
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +146,12 @@ def test_a_sweep_killed_at_any_moment_ends_as_if_it_had_not(
         moment = moments.uniform(0, seconds - 4)
         time.sleep(moment)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         before = {n: job_status(sweep, n) for n in range(3)}
         launcher = moments.choice(["serial", "joblib", "joblib"])
         resume = [f"resume={sweep}", f"launcher={launcher}", "trust=true"]
         out = done(["-m", "fracnet.sweep", *resume], tmp_path)
-        print(f"killed after {moment:.1f} s: {before}, resumed with {launcher}")
+        print(f"killed after {moment:.1f} s: {before}, resumed with {launcher}", flush=True)
         assert numbers(sweep) == whole, out
         shutil.rmtree(sweep)
 

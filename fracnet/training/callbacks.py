@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    ModelCheckpoint,
+    TQDMProgressBar,
+    WeightAveraging,
+)
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -87,9 +92,24 @@ class LastCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
         self._every_n_steps = every_n_steps
+        self._planned: int | None = None  # epochs; None in a run that is not resumed
+        self._max_epochs: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Add the number of epochs that the run was to have."""
+        return super().state_dict() | {"max_epochs": self._max_epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember it: a run that was stopped early is not to train further, unless it got more."""
+        self._planned = state_dict.get("max_epochs")
+        super().load_state_dict(state_dict)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal waits; not with several processes, of which one alone knows it."""
+        self._max_epochs = trainer.max_epochs
+        if self._planned == trainer.max_epochs:  # Lightning does not remember that it had stopped
+            stopped = [early.wait_count >= max(1, early.patience) for early in _early(trainer)]
+            trainer.should_stop = trainer.should_stop or any(stopped)
         if trainer.world_size == 1:
             processes.preemption.wait()
         super().on_train_start(trainer, pl_module)
@@ -119,6 +139,10 @@ class LastCheckpoint(ModelCheckpoint):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """From here on a signal raises at once."""
         processes.preemption.wait_no_longer()
+
+
+def _early(trainer: Trainer) -> list[EarlyStopping]:
+    return [each for each in trainer.early_stopping_callbacks if isinstance(each, EarlyStopping)]
 
 
 class Curves(Callback):
@@ -170,8 +194,8 @@ class Curves(Callback):
         }
         epoch = trainer.current_epoch + 1
         if trainer.loggers:
-            logged = {"epoch": epoch, "lr": self._lr, **speed}
-            pl_module.log_dict({name: float(value) for name, value in logged.items()})
+            logged = {f"train/{name}": value for name, value in (("lr", self._lr), *speed.items())}
+            pl_module.log_dict({"epoch": float(epoch), **logged})
         if not trainer.is_global_zero:
             return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

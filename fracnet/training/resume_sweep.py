@@ -140,9 +140,8 @@ def _extended(folder: Path, plan: SweepPlan, add: Sequence[str]) -> SweepPlan:
             values = axes.setdefault(key, [])
             if value not in values:
                 values.append(value)
-    added = _values(add)
-    for key, values in added.items():
-        axes[key] = values
+    for key, values in _values(add).items():
+        axes[key] = list(dict.fromkeys([*axes.get(key, ()), *values]))
     jobs = [[f"{k}={v}" for k, v in zip(axes, job, strict=True)] for job in product(*axes.values())]
     return _without_repetitions(plan, jobs)
 
