@@ -8,66 +8,103 @@ import os
 from pathlib import Path
 
 import numpy as np
-from helpers.copies import SINGLES, TRIPLES, plant, radiographs
+from helpers.copies import (
+    SINGLES,
+    TRIPLES,
+    Planted,
+    SearchResult,
+    plant,
+    radiographs,
+    score_search,
+)
 from measure import VIEWS, reduced
 from sklearn.linear_model import LogisticRegression
 
 from fracnet.data.phantoms.render import REGIONS, Spec, render
 from fracnet.data_audit import pixel_match
 from fracnet.data_audit.keypoints import describe
-from fracnet.data_audit.near_duplicates import Index
+from fracnet.data_audit.near_duplicates import Index, Pair, consistent_pairs
 
-PHANTOM_SEEDS, PLANTING_SEED = (900, 910), 900
+PHANTOM_SEEDS, PLANTING_SEEDS = (900, 910), (900, 901, 902)
+SHIFTS = np.arange(-1, 2.1, 0.25)  # of the intercept
 
 
-def measure_pairs(n_phantoms: int, copies: int) -> tuple[np.ndarray, np.ndarray]:
-    """Measurements float [n, 5] of all candidate pairs that align, and whether they are copies."""
+def plant_all(seed: int, n_phantoms: int, copies: int) -> Planted:
+    """Copies of half of the radiographs, which `measure.py` does not use, and of phantoms."""
     originals: list[tuple[str, np.ndarray, int]] = []
     if root := os.environ.get("FRACATLAS_ROOT"):
-        originals += [(name, reduced(image), copies) for name, image in radiographs(Path(root))]
-    for seed in PHANTOM_SEEDS:
+        images = radiographs(Path(root), held_out=False)
+        originals += [(name, reduced(image), copies) for name, image in images]
+    for phantom_seed in PHANTOM_SEEDS:
         for patient in range(n_phantoms):
             for view in VIEWS:
-                spec = Spec(REGIONS[patient % len(REGIONS)], seed, patient, 0, view)
+                spec = Spec(REGIONS[patient % len(REGIONS)], phantom_seed, patient, 0, view)
                 originals.append((str(spec), np.asarray(render(spec).image), copies))
-    recipes = [recipe for both in zip(SINGLES * 4, TRIPLES, strict=True) for recipe in both]
-    planted = plant(originals, PLANTING_SEED, recipes)
+    triples = [TRIPLES[i] for i in np.random.default_rng(seed).permutation(len(TRIPLES))]
+    recipes = [recipe for both in zip(SINGLES * 4, triples, strict=True) for recipe in both]
+    return plant(originals, seed, recipes)
+
+
+def measure_pairs(planted: Planted) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """All candidate pairs that align, and their measurements float [n, M], named by `WEIGHTS`."""
     described = [describe(image) for image in planted.images]
     order = sorted(range(len(planted)), key=lambda i: described[i].digest)
     images = [described[i] for i in order]
-    origins = [planted.origins[i] for i in order]
     index = Index(images)
-    rows, is_copy = [], []
     candidates = {
         (min(i, j), max(i, j), *flags)
         for i in range(len(images))
         for j, *flags in index.candidates(i)
     }
+    pairs, rows = [], []
     for i, j, is_mirrored, is_inverted in sorted(candidates):
         match = pixel_match.compare(images[i], images[j], is_mirrored, is_inverted)
-        if match is not None:
+        if match is not None and match.measured["windows low"] > -100:
+            pairs.append((min(order[i], order[j]), max(order[i], order[j])))
             rows.append([match.measured[name] for name in pixel_match.WEIGHTS])
-            is_copy.append(bool(origins[i] & origins[j]))
-    return np.array(rows), np.array(is_copy)
+    return pairs, np.array(rows)
 
 
 def main() -> None:
-    """Print the weights, and recall and false pairs by the limit."""
+    """Print the weights, and recall and precision of the whole search by the intercept."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--phantoms", type=int, default=20, help="patients of each seed")
+    parser.add_argument("--phantoms", type=int, default=8, help="patients of each seed")
     parser.add_argument("--per-image", type=int, default=4, help="copies planted of each image")
     args = parser.parse_args()
-    values, is_copy = measure_pairs(args.phantoms, args.per_image)
-    use = values[:, -1] > np.log(pixel_match.FEWEST_WINDOWS / 100)
-    model = LogisticRegression(C=10, max_iter=5000).fit(values[use], is_copy[use])
+    sets = []
+    for seed in PLANTING_SEEDS:
+        planted = plant_all(seed, args.phantoms, args.per_image)
+        sets.append((planted, *measure_pairs(planted)))
+    values = np.concatenate([values for _, _, values in sets])
+    is_copy = [bool(p.origins[a] & p.origins[b]) for p, pairs, _ in sets for a, b in pairs]
+    scale = values.std(axis=0)
+    model = LogisticRegression(C=10, max_iter=5000).fit(values / scale, is_copy)
+    weights = (model.coef_[0] / scale).round(2).tolist()
     print(f"INTERCEPT = {model.intercept_[0]:.2f}")
-    print(dict(zip(pixel_match.WEIGHTS, model.coef_[0].round(2).tolist(), strict=True)))
-    log_odds = model.decision_function(values[use])
-    for limit in np.arange(-2, 1.1, 0.5):
-        accepted = log_odds > limit
-        recall = (accepted & is_copy[use]).sum() / is_copy.sum()
-        n_false = (accepted & ~is_copy[use]).sum()
-        print(f"limit {limit:4.1f}: recall {recall:.4f}, {n_false} of {(~is_copy).sum()} false")
+    print(dict(zip(pixel_match.WEIGHTS, weights, strict=True)))
+    for shift in SHIFTS:
+        results = [_search(model, shift, *each, scale) for each in sets]
+        recall = np.average([r.recall for r in results], weights=[r.copies for r in results])
+        false = sum(len(r.false) for r in results)
+        precision = 1 - false / sum(r.pairs for r in results)
+        print(f"{shift:+.2f}: recall {recall:.4f}, precision {precision:.4f}", flush=True)
+
+
+def _search(
+    model: LogisticRegression,
+    shift: float,
+    planted: Planted,
+    pairs: list[tuple[int, int]],
+    values: np.ndarray,
+    scale: np.ndarray,
+) -> SearchResult:
+    """What the search detects if the intercept is shifted."""
+    log_odds = model.decision_function(values / scale) + shift
+    best: dict[tuple[int, int], float] = {}
+    for pair, score in zip(pairs, 1 / (1 + np.exp(-log_odds)), strict=True):
+        best[pair] = max(float(score), best.get(pair, 0.0))
+    scored = [Pair(*pair, "copy", score=score) for pair, score in best.items()]
+    return score_search(planted, consistent_pairs(scored, len(planted)))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ from fracnet.data.phantoms.upper_limb import write_upper_limb
 from fracnet.data_audit.near_duplicates import clusters, find_duplicates
 
 T = TypeVar("T")
-# The weights were fitted on other copies of the same radiographs and on phantoms of the seeds 900
-# and 910.
+# The weights and the limit come from the other half of the radiographs and from phantoms of the
+# seeds 900 and 910 (fit.py).
 PHANTOM_SEED, PLANTING_SEED, COST_SEED = 71, 73, 74
 VIEWS = (0, 1, 3)  # of each phantom: 0 and 3 are of one projection, the hardest negatives
 
@@ -46,7 +46,7 @@ def measure_recall(n_phantoms: int, copies: int, workers: int, out: Path | None)
     if root:
         originals += [
             (f"radiograph: {name}", reduced(image), copies)
-            for name, image in radiographs(Path(root))
+            for name, image in radiographs(Path(root), held_out=True)
         ]
     for patient in range(n_phantoms):
         region = REGIONS[patient % len(REGIONS)]
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("what", choices=("recall", "cost"))
     parser.add_argument("--folder", type=Path, default=Path("data/duplicates"), help="of phantoms")
     parser.add_argument("--phantoms", type=int, default=14, help="patients, of three views each")
-    parser.add_argument("--per-image", type=int, default=3, help="copies planted of each image")
+    parser.add_argument("--per-image", type=int, default=6, help="copies planted of each image")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 2000])
     parser.add_argument("--copies", type=int, default=200, help="planted at every size")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))

@@ -334,8 +334,8 @@ def _check_within(copies: _Copies) -> list[Finding]:
                 "These pictures count more than others in training, and splitting this set by file "
                 "would leak."
                 if train
-                else f"The {split} split has fewer pictures than images, so its intervals are too "
-                "narrow.",
+                else f"The {split} split has fewer pictures than images. Intervals of runs trained "
+                "after this audit count all copies of a picture as one observation.",
                 "For cross-validation, data.split=deduplicated data.folds=5 keeps verified copies "
                 "together."
                 if train

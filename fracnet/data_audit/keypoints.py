@@ -17,13 +17,13 @@ Affine = npt.NDArray[np.float64]
 
 # Pixels of the longest side of a square image where key points are detected, and where pictures are
 # compared. An elongated image, which may be two images side by side, gets more.
-WORK, SMALL = 256, 192
+WORK, SMALL = 320, 256
 ELONGATED = 1 / 3  # power of length by width that the longest side grows by
-MOST_POINTS = 200
+MOST_POINTS = 300
 
 # Contrast is equalized first, or a lead marker would take most of the key points. The floor, in
-# grey levels, keeps an empty background from turning into noise.
-EQUALIZE_SIGMA, EQUALIZE_FLOOR = 8.0, 4.0
+# grey levels, keeps an empty background from turning into noise. Smoothed, or noise would, too.
+SMOOTHING, EQUALIZE_SIGMA, EQUALIZE_FLOOR = 1.0, 8.0, 4.0
 
 # Accepts lower contrast and rounder blobs than OpenCV's defaults, because radiographs are soft.
 CONTRAST, EDGE = 0.02, 12.0
@@ -46,7 +46,7 @@ STRETCH = 2.0  # largest scale by smallest
 
 @dataclass(frozen=True)
 class Features:
-    """One image, about 45 kB.
+    """One image, about 95 kB.
 
     size: (height, width) of the image. work: the same of the working picture. points: float32
     [K, 4], x and y in working pixels, diameter, direction in radians. descriptors: uint8 [K, 128],
@@ -136,7 +136,7 @@ def _resized(image: Grey, longest: int) -> Grey:
 
 def _equalized(image: Grey) -> Grey:
     """Local mean and contrast equalized; mid-grey where there is no contrast."""
-    values = image.astype(np.float32)
+    values = cv2.GaussianBlur(image.astype(np.float32), (0, 0), SMOOTHING)
     values -= cv2.GaussianBlur(values, (0, 0), EQUALIZE_SIGMA)
     spread = cv2.sqrt(cv2.GaussianBlur(values * values, (0, 0), EQUALIZE_SIGMA))
     return np.clip(128 + 40 * values / (spread + EQUALIZE_FLOOR), 0, 255).astype(np.uint8)
@@ -148,10 +148,11 @@ def _digest(image: Grey) -> bytes:
     return digest.digest()
 
 
-def fit_affine(a: Features, b: Features) -> Affine | None:
+def fit_affine(a: Features, b: Features) -> tuple[Affine, float] | None:
     """The affine map [2, 3] from working pixels of `a` to those of `b`, or None.
 
-    It never mirrors: pass `variant(a, True, False)` for that.
+    The second value is the share of the matching key points that it explains. It never mirrors:
+    pass `variant(a, True, False)` for that.
     """
     from_a, from_b = _match(a, b)
     if len(from_a) < FEWEST:
@@ -161,7 +162,9 @@ def fit_affine(a: Features, b: Features) -> Affine | None:
         return None
     maps, counts = _refine(from_a[:, :2], from_b[:, :2], agreeing)
     best = int(counts.argmax())
-    return maps[best] if counts[best] >= FEWEST and _is_plausible(maps[best]) else None
+    if counts[best] < FEWEST or not _is_plausible(maps[best]):
+        return None
+    return maps[best], float(counts[best] / len(from_a))
 
 
 def invert(affine: Affine) -> Affine:

@@ -7,8 +7,9 @@ al., BMVC 2002). Windows without information (clipped, filled, flat) do not coun
 
 Two exposures of one pose also correlate well, but their bones and soft tissue have moved against
 each other: each window fits best a little off its place. So the score depends on how far off the
-windows are, in pixels and compared with the uncertainty of each, and on how much correlation that
-costs. Key points alone are fooled by lead markers, implants and the like.
+windows are, in pixels and compared with the uncertainty of each, on how much correlation that
+costs, and on whether neighbors are off in the same way. All this is measured on the grids of both
+images. Key points alone are fooled by lead markers, implants and the like.
 """
 
 from dataclasses import dataclass, replace
@@ -19,14 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from fracnet.data_audit.keypoints import Affine, Features, Floats, fit_affine, variant
+from fracnet.data_audit.keypoints import Affine, Features, Floats, fit_affine, invert, variant
 
 COPY_SCORE = 0.5  # of a copy
-HOPELESS = 0.65  # mean correlation of the first alignment that no refinement makes a copy's
+HOPELESS = 0.55  # mean correlation of the first alignment that no refinement makes a copy's
 WINDOW = 32  # pixels of a side
-STRIDES = (24, 16)  # pixels between windows, of the first and second alignment
-SHIFTS = (6, 4)  # pixels that a window may be off
-FEWEST_WINDOWS = 8
+STRIDES = (24, 24, 16)  # pixels between windows, of one alignment after the other
+SHIFTS = (6, 4, 3)  # pixels that a window may be off
+FEWEST_WINDOWS = 12
 SIGMA = 1.5  # pixels, of the smoothing before gradients
 NEARBY = 25  # pixels, over which the strength of gradients is evened out
 FLOOR = 0.08  # grey levels per pixel that never count as an edge
@@ -34,13 +35,21 @@ DARK, BRIGHT = 3, 252  # grey levels at and beyond which a pixel is clipped or f
 MARGIN = 7  # pixels of a disk around clipped ones that are left out as well
 
 # Logistic regression on copies and on other exposures, by experiments/duplicates/fit.py.
-INTERCEPT = -6.8
+INTERCEPT = -8.18
 WEIGHTS = {
-    "offset": -1.65,
-    "significance": -2.84,
-    "cost": -1.6,
-    "correlation": -1.38,
-    "windows": 4.39,
+    "offset low": -1.46,
+    "offset high": -0.8,
+    "significance low": -0.97,
+    "significance high": -0.67,
+    "cost low": -0.9,
+    "cost high": -0.3,
+    "correlation low": -4.97,
+    "correlation high": 1.5,
+    "bend low": -0.83,
+    "bend high": -0.22,
+    "windows low": 0.2,
+    "windows high": 3.61,
+    "agreeing": 4.13,
 }
 
 _HANN = np.outer(*[np.hanning(WINDOW + 2)[1:-1]] * 2).astype(np.float32)
@@ -85,16 +94,23 @@ class _Windows:
 def compare(a: Features, b: Features, is_mirrored: bool, is_inverted: bool) -> Match | None:
     """What maps `a`, mirrored or inverted or not, onto `b`; None if nothing does."""
     source = variant(a, is_mirrored, is_inverted)
-    affine = fit_affine(source, b)
-    if affine is None:
+    fit = fit_affine(source, b)
+    if fit is None:
         return None
+    affine, agreeing = fit
     small = _compose(
         _rescale(source.small.shape, source.work), affine, _rescale(b.work, b.small.shape)
     )
     aligned = align(source.small, b.small, small)
     if aligned is None:
         return None
-    small, measured = aligned
+    small, forward = aligned
+    # On the other's grid, too: a blurred picture is best compared on its own, a small part is not.
+    backward = (align(b.small, source.small, invert(small), refined=True) or aligned)[1]
+    measured = {"agreeing": agreeing}
+    for name, value in forward.items():
+        measured[f"{name} low"] = min(value, backward[name])
+        measured[f"{name} high"] = max(value, backward[name])
     full = _compose(_rescale(a.size, a.small.shape), small, _rescale(b.small.shape, b.size))
     if is_mirrored:
         full = _compose(np.array([[-1.0, 0, a.size[1] - 1], [0, 1, 0]]), full, np.eye(2, 3))
@@ -107,11 +123,14 @@ def score_of(measured: dict[str, float]) -> float:
 
 
 def align(
-    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], small: Affine
+    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], small: Affine, refined: bool = False
 ) -> tuple[Affine, dict[str, float]] | None:
-    """The refined map from small picture `a` to `b`, and their agreement; None if there is none."""
+    """The refined map from small picture `a` to `b`, and their agreement; None if there is none.
+
+    refined: the map is from such an alignment, so the first one is left out.
+    """
     gradient = _gradient(a)
-    for stride, shift in zip(STRIDES, SHIFTS, strict=True):
+    for stride, shift in list(zip(STRIDES, SHIFTS, strict=True))[refined:]:
         windows = _compare(a, gradient, b, small, stride, shift)
         if len(windows) < 6:
             return None
@@ -131,8 +150,31 @@ def _measure(windows: _Windows) -> dict[str, float]:
         "significance": float(np.log(_quantile(offset / windows.spread, trusted, 0.7) + 0.01)),
         "cost": float(np.log(cost + 1e-3)),
         "correlation": _quantile(windows.peak, weight, 0.5),
+        "bend": _bend(windows, offset, trusted),
         "windows": float(np.log(len(windows) / 50)) if len(windows) >= FEWEST_WINDOWS else -100.0,
     }
+
+
+def _bend(windows: _Windows, offset: Affine, trusted: Affine) -> float:
+    """How much of the offsets a cubic map explains, against chance: the log of an F statistic.
+
+    Noise moves each window on its own; tissue that has moved takes neighboring windows along.
+    """
+    weight = trusted / trusted.sum()
+    x, y = ((v - np.average(v, weights=weight)) / 64 for v in (windows.x, windows.y))
+    limit = 2 * _quantile(offset, trusted, 0.7)
+    clip = np.minimum(1, limit / np.maximum(offset, 1e-9))
+    offsets = np.column_stack([windows.dx, windows.dy]) * clip[:, None]
+    linear = np.column_stack([np.ones_like(x), x, y])
+    cubic = np.column_stack([linear, x * x, x * y, y * y, x**3, x * x * y, x * y * y, y**3])
+    left = []
+    for terms in (linear, cubic):
+        weighted = terms * weight[:, None]
+        ridge = 1e-6 * np.eye(terms.shape[1])
+        fitted = terms @ np.linalg.solve(terms.T @ weighted + ridge, weighted.T @ offsets)
+        left.append(float(weight @ ((offsets - fitted) ** 2).sum(axis=1)))
+    freedom = max(1 / (weight**2).sum() - cubic.shape[1], 2)
+    return float(np.log((left[0] - left[1]) / 7 / (left[1] / freedom + 1e-6) + 0.1))
 
 
 def _realigned(small: Affine, windows: _Windows, shape: tuple[int, ...]) -> tuple[Affine, _Windows]:
