@@ -15,15 +15,17 @@ from fracnet.evaluation.comparison import (
     Comparison,
     Difference,
     Member,
-    area_interval,
     compare,
     compare_models,
-    difference_interval,
-    permutation_test,
-    stretch,
     with_verdicts,
 )
 from fracnet.evaluation.metric_selection import Metric, Sample
+from fracnet.evaluation.paired_difference import (
+    area_interval,
+    difference_interval,
+    permutation_test,
+    stretch,
+)
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
 from fracnet.metrics.clusters import Clusters

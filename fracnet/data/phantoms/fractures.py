@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fracnet.data.phantoms.anatomy import Scene
 from fracnet.data.phantoms.geometry import Array, Camera, Tube
+from fracnet.data.phantoms.poses import Scene
 from fracnet.data.phantoms.xray import RADIUS, Film, Framing, Layer
 
 KINDS = (

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from fracnet.data.phantoms.anatomy import POSES, PROJECTIONS, Build
+from fracnet.data.phantoms.anatomy import Build
 from fracnet.data.phantoms.fractures import VisibleFracture, add_fractures
 from fracnet.data.phantoms.geometry import Array
 from fracnet.data.phantoms.implants import draw_implant
+from fracnet.data.phantoms.poses import POSES, PROJECTIONS
 from fracnet.data.phantoms.xray import Exposure, Film, Framing, paint_bone, soft_tissue_path
 
 VERSION = 1

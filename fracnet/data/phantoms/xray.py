@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fracnet.data.phantoms.anatomy import Body, Bone, Build, Part, Scene
+from fracnet.data.phantoms.anatomy import Body, Bone, Build, Part
 from fracnet.data.phantoms.geometry import Array, Box, Camera, Ellipsoid, monotone_cubic
+from fracnet.data.phantoms.poses import Scene
 
 BONE_BLEND = 8.0  # mm over which two parts of a bone flow into each other
 LIMB_BLEND = 25.0  # mm, the same for soft tissue

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fracnet.data.phantoms.anatomy import POSES, Build, Scene, Site, wrist
+from fracnet.data.phantoms.anatomy import Build
 from fracnet.data.phantoms.fractures import KINDS
+from fracnet.data.phantoms.poses import POSES, Scene, Site, wrist
 from fracnet.data.phantoms.render import DILATION, REGIONS, Rendered, Spec, render
 from fracnet.data.phantoms.xray import Framing
 
