@@ -13,7 +13,8 @@ DAY = 86_400
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m fracnet.cache", description=__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="clear")
+    commands = parser.add_subparsers(dest="command", metavar="{list,clear}")
+    commands.add_parser("list", help="list all image caches, as without a command")
     clear = commands.add_parser("clear", help="remove all image caches that are not being built")
     clear.add_argument(
         "--older-than",

@@ -18,12 +18,15 @@ TABLE = two_class_table()
 def trained(
     phantom_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
-    """A short run with all figures: its folder and its output."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
+    """A short run with all figures, trained in an ASCII locale: its folder and its output."""
+    folder = tmp_path_factory.mktemp("trained") / "l\u00e4uf"
     more = ["logger=none", "evaluation.figures=true", f"hydra.run.dir={folder}"]
     arguments = tiny_overrides(*phantom_overrides, *more, epochs=2)
-    result = in_new_process(["fracnet.train", *arguments], folder.parent, PYTHONPATH=str(TESTS))
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = ascii_only | {"PYTHONPATH": str(TESTS), "PYTHONIOENCODING": ""}
+    result = in_new_process(["fracnet.train", *arguments], folder.parent, **environment)
     assert result.code == 0, result.err
+    assert not (folder / "report/index.html").read_text(encoding="utf-8").isascii()
     return folder, result.out
 
 
@@ -38,6 +41,7 @@ def test_evaluating_a_trained_run_gives_identical_metrics(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, printed = trained
+    printed = printed.replace("l\\xe4uf", folder.name)  # what an ASCII locale cannot print
     before = file_contents(folder)
     assert {"metrics.json", "decisions.json", "baselines.csv", "fit.json"} < set(before)
     assert "figures/roc_test.svg" in before

@@ -30,7 +30,7 @@ from fracnet.config.hints import asks_for_multirun, explain_error, explain_optio
 from fracnet.config.overrides import add_open_keys, quote_paths
 from fracnet.utils import distributed
 from fracnet.utils.errors import Diverged, Interrupted, Terminated, UserError
-from fracnet.utils.files import config_dir, explain_disk_fault
+from fracnet.utils.files import config_dir, explain_disk_fault, valid_text
 from fracnet.utils.text import without_controls
 
 HYDRA_OPTIONS = (
@@ -164,7 +164,7 @@ class _WithoutControls:
         parts = self._SEQUENCES.split(text)
         for place, part in enumerate(parts):
             if not (place % 2 and (self._terminal or part == "\r")):
-                parts[place] = without_controls(part)
+                parts[place] = without_controls(valid_text(part))
         self._stream.write("".join(parts))
         return len(text)
 

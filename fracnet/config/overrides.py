@@ -14,11 +14,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from fracnet.config.schema import Callbacks, Trainer
+from fracnet.utils.files import valid_text
 
 # Keys whose values are paths or patterns.
 PATH_KEYS = (
     "input", "run", "runs", "out", "table", "resume", "cited", "data_dir", "data.root",
-    "data.csv", "data.test_root", "model.weights",
+    "data.csv", "data.test_root", "model.weights", "hydra.run.dir", "hydra.sweep.dir",
 )  # fmt: skip
 # Groups that take further keys, and the keys that Hydra knows.
 OPEN_GROUPS: Mapping[str, Collection[str]] = {
@@ -88,7 +89,10 @@ def _quote_value(value: str) -> str:
 
 def _quote_path(argument: str, multirun: bool) -> str:
     key, _, value = argument.partition("=")
-    if key not in PATH_KEYS or not value or value[0] in "'\"":
+    interpolated = key.startswith("hydra.") and "${" in value
+    if key not in PATH_KEYS:
+        return valid_text(argument)  # in an ASCII locale it comes as bytes
+    if not value or value[0] in "'\"" or interpolated:
         return argument
     parsed = _parsed(argument)
     exists = not multirun and parsed != value and os.path.exists(os.path.expanduser(value))

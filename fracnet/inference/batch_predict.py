@@ -29,7 +29,7 @@ from fracnet.runs.run_folder import with_format, write_json
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file, write_atomically
 from fracnet.utils.progress import Progress, no_progress
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, exact_cell, plain_cell
 
 COLUMNS = {
     "path": "the file",
@@ -117,8 +117,7 @@ def predict_into(
                     study_rows.append(known.drop(columns=["path", "reason"]))
         if study_rows:
             studies = predictor.studies(pd.concat(study_rows, ignore_index=True))
-            text = studies.to_csv(index=False, lineterminator="\n")
-            write_atomically(folder / "studies.csv", text)
+            write_atomically(folder / "studies.csv", _csv(studies))
             summary.studies = len(studies)
             summary.notes += _limit_notes(predictor, "study")
             if len(studies) == 1 and summary.n > 1:
@@ -180,13 +179,23 @@ def _write_jsonl(rows: Path) -> None:
 def _read_rows(path: Path) -> Iterator[pd.DataFrame]:
     """The rows of predictions.csv in parts; an empty cell is missing, and nothing else."""
     # pandas would take a name such as NA or null as missing, and an id such as 007 as a number.
-    yield from pd.read_csv(
+    parts = pd.read_csv(
         path,
         chunksize=5000,
         dtype=dict.fromkeys(TEXT_COLUMNS, str),
         keep_default_na=False,
         na_values=[""],
     )
+    for part in parts:
+        text = part.columns.intersection(TEXT_COLUMNS)
+        part[text] = part[text].map(exact_cell)
+        yield part
+
+
+def _csv(table: pd.DataFrame, *, header: bool = True) -> str:
+    """A table for people, whose names, which may come from strangers, a spreadsheet never runs."""
+    plain = table.map(plain_cell)
+    return str(plain.to_csv(index=False, header=header, lineterminator="\n"))
 
 
 def _counting_images(
@@ -221,7 +230,7 @@ class _RowFile:
 
     def add(self, table: pd.DataFrame) -> None:
         n_bytes, n_rows = self._complete
-        text = table.to_csv(index=False, header=not n_bytes, lineterminator="\n").encode()
+        text = _csv(table, header=not n_bytes).encode()
         left = memoryview(text)
         while left:
             left = left[os.write(self._file, left) :]
@@ -252,8 +261,7 @@ def _recorded(
             summary.n = rows.n
             if summary.unreadable:
                 table = pd.DataFrame(summary.unreadable, columns=["path", "error"])
-                text = table.to_csv(index=False, lineterminator="\n")
-                write_atomically(folder / "unreadable.csv", text)
+                write_atomically(folder / "unreadable.csv", _csv(table))
             write_json(folder / PREDICTION_FILE, _content(summary, predictor, total))
     except OSError as error:
         raise UserError(
@@ -267,6 +275,7 @@ def _content(summary: PredictionSummary, predictor: Predictor, total: int) -> di
     levels = {
         level: {
             "threshold": values["threshold"],
+            "threshold_log_odds": values["cut"],
             "limits": _limits_by_class(values, predictor.classes),
             "on_run_test": values["test"],
         }
@@ -275,7 +284,6 @@ def _content(summary: PredictionSummary, predictor: Predictor, total: int) -> di
     return with_format(plain({
         "caution": CAUTION,
         "status": summary.status,
-            "threshold_log_odds": values["cut"],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": str(predictor.folder.path),
         "decisions_sha256": predictor.decisions["sha256"],

@@ -20,6 +20,7 @@ from fracnet.inference.predictor import Batch, Predictor
 from fracnet.saliency.cam import heatmaps
 from fracnet.saliency.gallery import draw_overlay, enlarge, write_png
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import path_from_text
 
 Overlays = Callable[[Batch], list[str]]
 """Draws a batch; returns the path of each readable image's picture, relative to the folder."""
@@ -56,7 +57,8 @@ def overlay_painter(predictor: Predictor, folder: Path) -> Overlays:
             lines = caption_lines(row, bool(heat.any()))
             # The same caption below both, so that a viewer can switch between them.
             for path, shown in ((FOLDER, warm), (f"{FOLDER}/{PLAIN}", None)):
-                write_png(with_caption(draw_overlay(image, shown), lines), folder / path / name)
+                file = path_from_text(folder, f"{path}/{name}")
+                write_png(with_caption(draw_overlay(image, shown), lines), file)
             paths.append(f"{FOLDER}/{name}")
         return paths
 

@@ -25,7 +25,7 @@ LINKED_FILES = {
     "predictions.jsonl": "the same rows as JSON",
     "studies.csv": "one row per study",
     "unreadable.csv": "files that cannot be read, with the reason",
-    "predictions.json": "columns, limits and how they did on the run's own test split",
+    "predictions.json": "columns, limits and their results on the run's own test split",
 }
 PROBABILITIES = "All probabilities are calibrated with the temperature that validation chose"
 

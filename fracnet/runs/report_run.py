@@ -25,7 +25,7 @@ from fracnet.runs.run_folder import (
     read_mapping,
     write_json,
 )
-from fracnet.utils.files import write_atomically
+from fracnet.utils.files import path_text, write_atomically
 from fracnet.utils.redaction import Scrubber
 
 ID_COLUMNS = ("patient", "study", "path")
@@ -149,8 +149,8 @@ def report_content(
     new_predictions = run is not None and folder.predictions.is_file()
     explained = read_mapping(home.explanation) if not new_predictions else {}
     return RunContent(
-        name=home.path.name,
-        evaluation=folder.path.name if run is not None else "",
+        name=path_text(home.path.name),
+        evaluation=path_text(folder.path.name) if run is not None else "",
         run_known=home.config.is_file(),
         data=evaluation.metadata.data,
         notes=notes,
@@ -184,7 +184,6 @@ LINKED_FILES = {
     "figures": "the charts of this page as PNG and SVG",
     "explain/explain.json": "heatmaps and their scores",
     CARD: "the model card",
-    "train.log": "the log",
 }
 
 

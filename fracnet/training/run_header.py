@@ -70,6 +70,8 @@ def quiet_libraries() -> None:
     # Losses are logged once per epoch.
     warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logg")
     warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty")
+    # Said wherever SLURM is installed, also to a run that is none of its jobs.
+    warnings.filterwarnings("ignore", "The .srun. command is available")
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

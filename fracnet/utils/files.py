@@ -226,6 +226,10 @@ def path_text(path: Path | str) -> str:
 
 def path_from_text(folder: Path | str, text: str) -> Path:
     """The file in `folder` that `path_text` describes; a literal `\\xe9` comes first."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:  # an ASCII locale, where Python reads names as bytes
+        text = os.fsdecode(text.encode("utf-8", "backslashreplace"))
     path = Path(folder, text)
     if "\\x" in text and not os.path.lexists(path):
         raw = ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())

@@ -43,12 +43,18 @@ def without_controls(text: str) -> str:
 def plain_cell(value: Any) -> Any:
     """A value for a csv file that people open in a spreadsheet: no text becomes a formula.
 
-    Text that begins like one, and is no number, gets an apostrophe in front.
+    Text that begins like one, and is no number, gets an apostrophe in front, and so does text that
+    begins with one, so that `exact_cell` can undo it.
     """
-    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r", "'")):
         return value
     try:
         float(value)
     except ValueError:
         return f"'{value}"
     return value
+
+
+def exact_cell(value: Any) -> Any:
+    """The value that `plain_cell` has made plain."""
+    return value[1:] if isinstance(value, str) and value.startswith("'") else value

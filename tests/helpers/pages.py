@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 from helpers.audited import audit_manifest, read_picture, write_picture, write_set
@@ -16,6 +17,9 @@ from fracnet.config.commands import CompareCommand
 from fracnet.data.datasets.folder import Folder
 from fracnet.data_audit.page import render_audit_page
 from fracnet.evaluation.comparison import compare
+from fracnet.evaluation.conformal import Limits
+from fracnet.inference.predictor import CAUTION
+from fracnet.report.prediction_page import PredictionContent, prediction_page
 from fracnet.runs.compare_runs import load_candidates, write_comparison
 from fracnet.runs.evaluate_run import evaluate_run
 from fracnet.runs.run_folder import RunFolder
@@ -132,6 +136,53 @@ def sweep(root: Path) -> Path:
     return root / "index.html"
 
 
+def prediction(root: Path) -> Path:
+    """The page of a prediction: studies, heatmaps, unreadable and unusual images, long names."""
+    root.mkdir(parents=True)
+    classes, rng = ("normal", "abnormal"), np.random.default_rng(0)
+    rows = []
+    for number in range(12):
+        prob = rng.random()
+        name = f"{number:04}{LONG}"
+        picture = np.full((90, 60), 20 * number, np.uint8)
+        for kind in ("", "_plain"):
+            (root / f"{number}{kind}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        rows.append(
+            {
+                "path": f"scans/{name}",
+                "decision": classes[prob > 0.4],
+                "prob_normal": 1 - prob,
+                "prob_abnormal": prob,
+                "uncertain": 0.2 < prob < 0.7,
+                "ood": number == 3,
+                "ood_score": 1.2 if number == 3 else 0.31,
+                "error": "it is not a complete image" if number == 5 else "",
+                "overlay": "" if number == 5 else f"{number}.png",
+                "plain": "" if number == 5 else f"{number}_plain.png",
+            }
+        )
+    table = pd.DataFrame(rows)
+    studies = table.assign(study="a/study1", patient="p1", views=1, unreadable=0, reason="a reason")
+    limits = Limits(classes, 0.05, (0.3, 0.2), (0.05, 0.083), (40, 11), "A note.")
+    levels = {level: {"threshold": 0.4, "limits": limits} for level in ("image", "study")}
+    content = PredictionContent(
+        name="predictions_of_some_scans",
+        run="a_run_with_a_long_name",
+        written="2026-01-31",
+        caution=CAUTION,
+        notes=["A note."],
+        classes=classes,
+        temperature=1.3,
+        levels=levels,
+        rows=table,
+        studies=studies,
+        ood=True,
+        files=[],
+    )
+    (root / "index.html").write_text(prediction_page(content), encoding="utf-8")
+    return root / "index.html"
+
+
 def update_json(path: Path, **more: Any) -> None:
     """Add keys to a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | more))
@@ -152,4 +203,5 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "run": run,
     "comparison": comparison,
     "sweep": sweep,
+    "prediction": prediction,
 }

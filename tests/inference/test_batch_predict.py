@@ -1,12 +1,13 @@
 """The files that a prediction writes."""
 
+import csv
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from fracnet.inference.batch_predict import _write_jsonl
+from fracnet.inference.batch_predict import _RowFile, _write_jsonl
 
 
 @pytest.mark.parametrize("name", ["NA", "None", "null", "nan", "007", "1.0", "True"])
@@ -19,3 +20,19 @@ def test_the_json_lines_hold_text_as_it_is(tmp_path: Path, name: str) -> None:
     _write_jsonl(tmp_path / "predictions.csv")
     (line,) = (tmp_path / "predictions.jsonl").read_text().splitlines()
     assert json.loads(line) == {**row, "error": None}
+
+
+def test_names_that_begin_like_a_formula_are_text_in_a_spreadsheet_and_exact_as_json(
+    tmp_path: Path,
+) -> None:
+    names = ["=1+1.png", "'=1.png", "-5", "@SUM(A1)", "+a", "\t=1", "plain.png"]
+    row = {"path": "a.png", "prob_x": -0.5, "reason": "-", "error": ""}
+    with _RowFile(tmp_path / "predictions.csv") as rows:
+        rows.add(pd.DataFrame([row | {"path": name, "patient": name} for name in names]))
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        cells = [row["path"] for row in csv.DictReader(file)]
+    assert [cell for cell in cells if cell[0] in "=+-@\t\r"] == ["-5"], "a number"
+    _write_jsonl(tmp_path / "predictions.csv")
+    stored = [json.loads(x) for x in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in stored] == [row["patient"] for row in stored] == names
+    assert stored[0]["prob_x"] == -0.5

@@ -210,3 +210,19 @@ def test_a_locale_that_lacks_characters_ends_no_command(monkeypatch: pytest.Monk
     output = sys.stdout.buffer.getvalue()  # type: ignore[attr-defined]
     monkeypatch.undo()
     assert output == b"\\u2265 0.9, caf\\udce9.png\n"
+
+
+def test_names_lead_to_their_files_in_an_ascii_locale(tmp_path: Path) -> None:
+    (tmp_path / "Br\u00fcche.png").touch()
+    (tmp_path / os.fsdecode(b"\xe9.png")).touch()
+    code = (
+        "import os, sys\n"
+        "from fracnet.utils.files import path_from_text, path_text\n"
+        "names = [path_text(name) for name in os.listdir(sys.argv[1])]\n"
+        "assert all(path_from_text(sys.argv[1], name).is_file() for name in names)\n"
+        "print(ascii(sorted(names)), sys.getfilesystemencoding())\n"
+    )
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    out = subprocess.check_output(command, env=os.environ | ascii_only, text=True)
+    assert out == "['Br\\xfcche.png', '\\\\xe9.png'] ascii\n"

@@ -9,9 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from fracnet.config.instantiate import near_miss
+from fracnet.config.overrides import shell_quoted
 from fracnet.data.datasets.base import (
     UnsplitDataset,
     describe_folder,
@@ -65,12 +66,12 @@ class Folder(UnsplitDataset):
     columns: Mapping[str, str | None] = field(default_factory=dict)
     class_order: Sequence[str | bool | int | float | None] | None = None
 
-    name: ClassVar[str] = "folder"
-    classes: ClassVar[tuple[str, ...]] = ()
-    task: ClassVar[Literal["multiclass", "binary"]] = "binary"
-    license: ClassVar[str] = "the user's own matter"
-    citation: ClassVar[str] = "none"
-    how_to_get: ClassVar[str] = (
+    name = "folder"
+    classes = ()
+    task = "binary"
+    license = "the user's own matter"
+    citation = "none"
+    how_to_get = (
         "Put the images into class folders, such as {root}/fractured and {root}/normal, or, with a "
         "split, {root}/train/fractured, or name a table of them with data.csv=labels.csv."
     )
@@ -189,14 +190,17 @@ class Folder(UnsplitDataset):
         if len(negative) != 1:
             raise UserError(
                 f"{origin} has two classes, {' and '.join(names)}, and it is unclear which one is "
-                f"positive. Name the positive one last: data.class_order=[{','.join(names)}] or "
-                f"data.class_order=[{','.join(names[::-1])}]."
+                f"positive. Name the positive one last: {_typed(names)} or {_typed(names[::-1])}."
             )
         positive = next(name for name in names if name not in negative)
         return (negative[0], positive), [
             f"{self.name}: {positive!r} is taken as the positive class, {negative[0]!r} as the "
             "negative one (data.class_order changes this)."
         ]
+
+
+def _typed(names: Sequence[str]) -> str:
+    return shell_quoted(f"data.class_order=[{','.join(names)}]")
 
 
 def _first_word(name: str) -> str:

@@ -99,7 +99,7 @@ class TestClasses:
 
     def test_an_unclear_or_wrong_order_is_rejected(self, tmp_path):
         root = write_folders(tmp_path, "a", "b")
-        assert "data.class_order=[a,b] or data.class_order=[b,a]" in error(root)
+        assert "'data.class_order=[a,b]' or 'data.class_order=[b,a]'" in error(root)
         assert "has the classes a, b; name each once" in error(root, class_order=["a", "c"])
 
     def test_one_class_is_not_enough(self, tmp_path):
