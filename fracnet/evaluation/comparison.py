@@ -15,10 +15,12 @@ import numpy as np
 
 from fracnet.config.instantiate import near_miss
 from fracnet.evaluation.decisions import decide_rows
-from fracnet.evaluation.metric_selection import Metric, Sample, find_metric
-from fracnet.evaluation.paired_difference import (
+from fracnet.evaluation.metric_selection import (
+    Metric,
+    Sample,
     area_interval,
     difference_interval,
+    find_metric,
     identical_part,
     paired_test,
 )

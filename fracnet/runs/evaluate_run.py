@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from rich.console import Console
 from scipy.special import log_softmax
 
 from fracnet.config.schema import Cited, Evaluation, validated
@@ -30,7 +29,6 @@ from fracnet.evaluation.metric_selection import selection_value
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import Summary, plain
 from fracnet.report.published import compare_with_published
-from fracnet.report.run_charts import save_confusion_matrix, save_figures, save_learning_curves
 from fracnet.runs.run_folder import (
     RunFolder,
     RunMetadata,
@@ -66,6 +64,7 @@ class RunEvaluation:
 
     objectives: the validation metrics that the run names; NaN where one is undefined.
     cited: published metrics compared with those of this evaluation.
+    baselines: their predictions for the test rows.
     """
 
     assessment: Assessment
@@ -74,6 +73,7 @@ class RunEvaluation:
     folder: RunFolder
     objectives: tuple[float, ...]
     cited: Sequence[Mapping[str, str]]
+    baselines: Mapping[str, Predictions]
 
     @property
     def objective(self) -> float:
@@ -132,7 +132,7 @@ def evaluate_run(
         write_table(predictions.table, folder.predictions)
     if new_decisions and decisions is not None:
         write_json(folder.decisions, decisions)
-    return _write_metrics(assessment, metadata, predictions, folder, cited)
+    return _write_metrics(assessment, metadata, predictions, folder, cited, baselines)
 
 
 def evaluate_table(
@@ -161,7 +161,7 @@ def evaluate_table(
     if decisions is not None:
         write_json(out.decisions, decisions)
     metadata = RunMetadata(options, (), (), None, data, tuple(notes))
-    return _write_metrics(assessment, metadata, predictions, out, cited, origin)
+    return _write_metrics(assessment, metadata, predictions, out, cited, {}, origin)
 
 
 def _write_metrics(
@@ -170,6 +170,7 @@ def _write_metrics(
     predictions: Predictions,
     folder: RunFolder,
     cited: Sequence[Cited],
+    baselines: Mapping[str, Predictions],
     origin: Mapping[str, Any] | None = None,
 ) -> RunEvaluation:
     objectives: list[float] = []
@@ -198,7 +199,9 @@ def _write_metrics(
     content["data"] = {"name": metadata.data, "notes": list(metadata.notes)}
     write_json(folder.metrics, with_format(plain(content)))  # undefined: null
     all_cited = pairs([*metadata.cited, *cited])
-    return RunEvaluation(assessment, metadata, predictions, folder, tuple(objectives), all_cited)
+    return RunEvaluation(
+        assessment, metadata, predictions, folder, tuple(objectives), all_cited, baselines
+    )
 
 
 def is_ensemble_of_folds(run: RunFolder) -> bool:
@@ -236,22 +239,6 @@ def _objective_value(name: str, summary: Summary, val: Predictions, metadata: Ru
         return selection_value(val, name, metadata.options.views)
     log_probabilities = log_softmax(val.logits, axis=1)
     return float(-log_probabilities[np.arange(len(val)), val.targets].mean())
-
-
-def draw_figures(evaluation: RunEvaluation, everything: bool = True) -> list[Path]:
-    """Draw the figures of an evaluation, with the learning curves in a run's own folder.
-
-    everything: False draws the learning curves and the confusion matrix alone.
-    """
-    run, assessment = evaluation.folder, evaluation.assessment
-    paths = []
-    epoch = (evaluation.metadata.selected or {}).get("epoch")
-    if epoch is not None and run.curves.is_file():
-        paths += save_learning_curves(run.curves, run.figures, selected=epoch)
-    if not everything:
-        return paths + save_confusion_matrix(assessment, evaluation.predictions, run.figures)
-    with Console(stderr=True).status("drawing figures"):  # takes seconds; terminal only
-        return paths + save_figures(assessment, evaluation.predictions, run.figures)
 
 
 def evaluation_name(changes: Mapping[str, Any]) -> str:

@@ -13,8 +13,13 @@ from fracnet.config.instantiate import build, near_miss
 from fracnet.config.schema import Config, Data, validated
 from fracnet.data.datasets.base import Dataset
 from fracnet.runs.checkpoint import load_model
-from fracnet.runs.evaluate_run import draw_figures, evaluate_run
-from fracnet.runs.report_run import config_shows_images, print_evaluation, write_report
+from fracnet.runs.evaluate_run import evaluate_run
+from fracnet.runs.report_run import (
+    config_shows_images,
+    draw_figures,
+    print_evaluation,
+    write_report,
+)
 from fracnet.runs.repredict import open_test, predict_external, read_manifest
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.errors import UserError

@@ -11,21 +11,17 @@ import pandas as pd
 from rich.console import Console
 
 from fracnet.config.schema import Config
-from fracnet.evaluation.predictions import Predictions
 from fracnet.report.console import print_assessment
 from fracnet.report.model_card import model_card_text
+from fracnet.report.run_charts import save_confusion_matrix, save_figures, save_learning_curves
 from fracnet.report.run_content import RunContent
 from fracnet.report.run_page import run_page
 from fracnet.report.tables import Link
 from fracnet.report.verdict import compare_with_baseline, run_verdict
-from fracnet.runs.evaluate_run import RunEvaluation, draw_figures
-from fracnet.runs.run_folder import (
-    RunFolder,
-    read_baselines,
-    read_mapping,
-    write_json,
-)
+from fracnet.runs.evaluate_run import RunEvaluation
+from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
 from fracnet.utils.files import path_text, write_atomically
+from fracnet.utils.progress import spinner
 from fracnet.utils.redaction import Scrubber
 
 ID_COLUMNS = ("patient", "study", "path")
@@ -56,6 +52,22 @@ def report_evaluation(
     print(f"\nReport  {page}", flush=True)
 
 
+def draw_figures(evaluation: RunEvaluation, everything: bool = True) -> list[Path]:
+    """Draw the figures of an evaluation, with the learning curves in a run's own folder.
+
+    everything: False draws the learning curves and the confusion matrix alone.
+    """
+    run, assessment = evaluation.folder, evaluation.assessment
+    paths = []
+    epoch = (evaluation.metadata.selected or {}).get("epoch")
+    if epoch is not None and run.curves.is_file():
+        paths += save_learning_curves(run.curves, run.figures, selected=epoch)
+    if not everything:
+        return paths + save_confusion_matrix(assessment, evaluation.predictions, run.figures)
+    with spinner("drawing figures"):  # takes seconds
+        return paths + save_figures(assessment, evaluation.predictions, run.figures)
+
+
 def print_evaluation(
     evaluation: RunEvaluation, figures: Sequence[Path], label: str, run: RunFolder | None = None
 ) -> None:
@@ -67,7 +79,7 @@ def print_evaluation(
     # Heatmaps follow the metrics and are printed with their own scores.
     content = replace(report_content(evaluation, run), explained=None)
     print_assessment(
-        Console(highlight=False, soft_wrap=False),
+        Console(highlight=False, soft_wrap=False, force_jupyter=False),  # one text in a notebook
         content,
         run_verdict(content, compare_with_baseline(content)),
         notes=evaluation.metadata.notes,
@@ -156,7 +168,7 @@ def report_content(
         notes=notes,
         assessment=assessment,
         predictions=evaluation.predictions,
-        baselines=_baselines_for(home, table),
+        baselines=evaluation.baselines,
         config=config,
         fit=read_mapping(home.fit),
         provenance=provenance,
@@ -203,14 +215,6 @@ def _sweep_link(run: RunFolder, start: Path) -> str:
     # Hydra writes multirun.yaml before the first job, and the page follows the last one.
     root = next((p for p in run.path.parents if (p / "multirun.yaml").is_file()), run.path.parent)
     return quote(Path(os.path.relpath(root / "index.html", start)).as_posix())
-
-
-def _baselines_for(run: RunFolder, table: pd.DataFrame) -> dict[str, Predictions]:
-    """The run's baselines if they cover exactly the test rows of this table; else none."""
-    test = set(table.loc[table["split"] == "test", "path"])
-    return {
-        name: rows for name, rows in read_baselines(run).items() if set(rows.table["path"]) == test
-    }
 
 
 def without_names(sentences: Iterable[str], table: pd.DataFrame) -> Iterable[str]:

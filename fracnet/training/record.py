@@ -14,8 +14,13 @@ from fracnet.evaluation import baselines
 from fracnet.evaluation.predictions import COPIES, PROB, Predictions
 from fracnet.models.classifier import Classifier
 from fracnet.models.validation import ValidationMetrics
-from fracnet.runs.evaluate_run import RunEvaluation, draw_figures, evaluate_run
-from fracnet.runs.report_run import config_shows_images, print_evaluation, write_report
+from fracnet.runs.evaluate_run import RunEvaluation, evaluate_run
+from fracnet.runs.report_run import (
+    config_shows_images,
+    draw_figures,
+    print_evaluation,
+    write_report,
+)
 from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
 from fracnet.training.classical import Classical
 from fracnet.training.run_header import model_name, training_options

@@ -19,8 +19,9 @@ from fracnet.evaluation.comparison import (
     compare_models,
     with_verdicts,
 )
-from fracnet.evaluation.metric_selection import Metric, Sample
-from fracnet.evaluation.paired_difference import (
+from fracnet.evaluation.metric_selection import (
+    Metric,
+    Sample,
     area_interval,
     difference_interval,
     permutation_test,

@@ -6,8 +6,7 @@ from helpers.pairs import draw_pair, patients, rows_of
 from helpers.published import mra_readings
 from scipy import stats
 
-from fracnet.evaluation.metric_selection import Metric, Sample
-from fracnet.evaluation.paired_difference import permutation_test
+from fracnet.evaluation.metric_selection import Metric, Sample, permutation_test
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.hypothesis_tests import (
     area_difference,

@@ -12,8 +12,8 @@ from helpers.reports import Page, six_classes, two_classes
 
 from fracnet.report.tables import estimate_text
 from fracnet.report.verdict import compare_with_baseline, run_verdict
-from fracnet.runs.evaluate_run import draw_figures, evaluate_run
-from fracnet.runs.report_run import print_evaluation, report_content, write_report
+from fracnet.runs.evaluate_run import evaluate_run
+from fracnet.runs.report_run import draw_figures, print_evaluation, report_content, write_report
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.logged_results import summary_of
 
