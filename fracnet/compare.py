@@ -25,7 +25,7 @@ def compare(cfg: DictConfig) -> None:
     from fracnet.report import comparison_page
     from fracnet.runs import compare_runs
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, force_jupyter=False)
     candidates, skipped, configurations = compare_runs.load_candidates(command)
     for run in skipped:
         console.print(Text(f"skipped: {run.name}: {run.reason}"), soft_wrap=True)

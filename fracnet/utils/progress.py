@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from rich import progress as rich_progress
@@ -69,6 +70,14 @@ def _with_lines(items: Iterable[T], total: int, description: str) -> Iterator[T]
             )
             print(line, file=sys.stderr, flush=True)
         yield item
+
+
+@contextmanager
+def spinner(description: str) -> Iterator[None]:
+    """Show on a terminal, which a notebook is not, that work is going on."""
+    console = Console(stderr=True)
+    with console.status(description) if console.is_terminal else nullcontext():
+        yield
 
 
 def no_progress(items: Iterable[T], total: int, description: str) -> Iterable[T]:
