@@ -3,14 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
-from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
-
-from fracnet.config.instantiate import build, near_miss
-from fracnet.config.schema import Config, Data, validated
+from fracnet.config.instantiate import build
+from fracnet.config.schema import Config
 from fracnet.data.datasets.base import Dataset
 from fracnet.runs.checkpoint import load_model
 from fracnet.runs.evaluate_run import evaluate_run
@@ -24,29 +19,6 @@ from fracnet.runs.repredict import open_test, predict_external, read_manifest
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import progress_bar
-
-
-def resolve_test_on(plain: dict[str, Any]) -> dict[str, Any]:
-    """The resolved config with the keys of the other dataset in place of its name.
-
-    A resumed run then finds them in its saved config. Only to be called within a Hydra job.
-    """
-    name = plain["data"].get("test_on")
-    if not isinstance(name, str):
-        return plain
-    choices = sorted(GlobalHydra.instance().config_loader().get_group_options("data"))
-    if name not in choices:
-        raise UserError(
-            f"data.test_on={name} is not a dataset; allowed: {', '.join(choices)}."
-            f"{near_miss(name, choices)}"
-        )
-    overrides = [f"data={name}", f"data_dir={plain['data_dir']}"]
-    node: Any = OmegaConf.to_container(compose("train", overrides).data, resolve=True)
-    test_on = validated(Data, node, "data.test_on").dataset()
-    if root := plain["data"].get("test_root"):
-        test_on["root"] = root
-    test_on["on_bad_file"] = plain["data"]["on_bad_file"]  # one setting for all images
-    return {**plain, "data": {**plain["data"], "test_on": test_on}}
 
 
 def check_external_test(config: Config, classes: Sequence[str]) -> None:

@@ -18,8 +18,12 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
 from fracnet.config.instantiate import build, is_timm_model, locate, near_miss
-from fracnet.config.schema import Config, check
+from fracnet.config.schema import Config, Data, check, validated
 from fracnet.data.datasets.base import Dataset
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training import resume, sweep
@@ -87,8 +91,6 @@ def preflight(plain: dict[str, Any], order: Order) -> Plan:
         UserError: a fault in the config, the run folder or the data.
     """
     if isinstance(plain["data"].get("test_on"), str):
-        from fracnet.runs.external_test import resolve_test_on  # seconds, seldom needed
-
         plain = resolve_test_on(plain)
     config = check(plain)
     sweep.check_run(config, order.in_sweep)
@@ -111,6 +113,27 @@ def preflight(plain: dict[str, Any], order: Order) -> Plan:
     if distributed.rank() == 0:
         dataset.prepare()
     return Plan(order, config, plain, dataset)
+
+
+def resolve_test_on(plain: dict[str, Any]) -> dict[str, Any]:
+    """The resolved config with the keys of the other dataset in place of its name.
+
+    A resumed run then finds them in its saved config. Only to be called within a Hydra job.
+    """
+    name = plain["data"]["test_on"]
+    choices = sorted(GlobalHydra.instance().config_loader().get_group_options("data"))
+    if name not in choices:
+        raise UserError(
+            f"data.test_on={name} is not a dataset; allowed: {', '.join(choices)}."
+            f"{near_miss(name, choices)}"
+        )
+    overrides = [f"data={name}", f"data_dir={plain['data_dir']}"]
+    node: Any = OmegaConf.to_container(compose("train", overrides).data, resolve=True)
+    test_on = validated(Data, node, "data.test_on").dataset()
+    if root := plain["data"].get("test_root"):
+        test_on["root"] = root
+    test_on["on_bad_file"] = plain["data"]["on_bad_file"]  # one setting for all images
+    return {**plain, "data": {**plain["data"], "test_on": test_on}}
 
 
 def check_trainer(config: Config) -> None:
