@@ -86,7 +86,7 @@ def test_dry_run_lists_the_jobs_and_makes_nothing(
         (["launcher=joblib", "data.batch_size=0"], ["data.batch_size=0"]),
     ],
 )
-def test_a_bad_option_is_told_before_anything_starts(
+def test_a_bad_option_is_reported_before_anything_starts(
     arguments: list[str],
     parts: list[str],
     tmp_path: Path,

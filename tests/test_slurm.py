@@ -52,7 +52,7 @@ def statuses(folder: Path) -> list[str]:
     return [job["status"] for job in json.loads((folder / "sweep.json").read_text())["jobs"]]
 
 
-def test_jobs_end_each_in_its_own_way(tmp_path: Path, slurm: dict[str, str]) -> None:
+def test_jobs_end_independently(tmp_path: Path, slurm: dict[str, str]) -> None:
     sweep = started("optim.lr=4,1,2,3", tmp_path / "sweep", slurm)
     out, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 1, out

@@ -329,7 +329,7 @@ def test_jpeg_2000_with_more_bits_than_its_header_says_does_not_wrap(tmp_path):
 
 
 @pytest.mark.parametrize("tag", [b"\xfe\xff\xdd\xe0" + bytes(4), b"\xfe\xff\x00\xe0" + bytes(4)])
-def test_tags_of_dicom_inside_of_compressed_data_end_nothing(tmp_path, tag):
+def test_dicom_tags_inside_compressed_data_are_not_read_as_tags(tmp_path, tag):
     """Fragments have a length: a delimiter or an item's tag among their bytes means nothing."""
     coded = j2k(DEEP)
     place = coded.index(b"\xff\x52")  # where a codestream may hold a comment

@@ -474,13 +474,13 @@ def tiff(values: np.ndarray, sample_format: int, photometric: int = 1) -> bytes:
     return start + data + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
-def test_32_bits_without_a_sign_do_not_wrap(tmp_path):
+def test_unsigned_32_bits_do_not_wrap(tmp_path):
     values = np.linspace(0, 4_000_000_000, 15).reshape(3, 5).astype(np.uint32)
     expected = np.rint(np.linspace(0, 255, 15)).reshape(3, 5)
     assert np.abs(read(tmp_path, tiff(values, 1)) - expected).max() <= 1
 
 
-def test_8_bits_with_a_sign_do_not_wrap(tmp_path):
+def test_signed_8_bits_do_not_wrap(tmp_path):
     values = np.arange(-128, 127, 17, dtype=np.int8).reshape(3, 5)
     assert np.array_equal(read(tmp_path, tiff(values, 2)), values.astype(int) + 128)
 

@@ -42,7 +42,7 @@ def test_the_policy_decides_the_severity_of_unreadable_files(manifest: Manifest)
     assert checks.check_readable(manifest, {}, "error").severity == "ok"
 
 
-def test_a_set_that_training_rejects_is_an_error_with_the_reason(manifest: Manifest) -> None:
+def test_a_dataset_that_training_rejects_is_an_error_with_the_reason(manifest: Manifest) -> None:
     assert checks.check_trainable(manifest) == []
     table = manifest.table[manifest.table["split"] != "val"].reset_index(drop=True)
     (finding,) = checks.check_trainable(replace(manifest, table=table))

@@ -457,7 +457,7 @@ def test_an_undefined_metric_has_no_p() -> None:
     assert (result.p, result.note) == (None, "undefined")
 
 
-def test_few_patients_or_cases_do_not_tell_which_difference_would_have_shown() -> None:
+def test_few_patients_or_cases_give_no_detectable_difference() -> None:
     few = Clusters(np.arange(19), 19, "patient")
     enough = Clusters(np.arange(20), 20, "patient")
     for clusters, cases, reason in (

@@ -5,7 +5,7 @@ import numpy as np
 from fracnet.evaluation.sweep_statistics import key_importance, mean_interval, pareto_front
 
 
-def test_a_key_that_matters_is_told_from_one_that_does_not() -> None:
+def test_a_key_that_matters_ranks_above_one_that_does_not() -> None:
     rng = np.random.default_rng(0)
     rate, decay = 10 ** rng.uniform(-5, -1, 24), 10 ** rng.uniform(-6, -2, 24)
     optimizer = rng.choice(["adam", "sgd"], 24)
@@ -23,12 +23,12 @@ def test_a_key_that_matters_is_told_from_one_that_does_not() -> None:
     assert all(other.low is not None and other.low < 0.02 for other in others)
 
 
-def test_importance_is_not_told_of_few_or_equal_jobs() -> None:
+def test_importance_is_undefined_for_few_or_equal_jobs() -> None:
     assert key_importance({"lr": ["1", "2"]}, [0.1, 0.2]) == []
     assert key_importance({"lr": [str(n) for n in range(9)]}, [0.5] * 9) == []
 
 
-def test_the_front_holds_what_nothing_beats() -> None:
+def test_the_pareto_front_holds_what_nothing_beats() -> None:
     values = np.array([[1.0, 0.0], [0.5, 0.5], [0.5, 0.4], [0.0, 1.0], [np.nan, 2.0], [0.5, 0.5]])
     assert pareto_front(values) == [0, 1, 3, 5]
 

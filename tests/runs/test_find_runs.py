@@ -49,7 +49,7 @@ def test_the_folder_of_the_command_itself_is_ignored(
     assert not skipped
 
 
-def test_a_sweep_stands_for_its_jobs_in_order_and_each_counts_once(tmp_path: Path) -> None:
+def test_a_sweep_folder_means_its_jobs_in_order_and_each_counts_once(tmp_path: Path) -> None:
     for number in (0, 2, 10):
         job = write_run(tmp_path / f"sweep/{number}", TABLE)
         (job / "job.json").write_text("{}")

@@ -294,7 +294,7 @@ def test_a_resumed_run_follows_no_linked_checkpoint(
     assert "checkpoints/best.ckpt is a symbolic link to" in error
 
 
-def test_a_folder_of_somebody_else_uploads_nothing_unasked(
+def test_a_folder_from_somebody_else_uploads_nothing(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = compose_plain()
@@ -411,7 +411,7 @@ def test_a_checkpoint_builds_only_what_it_may(tmp_path: Path) -> None:
         assert not (tmp_path / "made").exists()
 
 
-def test_a_last_checkpoint_cannot_delete_files_elsewhere(tmp_path: Path) -> None:
+def test_a_last_checkpoint_cannot_delete_files_outside_the_run_folder(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
     state = {"best": {"kth_best_model_path": f"{folder.checkpoints}/../../private"}}

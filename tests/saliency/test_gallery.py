@@ -153,7 +153,7 @@ def test_more_heat_is_lighter_on_dark_ground() -> None:
     assert brightness[-1] > 100
 
 
-def test_outlines_lie_at_their_pixels_and_nowhere_else() -> None:
+def test_outlines_lie_exactly_at_their_pixels() -> None:
     picture = draw_overlay(np.zeros((SIDE, SIDE), np.uint8), None, [SQUARE])
     rows, columns = np.nonzero(lightness(picture) > 50)
     assert (rows.min(), rows.max()) == (columns.min(), columns.max())
