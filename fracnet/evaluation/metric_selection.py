@@ -306,15 +306,15 @@ def paired_test(metric: Metric, left: Sample, right: Sample, clusters: Clusters,
     return mcnemar(*correct)
 
 
-def area_interval(difference: AreaDifference, clusters: Clusters, level: float = LEVEL) -> Interval:
+def area_interval(difference: AreaDifference, clusters: Clusters) -> Interval:
     """Value plus and minus t standard errors, cut off at -1 and 1.
 
-    It excludes 0 exactly where p of `area_test` is below 1 - `level`.
+    It excludes 0 exactly where p of `area_test` is below 0.05.
     """
     test = area_test(difference, clusters)
     if not difference.error > 0:
         return Interval(None, None, test.method, test.note)
-    half = float(stats.t.ppf((1 + level) / 2, difference.freedom)) * difference.error
+    half = float(stats.t.ppf((1 + LEVEL) / 2, difference.freedom)) * difference.error
     low, high = difference.value - half, difference.value + half
     return Interval(max(low, -1.0), min(high, 1.0), test.method)
 
@@ -325,14 +325,13 @@ def difference_interval(
     right: Sample,
     gaps: np.ndarray,
     clusters: Clusters,
-    level: float = LEVEL,
 ) -> Interval:
     """Interval of `left` minus `right`; `gaps` float64[B] are the differences in the resamples.
 
     Percentiles at the normal tail of `stretch` instead of at 1.96 (Hesterberg 2015, Am Stat
     69:371, the expanded percentile interval).
     """
-    tail = float(stats.norm.sf(stretch(metric, left, right, gaps, clusters, level)))
+    tail = float(stats.norm.sf(stretch(metric, left, right, gaps, clusters)))
     return percentile(gaps, clusters, 1 - 2 * tail)
 
 
@@ -342,7 +341,6 @@ def stretch(
     right: Sample,
     gaps: np.ndarray,
     clusters: Clusters,
-    level: float = LEVEL,
 ) -> float:
     """How many standard deviations of `gaps` away either limit lies, for normal ones.
 
@@ -361,7 +359,7 @@ def stretch(
         if deviation > 0 and (moves != 0).any():
             error = math.sqrt((count - 1) / count * float((moves**2).sum()))
             ratio, degrees = max(ratio, error / deviation), freedom(moves)
-    return float(stats.t.ppf((1 + level) / 2, degrees)) * ratio
+    return float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * ratio
 
 
 def _left_out(metric: Metric, sample: Sample, clusters: Clusters) -> np.ndarray:

@@ -70,9 +70,7 @@ def calibration_error(target: np.ndarray, prob: np.ndarray, clusters: Clusters) 
     return float(np.sqrt(np.maximum(squared_error(confidence, right, bins, clusters), 0.0)))
 
 
-def calibration_interval(
-    target: np.ndarray, prob: np.ndarray, clusters: Clusters, level: float = LEVEL
-) -> Interval:
+def calibration_interval(target: np.ndarray, prob: np.ndarray, clusters: Clusters) -> Interval:
     """Interval of the error of these bins in the population; it may reach 0.
 
     The mean squared gap Q = sum_b w_b gap_b^2 of a population with error e has mean e^2 + tr(WV)
@@ -112,7 +110,7 @@ def calibration_interval(
         shape, scale = moments(squared)
         return float(stats.gamma.cdf(seen, shape, scale=scale))
 
-    tail, start = (1 - level) / 2, observed + chance
+    tail, start = (1 - LEVEL) / 2, observed + chance
     shape, scale = moments(0.0)
     usual = max(observed, float(stats.gamma.ppf(LUCK_TAIL, shape, scale=scale)))
     low = _crossing(lambda squared: below(squared, observed), 1 - tail, start)

@@ -103,9 +103,7 @@ def _lower_mean(k: np.ndarray, n: np.ndarray, z: float) -> float:
     return float(likeliest(outside).mean())
 
 
-def effective_n(
-    success: np.ndarray, member: np.ndarray, clusters: Clusters, level: float = LEVEL
-) -> np.ndarray:
+def effective_n(success: np.ndarray, member: np.ndarray, clusters: Clusters) -> np.ndarray:
     """The equivalent number of independent rows, float64[K], for the mean of K proportions.
 
     `success`, `member` are bool[N, K]: p_j = sum(success & member) / n_j with n_j = sum(member).
@@ -140,44 +138,29 @@ def effective_n(
         size = np.zeros((clusters.count, len(n)))
         np.add.at(size, clusters.ids, member)
         deff = (size**2).sum(axis=0) / n
-    quantile = (1 + level) / 2
+    quantile = (1 + LEVEL) / 2
     freedom = float(stats.norm.ppf(quantile) / stats.t.ppf(quantile, groups - 1)) ** 2
     return np.asarray(n / (deff * share) * freedom)
 
 
 def proportion(
-    success: np.ndarray,
-    member: np.ndarray,
-    clusters: Clusters,
-    level: float = LEVEL,
-    rows: str = "cases",
+    success: np.ndarray, member: np.ndarray, clusters: Clusters, rows: str = "cases"
 ) -> Interval:
     """Wilson interval of sum(success & member) / sum(member), both bool[N].
 
     `rows` names the members in notes.
     """
-    return _interval(success[:, None], member[:, None], clusters, level, "Wilson", rows)
+    return mean_of_proportions(success[:, None], member[:, None], clusters, rows, "Wilson")
 
 
 def mean_of_proportions(
     success: np.ndarray,
     member: np.ndarray,
     clusters: Clusters,
-    level: float = LEVEL,
     rows: str = "cases",
+    method: str = "score",
 ) -> Interval:
     """Score interval of the mean over K proportions, bool[N, K]; columns without members drop."""
-    return _interval(success, member, clusters, level, "score", rows)
-
-
-def _interval(
-    success: np.ndarray,
-    member: np.ndarray,
-    clusters: Clusters,
-    level: float,
-    method: str,
-    rows: str,
-) -> Interval:
     if not clusters.trivial:
         method += " with effective n"
     keep = member.any(axis=0)
@@ -186,18 +169,18 @@ def _interval(
     success, member = success[:, keep], member[:, keep]
     if not clusters.trivial and len(np.unique(clusters.ids[member.any(axis=1)])) < 2:
         return Interval(None, None, method, f"all {rows} come from one {clusters.unit}")
-    n = effective_n(success, member, clusters, level)
+    n = effective_n(success, member, clusters)
     p = (success & member).sum(axis=0) / member.sum(axis=0)
     if len(n) == 1:
         # Computed from p, k may exceed n by a rounding error.
-        limits = wilson(float(min(p[0] * n[0], n[0])), float(n[0]), level)
+        limits = wilson(float(min(p[0] * n[0], n[0])), float(n[0]))
     else:
-        limits = score_mean(np.minimum(p * n, n), n, level)
+        limits = score_mean(np.minimum(p * n, n), n)
     return Interval(*limits, method)
 
 
 def score_interval(
-    value: float, error: float, clusters: Clusters, method: str, lowest: float, level: float = LEVEL
+    value: float, error: float, clusters: Clusters, method: str, lowest: float
 ) -> Interval:
     """Wilson's interval of a metric between `lowest` and 1, treated as a proportion of that range.
 
@@ -210,10 +193,10 @@ def score_interval(
         return Interval(None, None, method, f"degenerate: the value is {round(value)}")
     if error <= ROUNDING * width:
         return Interval(None, None, method, "degenerate: equal in every resample")
-    quantile = (1 + level) / 2
+    quantile = (1 + LEVEL) / 2
     shrink = float(stats.norm.ppf(quantile) / stats.t.ppf(quantile, clusters.count - 1)) ** 2
     n = p * (1 - p) / (error / width) ** 2 * shrink
-    low, high = wilson(p * n, n, level)
+    low, high = wilson(p * n, n)
     return Interval(lowest + width * low, lowest + width * high, method)
 
 
@@ -234,7 +217,7 @@ def logit_interval(
     return Interval(float(expit(center - half)), float(expit(center + half)), method)
 
 
-def mean_loss(losses: np.ndarray, clusters: Clusters, level: float = LEVEL) -> Interval:
+def mean_loss(losses: np.ndarray, clusters: Clusters) -> Interval:
     """Interval of the mean of losses >= 0, float64[N], on the scale of its log.
 
     The variance is that of a ratio: G / (G - 1) sum_g (sum_i (loss_i - mean) / N)^2 over clusters.
@@ -249,20 +232,18 @@ def mean_loss(losses: np.ndarray, clusters: Clusters, level: float = LEVEL) -> I
         return Interval(None, None, method, "degenerate: no row has a loss")
     if error <= ROUNDING * value:
         return Interval(None, None, method, "degenerate: equal in every row")
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error / value
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error / value
     return Interval(value * math.exp(-half), value * math.exp(half), method)
 
 
-def f1_interval(
-    case: np.ndarray, predicted: np.ndarray, clusters: Clusters, level: float = LEVEL
-) -> Interval:
+def f1_interval(case: np.ndarray, predicted: np.ndarray, clusters: Clusters) -> Interval:
     """Interval of one class's F1 from bool[N] each, by way of the Jaccard index.
 
     F1 = 2 J / (1 + J), and J = TP / (TP + FP + FN) is a proportion of the rows that are a case or
     predicted as one, so Wilson's limits of J give those of F1.
     """
     either = case | predicted
-    share = proportion(case & predicted, either, clusters, level, "cases and no predictions")
+    share = proportion(case & predicted, either, clusters, "cases and no predictions")
     if share.low is None or share.high is None:
         return share
     low, high = (2 * limit / (1 + limit) for limit in (share.low, share.high))
@@ -339,7 +320,6 @@ def score_bootstrap(
     clusters: Clusters,
     *,
     lowest: float = 0.0,
-    level: float = LEVEL,
 ) -> Interval:
     """Wilson's interval of a metric in [lowest, 1] with the spread of its resampled values.
 
@@ -352,4 +332,4 @@ def score_bootstrap(
         note = f"undefined in {undefined} of {len(values)} resamples"
         return Interval(None, None, method, note)
     error = float(np.nanstd(values))
-    return score_interval(value, error, clusters, method, lowest, level)
+    return score_interval(value, error, clusters, method, lowest)

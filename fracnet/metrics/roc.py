@@ -46,7 +46,7 @@ def auc_intervals(
 
 
 def average_precision_intervals(
-    target: np.ndarray, prob: np.ndarray, clusters: Clusters, level: float = LEVEL
+    target: np.ndarray, prob: np.ndarray, clusters: Clusters
 ) -> list[Interval]:
     """Intervals of each class's average precision and, last, of their macro average.
 
@@ -56,7 +56,7 @@ def average_precision_intervals(
     values = classification.average_precision(target, prob)
     moves = precision_influence(target, prob, clusters)
     method = f"logit, delta method by {clusters.unit}"
-    return _intervals("average precision", values, moves, target, clusters, method, level)
+    return _intervals("average precision", values, moves, target, clusters, method, LEVEL)
 
 
 def _intervals(
@@ -77,7 +77,8 @@ def _intervals(
     results = []
     for c, value in enumerate(values):
         if not defined[c]:
-            results.append(none(f"undefined: {_no_area_reason(target == c)}"))
+            why = "every row is a case" if (target == c).all() else "no cases"
+            results.append(none(f"undefined: {why}"))
         elif not known[c]:
             results.append(none(_single_cluster_reason(target == c, clusters)))
         else:
@@ -103,10 +104,6 @@ def _single_cluster_reason(case: np.ndarray, clusters: Clusters) -> str:
     if rows.sum() == 1:
         return "there is only one case" if few else "all rows but one are cases"
     return f"all {name} come from one {clusters.unit}"
-
-
-def _no_area_reason(case: np.ndarray) -> str:
-    return "every row is a case" if case.all() else "no cases"
 
 
 def influence(target: np.ndarray, prob: np.ndarray, clusters: Clusters) -> np.ndarray:
@@ -255,7 +252,6 @@ def _band(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> Band:
     """Pointwise limits of the curve that `at_grid` computes.
 
@@ -285,7 +281,7 @@ def _band(
     spread = value * (1 - value)
     n = np.full(len(value), float(least))
     np.divide(spread, variance, out=n, where=(variance > 0) & (spread > 0))
-    low, high = _wilson(value, np.clip(n, 1.0, most), level, len(sizes))
+    low, high = _wilson(value, np.clip(n, 1.0, most), len(sizes))
     if at_grid is _precision_at:
         # The single lowest case decides; in simulations the limits cover only half the time.
         last = grid * case.sum() > case.sum() - 1 + 1e-9
@@ -293,11 +289,9 @@ def _band(
     return Band(grid, low, high, method)
 
 
-def _wilson(
-    p: np.ndarray, n: np.ndarray, level: float, groups: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _wilson(p: np.ndarray, n: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's score interval, with t for the normal quantile: few clusters, few degrees."""
-    z = float(stats.t.ppf((1 + level) / 2, groups - 1))
+    z = float(stats.t.ppf((1 + LEVEL) / 2, groups - 1))
     low, high = score_limits(p, n, z)
     return np.clip(low, 0, p), np.clip(high, p, 1)
 
