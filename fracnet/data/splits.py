@@ -1,7 +1,6 @@
 """Groups of images that must stay together: overlap between splits, new splits, folds."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -65,18 +64,16 @@ def group_overlap(table: pd.DataFrame) -> pd.DataFrame:
     return overlap.reset_index(drop=True)
 
 
-def sample_groups(
-    table: pd.DataFrame, share: float, seed: int, strata: Sequence[str] = STRATA
-) -> npt.NDArray[np.bool_]:
+def sample_groups(table: pd.DataFrame, share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Choose whole groups with `share` of the images and a similar mix of the strata.
 
-    table: columns patient, study, path, label and the strata. share: between 0 and 1.
+    table: columns patient, study, path, label and `STRATA`. share: between 0 and 1.
     Returns bool [N], true for the chosen rows (see `_distribute` for the method). Every class
     keeps an image that is not chosen, and has a chosen one if it spans several groups. Raises
     UserError if nothing can be chosen.
     """
     assert 0 < share < 1, share
-    tally = _Tally.of(table, strata)
+    tally = _Tally.of(table)
     chosen = _distribute(tally, np.array([1 - share, share]), seed) == 1
 
     def remaining(label: int) -> float:
@@ -102,12 +99,10 @@ def sample_groups(
     return chosen[tally.group]
 
 
-def assign_folds(
-    table: pd.DataFrame, n_folds: int, seed: int, strata: Sequence[str] = STRATA
-) -> npt.NDArray[np.int64]:
+def assign_folds(table: pd.DataFrame, n_folds: int, seed: int) -> npt.NDArray[np.int64]:
     """Assign whole groups to folds of about equal size and a similar mix of the strata.
 
-    table: columns patient, study, label and the strata, of the images to assign (not the test).
+    table: columns patient, study, label and `STRATA`, of the images to assign (not the test).
     Returns int64 [N], the fold of each row, 0 to n_folds - 1. Raises UserError if an image has
     neither patient nor study, or if there are fewer groups than folds.
     """
@@ -119,7 +114,7 @@ def assign_folds(
             f"data.folds={n_folds}: folds need patients or studies, so that nobody is in both the "
             f"train and the val images, but {unknown} of the {len(table)} images have neither."
         )
-    tally = _Tally.of(table, strata)
+    tally = _Tally.of(table)
     if len(tally.counts) < n_folds:
         raise UserError(
             f"data.folds={n_folds}: there {are(len(tally.counts))} only "
@@ -165,16 +160,15 @@ class _Tally:
     labels: list[int]
 
     @classmethod
-    def of(cls, table: pd.DataFrame, strata: Sequence[str]) -> "_Tally":
-        assert "label" in strata, strata
+    def of(cls, table: pd.DataFrame) -> "_Tally":
         groups = groups_of(table)
         names, group = np.unique(
             (groups["unit"] + " " + groups["group"].astype(str)).to_numpy(str), return_inverse=True
         )
         parts = [np.bincount(group, minlength=len(names))[:, None]]
         labels: list[int] = []
-        for size in range(1, len(strata) + 1):
-            for columns in combinations(strata, size):
+        for size in range(1, len(STRATA) + 1):
+            for columns in combinations(STRATA, size):
                 cell = table.groupby(list(columns), dropna=False).ngroup().to_numpy()
                 n_cells = int(cell.max()) + 1
                 if columns == ("label",):

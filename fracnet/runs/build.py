@@ -9,12 +9,6 @@ from fracnet.data.datasets.base import Dataset
 from fracnet.models.classifier import Classifier, without_weights
 
 
-def dataset_from(config: Config) -> Dataset:
-    """The dataset, before it has looked for a file."""
-    dataset: Dataset = build(config.data.dataset(), "data")
-    return dataset
-
-
 def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
     """The data as training sees them; call `prepare_data` or `setup` before anything else.
 
@@ -27,7 +21,7 @@ def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
         processes=config.trainer.processes // config.trainer.num_nodes,  # on this machine
     )
     return RadiographData(
-        dataset=dataset or dataset_from(config),
+        dataset=dataset or build(config.data.dataset(), "data"),
         preprocess=config.preprocess.model_dump(),
         augment=config.augment.model_dump(),
         imbalance=config.imbalance.model_dump(),

@@ -108,7 +108,8 @@ def predict_external(
     # In the run's own dataset equal names are the same people; that is refused later on.
     if not _is_own(run, config, dataset, opened.fingerprint, list(val["path"])):
         if name == metadata.data:
-            name = f"{name}-{_as_id(dataset.folder.name)}"
+            place = re.sub(r"[^\w.-]+", "-", dataset.folder.name).strip("-.")
+            name = f"{name}-{place or 'other'}"
         rows = with_distinct_ids(rows, val, name)
     notes = [
         f"External test: {len(rows)} images of {name}; the model and every choice are those of the "
@@ -177,16 +178,8 @@ def _is_own(
     if fingerprint not in own:
         return False
     readable = [path for path in paths if (root / path).is_file()][:COMPARED_FILES]
-    return all(_same_bytes(root / path, dataset.folder / path) for path in readable)
-
-
-def _same_bytes(left: Path, right: Path) -> bool:
-    return right.is_file() and filecmp.cmp(left, right, shallow=False)
-
-
-def _as_id(name: str) -> str:
-    """A folder's name as part of another folder's name, and of ids."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "other"
+    pairs = ((root / path, dataset.folder / path) for path in readable)
+    return all(right.is_file() and filecmp.cmp(left, right, shallow=False) for left, right in pairs)
 
 
 def with_distinct_ids(rows: pd.DataFrame, others: pd.DataFrame, name: str) -> pd.DataFrame:

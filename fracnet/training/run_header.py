@@ -7,6 +7,7 @@ import warnings
 from fracnet.config.schema import Config, Evaluation
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.split_file import uneven_classes
+from fracnet.data.splits import SPLITS
 from fracnet.evaluation.decisions import as_option
 from fracnet.models.backbones import find_heads
 from fracnet.models.classifier import Classifier
@@ -85,7 +86,7 @@ def print_header(
 ) -> None:
     """Print what is trained, on what, where, and into which folder."""
     table, manifest = data.manifest.table, data.manifest
-    counts = ", ".join(f"{n} {split}" for split, n in split_counts(data).items())
+    counts = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
     print(f"data    {manifest.name}: {len(table)} images ({counts}), {len(data.classes)} classes")
     for reason, rows in manifest.excluded.groupby("reason", sort=False):
         n = int(rows["n"].sum())
@@ -137,11 +138,6 @@ def print_balance(data: RadiographData, when: str) -> None:
     each = ", ".join(f"{name} {n}" for name, n in zip(data.classes, balanced, strict=True))
     print(f"balance {data.imbalance.describe(counts, data.classes)}")
     print(f"        train images{when}: {balanced.sum()} ({each})")
-
-
-def split_counts(data: RadiographData) -> dict[str, int]:
-    """Images of each split, in the order train, val, test."""
-    return {split: len(data.rows(split)) for split in ("train", "val", "test")}
 
 
 def model_name(config: Config) -> str:

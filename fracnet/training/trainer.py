@@ -144,7 +144,8 @@ def _callbacks(
     config: Config, folder: RunFolder, best: ModelCheckpoint, progress_bar: bool
 ) -> list[Callback]:
     """fracnet's own callbacks and the user's, in the order in which they are called."""
-    columns = [f"val/{name}" for name in dict.fromkeys(_further_metrics(config))]
+    selecting = [name for name in selecting_metrics(config).values() if name != "loss"]
+    columns = [f"val/{name}" for name in dict.fromkeys([*selecting, *config.metrics])]
     callbacks: list[Callback] = [
         ReseedEachEpoch(config.seed),
         Curves(folder.curves, best, columns),
@@ -170,13 +171,6 @@ def _callbacks(
     if config.trainer.processes > 1:  # after whatever puts other weights in place for validation
         callbacks.append(SameBuffers())
     return callbacks
-
-
-def _further_metrics(config: Config) -> list[str]:
-    """Names of metrics that Curves writes besides its own columns."""
-    return [name for name in selecting_metrics(config).values() if name != "loss"] + list(
-        config.metrics
-    )
 
 
 def _built(node: Any, key: str, folder: RunFolder) -> Any:

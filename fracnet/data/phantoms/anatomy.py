@@ -227,9 +227,9 @@ def forearm(build: Build, frame: Frame) -> Body:
     return Body([Bone("radius", [radius]), Bone("ulna", [ulna, notch, styloid])], [soft_tissue])
 
 
-def upright_frame(origin: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Frame:
+def upright_frame() -> Frame:
     """A frame with side = x, along = y, front = z."""
-    return Frame(np.array(origin), np.eye(3))
+    return Frame(np.zeros(3), np.eye(3))
 
 
 def shoulder_girdle(build: Build) -> Body:
