@@ -94,19 +94,23 @@ class LastCheckpoint(ModelCheckpoint):
         self._every_n_steps = every_n_steps
         self._planned: int | None = None  # epochs; None in a run that is not resumed
         self._max_epochs: int | None = None
+        self._done = 0  # batches of an epoch that is not over
 
     def state_dict(self) -> dict[str, Any]:
-        """Add the number of epochs that the run was to have."""
-        return super().state_dict() | {"max_epochs": self._max_epochs}
+        """Add the number of epochs that the run was to have, and how far the current one is."""
+        return super().state_dict() | {"max_epochs": self._max_epochs, "done": self._done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember it: a run that was stopped early is not to train further, unless it got more."""
+        """Remember them for the start of the training."""
         self._planned = state_dict.get("max_epochs")
+        self._done = state_dict.get("done", 0)
         super().load_state_dict(state_dict)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal waits; not with several processes, of which one alone knows it."""
         self._max_epochs = trainer.max_epochs
+        if self._done:  # Lightning does this itself, unless a schedule has asked for the steps
+            trainer.train_dataloader.load_state_dict({"done": self._done})
         if self._planned == trainer.max_epochs:  # Lightning does not remember that it had stopped
             stopped = [early.wait_count >= max(1, early.patience) for early in _early(trainer)]
             trainer.should_stop = trainer.should_stop or any(stopped)
@@ -126,12 +130,14 @@ class LastCheckpoint(ModelCheckpoint):
         stop = processes.preemption.received
         n = self._every_n_steps
         if stop is not None or (n and trainer.global_step % n == 0):
+            self._done = done
             self._save_checkpoint(trainer, str(Path(str(self.dirpath), "last.ckpt")))
         if stop is not None:
             raise stop
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, and end if that was asked for."""
+        self._done = 0
         super().on_train_epoch_end(trainer, pl_module)
         if processes.preemption.received is not None:
             raise processes.preemption.received
