@@ -272,9 +272,10 @@ class ImageCache:
         """Pairs (first, other) of rows whose files hold the same picture, to the pixel.
 
         rows: int64 [n]. The features of the stored image, except the file's size, and the
-        preprocessed image must agree.
+        preprocessed image must agree. Blank images, which show no picture, have no copies.
         """
         columns = [i for i, name in enumerate(SHORTCUT_NAMES) if name != "file_size"]
+        rows = rows[self.features[rows, SHORTCUT_NAMES.index("standard_deviation")] > 0]
         images = self.images.view(np.ndarray)
         firsts: dict[bytes, list[int]] = {}
         pairs = []
