@@ -21,7 +21,6 @@ def compare(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(CompareCommand, plain)
 
-    from fracnet.evaluation import comparison
     from fracnet.report import comparison_page
     from fracnet.runs import compare_runs
 
@@ -29,17 +28,7 @@ def compare(cfg: DictConfig) -> None:
     candidates, skipped, configurations = compare_runs.load_candidates(command)
     for run in skipped:
         console.print(Text(f"skipped: {run.name}: {run.reason}"), soft_wrap=True)
-    result = comparison.compare(
-        candidates,
-        command.metric,
-        class_name=command.class_name,
-        level=command.level,
-        reference=compare_runs.resolve_reference(command.reference, configurations),
-        pairs=command.pairs,
-        margin=command.margin,
-        resamples=command.resamples,
-        progress=progress_bar,
-    )
+    result = compare_runs.compare_candidates(command, candidates, configurations, progress_bar)
     comparison_page.print_comparison(console, result)
     folder = hydra_cli.output_dir()
     paths = compare_runs.write_comparison(folder, command, result, configurations, skipped)

@@ -28,9 +28,8 @@ def evaluate(cfg: DictConfig) -> "RunEvaluation":
     command = validated(EvaluateCommand, plain)
     check_command(command)
     changes = command.changes()
-    options = validated(Evaluation, changes)  # reports a wrong option before any file is read
+    validated(Evaluation, changes)  # reports a wrong option before any file is read
 
-    from fracnet.evaluation import csv_import, decisions
     from fracnet.runs import evaluate_run, report_run, run_folder
 
     cited = evaluate_run.read_cited(Path(command.cited).expanduser()) if command.cited else []
@@ -49,22 +48,9 @@ def evaluate(cfg: DictConfig) -> "RunEvaluation":
                 run, changes, name, new=new, cited=cited, progress=progress_bar
             )
         else:
-            path = full_path(str(command.table))
-            predictions, notes = csv_import.read_csv_predictions(
-                path, command.columns, command.labels
-            )
-            if command.operating_point is not None:
-                decisions.check_operating_point(command.operating_point, len(predictions.classes))
-            evaluation = evaluate_run.evaluate_table(
-                predictions,
-                path.name,
-                notes,
-                options,
-                full_path(command.out or str(path.with_name(f"{path.stem}_evaluation"))),
-                origin=csv_import.origin(path, command.columns, command.labels),
-                cited=cited,
-                progress=progress_bar,
-            )
+            table = full_path(str(command.table))
+            out = full_path(command.out or str(table.with_name(f"{table.stem}_evaluation")))
+            evaluation = evaluate_run.evaluate_csv(table, command, out, cited, progress_bar)
         own = run is not None and run.path == evaluation.folder.path
         report_run.report_evaluation(
             evaluation,

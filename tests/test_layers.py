@@ -70,8 +70,8 @@ def test_the_layer_check_detects_a_violation(tmp_path: Path) -> None:
 
 
 def test_few_imports_are_inside_functions() -> None:
-    """Below the commands, which import what they run only after the command line is checked."""
-    assert sum(late_imports(path) for path in FILES if path.parent != PACKAGE) <= 30
+    """Each for a reason: a command checks its keys first, and optional packages may be missing."""
+    assert sum(late_imports(path) for path in FILES) <= 30
 
 
 def test_evaluation_needs_no_torch() -> None:

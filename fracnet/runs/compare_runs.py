@@ -11,7 +11,7 @@ from typing import Any
 
 from fracnet.config.commands import CompareCommand
 from fracnet.evaluation.aggregation import level_problems, to_level
-from fracnet.evaluation.comparison import Candidate, Comparison, Difference, Member
+from fracnet.evaluation.comparison import Candidate, Comparison, Difference, Member, compare
 from fracnet.evaluation.decisions import calibrate, cut_of
 from fracnet.evaluation.predictions import concatenate
 from fracnet.report.comparison_page import comparison_page, describe_test_rows, display_name
@@ -39,6 +39,7 @@ from fracnet.runs.trials import (
 )
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
+from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import plain_cell
 
 DIFFERENCE_COLUMNS = (
@@ -98,7 +99,29 @@ def load_candidates(
     return candidates, skipped, configurations
 
 
-def resolve_reference(reference: str | None, configurations: Sequence[Configuration]) -> str | None:
+def compare_candidates(
+    command: CompareCommand,
+    candidates: Sequence[Candidate],
+    configurations: Sequence[Configuration],
+    progress: Progress[Any] = no_progress,
+) -> Comparison:
+    """What `load_candidates` gave, compared as the command says; see `compare`."""
+    return compare(
+        candidates,
+        command.metric,
+        class_name=command.class_name,
+        level=command.level,
+        reference=_resolve_reference(command.reference, configurations),
+        pairs=command.pairs,
+        margin=command.margin,
+        resamples=command.resamples,
+        progress=progress,
+    )
+
+
+def _resolve_reference(
+    reference: str | None, configurations: Sequence[Configuration]
+) -> str | None:
     """A reference given as a folder, by the name of its run in this comparison."""
     if reference is None:
         return None

@@ -15,8 +15,10 @@ import numpy as np
 import yaml
 from scipy.special import log_softmax
 
+from fracnet.config.commands import EvaluateCommand
 from fracnet.config.schema import Cited, Evaluation, validated
 from fracnet.data.manifest import write_table
+from fracnet.evaluation import csv_import
 from fracnet.evaluation.assessment import Assessment, evaluate
 from fracnet.evaluation.decisions import (
     check_operating_point,
@@ -162,6 +164,32 @@ def evaluate_table(
         write_json(out.decisions, decisions)
     metadata = RunMetadata(options, (), (), None, data, tuple(notes))
     return _write_metrics(assessment, metadata, predictions, out, cited, {}, origin)
+
+
+def evaluate_csv(
+    path: Path,
+    command: EvaluateCommand,
+    folder: Path,
+    cited: Sequence[Cited],
+    progress: Progress = no_progress,
+) -> RunEvaluation:
+    """`evaluate_table` of a csv file, with the command's columns, labels and options.
+
+    Raises UserError for a file that cannot be read, or options that do not fit its classes.
+    """
+    predictions, notes = csv_import.read_csv_predictions(path, command.columns, command.labels)
+    if command.operating_point is not None:
+        check_operating_point(command.operating_point, len(predictions.classes))
+    return evaluate_table(
+        predictions,
+        path.name,
+        notes,
+        validated(Evaluation, command.changes()),
+        folder,
+        origin=csv_import.origin(path, command.columns, command.labels),
+        cited=cited,
+        progress=progress,
+    )
 
 
 def _write_metrics(
