@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "predict new images with a run",
     "explain": "draw heatmaps for a run",
     "audit": "check a dataset for copies, leaks, shortcuts and broken files",
+    "dashboard": "build the Weights & Biases workspace of a project",
     "cache": "list or clear the caches of preprocessed images",
 }
 RENAMED = {"study": "sweep"}

@@ -15,6 +15,8 @@ from fracnet.config.schema import (
     Images,
     Labels,
     Method,
+    Metric,
+    Name,
     Real,
     Report,
     Target,
@@ -173,4 +175,17 @@ class EnsembleCommand(Fixed):
     """The keys of `python -m fracnet.ensemble`."""
 
     runs: Patterns
+    out: str | None
+
+
+class DashboardCommand(Fixed):
+    """The keys of `python -m fracnet.dashboard`."""
+
+    project: Name
+    entity: Name | None
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    folder: str | None
+    keys: Annotated[list[str], BeforeValidator(as_list)]
+    metric: Metric
+    send: bool
     out: str | None

@@ -122,10 +122,15 @@ def collect(
 
 
 def summary_of(metrics: dict[str, Any], splits: Sequence[str]) -> dict[str, Any]:
-    """Flat metrics of these splits: `test/macro_auc`, with `_low` and `_high` for its interval."""
+    """Flat metrics of these splits: `test/macro_auc`, with `_low` and `_high` for its interval.
+
+    Those of one class are `test_class/elbow/sensitivity`.
+    """
     values: dict[str, Any] = {}
     for split in splits:
-        values |= _estimates(metrics[split], split)
+        overall = {key: node for key, node in metrics[split].items() if key != "per_class"}
+        values |= _estimates(overall, split)
+        values |= _estimates(metrics[split].get("per_class", []), f"{split}_class")
     if "test" in splits:
         for row in metrics.get("test_by_level_and_region", ()):
             values |= _estimates(row, f"test/{row['level']}/{row['region']}")

@@ -11,6 +11,7 @@ import queue
 import secrets
 import shlex
 import shutil
+import statistics
 import sys
 import threading
 import time
@@ -30,9 +31,11 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment
 
 from fracnet.config.instantiate import build
-from fracnet.config.schema import Config, Wandb
+from fracnet.config.schema import Config, Wandb, check, mode_of, selecting_metrics
 from fracnet.config.trust import upload_seal
 from fracnet.data.datamodule import RadiographData
+from fracnet.models.validation import LOGGED
+from fracnet.runs.find_runs import REPEAT_KEYS
 from fracnet.runs.run_folder import TRACKING, RunFolder, read_mapping, write_json
 from fracnet.training import logged_results
 from fracnet.training.sweep import sweep_folder
@@ -66,15 +69,18 @@ SETTINGS: dict[str, Any] = {
     # A row is in the file after a second, and survives if the run is killed.
     "x_transaction_log_flush_interval": 1.0,
 }
-EXIT_CODES = {"finished": 0, "interrupted": 130}
+EXIT_CODES = {"finished": 0, "pruned": 0, "interrupted": 130}
 """W&B's exit code by status; 1 for any other."""
+MAX_GROUP = 128
+"""Characters of a group's name in W&B."""
 
 
 @dataclass(frozen=True)
 class Identity:
     """What stays the same when a run is resumed; tracking.json keeps it, on this machine alone.
 
-    salt: of the hashes that stand for patients and studies. seal: see `upload_seal`.
+    salt: of the hashes that stand for patients and studies. group: the job's sweep; where the seed
+    or the fold is swept, its configuration. seal: see `upload_seal`.
     """
 
     id: str
@@ -103,11 +109,12 @@ class Identity:
             if not str(group).startswith("hydra") and choice is not None
         }
         overrides = list(hydra.overrides.task)
+        swept = swept_keys(sweep) if sweep else ()
         identity = cls(
             secrets.token_hex(4),
             secrets.token_hex(16),
-            run_name(overrides, choices, swept_keys(sweep) if sweep else ()),
-            sweep.name if sweep else None,
+            run_name(overrides, choices, swept),
+            group_name(sweep.name, overrides, choices, swept) if sweep else None,
             sweep is not None,
             choices,
             overrides,
@@ -127,6 +134,16 @@ def run_name(
             parts.append(value if key in choices else f"{key.rpartition('.')[2]}={value}")
     name = " ".join(dict.fromkeys(filter(None, parts))) or "run"
     return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+
+
+def group_name(
+    sweep: str, overrides: Sequence[str], choices: Mapping[str, str], swept: Sequence[str]
+) -> str:
+    """The sweep's name; with the configuration where its seeds or folds have a group together."""
+    others = [key for key in swept if key not in REPEAT_KEYS]
+    if len(others) == len(swept) or not others:
+        return sweep
+    return f"{sweep}: {run_name(overrides, choices, others)}"[:MAX_GROUP]
 
 
 def _is_minor(key: str, value: str, choices: Mapping[str, str]) -> bool:
@@ -169,6 +186,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def set_key(key: str) -> str:
+    """Where a value that the command sets is found once more: `set/optim/lr` for `optim.lr`.
+
+    W&B takes a dot for a step into a nested config, so by `optim.lr` it can neither filter nor draw
+    parallel coordinates.
+    """
+    return f"set/{key.replace('.', '/')}"
+
+
 class GuardedWandbLogger(WandbLogger):
     """Lightning's W&B logger, which works in a thread of its own and can only fail or time out.
 
@@ -176,8 +202,10 @@ class GuardedWandbLogger(WandbLogger):
     seconds. Errors become one warning. A run that cannot go online is recorded offline.
     """
 
-    def __init__(self, timeout: float, **arguments: Any) -> None:
+    def __init__(self, timeout: float, modes: Mapping[str, str], **arguments: Any) -> None:
+        """`modes`: of each validation metric, whether its best value is the `min` or the `max`."""
         super().__init__(**arguments)
+        self._modes = modes
         self._wandb_init.pop("anonymous", None)  # of no effect, but W&B warns about it
         self._timeout = timeout
         self._calls: queue.SimpleQueue[tuple[str, Callable[[], Any]] | None] = queue.SimpleQueue()
@@ -221,15 +249,21 @@ class GuardedWandbLogger(WandbLogger):
         """Hand over summary metrics, tables, figures and example images."""
         self._enqueue("to log tables and figures", lambda: results.log_media(self.experiment))
         # Last, so that the single precision of the last epoch's row does not take its place.
-        self._enqueue(
-            "to store the summary", lambda: self.experiment.summary.update(results.summary)
-        )
+        self.summarize(results.summary)
+
+    def summarize(self, values: Mapping[str, Any]) -> None:
+        """Hand over summary metrics."""
+        self._enqueue("to store the summary", lambda: self._add_to_summary(values))
+
+    def _add_to_summary(self, values: Mapping[str, Any]) -> None:
+        self.experiment.summary.update(dict(values))
 
     def close(self, status: str) -> bool:
         """End the run; whether W&B has everything."""
         deadline = time.monotonic() + self._timeout
         if status == "finished":
             self._enqueue("to store the checkpoint", lambda: WandbLogger.finalize(self, "success"))
+        self._enqueue("to store the status", lambda: self._add_to_summary({"status": status}))
         self._enqueue("to finish", lambda: self._finish(EXIT_CODES.get(status, 1)))
         self._calls.put(None)
         self._thread.join(max(0.0, deadline - time.monotonic()))
@@ -269,6 +303,11 @@ class GuardedWandbLogger(WandbLogger):
                 shutil.rmtree(started, ignore_errors=True)
             self._wandb_init["mode"] = "offline"
         run = self.experiment
+        run.define_metric("epoch", hidden=True)
+        for name in ("train/*", "val/*"):
+            run.define_metric(name, step_metric="epoch")
+        for name, best in self._modes.items():  # until the results name the selected checkpoint's
+            run.define_metric(f"val/{name}", step_metric="epoch", summary=best)
         self.folder = Path(run.settings.sync_dir)
         if self._wandb_init["mode"] == "online":
             self.url = run.url
@@ -309,6 +348,8 @@ class RunLoggers:
             return
         self._folder = folder
         self._identity = Identity.of(folder)
+        chosen = ("loss", *LOGGED, *selecting_metrics(config).values(), *config.metrics)
+        self._modes = {name: mode_of(config, name) for name in chosen}
         self._logged = self._public_config(config, plain)
         # In a sweep the test metrics of all jobs are shown only to a user who asks for them.
         hidden = self._identity.in_sweep and config.show_test != "all"
@@ -328,6 +369,12 @@ class RunLoggers:
         made_from = {key: provenance[key] for key in MADE_FROM if key in provenance}
         identity = self._identity
         described = flatten(plain) | identity.choices | {"overrides": identity.overrides}
+        for override in identity.overrides:
+            key, _ = _key_and_value(override)
+            if key in described:
+                described[set_key(key)] = described[key]
+        if identity.in_sweep:
+            described["sweep_folder"] = (identity.group or "").partition(": ")[0]
         scrubbed: dict[str, Any] = self._scrub(described | flatten(made_from, "provenance."))
         return scrubbed
 
@@ -358,6 +405,7 @@ class RunLoggers:
         settings |= {"finish_timeout": options.timeout / 2}
         self._wandb = GuardedWandbLogger(
             options.timeout,
+            self._modes,
             save_dir=str(self._folder.path),
             log_model=options.log_model,
             mode=options.mode,
@@ -367,7 +415,7 @@ class RunLoggers:
             **{key: self._scrub(value) for key, value in (own | extra).items()},
         )
         self.loggers.append(self._wandb)
-        if options.mode == "online":  # resumed by the same user, it uploads again without a question
+        if options.mode == "online":  # its user may resume it without being asked again
             seal = upload_seal(identity.id, options.entity, options.project)
             write_json(self._folder.path / TRACKING, asdict(identity) | {"seal": seal})
 
@@ -402,6 +450,17 @@ class RunLoggers:
                 logger.log_metrics(numbers)
                 logger.save()
 
+    def log_again(self, values: Mapping[str, Any]) -> None:
+        """Add summary metrics to the W&B run of a finished run, which ends again.
+
+        All others are stored once more: what an upload of this part brings replaces the summary.
+        """
+        if self._wandb is not None:
+            metrics = read_mapping(self._folder.metrics)
+            summary = logged_results.summary_of(metrics, self._splits)
+            self._wandb.summarize({**summary, **values})
+            self._wandb.close("finished")
+
     def close(self, status: str) -> None:
         """End all loggers, and say where W&B's run is; `status` as in provenance.json."""
         for logger in self.loggers:
@@ -430,3 +489,29 @@ class RunLoggers:
 def _relative(path: Path) -> str:
     """The path as seen from the current folder, where it lies inside."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def log_repeats(sweep: Path, content: Mapping[str, Any]) -> None:
+    """Store in W&B, with each job, mean and SD of its configuration over seeds or folds.
+
+    content: of sweep.json. The keys are `repeats/n`, and of each validation metric (of test metrics
+    as well, where those of all jobs are shown) `repeats/val/macro_auc_mean` and `..._sd`.
+    """
+    jobs = {job["job"]: job for job in content["jobs"]}
+    for configuration in content["configurations"] or ():
+        finished = [jobs[number] for number in configuration["jobs"] if jobs[number]["val"]]
+        if len(finished) < 2:
+            continue
+        values: dict[str, Any] = {"repeats/n": len(finished)}
+        for split in ("val", *(["test"] if content["show_test"] == "all" else [])):
+            for name in finished[0][split] or ():
+                found = [job[split].get(name, {}).get("value") for job in finished if job[split]]
+                if len(found) == len(finished) and None not in found:
+                    values[f"repeats/{split}/{name}_mean"] = statistics.fmean(found)
+                    values[f"repeats/{split}/{name}_sd"] = statistics.stdev(found)
+        for job in finished:
+            folder = RunFolder(sweep / job["folder"])
+            plain = read_mapping(folder.config)
+            if (folder.path / TRACKING).is_file() and plain["logger"].get("wandb"):
+                alone = plain | {"logger": {"wandb": plain["logger"]["wandb"]}}
+                RunLoggers(check(alone), plain, folder).log_again(values)

@@ -523,7 +523,7 @@ def finish() -> int:
     if folder is None:
         return 0
     from fracnet.report.sweep_page import print_sweep  # pandas, for which a typo must not wait
-    from fracnet.runs import sweep_summary
+    from fracnet.runs import run_folder, sweep_summary
 
     if state.progress is not None:
         state.progress.stop()
@@ -538,6 +538,10 @@ def finish() -> int:
             return stopped or 1
         remove_launch(folder / RESUMED)
         content = sweep_summary.collect(folder, state.show_test)
+    if content["configurations"] and any(folder.rglob(run_folder.TRACKING)):
+        from fracnet.training.loggers import log_repeats  # seconds, for W&B alone
+
+        log_repeats(folder, content)
     print()
     print_sweep(Console(highlight=False), content, folder)
     scored = job_process.SCORED

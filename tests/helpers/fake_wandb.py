@@ -38,6 +38,9 @@ class FakeRun:
         self.at("log")
         self.rows.append(row)
 
+    def define_metric(self, name: str, **arguments: Any) -> None:
+        """Nothing."""
+
     def finish(self, exit_code: int) -> None:
         self.at("finish")
         self.exit_code = exit_code

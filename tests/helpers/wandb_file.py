@@ -19,11 +19,15 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 @dataclass
 class Stored:
-    """What a run left in its file. `exit_code` is None where the run never ended."""
+    """What a run left in its file. `exit_code` is None where the run never ended.
+
+    metrics: declared ones, with their step and how their best value is kept.
+    """
 
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     exit_code: int | None = None
@@ -77,6 +81,10 @@ def read(path: Path) -> Stored:
             stored.history.append(row)
         elif kind == "summary":
             _update(stored.summary, record.summary.update)
+        elif kind == "metric":
+            metric = record.metric
+            best = [end for end in ("min", "max") if getattr(metric.summary, end)]
+            stored.metrics[metric.name or metric.glob_name] = (metric.step_metric, best)
         elif kind == "files":
             stored.files += [file.path for file in record.files.files]
         elif kind == "exit":

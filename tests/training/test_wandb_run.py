@@ -54,7 +54,15 @@ def test_history_is_metrics_csv(run: Path, stored: Stored) -> None:
     rows = [row for row in stored.history if "train/loss" in row]  # the tables have a separate one
     assert [row["epoch"] for row in rows] == curves["epoch"].tolist() == [1, 2]
     for name in curves.columns:
-        assert [row[name] for row in rows] == pytest.approx(curves[name].tolist(), rel=1e-6), name
+        key = name if "/" in name or name == "epoch" else f"train/{name}"
+        assert [row[key] for row in rows] == pytest.approx(curves[name].tolist(), rel=1e-6), name
+
+
+def test_metrics_are_declared_with_step_and_direction(stored: Stored) -> None:
+    assert stored.metrics["val/macro_auc"] == ("epoch", ["max"])
+    assert stored.metrics["val/loss"] == ("epoch", ["min"])
+    assert stored.metrics["train/*"][0] == "epoch"
+    assert stored.summary["status"] == "finished"
 
 
 def test_summary_holds_metrics_with_their_intervals(run: Path, stored: Stored) -> None:
@@ -65,13 +73,14 @@ def test_summary_holds_metrics_with_their_intervals(run: Path, stored: Stored) -
             assert stored.summary[f"{split}/{name}_low"] == estimate["low"]
             assert stored.summary[f"{split}/{name}_high"] == estimate["high"]
     elbow = metrics["test"]["per_class"][0]
-    assert stored.summary["test/elbow/sensitivity_low"] == elbow["sensitivity"]["low"]
+    assert stored.summary["test_class/elbow/sensitivity_low"] == elbow["sensitivity"]["low"]
     assert stored.summary["objective/macro_auc"] == metrics["objective"]["value"]
 
 
 def test_the_config_is_resolved_and_flat_and_holds_provenance(run: Path, stored: Stored) -> None:
     provenance = json.loads((run / "provenance.json").read_text())
     assert stored.config["optim.lr"] == 0.01
+    assert stored.config["set/optim/lr"] == 0.01, "W&B cannot filter by a key with a dot"
     assert stored.config["model"] == "tiny"
     assert stored.config["data.counts.train"] == 48
     assert stored.config["data.on_bad_file"] == "error"

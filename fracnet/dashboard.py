@@ -1,0 +1,41 @@
+"""`python -m fracnet.dashboard`: builds the W&B workspace of a project."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from fracnet.config import hydra_cli
+from fracnet.config.commands import DashboardCommand
+from fracnet.config.schema import validated
+from fracnet.utils.errors import UserError
+
+
+def dashboard(cfg: DictConfig) -> None:
+    """Write the workspace's specification, and send it unless the machine is offline.
+
+    Raises:
+        UserError: an error in the command, no sweep, no package, or W&B refuses the workspace.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    command = validated(DashboardCommand, plain)
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise UserError(
+            "this command needs a package that is not installed: pip install 'fracnet[dashboard]'"
+        )
+
+    from fracnet.runs import workspace
+
+    swept = workspace.swept_of(Path(command.folder).expanduser()) if command.folder else None
+    built = workspace.build_workspace(command, swept)
+    path = workspace.write_specification(built, hydra_cli.output_dir())
+    print(f"Specification: {path}")
+    if reason := workspace.why_offline(command.send):
+        print(f"Not sent: {reason}. To send it, run `wandb login`, then this command again online.")
+        return
+    print(f"Workspace: {workspace.send(built)}")
+
+
+if __name__ == "__main__":
+    hydra_cli.run(dashboard, "dashboard")
