@@ -64,7 +64,6 @@ OPTIMISTIC = (
     "On the validation images. The best was chosen on the same ones, so its lead is optimistic: p "
     "is corrected for the number of differences, not for that choice."
 )
-MOST_SENTENCES = 5  # configurations whose means stand in sentences besides the table
 REPEATS = {"seed": "seeds", "data.fold": "folds"}
 INTERVAL = "95 % interval"
 
@@ -378,7 +377,8 @@ def result_notes(sweep: Sweep) -> list[str]:
         )
     elif not sweep["best"] and sweep["configurations"]:
         notes.append(f"No best configuration: none has a value for all of its {_repeats(sweep)}.")
-    notes += [_mean(sweep, row) for row in sweep["configurations"] or []][: 1 + MOST_SENTENCES]
+    if len(sweep["configurations"] or ()) == 1:
+        notes.append(_mean(sweep, sweep["configurations"][0]))
     if has_choice(sweep):
         best_job = next(job for job in sweep["jobs"] if job["job"] == sweep["best"][0])
         notes.append(f"Repeat job {best_job['job']}: `{best_job['command']}`")

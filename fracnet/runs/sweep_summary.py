@@ -25,7 +25,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from fracnet.config.schema import mode, split_metric
+from fracnet.config.schema import OVERALL_METRICS, POSITIVE_METRICS, mode, split_metric
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
 from fracnet.evaluation.predictions import Predictions
@@ -392,6 +392,10 @@ def _configuration(group: Sequence[Row], by_seed: bool) -> Row:
     """
     values = [row["value"] for row in group if row["value"] is not None]
     low, high = mean_interval(values) if by_seed else (None, None)
+    name = split_metric(str(group[0]["objective"]))[1]
+    if low is not None and high is not None and name in (*OVERALL_METRICS, *POSITIVE_METRICS):
+        low = max(low, -1.0 if name in ("kappa", "mcc") else 0.0)
+        high = high if name == "log_loss" else min(high, 1.0)
     return {
         "overrides": {k: v for k, v in group[0]["overrides"].items() if k not in REPEAT_KEYS},
         "jobs": [row["job"] for row in group],

@@ -60,7 +60,7 @@ def build_workspace(command: DashboardCommand, swept: Swept | None = None) -> wo
     set_keys = [f"set/{key.replace('.', '/')}" for key in (swept.keys if swept else ())]
     keys = dict.fromkeys([*(set_keys or ALWAYS), *command.keys])
     objectives = dict.fromkeys([*(swept.objectives if swept else ()), metric])
-    filters = f"Config('sweep_folder') = '{swept.name}'" if swept else ""
+    filters = f"Config('sweep_name') = '{swept.name}'" if swept else ""
     return workspaces.Workspace(
         entity=command.entity or os.environ.get("WANDB_ENTITY") or "",
         project=command.project,

@@ -374,7 +374,7 @@ class RunLoggers:
             if key in described:
                 described[set_key(key)] = described[key]
         if identity.in_sweep:
-            described["sweep_folder"] = (identity.group or "").partition(": ")[0]
+            described["sweep_name"] = (identity.group or "").partition(": ")[0]
         scrubbed: dict[str, Any] = self._scrub(described | flatten(made_from, "provenance."))
         return scrubbed
 
