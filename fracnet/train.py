@@ -30,10 +30,7 @@ def train(cfg: DictConfig) -> float | list[float]:
         in_sweep=sweep.running(),
         fixed_folder=any(o.startswith("hydra.run.dir=") for o in hydra.overrides.hydra),
     )
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    for key in ("launcher", "sweeper", "search"):  # not part of what a job is
-        plain.pop(key, None)
-    plan = preflight(plain, order)
+    plan = preflight(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)), order)
 
     from fracnet.training.run import run  # seconds of imports, which a mistake does not wait for
 

@@ -35,6 +35,8 @@ SHIPPED = ("fracnet", "timm", "torch", "torchvision")
 # A module with one of these may define names that its text does not show.
 DYNAMIC = r"import \*|__getattr__|globals|setattr|exec\(|vars\(|__dict__|sys\.modules"
 TIMM_BACKBONE = "fracnet.models.backbones.timm_backbone"
+SWEEP_KEYS = ("launcher", "sweeper", "search")
+"""Keys of a sweep, which are no part of what one job is."""
 TRAINER_RESERVED = {
     "callbacks": "add one with callbacks.<name>={_target_: ...}",
     "logger": "choose with logger=wandb, tensorboard, mlflow, csv or none",
@@ -90,6 +92,7 @@ def preflight(plain: dict[str, Any], order: Order) -> Plan:
     Raises:
         UserError: a fault in the config, the run folder or the data.
     """
+    plain = {key: value for key, value in plain.items() if key not in SWEEP_KEYS}
     if isinstance(plain["data"].get("test_on"), str):
         plain = resolve_test_on(plain)
     config = check(plain)

@@ -56,7 +56,7 @@ READERS: dict[str, Callable[[Path], list[str]]] = {
     "sweep": lambda run: [str(run.parent)],
 }
 """Commands that only read runs."""
-WITHOUT_RUNS = {"audit", "cache"}
+WITHOUT_RUNS = {"audit", "cache", "dashboard"}
 NOT_COMMANDS = {"__init__", "__main__", "api"}
 
 NODES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
