@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from fracnet.report.plots import (
@@ -249,6 +249,8 @@ def _key_chart(
     def draw(axis: Axes) -> None:
         if along.log:
             axis.set_xscale("log")
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
         axis.update_datalim(list(zip(along.places, (t.value for t in trials), strict=True)))
         axis.margins(0.1)
         axis.autoscale_view()

@@ -64,6 +64,7 @@ OPTIMISTIC = (
     "On the validation images. The best was chosen on the same ones, so its lead is optimistic: p "
     "is corrected for the number of differences, not for that choice."
 )
+PRUNED = "could no longer win; sweep.csv says after which epoch and by what"
 REPEATS = {"seed": "seeds", "data.fold": "folds"}
 INTERVAL = "95 % interval"
 
@@ -390,7 +391,8 @@ def failures(sweep: Sweep) -> list[str]:
     groups: dict[tuple[str, str], list[int]] = {}
     for job in sweep["jobs"]:
         if job["status"] != "finished":
-            groups.setdefault((job["status"], job["reason"]), []).append(job["job"])
+            reason = PRUNED if job["status"] == "pruned" else job["reason"]
+            groups.setdefault((job["status"], reason), []).append(job["job"])
     return [f"{job_names(jobs)} {status}: {reason}" for (status, reason), jobs in groups.items()]
 
 

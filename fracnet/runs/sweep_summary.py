@@ -30,7 +30,7 @@ from fracnet.data.manifest import read_table
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.sweep_statistics import key_importance, mean_interval, pareto_front
-from fracnet.report.comparison_page import differences_part
+from fracnet.report.comparison_page import differences_part, headline
 from fracnet.report.sweep_page import settings_text, short_value, sweep_page
 from fracnet.runs.find_runs import REPEAT_KEYS
 from fracnet.runs.run_folder import (
@@ -52,7 +52,7 @@ PLAN = "plan.json"
 MULTIRUN = "multirun.yaml"
 """Hydra's own record of a sweep's command."""
 GRID_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-MOST_COMPARED, RESAMPLES = 20, 500
+MOST_COMPARED, RESAMPLES = 20, 200
 """Configurations that are compared on the page, and resamples of the validation images."""
 
 Row = dict[str, Any]
@@ -207,7 +207,12 @@ def write_sweep_page(
         trials,
         name=folder.name,
         made=today(),
-        differences=[differences_part(compared, rows) for rows in parts if compared],
+        differences=[
+            differences_part(compared, rows, with_sentences=False)
+            | {"sentences": [headline(compared, rows)]}
+            for rows in parts
+            if compared
+        ],
         not_compared=why_not,
     )
     write_atomically(folder / PAGE, html)
