@@ -1,4 +1,4 @@
-"""The same sweep with each launcher: wall time, memory, decoded images, overhead of a job.
+"""The same sweep with each launcher: wall and processor time, memory, decoded images.
 
 python -m experiments.launchers.measure
 """
@@ -64,6 +64,19 @@ def memory_mib(root: int) -> float:
     return total / 1024
 
 
+def cpu_seconds(root: int) -> dict[int, float]:
+    """Processor time so far of each of them; unlike wall time it hardly depends on other work."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    times = {}
+    for pid in descendants(root):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        times[pid] = (int(fields[11]) + int(fields[12])) / ticks
+    return times
+
+
 def measure(name: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     """Run the sweep once, with an empty image cache."""
     sweep, decoded = folder / name, folder / f"{name}.decoded"
@@ -75,6 +88,7 @@ def measure(name: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     root = f"data.root={folder / 'data'}"
     command = ["experiments.launchers.job", "-m", *JOBS, *overrides, *LAUNCHERS[name], root]
     load, start, peak = os.getloadavg()[0], time.monotonic(), 0.0
+    cpu: dict[int, float] = {}
     process = subprocess.Popen(
         [sys.executable, "-m", *command, f"hydra.sweep.dir={sweep}"],
         env=environment,
@@ -82,12 +96,14 @@ def measure(name: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     )
     while process.poll() is None:
         peak = max(peak, memory_mib(process.pid))
+        cpu |= cpu_seconds(process.pid)
         time.sleep(0.5)
     seconds = time.monotonic() - start
     jobs = json.loads((sweep / "sweep.json").read_text())["jobs"]
     provenances = [json.loads((sweep / f"{n}/provenance.json").read_text()) for n in range(8)]
     return {
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(sum(cpu.values()), 1),
         "seconds_in_jobs": round(sum(p["seconds"] for p in provenances), 1),
         "peak_mib": round(peak),
         "decoded": decoded.stat().st_size,

@@ -69,8 +69,8 @@ def supervise(
     return objective(folder) if now.get("status") in SCORED else math.nan
 
 
-def die_with_parent() -> None:
-    """In the process of a job: be killed when its worker dies, however that dies (Linux only)."""
+def obey_parent() -> None:
+    """In the process of a job: hear its worker's signals, and be killed when it dies (on Linux)."""
     parent = os.environ.pop(PARENT_VARIABLE, None)  # those that it starts have another parent
     if parent is None:
         return
@@ -78,6 +78,9 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
     if os.getppid() != int(parent):  # it was quicker
         os._exit(1)
+    # The worker ignores Ctrl-C and has sent it on; a job must hear that.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def empty(folder: Path) -> None:

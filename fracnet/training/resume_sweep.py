@@ -79,6 +79,8 @@ def resume_sweep(wanted: Resumption) -> None:
         if not extended.jobs:  # of a sweeper that chooses by earlier results
             numbers = [n for n, path in sorted(started.items()) if _status(path) not in DONE]
         _check_jobs(extended, numbers, wanted.trust)
+        if not plan.jobs:
+            print("note    the jobs that have started are finished; the sweeper chooses no further")
         if not numbers:
             print(f"All {counted(len(extended.jobs), 'job')} of {folder} are done.")
             return

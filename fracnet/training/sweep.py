@@ -389,7 +389,9 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
         record = JobRecord(folder, {"job": number, "overrides": list(hydra.overrides.task)})
     value: Any = math.nan
     try:
-        if not state.stops.start_job():
+        # A stop that came while a process of its own was starting.
+        asked = hydra.mode != RunMode.MULTIRUN and sweep_plan.stop_level(sweep_folder() or folder)
+        if not state.stops.start_job() or asked:
             record.write("not run", "the sweep stopped before this job started")
             return value
         record.write("running")
@@ -487,7 +489,7 @@ def begin(task: Callable[..., Any], dry_run: bool) -> None:
     """
     global state
     state = SweepState(task, dry_run)
-    job_process.die_with_parent()
+    job_process.obey_parent()
 
 
 def remove_launch(folder: Path) -> None:
