@@ -96,7 +96,6 @@ def render_audit_page(result: AuditResult, pictures: int) -> str:
             "area": area_name(len(manifest.classes)),
             "shortcuts": [_interval_bar(score, start) for score in result.shortcuts],
             "axis_start": f"{start:g}",
-            "best_family": result.shortcuts[1].name if result.shortcuts else "",
             "fingerprint": fingerprint,
             "quantiles": _quantiles(fingerprint),
             "groups": result.groups,

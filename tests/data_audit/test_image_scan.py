@@ -9,7 +9,7 @@ from helpers.dicom_files import dicom
 from helpers.tiny import picture
 from PIL import Image
 
-from fracnet.data_audit.image_scan import FEATURES, ImageScan, bits_per_pixel, marker_area
+from fracnet.data_audit.image_scan import FEATURES, ImageScan, storage
 
 
 def test_records_features_and_reasons_and_returns_the_pixels(tmp_path: Path) -> None:
@@ -45,27 +45,23 @@ def test_bits_per_pixel_are_those_of_the_file(
 ) -> None:
     path = tmp_path / f"a.{ending}"
     path.write_bytes(cv2.imencode(f".{ending}", array)[1].tobytes())
-    assert bits_per_pixel(path) == bits
+    assert storage(path)[0] == bits
+
+
+def test_the_step_of_a_jpeg_tells_its_quality(tmp_path: Path) -> None:
+    steps = {}
+    for quality in (95, 60, 30):
+        path = tmp_path / f"{quality}.jpg"
+        encoded = cv2.imencode(".jpg", picture(0), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        path.write_bytes(encoded.tobytes())
+        steps[quality] = storage(path)[1]
+    assert 0 < steps[95] < steps[60] < steps[30]
+    Image.fromarray(picture(0)).save(tmp_path / "a.png")
+    assert storage(tmp_path / "a.png")[1] == 0
 
 
 def test_bits_of_dicom_come_from_its_header(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     pixels = np.arange(64, dtype=np.uint16).reshape(8, 8)
     path.write_bytes(dicom(pixels, BitsStored=12, HighBit=11))
-    assert bits_per_pixel(path) == 12
-
-
-def test_a_letter_is_a_mark_and_a_bone_is_not() -> None:
-    ground = np.full((400, 300), 30, np.uint8)
-    bone = ground.copy()
-    cv2.rectangle(bone, (130, 0), (190, 399), 240, -1)
-    assert marker_area(bone) == 0, "too large for a letter"
-    soft = cv2.GaussianBlur(bone, (0, 0), 25)
-    assert marker_area(soft) == 0
-    letter = ground.copy()
-    cv2.putText(letter, "L", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 2, 255, 6)
-    assert marker_area(letter) == pytest.approx((letter > 200).mean(), rel=0.2)
-
-
-def test_bright_grain_is_not_a_mark() -> None:
-    assert marker_area(picture(3, 400, 300)) < 1e-3
+    assert storage(path) == (12, 0)
