@@ -9,7 +9,7 @@ from fracnet.config.completion import completion_script
 
 COMMANDS = {
     "train": "train a model, evaluate it and write a report; -m sweeps",
-    "sweep": "rebuild the table and the page of a sweep",
+    "sweep": "rebuild the table and the page of a sweep; resume= finishes or extends it",
     "evaluate": "recompute the metrics of a run, or of any table of predictions",
     "compare": "compare runs on the same test images",
     "ensemble": "average several runs into a new run",

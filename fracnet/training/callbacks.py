@@ -110,6 +110,7 @@ class LastCheckpoint(ModelCheckpoint):
         """From here on a signal waits; not with several processes, of which one alone knows it."""
         self._max_epochs = trainer.max_epochs
         if self._done:  # Lightning does this itself, unless a schedule has asked for the steps
+            assert trainer.train_dataloader is not None
             trainer.train_dataloader.load_state_dict({"done": self._done})
         if self._planned == trainer.max_epochs:  # Lightning does not remember that it had stopped
             stopped = [early.wait_count >= max(1, early.patience) for early in _early(trainer)]
