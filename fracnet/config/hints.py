@@ -34,6 +34,9 @@ RENAMED = {
 }
 # Common names of a key in other frameworks.
 ALIASES = {
+    "arch": "model",
+    "architecture": "model",
+    "backbone": "model",
     "bs": "data.batch_size",
     "dataset": "data",
     "device": "trainer.accelerator",
@@ -191,7 +194,9 @@ def _explain_key(key: str, config_name: str, arguments: Sequence[str]) -> str:
     allowed = sorted(str(name) for name in node if name != "_target_")
     name = parts[-1].replace("-", "_")
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6) if known else []
-    meant = f"{known}{close[0]}" if close else "" if name in allowed else _meant(name, root)
+    exact = _exact(name, root, unique=bool(known))
+    near = f"{known}{close[0]}" if close else ""
+    meant = exact or (near if known else _meant(name, root))
     value = next((a.partition("=")[2] for a in arguments if a.partition("=")[0] == key), "")
     return (
         f"There is no key '{known}{parts[0]}'; allowed"
@@ -228,19 +233,28 @@ def _composed(config_name: str, arguments: Sequence[str]) -> DictConfig:
         return compose(config_name, [*search, *groups])
 
 
+def _exact(name: str, config: DictConfig, *, unique: bool) -> str:
+    """The key with an alias or the last part `name`, the shortest one; "" for none.
+
+    unique: also "" for several.
+    """
+    keys = dict(_keys(config))
+    alias = ALIASES.get(name)
+    if alias and alias in keys:
+        return alias
+    same = [key for key, leaf in keys.items() if leaf == name]
+    return "" if not same or (unique and len(same) > 1) else min(same, key=len)
+
+
 def _meant(name: str, config: DictConfig) -> str:
     """The key that `name` probably means: an alias, the same name elsewhere, or a close one."""
     keys = dict(_keys(config))
-    alias = ALIASES.get(name)
-    if alias and (alias in keys or alias in config):
-        return alias
-    same = [key for key, leaf in keys.items() if leaf == name]
-    if same:
-        return min(same, key=len)
+    if exact := _exact(name, config, unique=True):
+        return exact
     top = difflib.get_close_matches(name, [str(key) for key in config], n=1, cutoff=0.7)
     if top:
         return top[0]
-    close = difflib.get_close_matches(name, sorted(set(keys.values())), n=1, cutoff=0.75)
+    close = difflib.get_close_matches(name, sorted(set(keys.values())), n=1, cutoff=0.85)
     return next(key for key, leaf in keys.items() if leaf == close[0]) if close else ""
 
 

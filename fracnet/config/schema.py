@@ -578,7 +578,12 @@ def validated(model: type[Checked], plain: Mapping[str, Any], under: str = "") -
         for fault in error.errors(include_url=False):
             key = ".".join(str(part) for part in (under, *fault["loc"]) if part != "")
             if fault["input"] == MISSING:
-                faults.append(f"{key}= is missing: {reason(fault['type'], fault['msg'])}.")
+                known = fault["type"] == "value_error"
+                why = reason(fault["type"], fault["msg"]) if known else "the command needs it"
+                faults.append(f"{key}= is missing: {why}.")
+                continue
+            if len(str(fault["input"])) > 150:  # a whole group
+                faults.append(f"{key}: {reason(fault['type'], fault['msg'])}.")
                 continue
             value = "" if fault["type"] == "missing" else f"={fault['input']}"
             faults.append(refusal(f"{key}{value}", fault["type"], fault["msg"]))

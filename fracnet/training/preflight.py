@@ -22,6 +22,7 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from fracnet.config.hints import ALIASES
 from fracnet.config.instantiate import build, is_timm_model, locate, near_miss
 from fracnet.config.schema import Config, Data, check, validated
 from fracnet.data.datasets.base import Dataset
@@ -150,9 +151,10 @@ def check_trainer(config: Config) -> None:
     allowed = sorted({*known, *own} - set(TRAINER_RESERVED))
     for name, value in given.items():
         if known and name not in known:
+            meant = ALIASES.get(name, "").partition("trainer.")[2]
             raise UserError(
                 f"trainer.{name}={value}: lightning.Trainer has no such argument; allowed: "
-                f"{', '.join(allowed)}.{near_miss(name, allowed)}"
+                f"{', '.join(allowed)}.{near_miss(meant or name, allowed)}"
             )
     for name in ("limit_train_batches", "limit_val_batches"):
         if name in given and given[name] == 0:

@@ -37,6 +37,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from fracnet.config.hydra_cli import output_dir, reader_is_gone
+from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import check
 from fracnet.config.search import check_search
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
@@ -199,6 +200,11 @@ def _in_this_process(hydra: Any) -> bool:
 
 def check_resumable(folder: Path) -> None:
     """Raise UserError where there is no run to resume; answers before the heavy imports."""
+    if not folder.is_dir() or not any(folder.iterdir()):  # Hydra has just created it
+        parent = folder.parent
+        names = {p.name for p in parent.iterdir()} if parent.is_dir() else set()
+        near = near_miss(folder.name, sorted(names - {folder.name}))
+        raise UserError(f"resume={folder}: no such folder.{near}")
     if not (folder / "config.yaml").is_file():
         raise UserError(
             f"resume={folder} is not a run folder: it has no config.yaml; allowed: a folder that "

@@ -169,8 +169,10 @@ def test_a_folder_that_is_not_a_run_is_refused(
 ) -> None:
     result = run_train([f"resume={tmp_path / 'none'}"], capsys)
     assert result.code == 1
-    assert "is not a run folder" in result.err
+    assert "none: no such folder" in result.err
     assert not (tmp_path / "none").exists()
+    (tmp_path / "notes.txt").touch()
+    assert "is not a run folder" in run_train([f"resume={tmp_path}"], capsys).err
 
 
 def test_changed_data_are_refused(
