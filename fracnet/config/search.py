@@ -18,7 +18,7 @@ from fracnet.utils.errors import UserError
 
 PLUGIN = "hydra_plugins.hydra_optuna_sweeper"
 SAMPLERS: Mapping[str, Mapping[str, Any]] = {
-    "tpe": {"_target_": "optuna.samplers.TPESampler", "multivariate": True, "group": True},
+    "tpe": {"_target_": "optuna.samplers.TPESampler"},
     "cmaes": {"_target_": "optuna.samplers.CmaEsSampler", "warn_independent_sampling": False},
     "grid": {"_target_": "optuna.samplers.GridSampler", "_partial_": True},
     "random": {"_target_": "optuna.samplers.RandomSampler"},

@@ -23,6 +23,7 @@ from fracnet.config.hints import explain_error
 from fracnet.config.overrides import quoted
 from fracnet.config.schema import check
 from fracnet.config.trust import ADVICE, check_trust
+from fracnet.runs.run_folder import read_mapping
 from fracnet.training import sweep
 from fracnet.training.sweep_plan import (
     JOB_FILE,
@@ -39,6 +40,8 @@ from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir
 from fracnet.utils.text import counted
 
+SEARCH_FILE = "optuna.db"
+"""The study of a search; see conf/hydra/sweeper."""
 PATIENCE_SECONDS = 15.0
 """How long jobs of a killed sweep may need to notice that, and end."""
 
@@ -76,11 +79,10 @@ def resume_sweep(wanted: Resumption) -> None:
         extended = _extended(folder, plan, wanted.add)
         started = job_folders(folder)
         numbers = [n for n in range(len(extended.jobs)) if _status(started.get(n)) not in DONE]
-        if not extended.jobs:  # of a sweeper that chooses by earlier results
-            numbers = [n for n, path in sorted(started.items()) if _status(path) not in DONE]
         _check_jobs(extended, numbers, wanted.trust)
-        if not plan.jobs:
-            print("note    the jobs that have started are finished; the sweeper chooses no further")
+        if not plan.jobs:  # a sweeper chooses them by earlier results
+            _search_again(wanted, plan)
+            return
         if not numbers:
             print(f"All {counted(len(extended.jobs), 'job')} of {folder} are done.")
             return
@@ -221,6 +223,42 @@ def _launch(wanted: Resumption, plan: SweepPlan, numbers: Sequence[int]) -> None
         f"+resumed.sweep={quoted(str(wanted.folder))}",
         f"+resumed.trust={str(wanted.trust).lower()}",
         f"+resumed.job={','.join(map(str, numbers))}",
+        "hydra/hydra_logging=disabled",
+    ]
+    hydra_cli.run(_no_task, "train", jobs=sweep)
+
+
+def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
+    """Lead the sweeper through its search again; jobs that have ended give the results they gave.
+
+    With the same results it chooses the same jobs, so the search goes on where it was.
+    """
+    hydra = read_mapping(wanted.folder / sweep.MULTIRUN_FILE).get("hydra") or {}
+    given: dict[str, Any] = hydra.get("overrides") or {}
+    task = [str(override) for override in given.get("task") or ()]
+    own = [str(o) for o in given.get("hydra") or () if "sweeper" in str(o)]
+    risky = any("_target_" in o or o.lstrip("+~").startswith("hydra") for o in [*task, *own])
+    if risky and not wanted.trust:
+        raise UserError(
+            f"{sweep.MULTIRUN_FILE} of the sweep names classes or options of Hydra "
+            f"({' '.join([*task, *own])}), which could run any code. {ADVICE}"
+        )
+    if wanted.dry_run:
+        print("The sweeper chooses the jobs by the results of earlier ones; none can be listed.")
+        return
+    if any(override.startswith("launcher=") for override in wanted.launcher):
+        task = [o for o in task if not o.startswith("launcher")]
+    plan.claimed().write(wanted.folder)
+    (wanted.folder / SEARCH_FILE).unlink(missing_ok=True)
+    sys.argv[1:] = [
+        *task,
+        *wanted.launcher,
+        "-m",
+        *plan.options,
+        *own,
+        f"hydra.sweep.dir={quoted(str(wanted.folder))}",
+        f"+resumed.sweep={quoted(str(wanted.folder))}",
+        f"+resumed.trust={str(wanted.trust).lower()}",
         "hydra/hydra_logging=disabled",
     ]
     hydra_cli.run(_no_task, "train", jobs=sweep)

@@ -431,10 +431,33 @@ def _supervise(cfg: DictConfig, hydra: Any) -> Any:
         overrides = sweep_plan.swept_overrides(hydra.overrides.task)
         sweep = Path(str(hydra.sweep.dir)).resolve()
         return job_process.supervise(sweep, output_dir(), int(hydra.job.num), overrides)
+    if "job" not in cfg.resumed:
+        return _search_again(cfg, hydra)
     sweep, number = Path(str(cfg.resumed.sweep)), int(cfg.resumed.job)
     folder = sweep_plan.job_folders(sweep).get(number, sweep / str(number))
     planned = SweepPlan.read(sweep).jobs
     overrides = planned[number] if number < len(planned) else JobRecord.of(folder).overrides
+    return job_process.supervise(sweep, folder, number, overrides, trust=bool(cfg.resumed.trust))
+
+
+def _search_again(cfg: DictConfig, hydra: Any) -> Any:
+    """The result of a job that a sweeper has chosen once more, which is run if it has none."""
+    sweep, number = Path(str(cfg.resumed.sweep)), int(hydra.job.num)
+    task = [o for o in hydra.overrides.task if not o.lstrip("+").startswith("resumed.")]
+    overrides, folder = sweep_plan.swept_overrides(task), sweep / str(number)
+    record = sweep_plan.read_record(folder / JOB_FILE)
+    same = set(sweep_plan.swept_overrides(record.get("overrides") or ())) == set(overrides)
+    ended = record.get("status") in (*job_process.SCORED, "failed", "diverged")
+    if ended and not same:
+        raise UserError(
+            f"job {number} of the sweep was {' '.join(record['overrides'])}, and the sweeper now "
+            f"chooses {' '.join(overrides)}: its options differ from those it began with (how many "
+            "jobs are chosen at once depends on the launcher; see sweeper.n_jobs)."
+        )
+    if ended:
+        return job_process.objective(folder)
+    if not same:  # it had not started, or is another one now
+        job_process.empty(folder)
     return job_process.supervise(sweep, folder, number, overrides, trust=bool(cfg.resumed.trust))
 
 

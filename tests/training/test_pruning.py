@@ -18,8 +18,6 @@ from fracnet.utils.errors import Pruned, UserError
 
 pytestmark = [
     pytest.mark.skipif(find_spec("optuna") is None, reason="needs fracnet[optuna]"),
-    # Optuna's own, of features that fracnet does not choose.
-    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
 ]
 MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 2, "n_warmup_steps": 0}
 
