@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("what", choices=("recall", "cost"))
     parser.add_argument("--folder", type=Path, default=Path("data/duplicates"), help="of phantoms")
     parser.add_argument("--phantoms", type=int, default=14, help="patients, of three views each")
-    parser.add_argument("--per-image", type=int, default=6, help="copies planted of each image")
+    parser.add_argument("--per-image", type=int, default=4, help="copies planted of each image")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 2000])
     parser.add_argument("--copies", type=int, default=200, help="planted at every size")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))

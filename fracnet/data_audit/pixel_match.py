@@ -23,10 +23,12 @@ import scipy.fft
 from fracnet.data_audit.keypoints import Affine, Features, Floats, fit_affine, invert, variant
 
 COPY_SCORE = 0.5  # of a copy
+UNLIKELY = 0.01  # score on one grid from which on the other may change the decision
 HOPELESS = 0.55  # mean correlation of the first alignment that no refinement makes a copy's
 WINDOW = 32  # pixels of a side
 STRIDES = (24, 24, 16)  # pixels between windows, of one alignment after the other
 SHIFTS = (6, 4, 3)  # pixels that a window may be off
+LOST = (3.0, 2.2, np.inf)  # pixels that windows are off afterwards, which no copy's are
 FEWEST_WINDOWS = 12
 SIGMA = 1.5  # pixels, of the smoothing before gradients
 NEARBY = 25  # pixels, over which the strength of gradients is evened out
@@ -105,16 +107,26 @@ def compare(a: Features, b: Features, is_mirrored: bool, is_inverted: bool) -> M
     if aligned is None:
         return None
     small, forward = aligned
-    # On the other's grid, too: a blurred picture is best compared on its own, a small part is not.
-    backward = (align(b.small, source.small, invert(small), refined=True) or aligned)[1]
-    measured = {"agreeing": agreeing}
-    for name, value in forward.items():
-        measured[f"{name} low"] = min(value, backward[name])
-        measured[f"{name} high"] = max(value, backward[name])
+    measured = _combined(forward, forward, agreeing)
+    if score_of(measured) > UNLIKELY:
+        # A blurred picture is best compared on its own grid, a small part is not.
+        other = align(b.small, source.small, invert(small), refined=True)
+        measured = _combined(forward, (other or aligned)[1], agreeing)
     full = _compose(_rescale(a.size, a.small.shape), small, _rescale(b.small.shape, b.size))
     if is_mirrored:
         full = _compose(np.array([[-1.0, 0, a.size[1] - 1], [0, 1, 0]]), full, np.eye(2, 3))
     return Match(full, score_of(measured), measured)
+
+
+def _combined(
+    forward: dict[str, float], backward: dict[str, float], agreeing: float
+) -> dict[str, float]:
+    """The measurements on both grids, as `WEIGHTS` names them."""
+    measured = {"agreeing": agreeing}
+    for name, value in forward.items():
+        measured[f"{name} low"] = min(value, backward[name])
+        measured[f"{name} high"] = max(value, backward[name])
+    return measured
 
 
 def score_of(measured: dict[str, float]) -> float:
@@ -130,19 +142,21 @@ def align(
     refined: the map is from such an alignment, so the first one is left out.
     """
     gradient = _gradient(a)
-    for stride, shift in list(zip(STRIDES, SHIFTS, strict=True))[refined:]:
+    for stride, shift, lost in list(zip(STRIDES, SHIFTS, LOST, strict=True))[refined:]:
         windows = _compare(a, gradient, b, small, stride, shift)
         if len(windows) < 6:
             return None
         if stride == STRIDES[0] and np.average(windows.peak, weights=windows.power) < HOPELESS:
             return None
         small, windows = _realigned(small, windows, a.shape)
+        if _quantile(np.hypot(windows.dx, windows.dy), _trusted(windows), 0.7) > lost:
+            return None
     return small, _measure(windows)
 
 
 def _measure(windows: _Windows) -> dict[str, float]:
     weight = np.minimum(windows.power, 15)
-    trusted = weight * np.maximum(windows.peak - 0.3, 0) + 1e-9
+    trusted = _trusted(windows)
     offset = np.hypot(windows.dx, windows.dy)
     cost = np.average(windows.peak - windows.center, weights=weight)
     return {
@@ -153,6 +167,10 @@ def _measure(windows: _Windows) -> dict[str, float]:
         "bend": _bend(windows, offset, trusted),
         "windows": float(np.log(len(windows) / 50)) if len(windows) >= FEWEST_WINDOWS else -100.0,
     }
+
+
+def _trusted(windows: _Windows) -> Affine:
+    return np.minimum(windows.power, 15) * np.maximum(windows.peak - 0.3, 0) + 1e-6
 
 
 def _bend(windows: _Windows, offset: Affine, trusted: Affine) -> float:
@@ -182,8 +200,7 @@ def _realigned(small: Affine, windows: _Windows, shape: tuple[int, ...]) -> tupl
     center = np.array([[shape[1] / 2], [shape[0] / 2]])
     points = np.vstack([windows.x - center[0], windows.y - center[1], np.ones(len(windows))])
     offsets = np.vstack([windows.dx, windows.dy])
-    trusted = np.minimum(windows.power, 15) * np.maximum(windows.peak - 0.3, 0) + 1e-6
-    weight = trusted
+    trusted = weight = _trusted(windows)
     for tolerance in (1.5, 1.0, 0.7, 0.7):
         left = (points * weight) @ points.T + 1e-3 * np.eye(3)
         correction = np.linalg.solve(left, (points * weight) @ offsets.T).T
