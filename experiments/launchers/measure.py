@@ -21,7 +21,7 @@ LAUNCHERS = {
 }
 JOBS = [
     "data=upper_limb_phantom",
-    "data.counts={train: 400, val: 80, test: 80}",
+    "data.counts={train: 200, val: 60, test: 60}",
     "model=resnet18",
     "model.pretrained=false",
     "image_size=64",
@@ -116,7 +116,7 @@ def measure(name: str, overrides: list[str], folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure each launcher in turn and write results.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--launchers", nargs="*", default=list(LAUNCHERS), choices=LAUNCHERS)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     words = parser.parse_args()
@@ -126,7 +126,7 @@ def main() -> None:
             overrides = [f"trainer.max_epochs={words.epochs}"]
             results[name] = measure(name, overrides, Path(folder))
             print(name, results[name], flush=True)
-    words.out.write_text(json.dumps(results, indent=1) + "\n")
+            words.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
