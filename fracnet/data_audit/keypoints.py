@@ -6,6 +6,7 @@ direction, so every match proposes a similarity transform, and all of them are t
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -136,7 +137,8 @@ def _resized(image: Grey, longest: int) -> Grey:
 
 def _equalized(image: Grey) -> Grey:
     """Local mean and contrast equalized; mid-grey where there is no contrast."""
-    values = cv2.GaussianBlur(image.astype(np.float32), (0, 0), SMOOTHING)
+    values: npt.NDArray[Any] = image.astype(np.float32)
+    values = cv2.GaussianBlur(values, (0, 0), SMOOTHING)
     values -= cv2.GaussianBlur(values, (0, 0), EQUALIZE_SIGMA)
     spread = cv2.sqrt(cv2.GaussianBlur(values * values, (0, 0), EQUALIZE_SIGMA))
     return np.clip(128 + 40 * values / (spread + EQUALIZE_FLOOR), 0, 255).astype(np.uint8)
