@@ -188,7 +188,8 @@ def _read_rows(path: Path) -> Iterator[pd.DataFrame]:
     )
     for part in parts:
         text = part.columns.intersection(TEXT_COLUMNS)
-        part[text] = part[text].map(exact_cell)
+        # A column without any text would become one of numbers.
+        part[text] = part[text].map(exact_cell).astype(object)
         yield part
 
 

@@ -261,12 +261,12 @@ def test_a_disagreement_of_test_and_interval_is_recorded(
 
 
 def test_the_basis_of_the_needed_number_of_patients_is_stored() -> None:
-    result = of_seed("accuracy", 2, 0, margin=0.01)
+    result = of_models(1.0, 1.0, margin=0.01)
     content = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     planning, (row,) = content["planning"], content["models"]
     assert planning["power"] == 0.8
     assert planning["alpha"] == row["alpha"] == 0.05
-    needed = clusters_needed(row["error"], 40, 0.01, alpha=row["alpha"], power=planning["power"])
+    needed = clusters_needed(row["error"], 60, 0.01, alpha=row["alpha"], power=planning["power"])
     assert row["needed"] == needed
     three = with_verdicts([ROW, replace(ROW, p=0.2), replace(ROW, p=0.3)], ROWS, True, 0.01)
     for row in three:
@@ -458,10 +458,10 @@ def test_an_undefined_metric_has_no_p() -> None:
 
 
 def test_few_patients_or_cases_give_no_detectable_difference() -> None:
-    few = Clusters(np.arange(19), 19, "patient")
-    enough = Clusters(np.arange(20), 20, "patient")
+    few = Clusters(np.arange(49), 49, "patient")
+    enough = Clusters(np.arange(50), 50, "patient")
     for clusters, cases, reason in (
-        (few, None, "with fewer than 20 patients, the smallest"),
+        (few, None, "with fewer than 50 patients, the smallest"),
         (enough, 9, "with fewer than 10 cases, the smallest"),
         (enough, 10, ""),
     ):
