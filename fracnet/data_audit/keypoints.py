@@ -139,7 +139,7 @@ def _equalized(image: Grey) -> Grey:
     """Local mean and contrast equalized; mid-grey where there is no contrast."""
     values: npt.NDArray[Any] = image.astype(np.float32)
     values = cv2.GaussianBlur(values, (0, 0), SMOOTHING)
-    values -= cv2.GaussianBlur(values, (0, 0), EQUALIZE_SIGMA)
+    values = values - cv2.GaussianBlur(values, (0, 0), EQUALIZE_SIGMA)
     spread = cv2.sqrt(cv2.GaussianBlur(values * values, (0, 0), EQUALIZE_SIGMA))
     return np.clip(128 + 40 * values / (spread + EQUALIZE_FLOOR), 0, 255).astype(np.uint8)
 
