@@ -9,12 +9,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import wandb
 import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 from requests.utils import get_netrc_auth
-from wandb_workspaces.reports.v2.interface import Panel, WeavePanelSummaryTable
+from wandb_workspaces.reports.v2.interface import WeavePanelSummaryTable
 
 from fracnet.config.commands import DashboardCommand
 from fracnet.config.schema import mode, split_metric
@@ -91,11 +92,11 @@ def build_workspace(command: DashboardCommand, swept: Swept | None = None) -> wo
     )
 
 
-def _section(name: str, panels: Sequence[Panel]) -> workspaces.Section:
+def _section(name: str, panels: Sequence[Any]) -> workspaces.Section:
     return workspaces.Section(name=name, panels=list(panels), is_open=True)
 
 
-def _estimates(metric: str) -> list[Panel]:
+def _estimates(metric: str) -> list[Any]:
     """Value and both ends of its interval, one bar each, of the metrics that matter most."""
     names = dict.fromkeys(["macro_sensitivity", "macro_specificity", "macro_auc", metric])
     panels = []
@@ -116,12 +117,12 @@ def _estimates(metric: str) -> list[Panel]:
     return panels
 
 
-def _of_classes() -> list[Panel]:
+def _of_classes() -> list[Any]:
     """The table of each run's classes: sensitivity, specificity and AUC with intervals."""
     return [WeavePanelSummaryTable(table_name=f"{s}/per_class") for s in ("test", "val")]
 
 
-def _swept(keys: Sequence[str], objectives: Sequence[str]) -> list[Panel]:
+def _swept(keys: Sequence[str], objectives: Sequence[str]) -> list[Any]:
     """Parallel coordinates from the swept keys to the metrics, and the importance of the keys."""
     columns = [
         reports.ParallelCoordinatesPlotColumn(
@@ -137,7 +138,7 @@ def _swept(keys: Sequence[str], objectives: Sequence[str]) -> list[Panel]:
         )
         for name in objectives
     ]
-    panels: list[Panel] = [
+    panels: list[Any] = [
         reports.ParallelCoordinatesPlot(columns=columns, title="Swept keys and validation metrics"),
         reports.ParameterImportancePlot(with_respect_to=f"val/{objectives[-1]}"),
     ]
@@ -152,7 +153,7 @@ def _swept(keys: Sequence[str], objectives: Sequence[str]) -> list[Panel]:
     return panels
 
 
-def _tables(name: str) -> list[Panel]:
+def _tables(name: str) -> list[Any]:
     """Drawn from the tables that the runs log."""
     roles = ("Actual", "Predicted", "nPredictions")
     return [
@@ -166,12 +167,12 @@ def _tables(name: str) -> list[Panel]:
     ]
 
 
-def _curves(metric: str) -> list[Panel]:
+def _curves(metric: str) -> list[Any]:
     names = dict.fromkeys(["train/loss", "val/loss", f"val/{metric}", "train/lr"])
     return [reports.LinePlot(title=name, x="epoch", y=[name]) for name in names]
 
 
-def _examples() -> list[Panel]:
+def _examples() -> list[Any]:
     return [reports.MediaBrowser(media_keys=[f"{s}/example_images"]) for s in ("test", "val")]
 
 
