@@ -21,7 +21,8 @@ from fracnet.evaluation.predictions import Predictions
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.redaction import hashed
 
-Table = tuple[list[str], list[list[Any]]]
+Table = tuple[list[Any], list[Any]]
+"""Names of the columns, and rows: lists of values."""
 EXAMPLES = 6
 """Images of each kind: right or wrong, confident or uncertain."""
 PUBLIC_FORESTS = ("forest_region_", "forest_class_")
@@ -60,7 +61,7 @@ class Results:
 
         media: dict[str, Any] = {}
         for key, (columns, rows) in self.tables.items():
-            table = wandb.Table(columns=columns, data=rows)
+            table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
             chart = CHARTS.get(key.rpartition("/")[2])
             if chart is None:
                 media[key] = _bound(table, run, key)
