@@ -299,7 +299,7 @@ def _upsample(coarse: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(fine / fine.max(), dtype=np.float32)
 
 
-class _Coarse(BaseCAM):  # type: ignore[misc]  # the package has no types
+class _Coarse(BaseCAM):
     """Gives the map at the layer's resolution, cut off at 0, without the package's scaling.
 
     That shifts the minimum of each map to 0, and so makes a strong map out of a flat one.
@@ -316,7 +316,7 @@ class _Coarse(BaseCAM):  # type: ignore[misc]  # the package has no types
         return maps
 
 
-class _SignedEigenCAM(_Coarse, EigenCAM):  # type: ignore[misc]
+class _SignedEigenCAM(_Coarse, EigenCAM):
     """A principal component has no sign: the side that reaches further becomes positive."""
 
     def get_cam_image(

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pandas as pd
 from pydantic import Field
@@ -83,7 +83,7 @@ class Mura(Dataset):
         "https://aimi.stanford.edu/datasets/mura-msk-xrays, and unpack MURA-v1.1 so that "
         "{root}/train/XR_WRIST exists."
     )
-    notes = (LABEL_NOTE, TEST_NOTE, LICENSE_NOTE)
+    notes: ClassVar[tuple[str, ...]] = (LABEL_NOTE, TEST_NOTE, LICENSE_NOTE)
 
     def prepare(self) -> None:
         """Check that the files exist."""

@@ -48,7 +48,8 @@ class MuraPhantom(Mura):
 
     def prepare(self) -> None:
         """Generate the images unless they exist."""
-        write_mura(self.folder, seed=self.seed, patients=self.patients, abnormal=self.abnormal)
+        patients = {str(part): n for part, n in self.patients.items()}
+        write_mura(self.folder, seed=self.seed, patients=patients, abnormal=self.abnormal)
 
     def manifest(self) -> Manifest:
         """Like the real dataset's, plus the outlines of the fractures."""
@@ -85,4 +86,5 @@ class UpperLimbPhantom(UpperLimb):
 
     def prepare(self) -> None:
         """Generate the images unless they exist."""
-        write_upper_limb(self.folder, seed=self.seed, counts=self.counts, unlabeled=self.unlabeled)
+        counts = {str(split): n for split, n in self.counts.items()}
+        write_upper_limb(self.folder, seed=self.seed, counts=counts, unlabeled=self.unlabeled)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from fracnet.data.datasets import download
 from fracnet.data.datasets.base import (
@@ -63,7 +63,7 @@ class UpperLimb(Dataset):
         f"{{root}}/{UPPER_LIMB_FOLDER}/train exists."
     )
     phantom = "upper_limb_phantom"
-    notes = (LICENSE_NOTE, TASK_NOTE)
+    notes: ClassVar[tuple[str, ...]] = (LICENSE_NOTE, TASK_NOTE)
 
     def prepare(self) -> None:
         """Download a missing dataset, but never into a folder that holds anything else."""
