@@ -113,7 +113,8 @@ def _headline(rows: pd.DataFrame) -> str:
     uncertain = int(rows["uncertain"].eq(True).sum())
     unreadable = f", {int((~readable).sum())} unreadable" if not readable.all() else ""
     confident = int(readable.sum()) - uncertain
-    return f"{counted(len(rows), 'image')}: {confident} confident, {uncertain} uncertain{unreadable}"
+    images = counted(len(rows), "image")
+    return f"{images}: {confident} confident, {uncertain} uncertain{unreadable}"
 
 
 def _facts(content: PredictionContent) -> list[dict[str, str]]:
