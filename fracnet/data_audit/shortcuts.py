@@ -202,8 +202,8 @@ def check_shortcuts(scores: list[FamilyScore] | str, n_classes: int, unit: str) 
             f"sharpness, marks and the like: {unclear[0].name} reaches {area} "
             f"{format_score(unclear[0])}."
         )
-        names = list_some((score.name for score in unclear), len(unclear), len(unclear))
-        text += f"An {area} above {HINT_LIMIT} is possible for {names}."
+        possible = list_some((score.name for score in unclear), len(unclear), len(unclear))
+        text += f"An AUC above {HINT_LIMIT} is possible for {possible}."
         return Finding("shortcuts", "hint", title, text, advice, items, details)
     title = (
         "The class can hardly be predicted from file size, sharpness, marks and the like: no "

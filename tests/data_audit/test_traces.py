@@ -121,7 +121,7 @@ def doubled(image: np.ndarray) -> np.ndarray:
     [
         ("JPEG quality", lambda image: recompressed(image, 30)),
         ("resampling", doubled),
-        ("corner marks", lambda image: cv2.putText(image, "L", (5, 20), 0, 0.5, 200)),
+        ("corner marks", lambda image: cv2.putText(image, "L", (5, 20), 0, 0.5, 255)),
         ("", lambda image: image),
     ],
 )
