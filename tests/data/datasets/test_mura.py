@@ -327,4 +327,11 @@ def test_missing_data_is_reported_in_three_lines(tmp_path, state):
 @pytest.mark.parametrize("share", [0, 1, -0.1])
 def test_a_share_out_of_range_is_rejected(tmp_path, share):
     with pytest.raises(UserError, match=r"data\.val_share"):
-        Mura(root=str(tmp_path), val_share=share)
+        build(
+            {
+                "_target_": "fracnet.data.datasets.mura.Mura",
+                "root": str(tmp_path),
+                "val_share": share,
+            },
+            "data",
+        )
