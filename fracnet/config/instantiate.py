@@ -114,8 +114,10 @@ def _converted(function: Callable[..., Any], arguments: dict[str, Any], key: str
             converted[name] = TypeAdapter(hints.get(name, Any)).validate_python(value)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
-            place = ".".join([key, name, *(str(part) for part in fault["loc"] if part != "[key]")])
-            raise UserError(
-                refusal(f"{place}={fault['input']}", fault["type"], fault["msg"])
-            ) from error
+            place = [key, name, *(str(part) for part in fault["loc"])]
+            if place[-1] == "[key]":
+                what = f"the key {fault['input']} of {'.'.join(place[:-2])}"
+            else:
+                what = f"{'.'.join(place)}={fault['input']}"
+            raise UserError(refusal(what, fault["type"], fault["msg"])) from error
     return converted

@@ -127,8 +127,8 @@ class EpochLoader(DataLoader[Batch]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Called by Lightning when it saves a checkpoint: how far the epoch is."""
-        return {"done": self._done}
+        """Called by Lightning when it saves a checkpoint: how far the epoch is; 0 at its end."""
+        return {"done": self._done % len(self)}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Called by Lightning where an epoch is continued: its next batch follows."""

@@ -14,6 +14,7 @@ from helpers.upper_limb_files import (
     write_yolo,
 )
 
+from fracnet.config.instantiate import build
 from fracnet.data.datasets.layouts import UPPER_LIMB_CLASSES as CLASSES
 from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.utils.errors import UserError
@@ -187,11 +188,13 @@ class TestTwoClasses:
         assert row["label"] == "wrist"
         assert [shape["label"] for shape in row["polygons"]] == ["wrist", "elbow"]
 
-    def test_unknown_policies_are_rejected(self, base):
-        with pytest.raises(UserError, match=r"data\.on_ambiguous='frist': allowed are error, drop"):
-            UpperLimb(root=str(base), on_ambiguous="frist")
-        with pytest.raises(UserError, match=r"data\.on_bad_file='ignore': allowed are error, skip"):
-            UpperLimb(root=str(base), on_bad_file="ignore")
+    @pytest.mark.parametrize(
+        ("key", "value"), [("on_ambiguous", "frist"), ("on_bad_file", "ignore")]
+    )
+    def test_unknown_policies_are_rejected(self, base, key, value):
+        node = {"_target_": "fracnet.data.datasets.upper_limb.UpperLimb", "root": str(base)}
+        with pytest.raises(UserError, match=rf"data\.{key}={value} is not allowed; allowed: "):
+            build(node | {key: value}, "data")
 
 
 def remove(folder):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fracnet.config.instantiate import build
 from fracnet.data.datasets.layouts import UPPER_LIMB_FOLDER, UPPER_LIMB_NAMES
 from fracnet.data.phantoms import upper_limb
 from fracnet.data.phantoms.render import Spec, render, render_visible
@@ -157,17 +158,19 @@ def test_a_folder_that_is_not_a_phantom_is_not_touched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"),
+    ("arguments", "message"),
     [
-        ({"counts": {"training": 3}}, "training"),
-        ({"counts": {"train": -1}}, "counts.train is -1"),
-        ({"counts": COUNTS, "unlabeled": -0.5}, "unlabeled is -0.5"),
-        ({"counts": COUNTS, "seed": -1}, "seed is -1"),
+        ({"counts": {"training": 3}}, "the key training of data.counts is not allowed"),
+        ({"counts": {"train": -1}}, "data.counts.train=-1 is not allowed"),
+        ({"unlabeled": -0.5}, "data.unlabeled=-0.5 is not allowed"),
+        ({"seed": -1}, "data.seed=-1 is not allowed"),
     ],
 )
-def test_invalid_arguments_are_rejected(tmp_path: Path, bad: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        write_upper_limb(tmp_path, progress=False, **bad)
+def test_invalid_arguments_are_rejected(arguments: dict[str, object], message: str) -> None:
+    node = {"_target_": "fracnet.data.datasets.phantom.UpperLimbPhantom", "root": "phantoms"}
+    with pytest.raises(UserError) as caught:
+        build(node | arguments, "data")
+    assert message in str(caught.value)
 
 
 def test_a_killed_process_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
