@@ -63,7 +63,7 @@ def test_memory_is_measured_in_separate_training_processes(
     [
         (["part=pipelin"], ["part=pipelin", "pipeline, training, loop, cache, memory"]),
         (["num_workers=-1"], ["num_workers=-1", "auto or a number", "0 to 256"]),
-        (["netwrk=resnet18"], ["'netwrk'", "Did you mean 'network'?"]),
+        (["netwrk=resnet18"], ["'netwrk'", "Did you mean 'network=resnet18'?"]),
         (["network=resnet81"], ["network=resnet81", "Did you mean 'resnet18'?"]),
         (["network=hog_logistic"], ["network=hog_logistic", "no training steps"]),
         (["scratch=nowhere"], ["scratch=nowhere", "not a folder"]),

@@ -47,7 +47,7 @@ def overrides(phantom_overrides: list[str]) -> list[str]:
             ["model._target_=helpers.models.NormedHead", "~model.dropout", "data.batch_size=1"],
             ["data.batch_size=1", "batch normalization", "data.batch_size=2"],
         ),
-        (["model.widht=3"], ["model.widht", "Did you mean 'width'?"]),
+        (["model.widht=3"], ["model.widht", "Did you mean 'model.width=3'?"]),
     ],
     ids=lambda value: value[-1][:30],
 )
