@@ -24,7 +24,7 @@ with locked(Path(sys.argv[1]), "it"):
     print("held", flush=True)
     time.sleep(100)
 """
-KILLS = int(os.environ.get("FRACNET_TEST_KILLS", "2"))
+KILLS = int(os.environ.get("FRACNET_TEST_KILLS", "1"))
 """How often the slow test kills a sweep."""
 
 
