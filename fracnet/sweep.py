@@ -1,8 +1,4 @@
-"""The table of a sweep again, from the folders of its jobs: `python -m fracnet.sweep FOLDER`.
-
-Finish a sweep that was stopped or killed: `python -m fracnet.sweep resume=FOLDER`. With
-`add=optim.lr=1e-5,1e-6` it gets jobs with further values; `launcher=ray` chooses another launcher.
-"""
+"""Show the table of a sweep again, from the folders of its jobs, or finish the sweep."""
 
 import argparse
 import sys
@@ -18,13 +14,27 @@ from fracnet.training.resume_sweep import Resumption, resume_sweep
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
 
+RESUME_HELP = """\
+to finish a sweep that was stopped or killed: python -m fracnet.sweep resume=FOLDER
+  add=optim.lr=1e-5,1e-6   add jobs with further values of an axis
+  launcher=ray             choose another launcher; launcher.<option>= sets its options
+  changed_code=true        continue although fracnet has changed since
+  trust=true               allow classes and config folders of your own
+  --dry-run                list the jobs that would run
+"""
+
 
 def main() -> None:
     """Read FOLDER, write its sweep.json, sweep.csv and index.html anew, and print the table."""
     if any(word.startswith(("resume=", "add=")) for word in sys.argv[1:]):
         resume(sys.argv[1:])
         return
-    parser = argparse.ArgumentParser(prog="python -m fracnet.sweep", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m fracnet.sweep",
+        description=__doc__,
+        epilog=RESUME_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", type=Path, help="folder of a sweep: runs/sweep_...")
     parser.add_argument(
         "--show-test",
