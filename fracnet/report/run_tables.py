@@ -5,10 +5,18 @@ from typing import Any
 
 from fracnet.evaluation.aggregation import OVERALL
 from fracnet.evaluation.assessment import CALIBRATION, Assessment, OfficialRow, Stratum
-from fracnet.evaluation.summary import Estimate, Summary
+from fracnet.evaluation.summary import NOT_FROM_0, Estimate, Summary
 from fracnet.metrics.classification import brier_range
 from fracnet.report.run_content import Evaluated
-from fracnet.report.tables import Cell, Table, estimate_bar, estimate_cell, estimate_scale
+from fracnet.report.tables import (
+    NEAR_0,
+    Cell,
+    EstimateCell,
+    Table,
+    estimate_bar,
+    estimate_cell,
+    estimate_scale,
+)
 from fracnet.utils.text import counted
 
 METRICS = {
@@ -130,13 +138,15 @@ def overall_table(run: Evaluated, metrics: Mapping[str, str] = METRICS | FURTHER
     baselines = {
         BASELINE_TITLES[name]: available[name] for name in BASELINE_TITLES if name in available
     }
-    rows = [
+    rows: list[list[Cell]] = [
         [title, *(estimate_cell(s.metrics[name]) for s in (summary, *baselines.values()))]
         for name, title in metrics.items()
     ]
     rule = f"{run.classes[1]} above 0.5" if run.binary else "most likely class"
     best, worst = brier_range(len(summary.classes))
     note = f"Lower is better for Brier score ({best} to {worst}), log loss and calibration error."
+    if any(isinstance(cell, EstimateCell) and cell.near_zero for row in rows for cell in row):
+        note += f" {NEAR_0.capitalize()}: {NOT_FROM_0}."
     return Table(
         f"{counted(summary.n, f'{summary.split} image')}; {rule}; uncalibrated; 95 % intervals",
         ["metric", "model", *baselines],

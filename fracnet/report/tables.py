@@ -64,9 +64,16 @@ def estimate_scale(estimates: Sequence[Estimate], also: Sequence[float] = ()) ->
     return Scale(scale.low, min(scale.high, 1.0) if highest <= 1 else scale.high)
 
 
+NEAR_0 = "near 0"
+"""NOT_FROM_0 in a table."""
+
+
 @dataclass(frozen=True)
 class EstimateCell:
-    """A value with its 95 % interval. NaN is undefined; `signed` writes `+` before the digits."""
+    """A value with its 95 % interval. NaN is undefined; `signed` writes `+` before the digits.
+
+    `near_zero` says that the value cannot be told from 0, in place of its digits.
+    """
 
     value: float
     low: float | None = None
@@ -74,10 +81,13 @@ class EstimateCell:
     few: bool = False
     signed: bool = False
     digits: int = 3
+    near_zero: bool = False
 
     @property
     def number(self) -> str:
         """The value in digits, `n/a` where it is undefined."""
+        if self.near_zero:
+            return NEAR_0
         return "n/a" if not math.isfinite(self.value) else self._format(self.value)
 
     @property
@@ -96,8 +106,9 @@ class EstimateCell:
         return text.lstrip("+-") if float(text) == 0 else text
 
     def __str__(self) -> str:
+        number = NOT_FROM_0 if self.near_zero else self.number
         interval = f" ({self.interval})" if self.interval else ""
-        return f"{self.number}{interval}{f' {TOO_FEW}' if self.few else ''}"
+        return f"{number}{interval}{f' {TOO_FEW}' if self.few else ''}"
 
     def terminal(self, stacked: bool) -> str:
         """Value and interval, side by side or stacked; a third part says that cases are few."""
@@ -266,11 +277,8 @@ def estimate_cell(estimate: Estimate | None) -> Cell:
     if estimate is None:
         return "-"
     few = TOO_FEW in estimate.note.split("; ")
-    if NOT_FROM_0 in estimate.note:
-        if estimate.low is None or estimate.high is None:
-            return f"{NOT_FROM_0} (no interval)"
-        return f"{NOT_FROM_0} ({limits(estimate.low, estimate.high)})"
-    return EstimateCell(estimate.value, estimate.low, estimate.high, few)
+    near_zero = NOT_FROM_0 in estimate.note
+    return EstimateCell(estimate.value, estimate.low, estimate.high, few, near_zero=near_zero)
 
 
 def estimate_text(estimate: Estimate, name: str = "") -> str:
