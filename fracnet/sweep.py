@@ -43,9 +43,13 @@ def main() -> None:
         help="whose test metrics are shown; recorded in sweep.json",
     )
     words = parser.parse_args()
-    folder = words.folder.resolve()
+    show(words.folder.resolve(), words.show_test)
+
+
+def show(folder: Path, show_test: str = "best") -> None:
+    """Write a sweep's sweep.json, sweep.csv and index.html from its jobs, and print the table."""
     try:
-        content = collect(folder, words.show_test)
+        content = collect(folder, show_test)
     except UserError as error:
         print(f"fracnet: error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -63,10 +67,13 @@ def main() -> None:
 def resume(words: Sequence[str]) -> None:
     """Run the jobs of a sweep that are not finished, and those that `add=` asks for."""
     try:
-        resume_sweep(_resumption(words))
+        wanted = _resumption(words)
+        complete = resume_sweep(wanted)
     except UserError as error:
         print(f"fracnet: error: {error}", file=sys.stderr)
         sys.exit(1)
+    if complete:  # it may have been killed just before its table was written
+        show(wanted.folder)
 
 
 def _resumption(words: Sequence[str]) -> Resumption:

@@ -115,6 +115,12 @@ def test_a_killed_sweep_is_finished_and_extended(
     assert (sweep / "0/metrics.json").stat().st_mtime_ns == finished, "it has not run again"
     assert not (sweep / "resumed").exists()
 
+    (sweep / "sweep.json").unlink()  # as if killed after the last job, before the table
+    monkeypatch.setattr(sys, "argv", ["fracnet.sweep", *words])
+    main()
+    assert "are done" in capsys.readouterr().out
+    assert json.loads((sweep / "sweep.json").read_text())["jobs"] == jobs
+
 
 @pytest.fixture(scope="module")
 def training(phantom_overrides: list[str]) -> list[str]:

@@ -63,8 +63,11 @@ class Resumption:
     dry_run: bool = False
 
 
-def resume_sweep(wanted: Resumption) -> None:
+def resume_sweep(wanted: Resumption) -> bool:
     """Run all jobs of a sweep that are not finished; ends the process as `fracnet.train -m` does.
+
+    Returns:
+        Whether all jobs were done already, so that only the sweep's table may be missing.
 
     Raises:
         UserError: no sweep, another process runs it, or the code has changed.
@@ -82,17 +85,18 @@ def resume_sweep(wanted: Resumption) -> None:
         _check_jobs(extended, numbers, wanted.trust)
         if not plan.jobs:  # a sweeper chooses them by earlier results
             _search_again(wanted, plan)
-            return
+            return False
         if not numbers:
             print(f"All {counted(len(extended.jobs), 'job')} of {folder} are done.")
-            return
+            return not wanted.dry_run
         if wanted.dry_run:
             for number in numbers:
                 overrides = extended.jobs[number] if number < len(extended.jobs) else []
                 print(f"job {number:<3} {_status(started.get(number))}: {' '.join(overrides)}")
-            return
+            return False
         extended.claimed().write(folder)
         _launch(wanted, extended, numbers)
+    return False
 
 
 def _check_code(folder: Path, plan: SweepPlan, changed_code: bool) -> None:
