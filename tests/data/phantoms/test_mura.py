@@ -19,7 +19,6 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fracnet.config.instantiate import build
 from fracnet.data.annotations import annotation_outlines, outline_mask
 from fracnet.data.datasets.layouts import MURA_FOLDER
 from fracnet.data.datasets.phantom import MuraPhantom
@@ -120,22 +119,6 @@ def test_same_bytes_for_any_number_of_workers(written: Path, tmp_path: Path) -> 
 def test_another_recipe_is_rejected(written: Path) -> None:
     with pytest.raises(UserError, match="phantoms of another recipe"):
         write_mura(written, seed=SEED, patients=PATIENTS, abnormal=0.3, progress=False)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"patients": {"test": 3}}, "the key test of data.patients is not allowed; allowed:"),
-        ({"patients": {"train": -1}}, "data.patients.train=-1 is not allowed"),
-        ({"abnormal": 1.5}, "data.abnormal=1.5 is not allowed"),
-        ({"seed": -1}, "data.seed=-1 is not allowed"),
-    ],
-)
-def test_invalid_arguments_are_rejected(arguments: dict[str, object], message: str) -> None:
-    node = {"_target_": "fracnet.data.datasets.phantom.MuraPhantom", "root": "phantoms"}
-    with pytest.raises(UserError) as caught:
-        build(node | arguments, "data")
-    assert message in str(caught.value)
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

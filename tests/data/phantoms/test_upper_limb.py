@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracnet.config.instantiate import build
 from fracnet.data.datasets.layouts import UPPER_LIMB_FOLDER, UPPER_LIMB_NAMES
 from fracnet.data.phantoms import upper_limb
 from fracnet.data.phantoms.render import Spec, render, render_visible
@@ -155,22 +154,6 @@ def test_a_folder_that_is_not_a_phantom_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="other data"):
         write_upper_limb(tmp_path, counts=COUNTS, progress=False)
     assert own_image.read_bytes() == b"real"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"counts": {"training": 3}}, "the key training of data.counts is not allowed"),
-        ({"counts": {"train": -1}}, "data.counts.train=-1 is not allowed"),
-        ({"unlabeled": -0.5}, "data.unlabeled=-0.5 is not allowed"),
-        ({"seed": -1}, "data.seed=-1 is not allowed"),
-    ],
-)
-def test_invalid_arguments_are_rejected(arguments: dict[str, object], message: str) -> None:
-    node = {"_target_": "fracnet.data.datasets.phantom.UpperLimbPhantom", "root": "phantoms"}
-    with pytest.raises(UserError) as caught:
-        build(node | arguments, "data")
-    assert message in str(caught.value)
 
 
 def test_a_killed_process_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
