@@ -81,11 +81,8 @@ def code_hash() -> str:
 
 def job_folders(sweep: Path) -> dict[int, Path]:
     """Folders of the jobs that have started, by number."""
-    return {
-        int(read_record(path)["job"]): path.parent
-        for path in sweep.rglob(JOB_FILE)
-        if "job" in read_record(path)
-    }
+    records = [(path.parent, read_record(path)) for path in sweep.rglob(JOB_FILE)]
+    return {int(record["job"]): folder for folder, record in records if "job" in record}
 
 
 def read_record(path: Path) -> Mapping[str, Any]:
