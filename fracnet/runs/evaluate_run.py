@@ -261,8 +261,6 @@ def _objective_value(name: str, summary: Summary, val: Predictions, metadata: Ru
         return summary.metrics[name].value
     if name in (own := selected.get("own_metrics") or {}):  # which only the training computes
         return float(own[name]["value"])
-    if "objective" in selected:  # the same in a run of an earlier version
-        return float(selected["objective"])
     if name != "loss":
         return selection_value(val, name, metadata.options.views)
     log_probabilities = log_softmax(val.logits, axis=1)
