@@ -77,6 +77,8 @@ RULES: Mapping[str, Rule] = {
         names=(
             "fracnet.models.backbones.timm_backbone",
             "fracnet.models.backbones.efficientnet_lite0",
+            "fracnet.models.backbones.efficientnet_lite1",
+            "fracnet.models.backbones.efficientnet_lite2",
             "fracnet.models.cnn.CustomCNN",
             "fracnet.models.cnn.MuraCNN",
             "fracnet.models.hog.HogLogistic",

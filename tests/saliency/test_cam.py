@@ -209,6 +209,8 @@ SHIPPED = {
     "densenet121": "features",
     "efficientnet_b0": "bn2",
     "efficientnet_lite0": "bn2",
+    "efficientnet_lite1": "bn2",
+    "efficientnet_lite2": "bn2",
     "convnext_tiny": "stages",
     "custom_cnn": "features",
     "mura_cnn": "features",
