@@ -32,6 +32,7 @@ from fracnet.config.schema import check
 from fracnet.data.manifest import read_table
 from fracnet.evaluate import evaluate as evaluate_command
 from fracnet.report.run_tables import FURTHER_METRICS, METRICS
+from fracnet.report.tables import stored_cell
 from fracnet.runs.sweep_summary import TABLE
 from fracnet.training.preflight import Order, preflight
 from fracnet.training.run import run as run_training
@@ -69,7 +70,7 @@ class Run:
         columns = {s: self.metrics[s]["metrics"] for s in ("val", "test") if self.metrics.get(s)}
         rows = [
             f"<tr><th>{title}</th>"
-            + "".join(f"<td>{_interval(c[name])}</td>" for c in columns.values())
+            + "".join(f"<td>{stored_cell(c[name])}</td>" for c in columns.values())
             + "</tr>"
             for name, title in (METRICS | FURTHER_METRICS).items()
             if all(name in column for column in columns.values())
@@ -77,13 +78,6 @@ class Run:
         heads = "".join(f"<th>{s}, n = {self.metrics[s]['n']}</th>" for s in columns)
         table = f"<table><tr><th>metric (95 % interval)</th>{heads}</tr>{''.join(rows)}</table>"
         return f"<p><b>Run {escape(self.folder)}</b></p>{table}{_link(self.report)}"
-
-
-def _interval(estimate: Mapping[str, Any]) -> str:
-    value, low, high = (estimate[key] for key in ("value", "low", "high"))
-    if value is None:
-        return "n/a"
-    return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
 
 
 def _link(page: Path) -> str:

@@ -73,6 +73,24 @@ def test_exit_code_depends_on_fail_on(
     assert ("worst finding is leak" in result.err) == (code == 2)
 
 
+def test_a_planted_shortcut_reaches_fail_on_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same images without and with a corner mark on those of one class."""
+    root = write_set(tmp_path / "set", train=44, val=8, test=8)
+    command = [*folder_overrides(root, tmp_path / "out"), "fail_on=warning"]
+    plain = run_audit_command(command, capsys)
+    assert plain.code == 0, plain.out
+    for path in root.rglob("fractured/*.png"):
+        image = read_picture(path)
+        image[4:12, 4:12] = 255
+        write_picture(path, image)
+    planted = run_audit_command(command, capsys)
+    assert planted.code == 2
+    assert "warning  The class can be predicted from" in planted.out
+    assert "worst finding is warning, and fail_on=warning" in planted.err
+
+
 def test_a_truncated_file_is_an_error_or_a_warning_by_policy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import expit, log_softmax, logit, softmax
+from scipy.special import expit, log_softmax, softmax
 
 from fracnet.config.schema import Evaluation
 from fracnet.evaluation.aggregation import available_levels, check_views, to_level
@@ -146,11 +146,7 @@ def decide_rows(rows: Predictions, cut: float | None) -> np.ndarray:
 def cut_of(decisions: Mapping[str, Any] | None, level: str) -> float | None:
     """The threshold of a level in log-odds; None without operating points."""
     points = (decisions or {}).get("operating_point")
-    if not points:
-        return None
-    point = points[level]
-    # Files of earlier versions hold the probability alone.
-    return float(point.get("log_odds", logit(max(point["threshold"], 0.0))))
+    return float(points[level]["log_odds"]) if points else None
 
 
 def _candidates(score: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

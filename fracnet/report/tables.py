@@ -6,8 +6,9 @@ relying on color; the `table` macro of `templates/macros.html` shows it on a pag
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from markupsafe import Markup, escape
 from rich.box import Box
@@ -279,6 +280,12 @@ def estimate_cell(estimate: Estimate | None) -> Cell:
     few = TOO_FEW in estimate.note.split("; ")
     near_zero = NOT_FROM_0 in estimate.note
     return EstimateCell(estimate.value, estimate.low, estimate.high, few, near_zero=near_zero)
+
+
+def stored_cell(metric: Mapping[str, Any]) -> EstimateCell:
+    """An estimate of metrics.json, in which an undefined value is null, as a cell."""
+    value = math.nan if metric["value"] is None else metric["value"]
+    return EstimateCell(value, metric["low"], metric["high"])
 
 
 def estimate_text(estimate: Estimate, name: str = "") -> str:

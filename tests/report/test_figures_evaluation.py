@@ -16,11 +16,11 @@ from fracnet.report import plots
 from fracnet.report.run_charts import save_figures
 
 OPTIONS = Evaluation(resamples=100)
-POINT = {"threshold": 0.41, "sensitivity": 0.87, "specificity": 0.84}
+POINT = {"threshold": 0.41, "log_odds": -0.364, "sensitivity": 0.87, "specificity": 0.84}
 TWO = {
     "temperature": 1.6,
     "rule": {"youden": True},
-    "operating_point": {"image": POINT, "study": POINT | {"threshold": 0.45}},
+    "operating_point": {"image": POINT, "study": POINT | {"threshold": 0.45, "log_odds": -0.201}},
 }
 MANY = {"temperature": 1.4, "rule": {"youden": True}, "operating_point": None}
 FIVE = ("confusion_matrix", "roc", "precision_recall", "reliability", "forest_class")
