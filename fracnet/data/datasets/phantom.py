@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
@@ -70,7 +71,9 @@ class UpperLimbPhantom(UpperLimb):
     """Generates a missing dataset in the six-class layout and reads it like the real one.
 
     seed: another seed gives other patients. counts: labeled images in train, val and test.
-    unlabeled: further images with an empty label file, as a share of the labeled ones.
+    unlabeled: further images with an empty label file, as a share of the labeled ones. context:
+    "part" shows the broken body part; "wide", in a folder of its own in `root`, its neighbors as
+    well, so that only the fracture decides the label.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -78,13 +81,25 @@ class UpperLimbPhantom(UpperLimb):
         default_factory=lambda: {"train": 800, "val": 120, "test": 192}
     )
     unlabeled: Annotated[float, Field(ge=0, le=2)] = 0.1
+    context: Literal["part", "wide"] = "part"
 
     name = "upper_limb_phantom"
     license = LICENSE
     citation = CITATION
     notes = (f"upper_limb_phantom: {NOTE}",)
 
+    @property
+    def folder(self) -> Path:
+        """`root`, or its subfolder for the images with context."""
+        return super().folder / "wide" if self.context == "wide" else super().folder
+
     def prepare(self) -> None:
         """Generate the images unless they exist."""
         counts = {str(split): n for split, n in self.counts.items()}
-        write_upper_limb(self.folder, seed=self.seed, counts=counts, unlabeled=self.unlabeled)
+        write_upper_limb(
+            self.folder,
+            seed=self.seed,
+            counts=counts,
+            unlabeled=self.unlabeled,
+            context=self.context,
+        )

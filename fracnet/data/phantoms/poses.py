@@ -1,7 +1,7 @@
-"""The seven regions: which bones are in the field, how they are posed, and where they may break."""
+"""What is in the field, how it is posed, where it may break: seven regions, four wide scenes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,24 @@ class Scene:
 SHAFT = ("transverse", "oblique", "spiral", "comminuted", "step", "angled")
 END = ("transverse", "oblique", "impacted", "step")
 
+SHOULDER_SITES = (
+    Site("humerus", 34, 52, ("transverse", "oblique", "impacted", "comminuted", "step")),
+    Site("humerus", 60, 95, SHAFT),
+    Site("clavicle", 35, 100, ("transverse", "oblique", "comminuted", "step", "angled")),
+    Site("clavicle", 110, 130, ("transverse", "oblique", "step")),
+)
+ELBOW_SITES = (
+    Site("humerus", 270, 288, ("transverse", "oblique", "comminuted", "step")),
+    Site("radius", 20, 30, ("transverse", "oblique", "impacted", "step")),
+    Site("ulna", -9, 2, ("transverse", "oblique", "step")),
+    Site("ulna", 28, 60, ("transverse", "oblique", "comminuted", "step")),
+)
+WRIST_SITES = (
+    Site("radius", 226, 242, END),
+    Site("radius", 205, 232, (*END, "buckle", "angled")),
+    Site("ulna", 225, 243, ("transverse", "oblique", "step")),
+)
+
 
 def beam_angle(rng: np.random.Generator, projection: str, *degrees: float) -> float:
     """Rotation of the limb about its long axis, in degrees by projection, with some error."""
@@ -62,13 +80,7 @@ def shoulder(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     arm = hanging.rotated(1, float(rng.uniform(-45, 20)), (0.0, 0.0, 0.0))
     body.add(upper_arm(build, Frame(arm.point(-HEAD[0], -HEAD[1], -HEAD[2]), arm.axes)))
     turn = beam_angle(rng, projection, 0, 40, 22)
-    sites = (
-        Site("humerus", 34, 52, ("transverse", "oblique", "impacted", "comminuted", "step")),
-        Site("humerus", 60, 95, SHAFT),
-        Site("clavicle", 35, 100, ("transverse", "oblique", "comminuted", "step", "angled")),
-        Site("clavicle", 110, 130, ("transverse", "oblique", "step")),
-    )
-    return Scene(body, np.array([-38.0, 22.0, 0.0]), 235.0, turn, sites)
+    return Scene(body, np.array([-38.0, 22.0, 0.0]), 235.0, turn, SHOULDER_SITES)
 
 
 def humerus(build: Build, rng: np.random.Generator, projection: str) -> Scene:
@@ -99,13 +111,7 @@ def elbow(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     body.add(forearm(build, lower))
     aside = 14.0 if projection == "lateral" else 0.0
     center = frame.point(0.0, ELBOW[1] - aside * 0.3, ELBOW[2] + aside)
-    sites = (
-        Site("humerus", 270, 288, ("transverse", "oblique", "comminuted", "step")),
-        Site("radius", 20, 30, ("transverse", "oblique", "impacted", "step")),
-        Site("ulna", -9, 2, ("transverse", "oblique", "step")),
-        Site("ulna", 28, 60, ("transverse", "oblique", "comminuted", "step")),
-    )
-    return Scene(body, center, 175.0, beam_angle(rng, projection, 0, 86, 42), sites)
+    return Scene(body, center, 175.0, beam_angle(rng, projection, 0, 86, 42), ELBOW_SITES)
 
 
 def _forearm(build: Build, rng: np.random.Generator, bend: float) -> tuple[Body, Frame]:
@@ -132,12 +138,7 @@ def wrist(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     """Distal radius and ulna, carpals, metacarpal bases."""
     body, frame = _forearm(build, rng, float(rng.uniform(-8, 8)))
     center = frame.point(0.0, WRIST[1] + float(rng.uniform(-10, 14)), 0.0)
-    sites = (
-        Site("radius", 226, 242, END),
-        Site("radius", 205, 232, (*END, "buckle", "angled")),
-        Site("ulna", 225, 243, ("transverse", "oblique", "step")),
-    )
-    return Scene(body, center, 128.0, beam_angle(rng, projection, 0, 86, 42), sites)
+    return Scene(body, center, 128.0, beam_angle(rng, projection, 0, 86, 42), WRIST_SITES)
 
 
 def hand_region(build: Build, rng: np.random.Generator, projection: str) -> Scene:
@@ -161,12 +162,8 @@ def fingers(build: Build, rng: np.random.Generator, projection: str) -> Scene:
     main = digits[len(digits) // 2]
     shaft = body.bone(f"proximal {main}").shaft
     center = shaft.frame.point(0.0, shaft.span()[1] + float(rng.uniform(-6, 8)), 0.0)
-    sites: tuple[Site, ...] = ()
-    for digit in digits:
-        for level, low, high in (("proximal", 5, 28), ("middle", 5, 18), ("distal", 4, 12)):
-            if not (digit == 1 and level == "middle"):
-                sites += (Site(f"{level} {digit}", low, high, SHAFT),)
-    return Scene(body, center, 105.0, beam_angle(rng, projection, 0, 82, 40), sites)
+    turn = beam_angle(rng, projection, 0, 82, 40)
+    return Scene(body, center, 105.0, turn, sites_of_digits(digits))
 
 
 POSES: dict[str, Callable[[Build, np.random.Generator, str], Scene]] = {
@@ -178,3 +175,52 @@ POSES: dict[str, Callable[[Build, np.random.Generator, str], Scene]] = {
     "shoulder": shoulder,
     "wrist": wrist,
 }
+
+
+def sites_of_digits(digits: tuple[int, ...]) -> tuple[Site, ...]:
+    """Where the phalanges of these digits may break."""
+    sites: tuple[Site, ...] = ()
+    for digit in digits:
+        for level, low, high in (("proximal", 5, 28), ("middle", 5, 18), ("distal", 4, 12)):
+            if not (digit == 1 and level == "middle"):
+                sites += (Site(f"{level} {digit}", low, high, SHAFT),)
+    return sites
+
+
+WIDE_SITES = {
+    "elbow": ELBOW_SITES,
+    "fingers": sites_of_digits((2, 3, 4, 5)),
+    "forearm": (Site("radius", 80, 190, SHAFT), Site("ulna", 85, 190, SHAFT)),
+    "humerus": (Site("humerus", 120, 230, SHAFT),),
+    "shoulder": SHOULDER_SITES,
+    "wrist": WRIST_SITES,
+}
+"""Sites by region where neighboring regions are in view: no site belongs to two regions."""
+
+WIDE_SCENES = {
+    "hand": ("fingers", "wrist"),
+    "lower arm": ("wrist", "forearm", "elbow"),
+    "bent arm": ("forearm", "elbow", "humerus"),
+    "upper arm": ("humerus", "shoulder"),
+}
+"""Regions that are in view together, any of which may be the broken one."""
+
+
+def wide_scene(build: Build, rng: np.random.Generator, projection: str, name: str) -> Scene:
+    """One of `WIDE_SCENES`, without sites: nothing in it depends on the region that breaks."""
+    if name == "hand":
+        scene = hand_region(build, rng, projection)
+        scene.center, scene.field = scene.center - np.array([0.0, 28.0, 0.0]), 270.0
+    elif name == "lower arm":
+        scene = forearm_region(build, rng, projection)
+        scene.field = 380.0
+    elif name == "bent arm":
+        scene = elbow(build, rng, projection)
+        scene.field = 360.0
+        if projection == "lateral":  # into the angle between the bones
+            scene.center = scene.center + np.array([0.0, -45.0, 45.0])
+    else:
+        scene = humerus(build, rng, projection)
+        scene.center = scene.center * np.array([1.0, 0.7, 1.0]) - np.array([12.0, 0.0, 0.0])
+        scene.field = 370.0
+    return replace(scene, sites=())

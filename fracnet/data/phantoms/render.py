@@ -7,9 +7,16 @@ import numpy as np
 
 from fracnet.data.phantoms.anatomy import Build
 from fracnet.data.phantoms.fractures import VisibleFracture, add_fractures
-from fracnet.data.phantoms.geometry import Array
+from fracnet.data.phantoms.geometry import Array, Camera
 from fracnet.data.phantoms.implants import draw_implant
-from fracnet.data.phantoms.poses import POSES, PROJECTIONS
+from fracnet.data.phantoms.poses import (
+    POSES,
+    PROJECTIONS,
+    WIDE_SCENES,
+    WIDE_SITES,
+    Scene,
+    wide_scene,
+)
 from fracnet.data.phantoms.xray import Exposure, Film, Framing, paint_bone, soft_tissue_path
 
 VERSION = 1
@@ -37,7 +44,8 @@ class Spec:
     seed, patient: the anatomy (size, proportions, bone density). study: exposure, device, side,
     hardware, position and kind of the fracture. view: projection, rotation, framing; views count
     from 0: frontal, lateral, oblique, frontal again. fracture: whether the fracture exists;
-    nothing else depends on it.
+    nothing else depends on it. scene: one of `WIDE_SCENES`, where the region is one of several in
+    view, and nothing but the fracture depends on it.
     """
 
     region: str
@@ -46,9 +54,11 @@ class Spec:
     study: int = 0
     view: int = 0
     fracture: bool = False
+    scene: str | None = None
 
     def __post_init__(self) -> None:
         assert self.region in REGIONS, f"region {self.region!r} is not one of {REGIONS}"
+        assert self.scene is None or self.region in WIDE_SCENES[self.scene], self
         assert min(self.seed, self.patient, self.study, self.view) >= 0
 
     def stream(self, name: str) -> np.random.Generator:
@@ -71,8 +81,11 @@ class Spec:
 DILATION = 5
 """Renderings with and without the fracture are equal, pixel by pixel, farther than this many pixels
 from every polygon (point spread of the detector and rounding of the outline)."""
-MAX_TRIES = 20
-"""Specs tried until one frames a site that can break; about one in 500 does not."""
+MAX_TRIES = 40
+"""Specs tried until one frames a site that can break. One in 500 does not; one in three wide
+scenes does not frame all its regions."""
+MARGIN = 20.0
+"""Pixels from the edge of the field to the middle of each region of a wide scene, at least."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +99,41 @@ class Rendered:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-def render(spec: Spec) -> Rendered:
-    """The image that `spec` identifies."""
+def pose(spec: Spec) -> tuple[Build, Framing, Scene, Camera]:
+    """The patient, the technician's choices, what is in the field, and the camera that sees it."""
     build = Build.draw(spec.stream("patient"))
     projection = PROJECTIONS[spec.view % len(PROJECTIONS)]
     framing = Framing.draw(spec.stream("display"), spec.stream("study"))
-    scene = POSES[spec.region](build, spec.stream("view"), projection)
-    camera = framing.camera(scene, build.size)
+    if spec.scene is None:
+        scene = POSES[spec.region](build, spec.stream("view"), projection)
+    else:
+        scene = wide_scene(build, spec.stream("view"), projection, spec.scene)
+        scene.sites = WIDE_SITES[spec.region]
+    return build, framing, scene, framing.camera(scene, build.size)
+
+
+def frames_every_region(spec: Spec) -> bool:
+    """Whether all regions of a wide scene are inside the field; True for other images.
+
+    Images that are not are left out whichever region is broken: otherwise the shape of the frame
+    would tell a label.
+    """
+    if spec.scene is None:
+        return True
+    _, framing, scene, camera = pose(spec)
+    for region in WIDE_SCENES[spec.scene]:
+        points = []
+        for site in WIDE_SITES[region]:
+            shaft = scene.body.bone(site.bone).shaft
+            points.append(camera.project(shaft.frame.point(0.0, (site.low + site.high) / 2)))
+        if not framing.contains(np.mean(points, axis=0), MARGIN):
+            return False
+    return True
+
+
+def render(spec: Spec) -> Rendered:
+    """The image that `spec` identifies."""
+    build, framing, scene, camera = pose(spec)
     exposure = Exposure.draw(spec.stream("exposure"), spec.stream("noise"), camera, build)
     intact = exposure.soft * soft_tissue_path(scene.body, camera)
     metal, kind = draw_implant(spec.stream("hardware"), scene.body, camera, framing)
@@ -110,7 +151,7 @@ def render(spec: Spec) -> Rendered:
     size = np.array([camera.width, camera.height], dtype=np.float64)
     polygons = [np.clip((fracture.polygon + 0.5) / size, 0.0, 1.0) for fracture in fractures]
     info = {
-        "projection": projection,
+        "projection": PROJECTIONS[spec.view % len(PROJECTIONS)],
         "side": framing.side,
         "hardware": kind,
         "kinds": [fracture.kind for fracture in fractures],
@@ -127,7 +168,10 @@ def render_visible(spec: Spec, key: str, step: int) -> Rendered:
     """
     first = getattr(spec, key)
     for number in range(first, first + MAX_TRIES * step, step):
-        rendered = render(replace(spec, **{key: number}))  # type: ignore[arg-type]
+        current: Spec = replace(spec, **{key: number})  # type: ignore[arg-type]
+        if not frames_every_region(current):
+            continue
+        rendered = render(current)
         if rendered.polygons or not spec.fracture:
             return rendered
     raise AssertionError(f"{spec} shows no fracture, nor do the {MAX_TRIES - 1} after it by {key}")

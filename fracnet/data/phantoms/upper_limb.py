@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from fracnet.data.datasets.layouts import (
     UPPER_LIMB_MERGED,
     UPPER_LIMB_NAMES,
 )
+from fracnet.data.phantoms.poses import WIDE_SCENES
 from fracnet.data.phantoms.render import VERSION, Spec, render_visible
 from fracnet.data.phantoms.workers import build_once, proportional, write_images
 
@@ -26,6 +28,12 @@ SHARES = {
     "wrist": 168,
 }
 """Labeled images by region in the real train split."""
+WIDE_SHARES = {
+    f"{scene}/{region}": 6 // len(regions)
+    for scene, regions in WIDE_SCENES.items()
+    for region in regions
+}
+"""Images by scene and broken region: all scenes are as common, and in each scene its regions."""
 IDS = {
     region: tuple(i for i, name in enumerate(UPPER_LIMB_NAMES) if UPPER_LIMB_MERGED[name] == region)
     for region in SHARES
@@ -50,21 +58,26 @@ def write_upper_limb(
     seed: int = 0,
     counts: Mapping[str, int],
     unlabeled: float = 0.1,
+    context: Literal["part", "wide"] = "part",
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
     """Fill root/BoneFractureYolo8 with phantoms, unless it already holds the same ones.
 
     counts: labeled images in the splits train, val and test. unlabeled: share of further images,
-    without a fracture, whose label file is empty. workers: processes (default: one per CPU); the
-    bytes do not depend on it. Raises UserError if `root` holds another dataset.
+    without a fracture, whose label file is empty. context: "part" shows the labeled region, "wide"
+    its neighbors as well (`WIDE_SCENES`), so that only the fracture tells the label. workers:
+    processes (default: one per CPU); the bytes do not depend on it. Raises UserError if `root`
+    holds another dataset.
     """
-    recipe = {
+    recipe: dict[str, Any] = {
         "seed": seed,
         "counts": {split: int(counts.get(split, 0)) for split in FOLDERS},
         "unlabeled": float(unlabeled),
         "version": VERSION,
     }
+    if context == "wide":  # the recipe of the others is that of earlier versions
+        recipe["context"] = context
     build_once(
         Path(root),
         UPPER_LIMB_FOLDER,
@@ -91,15 +104,16 @@ def plan(folder: Path, recipe: dict) -> Iterator[PlannedImage]:
     for number, (split, n) in enumerate(recipe["counts"].items()):
         rng = np.random.default_rng([recipe["seed"], 77, number])
         extra = round(recipe["unlabeled"] * n)
-        for regions, labeled in (
-            (proportional(n, SHARES), True),
-            (proportional(extra, SHARES), False),
+        shares = WIDE_SHARES if recipe.get("context") == "wide" else SHARES
+        for names, labeled in (
+            (proportional(n, shares), True),
+            (proportional(extra, shares), False),
         ):
-            for region in rng.permutation(regions) if regions else ():
-                region = str(region)
+            for name in rng.permutation(names) if names else ():
+                scene, _, region = str(name).rpartition("/")
                 class_id = int(rng.choice(IDS[region])) if labeled else None
                 view = int(rng.choice(3, p=VIEWS))
-                spec = Spec(region, recipe["seed"], patient, 0, view, labeled)
+                spec = Spec(region, recipe["seed"], patient, 0, view, labeled, scene or None)
                 yield PlannedImage(folder / FOLDERS[split], spec, class_id)
                 patient += 1
 

@@ -16,6 +16,7 @@ from fracnet.utils.errors import UserError
         ),
         ("UpperLimbPhantom", {"counts": {"train": -1}}, "data.counts.train=-1 is not allowed"),
         ("UpperLimbPhantom", {"unlabeled": -0.5}, "data.unlabeled=-0.5 is not allowed"),
+        ("UpperLimbPhantom", {"context": "all"}, "data.context=all is not allowed"),
         ("UpperLimbPhantom", {"seed": -1}, "data.seed=-1 is not allowed"),
         (
             "MuraPhantom",

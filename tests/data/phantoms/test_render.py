@@ -9,8 +9,16 @@ import pytest
 
 from fracnet.data.phantoms.anatomy import Build
 from fracnet.data.phantoms.fractures import KINDS
-from fracnet.data.phantoms.poses import POSES, Scene, Site, wrist
-from fracnet.data.phantoms.render import DILATION, REGIONS, Rendered, Spec, render
+from fracnet.data.phantoms.poses import POSES, WIDE_SCENES, Scene, Site, wrist
+from fracnet.data.phantoms.render import (
+    DILATION,
+    REGIONS,
+    Rendered,
+    Spec,
+    frames_every_region,
+    render,
+    render_visible,
+)
 from fracnet.data.phantoms.xray import Framing
 
 CARPALS = {
@@ -172,6 +180,20 @@ def test_same_spec_same_pixels_and_each_identifier_counts() -> None:
     for other in ({"seed": 2}, {"patient": 3}, {"study": 1}, {"view": 1}, {"region": "elbow"}):
         changed = render(replace(spec, **other)).image
         assert changed.shape != image.shape or (changed != image).mean() > 0.5
+
+
+@pytest.mark.parametrize("scene", WIDE_SCENES)
+def test_nothing_but_the_fracture_tells_the_label_of_a_wide_scene(scene: str) -> None:
+    first, *others = WIDE_SCENES[scene]
+    spec = Spec(first, seed=4, patient=1, view=1, fracture=True, scene=scene)
+    spec = next(s for k in range(20) if frames_every_region(s := replace(spec, study=k)))
+    broken = render_visible(spec, "study", 1)
+    for region in others:
+        other = render_visible(replace(spec, region=region), "study", 1)
+        unbroken = ~(near(broken, DILATION) | near(other, DILATION))
+        np.testing.assert_array_equal(broken.image[unbroken], other.image[unbroken])
+        middles = [np.concatenate(each.polygons).mean(axis=0) for each in (broken, other)]
+        assert np.abs(middles[0] - middles[1]).max() > 0.1
 
 
 def test_views_are_projections_of_one_patient() -> None:

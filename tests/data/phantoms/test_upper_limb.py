@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from fracnet.data.datasets.layouts import UPPER_LIMB_FOLDER, UPPER_LIMB_NAMES
+from fracnet.data.datasets.phantom import UpperLimbPhantom
 from fracnet.data.phantoms import upper_limb
+from fracnet.data.phantoms.poses import WIDE_SCENES
 from fracnet.data.phantoms.render import Spec, render, render_visible
 from fracnet.data.phantoms.upper_limb import SHARES, plan, write_upper_limb
 from fracnet.data.phantoms.workers import RECIPE, proportional, write_in_parallel
@@ -125,6 +127,32 @@ def test_class_mix_is_about_the_real_one(n: int) -> None:
     assert set(regions) == set(SHARES)
     total = sum(SHARES.values())
     assert all(abs(regions[name] - n * share / total) <= 1 for name, share in SHARES.items())
+
+
+def test_each_wide_scene_breaks_each_of_its_regions_as_often(tmp_path: Path) -> None:
+    recipe = {"seed": 3, "counts": {"train": 48}, "unlabeled": 0.5, "context": "wide"}
+    images = [planned.spec for planned in plan(tmp_path, recipe)]
+    broken = Counter((spec.scene, spec.region) for spec in images if spec.fracture)
+    assert broken == {
+        (scene, region): 12 // len(regions)
+        for scene, regions in WIDE_SCENES.items()
+        for region in regions
+    }
+    intact = Counter(spec.scene for spec in images if not spec.fracture)
+    assert intact == dict.fromkeys(WIDE_SCENES, 6)
+
+
+def test_wide_images_lie_beside_those_of_single_parts(tmp_path: Path) -> None:
+    settings = {"seed": 5, "counts": {"train": 12, "val": 6, "test": 6}, "unlabeled": 0.0}
+    wide = UpperLimbPhantom(root=str(tmp_path), context="wide", **settings)  # type: ignore[arg-type]
+    wide.prepare()
+    UpperLimbPhantom(root=str(tmp_path), **settings).prepare()  # type: ignore[arg-type]
+    table = wide.manifest().table
+    assert len(table) == 24
+    assert table["label"].nunique() == 6
+    assert all(table["polygons"])
+    single = json.loads((tmp_path / UPPER_LIMB_FOLDER / RECIPE).read_text())
+    assert set(single) == {"seed", "counts", "unlabeled", "version"}
 
 
 def test_a_complete_dataset_is_not_written_again(
