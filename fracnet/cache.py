@@ -14,8 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m fracnet.cache", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="{list,clear}")
-    commands.add_parser("list", help="list all image caches, as without a command")
-    clear = commands.add_parser("clear", help="remove all image caches that are not being built")
+    commands.add_parser("list", help="list all caches of images and features, as without a command")
+    clear = commands.add_parser("clear", help="remove all caches that are not being built")
     clear.add_argument(
         "--older-than",
         type=float,
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _list() -> None:
     caches = cache_folders.list_caches()
     if not caches:
-        print(f"No image caches in {cache_folders.images_dir()}.")
+        print(f"No caches in {cache_folders.images_dir()}.")
         return
     print(f"{'MB':>8}  {'images':>7}  {'pixels':>6}  {'age':>9}  path")
     for entry in caches:
@@ -57,7 +57,7 @@ def _clear(days: float) -> None:
             continue
         freed += size
         removed += 1
-    what = counted(removed, "image cache")
+    what = counted(removed, "cache")
     print(f"Removed {what} from {cache_folders.images_dir()}: {freed / 1e6:.1f} MB.")
 
 

@@ -30,7 +30,7 @@ def test_command_lists_and_clears(
     manifest: Manifest, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache_command.main([])
-    assert capsys.readouterr().out == f"No image caches in {folder}.\n"
+    assert capsys.readouterr().out == f"No caches in {folder}.\n"
     cache = open_cache(manifest)
     old = time.time() - 3 * cache_command.DAY
     os.utime(cache.path, (old, old))
@@ -43,11 +43,11 @@ def test_command_lists_and_clears(
     assert "3 days" in listing
     assert "1.4" in listing  # 36 x 200 x 200 bytes
     cache_command.main(["clear", "--older-than", "1"])
-    assert "Removed 1 image cache from" in capsys.readouterr().out
+    assert "Removed 1 cache from" in capsys.readouterr().out
     assert cache_contents(folder) == {recent.path.name}
     (folder / f"{'1' * 32}.lock").touch()  # of a cache that does not exist
     cache_command.main(["clear"])
-    assert "Removed 1 image cache from" in capsys.readouterr().out
+    assert "Removed 1 cache from" in capsys.readouterr().out
     assert list(folder.iterdir()) == [], "locks are removed with their cache"
     assert recent.images[3].sum() > 0, "an open cache stays readable"
 

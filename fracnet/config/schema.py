@@ -214,9 +214,14 @@ class Preprocess(Fixed):
 
 
 class Augment(Fixed):
-    """Random transforms after the cache, in order."""
+    """Random transforms after the cache, in order.
+
+    views: how many fixed augmented copies of each training image a frozen network turns into
+    features; 0: none, but the image itself.
+    """
 
     transforms: list[dict[str, Any]]
+    views: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=1000)] = 0
 
 
 class Imbalance(Fixed):
@@ -647,6 +652,18 @@ def _check_pruning(config: Config) -> None:
 
 def _check_freeze(config: Config) -> None:
     freeze, trainer = config.model.freeze, config.trainer
+    if config.augment.views and freeze == "none":
+        raise UserError(
+            f"augment.views={config.augment.views} are the fixed copies of an image that a frozen "
+            "network sees, and model.freeze=none; allowed: model.freeze=backbone or a number of "
+            "epochs, or augment.views=0."
+        )
+    if config.imbalance.method == "augment_minority" and freeze != "none":
+        if not config.augment.views:
+            raise UserError(
+                f"imbalance=augment_minority augments images, and model.freeze={freeze} trains on "
+                "images as they are; allowed with it: augment.views=8 or another number of copies."
+            )
     if isinstance(freeze, str):
         return
     if freeze >= trainer.max_epochs:

@@ -1,6 +1,6 @@
-"""The folder that holds image caches: names, locks, descriptions, listing, removal.
+"""The folder that holds image and feature caches: names, locks, building, listing, removal.
 
-    <cache>/images/<key>/          a finished cache: images.uint8, features.npy, meta.json
+    <cache>/images/<key>/          a finished cache, see `image_cache` and `feature_cache`
     <cache>/images/<key>.part/     a build in progress, or what a killed build left
     <cache>/images/<key>.lock      held by the process that builds or removes the cache
 
@@ -10,22 +10,28 @@ Imports nothing heavy: the command that lists and clears caches answers at once.
 
 import hashlib
 import json
+import logging
+import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from fracnet.utils.errors import UserError
 from fracnet.utils.files import cache_dir
 
 META = "meta.json"
 DAMAGED = "damaged"
 """File that tells the next opening that an image did not match its checksum."""
+
+Cache = TypeVar("Cache")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,62 @@ def locked(folder: Path, *, wait: bool, progress: bool = False) -> Iterator[bool
         yield True
     finally:
         lock.release()
+
+
+def build_once(
+    folder: Path,
+    kind: str,
+    *,
+    n_bytes: int,
+    opened: Callable[[], Cache | None],
+    write: Callable[[Path], None],
+    progress: bool,
+) -> Cache:
+    """Build a cache that cannot be opened; of several processes that need it, one builds.
+
+    kind: what it is called in messages. n_bytes: what it needs, for the message of a full disk.
+    opened: the cache, or None where it is missing or damaged. write: fills a new, private folder.
+
+    Raises UserError where the cache cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers()
+        with locked(folder, wait=True, progress=progress):
+            cache = opened()
+            if cache is not None:  # another process has built it meanwhile
+                return cache
+            if folder.is_dir():
+                log.warning("The %s %s is damaged; rebuilding it.", kind, folder)
+            discard(folder)
+            part = part_path(folder)
+            part.mkdir(mode=0o700)
+            try:
+                write(part)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            os.replace(part, folder)
+            _sync(folder.parent)
+            cache = opened()
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the {kind} to {folder.parent}: {error.strerror or error}. It "
+            f"needs {max(1, round(n_bytes / 1e6))} MB. Free some space (`python -m "
+            "fracnet.cache clear` removes old caches), or set the environment variable "
+            "FRACNET_CACHE to a folder on another disk."
+        ) from error
+    assert cache is not None, folder
+    return cache
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename within `folder` survive a power failure."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _remove_lock(folder: Path) -> None:

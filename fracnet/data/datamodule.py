@@ -20,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 from fracnet.data import audit_record
 from fracnet.data.augment import Augment, build_augment
 from fracnet.data.datasets.base import Dataset
+from fracnet.data.feature_cache import HeadFeatures
 from fracnet.data.fingerprint import data_fingerprint, describe_data
 from fracnet.data.image_cache import ImageCache
 from fracnet.data.image_io import limit_opencv_threads
@@ -38,7 +39,10 @@ from fracnet.data.splits import SPLITS
 from fracnet.utils.text import counted
 
 Batch = dict[str, torch.Tensor]
-"""image: uint8 [B, 1, S, S], target: int64 [B], row: int64 [B] (row of the manifest)."""
+"""image: uint8 [B, 1, S, S], target: int64 [B], row: int64 [B] (row of the manifest).
+
+While a head trains on features, these take the image's place: features, float32 [B, F].
+"""
 
 MAX_WORKERS = 12  # more would wait for the GPU
 MAX_COPY_WORKERS = 2  # for images that are only copied from the cache
@@ -66,7 +70,11 @@ def mark_copies(
 
 
 class RadiographDataset(TorchDataset[Batch]):
-    """Grey images from the cache; with `augment`, augmented as a function of seed and draw."""
+    """Grey images from the cache; with `augment`, augmented as a function of seed and draw.
+
+    features: take the place of images in the epochs of which they say so; `train` tells whether
+    these are of the training.
+    """
 
     def __init__(
         self,
@@ -75,6 +83,8 @@ class RadiographDataset(TorchDataset[Batch]):
         *,
         seed: int,
         augment: Augment | AugmentByClass | None = None,
+        features: HeadFeatures | None = None,
+        train: bool = False,
     ) -> None:
         """`targets`: int64 [N], class index of each row of the cache."""
         assert len(targets) == len(cache.images), (len(targets), len(cache.images))
@@ -82,6 +92,8 @@ class RadiographDataset(TorchDataset[Batch]):
         self.targets = targets
         self.seed = seed
         self.augment = augment
+        self.features = features
+        self.train = train
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -92,6 +104,16 @@ class RadiographDataset(TorchDataset[Batch]):
 
     def __getitems__(self, draws: Sequence[Draw]) -> Batch:
         """A whole batch, written directly into its tensors: there is nothing to collate."""
+        rows = np.array([draw.row for draw in draws], dtype=np.int64)
+        labels = {
+            "target": torch.from_numpy(self.targets[rows]),
+            "row": torch.from_numpy(rows),
+        }
+        if self.features is not None and self.features.used_in(draws[0].epoch):
+            return {
+                "features": torch.from_numpy(self.features.of(draws, train=self.train)),
+                **labels,
+            }
         images = self.cache.images
         batch = np.empty((len(draws), 1, *images.shape[1:]), np.uint8)
         for index, draw in enumerate(draws):
@@ -99,12 +121,7 @@ class RadiographDataset(TorchDataset[Batch]):
             if self.augment is not None:
                 image = self.augment(image, seed=self.seed, **draw._asdict())
             batch[index, 0] = image
-        rows = np.array([draw.row for draw in draws], dtype=np.int64)
-        return {
-            "image": torch.from_numpy(batch),
-            "target": torch.from_numpy(self.targets[rows]),
-            "row": torch.from_numpy(rows),
-        }
+        return {"image": torch.from_numpy(batch), **labels}
 
 
 class EpochLoader(DataLoader[Batch]):
@@ -235,6 +252,8 @@ class RadiographData(LightningDataModule):
         self.progress = progress
         self.folds, self.fold = folds, fold
         self.split = split
+        self.features: HeadFeatures | None = None
+        """Set where a head trains on features."""
         self._official: Manifest | None = None
         self._ready: tuple[Manifest, ImageCache] | None = None
 
@@ -273,19 +292,21 @@ class RadiographData(LightningDataModule):
 
     def train_dataloader(self) -> EpochLoader:
         """Shuffled and augmented, with rows sampled according to `imbalance`."""
-        return self.loader("train", augment=True, shuffle=True)
+        return self.loader("train", augment=True, shuffle=True, features=self.features)
 
     def val_dataloader(self) -> EpochLoader:
         """In the order of the manifest, not augmented."""
-        return self.loader("val")
+        return self.loader("val", features=self.features)
 
     def test_dataloader(self) -> EpochLoader:
         """In the order of the manifest, not augmented."""
         return self.loader("test")
 
     def predict_dataloader(self) -> list[EpochLoader]:
-        """Validation, then test."""
-        return [self.val_dataloader(), self.test_dataloader()]
+        """Validation, then test; features stand for images where only the head was trained."""
+        whole = self.features is None or self.features.epochs is not None
+        features = None if whole else self.features
+        return [self.loader(split, features=features) for split in ("val", "test")]
 
     # --- what the rest of fracnet uses
 
@@ -345,15 +366,20 @@ class RadiographData(LightningDataModule):
         """One loss weight per class, from the train counts, or None; see `imbalance`."""
         return self.imbalance.weights(self.train_counts())
 
-    def loader(self, split: str, *, augment: bool = False, shuffle: bool = False) -> EpochLoader:
+    def loader(
+        self,
+        split: str,
+        *,
+        augment: bool = False,
+        shuffle: bool = False,
+        features: HeadFeatures | None = None,
+    ) -> EpochLoader:
         """Loader of one split; yields `Batch`es.
 
         With `shuffle`, order and number of draws of each row follow `imbalance` and the epoch;
         without, each row comes once, in the order of the manifest.
         """
-        limit_opencv_threads()
         rows = self.rows(split)
-        workers = self._workers() if augment else min(self._workers(), MAX_COPY_WORKERS)
         targets = self.manifest.targets()
         sampler: EpochSampler | ShardSampler
         if shuffle:
@@ -361,14 +387,41 @@ class RadiographData(LightningDataModule):
         else:
             sampler = EpochSampler(rows, self.seed, shuffle=False)
         sampler = shard_for_process(sampler, self.batch_size, training=shuffle)
+        return self._loader(self.images_of(augment, features), sampler, shuffle=shuffle)
+
+    def row_loader(self, rows: np.ndarray, epoch: int | None = None) -> EpochLoader:
+        """Loader of the images of rows int64 [n] in this order, in any process all of them.
+
+        epoch: augmented as in this one, counted from 0; None: not augmented.
+        """
+        sampler = EpochSampler(rows, self.seed, shuffle=False)
+        sampler.set_epoch(epoch or 0)
+        return self._loader(self.images_of(epoch is not None), sampler, shuffle=False)
+
+    def images_of(self, augmented: bool, features: HeadFeatures | None = None) -> RadiographDataset:
+        """All rows as samples, with or without the augmentation of the training."""
+        targets = self.manifest.targets()
         training = self.imbalance.augment(self.augment, self.rows("train"), targets)
+        return RadiographDataset(
+            self.cache,
+            targets,
+            seed=self.seed,
+            augment=training if augmented else None,
+            features=features,
+            train=augmented,
+        )
+
+    def _loader(
+        self, samples: RadiographDataset, sampler: EpochSampler | ShardSampler, *, shuffle: bool
+    ) -> EpochLoader:
+        limit_opencv_threads()
+        workers = self._workers()
+        if samples.augment is None:
+            workers = min(workers, MAX_COPY_WORKERS)
+        if samples.features is not None and samples.features.epochs is None:
+            workers = 0  # a batch of features takes less time than to hand it over
         return EpochLoader(
-            RadiographDataset(
-                self.cache,
-                targets,
-                seed=self.seed,
-                augment=training if augment else None,
-            ),
+            samples,
             batch_size=self.batch_size,
             sampler=sampler,
             collate_fn=_identity,

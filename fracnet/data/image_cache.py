@@ -11,7 +11,6 @@ import hashlib
 import io
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,14 +25,11 @@ import xxhash
 
 from fracnet.data.cache_folders import (
     DAMAGED,
-    discard,
+    build_once,
     images_dir,
-    locked,
     mark_as_damaged,
     owner_of,
-    part_path,
     read_meta,
-    remove_leftovers,
     write_meta,
 )
 from fracnet.data.image_features import SHORTCUT_NAMES, shortcut_features
@@ -237,36 +233,14 @@ class ImageCache:
         workers: int | None,
         progress: bool,
     ) -> "ImageCache":
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers()
-            with locked(folder, wait=True, progress=progress):
-                cache = cls._open(folder, manifest, preprocess)
-                if cache is not None:  # another process has built it meanwhile
-                    return cache
-                if folder.is_dir():
-                    log.warning("The image cache %s is damaged; rebuilding it.", folder)
-                discard(folder)
-                part = part_path(folder)
-                part.mkdir(mode=0o700)
-                try:
-                    _write_cache(part, manifest, states, preprocess, workers, progress)
-                except BaseException:
-                    shutil.rmtree(part, ignore_errors=True)
-                    raise
-                os.replace(part, folder)
-                _sync(folder.parent)
-                cache = cls._open(folder, manifest, preprocess)
-        except OSError as error:
-            n_bytes = len(states) * preprocess.image_size**2
-            raise UserError(
-                f"Cannot write the image cache to {folder.parent}: {error.strerror or error}. It "
-                f"needs {max(1, round(n_bytes / 1e6))} MB. Free some space (`python -m "
-                "fracnet.cache clear` removes old caches), or set the environment variable "
-                "FRACNET_CACHE to a folder on another disk."
-            ) from error
-        assert cache is not None, folder
-        return cache
+        return build_once(
+            folder,
+            "image cache",
+            n_bytes=len(states) * preprocess.image_size**2,
+            opened=lambda: cls._open(folder, manifest, preprocess),
+            write=lambda part: _write_cache(part, manifest, states, preprocess, workers, progress),
+            progress=progress,
+        )
 
     def same_pixels(self, rows: np.ndarray) -> list[tuple[int, int]]:
         """Pairs (first, other) of rows whose files hold the same picture, to the pixel.
@@ -334,15 +308,6 @@ def _key(manifest: Manifest, states: Sequence[tuple[int, int]], preprocess: Prep
     for path, (size, changed) in zip(manifest.table["path"], states, strict=True):
         digest.update(f"{path}\t{size}\t{changed}\n".encode())
     return digest.hexdigest()[:32]
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename within `folder` survive a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_cache(

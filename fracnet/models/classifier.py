@@ -196,6 +196,8 @@ class Classifier(LightningModule):
         super().__init__()
         self.backbone: nn.Module = build_model(model, len(classes))
         self.extra_metrics: ExtraMetrics | None = None
+        self.why_whole: str | None = None
+        """Why no head trains on features, where one was to; "" where it does."""
         self._loss, self._seen = torch.zeros((), dtype=torch.float64), 0
         if model.get("head_dropout"):
             add_head_dropout(self.backbone, float(model["head_dropout"]))
@@ -228,9 +230,17 @@ class Classifier(LightningModule):
         logits: Tensor = self.backbone(self.input(images))
         return logits
 
+    def _logits(self, batch: Batch) -> Tensor:
+        """Logits [B, C] of a batch, of whose images there may be the features alone."""
+        if "features" not in batch:
+            whole: Tensor = self(batch["image"])
+            return whole
+        logits: Tensor = find_heads(self.backbone, "model.freeze")[0](batch["features"])
+        return logits
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The chosen loss of one batch, plus the L1 penalty if there is one."""
-        loss: Tensor = self.loss(self(batch["image"]), batch["target"])
+        loss: Tensor = self.loss(self._logits(batch), batch["target"])
         if self.l1:
             loss = loss + self.l1 * l1_penalty(self.backbone)
         self._log_at_the_end(loss, len(batch["target"]))
@@ -260,7 +270,7 @@ class Classifier(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather one batch of the validation split."""
-        self.val_logits.update(self(batch["image"]).float())
+        self.val_logits.update(self._logits(batch).float())
         self.val_targets.update(batch["target"])
         self.val_rows.update(batch["row"])
 
@@ -290,7 +300,7 @@ class Classifier(LightningModule):
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> dict[str, Tensor]:
         """Row numbers int64 [N] of the manifest and float32 logits [N, C]."""
-        return {"row": batch["row"], "logits": self(batch["image"]).float()}
+        return {"row": batch["row"], "logits": self._logits(batch).float()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over all weights, and the schedule with its interval."""

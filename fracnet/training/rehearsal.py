@@ -13,6 +13,7 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.aggregation import check_by, check_views, level_problems
 from fracnet.evaluation.predictions import Predictions, assemble
 from fracnet.models.classifier import Classifier
+from fracnet.models.features import why_whole
 from fracnet.models.validation import LOGGED, ValidationMetrics
 from fracnet.training.preflight import named_targets
 from fracnet.utils import network
@@ -114,6 +115,8 @@ def rehearse(model: Classifier, config: Config) -> None:
             f"two images; allowed: (2, {n_classes}), one logit for each of "
             f"{', '.join(model.classes)}."
         )
+    if config.model.freeze != "none":
+        model.why_whole = _why_whole(model, config)
     if config.data.batch_size == 1:
         _try_one_image(model, config)
     try:
@@ -124,6 +127,18 @@ def rehearse(model: Classifier, config: Config) -> None:
         raise UserError(
             f"optim or scheduler has an argument that it rejects: {network.clause(error)}."
         ) from error
+
+
+def _why_whole(model: Classifier, config: Config) -> str:
+    """Why a frozen network runs in every batch; "" where its head trains on cached features."""
+    if foreign := [name for name, node in (config.callbacks.model_extra or {}).items() if node]:
+        return f"callbacks.{foreign[0]} may use or change it"
+    for key in ("limit_train_batches", "overfit_batches"):
+        if config.trainer.passed_on.get(key):
+            return f"trainer.{key} trains on a few images"
+    if config.trainer.precision not in ("auto", "32-true", "16-mixed", "bf16-mixed"):
+        return f"features are float32, unlike trainer.precision={config.trainer.precision}"
+    return why_whole(model, config.image_size)
 
 
 def _try_one_image(model: Classifier, config: Config) -> None:

@@ -29,6 +29,7 @@ def training_options(config: Config, model: Classifier) -> list[str]:
         n = sum(weight.numel() for layer in head for weight in layer.parameters())
         when = "" if freeze == "backbone" else f" for {counted(int(freeze), 'epoch')}"
         lines.append(f"backbone frozen{when}: only the head's {n:,} parameters are trained")
+        lines.append(_head_input(config, model.why_whole))
     if config.model.head_dropout:
         lines.append(f"dropout of {config.model.head_dropout} before the head")
     if optim.backbone_lr_factor != 1:
@@ -49,6 +50,17 @@ def training_options(config: Config, model: Classifier) -> list[str]:
         f"callback: {name}" for name, node in (config.callbacks.model_extra or {}).items() if node
     ]
     return lines
+
+
+def _head_input(config: Config, why_whole: str | None) -> str:
+    """What a head trains on while all else is frozen, in a sentence."""
+    if why_whole:
+        return f"the whole network runs in each batch: {why_whole}"
+    n = config.augment.views
+    what = "of the images as they are, not augmented (augment.views=8 augments)"
+    if n:
+        what = f"of {counted(n, 'augmented copy')} of each image, in turn"
+    return f"the head trains on cached features {what}"
 
 
 def loaded_weights(model: Classifier | Classical) -> str:

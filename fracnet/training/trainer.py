@@ -23,10 +23,12 @@ from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, Simpl
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Config, mode_of, selecting_metrics
 from fracnet.data.datamodule import RadiographData
+from fracnet.data.feature_cache import HeadFeatures
 from fracnet.evaluation.predictions import assemble
 from fracnet.models.classifier import Classifier
+from fracnet.models.features import NetworkFeatures
 from fracnet.models.validation import ValidationMetrics
-from fracnet.runs.checkpoint import read_checkpoint, rebuild
+from fracnet.runs.checkpoint import read_checkpoint, rebuild, run_device
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.callbacks import (
     Curves,
@@ -36,7 +38,7 @@ from fracnet.training.callbacks import (
     ProgressBar,
     ReseedEachEpoch,
 )
-from fracnet.training.resume import last_checkpoint
+from fracnet.training.resume import epochs_done, last_checkpoint
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file
@@ -201,6 +203,8 @@ def fit_and_predict(
     trainer, best = make_trainer(config, folder, loggers)
     trainer.callbacks += callbacks  # type: ignore[attr-defined]
     model.extra_metrics = ValidationMetrics.requested(config, data)
+    if model.why_whole == "":
+        data.features = head_features(model, config, data, folder)
     if config.trainer.compile:
         model.backbone.compile()  # in place: names of weights stay, a checkpoint is the same
     if config.resume:
@@ -225,6 +229,25 @@ def fit_and_predict(
         "value": score if math.isfinite(score) else None,  # never defined
     }
     return predict(trainer, selected_model, data), selected
+
+
+def head_features(
+    model: Classifier, config: Config, data: RadiographData, folder: RunFolder
+) -> HeadFeatures | None:
+    """What the head trains on in place of images; None where a resumed run has unfrozen the rest.
+
+    Raises UserError for a last checkpoint that does not fit the network.
+    """
+    if config.resume:
+        path = last_checkpoint(folder)
+        stored = read_checkpoint(path)
+        if isinstance(config.model.freeze, int) and epochs_done(folder) >= config.model.freeze:
+            return None
+        # Frozen, but where training began: the features are those of the checkpoint's network.
+        model.load_state_dict(rebuild(stored, True, path).state_dict())
+    return NetworkFeatures(
+        model, config, data, run_device(config), config.trainer.progress_bar
+    ).for_training()
 
 
 def precision(config: Config) -> Any:

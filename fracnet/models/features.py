@@ -1,0 +1,191 @@
+"""A network split into its frozen body and its head: features of images, computed once.
+
+The features are the input of the head. They replace the body where that never changes: training the
+head, classical fits, the nearest neighbors of the OOD check.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import albumentations
+import numpy as np
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+from fracnet.config.schema import Config
+from fracnet.data.datamodule import RadiographData
+from fracnet.data.feature_cache import Features, HeadFeatures, cached_features
+from fracnet.data.samplers import Draw
+from fracnet.models.backbones import find_heads
+from fracnet.models.classifier import Classifier
+from fracnet.models.inference import eval_mode, logits_and_features
+from fracnet.utils.errors import UserError
+
+TRIED = 4
+"""Images on which a network is compared with its parts."""
+
+
+def why_whole(model: Classifier, size: int) -> str:
+    """A clause on why the network is no constant body and a head; "" where it is.
+
+    Draws no random number from torch's global generator.
+    """
+    heads = find_heads(model.backbone, "model.freeze")
+    if len(heads) != 1:
+        return f"it has {len(heads)} heads"
+    inside = {id(module) for module in heads[0].modules()}
+    body = [(k, m) for k, m in model.backbone.named_modules() if id(m) not in inside]
+    for name, module in body:
+        rate = module.p if isinstance(module, _DropoutNd) else 0.0
+        rate = module.drop_prob if isinstance(module, DropPath) else rate
+        if rate:
+            return f"its layer {name} drops units at random in training"
+    trained = {id(weight) for weight in heads[0].parameters()}
+    if any(id(w) in trained for _, m in body for w in m.parameters(recurse=False)):
+        return "its head shares weights with the rest"
+    pixels = np.random.default_rng(0).integers(0, 256, (TRIED, 1, size, size), np.uint8)
+    images = torch.from_numpy(pixels).to(model.device)
+    with torch.random.fork_rng(devices=[]), eval_mode(model), torch.inference_mode():
+        features, output, logits = _pass(model, heads[0], images)
+        # Not only close: a layer behind it may change logits little before it is trained.
+        if features.ndim != 2 or not torch.equal(output, logits):
+            return "its output is not that of its last layer for one vector per image"
+        if not torch.allclose(heads[0](features), logits, rtol=1e-4, atol=1e-5):
+            return "its last layer alone gives another output"
+        model.train()
+        for layer in model.modules():
+            if isinstance(layer, _NormBase):
+                layer.eval()
+        if not torch.equal(_pass(model, heads[0], images)[0], features):
+            return "its frozen part behaves differently in training"
+    return ""
+
+
+def _pass(model: Classifier, head: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The head's input and output, and the network's, for uint8 [n, 1, S, S]."""
+    seen: list[Tensor] = []
+    hook = head.register_forward_hook(lambda _, args, output: seen.extend((args[0], output)))
+    try:
+        logits: Tensor = model(images)
+    finally:
+        hook.remove()
+    return seen[0], seen[1], logits
+
+
+class NetworkFeatures:
+    """Features of the images of `data`, which is set up, in the body of a network."""
+
+    def __init__(
+        self, model: Classifier, config: Config, data: RadiographData, device: str, progress: bool
+    ) -> None:
+        self._model, self._config, self._data = model, config, data
+        self._device, self._progress = device, progress
+        self._body = _body_hash(model, config)
+
+    def _compute(self, pixels: np.ndarray) -> np.ndarray:
+        with eval_mode(self._model):
+            features = logits_and_features(self._model, self._device)(pixels)[1]
+        assert features is not None
+        return features
+
+    def of_images(self) -> Features:
+        """Float32 [N, F] of the rows of the manifest."""
+        return self._cached(np.arange(len(self._data.manifest.table)), None)
+
+    def of_view(self, view: int) -> Features:
+        """Float32 [n, F] of the train rows, augmented as epoch `view`, counted from 0, does it."""
+        return self._cached(self._data.rows("train"), view)
+
+    def for_training(self) -> HeadFeatures:
+        """All that a head trains on, by the config's `model.freeze` and `augment.views`."""
+        freeze, views = self._config.model.freeze, self._config.augment.views
+        epochs = None if freeze == "backbone" else int(freeze)
+        places = np.full(len(self._data.manifest.table), -1, np.int64)
+        places[self._data.rows("train")] = np.arange(len(self._data.rows("train")))
+        of_views = [self.of_view(view) for view in range(views)]
+        return HeadFeatures(self.of_images(), of_views, places, epochs)
+
+    def _cached(self, rows: np.ndarray, view: int | None) -> Features:
+        data, config = self._data, self._config
+        depends_on: dict[str, Any] = {"body": self._body, "images": data.cache.path.name}
+        what = f"{data.manifest.name}, features of {config.model.target.rpartition('.')[2]}"
+        if view is not None:
+            what += f", augmented view {view + 1}"
+            depends_on |= {
+                "view": view,
+                "seed": config.seed,
+                "augment": config.augment.transforms,
+                "imbalance": config.imbalance.model_dump(),
+                "version": albumentations.__version__,
+                # Which class a row has decides how augment_minority augments it.
+                "rows": _digest(rows, data.manifest.targets()[rows]),
+            }
+
+        def batches() -> Iterator[np.ndarray]:
+            for batch in data.row_loader(rows, view):
+                yield batch["image"][:, 0].numpy()
+
+        def some(places: Sequence[int]) -> np.ndarray:
+            draws = [Draw(view or 0, int(rows[place])) for place in places]
+            pixels: np.ndarray = (
+                data.images_of(view is not None).__getitems__(draws)["image"][:, 0].numpy()
+            )
+            return pixels
+
+        return cached_features(
+            depends_on,
+            (len(rows), config.image_size),
+            batches,
+            some,
+            self._compute,
+            name=what,
+            progress=self._progress,
+        )
+
+
+def _body_hash(model: Classifier, config: Config) -> str:
+    """Identifies the input layer, the architecture and the weights of all but the head."""
+    head = find_heads(model.backbone, "model.freeze")[0]
+    own = {id(tensor) for tensor in [*head.parameters(), *head.buffers()]}
+    node = config.model.plain()
+    digest = hashlib.sha256(json.dumps([node["_target_"], torch.__version__]).encode())
+    digest.update(_layers(model, head).encode())
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) in own or not name.startswith(("backbone.", "input.")):
+            continue
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _layers(model: Classifier, head: nn.Module) -> str:
+    """The layers of the body in words, as `print` shows them."""
+    inside = {id(module) for module in head.modules()}
+    lines = [
+        f"{name} {type(module).__qualname__}({module.extra_repr()})"
+        for name, module in model.backbone.named_modules()
+        if id(module) not in inside
+    ]
+    return "\n".join(lines)
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def require_split(reason: str, key: str) -> None:
+    """Raise UserError where `why_whole` gave a reason and `key` needs the split."""
+    if reason:
+        raise UserError(
+            f"{key} is fitted to features, which this network does not give: {reason}. Allowed "
+            "with it: model.head=linear, model.head=mlp."
+        )

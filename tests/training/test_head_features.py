@@ -1,0 +1,152 @@
+"""A frozen network's head trains on cached features; the run is an ordinary one."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from helpers.command import CommandResult, run_train
+from helpers.models import ADAM, TINY, NormedHead
+from helpers.tiny_overrides import tiny_overrides
+from torch import Tensor, nn
+
+from fracnet.evaluation.predictions import LOGIT
+from fracnet.models.classifier import Classifier
+from fracnet.models.features import why_whole
+from fracnet.runs.checkpoint import load_model, load_run_data
+from fracnet.runs.run_folder import RunFolder, read_config
+from fracnet.utils.progress import no_progress
+
+WATCH = "callbacks.watch={_target_: lightning.pytorch.Callback}"
+FROZEN = ["model.freeze=backbone", "optim.lr=0.02"]
+
+
+@pytest.fixture(scope="module")
+def overrides(phantom_overrides: list[str]) -> list[str]:
+    return tiny_overrides(*phantom_overrides, "logger=none", model="tiny_norm", epochs=3)
+
+
+def run_in(folder: Path, overrides: list[str], capsys: pytest.CaptureFixture[str]) -> CommandResult:
+    result = run_train([*overrides, f"hydra.run.dir={folder}"], capsys)
+    assert result.code == 0, result.err
+    return result
+
+
+def logits(run: Path) -> np.ndarray:
+    table = pd.read_csv(run / "predictions.csv")
+    return table[[name for name in table if name.startswith(LOGIT)]].to_numpy()
+
+
+def test_as_many_views_as_epochs_give_what_the_whole_network_gives(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The views are the augmentation of those epochs, and the rest is the same training."""
+    whole = run_in(tmp_path / "whole", [*overrides, *FROZEN, "augment.views=3", WATCH], capsys)
+    assert "the whole network runs in each batch: callbacks.watch may use or change it" in whole.out
+    quick = run_in(tmp_path / "quick", [*overrides, *FROZEN, "augment.views=3"], capsys)
+    assert "cached features of 3 augmented copies of each image, in turn" in quick.out
+    np.testing.assert_allclose(
+        logits(tmp_path / "quick"), logits(tmp_path / "whole"), rtol=1e-4, atol=1e-4
+    )
+    # And what the whole network of the checkpoint gives.
+    folder = RunFolder(tmp_path / "quick")
+    config = read_config(folder, trust=True)
+    data = load_run_data(folder, config, "run")
+    rows = np.concatenate([data.rows("val"), data.rows("test")])
+    again = load_model(folder, config, trust=True)(data.cache.images, rows, no_progress)
+    np.testing.assert_allclose(logits(folder.path), again, rtol=1e-4, atol=1e-5)
+    state = torch.load(tmp_path / "quick/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    assert {"backbone.convolution.weight", "backbone.head.weight", "input.mean"} <= state.keys()
+
+
+def test_without_views_the_backbone_runs_once_for_all_epochs_and_jobs(
+    overrides: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    forward = Classifier.forward
+
+    def counted(self: Classifier, images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(Classifier, "forward", counted)
+    # Weights of their own: no other test has computed their features.
+    own = [*overrides, *FROZEN, "+model.width=5", "evaluation.resamples=100"]
+    result = run_in(tmp_path / "one", own, capsys)
+    assert "cached features of the images as they are, not augmented" in result.out
+    first = sum(seen)
+    seen.clear()
+    run_in(tmp_path / "two", [*own, "optim.lr=0.01", "trainer.max_epochs=9"], capsys)
+    assert first - sum(seen) == 90, "48 + 18 + 24 images, once"
+
+
+def test_a_run_resumed_between_features_and_fine_tuning_equals_an_uninterrupted_one(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = [*overrides, "model.freeze=2", "augment.views=1", "optim.lr=0.02", "scheduler=none"]
+    run_in(tmp_path / "whole", [*base, "trainer.max_epochs=4"], capsys)
+    run_in(tmp_path / "part", [*base, "trainer.max_epochs=3"], capsys)
+    more = [f"resume={tmp_path / 'part'}", "trainer.max_epochs=4", "trust=true"]
+    assert run_train(more, capsys).code == 0
+    np.testing.assert_array_equal(logits(tmp_path / "part"), logits(tmp_path / "whole"))
+
+
+def test_a_run_resumed_while_its_head_trains_equals_an_uninterrupted_one(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = [*overrides, *FROZEN, "scheduler=none", "callbacks.ema=0.9"]
+    run_in(tmp_path / "whole", [*base, "trainer.max_epochs=4"], capsys)
+    run_in(tmp_path / "part", [*base, "trainer.max_epochs=2"], capsys)
+    more = [f"resume={tmp_path / 'part'}", "trainer.max_epochs=4", "trust=true"]
+    assert run_train(more, capsys).code == 0
+    np.testing.assert_array_equal(logits(tmp_path / "part"), logits(tmp_path / "whole"))
+
+
+class Functional(nn.Module):
+    """Drops units without a layer that says so."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        dropped = nn.functional.dropout(images.mean(dim=(2, 3)), 0.5, self.training)
+        logits: Tensor = self.head(dropped)
+        return logits
+
+
+class PerPosition(nn.Module):
+    """The head is applied at each position, and the logits are averaged."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(images.flatten(2).transpose(1, 2)).amax(dim=1)
+        return logits
+
+
+def test_networks_that_cannot_be_split_say_why() -> None:
+    def reason(backbone: nn.Module) -> str:
+        model = Classifier(TINY, ["a", "b", "c"], ADAM)
+        model.backbone = backbone
+        state = torch.random.get_rng_state()
+        found = why_whole(model, 32)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        return found
+
+    assert reason(timm.create_model("resnet18", num_classes=3)) == ""
+    assert reason(timm.create_model("vit_tiny_patch16_224", num_classes=3, img_size=32)) == ""
+    dropping = timm.create_model("resnet18", num_classes=3, drop_path_rate=0.2)
+    assert "drops units at random in training" in reason(dropping)
+    distilled = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=3, img_size=32)
+    assert reason(distilled) == "it has 2 heads"
+    assert reason(NormedHead(3)).startswith("its output is not that of its last layer")
+    assert reason(PerPosition(3)).startswith("its output is not that of its last layer")
+    assert reason(Functional(3)) == "its frozen part behaves differently in training"
