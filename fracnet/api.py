@@ -66,7 +66,7 @@ class Run:
         return self.folder / "report" / "index.html"
 
     def _repr_html_(self) -> str:
-        """The metrics of validation and test with their 95 % intervals, and the report's place."""
+        """Metrics of validation and test with their 95 % intervals, and a link to the report."""
         columns = {s: self.metrics[s]["metrics"] for s in ("val", "test") if self.metrics.get(s)}
         rows = [
             f"<tr><th>{title}</th>"
@@ -188,7 +188,7 @@ def sweep(
         choices: overrides without a dot in their key; a list has one job per value.
 
     Raises:
-        UserError: the command failed; what it printed says why.
+        UserError: the command failed, with the reason that it printed.
 
     >>> sweep = fracnet.sweep("optim.lr=1e-3,1e-4", model=["resnet18", "resnet50"], data="mura")
     >>> sweep.jobs

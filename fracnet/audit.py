@@ -29,7 +29,7 @@ def audit(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(AuditCommand, without_training(plain))
 
-    # Seconds that --help and a typo need not wait.
+    # Imported late: --help and typos need not wait for them.
     from fracnet.data_audit import findings, page, run_audit
 
     dataset = build(command.data.plain(), "data")

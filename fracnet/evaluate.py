@@ -1,4 +1,4 @@
-"""`python -m fracnet.evaluate`: all metrics of a run, or of anyone's predictions."""
+"""`python -m fracnet.evaluate`: all metrics of a run, or of any table of predictions."""
 
 from contextlib import nullcontext
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Show the table of a sweep again, from the folders of its jobs, or finish the sweep."""
+"""Rebuild the table of a sweep from the folders of its jobs, or finish the sweep."""
 
 import argparse
 import sys
@@ -65,7 +65,7 @@ def show(folder: Path, show_test: str = "best") -> None:
 
 
 def resume(words: Sequence[str]) -> None:
-    """Run the jobs of a sweep that are not finished, and those that `add=` asks for."""
+    """Run the jobs of a sweep that are not finished, and those that `add=` adds."""
     try:
         wanted = _resumption(words)
         complete = resume_sweep(wanted)
@@ -77,7 +77,7 @@ def resume(words: Sequence[str]) -> None:
 
 
 def _resumption(words: Sequence[str]) -> Resumption:
-    """What the words of the command ask for. Raises UserError for one that means nothing."""
+    """The parsed arguments of `resume=`. Raises UserError for an unknown one."""
     given: dict[str, list[str]] = {"resume": [], "add": [], "launcher": []}
     switches = {"trust": False, "changed_code": False, "dry_run": "--dry-run" in words}
     for word in words:

@@ -38,7 +38,7 @@ def train(cfg: DictConfig) -> float | list[float]:
 
 
 def requeued(folder: Path) -> bool:
-    """Whether Slurm has started this command again, and the first time left a checkpoint."""
+    """Whether Slurm has requeued this command, which left a checkpoint the first time."""
     again = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
     return again and (folder / "checkpoints/last.ckpt").is_file()
 

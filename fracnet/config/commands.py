@@ -65,7 +65,7 @@ class EvaluateCommand(Fixed):
 
 
 def newest_run() -> str:
-    """The newest run folder in runs/, for an example that works; a made-up one without any."""
+    """The newest run folder in runs/, for an example that works; a made-up one if there is none."""
     configs = list(Path("runs").glob("*/config.yaml"))
     newest = max(configs, key=lambda path: path.stat().st_mtime, default=None)
     return str(newest.parent) if newest else "runs/2026-01-31_12-00-00_ab12"

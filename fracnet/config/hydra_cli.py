@@ -1,6 +1,6 @@
-"""How a command talks to its user: Hydra around a task, and errors in one paragraph.
+"""The command line: Hydra runs a task, and an error of the user's is printed as one paragraph.
 
-Light on purpose: `--help`, `--cfg job` and a mistyped override must answer at once.
+Imports nothing heavy: `--help`, `--cfg job` and a mistyped override must answer at once.
 """
 
 import io
@@ -39,7 +39,7 @@ HYDRA_OPTIONS = (
     "-cd", "--config-dir", "--experimental-rerun", "-i", "--info",
 )  # fmt: skip
 DRY_RUN = ("--dry-run", "sweep.dry_run=true")
-"""Either lists the jobs of a sweep and runs none; it stays a key of no config."""
+"""Either lists the jobs of a sweep without running them; neither is a key of the config."""
 
 
 def _release(number: str) -> tuple[int, ...]:
@@ -117,7 +117,7 @@ def run(
         jobs: what runs the jobs of a sweep; None where the command cannot be swept.
         instead: advice for a user who gives `-m` to a command that cannot be swept.
 
-    Exit codes: 0 done, 1 a fault the user can mend (one paragraph on stderr), 130 interrupted, 143
+    Exit codes: 0 done, 1 an error the user can fix (one paragraph on stderr), 130 interrupted, 143
     ended by SIGTERM. Any other exception is a bug and keeps its traceback. A sweep prints the table
     of its jobs at the end and exits with 1 if a job did not finish, with 130 or 143 if it was
     stopped as a whole.
@@ -145,7 +145,7 @@ def print_any_character() -> None:
 
 
 class _WithoutControls:
-    """A text stream in which a name cannot command the terminal.
+    """A text stream in which names cannot control the terminal.
 
     A terminal gets the colors, links and cursor moves that progress bars and tables need.
     """
@@ -229,7 +229,7 @@ def _answer_option(config_name: str, arguments: Sequence[str]) -> bool:
 
 @contextmanager
 def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:
-    """Print errors that the user can mend without a traceback; yields whether one was asked for."""
+    """Print the user's errors without a traceback; yields whether a traceback was requested."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     # The other processes of a run on several devices inherit the variable that is set below.
     full_traceback = before == "1" and distributed.rank() == 0

@@ -58,7 +58,7 @@ def chosen_at_once(jobs: Any, launcher: Any) -> int:
 
 
 def check_search(config: DictConfig) -> None:
-    """Raise UserError, before the first job, for a sweeper that cannot search as it is asked to."""
+    """Raise UserError, before the first job, for a sweeper that cannot search as configured."""
     name = str(config.sweeper.get("name"))
     if config.pruning is not None and importlib.util.find_spec("optuna") is None:
         raise UserError(

@@ -28,7 +28,7 @@ from fracnet.utils.files import cache_dir
 
 META = "meta.json"
 DAMAGED = "damaged"
-"""File that tells the next opening that an image did not match its checksum."""
+"""File that marks a cache of which an image did not match its checksum, for the next opening."""
 
 Cache = TypeVar("Cache")
 log = logging.getLogger(__name__)

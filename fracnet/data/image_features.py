@@ -5,7 +5,8 @@ predicted by scanner, hospital or export: bone is among what a histogram counts,
 knows where it is or whether it is broken.
 
 Appearance features come from the preprocessed image, as the model sees it, so file, format and
-original size leave no trace. They tell photographs, inverted and empty images from radiographs.
+original size leave no trace. They distinguish photographs, inverted and empty images from
+radiographs.
 """
 
 from collections.abc import Sequence

@@ -82,7 +82,7 @@ def find_duplicates(
 
     images(i): the uint8 pixels [H, W] of image i, whole and as stored in the file; None leaves it
     out. Called once per image, in any order, from `workers` threads (default: one per available
-    CPU). files: tells the same bytes from the same pixels.
+    CPU). files: distinguishes equal bytes from equal pixels.
 
     Of m images with the same pixels, m - 1 pairs with the first one are listed; the first one
     stands for all of them in other pairs. Each image is compared with `CANDIDATES`

@@ -161,7 +161,7 @@ def _measure(
 
 
 def check_shortcuts(scores: list[FamilyScore] | str, n_classes: int, unit: str) -> Finding:
-    """Which families of measurements tell the class, or that there are too few images to know."""
+    """Which families of measurements predict the class, or that too few images show it."""
     if isinstance(scores, str):
         return Finding("shortcuts", "hint", f"Could not search for shortcuts: {scores}.")
     area = area_name(n_classes)

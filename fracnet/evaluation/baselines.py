@@ -1,4 +1,4 @@
-"""What a model must beat: the commonest class, and a classifier that sees only shortcuts.
+"""What a model must beat: the most common class, and a classifier that sees only shortcuts.
 
 Both return a predictions table for the given rows, which `summarize` scores like a model's.
 """
@@ -18,7 +18,7 @@ NEVER = -1000.0
 
 
 def majority(train_targets: np.ndarray, rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Give every row the train split's prevalences as probabilities, so its commonest class.
+    """Give every row the train split's prevalences as probabilities, so its most common class.
 
     `train_targets` is int[N], indices into `classes`; `rows` are the manifest rows to predict.
     """

@@ -1,4 +1,4 @@
-"""Anyone's predictions from a plain csv, with its columns mapped by name."""
+"""Predictions from any csv, with its columns mapped by name."""
 
 import csv
 import difflib

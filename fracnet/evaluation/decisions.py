@@ -4,7 +4,7 @@
 
 The threshold of a two-class task is chosen on validation and then only applied. It is a number of
 log-odds (`Predictions.scores`), because probabilities of a very confident network round to 1 and
-can no longer be told apart; it is shown as a probability. A row is positive if its log-odds lie
+can no longer be distinguished; it is shown as a probability. A row is positive if its log-odds lie
 above the threshold and negative if they equal it, as in MURA's official rule for 0.5. Candidates
 lie halfway between neighboring log-odds.
 
@@ -53,7 +53,7 @@ def check_operating_point(rule: object, n_classes: int) -> None:
     if n_classes != 2:
         raise UserError(
             f"operating_point={as_option(rule)} chooses a threshold for two classes; there are "
-            f"{n_classes}, and the decision is the likeliest class. Omit operating_point=."
+            f"{n_classes}, and the decision is the most likely class. Omit operating_point=."
         )
 
 

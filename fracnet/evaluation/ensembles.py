@@ -34,7 +34,7 @@ class Ensemble:
 
 
 def average(runs: Mapping[str, Predictions]) -> Ensemble:
-    """Average the test probabilities of runs, and those of val where that is honest.
+    """Average the test probabilities of runs, and those of val where that is valid.
 
     Runs that all validate on the same images are averaged on them too. Where their val images are
     disjoint, as in the folds of one cross-validation, each image gets the mean of the runs that
@@ -106,8 +106,8 @@ def _check_folds(groups: Mapping[frozenset[str], Sequence[str]]) -> None:
             raise UserError(
                 f"{run_of[shared[0]]} and {names[0]} share {len(shared)} of their val images (e.g. "
                 f"{shared[0]}) but not all: one may have trained on images that the other "
-                "validates on, so no threshold can be chosen honestly. Allowed: runs with the same "
-                "val images, or the folds of one cross-validation."
+                "validates on, so no threshold can be chosen without bias. Allowed: runs with the "
+                "same val images, or the folds of one cross-validation."
             )
         run_of |= dict.fromkeys(paths, names[0])
     sizes = {len(names) for names in groups.values()}

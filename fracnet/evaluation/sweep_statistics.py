@@ -1,4 +1,4 @@
-"""What a sweep's jobs say together: means over seeds, the Pareto front, importance of keys."""
+"""Statistics over the jobs of a sweep: means over seeds, the Pareto front, importance of keys."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -38,7 +38,7 @@ COLUMNS = {
     f"{PROB}<class>": "calibrated with the temperature that validation has chosen",
     "log_odds": "calibrated log-odds of the second of two classes, which the threshold compares: "
     "probabilities near 1 round to 1",
-    "decision": "by the run's threshold for two classes, otherwise the likeliest class",
+    "decision": "by the run's threshold for two classes, otherwise the most likely class",
     "uncertain": "by the limits below, or because the image is out of distribution; see reason",
     "ood_score": MEANING,
     "ood": "whether ood_score is above 1",
@@ -194,7 +194,7 @@ def _read_rows(path: Path) -> Iterator[pd.DataFrame]:
 
 
 def _csv(table: pd.DataFrame, *, header: bool = True) -> str:
-    """A table for people, whose names, which may come from strangers, a spreadsheet never runs."""
+    """A csv in which a spreadsheet takes no text, such as a stranger's name, for a formula."""
     plain = table.map(plain_cell)
     return str(plain.to_csv(index=False, header=header, lineterminator="\n"))
 

@@ -1,7 +1,7 @@
 """Pictures of predicted images: the whole image with its heatmap, a color bar and a caption.
 
 Pictures keep the aspect of the file and are at most `MAX_SIDE` pixels a side. They are named after
-the file, and say by themselves what was predicted: pictures get passed on without their folder.
+the file, and their captions name the prediction: pictures get passed on without their folder.
 """
 
 import re

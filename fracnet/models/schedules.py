@@ -46,7 +46,7 @@ def warmup_cosine(
 def interval_of(node: Mapping[str, Any]) -> str:
     """When a schedule is stepped: `epoch` or `step`.
 
-    Lightning steps every schedule once an epoch unless told otherwise, which would silently stretch
+    Lightning steps every schedule once an epoch by default, which would silently stretch
     one that is made for steps.
     """
     by_default = "step" if node["_target_"] in EVERY_STEP else "epoch"

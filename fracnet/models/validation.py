@@ -1,4 +1,4 @@
-"""Validation metrics that a run asks for by name: of images, of studies, or the user's own."""
+"""Validation metrics that a config names: of images, of studies, or the user's own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

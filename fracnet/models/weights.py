@@ -77,7 +77,7 @@ class LoadedWeights:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A part of a file held against a network: the names that keep it from being loaded."""
+    """A part of a file compared with a network: the names that keep it from being loaded."""
 
     part: str
     state: State
@@ -256,7 +256,7 @@ def _from_torchvision(state: State, name: str) -> Iterator[State]:
 
 
 def _compare(part: str, state: State, body: State, heads: Sequence[str]) -> _Fit:
-    """Hold the names and shapes of a part of the file against the backbone without its head."""
+    """Compare the names and shapes of a part of the file with the backbone without its head."""
     same = [key for key in body if key in state and state[key].shape == body[key].shape]
     return _Fit(
         part=part,

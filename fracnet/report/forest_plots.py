@@ -76,7 +76,7 @@ def group_lines(overall: Summary, groups: Sequence[tuple[str, Summary]]) -> list
 
 
 def class_lines(summary: Summary) -> list[Line]:
-    """A line a class against the rest, below the macro averages."""
+    """One line per class, against the rest, below the macro averages."""
     macro = {title: summary.metrics[f"macro_{key}"] for key, title in ONE_CLASS.items()}
     classes = [
         Line(c.name, f"{c.n}", {title: getattr(c, key) for key, title in ONE_CLASS.items()})
@@ -189,7 +189,7 @@ def differences(
     p_name: str = "p",
     name: str = "differences",
 ) -> Figure:
-    """One line a comparison, in the order given.
+    """One line per comparison, in the order given.
 
     Args:
         rows: at least one.

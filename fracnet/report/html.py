@@ -1,6 +1,6 @@
-"""A page of HTML that stands alone: it loads no script, font or picture from anywhere else.
+"""A self-contained HTML page: it loads no script, font or picture from anywhere else.
 
-Light and dark as the reader's system has it, A4 on paper, readable on a telephone and by keyboard.
+Follows the system's light or dark mode, prints on A4, works on a phone and by keyboard.
 A page is a template in `fracnet/report/templates/` that extends `base.html` and is built of the
 macros in `macros.html`. The one script, `page.js`, is inline and the only one that the page's
 content security policy allows; without scripts the page still shows everything.

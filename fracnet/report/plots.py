@@ -1,4 +1,4 @@
-"""The house style of all charts, and the two ways out: files, and SVG inside a page.
+"""The house style of all charts, and their two outputs: files, and SVG inside a page.
 
 A `Chart` is defined once, by a function that draws on matplotlib axes. `save` writes the charts of
 a `Figure` as PNG and SVG files, which W&B shows as well; `Chart.svg` is the same drawing for a

@@ -76,7 +76,7 @@ def prediction_page(content: PredictionContent) -> str:
         "facts": _facts(content),
         "cases": cases,
         "pictures": any(case["pictures"] for case in cases),
-        "left_out": f"The page shows the {counted(len(rows), 'image')} that most need a look: "
+        "left_out": f"The page shows the {counted(len(rows), 'image')} that most need review: "
         "unreadable, out of distribution and uncertain ones first. predictions.csv has all "
         f"{len(content.rows)}."
         if left_out
@@ -98,7 +98,7 @@ def prediction_page(content: PredictionContent) -> str:
 
 
 def rows_to_show(rows: pd.DataFrame) -> pd.DataFrame:
-    """All rows in their order; of more than `MAX_ROWS` those that most need a look."""
+    """All rows in their order; of more than `MAX_ROWS` those that most need review."""
     if len(rows) <= MAX_ROWS:
         return rows
     readable = rows["error"].fillna("") == ""

@@ -105,7 +105,7 @@ class RunContent(Evaluated):
     name: of the folder. evaluation: name of a further evaluation of the run, "" for its own.
     run_known: whether there is a run at all; predictions of others come without one.
     baselines: predictions of the test rows by name.
-    curves: a row an epoch. explained: explain.json, whose files lie in `explain_folder`.
+    curves: one row per epoch. explained: explain.json, whose files lie in `explain_folder`.
     cited: as `compare_with_published` of `report.published` gives them.
     images: whether pixels, and names of files and patients, may appear on the page.
     repredicted: whether the predictions differ from those in the run's folder.

@@ -207,8 +207,8 @@ def _limits(content: RunContent) -> list[str]:
     if content.assessment.test is None:
         limits.append("There is no test: all metrics come from the rows that chose the model.")
     limits.append(
-        "Labels are taken as true. Age, sex and machine are not known, so neither is whether the "
-        "model treats them alike."
+        "Labels are assumed to be correct. Age, sex and X-ray device are unknown, and so is "
+        "whether the model works equally well for all of them."
     )
     return limits
 

@@ -1,7 +1,7 @@
-"""The page of a run: the verdict first, for a clinician; then all that an engineer asks.
+"""The page of a run: the verdict first, for a clinician; then all details, for an engineer.
 
-Everything on it comes from `RunContent`; a part without its file is left out, or says how to get
-it.
+Everything on it comes from `RunContent`; a part without its file is left out, or replaced by the
+command that makes it.
 """
 
 import base64

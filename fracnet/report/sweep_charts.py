@@ -73,14 +73,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Curves:
-    """Learning curves of all runs, and what must be said below them."""
+    """Learning curves of all runs, and the notes below them."""
 
     figure: Figure
     notes: Sequence[str]
 
 
 def learning_curves(trials: Sequence[Trial], metric: str, title: str) -> Curves:
-    """Losses and, where it was logged, the validation metric by epoch: a line a run.
+    """Losses and, where it was logged, the validation metric by epoch: one line per run.
 
     trials: the best first; those of the first configurations get colors of their own.
     metric, title: the metric's key, such as macro_auc, and its name in words.
@@ -202,7 +202,7 @@ def fact_columns(trials: Sequence[Trial]) -> list[str]:
 def swept_keys(trials: Sequence[Trial], title: str) -> Figure:
     """A chart for each key that varies, of the validation metric `title` of each trial.
 
-    Keys whose values divide the trials in the same way share a chart: nobody could tell their
+    Keys whose values divide the trials in the same way share a chart: nobody could separate their
     effects apart. No more than `MOST_CHARTS`.
     """
     known = [trial for trial in trials if math.isfinite(trial.value)]
@@ -274,14 +274,14 @@ def _key_chart(
     notes = [_means_note(means, groups, repeated, along), _without_note(key, without)]
     if tied:
         notes.append(
-            f"Varies together with {', '.join(tied)}, so their effects cannot be told apart."
+            f"Varies together with {', '.join(tied)}, so their effects cannot be separated."
         )
     label = f"{title} against {key}, {counted(len(trials), 'run')}"
     return Chart(key, label, draw, [note for note in notes if note], (), SIZE)
 
 
 def _aside(trials: Sequence[Trial], places: Sequence[float]) -> list[tuple[Trial, float, float]]:
-    """The trials that are not chosen; marks that would hide one another step aside, by turns."""
+    """The trials that are not chosen; overlapping marks are shifted, alternately to either side."""
     values = [trial.value for trial in trials]
     near = 0.045 * (max(values) - min(values))
     others = [(x, trial) for trial, x in zip(trials, places, strict=True) if not trial.chosen]

@@ -1,4 +1,4 @@
-"""One table for the terminal and the page: cells know how each of the two shows them.
+"""One table for the terminal and the page: each cell renders itself for both.
 
 `Table` holds plain values. `print_table` shows it in a terminal, in plain ASCII and without
 relying on color; the `table` macro of `templates/macros.html` shows it on a page.
@@ -73,7 +73,7 @@ NEAR_0 = "near 0"
 class EstimateCell:
     """A value with its 95 % interval. NaN is undefined; `signed` writes `+` before the digits.
 
-    `near_zero` says that the value cannot be told from 0, in place of its digits.
+    near_zero: the value cannot be distinguished from 0, which is stated in place of its digits.
     """
 
     value: float
@@ -112,7 +112,7 @@ class EstimateCell:
         return f"{number}{interval}{f' {TOO_FEW}' if self.few else ''}"
 
     def terminal(self, stacked: bool) -> str:
-        """Value and interval, side by side or stacked; a third part says that cases are few."""
+        """Value and interval, side by side or stacked; a third part marks too few cases."""
         parts = filter(None, (self.number, self.interval))
         text = ("\n" if stacked else " ").join(parts)
         return f"{text}\n{TOO_FEW}" if self.few else text

@@ -1,4 +1,4 @@
-"""Evaluate a run, or anyone's table of predictions: no images, no model, no GPU.
+"""Evaluate a run, or any table of predictions: no images, no model, no GPU.
 
 Training calls this at its end, after it has written the predictions; `fracnet.evaluate` at any time
 later. Both give the same metrics, to the last digit.
@@ -148,7 +148,7 @@ def evaluate_table(
     cited: Sequence[Cited] = (),
     progress: Progress = no_progress,
 ) -> RunEvaluation:
-    """Evaluate anyone's predictions; writes the table as it was read, decisions and metrics.json.
+    """Evaluate any predictions; writes the table as it was read, decisions and metrics.json.
 
     data, notes: the table's name, and sentences that a reader of the metrics must know. origin: the
     file and how it was read, kept in metrics.json under "table".

@@ -102,7 +102,7 @@ def find_runs(
         for path in _folders(patterns, key)
         if not (path / COMPARISON).exists() and path.resolve() != own
     ]
-    # Names begin one folder above what all runs share, which tells where they are.
+    # Names begin one folder above what all runs share, which shows where they are.
     parents = [str(path.resolve().parent) for path in paths]
     start = Path(commonpath(parents)).parent if parents else Path()
     runs, skipped = [], []
@@ -118,7 +118,7 @@ def find_runs(
 def find_two_or_more(
     patterns: Sequence[str], purpose: str, *, ensembles: bool = True
 ) -> tuple[list[FinishedRun], list[SkippedRun]]:
-    """The same; UserError where there are fewer than two.
+    """As `find_runs`; UserError where there are fewer than two.
 
     purpose: what needs two, e.g. "a comparison". ensembles: False skips runs that are ensembles.
     """

@@ -270,10 +270,10 @@ def read_status(run: RunFolder) -> str | None:
 
 
 def running_where(run: RunFolder) -> str:
-    """What is known of a run with the status `running`, and how to end that if it is wrong."""
+    """What is known of a run with the status `running`, and what to do if it has ended."""
     content = read_mapping(run.provenance)
     process = content.get("process")
-    host = processes.host_elsewhere(process)
+    host = processes.remote_host(process)
     if host is None:
         return "still running" if process else "still running, or its process died"
     files = (run.provenance, run.curves, run.checkpoints / "last.ckpt")

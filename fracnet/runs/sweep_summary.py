@@ -129,7 +129,7 @@ def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
 def compare_jobs(folder: Path, sweep: Mapping[str, Any]) -> tuple[Comparison | None, str]:
     """The best configurations against the best of all, on the validation images.
 
-    None where fewer than two can be compared, with the reason if it is worth telling.
+    None where fewer than two can be compared, with the reason if the page should state it.
     """
     if len(sweep["best"]) == 0 or "data.fold" in sweep["repeated"]:
         return None, ""
@@ -393,7 +393,7 @@ def _configuration(group: Sequence[Row], by_seed: bool) -> Row:
     """Mean and spread of one configuration over the seeds or folds that have a value.
 
     by_seed: give an interval of the mean as well. Folds share most of their training images, so
-    from their spread none can be told.
+    their spread gives none.
     """
     values = [row["value"] for row in group if row["value"] is not None]
     low, high = mean_interval(values) if by_seed else (None, None)
@@ -432,7 +432,7 @@ def _new_view(viewed: Sequence[Row], show_test: str) -> list[Row]:
 
 
 def _as_csv(content: Mapping[str, Any]) -> str:
-    """A row a job, with all validation metrics; test metrics only where they are viewed."""
+    """One row per job, with all validation metrics; test metrics only where they are viewed."""
     jobs = content["jobs"]
     names = {
         split: list(dict.fromkeys(name for job in jobs for name in job[split] or {}))

@@ -39,7 +39,7 @@ class Swept:
 
 
 def swept_of(folder: Path) -> Swept:
-    """What a sweep has swept; UserError for a folder without sweep.json."""
+    """The swept keys of a sweep; UserError for a folder without sweep.json."""
     content = read_mapping(folder / "sweep.json")
     if "swept" not in content:
         raise UserError(

@@ -1,8 +1,8 @@
-"""Exceptions whose messages are written for the person at the keyboard."""
+"""Exceptions whose messages are written for the user."""
 
 
 class UserError(ValueError):
-    """A fault that the user can mend: shown as one paragraph, without a traceback.
+    """An error that the user can fix: shown as one paragraph, without a traceback.
 
     The message names the key or file, the value given and what is allowed.
     """

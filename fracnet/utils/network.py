@@ -1,4 +1,4 @@
-"""Whether an address answers, found out within seconds even without a network."""
+"""Check within seconds whether an address answers, even without a network."""
 
 import threading
 

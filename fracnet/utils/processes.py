@@ -39,7 +39,7 @@ def is_gone(process: Any) -> bool:
     return _start_of(pid) != process.get("start")
 
 
-def host_elsewhere(process: Any) -> str | None:
+def remote_host(process: Any) -> str | None:
     """The host of a process that cannot be seen from here; None for one of this machine."""
     here = _machine()
     there = process.get("machine", here) if isinstance(process, Mapping) else here
@@ -121,13 +121,13 @@ def _acquire(path: Path, name: str) -> int:
 
 
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
-"""Signals by which a cluster takes a machine away: the end is near, and there is time to save."""
+"""Signals by which a cluster announces that it will end a job, with time left to save."""
 
 
 class Preemption:
-    """A request to end, which a training grants once it has saved itself.
+    """A request to end, which a training obeys once it has saved itself.
 
-    received: the request that waits to be granted.
+    received: the pending request.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class Preemption:
         raise stop
 
     def wait(self) -> None:
-        """Let requests wait: somebody looks at `received` soon.
+        """Let requests wait: the caller checks `received` soon.
 
         Installs the handler again, in front of what a library has set in the meantime.
         """
@@ -160,11 +160,11 @@ class Preemption:
             signal.signal(number, self._handler)
 
     def wait_no_longer(self) -> None:
-        """From here on a request raises at once."""
+        """Let a request raise at once from here on."""
         self._waits = False
 
     def end(self) -> None:
-        """The handler is not there any more."""
+        """Forget the handler, which has been removed."""
         self._handler, self._waits = None, False
 
 
@@ -211,5 +211,5 @@ def ask_for_requeue(stop: BaseException) -> None:
         array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
         name = f"{array}_{task}" if array else job
         done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
-        told = "requeued" if done.returncode == 0 else f"not requeued: {done.stderr.strip()}"
-        print(f"Slurm job {name} {told}", flush=True)
+        outcome = "requeued" if done.returncode == 0 else f"not requeued: {done.stderr.strip()}"
+        print(f"Slurm job {name} {outcome}", flush=True)

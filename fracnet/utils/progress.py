@@ -74,7 +74,7 @@ def _with_lines(items: Iterable[T], total: int, description: str) -> Iterator[T]
 
 @contextmanager
 def spinner(description: str) -> Iterator[None]:
-    """Show on a terminal, which a notebook is not, that work is going on."""
+    """Show a spinner on a terminal, but not in a notebook."""
     console = Console(stderr=True)
     with console.status(description) if console.is_terminal else nullcontext():
         yield

@@ -181,7 +181,7 @@ def test_keys_that_vary_together_share_a_labeled_chart() -> None:
     ]
     first, second = swept_keys(trials, "AUC").charts
     assert (first.title, second.title) == ("model", "lr")
-    tied = "Varies together with depth, so their effects cannot be told apart."
+    tied = "Varies together with depth, so their effects cannot be separated."
     assert tied in first.notes
     assert not any("Varies together" in note for note in second.notes)
 

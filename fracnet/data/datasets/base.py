@@ -1,4 +1,4 @@
-"""What every dataset shares: its facts, reading its folder, and a split where it brings none."""
+"""What every dataset shares: its facts, reading its folder, and a split where it has none."""
 
 import os
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""Any dataset of the user's own: class folders, or a CSV file that names the images."""
+"""Any dataset of the user: class folders, or a CSV file that names the images."""
 
 import json
 import math
