@@ -103,6 +103,8 @@ Labels = Annotated[dict[str, str | None], BeforeValidator(_labels_as_text)]
 
 Count = Annotated[int, BeforeValidator(not_boolean), Field(ge=1)]
 Real = Annotated[float, BeforeValidator(not_boolean), Field(allow_inf_nan=False)]
+Size = Annotated[int, BeforeValidator(not_boolean), Field(ge=16, le=2048)]
+"""Pixels per side."""
 Freeze = Annotated[Literal["none", "backbone"] | int, BeforeValidator(_none_backbone_or_epochs)]
 
 
@@ -179,6 +181,7 @@ class Optim(Target):
     lr: Annotated[Real, Field(gt=0)]
     weight_decay: Annotated[Real, Field(ge=0)] = 0.0
     backbone_lr_factor: Annotated[Real, Field(gt=0)] = 1.0
+    layer_decay: Annotated[Real, Field(gt=0, le=1)] = 1.0
     l1: Annotated[Real, Field(ge=0)] = 0.0
 
 
@@ -214,14 +217,17 @@ class Preprocess(Fixed):
 
 
 class Augment(Fixed):
-    """Random transforms after the cache, in order.
+    """Random transforms after the cache, in order; then images of a batch are mixed.
 
     views: how many fixed augmented copies of each training image a frozen network turns into
     features; 0: none, but the image itself.
+    mixup, cutmix: alpha of the distribution of their weights, 0 for none; of both, one by chance.
     """
 
     transforms: list[dict[str, Any]]
     views: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=1000)] = 0
+    mixup: Annotated[Real, Field(ge=0)] = 0.0
+    cutmix: Annotated[Real, Field(ge=0)] = 0.0
 
 
 class Imbalance(Fixed):
@@ -304,9 +310,13 @@ class Pruning(Target):
 
 
 class Trainer(Open):
-    """How Lightning runs the fit; any further key is an argument of `lightning.Trainer`."""
+    """How Lightning runs the fit; any further key is an argument of `lightning.Trainer`.
+
+    image_sizes: of the training images, each for an equal share of the epochs.
+    """
 
     max_epochs: Count
+    image_sizes: list[Size] | None = None
     devices: Annotated[Any, BeforeValidator(_number_or_list_of_devices)] = 1
     num_nodes: Count = 1
     accelerator: Literal["auto", "cpu", "gpu"]
@@ -496,7 +506,7 @@ class Config(Fixed):
     """A whole training run."""
 
     seed: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, lt=2**32)]
-    image_size: Annotated[int, BeforeValidator(not_boolean), Field(ge=16, le=2048)]
+    image_size: Size
     objective: Metric  # the first of `objectives`
     objectives: list[Metric] = Field(default_factory=list, exclude=True)
     show_test: Literal["best", "all"] = "best"
@@ -565,6 +575,7 @@ def check(plain: Mapping[str, Any]) -> Config:
     config = validated(Config, plain)
     _check_metrics(config)
     _check_freeze(config)
+    _check_sizes(config)
     _check_imbalance(config)
     _check_pruning(config)
     return config
@@ -676,4 +687,21 @@ def _check_freeze(config: Config) -> None:
         raise UserError(
             f"model.freeze={freeze} works on one device, not on trainer.devices="
             f"{trainer.devices}; allowed there: none, backbone."
+        )
+
+
+def _check_sizes(config: Config) -> None:
+    sizes, epochs = config.trainer.image_sizes, config.trainer.max_epochs
+    if sizes is None:
+        return
+    listed = ",".join(map(str, sizes))
+    if not sizes or max(sizes) > config.image_size:
+        raise UserError(
+            f"trainer.image_sizes=[{listed}]: allowed are sizes up to image_size="
+            f"{config.image_size}, at which the model validates and predicts, or null."
+        )
+    if len(sizes) > epochs:
+        raise UserError(
+            f"trainer.image_sizes=[{listed}] names {len(sizes)} sizes for trainer.max_epochs="
+            f"{epochs}; allowed: at most one for each epoch."
         )

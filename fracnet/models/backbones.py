@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import timm
+import timm.optim
 import torch
 from huggingface_hub import constants as hub
 from torch import Tensor, nn
@@ -50,6 +51,18 @@ def find_heads(model: nn.Module, key: str) -> list[nn.Module]:
             "get_classifier(); leave that key at its default for this model."
         )
     return heads
+
+
+def find_stages(model: nn.Module) -> dict[str, int]:
+    """The stage of each parameter by name, counted from the input.
+
+    timm's coarse groups, such as the blocks of one resolution; in any other class, twelve
+    consecutive parameters are a stage.
+    """
+    matcher: Any = getattr(model, "group_matcher", None)
+    if matcher is None:
+        return dict(timm.optim.auto_group_layers(model))
+    return dict(timm.models.group_parameters(model, matcher(coarse=True), reverse=True))
 
 
 class DropoutLinear(nn.Linear):

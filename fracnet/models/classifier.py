@@ -17,7 +17,7 @@ from fracnet.config.instantiate import build, locate
 from fracnet.metrics import classification
 from fracnet.models.backbones import add_head_dropout, find_heads, input_statistics
 from fracnet.models.losses import make_loss
-from fracnet.models.schedules import REHEARSAL_STEPS, build_schedule, interval_of
+from fracnet.models.schedules import REHEARSAL_STEPS, build_schedule, interval_of, rate_factors
 from fracnet.utils.errors import Diverged, UserError
 
 FIXED = {
@@ -69,7 +69,7 @@ def grey_input(backbone: nn.Module, normalize: str) -> GreyInput:
     return GreyInput(*statistics)
 
 
-OPTIMIZER_OWN_KEYS = ("backbone_lr_factor", "l1")
+OPTIMIZER_OWN_KEYS = ("backbone_lr_factor", "layer_decay", "l1")
 
 # Implementations of a step, of which torch allows one: a user who names one has chosen.
 STEP_OPTIONS = ("fused", "foreach", "capturable", "differentiable")
@@ -80,9 +80,9 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer that `optim._target_` names.
 
-    Where `optim.backbone_lr_factor` is not 1 there are two groups of weights: first the head's
-    with `optim.lr`, then all others with `optim.lr` times the factor. Weight decay, schedule and
-    the rest apply to both. Frozen weights are included: without a gradient they do not change.
+    With `optim.backbone_lr_factor` or `optim.layer_decay` there is a group of weights for each
+    learning rate, the head's first (see `rate_factors`). Weight decay, schedule and the rest apply
+    to all. Frozen weights are included: without a gradient they do not change.
 
     Args:
         node: `_target_`, its arguments, and fracnet's own keys.
@@ -94,15 +94,20 @@ def make_optimizer(
     arguments = {key: value for key, value in node.items() if key not in OPTIMIZER_OWN_KEYS}
     if fuse and _can_fuse(arguments, module):
         arguments["fused"] = True
-    factor = float(node.get("backbone_lr_factor", 1.0))
-    if factor == 1.0:
-        optimizer: torch.optim.Optimizer = build(arguments, "optim", module.parameters())
-        return optimizer
-    heads = find_heads(backbone, f"optim.backbone_lr_factor={factor}")
-    head = {id(weight): weight for layer in heads for weight in layer.parameters()}
-    rest = [weight for weight in module.parameters() if id(weight) not in head]
-    groups = [{"params": list(head.values())}, {"params": rest, "lr": node["lr"] * factor}]
-    optimizer = build(arguments, "optim", groups)
+    factors = rate_factors(node, backbone)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for weight in module.parameters():
+        groups.setdefault(factors.get(weight, 1.0), []).append(weight)
+    optimizer: torch.optim.Optimizer = build(
+        arguments,
+        "optim",
+        [
+            {"params": groups[factor], "lr": node["lr"] * factor}
+            for factor in sorted(groups, key=lambda factor: (factor != 1.0, -factor))
+        ]
+        if factors
+        else module.parameters(),
+    )
     return optimizer
 
 
@@ -178,7 +183,7 @@ class Classifier(LightningModule):
         model: `_target_` of the backbone and its arguments, `normalize` and `head_dropout`.
             (`freeze` belongs to `fracnet.training.callbacks.FreezeBackbone`.)
         classes: class names in the order of the logits.
-        optim: `_target_` of a torch optimizer and its arguments, `backbone_lr_factor` and `l1`.
+        optim: `_target_` of a torch optimizer and its arguments, and `OPTIMIZER_OWN_KEYS`.
         scheduler: `_target_` of a torch scheduler and its arguments, or None.
         loss: `_target_` of a loss and its arguments, or None for the cross-entropy.
         class_weights: one per class, passed to the loss as `weight`, or None.
@@ -203,8 +208,7 @@ class Classifier(LightningModule):
             add_head_dropout(self.backbone, float(model["head_dropout"]))
         if model.get("freeze", "none") != "none":
             find_heads(self.backbone, f"model.freeze={model['freeze']}")
-        if optim.get("backbone_lr_factor", 1.0) != 1.0:
-            find_heads(self.backbone, f"optim.backbone_lr_factor={optim['backbone_lr_factor']}")
+        rate_factors(optim, self.backbone)  # needs a head where rates differ
         self.input = grey_input(self.backbone, str(model["normalize"]))
         self.classes = list(classes)
         self.loss = make_loss(loss or DEFAULT_LOSS, self.classes, class_weights)
@@ -240,7 +244,11 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The chosen loss of one batch, plus the L1 penalty if there is one."""
-        loss: Tensor = self.loss(self._logits(batch), batch["target"])
+        logits = self._logits(batch)
+        loss: Tensor = self.loss(logits, batch["target"])
+        if "other_target" in batch:  # mixed images, see `training.batch_callbacks.MixImages`
+            other, share = self.loss(logits, batch["other_target"]), batch["share"]
+            loss = share * loss + (1 - share) * other
         if self.l1:
             loss = loss + self.l1 * l1_penalty(self.backbone)
         self._log_at_the_end(loss, len(batch["target"]))

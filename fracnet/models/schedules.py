@@ -1,14 +1,16 @@
-"""Learning-rate schedules: the one that a config names, and warm-up before a cosine."""
+"""Learning rates: by layer, and over time: the schedule of a config, warm-up before a cosine."""
 
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from fracnet.config.instantiate import build
+from fracnet.models.backbones import find_heads, find_stages
 
 EVERY_STEP = (
     "fracnet.models.schedules.warmup_cosine",
@@ -19,6 +21,29 @@ EVERY_STEP = (
 LIGHTNING_KEYS = ("interval", "frequency", "monitor", "total_steps")
 REHEARSAL_STEPS = 1000
 """Stands for `total_steps: auto` where no training is attached."""
+
+
+def rate_factors(node: Mapping[str, Any], backbone: nn.Module) -> dict[nn.Parameter, float]:
+    """What the rate of each weight below the head is multiplied by; {} where all have one rate.
+
+    `backbone_lr_factor` times `layer_decay` to the power of the number of stages between the
+    weight and the head (Bao et al., 2022, arXiv:2106.08254).
+
+    Raises:
+        UserError: the network has no known head.
+    """
+    factor, decay = (float(node.get(key, 1.0)) for key in ("backbone_lr_factor", "layer_decay"))
+    if factor == decay == 1.0:
+        return {}
+    key = "backbone_lr_factor" if factor != 1.0 else "layer_decay"
+    heads = find_heads(backbone, f"optim.{key}={node[key]}")
+    head = {weight for layer in heads for weight in layer.parameters()}
+    stages = find_stages(backbone)
+    depth = {weight: stages[name] for name, weight in backbone.named_parameters()}
+    last = max(depth.values())
+    return {
+        weight: factor * decay ** (last - n) for weight, n in depth.items() if weight not in head
+    }
 
 
 def warmup_cosine(

@@ -23,7 +23,7 @@ def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
     return RadiographData(
         dataset=dataset or build(config.data.dataset(), "data"),
         preprocess=config.preprocess.model_dump(),
-        augment=config.augment.model_dump(),
+        augment={"transforms": config.augment.transforms},
         imbalance=config.imbalance.model_dump(),
         image_size=config.image_size,
         batch_size=config.data.batch_size,

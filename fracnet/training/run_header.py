@@ -35,6 +35,8 @@ def training_options(config: Config, model: Classifier) -> list[str]:
     if optim.backbone_lr_factor != 1:
         rate = optim.lr * optim.backbone_lr_factor
         lines.append(f"learning rate {optim.lr:g} for the head, {rate:g} for the backbone")
+    if optim.layer_decay != 1:
+        lines.append(f"learning rate times {optim.layer_decay:g} for each stage below the head")
     if optim.l1:
         lines.append(f"L1 penalty of {optim.l1:g} on the weights, part of the training loss")
     arguments = {k: v for k, v in loss.plain().items() if k != "_target_"}
@@ -42,6 +44,11 @@ def training_options(config: Config, model: Classifier) -> list[str]:
         name = NAMES.get(loss.target, loss.target)
         given = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in arguments.items() if v)
         lines.append(f"training loss: {name}{f' ({given})' if given else ''}")
+    if sizes := config.trainer.image_sizes:
+        lines.append(f"trained at {', '.join(map(str, sizes))} pixels, each for an equal share")
+    for name in ("mixup", "cutmix"):
+        if alpha := getattr(config.augment, name):
+            lines.append(f"{name} of the images of a batch, alpha {alpha:g}")
     if config.callbacks.ema is not None:
         lines.append(f"weights averaged over the steps, decay {config.callbacks.ema.decay:g}")
     passed_on = {k: v for k, v in config.trainer.passed_on.items() if k != "plugins"}

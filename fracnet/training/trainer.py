@@ -30,6 +30,7 @@ from fracnet.models.features import NetworkFeatures
 from fracnet.models.validation import ValidationMetrics
 from fracnet.runs.checkpoint import read_checkpoint, rebuild, run_device
 from fracnet.runs.run_folder import RunFolder
+from fracnet.training.batch_callbacks import ImageSizes, MixImages
 from fracnet.training.callbacks import (
     Curves,
     ExponentialAverage,
@@ -157,6 +158,11 @@ def _callbacks(
     freeze = config.model.freeze
     if freeze != "none":
         callbacks.append(FreezeBackbone(epochs=None if isinstance(freeze, str) else freeze))
+    if config.trainer.image_sizes is not None:
+        callbacks.append(ImageSizes(config.trainer.image_sizes))
+    mixup, cutmix = config.augment.mixup, config.augment.cutmix
+    if mixup or cutmix:
+        callbacks.append(MixImages(config.seed, mixup, cutmix))
     if config.callbacks.ema is not None:
         callbacks.append(ExponentialAverage(config.callbacks.ema.decay))
     stop = config.callbacks.early_stopping

@@ -90,6 +90,18 @@ CASES = [
     (["model.head_dropout=1"], ["model.head_dropout=1", "less than 1"]),
     (["optim.backbone_lr_factor=0"], ["optim.backbone_lr_factor=0", "greater than 0"]),
     (["optim.l1=-1"], ["optim.l1=-1", "0"]),
+    (["optim.layer_decay=1.5"], ["optim.layer_decay=1.5", "less than or equal to 1"]),
+    (["augment.mixup=-1"], ["augment.mixup=-1", "greater than or equal to 0"]),
+    (
+        ["trainer.image_sizes=[96,256]"],
+        ["trainer.image_sizes=[96,256]", "up to image_size=224", "or null"],
+    ),
+    (["trainer.image_sizes=[]"], ["trainer.image_sizes=[]", "up to image_size=224"]),
+    (["trainer.image_sizes=[96,8]"], ["trainer.image_sizes.1=8", "16"]),
+    (
+        ["trainer.image_sizes=[96,160]", "trainer.max_epochs=1"],
+        ["trainer.image_sizes=[96,160] names 2 sizes for trainer.max_epochs=1", "one for each"],
+    ),
     (["optim=adamm"], ["optim=adamm", "adam, adamw, sgd", "Did you mean 'adam"]),
     (["loss=focl"], ["loss=focl", "cross_entropy, focal", "Did you mean 'focal'?"]),
     (["loss.label_smoothing=1"], ["loss.label_smoothing=1", "less than 1"]),

@@ -193,3 +193,27 @@ def test_a_schedule_made_for_steps_is_stepped_with_the_optimizer(
     trainer = fit_tiny(Classifier(TINY, CLASSES, sgd, node), tmp_path, epochs=2)
     (config,) = trainer.lr_scheduler_configs
     assert config.scheduler.last_epoch == steps  # two epochs of three batches
+
+
+def test_rates_fall_by_stage_from_the_head_to_the_stem() -> None:
+    """ResNet-18: the head, four stages, the stem."""
+    node = {"_target_": "fracnet.models.backbones.timm_backbone", "name": "resnet18"}
+    node |= {"pretrained": False, "normalize": "weights"}
+    optim = ADAM | {"lr": 0.1, "layer_decay": 0.5}
+    model = Classifier(node, CLASSES, optim)
+    optimizer = make_optimizer(optim, model, model.backbone)
+    rate_of = {
+        weight: group["lr"] for group in optimizer.param_groups for weight in group["params"]
+    }
+    rates = {name: rate_of[weight] for name, weight in model.backbone.named_parameters()}
+    assert len(rate_of) == len(list(model.parameters()))
+    assert optimizer.param_groups[0]["lr"] == rates["fc.bias"] == 0.1
+    for stage, depth in (("layer4.0.conv1", 1), ("layer1.1.bn2", 4), ("conv1", 5)):
+        assert rates[f"{stage}.weight"] == pytest.approx(0.1 * 0.5**depth), stage
+
+
+def test_both_factors_of_the_rate_multiply_in_any_network() -> None:
+    optim = SLOW | {"layer_decay": 0.5}
+    model = Classifier(HEADLESS | {"_target_": "helpers.fitting.NormNet"}, CLASSES, optim)
+    head, rest = make_optimizer(optim, model, model.backbone).param_groups
+    assert (head["lr"], rest["lr"]) == (0.1, pytest.approx(0.01))  # too small for two stages
