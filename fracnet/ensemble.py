@@ -28,8 +28,15 @@ def ensemble(cfg: DictConfig) -> None:
     runs, skipped = find_runs.find_two_or_more(command.runs, "an ensemble", ensembles=False)
     for run in skipped:
         console.print(Text(f"skipped: {run.name}: {run.reason}"), soft_wrap=True)
+    notes = []
+    if command.tta:
+        from fracnet.runs import repredict  # torch; predictions alone do not need it
+
+        runs = [repredict.with_tta(run, command.tta, command.trust, progress_bar) for run in runs]
+        notes.append(repredict.tta_note(command.tta))
     folder = run_folder.RunFolder(hydra_cli.output_dir())
-    for line in comparison_page.ensemble_notes(ensemble_runs.write_ensemble(runs, folder)):
+    written = ensemble_runs.write_ensemble(runs, folder, command.tta)
+    for line in [*comparison_page.ensemble_notes(written), *notes]:
         console.print(Text(line))
     evaluation = evaluate_run.evaluate_run(folder, progress=progress_bar)
     report_run.report_evaluation(evaluation, "Run")

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers.command import CommandResult, run_evaluate, run_train
+from helpers.command import CommandResult, run_command, run_evaluate, run_train
 from helpers.fracture_files import write_fracatlas
 from helpers.mura_files import write_mura
 from helpers.tiny_overrides import tiny_overrides
 
 from fracnet.data.manifest import read_table
+from fracnet.ensemble import ensemble
 
 MAP = "class_map={no_fracture: normal, fracture: abnormal}"
 
@@ -126,6 +127,20 @@ def test_averaged_views_repeat_the_choice_on_validation(
         for folder in (out, run)
     ]
     assert of_rows[0] != of_rows[1]
+
+    # The mean of two equal runs in the same views.
+    twin = shutil.copytree(run, run.parent / "twin", ignore=shutil.ignore_patterns("evaluations"))
+    members = f"runs=['{run}','{twin}']"
+    mean = run.parent / "mean"
+    result = run_command(
+        ensemble, "ensemble", [members, f"out={mean}", "tta=hflip", "trust=true"], capsys
+    )
+    assert result.code == 0, result.err
+    assert "mean probability of the image and its hflip" in result.out
+    averaged = read_table(mean / "predictions.csv").set_index("path")["prob_abnormal"]
+    expected = repeated.set_index("path")["prob_abnormal"]
+    np.testing.assert_allclose(averaged.loc[expected.index], expected, atol=1e-6)
+    assert yaml.safe_load((mean / "config.yaml").read_text())["ensemble"]["tta"] == ["hflip"]
 
 
 def test_a_class_of_another_package_is_not_built_without_trust(

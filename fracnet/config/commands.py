@@ -176,6 +176,8 @@ class EnsembleCommand(Fixed):
 
     runs: Patterns
     out: str | None
+    tta: Annotated[list[str], BeforeValidator(as_list)]
+    trust: bool
 
 
 class DashboardCommand(Fixed):

@@ -25,11 +25,13 @@ from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
 
 
-def write_ensemble(runs: Sequence[FinishedRun], folder: RunFolder) -> Ensemble:
+def write_ensemble(
+    runs: Sequence[FinishedRun], folder: RunFolder, tta: Sequence[str] = ()
+) -> Ensemble:
     """Average the runs and write the folder: config, provenance, predictions, baselines.
 
     config.yaml holds the keys in which all runs agree and, under `ensemble`, the runs. Their
-    folders are given relative to this one.
+    folders are given relative to this one. tta: the further views that their predictions average.
 
     Raises:
         UserError: the folder holds a run already, or the runs do not match.
@@ -41,6 +43,7 @@ def write_ensemble(runs: Sequence[FinishedRun], folder: RunFolder) -> Ensemble:
     members = {
         "of": "mean of probabilities",
         "validation": ensemble.validation,
+        **({"tta": list(tta)} if tta else {}),
         "runs": [_member(run, folder.path) for run in runs],
     }
     write_config(folder, _common_keys([run.config for run in runs]) | {"ensemble": members})

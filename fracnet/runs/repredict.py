@@ -27,6 +27,7 @@ from fracnet.evaluation.baselines import NEVER
 from fracnet.evaluation.predictions import COPIES, Predictions, assemble
 from fracnet.runs.checkpoint import Logits, load_model, load_run_data
 from fracnet.runs.evaluate_run import NewPredictions
+from fracnet.runs.find_runs import FinishedRun
 from fracnet.runs.run_folder import (
     RunFolder,
     read_baselines,
@@ -72,18 +73,39 @@ def predict_again(
         if not command.tta:
             return external
         metadata = external.metadata
-    data = load_run_data(run, config, f"tta={list(command.tta)}")
-    rows = np.concatenate([data.rows("val"), data.rows("test")])
-    new_logits = logits(data.cache.images, rows, progress)
-    predictions = Predictions(assemble(data.table.iloc[rows], data.classes, new_logits))
-    views = ", ".join(command.tta)
-    note = f"Test-time augmentation: mean probability of the image and its {views}."
-    metadata = replace(metadata, notes=(*metadata.notes, note))
+    predictions = _own_images(run, config, command.tta, logits, progress)
+    metadata = replace(metadata, notes=(*metadata.notes, tta_note(command.tta)))
     if external is None:
         return NewPredictions(predictions, metadata, read_baselines(run), includes_validation=True)
     parts = [predictions.split("val").table, external.predictions.split("test").table]
     predictions = Predictions(pd.concat(parts, ignore_index=True))
     return NewPredictions(predictions, metadata, external.baselines, includes_validation=True)
+
+
+def with_tta(
+    run: FinishedRun, tta: Sequence[str], trust: bool, progress: Progress[Any] = no_progress
+) -> FinishedRun:
+    """A run with the predictions of its own images in more views.
+
+    Raises UserError for a run, data or views that do not allow it.
+    """
+    config = read_config(run.folder, trust)
+    logits = load_model(run.folder, config, trust, tta)
+    return replace(run, predictions=_own_images(run.folder, config, tta, logits, progress))
+
+
+def _own_images(
+    run: RunFolder, config: Config, tta: Sequence[str], logits: Logits, progress: Progress[Any]
+) -> Predictions:
+    data = load_run_data(run, config, f"tta={list(tta)}")
+    rows = np.concatenate([data.rows("val"), data.rows("test")])
+    new_logits = logits(data.cache.images, rows, progress)
+    return Predictions(assemble(data.table.iloc[rows], data.classes, new_logits))
+
+
+def tta_note(tta: Sequence[str]) -> str:
+    """What test-time augmentation does, in a sentence."""
+    return f"Test-time augmentation: mean probability of the image and its {', '.join(tta)}."
 
 
 def predict_external(
