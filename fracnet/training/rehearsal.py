@@ -94,21 +94,10 @@ def rehearse(model: Classifier, config: Config) -> None:
             logits, or cannot train on a batch of one image where that is asked for, or arguments
             that the optimizer or the schedule rejects.
     """
-    size, n_classes = config.image_size, len(model.classes)
-    was_training = model.training
-    try:
-        with torch.inference_mode():
-            logits = model.eval()(torch.zeros(2, 1, size, size, dtype=torch.uint8))
-    except UserError:
-        raise
-    # The network may be the user's own and raise anything.
-    except Exception as error:
-        raise UserError(
-            f"the model ({config.model.target}) fails on images of image_size={size}: "
-            f"{network.clause(error)}."
-        ) from error
-    finally:
-        model.train(was_training)
+    n_classes = len(model.classes)
+    for size in config.trainer.image_sizes or ():
+        _try_size(model, config, size, f"trainer.image_sizes={size}")
+    logits = _try_size(model, config, config.image_size, f"image_size={config.image_size}")
     if tuple(logits.shape) != (2, n_classes):
         raise UserError(
             f"the model ({config.model.target}) gives logits of shape {tuple(logits.shape)} for "
@@ -133,12 +122,34 @@ def _why_whole(model: Classifier, config: Config) -> str:
     """Why a frozen network runs in every batch; "" where its head trains on cached features."""
     if foreign := [name for name, node in (config.callbacks.model_extra or {}).items() if node]:
         return f"callbacks.{foreign[0]} may use or change it"
+    if config.trainer.image_sizes:
+        return "trainer.image_sizes gives it other images in later epochs"
+    if config.augment.mixup or config.augment.cutmix:
+        return "augment.mixup and augment.cutmix mix the images of a batch"
     for key in ("limit_train_batches", "overfit_batches"):
         if config.trainer.passed_on.get(key):
             return f"trainer.{key} trains on a few images"
     if config.trainer.precision not in ("auto", "32-true", "16-mixed", "bf16-mixed"):
         return f"features are float32, unlike trainer.precision={config.trainer.precision}"
     return why_whole(model, config.image_size)
+
+
+def _try_size(model: Classifier, config: Config, size: int, key: str) -> torch.Tensor:
+    """Logits of two black images. Raises UserError that names `key` where the network fails."""
+    was_training = model.training
+    try:
+        with torch.inference_mode():
+            logits: torch.Tensor = model.eval()(torch.zeros(2, 1, size, size, dtype=torch.uint8))
+    except UserError:
+        raise
+    # The network may be the user's own and raise anything.
+    except Exception as error:
+        raise UserError(
+            f"the model ({config.model.target}) fails on images of {key}: {network.clause(error)}."
+        ) from error
+    finally:
+        model.train(was_training)
+    return logits
 
 
 def _try_one_image(model: Classifier, config: Config) -> None:

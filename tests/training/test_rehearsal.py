@@ -47,6 +47,10 @@ def overrides(phantom_overrides: list[str]) -> list[str]:
             ["model._target_=helpers.models.NormedHead", "~model.dropout", "data.batch_size=1"],
             ["data.batch_size=1", "batch normalization", "data.batch_size=2"],
         ),
+        (
+            ["model._target_=helpers.models.FixedSize", "trainer.image_sizes=[16,32]"],
+            ["FixedSize", "fails on images of trainer.image_sizes=16"],
+        ),
         (["model.widht=3"], ["model.widht", "Did you mean 'model.width=3'?"]),
     ],
     ids=lambda value: value[-1][:30],
