@@ -53,7 +53,9 @@ ALIASES = {
     "workers": "data.num_workers",
 }
 # Keys of the data that any dataset has.
-PHANTOM_KEYS = ("data.batch_size", "data.num_workers", "data.folds", "data.fold")
+PHANTOM_KEYS = tuple(
+    f"data.{key}" for key in ("batch_size", "num_workers", "folds", "fold", "fraction")
+)
 
 
 def one_line(error: BaseException) -> str:

@@ -141,6 +141,7 @@ class Data(Target):
     folds: Annotated[int, BeforeValidator(not_boolean), Field(ge=2, le=100)] | None = None
     fold: Annotated[int, BeforeValidator(not_boolean), Field(ge=0)] = 0
     split: Literal["official", "deduplicated"] = "official"
+    fraction: Annotated[Real, Field(gt=0, le=1)] = 1.0
     test_on: str | dict[str, Any] | None = None  # a name, then the keys of that data set
     test_root: str | None = None
     class_map: Labels | None = None
@@ -157,7 +158,7 @@ class Data(Target):
 
     def dataset(self) -> dict[str, Any]:
         """The arguments of the dataset class."""
-        ours = {"batch_size", "num_workers", "folds", "fold", "split"}
+        ours = {"batch_size", "num_workers", "folds", "fold", "split", "fraction"}
         ours |= {"test_on", "test_root", "class_map"}
         return {k: v for k, v in self.plain().items() if k not in ours}
 

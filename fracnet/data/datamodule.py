@@ -34,7 +34,13 @@ from fracnet.data.samplers import (
     ShardSampler,
     shard_for_process,
 )
-from fracnet.data.split_file import apply_fold, count_left_out, deduplicate, name_pictures
+from fracnet.data.split_file import (
+    apply_fold,
+    apply_fraction,
+    count_left_out,
+    deduplicate,
+    name_pictures,
+)
 from fracnet.data.splits import SPLITS
 from fracnet.utils.text import counted
 
@@ -206,11 +212,12 @@ class RadiographData(LightningDataModule):
     preprocess: {"steps": [...]} as in conf/preprocess, or a pipeline.
     augment: {"transforms": [...]} as in conf/augment, a pipeline, or None; train only.
     imbalance: {"method": ...} as in conf/imbalance, or None; train only.
-    seed: determines the order of rows and the augmentation, nothing else.
+    seed: determines the order of rows, the augmentation and the choice of `fraction`.
     folds, fold: number of cross-validation folds and the one that validates; None for the
         dataset's own split.
     split: "official" for the dataset's own, or "deduplicated": without images that have a verified
         copy in a later split; folds then keep copies together. Requires an audit of the data.
+    fraction: share of the train images to train on, by patient; see `apply_fraction`.
 
     After `setup`: `manifest` (without unreadable files), `classes`, `task`, `cache`, `rows`.
     """
@@ -230,6 +237,7 @@ class RadiographData(LightningDataModule):
         folds: int | None = None,
         fold: int = 0,
         split: Literal["official", "deduplicated"] = "official",
+        fraction: float = 1.0,
     ) -> None:
         super().__init__()
         self.dataset = dataset
@@ -254,6 +262,7 @@ class RadiographData(LightningDataModule):
         self.split = split
         self.features: HeadFeatures | None = None
         """Set where a head trains on features."""
+        self.fraction = fraction
         self._official: Manifest | None = None
         self._ready: tuple[Manifest, ImageCache] | None = None
 
@@ -288,6 +297,8 @@ class RadiographData(LightningDataModule):
         manifest = without_rows(full, cache.bad, "unreadable file")
         if cache.bad:
             manifest.check()
+        if self.fraction < 1:
+            manifest = apply_fraction(manifest, self.fraction, self.seed, pairs)
         self._ready = manifest, cache
 
     def train_dataloader(self) -> EpochLoader:
@@ -341,7 +352,8 @@ class RadiographData(LightningDataModule):
         assert self._official is not None, "call prepare_data() or setup() first"
         audit = self.audit
         left_out = count_left_out(self.manifest) if self.split == "deduplicated" else None
-        return describe_data(self.manifest, self.cache.features) | {
+        part = {"fraction": self.fraction} if self.fraction < 1 else {}
+        return describe_data(self.manifest, self.cache.features) | part | {
             "dataset": data_fingerprint(self._official),
             "audit": audit and audit.metadata(left_out),
         }

@@ -49,6 +49,8 @@ def describe_data(manifest: Manifest, features: np.ndarray) -> dict[str, Any]:
     """
     table = manifest.table
     assert features.shape == (len(table), len(SHORTCUT_NAMES)), (features.shape, len(table))
+    used = table["split"].isin(SPLITS).to_numpy()  # not what data.fraction leaves out
+    table, features = table[used], features[used]
     readable = ~np.isnan(features).any(axis=1)
     known, rows = features[readable], table[readable]
     counts = Counter(zip(rows["split"], rows["label"], strict=True))

@@ -28,7 +28,7 @@ import pandas as pd
 from filelock import FileLock
 
 from fracnet.data.manifest import Manifest, without_rows
-from fracnet.data.splits import assign_folds, groups_of, name_groups
+from fracnet.data.splits import UNUSED, assign_folds, groups_of, name_groups, nested_share
 from fracnet.metrics.clusters import components
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import cache_dir, remove_drafts, write_atomically
@@ -335,4 +335,49 @@ def apply_fold(
         table=manifest.table.assign(split=split),
         notes=(*(other for other in manifest.notes if other != manifest.split_note), note),
         split_note=note,
+    )
+
+
+def apply_fraction(
+    manifest: Manifest, fraction: float, seed: int, copies: Pairs | None = None
+) -> Manifest:
+    """The manifest with a share of its train images; the others become `UNUSED`.
+
+    Patients (if unknown, studies, then images) are chosen whole, with a similar mix of labels and
+    regions. The share of a smaller fraction is part of that of a larger one with the same seed.
+    Rows keep their order, so that all fractions share a cache. copies: paths of verified copies,
+    which then count as one group.
+
+    Raises:
+        UserError: a class has no image left.
+    """
+    train = (manifest.table["split"] == "train").to_numpy()
+    table = manifest.table[train]
+    unit, names = name_groups(groups_of(table))
+    if copies is not None:
+        unit, names = "group", pd.Series(join_copied_groups(table, copies), index=table.index)
+        table = table.assign(patient=names)
+    used = nested_share(table, fraction, seed)
+    lost = [label for label in manifest.classes if label not in set(table["label"][used])]
+    if lost:
+        of = ", ".join(f"{label} {int((table['label'] == label).sum())}" for label in lost)
+        raise UserError(
+            f"data.fraction={fraction:g} leaves {counted(int(used.sum()), 'train image')} of "
+            f"{len(table)} and none of some classes ({of} in the whole train split); allowed: a "
+            "larger fraction, with at least one image of each class."
+        )
+    split = manifest.table["split"].to_numpy(dtype=object).copy()
+    split[np.flatnonzero(train)[~used]] = UNUSED
+    note = (
+        f"{manifest.name}: data.fraction={fraction:g} trains on {int(used.sum())} of "
+        f"{len(table)} train images, those of {names[used].nunique()} of "
+        f"{counted(names.nunique(), unit)}, chosen by seed {seed}; validation and test are whole."
+    )
+    row = {"split": "train", "reason": f"data.fraction={fraction:g}", "n": int((~used).sum())}
+    excluded = pd.DataFrame([*manifest.excluded.to_dict("records"), row])
+    return replace(
+        manifest,
+        table=manifest.table.assign(split=split),
+        excluded=excluded,
+        notes=(*manifest.notes, note),
     )

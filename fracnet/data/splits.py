@@ -1,4 +1,4 @@
-"""Groups of images that must stay together: overlap between splits, new splits, folds."""
+"""Groups of images that must stay together: overlap between splits, new splits, folds, shares."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from fracnet.utils.errors import UserError
 from fracnet.utils.text import are, counted
 
 SPLITS = ("train", "val", "test")
+UNUSED = "unused"
+"""In place of a split: of train images that `data.fraction` leaves out, which keep their row."""
 STRATA = ("region", "label")
 
 
@@ -123,6 +125,32 @@ def assign_folds(table: pd.DataFrame, n_folds: int, seed: int) -> npt.NDArray[np
     return _distribute(tally, np.full(n_folds, 1 / n_folds), seed)[tally.group]
 
 
+def nested_share(table: pd.DataFrame, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Choose whole groups with about `share` of the images; a smaller share is part of a larger.
+
+    table: columns patient, study, path, label and `STRATA`. share: above 0, at most 1.
+    Returns bool [N], true for the chosen rows. Within each combination of strata the groups stand
+    in an order given by seed and name, each at the share of images that comes before its middle.
+    The groups that stand lowest are chosen until the share is reached, so every combination gives
+    about the same share, and the order does not depend on it. A group in several combinations
+    stands in that of most of its images.
+    """
+    tally = _Tally.of(table)
+    n_images = tally.counts[:, 0]
+    cell = tally.counts[:, tally.cells :].argmax(axis=1)
+    place = np.zeros(len(n_images))
+    order = np.array(tally.shuffled(seed), dtype=np.int64)
+    for number in np.unique(cell):
+        members = order[cell[order] == number]
+        ends = n_images[members].cumsum()
+        place[members] = (ends - n_images[members] / 2) / ends[-1]
+    order = order[np.argsort(place[order], kind="stable")]
+    ends = n_images[order].cumsum()
+    chosen = np.zeros(len(n_images), dtype=np.bool_)
+    chosen[order] = ends - n_images[order] / 2 < share * ends[-1]
+    return chosen[tally.group]
+
+
 def _distribute(
     tally: "_Tally", shares: npt.NDArray[np.float64], seed: int
 ) -> npt.NDArray[np.int64]:
@@ -151,13 +179,15 @@ class _Tally:
 
     names: of the G groups, sorted. group: int [N], the group of each row. counts: float [G, K],
     images of a group in total (column 0), in each value of each stratum and in each combination.
-    labels: the columns of `counts` for the classes.
+    labels: the columns of `counts` for the classes. cells: the first column of the combination of
+    all strata, which are the last ones.
     """
 
     names: list[str]
     group: npt.NDArray[np.intp]
     counts: npt.NDArray[np.float64]
     labels: list[int]
+    cells: int
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> "_Tally":
@@ -176,7 +206,8 @@ class _Tally:
                     labels = list(range(start, start + n_cells))
                 flat = np.bincount(group * n_cells + cell, minlength=len(names) * n_cells)
                 parts.append(flat.reshape(len(names), n_cells))
-        return cls(list(names), group, np.hstack(parts).astype(np.float64), labels)
+        counts = np.hstack(parts).astype(np.float64)
+        return cls(list(names), group, counts, labels, counts.shape[1] - n_cells)
 
     def shuffled(self, seed: int) -> list[int]:
         """The groups in an order that depends only on seed and names, not on library versions."""

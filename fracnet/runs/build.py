@@ -32,6 +32,7 @@ def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
         folds=config.data.folds,
         fold=config.data.fold,
         split=config.data.split,
+        fraction=config.data.fraction,
     )
 
 

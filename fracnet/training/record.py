@@ -10,6 +10,7 @@ import pandas as pd
 from fracnet.config.schema import Config, mode_of
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.manifest import write_table
+from fracnet.data.splits import SPLITS
 from fracnet.evaluation import baselines
 from fracnet.evaluation.predictions import COPIES, PROB, Predictions
 from fracnet.models.classifier import Classifier
@@ -127,9 +128,10 @@ def _write_baselines(tables: dict[str, pd.DataFrame], path: Path) -> None:
 def _data_facts(data: RadiographData) -> dict[str, Any]:
     """What fit.json holds of the data besides their fingerprint: names, exclusions, patients."""
     manifest = data.manifest
+    used = manifest.table[manifest.table["split"].isin(SPLITS)]
     groups = {}
     for unit in ("patient", "study"):
-        counts = manifest.table.groupby("split")[unit].nunique()
+        counts = used.groupby("split")[unit].nunique()
         if counts.sum():
             groups["patients" if unit == "patient" else "studies"] = {
                 str(split): int(n) for split, n in counts.items()

@@ -104,9 +104,10 @@ def print_header(
     folder: RunFolder,
 ) -> None:
     """Print what is trained, on what, where, and into which folder."""
-    table, manifest = data.manifest.table, data.manifest
-    counts = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
-    print(f"data    {manifest.name}: {len(table)} images ({counts}), {len(data.classes)} classes")
+    manifest, n_images = data.manifest, {split: len(data.rows(split)) for split in SPLITS}
+    counts = ", ".join(f"{n} {split}" for split, n in n_images.items())
+    total = f"{sum(n_images.values())} images ({counts}), {len(data.classes)} classes"
+    print(f"data    {manifest.name}: {total}")
     for reason, rows in manifest.excluded.groupby("reason", sort=False):
         n = int(rows["n"].sum())
         if n:

@@ -53,7 +53,8 @@ def _train_images(jobs: Sequence[dict[str, Any]]) -> list[int | None]:
                 known[key] = int((dataset.manifest().table["split"] == "train").sum())
             except UserError:  # each job says what is missing
                 known[key] = None
-        counts.append(known[key])
+        n = known[key]
+        counts.append(None if n is None else round(n * job["data"].get("fraction", 1)))
     return counts
 
 

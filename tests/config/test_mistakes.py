@@ -120,6 +120,8 @@ CASES = [
     (["data.folds=5", "data.fold=5"], ["data.fold=5", "0 to 4"]),
     (["data.folds=5", "data.fold=-1"], ["data.fold=-1", "0"]),
     (["data.fold=2"], ["data.fold=2", "data.folds=5"]),
+    (["data.fraction=0"], ["data.fraction=0", "greater than 0"]),
+    (["data.fraction=1.5"], ["data.fraction=1.5", "less than or equal to 1"]),
     (["data.split=dedup"], ["data.split=dedup", "allowed: official, deduplicated"]),
     (["show_test=none"], ["show_test=none", "allowed: best, all"]),
     (["sweep=lr_batch_epoch"], ["sweep=lr_batch_epoch", "Did you mean 'lr_batch_epochs'?"]),

@@ -21,7 +21,13 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.data.datasets.mura import Mura
 from fracnet.data.fingerprint import data_fingerprint, files_digest
 from fracnet.data.manifest import Manifest
-from fracnet.data.split_file import apply_fold, deduplicate, join_copied_groups, uneven_classes
+from fracnet.data.split_file import (
+    apply_fold,
+    apply_fraction,
+    deduplicate,
+    join_copied_groups,
+    uneven_classes,
+)
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
 
@@ -499,3 +505,57 @@ def test_all_folds_of_a_data_module_share_a_cache(tmp_path: Path) -> None:
     pooled = data.manifest.table["split"] != "test"
     assert sorted(val_rows) == pooled[pooled].index.tolist()
     assert len(paths) == 1
+
+
+# --- a share of the train images
+
+
+def test_a_fraction_leaves_validation_and_test_whole_and_says_what_it_uses(
+    manifest: Manifest,
+) -> None:
+    part = apply_fraction(manifest, 0.5, 0)
+    split = part.table["split"]
+    assert list(part.table["path"]) == list(manifest.table["path"]), "fractions share a cache"
+    kept = split.isin(["val", "test"])
+    assert (split[kept] == manifest.table["split"][kept]).all()
+    used, whole = (split == "train").sum(), (manifest.table["split"] == "train").sum()
+    assert abs(used - whole / 2) < whole / 10
+    assert f"trains on {used} of {whole} train images" in part.notes[-1]
+    assert "validation and test are whole" in part.notes[-1]
+    assert part.excluded.iloc[-1].to_dict() == {
+        "split": "train",
+        "reason": "data.fraction=0.5",
+        "n": whole - used,
+    }
+    fingerprints = {data_fingerprint(apply_fraction(manifest, f, 0)) for f in (0.25, 0.5, 1.0)}
+    assert len(fingerprints) == 3
+
+
+def test_copies_are_used_together(tiny: Manifest) -> None:
+    pairs = [("train/0.png", "train/1.png"), ("train/1.png", "train/2.png")]
+    for seed in range(5):
+        table = apply_fraction(tiny, 0.5, seed, pairs).table.set_index("path")
+        assert table.loc[[f"train/{i}.png" for i in range(3)], "split"].nunique() == 1
+
+
+def test_a_fraction_without_a_class_is_rejected(tiny: Manifest) -> None:
+    with pytest.raises(UserError, match=r"data\.fraction=0\.05 leaves .* none of some classes"):
+        apply_fraction(tiny, 0.05, 0)
+
+
+def test_a_data_module_trains_on_its_fraction(tmp_path: Path) -> None:
+    whole, part = (tiny_data(tmp_path / "set", fraction=f) for f in (1.0, 0.5))
+    for data in (whole, part):
+        data.prepare_data()
+    assert part.cache.path == whole.cache.path
+    assert set(part.rows("train")) < set(whole.rows("train"))
+    assert part.metadata()["fraction"] == 0.5
+    assert "fraction" not in whole.metadata()
+    used = len(part.rows("train"))
+    assert sum(part.metadata()["counts"]["train"].values()) == part.train_counts().sum() == used
+    assert part.metadata()["images"] == used + len(whole.rows("val")) + len(whole.rows("test"))
+    assert part.counts().loc["excluded: data.fraction=0.5", "train"] == len(
+        whole.rows("train")
+    ) - used
+    for split in ("val", "test"):
+        assert (part.rows(split) == whole.rows(split)).all()

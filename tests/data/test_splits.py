@@ -1,10 +1,12 @@
 """Groups: overlap between splits, new splits and folds of complete groups."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from fracnet.data.splits import assign_folds, group_overlap, sample_groups
+from fracnet.data.splits import assign_folds, group_overlap, nested_share, sample_groups
 from fracnet.utils.errors import UserError
 
 
@@ -192,3 +194,31 @@ def test_folds_need_enough_groups_and_at_least_two_folds():
         assign_folds(ungrouped, 2, 0)
     studies = assign_folds(table.assign(patient=np.nan), 2, 0)
     assert table.assign(fold=studies).groupby("study")["fold"].nunique().max() == 1
+
+
+# --- shares of the train images
+
+
+SHARES = (0.05, 0.1, 0.25, 0.5, 0.9, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_smaller_share_is_part_of_a_larger_and_has_the_same_mix(seed):
+    table = random_table(800, seed)
+    parts = [nested_share(table, share, seed) for share in SHARES]
+    for share, part in zip(SHARES, parts, strict=True):
+        assert part.mean() == pytest.approx(share, abs=0.004)
+        assert table.assign(chosen=part).groupby("patient")["chosen"].nunique().max() == 1
+        strata = chosen_shares(table, part)
+        off = (strata["mean"] - share).abs() * strata["size"]
+        assert off.max() < 20, "images, of a few patients in each region and label"
+    assert all((small <= large).all() for small, large in pairwise(parts))
+
+
+def test_the_share_depends_on_the_seed_and_not_on_the_order_of_rows():
+    table = random_table(100)
+    mixed = table.sample(frac=1, random_state=1)
+    chosen = dict(zip(table["path"], nested_share(table, 0.3, 5), strict=True))
+    again = dict(zip(mixed["path"], nested_share(mixed, 0.3, 5), strict=True))
+    assert chosen == again
+    assert (nested_share(table, 0.3, 6) != nested_share(table, 0.3, 5)).any()
