@@ -353,10 +353,14 @@ class RadiographData(LightningDataModule):
         audit = self.audit
         left_out = count_left_out(self.manifest) if self.split == "deduplicated" else None
         part = {"fraction": self.fraction} if self.fraction < 1 else {}
-        return describe_data(self.manifest, self.cache.features) | part | {
-            "dataset": data_fingerprint(self._official),
-            "audit": audit and audit.metadata(left_out),
-        }
+        return (
+            describe_data(self.manifest, self.cache.features)
+            | part
+            | {
+                "dataset": data_fingerprint(self._official),
+                "audit": audit and audit.metadata(left_out),
+            }
+        )
 
     def rows(self, split: str) -> np.ndarray:
         """Rows of the manifest that belong to a split, int64 [n], ascending."""

@@ -554,8 +554,8 @@ def test_a_data_module_trains_on_its_fraction(tmp_path: Path) -> None:
     used = len(part.rows("train"))
     assert sum(part.metadata()["counts"]["train"].values()) == part.train_counts().sum() == used
     assert part.metadata()["images"] == used + len(whole.rows("val")) + len(whole.rows("test"))
-    assert part.counts().loc["excluded: data.fraction=0.5", "train"] == len(
-        whole.rows("train")
-    ) - used
+    assert (
+        part.counts().loc["excluded: data.fraction=0.5", "train"] == len(whole.rows("train")) - used
+    )
     for split in ("val", "test"):
         assert (part.rows(split) == whole.rows(split)).all()
