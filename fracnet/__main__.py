@@ -14,6 +14,7 @@ COMMANDS = {
     "compare": "compare runs on the same test images",
     "ensemble": "average several runs into a new run",
     "predict": "predict new images with a run",
+    "serve": "predict in the browser, on this machine",
     "explain": "draw heatmaps for a run",
     "audit": "check a dataset for copies, leaks, shortcuts and broken files",
     "dashboard": "build the Weights & Biases workspace of a project",

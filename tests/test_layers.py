@@ -23,6 +23,7 @@ LAYERS = (
     "runs",
     "inference",
     "training",
+    "serving",
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

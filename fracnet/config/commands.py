@@ -117,6 +117,21 @@ class PredictCommand(Fixed):
     trust: bool
 
 
+class ServeCommand(Fixed):
+    """The keys of `python -m fracnet.serve`."""
+
+    run: Run
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=65535)]
+    token: Annotated[str, Field(min_length=8, pattern=r"^[\w.~-]+$")] | None
+    max_mb: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=100_000)]
+    max_files: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=100_000)]
+    max_seconds: Annotated[Real, Field(ge=1, le=86_400)]
+    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)]
+    device: Literal["auto", "cpu", "gpu"]
+    trust: bool
+
+
 class AuditData(Target):
     """A dataset; further keys are its own arguments."""
 

@@ -35,8 +35,8 @@ from fracnet.utils.errors import UserError
 from fracnet.utils.progress import no_progress
 
 CAUTION = (
-    "Research use only, not a medical device: these rows are the output of an experiment and never "
-    "a diagnosis."
+    "Research use only, not a medical device: these predictions are the output of an experiment "
+    "and never a diagnosis."
 )
 OOD_REASON = "out of distribution"
 LOG_ODDS = "log_odds"

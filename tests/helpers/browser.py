@@ -74,8 +74,8 @@ class Browser:
         """Send a command to the page and return its answer."""
         return self._ask(method, parameters, self._session)
 
-    def open(self, path: Path, width: int, scheme: str, media: str = "") -> None:
-        """Show a file at a width in pixels, light or dark, on screen or (`media`) as print."""
+    def open(self, path: Path | str, width: int, scheme: str, media: str = "") -> None:
+        """Show a file or an address at a width in pixels, light or dark, or (`media`) as print."""
         self.ask(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -86,7 +86,8 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.ask("Emulation.setEmulatedMedia", media=media, features=features)
         self.faults, self._loaded = [], False
-        self.ask("Page.navigate", url=path.resolve().as_uri())
+        address = path if isinstance(path, str) else path.resolve().as_uri()
+        self.ask("Page.navigate", url=address)
         while not self._loaded:
             self._take(self._read())
         self.value(ALL_IMAGES)
@@ -97,6 +98,12 @@ class Browser:
         answer = self.ask("Runtime.evaluate", **parameters)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def choose_files(self, selector: str, files: list[Path]) -> None:
+        """Put files into an input of the page, as its user would."""
+        root = self.ask("DOM.getDocument")["root"]["nodeId"]
+        node = self.ask("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.ask("DOM.setFileInputFiles", files=[str(file) for file in files], nodeId=node)
 
     def picture(self, path: Path) -> None:
         """Save the whole page as PNG, for visual inspection."""

@@ -1,0 +1,50 @@
+"""`python -m fracnet.serve`: predict radiographs in the browser, on this machine."""
+
+import importlib.util
+import secrets
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from fracnet.config import hydra_cli
+from fracnet.config.commands import ServeCommand
+from fracnet.config.schema import validated
+from fracnet.utils.errors import UserError
+
+
+def serve(cfg: DictConfig) -> None:
+    """Serve the page and the JSON endpoints until Ctrl-C.
+
+    Raises:
+        UserError: an error in the command or the run folder, a missing package, a port in use.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    command = validated(ServeCommand, plain)
+    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn")):
+        raise UserError(
+            "this command needs packages that are not installed: pip install 'fracnet[serve]'"
+        )
+
+    from fracnet.inference.predictor import CAUTION, Predictor
+    from fracnet.serving import app, server
+
+    listening = server.listen(command.host, command.port)
+    predictor = Predictor(
+        command.run,
+        trust=command.trust,
+        error=command.confident_errors,
+        device=command.device,
+    )
+    limits = app.Limits(command.max_mb, command.max_files, command.max_seconds)
+    token = command.token
+    if token is None and not server.is_loopback(command.host):
+        token = secrets.token_urlsafe(16)
+    print(f"Serving {predictor.folder.path.name}: {server.address(listening, command.host, token)}")
+    if not server.is_loopback(command.host):
+        print("Other machines can reach this server, without encryption: use a network you trust.")
+    print(f"Nothing is stored. Stop with Ctrl-C.\n\n{CAUTION}", flush=True)
+    server.make_server(app.make_app(predictor, limits, token)).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    hydra_cli.run(serve, "serve", instead="one server answers any number of images")

@@ -1,0 +1,359 @@
+"""The page and the JSON endpoints of `python -m fracnet.serve`.
+
+Nothing is kept: an uploaded file lives in a temporary folder until its answer is sent. One request
+is computed at a time; others wait, up to a limit.
+"""
+
+import base64
+import hmac
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http.cookies import SimpleCookie
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
+
+import cv2
+import numpy as np
+import pandas as pd
+from fastapi import Body, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fracnet.evaluation.conformal import limit_evidence
+from fracnet.evaluation.predictions import PROB
+from fracnet.evaluation.summary import plain
+from fracnet.inference.batch_predict import COLUMNS
+from fracnet.inference.inputs import InputFile
+from fracnet.inference.overlays import EMPTY, heat_on_original
+from fracnet.inference.predictor import CAUTION, LOG_ODDS, Batch, Predictor
+from fracnet.models.ood import MEANING
+from fracnet.saliency.cam import heatmaps
+from fracnet.saliency.gallery import COLORS, OPACITY
+from fracnet.utils.text import counted
+
+COOKIE = "fracnet_token"
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+PAGE = files("fracnet.serving") / "page"
+CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+HEADERS = {
+    # No script, picture or connection from or to anywhere else.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+FORM_MARGIN = 1 << 20
+"""Bytes that a form needs besides its files."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may cost: megabytes in all, files, and seconds including the wait."""
+
+    megabytes: int
+    files: int
+    seconds: float
+
+
+def make_app(predictor: Predictor, limits: Limits, token: str | None = None) -> FastAPI:
+    """The application.
+
+    token: required of every request, as `Authorization: Bearer`, as `?token=` of the page's address
+    or in the cookie that this sets. None only for a server that this machine alone can reach; it
+    then answers to the names of this machine alone.
+    """
+    app = FastAPI(
+        title="fracnet",
+        version=version("fracnet"),
+        summary="Predicts radiographs with a trained model. Research use only.",
+        description=CAUTION,
+        docs_url=None,  # both load scripts from elsewhere
+        redoc_url=None,
+    )
+    busy = threading.Lock()
+
+    @app.exception_handler(StarletteHTTPException)
+    async def failed(_: Request, error: StarletteHTTPException) -> Response:
+        return JSONResponse({"error": error.detail}, error.status_code)
+
+    @app.get("/api/model", summary="The model, its limits, and what its answers mean")
+    def model() -> dict[str, Any]:
+        return describe_model(predictor, limits)
+
+    @app.post(
+        "/api/predict",
+        summary="Predict radiographs: JPEG, PNG, TIFF, BMP or DICOM",
+        description="A form with one or several `files`; `heatmaps=false` leaves the pictures out. "
+        "The images of a study belong into one request, or their answers into `/api/studies`.",
+        openapi_extra=_form_schema(),
+    )
+    async def predict(request: Request) -> dict[str, Any]:
+        async with request.form(max_files=limits.files, max_fields=10) as form:
+            uploads = [item for item in form.getlist("files") if isinstance(item, UploadFile)]
+            if not uploads:
+                raise HTTPException(422, "The form has no file under the name 'files'.")
+            pictures = str(form.get("heatmaps", "true")).lower() != "false"
+            return await run_in_threadpool(answer, uploads, pictures)
+
+    def answer(uploads: Sequence[UploadFile], pictures: bool) -> dict[str, Any]:
+        end = time.monotonic() + limits.seconds
+        if not busy.acquire(timeout=limits.seconds):
+            raise HTTPException(503, "The server is busy; try again.")
+        try:
+            with tempfile.TemporaryDirectory(prefix="fracnet_") as folder:
+                inputs = [_saved(upload, Path(folder), i) for i, upload in enumerate(uploads)]
+                return predict_files(predictor, inputs, pictures, end)
+        finally:
+            busy.release()
+
+    @app.post("/api/studies", summary="Decisions on studies, from the answers on their images")
+    def studies(images: Annotated[list[dict[str, Any]], Body(embed=True)]) -> dict[str, Any]:
+        try:
+            return {"studies": study_rows(predictor, table_of(predictor, images))}
+        except (KeyError, TypeError, ValueError) as error:
+            raise HTTPException(
+                422, "'images' must be a list of images as /api/predict returns them."
+            ) from error
+
+    @app.get("/{name:path}", include_in_schema=False)
+    def page(name: str) -> Response:
+        file = PAGE / (name or "index.html")
+        suffix = Path(name or "index.html").suffix
+        if "/" in name or suffix not in CONTENT_TYPES or not file.is_file():
+            raise HTTPException(404, f"There is no page /{name}.")
+        return Response(file.read_bytes(), media_type=CONTENT_TYPES[suffix])
+
+    app.add_middleware(_Gate, limit=limits.megabytes * 1_000_000 + FORM_MARGIN, token=token)
+    return app
+
+
+def _form_schema() -> dict[str, Any]:
+    fields = {
+        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "heatmaps": {"type": "boolean", "default": True},
+    }
+    schema = {"type": "object", "properties": fields, "required": ["files"]}
+    return {"requestBody": {"content": {"multipart/form-data": {"schema": schema}}}}
+
+
+class _Gate:
+    """Refuses strangers and requests that are too large, before anything of them is read."""
+
+    def __init__(self, app: ASGIApp, limit: int, token: str | None) -> None:
+        self.app, self.limit, self.token = app, limit, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                named = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
+                message["headers"] = [*message.get("headers", []), *named]
+            await send(message)
+
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
+        if refusal is None and self._given(scope):  # the token leaves the address of the page
+            refusal = Response(status_code=303, headers={"Location": "/"})
+            refusal.set_cookie(COOKIE, self.token or "", httponly=True, samesite="strict")
+        if refusal is not None:
+            await refusal(scope, receive, send_with_headers)
+            return
+        received = 0
+
+        async def receive_within_limit() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.limit:  # a request that does not name its length
+                raise HTTPException(413, self._too_large())
+            return message
+
+        await self.app(scope, receive_within_limit, send_with_headers)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        host = headers.get("host", "")
+        if self.token is None and host.rpartition(":")[0] not in LOOPBACK and host not in LOOPBACK:
+            # Another name for this machine, which a page of a stranger may have made up.
+            return _error(421, "This server answers only to 127.0.0.1 and localhost.")
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return _error(403, "Requests from pages of other servers are refused.")
+        if self.token is not None and not self._is_known(scope, headers):
+            return _error(401, "The token is missing or wrong; open the address that it is in.")
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self.limit:
+            return _error(413, self._too_large())
+        return None
+
+    def _is_known(self, scope: Scope, headers: Headers) -> bool:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        kind, _, bearer = headers.get("authorization", "").partition(" ")
+        given = [self._given(scope), cookie.value if cookie else ""]
+        given.append(bearer.strip() if kind.lower() == "bearer" else "")
+        assert self.token is not None
+        return any(hmac.compare_digest(one.encode(), self.token.encode()) for one in given)
+
+    @staticmethod
+    def _given(scope: Scope) -> str:
+        """The token in the address, "" if there is none."""
+        return parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+
+    def _too_large(self) -> str:
+        megabytes = (self.limit - FORM_MARGIN) // 1_000_000
+        return f"The request is larger than {megabytes} MB, the limit of one request."
+
+
+def _error(status: int, sentence: str) -> Response:
+    return JSONResponse({"error": sentence}, status, headers={"Connection": "close"})
+
+
+def describe_model(predictor: Predictor, limits: Limits) -> dict[str, Any]:
+    """What the page and other programs must know before they ask."""
+    level = predictor.levels["image"]
+    colors = cv2.applyColorMap(np.arange(256, dtype=np.uint8), COLORS)[:, 0, ::-1]
+    return dict(plain({
+        "caution": CAUTION,
+        "fracnet": version("fracnet"),
+        "run": predictor.folder.path.name,
+        "classes": list(predictor.classes),
+        "temperature": predictor.decisions["temperature"],
+        "threshold": level["threshold"],
+        "decisions_sha256": predictor.decisions["sha256"],
+        "views": predictor.decisions["views"],
+        "study_decisions": "study" in predictor.levels,
+        "heatmaps": not predictor.classical,
+        "ood": predictor.ood.describe() if predictor.ood else None,
+        "ood_score": MEANING,
+        "notes": [note for note in [level["limits"].note] if note],
+        "columns": COLUMNS,
+        "limits": {"megabytes": limits.megabytes, "files": limits.files, "seconds": limits.seconds},
+        "colors": colors.tolist(),
+        "opacity": OPACITY,
+    }))  # fmt: skip
+
+
+def _saved(upload: UploadFile, folder: Path, number: int) -> tuple[InputFile, str]:
+    """The upload as a file, whose name no client chooses, and its name for the answer."""
+    path = folder / f"{number}"
+    with path.open("wb") as file:
+        while part := upload.file.read(1 << 20):
+            file.write(part)
+    return InputFile(path), upload.filename or f"file {number + 1}"
+
+
+def predict_files(
+    predictor: Predictor, inputs: Sequence[tuple[InputFile, str]], pictures: bool, end: float
+) -> dict[str, Any]:
+    """Answers on the files, in their order, and on their studies; see COLUMNS for the values.
+
+    pictures: add `image`, a PNG of at most 1024 pixels a side, and `heatmap`, a PNG of the same
+    size whose grey levels are 0 to 255 times the heatmap of the decided class, both as data URLs.
+    end: of `time.monotonic`. Raises HTTPException when it has passed.
+    """
+    names = {str(file.path): name for file, name in inputs}
+    images: list[dict[str, Any]] = []
+    tables: list[pd.DataFrame] = []
+    for batch in predictor.batches([file for file, _ in inputs], originals=pictures):
+        if time.monotonic() > end:
+            done = f"{len(images)} of {counted(len(inputs), 'image')}"
+            raise HTTPException(503, f"The time limit of one request has passed after {done}.")
+        batch.table["path"] = [names[path] for path in batch.table["path"]]
+        batch.table["error"] = [_without_path(error) for error in batch.table["error"]]
+        tables.append(batch.table)
+        images += batch_answers(predictor, batch, pictures)
+    studies = study_rows(predictor, pd.concat(tables, ignore_index=True))
+    return {"caution": CAUTION, "images": images, "studies": studies}
+
+
+def _without_path(error: str) -> str:
+    """A reason without the temporary folder, which means nothing to a reader."""
+    folder = tempfile.gettempdir()
+    return error if folder not in error else "the file cannot be read"
+
+
+def batch_answers(predictor: Predictor, batch: Batch, pictures: bool) -> list[dict[str, Any]]:
+    """An answer for each row of the batch's table."""
+    rows = [_answer(predictor, row) for _, row in batch.table.iterrows()]
+    if not pictures or not len(batch.images):
+        return rows
+    readable = [row for row in rows if not row["error"]]
+    heats: Sequence[np.ndarray | None] = [None] * len(readable)
+    if not predictor.classical:
+        maps = heatmaps(predictor.model, batch.images, batch.choices, device=predictor.device)
+        heats = [heat for part in maps for heat in part]
+    for row, original, heat in zip(readable, batch.originals, heats, strict=True):
+        row["image"] = _data_url(original.pixels)
+        if heat is not None:
+            values = np.clip(heat_on_original(heat, original), 0, 1)
+            row["heatmap"] = _data_url(np.rint(255 * values).astype(np.uint8))
+            row["heatmap_note"] = "" if heat.any() else EMPTY
+    return rows
+
+
+def _answer(predictor: Predictor, row: pd.Series) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        key: None if pd.isna(value) else value
+        for key, value in row.items()
+        if not str(key).startswith(PROB)
+    }
+    if row["error"]:
+        return dict(plain(answer | {"probabilities": None, "why": row["error"]}))
+    prob = np.array([float(row[f"{PROB}{name}"]) for name in predictor.classes])
+    choice = predictor.classes.index(row["decision"])
+    why = limit_evidence(prob, choice, predictor.levels["image"]["limits"])
+    answer["probabilities"] = dict(zip(predictor.classes, prob.tolist(), strict=True))
+    return dict(plain(answer | {"why": why}))
+
+
+def table_of(predictor: Predictor, images: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of `Predictor.predict` that these answers were made of, for `studies`."""
+    readable = [not image["error"] for image in images]
+    columns: dict[str, list[Any]] = {
+        key: [image[key] for image in images] for key in ("path", "patient", "study", "error")
+    }
+    table = pd.DataFrame(columns, dtype=object)
+    table["ood"] = [image.get("ood") for image in images]
+    names: dict[str, Callable[[dict[str, Any]], Any]] = {
+        f"{PROB}{name}": lambda image, name=name: image["probabilities"][name]
+        for name in predictor.classes
+    }
+    if len(predictor.classes) == 2:
+        names[LOG_ODDS] = lambda image: image[LOG_ODDS]
+    for name, value in names.items():
+        table[name] = [
+            float(value(image)) if good else np.nan
+            for image, good in zip(images, readable, strict=True)
+        ]
+    return table
+
+
+def study_rows(predictor: Predictor, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row for each study that the images name."""
+    if not len(table) or table["study"].isna().all():
+        return []
+    rows = []
+    for row in predictor.studies(table).to_dict("records"):
+        probabilities = {name: row.pop(f"{PROB}{name}") for name in predictor.classes}
+        clean = {str(key): None if pd.isna(value) else value for key, value in row.items()}
+        known = not pd.isna(list(probabilities.values())).any()
+        rows.append(dict(plain(clean | {"probabilities": probabilities if known else None})))
+    return rows
+
+
+def _data_url(pixels: np.ndarray) -> str:
+    _, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
