@@ -28,22 +28,26 @@ def serve(cfg: DictConfig) -> None:
     from fracnet.inference.predictor import CAUTION, Predictor
     from fracnet.serving import app, server
 
-    listening = server.listen(command.host, command.port)
-    predictor = Predictor(
-        command.run,
-        trust=command.trust,
-        error=command.confident_errors,
-        device=command.device,
-    )
-    limits = app.Limits(command.max_mb, command.max_files, command.max_seconds)
-    token = command.token
-    if token is None and not server.is_loopback(command.host):
-        token = secrets.token_urlsafe(16)
-    print(f"Serving {predictor.folder.path.name}: {server.address(listening, command.host, token)}")
-    if not server.is_loopback(command.host):
-        print("Other machines can reach this server, without encryption: use a network you trust.")
-    print(f"Nothing is stored. Stop with Ctrl-C.\n\n{CAUTION}", flush=True)
-    server.make_server(app.make_app(predictor, limits, token)).run(sockets=[listening])
+    with server.listen(command.host, command.port) as listening:
+        predictor = Predictor(
+            command.run,
+            trust=command.trust,
+            error=command.confident_errors,
+            device=command.device,
+        )
+        limits = app.Limits(command.max_mb, command.max_files, command.max_seconds)
+        token = command.token
+        if token is None and not server.is_loopback(command.host):
+            token = secrets.token_urlsafe(16)
+        print(
+            f"Serving {predictor.folder.path.name}: {server.address(listening, command.host, token)}"
+        )
+        if not server.is_loopback(command.host):
+            print(
+                "Other machines can reach this server, without encryption: use a network you trust."
+            )
+        print(f"Nothing is stored. Stop with Ctrl-C.\n\n{CAUTION}", flush=True)
+        server.make_server(app.make_app(predictor, limits, token)).run(sockets=[listening])
 
 
 if __name__ == "__main__":

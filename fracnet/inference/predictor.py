@@ -156,9 +156,14 @@ class Predictor:
         )
 
     def _look(self) -> FeatureFunction:
-        """A function from uint8 [n, S, S] to logits and features."""
+        """A function from uint8 [n, S, S] to logits and features.
+
+        On a CPU, each image by itself: the last digits of a convolution depend on the size of the
+        batch, and an answer must not depend on the other images of a request.
+        """
         if not self.classical:
-            return logits_and_features(self.model, self.device)
+            together = logits_and_features(self.model, self.device)
+            return together if self.device != "cpu" else _one_by_one(together)
 
         def look(images: np.ndarray) -> LogitsAndFeatures:
             return np.asarray(self.model.logits(images, np.arange(len(images)), no_progress)), None
@@ -234,6 +239,16 @@ class Predictor:
         uncertain = is_uncertain(prob, choice, limits)
         why = uncertainty_reasons(prob, choice, uncertain, limits)
         return np.array(self.classes, dtype=object)[choice], uncertain, why
+
+
+def _one_by_one(function: FeatureFunction) -> FeatureFunction:
+    def look(images: np.ndarray) -> LogitsAndFeatures:
+        parts = [function(image[None]) for image in images]
+        features = [part[1] for part in parts if part[1] is not None]
+        logits = np.concatenate([part[0] for part in parts])
+        return logits, np.concatenate(features) if features else None
+
+    return look
 
 
 def by_study(

@@ -253,10 +253,11 @@ def f1_interval(case: np.ndarray, predicted: np.ndarray, clusters: Clusters) -> 
 def clustered_error(moves: np.ndarray, clusters: Clusters) -> tuple[float, float]:
     """Standard error sqrt(sum_g (sum_i moves_i)^2) over clusters, and its degrees of freedom."""
     sums = np.bincount(clusters.ids, weights=moves, minlength=clusters.count)
-    variance = float((sums**2).sum())
-    if variance == 0:
+    # Squares of the losses of a saturated network underflow.
+    scale = float(np.abs(sums).max(initial=0))
+    if scale == 0:
         return 0.0, float(clusters.count)
-    return math.sqrt(variance), freedom(sums)
+    return scale * math.sqrt(float(((sums / scale) ** 2).sum())), freedom(sums)
 
 
 def freedom(sums: np.ndarray) -> float:
@@ -265,10 +266,11 @@ def freedom(sums: np.ndarray) -> float:
     They follow from the variance of the variance estimate, by the fourth moment of its terms: as
     many as there are terms if these are normal, fewer where a handful of them decides.
     """
-    square = float((sums**2).sum())
-    if not square > 0:
+    scale = float(np.abs(sums).max(initial=0))
+    if not scale > 0:
         return math.nan
-    kurtosis = len(sums) * float((sums**4).sum()) / square**2
+    squares = (sums / scale) ** 2
+    kurtosis = len(sums) * float((squares**2).sum() / squares.sum() ** 2)
     return max(MIN_FREEDOM, min(len(sums), 2 * len(sums) / max(kurtosis - 1, 1e-9)))
 
 

@@ -77,3 +77,13 @@ def test_a_spread_of_rounding_errors_gives_no_interval() -> None:
     assert logit_interval(0.5, np.full(30, 1e-3), clusters, "logit", "AUC", 0.95).low is not None
     equal = score_interval(0.4, 1e-17, clusters, "score", -1.0)
     assert (equal.low, equal.note) == (None, "degenerate: equal in every resample")
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-100, 1e200])
+def test_errors_scale_with_their_terms(scale: float) -> None:
+    """Losses of a saturated network are so small that their fourth powers vanish."""
+    values = np.random.default_rng(0).normal(size=50)
+    error, freedom = clustered_error(values, grouped(50, 1))
+    scaled, same = clustered_error(scale * values, grouped(50, 1))
+    assert scaled == pytest.approx(scale * error)
+    assert same == pytest.approx(freedom)

@@ -34,7 +34,9 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def predictor(views: Path, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    run = train_on_views(views, tmp_path_factory.mktemp("runs") / "trained", "model=custom_cnn")
+    run = train_on_views(
+        views, tmp_path_factory.mktemp("runs") / "trained", "model=custom_cnn", "optim.lr=1e-4"
+    )
     return fracnet.load(run)
 
 

@@ -313,7 +313,7 @@
 
   const add = async (chosen) => {
     const files = [...chosen];
-    if (!files.length || !model) return;
+    if (!files.length) return;
     find("drop").hidden = false;
     find("stop").hidden = false;
     find("tools").hidden = false;
@@ -393,8 +393,11 @@
     }
   };
 
-  let work = Promise.resolve(); // one set of files after the other
-  const queue = (files) => { work = work.then(async () => add(await files)); };
+  const described = engine.model();
+  let work = described; // then one set of files after the other
+  const queue = (files) => {
+    work = work.then(async () => add(await files)).catch((error) => status(error.message));
+  };
   for (const id of ["files", "folder"]) {
     find(id).addEventListener("change", (event) => {
       queue([...event.target.files].filter((file) => !file.name.startsWith(".")));
@@ -464,8 +467,8 @@
     event.preventDefault();
   });
 
-  engine.model().then((described) => {
-    model = described;
+  described.then((description) => {
+    model = description;
     opacity = model.opacity;
     document.title = `fracnet: ${model.run}`;
     find("title").textContent = `fracnet: run ${model.run}`;
