@@ -39,9 +39,8 @@ def serve(cfg: DictConfig) -> None:
         token = command.token
         if token is None and not server.is_loopback(command.host):
             token = secrets.token_urlsafe(16)
-        print(
-            f"Serving {predictor.folder.path.name}: {server.address(listening, command.host, token)}"
-        )
+        place = server.address(listening, command.host, token)
+        print(f"Serving {predictor.folder.path.name}: {place}")
         if not server.is_loopback(command.host):
             print(
                 "Other machines can reach this server, without encryption: use a network you trust."
