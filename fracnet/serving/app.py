@@ -9,7 +9,7 @@ import hmac
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from importlib.metadata import version
@@ -306,7 +306,7 @@ def batch_answers(predictor: Predictor, batch: Batch, pictures: bool) -> list[di
 
 def _answer(predictor: Predictor, row: pd.Series) -> dict[str, Any]:
     answer: dict[str, Any] = {
-        key: None if pd.isna(value) else value
+        str(key): None if pd.isna(value) else value
         for key, value in row.items()
         if not str(key).startswith(PROB)
     }
@@ -327,15 +327,14 @@ def table_of(predictor: Predictor, images: Sequence[dict[str, Any]]) -> pd.DataF
     }
     table = pd.DataFrame(columns, dtype=object)
     table["ood"] = [image.get("ood") for image in images]
-    names: dict[str, Callable[[dict[str, Any]], Any]] = {
-        f"{PROB}{name}": lambda image, name=name: image["probabilities"][name]
-        for name in predictor.classes
-    }
+    for name in predictor.classes:
+        table[f"{PROB}{name}"] = [
+            float(image["probabilities"][name]) if good else np.nan
+            for image, good in zip(images, readable, strict=True)
+        ]
     if len(predictor.classes) == 2:
-        names[LOG_ODDS] = lambda image: image[LOG_ODDS]
-    for name, value in names.items():
-        table[name] = [
-            float(value(image)) if good else np.nan
+        table[LOG_ODDS] = [
+            float(image[LOG_ODDS]) if good else np.nan
             for image, good in zip(images, readable, strict=True)
         ]
     return table
