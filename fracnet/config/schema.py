@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import counted
 
 OVERALL_METRICS = (
     "accuracy", "balanced_accuracy", "macro_sensitivity", "macro_specificity", "macro_precision",
@@ -313,7 +314,8 @@ class Pruning(Target):
 class Trainer(Open):
     """How Lightning runs the fit; any further key is an argument of `lightning.Trainer`.
 
-    image_sizes: of the training images, each for an equal share of the epochs.
+    image_sizes: of the training images, each for an equal share of the epochs; epochs with a
+        frozen backbone come before these, at full size.
     """
 
     max_epochs: Count
@@ -701,8 +703,12 @@ def _check_sizes(config: Config) -> None:
             f"trainer.image_sizes=[{listed}]: allowed are sizes up to image_size="
             f"{config.image_size}, at which the model validates and predicts, or null."
         )
-    if len(sizes) > epochs:
+    freeze = config.model.freeze
+    trained = 0 if freeze == "backbone" else epochs - (freeze if isinstance(freeze, int) else 0)
+    if len(sizes) > trained:
+        frozen = "" if freeze == "none" else f" and model.freeze={freeze}"
         raise UserError(
-            f"trainer.image_sizes=[{listed}] names {len(sizes)} sizes for trainer.max_epochs="
-            f"{epochs}; allowed: at most one for each epoch."
+            f"trainer.image_sizes=[{listed}]: trainer.max_epochs={epochs}{frozen} leave "
+            f"{counted(trained, 'epoch')} for {counted(len(sizes), 'size')}; allowed: at most one "
+            "for each epoch, or null."
         )

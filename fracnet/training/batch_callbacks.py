@@ -38,18 +38,21 @@ class ImageSizes(Callback):
     full-size images, so that a size costs neither a second cache nor a new loader.
 
     sizes: pixels per side, each for an equal share of the epochs.
+    first: epochs before these, at full size: while the backbone is frozen, its features are those
+        of whole images.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self.sizes = list(sizes)
+    def __init__(self, sizes: Sequence[int], first: int = 0) -> None:
+        self.sizes, self.first = list(sizes), first
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Resize the batch in place."""
         assert trainer.max_epochs is not None
-        size = size_of_epoch(self.sizes, trainer.current_epoch, trainer.max_epochs)
-        batch["image"] = resize(batch["image"], size)
+        epoch, epochs = trainer.current_epoch - self.first, trainer.max_epochs - self.first
+        if epoch >= 0:
+            batch["image"] = resize(batch["image"], size_of_epoch(self.sizes, epoch, epochs))
 
 
 class MixImages(Callback):

@@ -122,8 +122,6 @@ def _why_whole(model: Classifier, config: Config) -> str:
     """Why a frozen network runs in every batch; "" where its head trains on cached features."""
     if foreign := [name for name, node in (config.callbacks.model_extra or {}).items() if node]:
         return f"callbacks.{foreign[0]} may use or change it"
-    if config.trainer.image_sizes:
-        return "trainer.image_sizes gives it other images in later epochs"
     if config.augment.mixup or config.augment.cutmix:
         return "augment.mixup and augment.cutmix mix the images of a batch"
     for key in ("limit_train_batches", "overfit_batches"):

@@ -159,7 +159,8 @@ def _callbacks(
     if freeze != "none":
         callbacks.append(FreezeBackbone(epochs=None if isinstance(freeze, str) else freeze))
     if config.trainer.image_sizes is not None:
-        callbacks.append(ImageSizes(config.trainer.image_sizes))
+        frozen = freeze if isinstance(freeze, int) else 0
+        callbacks.append(ImageSizes(config.trainer.image_sizes, frozen))
     mixup, cutmix = config.augment.mixup, config.augment.cutmix
     if mixup or cutmix:
         callbacks.append(MixImages(config.seed, mixup, cutmix))

@@ -36,7 +36,7 @@ CASES = [
     (["model.normalise=half"], ["'model.normalise' is now called 'model.normalize'"]),
     (["evaluation.operating=youden"], ["is now called 'evaluation.operating_point'"]),
     (["model=resnet81"], ["model=resnet81", "custom_cnn", "Did you mean 'resnet18'?"]),
-    (["augment=nne"], ["augment=nne", "none, published, strong", "Did you mean 'none'?"]),
+    (["augment=nne"], ["augment=nne", "none, published, rand, strong", "Did you mean 'none'?"]),
     (["model.pretrained.x=1"], ["'model.pretrained.x'", "'model.pretrained' holds a plain value"]),
     (["data=upper_limb_phantom", "data.counts={valid: 3}"], ["'data.counts'", "train, val, test"]),
     (["image_size"], ["'image_size'", "key=value"]),
@@ -100,8 +100,13 @@ CASES = [
     (["trainer.image_sizes=[96,8]"], ["trainer.image_sizes.1=8", "16"]),
     (
         ["trainer.image_sizes=[96,160]", "trainer.max_epochs=1"],
-        ["trainer.image_sizes=[96,160] names 2 sizes for trainer.max_epochs=1", "one for each"],
+        ["trainer.image_sizes=[96,160]: trainer.max_epochs=1 leave 1 epoch for 2 sizes"],
     ),
+    (
+        ["trainer.image_sizes=[96,160]", "trainer.max_epochs=3", "model.freeze=2"],
+        ["trainer.max_epochs=3 and model.freeze=2 leave 1 epoch for 2 sizes"],
+    ),
+    (["trainer.image_sizes=[96]", "model.freeze=backbone"], ["leave 0 epochs for 1 size"]),
     (["optim=adamm"], ["optim=adamm", "adam, adamw, sgd", "Did you mean 'adam"]),
     (["loss=focl"], ["loss=focl", "cross_entropy, focal", "Did you mean 'focal'?"]),
     (["loss.label_smoothing=1"], ["loss.label_smoothing=1", "less than 1"]),

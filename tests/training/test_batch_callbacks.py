@@ -67,6 +67,9 @@ def test_training_images_grow_and_validation_sees_whole_ones(tmp_path: Path) -> 
     fit_tiny(new_model(), tmp_path, epochs=3, callbacks=[ImageSizes([8, 12, 16]), seen])
     assert [batch["image"].shape[-1] for batch in seen.train] == [8] * 3 + [12] * 3 + [16] * 3
     assert seen.val == [16] * 6
+    seen = Seen()
+    fit_tiny(new_model(), tmp_path, epochs=4, callbacks=[ImageSizes([8, 12], first=2), seen])
+    assert [batch["image"].shape[-1] for batch in seen.train] == [16] * 6 + [8] * 3 + [12] * 3
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
