@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
 from fracnet.training import sweep
+from fracnet.utils import deferred
 
 
 def train(cfg: DictConfig) -> float | list[float]:
@@ -21,7 +22,8 @@ def train(cfg: DictConfig) -> float | list[float]:
     elif requeued(hydra_cli.output_dir()):
         cfg.resume, overrides = str(hydra_cli.output_dir()), []
 
-    from fracnet.training.preflight import Order, preflight  # not needed for --help
+    with deferred.without_collection():
+        from fracnet.training.preflight import Order, preflight  # not needed for --help
 
     order = Order(
         folder=hydra_cli.output_dir(),
@@ -32,7 +34,8 @@ def train(cfg: DictConfig) -> float | list[float]:
     )
     plan = preflight(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)), order)
 
-    from fracnet.training.run import run  # seconds of imports, which a mistake does not wait for
+    with deferred.without_collection():
+        from fracnet.training.run import run  # seconds, which a mistake does not wait for
 
     return run(plan)
 

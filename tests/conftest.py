@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fracnet.utils import deferred
+
+deferred.defer()  # as each command does
 # A shell starts background jobs with Ctrl-C ignored, and all their children inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -52,6 +52,9 @@ def test_run_folder_is_self_contained(
     assert provenance["packages"]["torch"] == version("torch")
     assert provenance["seconds"] > 0
     assert provenance["peak_resident_mib"] > 50
+    assert provenance["images_per_second"] > 0
+    phases = provenance["seconds_by_phase"]
+    assert {"start", "data", "forward", "backward", "validation", "report"} <= set(phases)
     assert "CPU" in provenance["device"]
     assert "model=tiny" in provenance["command"]
 
@@ -70,7 +73,8 @@ def test_run_folder_is_self_contained(
 
     for name in ("curves", "confusion_matrix_test"):
         assert (run / f"figures/{name}.png").stat().st_size > 10_000
-    for part in ("accuracy", "shortcut", "majority", "elbow", "research use only", str(run)):
+    texts = ("accuracy", "shortcut", "majority", "elbow", "research use only", str(run))
+    for part in (*texts, "images/s in training", "GiB at most"):
         assert part.lower() in result.out.lower(), part
 
 

@@ -28,7 +28,7 @@ from fracnet.config.completion import completion_script
 from fracnet.config.help_page import help_page
 from fracnet.config.hints import asks_for_multirun, explain_error, explain_option, one_line
 from fracnet.config.overrides import add_open_keys, quote_paths
-from fracnet.utils import distributed
+from fracnet.utils import deferred, distributed
 from fracnet.utils.errors import Diverged, Interrupted, Terminated, UserError
 from fracnet.utils.files import config_dir, explain_disk_fault, valid_text
 from fracnet.utils.text import without_controls
@@ -122,6 +122,7 @@ def run(
     of its jobs at the end and exits with 1 if a job did not finish, with 130 or 143 if it was
     stopped as a whole.
     """
+    deferred.defer()
     print_any_character()
     with quiet_on_closed_pipe():
         arguments = [word for word in sys.argv[1:] if word not in DRY_RUN]

@@ -11,10 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fracnet.evaluation.predictions import assemble
-
-NEVER = -1000.0
-"""The logit of a class that is absent from train: a probability of 0 that survives JSON and CSV."""
+from fracnet.evaluation.predictions import NEVER, assemble
 
 
 def majority(train_targets: np.ndarray, rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

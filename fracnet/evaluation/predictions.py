@@ -27,6 +27,8 @@ from fracnet.utils.text import are, counted
 PROB, LOGIT = "prob_", "logit_"
 COPIES = "copies"
 SPLITS = ("val", "test")
+NEVER = -1000.0
+"""The logit of a class that is absent from train: a probability of 0 that survives JSON and CSV."""
 REQUIRED = ("path", "split", "label")
 TINY = float(np.finfo(np.float64).tiny)
 """Stands for a probability of 0 in a logarithm: the smallest normal double."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import timm
-import timm.optim
 import torch
 from huggingface_hub import constants as hub
 from torch import Tensor, nn
@@ -61,7 +60,7 @@ def find_stages(model: nn.Module) -> dict[str, int]:
     """
     matcher: Any = getattr(model, "group_matcher", None)
     if matcher is None:
-        return dict(timm.optim.auto_group_layers(model))
+        return {name: place // 12 for place, (name, _) in enumerate(model.named_parameters())}
     return dict(timm.models.group_parameters(model, matcher(coarse=True), reverse=True))
 
 

@@ -8,7 +8,7 @@ from fracnet.report.caveats import ABNORMAL
 from fracnet.report.html import thousands
 from fracnet.report.run_content import RunContent
 from fracnet.report.tables import Table
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, duration, time_text
 
 SPLITS = ("train", "val", "test")
 SHELL_CHARACTERS = set(" []{}(),$*?;&|<>")
@@ -118,7 +118,8 @@ def provenance(content: RunContent) -> Facts:
     changed = ", with uncommitted changes" if code.get("modified") else ""
     version = f"fracnet {code['fracnet']}" if code else ""
     seconds, memory = record.get("seconds"), record.get("peak_resident_mib")
-    gpu = record.get("peak_gpu_mib")
+    gpu, speed = record.get("peak_gpu_mib"), record.get("images_per_second")
+    times = time_text(record.get("seconds_by_phase") or {})
     fingerprint = record.get("data_fingerprint")
     facts = [
         ("command", _command(record.get("command") or [])),
@@ -126,9 +127,11 @@ def provenance(content: RunContent) -> Facts:
         ("data", f"fingerprint {fingerprint}" if fingerprint else ""),
         ("device", str(record.get("device", ""))),
         ("started", str(record.get("started", "")).replace("T", " ").replace("+00:00", " UTC")),
-        ("duration", "" if seconds is None else duration(float(seconds))),
+        ("duration", times or ("" if seconds is None else duration(float(seconds)))),
         ("memory", "" if memory is None else f"{memory / 1024:.1f} GiB at most"),
         ("GPU memory", "" if gpu is None else f"{gpu / 1024:.1f} GiB at most"),
+        ("speed", f"{speed:g} images/s in training" if speed else ""),
+        ("faster", str(record.get("advice") or "")),
         (
             "Python",
             f"{record['python']}, {record.get('platform', '')}" if "python" in record else "",
@@ -141,17 +144,6 @@ def architecture(config: Mapping[str, Any]) -> str:
     """The backbone's name, as the config has it."""
     model = config.get("model") or {}
     return str(model.get("name") or _target_name(model))
-
-
-def duration(seconds: float) -> str:
-    """`48 s`, `8 min 50 s`, `3 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _command(arguments: Sequence[str]) -> str:

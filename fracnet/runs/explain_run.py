@@ -20,8 +20,8 @@ from fracnet.models.classifier import Classifier
 from fracnet.runs.checkpoint import load_classifier, load_run_data, run_device
 from fracnet.runs.evaluate_run import RunEvaluation
 from fracnet.runs.run_folder import RunFolder, write_json
-from fracnet.saliency.cam import find_layer
 from fracnet.saliency.gallery import choose_cases, draw_cases, heatmap_notes
+from fracnet.saliency.layers import find_layer
 from fracnet.saliency.localization import localize
 from fracnet.saliency.sanity_check import run_sanity_check
 from fracnet.utils.errors import UserError
@@ -31,13 +31,6 @@ from fracnet.utils.text import counted
 
 NO_MAPS = "{} is not a network: it has no spatial layer, so there are no heatmaps."
 MAX_BATCH = 64
-
-
-def check_layer(config: Config, model: object, in_sweep: bool) -> None:
-    """Raise UserError, before hours of training, for a layer that does not exist."""
-    if config.explain is None or in_sweep or not isinstance(model, Classifier):
-        return
-    find_layer(model.backbone, config.explain.layer, size=config.image_size)
 
 
 def explain_new_run(

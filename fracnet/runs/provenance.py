@@ -3,7 +3,7 @@
 import platform
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +22,7 @@ from fracnet.runs.run_folder import (
 )
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import time_text
 
 PACKAGES = (
     "albumentations",
@@ -54,6 +55,8 @@ class Provenance:
         weights: str = "",
     ) -> None:
         self._folder = folder
+        self.times: Callable[[], Mapping[str, Any]] = dict
+        """What the run knows of its time so far; see `fracnet.training.run_times`."""
         self._clock = time.monotonic()
         content: dict[str, Any] = {
             "status": "running",
@@ -103,9 +106,24 @@ class Provenance:
                 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1
             ),
         }
+        self._content |= self.times()
         if torch.cuda.is_available():
             peak = torch.cuda.max_memory_allocated() / 2**20
             self._content["peak_gpu_mib"] = round(peak, 1)
+
+    def lines(self) -> list[str]:
+        """Time, speed, memory and what would make the run faster, for the terminal."""
+        content = self._content
+        memory = f"memory {content['peak_resident_mib'] / 1024:.1f} GiB at most"
+        if "peak_gpu_mib" in content:
+            memory += f", on the GPU {content['peak_gpu_mib'] / 1024:.1f} GiB"
+        speed = content.get("images_per_second")
+        advice = content.get("advice")
+        return [
+            f"Time    {time_text(content['seconds_by_phase'])}",
+            f"Speed   {f'{speed:g} images/s in training; ' if speed else ''}{memory}",
+            *([f"Faster  {advice}"] if advice else []),
+        ]
 
     def finish(self, status: str, reason: str = "") -> None:
         """Add the final status, its reason if there is one, and time and memory if missing."""
@@ -113,6 +131,7 @@ class Provenance:
         self._content |= {"reason": reason} if reason else {}
         if "seconds" not in self._content:
             self._measure()
+        self._content |= self.times()  # with the report
         write_end(self._folder, self._content)
 
 

@@ -2,7 +2,7 @@
 
 import filecmp
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,7 @@ from fracnet.data.image_cache import ImageCache
 from fracnet.data.image_io import limit_opencv_threads
 from fracnet.data.manifest import Manifest, without_rows
 from fracnet.data.preprocess import Preprocess
-from fracnet.evaluation.baselines import NEVER
-from fracnet.evaluation.predictions import COPIES, Predictions, assemble
+from fracnet.evaluation.predictions import COPIES, NEVER, Predictions, assemble
 from fracnet.runs.checkpoint import Logits, load_model, load_run_data
 from fracnet.runs.evaluate_run import NewPredictions
 from fracnet.runs.find_runs import FinishedRun
@@ -230,3 +229,44 @@ def _majority(run: RunFolder, rows: pd.DataFrame, classes: Sequence[str]) -> dic
         logits = np.maximum(np.log(prevalence), NEVER)
     table = assemble(rows, classes, np.tile(logits, (len(rows), 1)))
     return {"majority": Predictions(table)}
+
+
+def check_external_test(config: Config, classes: Sequence[str]) -> None:
+    """Raise UserError where the other dataset is missing, unreadable or has other classes.
+
+    Its images are preprocessed, so that an unreadable one is reported before the training.
+    """
+    node = config.data.test_on
+    if node is None:
+        for key in ("test_root", "class_map"):
+            if (value := getattr(config.data, key)) is not None:
+                raise UserError(f"data.{key}={value} has no effect without data.test_on.")
+        return
+    assert isinstance(node, Mapping)
+    dataset = build(node, "data.test_on")
+    try:
+        manifest = read_manifest(dataset)
+    except UserError as error:
+        message = f"data.test_on: {_with_test_keys(str(error))}{_alternative(dataset)}"
+        raise type(error)(message) from error
+    open_test(dataset, manifest, classes, config.data.class_map, config, "data.class_map")
+
+
+def _with_test_keys(message: str) -> str:
+    """The message with the keys of the other dataset: a dataset names the keys of training."""
+    message = message.replace("data.root", "data.test_root")
+    return re.sub(
+        r"phantoms: .*\bdata=(\w+) model.pretrained=false", r"phantoms: data.test_on=\1", message
+    )
+
+
+def _alternative(dataset: Dataset) -> str:
+    """How to test on a dataset that needs keys which data.test_on does not accept."""
+    if dataset.name != "folder":
+        return ""
+    return (
+        "\nWith data.test_on, only data.test_root, data.class_map and data.on_bad_file describe "
+        "the other dataset. If it needs data.csv, data.columns or data.class_order, test after the "
+        f"training:\npython -m fracnet.evaluate run=<run folder> data=folder "
+        f"data.root={dataset.folder} data.csv=..."
+    )

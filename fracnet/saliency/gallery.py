@@ -18,7 +18,8 @@ from fracnet.evaluation.conformal import Limits, fit_limits, is_uncertain, limit
 from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions, classes_of
 from fracnet.models.classifier import Classifier
-from fracnet.saliency.cam import Layer, heatmaps
+from fracnet.saliency.cam import heatmaps
+from fracnet.saliency.layers import Layer
 from fracnet.saliency.localization import join_names
 from fracnet.saliency.methods import CLASS_AGNOSTIC, METHOD_NAMES
 from fracnet.utils.files import write_atomically

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import wandb
 from PIL import Image
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions
+from fracnet.metrics import roc as curves
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.redaction import hashed
 
@@ -57,8 +58,6 @@ class Results:
 
     def log_media(self, run: Any) -> None:
         """Log tables, charts, images and figures to a W&B run."""
-        import wandb  # a second, which only a run that uses W&B pays
-
         media: dict[str, Any] = {}
         for key, (columns, rows) in self.tables.items():
             table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
@@ -234,19 +233,18 @@ def _curves(split: str, rows: pd.DataFrame) -> dict[str, Table]:
         if positive.all() or not positive.any():
             continue  # there is no curve of one class alone
         score = predictions.scores[:, c]
-        false_rate, true_rate, _ = roc_curve(positive, score)
-        roc += _points(name, false_rate, true_rate)
-        precision, recalled, _ = precision_recall_curve(positive, score)
-        recall += _points(name, recalled[::-1], precision[::-1])
+        roc += _points(name, curves.roc(positive, score))
+        recall += _points(name, curves.precision_recall(positive, score))
     return {
         f"{split}/roc": (["class", "false positive rate", "sensitivity"], roc),
         f"{split}/precision_recall": (["class", "recall", "precision"], recall),
     }
 
 
-def _points(name: str, x: np.ndarray, y: np.ndarray) -> list[list[Any]]:
-    places = np.linspace(0, len(x) - 1, min(len(x), CURVE_POINTS)).round().astype(int)
-    return [[name, float(x[i]), float(y[i])] for i in np.unique(places)]
+def _points(name: str, curve: curves.Curve) -> list[list[Any]]:
+    n = len(curve.x)
+    places = np.linspace(0, n - 1, min(n, CURVE_POINTS)).round().astype(int)
+    return [[name, float(curve.x[i]), float(curve.y[i])] for i in np.unique(places)]
 
 
 def public_figures(folder: Path, splits: Sequence[str]) -> dict[str, Path]:

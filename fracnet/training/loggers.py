@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import wandb
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -195,6 +196,22 @@ def set_key(key: str) -> str:
     return f"set/{key.replace('.', '/')}"
 
 
+class _Starting:
+    """A W&B run that is about to exist: Lightning asks for it before the fit, and does not use it.
+
+    A callback of the user's may, and waits.
+    """
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        object.__setattr__(self, "_run", run)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._run(), name, value)
+
+
 class GuardedWandbLogger(WandbLogger):
     """Lightning's W&B logger, which works in a thread of its own and can only fail or time out.
 
@@ -220,11 +237,14 @@ class GuardedWandbLogger(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """The W&B run. Waits for it where a callback of the user's asks."""
+        """The W&B run; while it starts, something that waits for it at the first use."""
         if threading.current_thread() is not self._thread:
-            self._started.wait(self._timeout)
-            return self._experiment or DummyExperiment()
+            return self._after_start() if self._started.is_set() else _Starting(self._after_start)
         return WandbLogger.experiment.fget(self)  # type: ignore[attr-defined]
+
+    def _after_start(self) -> Any:
+        self._started.wait(self._timeout)
+        return self._experiment or DummyExperiment()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Hand metrics over. The step is W&B's own, so that a resumed run repeats none."""
@@ -296,8 +316,6 @@ class GuardedWandbLogger(WandbLogger):
         online = self._wandb_init["mode"] == "online"
         earlier = self._online_folders()
         if online and not self._attempt("to go online", lambda: self.experiment):
-            import wandb  # imported already, by the attempt
-
             wandb.teardown()  # otherwise W&B considers the run id to be in use
             for started in self._online_folders() - earlier:  # it holds no record yet
                 shutil.rmtree(started, ignore_errors=True)
@@ -387,8 +405,6 @@ class RunLoggers:
             text = f"fracnet: warning: W&B could not be started ({error}); metrics.csv and the run"
             Tqdm.write(f"{text} folder have everything.", file=sys.stderr)
             return
-        import wandb  # a second, which only a run that uses W&B pays
-
         extra = dict(options.model_extra or {})
         own = {
             # What a W&B agent or the user sets in the environment comes before our defaults.

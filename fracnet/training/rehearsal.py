@@ -15,6 +15,7 @@ from fracnet.evaluation.predictions import Predictions, assemble
 from fracnet.models.classifier import Classifier
 from fracnet.models.features import why_whole
 from fracnet.models.validation import LOGGED, ValidationMetrics
+from fracnet.saliency.layers import find_layer
 from fracnet.training.preflight import named_targets
 from fracnet.utils import network
 from fracnet.utils.errors import UserError
@@ -166,3 +167,10 @@ def _try_one_image(model: Classifier, config: Config) -> None:
             f"cannot train on one image of image_size={size}: {network.clause(error)}. Allowed: "
             "data.batch_size=2 and more, or model.freeze=backbone."
         ) from error
+
+
+def check_layer(config: Config, model: object, in_sweep: bool) -> None:
+    """Raise UserError, before hours of training, for a layer that does not exist."""
+    if config.explain is None or in_sweep or not isinstance(model, Classifier):
+        return
+    find_layer(model.backbone, config.explain.layer, size=config.image_size)

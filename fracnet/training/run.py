@@ -12,15 +12,16 @@ from lightning.pytorch import Callback, seed_everything
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.fingerprint import data_fingerprint
 from fracnet.models.classifier import Classifier
-from fracnet.runs import explain_run, external_test, ood_reference
+from fracnet.runs import repredict
 from fracnet.runs.build import classifier_from, data_from
 from fracnet.runs.provenance import Provenance
 from fracnet.runs.run_folder import RunFolder, write_config
-from fracnet.training import classical, record, rehearsal, resume, sweep, trainer
+from fracnet.training import classical, rehearsal, resume, sweep, trainer
 from fracnet.training.classical import Classical
 from fracnet.training.loggers import RunLoggers
 from fracnet.training.preflight import Plan
 from fracnet.training.run_header import loaded_weights, print_header, quiet_libraries
+from fracnet.training.run_times import RunTimes
 from fracnet.utils import devices, distributed
 from fracnet.utils.errors import Interrupted
 from fracnet.utils.files import disk_faults, remove_drafts
@@ -38,6 +39,7 @@ def run(plan: Plan) -> float | list[float]:
         UserError: a fault in config, data or weights, before any training starts.
     """
     config, folder = plan.config, plan.folder
+    times = RunTimes(config)
     quiet_libraries()
 
     # Check all that can be checked before hours of training.
@@ -53,13 +55,21 @@ def run(plan: Plan) -> float | list[float]:
         return math.nan
 
     with recorded(plan, data, model) as (provenance, loggers, in_sweep):
+        provenance.times = times.record
+        times.mark("start")
         # Fit, and predict validation and test at the selected checkpoint.
         if isinstance(model, Classifier):
             table, selected = trainer.fit_and_predict(
-                model, config, data, folder, loggers.loggers, callbacks
+                model, config, data, folder, loggers.loggers, [*callbacks, times]
             )
+            times.mark("prediction")
         else:
             table, selected = classical.fit_and_predict(model, config, data, folder)
+            times.mark("fit")
+
+        # Plots, heatmaps and scikit-learn take seconds to import: the first step need not wait.
+        from fracnet.runs import explain_run, external_test, ood_reference
+        from fracnet.training import record
 
         # Evaluate, from the files that any later evaluation reads as well.
         record.write_fit(folder, table, data, selected, config)
@@ -67,6 +77,7 @@ def run(plan: Plan) -> float | list[float]:
         evaluation = record.evaluate_and_print(folder, selected, config, in_sweep)
         external_test.run_external_test(folder, config, in_sweep)
         loggers.log_results(table, data)
+        times.mark("evaluation")
 
         # Explain, and report: heatmaps may fail on a user's network, which still gets its report.
         try:
@@ -74,8 +85,13 @@ def run(plan: Plan) -> float | list[float]:
             progress = partial(progress_bar, visible=config.trainer.progress_bar)
             ood_reference.write_ood_reference(folder, config, data, progress)
         finally:
+            times.mark("heatmaps")
             provenance.update()
             record.report(evaluation, config, model, in_sweep)
+            times.mark("report")
+            provenance.update()
+        if not in_sweep:
+            print(*provenance.lines(), sep="\n", flush=True)
     objectives = list(evaluation.objectives)
     return objectives if len(objectives) > 1 else evaluation.objective
 
@@ -106,7 +122,7 @@ def check_and_open_data(plan: Plan) -> RadiographData:
     rehearsal.check_metrics(config, data)
     rehearsal.check_evaluation(config, data)
     if distributed.rank() == 0:
-        external_test.check_external_test(config, data.classes)
+        repredict.check_external_test(config, data.classes)
     return data
 
 
@@ -117,7 +133,7 @@ def build_and_check_model(plan: Plan, data: RadiographData) -> Classifier | Clas
         return classical.build_classical(config, data)
     model = classifier_from(config, data, fetch_weights=not config.resume)
     rehearsal.rehearse(model, config)
-    explain_run.check_layer(config, model, plan.order.in_sweep)
+    rehearsal.check_layer(config, model, plan.order.in_sweep)
     return model
 
 

@@ -1,7 +1,7 @@
 """Numbers and intervals in sentences; text that a terminal, page or spreadsheet may show."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -12,6 +12,25 @@ def counted(n: int, noun: str) -> str:
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{n} {noun[:-1]}ies"
     return f"{n} {noun}es" if noun.endswith(("s", "x", "tch", "nch")) else f"{n} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `8 min 50 s`, `3 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def time_text(seconds: Mapping[str, float]) -> str:
+    """`1 min 3 s: start 4 s, forward 20 s` of seconds by phase, without what took next to none."""
+    total = sum(seconds.values())
+    least = max(0.5, 0.01 * total)
+    parts = [f"{name} {duration(s)}" for name, s in seconds.items() if s >= least]
+    return f"{duration(total)}: {', '.join(parts)}" if parts else ""
 
 
 def are(n: int) -> str:

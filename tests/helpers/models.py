@@ -1,6 +1,11 @@
 """A tiny network, also as an example of a user's own class named by `_target_`."""
 
+import sys
+from pathlib import Path
+from typing import Any
+
 import torch
+from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 
@@ -63,3 +68,14 @@ class FixedSize(TinyNet):
     def forward(self, images: Tensor) -> Tensor:
         assert images.shape[-1] == 32, "images of 32 pixels"
         return super().forward(images)
+
+
+class StopAfterFirstStep(Callback):
+    """Writes the names of all imported modules to `path`, and interrupts the training."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._path.write_text("\n".join(sys.modules), encoding="utf-8")
+        raise KeyboardInterrupt

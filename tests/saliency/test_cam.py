@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Method
 from fracnet.models.classifier import Classifier
-from fracnet.saliency.cam import CAM_METHODS, find_layer, heatmaps
+from fracnet.saliency.cam import CAM_METHODS, heatmaps
+from fracnet.saliency.layers import find_layer
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir
 

@@ -1,0 +1,1 @@
+"""What device options gain on this machine."""
