@@ -33,6 +33,8 @@ from fracnet.utils.files import config_dir
 
 CLASSES = tuple(sorted(REGIONS))  # in the order of data=folder
 SIDE = 64
+ADAM = ["optim=adam", "optim.weight_decay=0", "scheduler=cosine", "loss.label_smoothing=0"]
+"""What was the default when most of the experiments ran."""
 OVERRIDES = [
     "data=folder",
     "data.csv=labels.csv",

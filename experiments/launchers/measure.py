@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from experiments.small_phantoms import ADAM
+
 LAUNCHERS = {
     "serial": ["launcher=serial"],
     "joblib": ["launcher=joblib", "launcher.jobs=2", "launcher.cpus_per_job=1"],
@@ -30,6 +32,7 @@ JOBS = [
     "trainer.accelerator=cpu",
     "logger=none",
     "explain=none",
+    *ADAM,
     "callbacks.early_stopping=null",
     "optim.lr=1e-2,3e-3,1e-3,3e-4",
     "seed=0,1",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments.small_phantoms import (
+    ADAM,
     OVERRIDES,
     Phantoms,
     accuracy_and_auc,
@@ -177,6 +178,7 @@ def main() -> None:
         epochs = options.epochs // COPIES if has_copies(arm) else options.epochs
         augment = "none" if has_copies(arm) else "published"
         return [
+            *ADAM,
             f"model={options.model}",
             f"trainer.max_epochs={epochs}",
             f"augment={augment}",

@@ -14,6 +14,7 @@ import numpy as np
 from helpers.photographs import photograph
 
 import fracnet
+from experiments.small_phantoms import ADAM
 from fracnet.data.image_io import BadImage, read_grey
 from fracnet.data.preprocess import Preprocess
 from fracnet.inference.predictor import Predictor
@@ -29,6 +30,7 @@ OVERRIDES = [
     "model.pretrained=false",
     "image_size=128",
 ]
+OVERRIDES += ADAM
 OVERRIDES += ["data.batch_size=16", "explain=none", "logger=none", "trainer.accelerator=cpu"]
 UNITS = (8, 20, 50, 120)  # validation images that the limit comes from
 DRAWS = 40  # random subsets of each run's validation images

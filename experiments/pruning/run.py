@@ -43,6 +43,8 @@ PRUNING_OVERRIDES = [
     "model=custom_cnn",
     "image_size=32",
     "augment=none",
+    "scheduler=cosine",
+    "loss.label_smoothing=0",
     f"objective={OBJECTIVE}",
     f"callbacks.best.metric={OBJECTIVE}",
 ]

@@ -29,6 +29,9 @@ from fracnet.training.trainer import make_trainer
 
 # As in the published work: a constant learning rate, no early stopping.
 SELECTION_OVERRIDES = [
+    "optim=adam",
+    "optim.weight_decay=0",
+    "loss.label_smoothing=0",
     "scheduler=none",
     "optim.lr=1e-3",
     "augment=published",

@@ -96,6 +96,12 @@ def _check_addition(folder: RunFolder, config: Config, max_epochs: Any) -> None:
     if config.model.fit == "classical":
         raise UserError(f"{begin}; its model has no epochs to add.")
     planned = config.trainer.max_epochs
+    if config.scheduler is not None and config.scheduler.total_steps:
+        raise UserError(
+            f"{begin}, and its learning rate was planned for the steps of its {planned} epochs. "
+            f"Train again with trainer.max_epochs={planned + 1} or more; with scheduler=none or "
+            "scheduler=plateau, epochs can be added."
+        )
     if not last_checkpoint(folder).is_file():
         raise UserError(
             f"{begin}, and epochs can be added only to a run that has checkpoints/last.ckpt; jobs "

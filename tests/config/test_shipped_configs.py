@@ -114,7 +114,7 @@ def test_all_groups_are_covered() -> None:
 def test_custom_cnn_sets_the_published_weight_decay_by_default() -> None:
     assert compose_config(["model=custom_cnn"]).optim.weight_decay == 0.01
     assert compose_config(["model=custom_cnn", "optim.weight_decay=0.1"]).optim.weight_decay == 0.1
-    assert compose_config([]).optim.weight_decay == 0.0
+    assert compose_config([]).optim.weight_decay == 0.05
 
 
 def test_upper_limb_phantom_differs_only_in_the_source_of_the_files() -> None:
