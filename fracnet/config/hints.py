@@ -15,7 +15,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
 from fracnet.config.instantiate import is_timm_model, near_miss
-from fracnet.config.overrides import shell_quoted
+from fracnet.config.overrides import OPEN_GROUPS, shell_quoted
 from fracnet.utils.files import config_dir
 
 # What a key or group was called before version 0.2.
@@ -73,6 +73,14 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
         return _explain_choice(error)
     if unknown := re.search(r"Could not override '([\w./@-]+)'", message):
         return _explain_key(unknown.group(1), config_name, arguments)
+    if unknown := re.search(r"Could not delete (?:from config\. )?'([\w./@-]+)'", message):
+        return _explain_key(unknown.group(1), config_name, arguments, "~")
+    if existing := re.search(
+        r"(?:already at '|Multiple values for |config groups is not supported: '\+*)([\w.@/]+)",
+        message,
+    ):
+        typed = next((a for a in arguments if a.lstrip("+").startswith(f"{existing[1]}=")), "")
+        return f"'{existing[1]}' exists already; type '{typed.lstrip('+')}'."
     if ambiguous := re.match(r"Ambiguous value for argument '([^']*)'", message):
         argument = ambiguous.group(1)
         key, _, value = argument.partition("=")
@@ -179,10 +187,35 @@ def _explain_choice(error: MissingConfigException) -> str:
     )
 
 
-def _explain_key(key: str, config_name: str, arguments: Sequence[str]) -> str:
+def explain_added(config_name: str, arguments: Sequence[str]) -> str:
+    """What is wrong with `+key=` and `++key=`, which Hydra adds to a config whatever their name.
+
+    "" where nothing is certain: a class may have arguments that no YAML lists.
+    """
+    added = [match[1] for a in arguments if (match := re.match(r"\++([\w.-]+)=", a))]
+    folders = (config_dir(), *_own_folders(arguments))
+    keys = [key for key in added if not any((folder / key).is_dir() for folder in folders)]
+    root = _composed(config_name, arguments) if keys else None
+    for key in keys:
+        *parents, name = key.split(".")
+        node: Any = root
+        while isinstance(node, DictConfig) and parents and parents[0] in node:
+            node = node._get_node(parents.pop(0))
+        if not isinstance(node, DictConfig) or (name in node and not parents):
+            continue
+        first = key.split(".")[0]
+        closed = "_target_" not in node and first not in OPEN_GROUPS
+        close = difflib.get_close_matches(name, [str(k) for k in node], n=1, cutoff=0.6)
+        if first != "hydra" and (node is root or (closed and close and not parents)):
+            return _explain_key(key, config_name, arguments)
+    return ""
+
+
+def _explain_key(key: str, config_name: str, arguments: Sequence[str], sign: str = "") -> str:
+    """Why there is no such key. sign: `~` of a key to be deleted."""
     if key in RENAMED:
         return f"The key '{key}' is now called '{RENAMED[key]}'."
-    root = _composed(config_name, arguments)
+    root = _composed(config_name, arguments, with_hydra=key.startswith("hydra."))
     node: Any = root
     known, parts = "", key.split(".")
     while isinstance(node, DictConfig) and parts and parts[0] in node:
@@ -199,11 +232,13 @@ def _explain_key(key: str, config_name: str, arguments: Sequence[str]) -> str:
     exact = _exact(name, root, unique=bool(known))
     near = f"{known}{close[0]}" if close else ""
     meant = exact or (near if known else _meant(name, root))
-    value = next((a.partition("=")[2] for a in arguments if a.partition("=")[0] == key), "")
+    typed = (a.lstrip("+").partition("=") for a in arguments)
+    value = next((value for name, _, value in typed if name == key), "")
+    deleted = f" Did you mean '~{meant}'?" if meant else ""
     return (
         f"There is no key '{known}{parts[0]}'; allowed"
         f"{f' under {known[:-1]!r}' if known else ''}: {', '.join(allowed)}."
-        f"{_did_you_mean(meant, value)}"
+        f"{deleted if sign else _did_you_mean(meant, value)}"
     )
 
 
@@ -219,11 +254,12 @@ def _did_you_mean(key: str, value: str) -> str:
     return f" Did you mean '{key}={value}'?"
 
 
-def _composed(config_name: str, arguments: Sequence[str]) -> DictConfig:
+def _composed(
+    config_name: str, arguments: Sequence[str], *, with_hydra: bool = False
+) -> DictConfig:
     """The config with the groups that the arguments choose, their own folders included."""
     GlobalHydra.instance().clear()
-    pieces = [piece for argument in arguments for piece in argument.split("=", 1)]
-    folders = [Path(b).resolve() for a, b in pairwise(pieces) if a in ("--config-dir", "-cd")]
+    folders = _own_folders(arguments)
     groups = [
         argument
         for argument in arguments
@@ -232,7 +268,13 @@ def _composed(config_name: str, arguments: Sequence[str]) -> DictConfig:
     ]
     search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"]
     with initialize_config_dir(str(config_dir())):
-        return compose(config_name, [*search, *groups])
+        return compose(config_name, [*search, *groups], return_hydra_config=with_hydra)
+
+
+def _own_folders(arguments: Sequence[str]) -> list[Path]:
+    """The folders of `--config-dir`."""
+    pieces = [piece for argument in arguments for piece in argument.split("=", 1)]
+    return [Path(b).resolve() for a, b in pairwise(pieces) if a in ("--config-dir", "-cd")]
 
 
 def _exact(name: str, config: DictConfig, *, unique: bool) -> str:

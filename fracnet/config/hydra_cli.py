@@ -26,7 +26,13 @@ from omegaconf.errors import OmegaConfBaseException
 from fracnet.config import search
 from fracnet.config.completion import completion_script
 from fracnet.config.help_page import help_page
-from fracnet.config.hints import asks_for_multirun, explain_error, explain_option, one_line
+from fracnet.config.hints import (
+    asks_for_multirun,
+    explain_added,
+    explain_error,
+    explain_option,
+    one_line,
+)
 from fracnet.config.overrides import add_open_keys, quote_paths
 from fracnet.utils import deferred, distributed
 from fracnet.utils.errors import Diverged, Interrupted, Terminated, UserError
@@ -135,6 +141,8 @@ def run(
         sys.argv[1:] = add_open_keys(quote_paths(arguments, multirun))
         with _errors_in_one_paragraph(config_name) as full_traceback:
             if not _answer_option(config_name, sys.argv[1:]):
+                if wrong := explain_added(config_name, arguments):
+                    raise UserError(wrong)
                 _run_with_hydra(task, config_name, jobs, full_traceback, dry_run)
 
 

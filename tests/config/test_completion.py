@@ -1,4 +1,4 @@
-"""Tab completion in bash, installed as `--hydra-help` says."""
+"""Tab completion, installed as `--hydra-help` says."""
 
 import shutil
 import subprocess
@@ -7,37 +7,58 @@ from pathlib import Path
 
 import pytest
 
-ASK = """
-COMP_LINE="$LINE"; COMP_POINT=${#LINE}; _fracnet; echo "${COMPREPLY[*]}"
-"""
+# What a shell does at a tab, without a terminal; `@line@` has been typed.
+ASK = {
+    "bash": """
+LINE='@line@'; COMP_LINE="$LINE"; COMP_POINT=${#LINE}; _fracnet; echo "${COMPREPLY[*]}"
+""",
+    "zsh": """
+compadd() { reply=(${(P)@[-1]}); print -r -- ${(M)reply:#${words[CURRENT]}*}; }
+_default() { }
+LINE='@line@'; words=(${(s: :)LINE}); CURRENT=${#words}; _fracnet
+""",
+    "fish": "complete -C '@line@' | string join ' '\n",
+}
+# zsh would ask whether its completion may be used in folders of other users.
+BEFORE = {"bash": "", "zsh": "compdef() { }\n", "fish": ""}
 
 
-def run(command: str) -> str:
+def run(shell: str, command: str) -> str:
+    found = shutil.which(shell)
+    if found is None:
+        pytest.skip(f"needs {shell}")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     done = subprocess.run(
-        ["bash", "-c", command], env={"PATH": path}, capture_output=True, text=True, check=True
+        [found, "-c", command], env={"PATH": path}, capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
 
 
-@pytest.fixture(scope="module")
-def script() -> str:
-    return run("python -m fracnet.train -sc install=bash")
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize(
     ("line", "choices"),
     [
         ("fracnet pre", "predict"),
         ("python -m fracnet.pre", "fracnet.predict"),
         ("python -m fracnet.train -m data=mura model=resnet1", "model=resnet18"),
-        ("python -m pytest fracnet", ""),
+        ("python -m pytest no-such-file", ""),
     ],
 )
-def test_tab_completes_commands_groups_and_keys(script: str, line: str, choices: str) -> None:
-    assert run(f"{script}\nLINE='{line}'{ASK}") == choices
+def test_tab_completes_commands_groups_and_keys(shell: str, line: str, choices: str) -> None:
+    script = run(shell, f"python -m fracnet -sc install={shell}")
+    ask = ASK[shell].replace("@line@", line)
+    assert run(shell, f"{BEFORE[shell]}{script}\n{ask}") == choices
 
 
-def test_the_console_script_installs_the_same(script: str) -> None:
-    assert run("python -m fracnet -sc install=bash") == script
+def test_every_command_prints_the_same_script() -> None:
+    script = run("bash", "python -m fracnet -sc install=bash")
+    assert run("bash", "python -m fracnet.train -sc install=bash") == script
+    assert run("bash", "python -m fracnet -sc install=zsh") == script, "--hydra-help says so"
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_uninstall_removes_the_function(shell: str) -> None:
+    install = run(shell, f"python -m fracnet -sc install={shell}")
+    remove = run(shell, f"python -m fracnet -sc uninstall={shell}")
+    listed = "declare -F _fracnet || true" if shell == "bash" else "functions -q __fracnet; or true"
+    assert run(shell, f"{install}\n{remove}\n{listed}") == ""
