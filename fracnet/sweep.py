@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fracnet.config import hydra_cli
+from fracnet.config.instantiate import near_miss
 from fracnet.report.sweep_page import print_sweep
 from fracnet.runs.sweep_summary import collect
 from fracnet.training.resume_sweep import Resumption, resume_sweep
@@ -26,7 +27,8 @@ to finish a sweep that was stopped or killed: python -m fracnet.sweep resume=FOL
 
 def main() -> None:
     """Read FOLDER, write its sweep.json, sweep.csv and index.html anew, and print the table."""
-    if any(word.startswith(("resume=", "add=")) for word in sys.argv[1:]):
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
+    if any("=" in word and not Path(word).is_dir() for word in words):
         resume(sys.argv[1:])
         return
     parser = argparse.ArgumentParser(
@@ -42,8 +44,8 @@ def main() -> None:
         default="best",
         help="whose test metrics are shown; recorded in sweep.json",
     )
-    words = parser.parse_args()
-    show(words.folder.resolve(), words.show_test)
+    options = parser.parse_args()
+    show(options.folder.resolve(), options.show_test)
 
 
 def show(folder: Path, show_test: str = "best") -> None:
@@ -92,7 +94,7 @@ def _resumption(words: Sequence[str]) -> Resumption:
             raise UserError(
                 f"'{word}' is not possible with resume=; allowed: resume=FOLDER, "
                 "add='optim.lr=1e-5,1e-6', launcher=, launcher.<option>=, trust=true, "
-                "changed_code=true, --dry-run."
+                f"changed_code=true, --dry-run.{near_miss(key, [*given, *switches])}"
             )
     if len(given["resume"]) != 1:
         raise UserError("name one sweep: python -m fracnet.sweep resume=runs/sweep_...")

@@ -480,7 +480,7 @@ def check_groups(manifest: Manifest) -> Finding:
         return Finding(
             "groups",
             "hint",
-            "Patients are unknown, so nobody can tell whether one is in several splits.",
+            "Patients are unknown, so one may be in several splits.",
             f"Source of groups: {manifest.groups}. Intervals treat every image as independent and "
             "are too narrow if several show one person.",
         )

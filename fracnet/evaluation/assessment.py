@@ -44,7 +44,6 @@ from fracnet.metrics.intervals import RESAMPLES, proportion
 from fracnet.metrics.roc import auc_intervals
 from fracnet.utils.progress import Progress, no_progress
 
-BASELINES = ("majority", "shortcut")
 CALIBRATION = ("log_loss", "brier", "calibration_error")
 """Metrics that temperature changes although it leaves the likeliest class as it is."""
 

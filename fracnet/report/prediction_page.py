@@ -14,7 +14,7 @@ import pandas as pd
 from fracnet.evaluation.conformal import NEVER, Limits, limit_evidence
 from fracnet.evaluation.predictions import PROB
 from fracnet.report.html import page
-from fracnet.report.run_tables import format_threshold
+from fracnet.report.run_tables import UNSCALED, format_threshold
 from fracnet.report.tables import Cell, FileName, Link, Table
 from fracnet.utils.text import counted
 
@@ -209,7 +209,8 @@ def study_table(content: PredictionContent) -> Table:
 
 def rules(content: PredictionContent) -> list[str]:
     """By which rules the page decides, and which probabilities it shows."""
-    sentences = [f"{PROBABILITIES}, {content.temperature:.3f}."]
+    scaled = content.temperature != 1
+    sentences = [f"{PROBABILITIES}, {content.temperature:.3f}." if scaled else UNSCALED]
     threshold = content.levels["image"]["threshold"]
     if threshold is None:
         sentences.append("The predicted class of an image is the most likely one.")

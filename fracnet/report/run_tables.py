@@ -49,6 +49,9 @@ IDENTIFIERS = ("patient", "study", "path")
 """Columns whose values identify people or files."""
 
 
+UNSCALED = "No temperature was applied, so calibrated probabilities equal the model's own."
+
+
 def level_table(run: Evaluated) -> Table | None:
     """Metrics by level; for two classes at the operating points, and what validation gave there.
 
@@ -229,6 +232,8 @@ def probability_rule(run: Evaluated) -> list[str]:
     """Which metrics and probabilities are calibrated; nothing where none are."""
     if run.decisions is None:
         return []
+    if run.temperature == 1:
+        return [UNSCALED]
     return [
         "Probabilities of single images and metrics by level or group are calibrated (temperature "
         f"{run.temperature:.3f}); metrics over all classes and by class are uncalibrated."

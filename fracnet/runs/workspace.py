@@ -26,7 +26,6 @@ SPECIFICATION = "workspace.json"
 ALWAYS = ("model", "data", "optim", "scheduler", "augment", "seed")
 """Keys of the parallel coordinates where no sweep says what was swept."""
 LOGARITHMIC = ("lr", "weight_decay", "l1")
-CLASS_METRICS = ("sensitivity", "specificity", "auc")
 
 
 @dataclass(frozen=True)

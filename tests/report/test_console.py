@@ -208,6 +208,8 @@ def test_calibration_is_shown_before_and_after(two_classes: str) -> None:
     one_class = Predictions(VAL.table[VAL.table["label"] == "normal"])
     text = flat(printed(evaluated(TEST, OPTIONS, one_class)))
     assert "Temperature scaling: not fitted: " in text
+    assert "No temperature was applied" in text
+    assert "are calibrated" not in text
     assert "level): not chosen: validation has no positive case." in text
 
 

@@ -186,6 +186,15 @@ def test_a_sweep_without_a_finished_job_is_an_error(
     main()
 
 
+def test_a_mistyped_key_of_the_command_is_no_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fracnet.sweep", "resum=runs/sweep_a"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "Did you mean 'resume'?" in capsys.readouterr().err
+
+
 def test_a_killed_sweep_shows_the_jobs_that_never_started(tmp_path: Path) -> None:
     add_job(tmp_path, 0, ["optim.lr=1", "seed=3"], 0.4)
     add_job(tmp_path, 1, ["optim.lr=2", "seed=3"], status="running")
