@@ -11,9 +11,9 @@ from scipy import stats
 from fracnet.metrics.intervals import LEVEL
 
 MIN_SIZES, MIN_SEEDS = 3, 3
-"""A curve has three parameters; of two seeds no spread can be told."""
+"""A curve has three parameters; two seeds do not show a spread."""
 SMALL = 0.02
-"""A gain whose interval includes 0 is told to be at most its upper limit if that is below this."""
+"""A gain whose interval includes 0 counts as small if its upper limit is below this."""
 EXPONENTS = np.linspace(0.02, 2.0, 100)
 RESAMPLES = 2000
 

@@ -95,7 +95,7 @@ def make_app(predictor: Predictor, limits: Limits, token: str | None = None) -> 
         "/api/predict",
         summary="Predict radiographs: JPEG, PNG, TIFF, BMP or DICOM",
         description="A form with one or several `files`; `heatmaps=false` leaves the pictures out. "
-        "The images of a study belong into one request, or their answers into `/api/studies`.",
+        "The images of a study belong in one request, or their answers into `/api/studies`.",
         openapi_extra=_form_schema(),
     )
     async def predict(request: Request) -> dict[str, Any]:

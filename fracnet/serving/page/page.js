@@ -177,7 +177,7 @@
     if (answer.uncertain) list.push(make("span", { className: "tag warning", textContent: "uncertain" }));
     else list.push(make("span", { className: "tag ok", textContent: "confident" }));
     if (answer.ood) {
-      list.push(make("span", { className: "tag error", textContent: "unlike the training data" }));
+      list.push(make("span", { className: "tag error", textContent: "out of distribution" }));
     }
     return list;
   };
@@ -479,7 +479,7 @@
     find("formats").textContent += `, at most ${model.limits.megabytes} MB a file`;
     const rule = model.threshold === null ? "The decision is the most likely class."
       : `The decision is ${model.classes[1]} above ${shown(model.threshold)}, the threshold that validation chose.`;
-    const ood = model.ood ? "" : " It is unknown which images are unlike the training data.";
+    const ood = model.ood ? "" : " It is unknown which images are out of distribution.";
     find("model").textContent = `Probabilities are calibrated on validation. ${rule}${ood} ` +
       `Heatmaps show what raised the decided class. Run ${model.run}, fracnet ${model.fracnet}, ` +
       `decisions ${model.decisions_sha256.slice(0, 12)}.`;
