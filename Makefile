@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One file says that the environment is as the lock and pyproject.toml want it.
+# Newer than the lock and pyproject.toml if the environment matches them.
 READY := $(VENV)/ready
 SHELL := /bin/bash
 
