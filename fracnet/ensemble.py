@@ -21,7 +21,6 @@ def ensemble(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(EnsembleCommand, plain)
 
-    from fracnet.report import comparison_page
     from fracnet.runs import ensemble_runs, evaluate_run, find_runs, report_run, run_folder
 
     console = Console(highlight=False)
@@ -36,7 +35,7 @@ def ensemble(cfg: DictConfig) -> None:
         notes.append(repredict.tta_note(command.tta))
     folder = run_folder.RunFolder(hydra_cli.output_dir())
     written = ensemble_runs.write_ensemble(runs, folder, command.tta)
-    for line in [*comparison_page.ensemble_notes(written), *notes]:
+    for line in [*ensemble_runs.ensemble_notes(written), *notes]:
         console.print(Text(line))
     evaluation = evaluate_run.evaluate_run(folder, progress=progress_bar)
     report_run.report_evaluation(evaluation, "Run")

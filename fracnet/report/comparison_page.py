@@ -16,7 +16,6 @@ from fracnet.evaluation.comparison import (
     Comparison,
     Difference,
 )
-from fracnet.evaluation.ensembles import OUT_OF_FOLD, Ensemble
 from fracnet.evaluation.summary import FEW, TOO_FEW
 from fracnet.metrics.hypothesis_tests import ALPHA, ENOUGH, POWER
 from fracnet.report.caveats import data_notes, overall_severity, summarize_audits
@@ -296,21 +295,6 @@ def method_text(result: Comparison) -> str:
             "corrected."
         )
     return " ".join(sentences)
-
-
-def ensemble_notes(ensemble: Ensemble) -> list[str]:
-    """How an ensemble was built, in a sentence or two."""
-    runs = sum(len(fold) for fold in ensemble.folds)
-    sentences = [f"Averages the probabilities of {runs} runs."]
-    if ensemble.validation == OUT_OF_FOLD:
-        noun = "run" if runs == len(ensemble.folds) else "runs"
-        sentences.append(
-            f"Their validation images are {len(ensemble.folds)} folds, so each image is predicted "
-            f"only by the {noun} that validated on it. What fits those predictions does not fit "
-            "the mean of all runs, so no temperature and no threshold is chosen: the ensemble is "
-            "uncalibrated and, with two classes, decides at 0.5."
-        )
-    return sentences
 
 
 def standings_table(result: Comparison, rows: int | None = None) -> Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fracnet.data.manifest import write_table
-from fracnet.evaluation.ensembles import Ensemble, average
+from fracnet.evaluation.ensembles import OUT_OF_FOLD, Ensemble, average
 from fracnet.runs.find_runs import FinishedRun
 from fracnet.runs.report_run import images_allowed
 from fracnet.runs.run_folder import (
@@ -61,6 +61,21 @@ def write_ensemble(
     provenance = _provenance(runs) | {HASHES: predictions_hashes(folder)}
     write_json(folder.provenance, with_format(provenance))
     return ensemble
+
+
+def ensemble_notes(ensemble: Ensemble) -> list[str]:
+    """How an ensemble was built, in a sentence or two."""
+    runs = sum(len(fold) for fold in ensemble.folds)
+    sentences = [f"Averages the probabilities of {runs} runs."]
+    if ensemble.validation == OUT_OF_FOLD:
+        noun = "run" if runs == len(ensemble.folds) else "runs"
+        sentences.append(
+            f"Their validation images are {len(ensemble.folds)} folds, so each image is predicted "
+            f"only by the {noun} that validated on it. What fits those predictions does not fit "
+            "the mean of all runs, so no temperature and no threshold is chosen: the ensemble is "
+            "uncalibrated and, with two classes, decides at 0.5."
+        )
+    return sentences
 
 
 def _common_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ compadd() { reply=(${(P)@[-1]}); print -r -- ${(M)reply:#${words[CURRENT]}*}; }
 _default() { }
 LINE='@line@'; words=(${(s: :)LINE}); CURRENT=${#words}; _fracnet
 """,
-    "fish": "complete -C '@line@' | string join ' '\n",
+    "fish": "complete -C '@line@' | string join ' '; or true\n",
 }
 # zsh would ask whether its completion may be used in folders of other users.
 BEFORE = {"bash": "", "zsh": "compdef() { }\n", "fish": ""}
