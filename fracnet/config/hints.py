@@ -76,7 +76,8 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
     if unknown := re.search(r"Could not delete (?:from config\. )?'([\w./@-]+)'", message):
         return _explain_key(unknown.group(1), config_name, arguments, "~")
     if existing := re.search(
-        r"(?:already at '|Multiple values for |config groups is not supported: '\+*)([\w@/]+(?:\.\w+)*)",
+        r"(?:already at '|Multiple values for |config groups is not supported: '\+*)"
+        r"([\w@/]+(?:\.\w+)*)",
         message,
     ):
         typed = next((a for a in arguments if a.lstrip("+").startswith(f"{existing[1]}=")), "")
