@@ -1,1 +1,0 @@
-"""What device options gain on this machine."""
