@@ -6,13 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import AuditCommand, without_training
-from fracnet.config.instantiate import build
-from fracnet.config.schema import validated
-from fracnet.utils.errors import DataFault
+from fracnet.config.instantiate import build, near_miss
+from fracnet.config.schema import Config, check, validated
+from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.progress import progress_bar
 
 FAILED = 2  # exit code if a finding reaches `fail_on`
@@ -29,8 +32,11 @@ def audit(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(AuditCommand, without_training(plain))
 
+    training = None if command.label_errors is None else training_config(command)
+
     # Imported late: --help and typos need not wait for them.
     from fracnet.data_audit import findings, page, run_audit
+    from fracnet.runs import build as runs_build
 
     dataset = build(command.data.plain(), "data")
     dataset.prepare()
@@ -51,6 +57,11 @@ def audit(cfg: DictConfig) -> None:
                 on_bad_file=command.data.on_bad_file,
                 progress=partial(progress_bar, visible=command.progress_bar),
                 workers=command.workers or len(os.sched_getaffinity(0)),
+                network=training
+                and run_audit.NamedFeatures(
+                    str(command.label_errors),
+                    partial(runs_build.frozen_features, training, dataset, command.progress_bar),
+                ),
             )
         page.write_report(result, folder, command.pictures)
     except BaseException:
@@ -66,6 +77,24 @@ def audit(cfg: DictConfig) -> None:
             file=sys.stderr,
         )
         sys.exit(FAILED)
+
+
+def training_config(command: AuditCommand) -> Config:
+    """The config of a training with the network `label_errors` on these data.
+
+    Raises UserError for a network that is not among the choices of `model=`.
+    """
+    name = command.label_errors
+    choices = sorted(GlobalHydra.instance().config_loader().get_group_options("model"))
+    if name not in choices:
+        raise UserError(
+            f"label_errors={name} is not a choice of model=; allowed: {', '.join(choices)}."
+            f"{near_miss(str(name), choices)}"
+        )
+    data = HydraConfig.get().runtime.choices["data"]
+    overrides = [f"data={data}", f"model={name}", f"data_dir={command.data_dir}"]
+    overrides += ["model.freeze=backbone", f"data.root={command.data.root}"]
+    return check(OmegaConf.to_container(compose("train", overrides), resolve=True))
 
 
 if __name__ == "__main__":

@@ -149,6 +149,7 @@ class AuditCommand(Fixed):
     pictures: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=1000)]
     workers: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=256)] | None
     progress_bar: bool
+    label_errors: Annotated[str, Field(min_length=1)] | None = None
 
 
 # Keys that some choices of data= set for training.

@@ -109,6 +109,14 @@ Size = Annotated[int, BeforeValidator(not_boolean), Field(ge=16, le=2048)]
 Freeze = Annotated[Literal["none", "backbone"] | int, BeforeValidator(_none_backbone_or_epochs)]
 
 
+def as_items(value: Any) -> Any:
+    """`head_C=0.1` is `head_C=[0.1]`."""
+    return value if isinstance(value, list) else [value]
+
+
+Penalty = Annotated[float, BeforeValidator(not_boolean), Field(gt=0, allow_inf_nan=False)]
+
+
 class Fixed(BaseModel):
     """A node whose keys are all known."""
 
@@ -169,8 +177,18 @@ class Model(Target):
 
     normalize: Literal["weights", "imagenet", "half"] = "weights"
     freeze: Freeze = "none"
+    pool: Literal["default", "avgmax"] = "default"
+    head: Literal["linear", "mlp", "logistic", "knn"] = "linear"
+    head_hidden: Count = 256
+    head_C: Annotated[list[Penalty], BeforeValidator(as_items), Field(min_length=1)] = [1e-3]
+    head_k: Annotated[list[Count], BeforeValidator(as_items), Field(min_length=1)] = [10]
     head_dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     fit: Literal["gradient", "classical"] = "gradient"  # by epochs of a network, or in one go
+
+    @property
+    def by_epochs(self) -> bool:
+        """Whether it is trained by gradient; else it, or its head, is fitted in one go."""
+        return self.fit == "gradient" and self.head in ("linear", "mlp")
 
     def plain(self) -> dict[str, Any]:
         """What the model itself takes, and `normalize`."""
@@ -579,6 +597,7 @@ def check(plain: Mapping[str, Any]) -> Config:
     _check_metrics(config)
     _check_freeze(config)
     _check_sizes(config)
+    _check_head(config)
     _check_imbalance(config)
     _check_pruning(config)
     return config
@@ -632,7 +651,7 @@ def _check_metrics(config: Config) -> None:
 def selecting_metrics(config: Config) -> dict[str, str]:
     """The validation metrics that choose something, by the key that names them."""
     chosen = {f"objective[{i}]" if i else "objective": m for i, m in enumerate(config.objectives)}
-    if config.model.fit == "gradient":
+    if config.model.by_epochs:
         chosen["callbacks.best.metric"] = config.callbacks.best.metric
         if config.callbacks.early_stopping is not None:
             chosen["callbacks.early_stopping.metric"] = config.callbacks.early_stopping.metric
@@ -648,10 +667,12 @@ def mode_of(config: Config, metric: str) -> Literal["min", "max"]:
 
 def _check_imbalance(config: Config) -> None:
     method = config.imbalance.method
-    if config.model.fit == "classical" and method not in ("none", "class_weights"):
+    if not config.model.by_epochs and method not in ("none", "class_weights"):
+        model = config.model
+        which = "fit=classical" if model.fit == "classical" else f"head={model.head}"
         raise UserError(
             f"imbalance.method={method} chooses or changes the images of epochs, which a model "
-            "with fit=classical does not have; allowed with it: none, class_weights."
+            f"with {which} does not have; allowed with it: none, class_weights."
         )
 
 
@@ -672,12 +693,12 @@ def _check_freeze(config: Config) -> None:
             "network sees, and model.freeze=none; allowed: model.freeze=backbone or a number of "
             "epochs, or augment.views=0."
         )
-    if config.imbalance.method == "augment_minority" and freeze != "none":
-        if not config.augment.views:
-            raise UserError(
-                f"imbalance=augment_minority augments images, and model.freeze={freeze} trains on "
-                "images as they are; allowed with it: augment.views=8 or another number of copies."
-            )
+    of_images = config.imbalance.method == "augment_minority"
+    if of_images and freeze != "none" and not config.augment.views:
+        raise UserError(
+            f"imbalance=augment_minority augments images, and model.freeze={freeze} trains on "
+            "images as they are; allowed with it: augment.views=8 or another number of copies."
+        )
     if isinstance(freeze, str):
         return
     if freeze >= trainer.max_epochs:
@@ -712,3 +733,27 @@ def _check_sizes(config: Config) -> None:
             f"{counted(trained, 'epoch')} for {counted(len(sizes), 'size')}; allowed: at most one "
             "for each epoch, or null."
         )
+
+
+def _check_head(config: Config) -> None:
+    model = config.model
+    if model.fit == "classical" and (model.head != "linear" or model.pool != "default"):
+        raise UserError(
+            f"model.head={model.head} and model.pool={model.pool} belong to a network, which "
+            f"{model.target} is not; allowed: model.head=linear, model.pool=default."
+        )
+    if model.by_epochs or model.fit == "classical":
+        return
+    key = f"model.head={model.head}"
+    if model.freeze != "backbone":
+        raise UserError(
+            f"{key} is fitted to the features of a frozen network, and model.freeze="
+            f"{model.freeze}; allowed with it: model.freeze=backbone."
+        )
+    if model.head_dropout:
+        raise UserError(
+            f"{key} is not trained by gradient, so model.head_dropout={model.head_dropout} has no "
+            "effect; allowed: 0, or model.head=mlp."
+        )
+    if config.pruning is not None:
+        raise UserError(f"{key} has no epochs to prune; allowed with it: pruning=none.")

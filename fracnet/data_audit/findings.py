@@ -19,6 +19,7 @@ CONSEQUENCE = (
     "two labels",
     "two patients",
     "copies within splits",
+    "labels",
     "files",
     "copies of unreadable files",
     "balance",

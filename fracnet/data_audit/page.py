@@ -21,6 +21,7 @@ from fracnet.data.manifest import Manifest
 from fracnet.data.splits import SPLITS
 from fracnet.data_audit.checks import SEARCH, describe_pair, most_telling_first
 from fracnet.data_audit.findings import CAUTION, by_severity, image_name
+from fracnet.data_audit.label_errors import Doubt
 from fracnet.data_audit.near_duplicates import Pair
 from fracnet.data_audit.run_audit import AuditResult
 from fracnet.data_audit.shortcuts import FamilyScore, area_name, format_score
@@ -93,6 +94,8 @@ def render_audit_page(result: AuditResult, pictures: int) -> str:
             "pair_counts": f"{counted(n_pairs, 'pair')} {are(n_pairs)} verified; {len(chosen)} "
             f"{are(len(chosen))} shown, pairs across splits first.",
             "pairs": [_pair_card(manifest, pair) for pair in chosen],
+            "n_doubts": len(result.doubts),
+            "doubts": [_doubt_card(manifest, doubt) for doubt in result.doubts[:pictures]],
             "area": area_name(len(manifest.classes)),
             "shortcuts": [_interval_bar(score, start) for score in result.shortcuts],
             "axis_start": f"{start:g}",
@@ -154,6 +157,19 @@ def _pair_card(manifest: Manifest, pair: Pair) -> dict[str, Any]:
         "across": table["split"].nunique() > 1,
         "two_labels": table["label"].nunique() > 1,
         "pictures": pictures,
+    }
+
+
+def _doubt_card(manifest: Manifest, doubt: Doubt) -> dict[str, Any]:
+    """An image with its own label and the one that is better supported."""
+    row = manifest.table.iloc[doubt.row]
+    name = image_name(manifest.table, doubt.row)
+    return {
+        "src": _data_url(read_grey(manifest.file(row["path"]))),
+        "alt": f"Radiograph {name}",
+        "caption": name,
+        "given": f"{row['label']} {doubt.given_probability:.2f}",
+        "suggested": f"{doubt.suggested} {doubt.suggested_probability:.2f}",
     }
 
 

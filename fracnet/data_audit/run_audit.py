@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,9 +30,18 @@ from fracnet.data_audit.findings import (
     worst,
 )
 from fracnet.data_audit.image_scan import ImageScan
+from fracnet.data_audit.label_errors import Doubt, check_labels, find_doubts, held_out_probabilities
 from fracnet.data_audit.near_duplicates import Pair, find_duplicates
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.progress import Progress
+
+
+@dataclass(frozen=True)
+class NamedFeatures:
+    """Features of a network. compute: paths of the readable images [n] and float32 [n, F]."""
+
+    name: str
+    compute: Callable[[], tuple[Sequence[str], np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class AuditResult:
     """An audit: its findings, and what the page and training need.
 
     has_images: False if the dataset could not even list its images. groups: the unit that shortcut
-    scores hold out.
+    scores hold out. doubts: labels that may be wrong, the least supported first.
     """
 
     manifest: Manifest
@@ -50,6 +59,7 @@ class AuditResult:
     shortcuts: list[shortcuts.FamilyScore]
     groups: str
     has_images: bool = True
+    doubts: Sequence[Doubt] = ()
     created: str = ""
 
     def __post_init__(self) -> None:
@@ -100,11 +110,17 @@ class AuditResult:
 
 
 def run_audit(
-    manifest: Manifest, *, on_bad_file: str, progress: Progress, workers: int
+    manifest: Manifest,
+    *,
+    on_bad_file: str,
+    progress: Progress,
+    workers: int,
+    network: NamedFeatures | None = None,
 ) -> AuditResult:
     """Read every image of the manifest once and run all checks.
 
-    on_bad_file: what training does with unreadable files. workers: threads.
+    on_bad_file: what training does with unreadable files. workers: threads. network: gives the
+    features by which labels are checked; None: they are not.
     Raises UserError if no image can be read.
     """
     table = manifest.table
@@ -133,6 +149,11 @@ def run_audit(
         checks.check_excluded(trained, len(scan.bad) if on_bad_file == "error" else 0),
         shortcuts.check_shortcuts(scores, len(manifest.classes), unit),
     ]
+    doubts: Sequence[Doubt] = ()
+    if network is not None:
+        found, n = _doubt_labels(manifest, pairs, network, progress)
+        findings.append(check_labels(manifest, found, n, network.name))
+        doubts = () if isinstance(found, str) else found
     features = scan.features[:, : len(SHORTCUT_NAMES)]
     return AuditResult(
         manifest=manifest,
@@ -141,7 +162,33 @@ def run_audit(
         pairs=pairs,
         shortcuts=[] if isinstance(scores, str) else scores,
         groups=unit,
+        doubts=doubts,
     )
+
+
+def _doubt_labels(
+    manifest: Manifest, pairs: Sequence[Pair], network: NamedFeatures, progress: Progress
+) -> tuple[list[Doubt] | str, int]:
+    """The labels in doubt, or why they could not be checked, and how many were."""
+    try:
+        paths, features = network.compute()
+    except UserError as error:
+        return str(error), 0
+    table, classes = manifest.table, list(manifest.classes)
+    place = {path: row for row, path in enumerate(table["path"])}
+    rows = np.array([place[path] for path in paths], np.int64)
+    targets = np.array([classes.index(label) for label in table["label"].iloc[rows]], np.int64)
+    groups = np.array(_joined_groups(manifest, pairs))[rows]
+    probs = held_out_probabilities(features, targets, list(groups), len(classes), progress)
+    if isinstance(probs, str):
+        return f"{probs}.", len(rows)
+    return find_doubts(probs, targets, rows, classes), len(rows)
+
+
+def _joined_groups(manifest: Manifest, pairs: Sequence[Pair]) -> Sequence[str]:
+    """The group of each row: patients, joined where they share copies."""
+    paths = manifest.table["path"].to_numpy(str)
+    return list(join_copied_groups(manifest.table, [(paths[p.a], paths[p.b]) for p in pairs]))
 
 
 def audit_without_images(dataset: Dataset, fault: DataFault) -> AuditResult:
@@ -184,8 +231,7 @@ def _score_shortcuts(
     workers: int,
 ) -> list[shortcuts.FamilyScore] | str:
     table = manifest.table
-    paths = table["path"].to_numpy(str)
-    groups = np.array(join_copied_groups(table, [(paths[p.a], paths[p.b]) for p in pairs]))
+    groups = np.array(_joined_groups(manifest, pairs))
     rows = scan.readable[table["label"].isin(manifest.classes).to_numpy()[scan.readable]]
     classes = list(manifest.classes)
     targets = np.array([classes.index(label) for label in table["label"].iloc[rows]], np.int64)

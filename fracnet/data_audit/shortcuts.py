@@ -96,7 +96,7 @@ def score_families(
     folds = min(FOLDS, *present) if len(present) > 1 else 0
     if folds < 2:
         return "that needs two classes with images in at least two groups each"
-    fold = _assign_folds(targets, ids, folds)
+    fold = assign_folds(targets, ids, folds)
     clusters = Clusters(ids.astype(np.int64), len(names), unit)
 
     def score(name: str) -> FamilyScore:
@@ -111,9 +111,10 @@ def score_families(
     return sorted(scores, key=lambda family: -family.auc)
 
 
-def _assign_folds(
+def assign_folds(
     targets: npt.NDArray[np.int64], ids: npt.NDArray[np.intp], folds: int
 ) -> npt.NDArray[np.int64]:
+    """The fold int64 [N] of each row: groups stay together, classes are spread evenly."""
     fold = np.zeros(len(targets), np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
     for number, (_, rows) in enumerate(splitter.split(targets, targets, ids)):

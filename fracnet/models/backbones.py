@@ -1,4 +1,4 @@
-"""Backbones from timm, their weights, and where a backbone ends and its head begins.
+"""Backbones from timm, and their weights.
 
 Weights are random, from the model hub, from a local file, or from a Python package where the hub is
 out of reach.
@@ -15,41 +15,13 @@ import timm
 import torch
 from huggingface_hub import constants as hub
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fracnet.config.instantiate import near_miss
+from fracnet.models.heads import find_heads
 from fracnet.models.weights import load_weights
 from fracnet.utils import network
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
-
-
-def find_heads(model: nn.Module, key: str) -> list[nn.Module]:
-    """The layers that map features to logits: nearly always one linear layer.
-
-    A timm model names them (`get_classifier`); in any other class it is the last `nn.Linear` in
-    the order of creation.
-
-    Args:
-        model: maps images to logits.
-        key: the config key that needs the head, for the message.
-
-    Raises:
-        UserError: there is no such layer.
-    """
-    get_classifier = getattr(model, "get_classifier", None)
-    if callable(get_classifier):
-        classifier = get_classifier()
-        # Distilled transformers have two.
-        heads = list(classifier) if isinstance(classifier, tuple | list) else [classifier]
-    else:
-        heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1:]
-    if not any(True for head in heads for _ in head.parameters()):
-        raise UserError(
-            f"{key} needs the model's head, but {type(model).__name__} has no nn.Linear and no "
-            "get_classifier(); leave that key at its default for this model."
-        )
-    return heads
 
 
 def find_stages(model: nn.Module) -> dict[str, int]:
@@ -62,42 +34,6 @@ def find_stages(model: nn.Module) -> dict[str, int]:
     if matcher is None:
         return {name: place // 12 for place, (name, _) in enumerate(model.named_parameters())}
     return dict(timm.models.group_parameters(model, matcher(coarse=True), reverse=True))
-
-
-class DropoutLinear(nn.Linear):
-    """A linear layer with dropout before it; its weights keep their names in a checkpoint."""
-
-    def __init__(self, linear: nn.Linear, dropout: float) -> None:
-        super().__init__(linear.in_features, linear.out_features, linear.bias is not None)
-        self.weight, self.bias = linear.weight, linear.bias
-        self.dropout = dropout
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits [N, C] of features [N, F]."""
-        return super().forward(functional.dropout(features, self.dropout, self.training))
-
-    def extra_repr(self) -> str:
-        """Shown by `print(model)`."""
-        return f"{super().extra_repr()}, dropout={self.dropout}"
-
-
-def add_head_dropout(model: nn.Module, dropout: float) -> None:
-    """Put dropout before the head, in place, in addition to the model's own dropout.
-
-    Raises:
-        UserError: the head is not a linear layer.
-    """
-    key = f"model.head_dropout={dropout}"
-    for head in find_heads(model, key):
-        if type(head) is not nn.Linear:
-            raise UserError(
-                f"{key}: the head of {type(model).__name__} is a {type(head).__name__}; "
-                "allowed: a model whose head is an nn.Linear."
-            )
-        for parent in list(model.modules()):
-            for name, child in list(parent.named_children()):
-                if child is head:
-                    setattr(parent, name, DropoutLinear(head, dropout))
 
 
 def timm_backbone(

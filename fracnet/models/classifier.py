@@ -15,7 +15,8 @@ from torchmetrics import CatMetric
 
 from fracnet.config.instantiate import build, locate
 from fracnet.metrics import classification
-from fracnet.models.backbones import add_head_dropout, find_heads, input_statistics
+from fracnet.models.backbones import input_statistics
+from fracnet.models.heads import find_heads, set_head
 from fracnet.models.losses import make_loss
 from fracnet.models.schedules import REHEARSAL_STEPS, build_schedule, interval_of, rate_factors
 from fracnet.utils.errors import Diverged, UserError
@@ -134,7 +135,8 @@ Batch = Mapping[str, Tensor]
 ExtraMetrics = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 """From manifest rows int64 [N] and logits float64 [N, C] to values by name."""
 
-OWN_KEYS = ("normalize", "freeze", "head_dropout")  # of the model's node, not the backbone's
+HEAD_KEYS = ("pool", "head", "head_hidden", "head_C", "head_k", "head_dropout")
+OWN_KEYS = ("normalize", "freeze", *HEAD_KEYS)  # of the model's node, not the backbone's
 DEFAULT_LOSS = {"_target_": "fracnet.models.losses.CrossEntropy"}
 
 
@@ -180,7 +182,7 @@ class Classifier(LightningModule):
     Hyper-parameters are plain containers, so a checkpoint loads with `weights_only=True`.
 
     Args:
-        model: `_target_` of the backbone and its arguments, `normalize` and `head_dropout`.
+        model: `_target_` of the backbone and its arguments, `normalize` and `HEAD_KEYS`.
             (`freeze` belongs to `fracnet.training.callbacks.FreezeBackbone`.)
         classes: class names in the order of the logits.
         optim: `_target_` of a torch optimizer and its arguments, and `OPTIMIZER_OWN_KEYS`.
@@ -204,8 +206,7 @@ class Classifier(LightningModule):
         self.why_whole: str | None = None
         """Why no head trains on features, where one was to; "" where it does."""
         self._loss, self._seen = torch.zeros((), dtype=torch.float64), 0
-        if model.get("head_dropout"):
-            add_head_dropout(self.backbone, float(model["head_dropout"]))
+        set_head(self.backbone, model, len(classes))
         if model.get("freeze", "none") != "none":
             find_heads(self.backbone, f"model.freeze={model['freeze']}")
         rate_factors(optim, self.backbone)  # needs a head where rates differ

@@ -21,10 +21,9 @@ from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.feature_cache import Features, HeadFeatures, cached_features
 from fracnet.data.samplers import Draw
-from fracnet.models.backbones import find_heads
 from fracnet.models.classifier import Classifier
+from fracnet.models.heads import find_heads
 from fracnet.models.inference import eval_mode, logits_and_features
-from fracnet.utils.errors import UserError
 
 TRIED = 4
 """Images on which a network is compared with its parts."""
@@ -180,12 +179,3 @@ def _digest(*arrays: np.ndarray) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def require_split(reason: str, key: str) -> None:
-    """Raise UserError where `why_whole` gave a reason and `key` needs the split."""
-    if reason:
-        raise UserError(
-            f"{key} is fitted to features, which this network does not give: {reason}. Allowed "
-            "with it: model.head=linear, model.head=mlp."
-        )

@@ -9,23 +9,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy.special import log_softmax
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
+from fracnet.models.logistic import Logits, fit_logistic
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file
 from fracnet.utils.progress import Progress, no_progress
 
 Features = npt.NDArray[np.float32]
-Logits = npt.NDArray[np.float64]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 # The constants of Dalal and Triggs, "Histograms of oriented gradients", CVPR 2005, sections 6.3
 # and 6.4, as in OpenCV: blocks of 2x2 cells, one cell apart, weighted by a Gaussian that falls
 # towards the border, scaled to length 1, clipped and scaled again (L2-Hys). No gamma.
 BLOCK, CLIP = 2, 0.2
-MAX_ITERATIONS = 2000
 
 
 class HogLogistic:
@@ -118,40 +114,18 @@ class HogLogistic:
         Returns:
             What was chosen, by which metric, and all candidates; plain values.
         """
-        scaler = StandardScaler(copy=False)
-        x = scaler.fit_transform(self.features(images, train, progress))
-        x_val = self.features(images, val, progress)
-        tried: list[dict[str, float]] = []
-        regression = LogisticRegression(
-            max_iter=MAX_ITERATIONS,
-            warm_start=True,  # from the fit with the next stronger penalty
-            class_weight=dict(enumerate(class_weights)) if class_weights else None,
+        fit = fit_logistic(
+            self.features(images, train, progress),
+            targets[train],
+            self.features(images, val, progress),
+            targets[val],
+            self.candidates,
+            class_weights,
+            progress,
+            key="model.C",
         )
-        for strength in progress(self.candidates, len(self.candidates), "logistic regression"):
-            regression.set_params(C=strength).fit(x, targets[train])
-            before = self.weights, self.bias
-            self._set(regression.coef_, regression.intercept_, scaler.mean_, scaler.scale_)
-            loss = log_loss(self._logits(x_val), targets[val])
-            if any(loss >= other["val/loss"] for other in tried):
-                self.weights, self.bias = before
-            tried.append({"C": strength, "val/loss": loss})
-        best = min(tried, key=lambda candidate: candidate["val/loss"])
-        chosen = {"C": best["C"], "by": "val/loss", "value": best["val/loss"], "tried": tried}
-        if len(tried) > 1 and best in (tried[0], tried[-1]):
-            end = "smallest" if best is tried[0] else "largest"
-            chosen["note"] = f"the chosen C is the {end} candidate; another model.C may do better"
-        return chosen
-
-    def _set(
-        self, weights: np.ndarray, bias: np.ndarray, mean: np.ndarray, scale: np.ndarray
-    ) -> None:
-        """Convert a fit to standardized features into one to the features themselves."""
-        weights, bias = weights.astype(np.float64) / scale, bias.astype(np.float64)
-        bias = bias - weights @ mean
-        if len(weights) == 1:  # two classes: the log odds of the second
-            weights, bias = np.vstack([0 * weights, weights]), np.append(0 * bias, bias)
-        assert weights.shape == self.weights.shape, weights.shape
-        self.weights, self.bias = weights, bias
+        self.weights, self.bias = fit.weights, fit.bias
+        return fit.selected
 
     def _logits(self, features: Features) -> Logits:
         return features @ self.weights.T + self.bias
@@ -186,8 +160,3 @@ class HogLogistic:
             )
             model.weights, model.bias = stored["weights"], stored["bias"]
         return model
-
-
-def log_loss(logits: Logits, targets: np.ndarray) -> float:
-    """Mean of the negative log probability of the truth."""
-    return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())

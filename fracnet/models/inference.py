@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fracnet.models.backbones import find_heads
 from fracnet.models.classifier import Classifier
+from fracnet.models.heads import find_heads
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress, no_progress
 

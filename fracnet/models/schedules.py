@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from fracnet.config.instantiate import build
-from fracnet.models.backbones import find_heads, find_stages
+from fracnet.models.backbones import find_stages
+from fracnet.models.heads import find_heads
 
 EVERY_STEP = (
     "fracnet.models.schedules.warmup_cosine",

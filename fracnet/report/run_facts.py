@@ -72,7 +72,8 @@ def recipe(content: RunContent) -> Facts:
     facts.append(("preprocessing", ", ".join(str(step.get("name", "?")) for step in steps)))
     transforms = (config.get("augment") or {}).get("transforms") or []
     facts.append(("augmentation", ", ".join(map(_target_name, transforms)) or "none"))
-    if model.get("fit") != "classical":
+    fitted = model.get("fit") == "classical" or model.get("head") in ("logistic", "knn")
+    if not fitted:
         facts += _optimization(config, selected)
         if "batch_size" in data:
             facts.append(("batch", f"{data['batch_size']} images"))

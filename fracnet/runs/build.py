@@ -1,5 +1,8 @@
 """The dataset, the data and the network that a config names, for new and for finished runs."""
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 
 from fracnet.config.instantiate import build
@@ -7,6 +10,8 @@ from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData, loader_workers
 from fracnet.data.datasets.base import Dataset
 from fracnet.models.classifier import Classifier, without_weights
+from fracnet.models.features import NetworkFeatures, why_whole
+from fracnet.utils.errors import UserError
 
 
 def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
@@ -34,6 +39,24 @@ def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
         split=config.data.split,
         fraction=config.data.fraction,
     )
+
+
+def frozen_features(
+    config: Config, dataset: Dataset, progress: bool
+) -> tuple[list[str], np.ndarray]:
+    """Paths of the readable images and their features float32 [n, F] in a network as it comes.
+
+    Raises UserError for data that cannot be trained on, and a network without features.
+    """
+    data = data_from(config, replace(dataset, on_bad_file="skip"))
+    data.progress = progress
+    data.prepare_data()
+    model = classifier_from(config, data)
+    if reason := why_whole(model, config.image_size):
+        raise UserError(f"model={config.model.target} gives no features: {reason}.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    features = NetworkFeatures(model, config, data, device, progress).of_images()
+    return list(data.manifest.table["path"]), features
 
 
 def classifier_from(

@@ -37,11 +37,13 @@ def write_ood_reference(
         )
     look: FeatureFunction | None = None
     classical = config.model.fit == "classical"
-    if not classical:
+    frozen = data.features if data.features and data.features.epochs is None else None
+    if not classical and frozen is None:
         look = logits_and_features(load_classifier(folder, trust=True), run_device(config))
 
     def sample(rows: np.ndarray) -> Sample:
-        return ood.sample_images(data.cache.images, rows, look, config.data.batch_size)
+        found = ood.sample_images(data.cache.images, rows, look, config.data.batch_size)
+        return replace(found, features=frozen.images[rows]) if frozen is not None else found
 
     parts = [sample(rows) for rows in progress((train, val, test), 3, "OOD reference")]
     reference = ood.fit_reference(parts[0], parts[1], units)

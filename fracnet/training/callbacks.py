@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from fracnet.models.backbones import find_heads
+from fracnet.models.heads import find_heads
 from fracnet.utils import processes
 from fracnet.utils.files import append_to, disk_faults
 

@@ -37,8 +37,8 @@ def check_devices(config: Config, kind: str) -> None:
     if devices == 1 and config.trainer.num_nodes == 1:
         return
     key = f"trainer.devices={devices}"
-    if config.model.fit == "classical":
-        raise UserError(f"{key}: a classical model is fitted on one; allowed: trainer.devices=1.")
+    if not config.model.by_epochs:
+        raise UserError(f"{key}: a model without epochs is fitted on one; allowed: 1.")
     if kind == "cpu":
         return
     n = torch.cuda.device_count()
@@ -107,6 +107,11 @@ def rehearse(model: Classifier, config: Config) -> None:
         )
     if config.model.freeze != "none":
         model.why_whole = _why_whole(model, config)
+        if model.why_whole and not config.model.by_epochs:
+            raise UserError(
+                f"model.head={config.model.head} is fitted to features of the frozen network, and "
+                f"{model.why_whole}. Allowed: model.head=linear, model.head=mlp."
+            )
     if config.data.batch_size == 1:
         _try_one_image(model, config)
     try:
@@ -128,6 +133,10 @@ def _why_whole(model: Classifier, config: Config) -> str:
     for key in ("limit_train_batches", "overfit_batches"):
         if config.trainer.passed_on.get(key):
             return f"trainer.{key} trains on a few images"
+    if config.trainer.image_sizes or config.augment.mixup or config.augment.cutmix:
+        return "trainer.image_sizes, augment.mixup and augment.cutmix change the images of a batch"
+    if config.model.freeze == 1:
+        return "one epoch shows each image once"
     if config.trainer.precision not in ("auto", "32-true", "16-mixed", "bf16-mixed"):
         return f"features are float32, unlike trainer.precision={config.trainer.precision}"
     return why_whole(model, config.image_size)

@@ -93,7 +93,7 @@ def _check_upload(folder: RunFolder, config: Config) -> None:
 def _check_addition(folder: RunFolder, config: Config, max_epochs: Any) -> None:
     """Raise UserError for a finished run unless it is to have more epochs, and can have them."""
     begin = f"resume={folder.path} is finished"
-    if config.model.fit == "classical":
+    if not config.model.by_epochs:
         raise UserError(f"{begin}; its model has no epochs to add.")
     planned = config.trainer.max_epochs
     if config.scheduler is not None and config.scheduler.total_steps:

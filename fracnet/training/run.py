@@ -139,8 +139,8 @@ def build_and_check_model(plan: Plan, data: RadiographData) -> Classifier | Clas
 
 def dry_run(model: Classifier | Classical, plan: Plan, data: RadiographData) -> float:
     """Lightning's fast_dev_run: a few batches, no checkpoint, and no run folder."""
-    if not isinstance(model, Classifier):
-        print("trainer.fast_dev_run: a model with fit=classical has no batches; nothing was run.")
+    if not isinstance(model, Classifier) or not plan.config.model.by_epochs:
+        print("trainer.fast_dev_run: a model without epochs has no batches; nothing was run.")
         return math.nan
     with TemporaryDirectory() as folder:
         fitting, _ = trainer.make_trainer(plan.config, RunFolder(Path(folder)))

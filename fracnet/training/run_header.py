@@ -9,13 +9,19 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.data.split_file import uneven_classes
 from fracnet.data.splits import SPLITS
 from fracnet.evaluation.decisions import as_option
-from fracnet.models.backbones import find_heads
 from fracnet.models.classifier import Classifier
+from fracnet.models.heads import find_heads
 from fracnet.models.weights import LoadedWeights
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.classical import UNUSED, Classical
 from fracnet.utils.text import counted
 
+HEADS = {
+    "mlp": "two linear layers with ReLU between them",
+    "logistic": "logistic regression (scikit-learn) on standardized features",
+    "knn": "nearest neighbors by cosine similarity",
+}
+UNUSED_BY_HEAD = "optim, loss, scheduler, callbacks, trainer.max_epochs"
 CROSS_ENTROPY = "fracnet.models.losses.CrossEntropy"
 NAMES = {CROSS_ENTROPY: "cross-entropy", "fracnet.models.losses.Focal": "focal"}
 
@@ -28,8 +34,17 @@ def training_options(config: Config, model: Classifier) -> list[str]:
         head = find_heads(model.backbone, "model.freeze")
         n = sum(weight.numel() for layer in head for weight in layer.parameters())
         when = "" if freeze == "backbone" else f" for {counted(int(freeze), 'epoch')}"
-        lines.append(f"backbone frozen{when}: only the head's {n:,} parameters are trained")
+        what = f"head's {n:,} parameters are" if n else "head is"
+        how = "trained" if config.model.by_epochs else "fitted"
+        lines.append(f"backbone frozen{when}: only the {what} {how}")
         lines.append(_head_input(config, model.why_whole))
+    if config.model.pool == "avgmax":
+        lines.append("features: average and maximum over the image")
+    if config.model.head != "linear":
+        lines.append(f"head: {HEADS[config.model.head]}")
+    if not config.model.by_epochs:
+        lines.append(f"fitted without epochs; not used: {UNUSED_BY_HEAD}")
+        return lines
     if config.model.head_dropout:
         lines.append(f"dropout of {config.model.head_dropout} before the head")
     if optim.backbone_lr_factor != 1:
@@ -64,6 +79,9 @@ def _head_input(config: Config, why_whole: str | None) -> str:
     if why_whole:
         return f"the whole network runs in each batch: {why_whole}"
     n = config.augment.views
+    if not config.model.by_epochs:
+        more = f" and of {counted(n, 'augmented copy')} of each" if n else ""
+        return f"the head is fitted to cached features of the images{more}"
     what = "of the images as they are, not augmented (augment.views=8 augments)"
     if n:
         what = f"of {counted(n, 'augmented copy')} of each image, in turn"
@@ -114,7 +132,7 @@ def print_header(
             print(f"        left out: {n} ({reason})")
     print_audit(data)
     print_unused_options(config, data)
-    print_balance(data, " per epoch" if isinstance(model, Classifier) else "")
+    print_balance(data, " per epoch" if config.model.by_epochs else "")
     if isinstance(model, Classifier):
         size = sum(p.numel() for p in model.parameters())
         print(f"model   {model_name(config)}, {size / 1e6:.1f} million parameters")

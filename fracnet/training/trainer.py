@@ -7,6 +7,7 @@ import io
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from fracnet.data.feature_cache import HeadFeatures
 from fracnet.evaluation.predictions import assemble
 from fracnet.models.classifier import Classifier
 from fracnet.models.features import NetworkFeatures
+from fracnet.models.heads import fit_head
 from fracnet.models.validation import ValidationMetrics
 from fracnet.runs.checkpoint import read_checkpoint, rebuild, run_device
 from fracnet.runs.run_folder import RunFolder
@@ -39,10 +41,12 @@ from fracnet.training.callbacks import (
     ProgressBar,
     ReseedEachEpoch,
 )
+from fracnet.training.classical import print_choice
 from fracnet.training.resume import epochs_done, last_checkpoint
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file
+from fracnet.utils.progress import progress_bar
 from fracnet.utils.text import counted
 
 PROFILERS = {
@@ -207,6 +211,8 @@ def fit_and_predict(
 
     Each process of a run calls it; process 0 alone writes. callbacks: besides the config's.
     """
+    if not config.model.by_epochs:
+        return _fit_head_and_predict(model, config, data, folder)
     trainer, best = make_trainer(config, folder, loggers)
     trainer.callbacks += callbacks  # type: ignore[attr-defined]
     model.extra_metrics = ValidationMetrics.requested(config, data)
@@ -238,6 +244,32 @@ def fit_and_predict(
     return predict(trainer, selected_model, data), selected
 
 
+def _fit_head_and_predict(
+    model: Classifier, config: Config, data: RadiographData, folder: RunFolder
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Fit the head to features in one go; the rest as `fit_and_predict`.
+
+    It is fitted to the images as they are and to all their augmented copies.
+    """
+    features = data.features = head_features(model, config, data, folder)
+    assert features is not None
+    targets, train, val = data.manifest.targets(), data.rows("train"), data.rows("val")
+    rows = np.concatenate([features.images[train], *features.views])
+    selected = fit_head(
+        model.backbone,
+        config.model.plain(),
+        (rows, np.tile(targets[train], 1 + len(features.views))),
+        (features.images[val], targets[val]),
+        data.class_weights(),
+        partial(progress_bar, visible=config.trainer.progress_bar),
+    )
+    print_choice(selected)
+    trainer, _ = make_trainer(config, folder)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(folder.checkpoints / "best.ckpt", weights_only=True)
+    return predict(trainer, model, data), selected
+
+
 def head_features(
     model: Classifier, config: Config, data: RadiographData, folder: RunFolder
 ) -> HeadFeatures | None:
@@ -261,7 +293,8 @@ def precision(config: Config) -> Any:
     """`auto` is mixed where the device gains from it."""
     if config.trainer.precision != "auto":
         return config.trainer.precision
-    on_gpu = accelerator(config.trainer.accelerator) == "gpu"
+    # What is fitted to features in float32 is evaluated in float32.
+    on_gpu = config.model.by_epochs and accelerator(config.trainer.accelerator) == "gpu"
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
 
 

@@ -1,15 +1,31 @@
 """Detection of the head, and dropout before it."""
 
+import numpy as np
 import pytest
 import timm
 import torch
-from helpers.models import TINY, TinyNet
+from helpers.models import ADAM, TINY, TinyNet
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from fracnet.models.backbones import DropoutLinear, add_head_dropout, find_heads
 from fracnet.models.classifier import Classifier
 from fracnet.models.cnn import CustomCNN
+from fracnet.models.heads import (
+    SMOOTHING,
+    TEMPERATURE,
+    DropoutLinear,
+    KnnHead,
+    MlpHead,
+    add_head_dropout,
+    find_heads,
+    fit_head,
+    set_head,
+)
 from fracnet.utils.errors import UserError
+from fracnet.utils.progress import no_progress
 
 
 def test_the_head_is_timms_classifier_or_the_last_linear_layer() -> None:
@@ -63,3 +79,67 @@ def test_checkpoint_with_head_dropout_gives_the_same_network() -> None:
     rebuilt = Classifier(**model.hparams)
     assert isinstance(rebuilt.backbone.head, DropoutLinear)
     rebuilt.load_state_dict(model.state_dict())
+
+
+def features(seed: int, n: int = 60, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Blobs around a center per class, float32 [n, 8], and their targets."""
+    rng = np.random.default_rng(seed)
+    targets = np.arange(n) % classes
+    centers = np.random.default_rng(0).normal(size=(classes, 8))
+    return (centers[targets] + rng.normal(size=(n, 8))).astype(np.float32), targets
+
+
+def fitted(kind: str, **more: object) -> Classifier:
+    node = TINY | {"width": 8, "head": kind, "freeze": "backbone", **more}
+    model = Classifier(node, ["a", "b", "c"], ADAM)
+    fit_head(model.backbone, node, features(1), features(2), None, no_progress)
+    return model
+
+
+def test_a_fitted_logistic_head_is_scikit_learns_in_the_network() -> None:
+    head = fitted("logistic", head_C=[0.1]).backbone.head
+    assert type(head) is nn.Linear
+    (x, y), (x_val, _) = features(1), features(2)
+    whole = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)).fit(x, y)
+    found = head(torch.from_numpy(x_val)).log_softmax(dim=1).detach().numpy()
+    np.testing.assert_allclose(found, whole.predict_log_proba(x_val), atol=1e-3)
+
+
+def test_validation_chooses_the_number_of_neighbors_that_vote_by_similarity() -> None:
+    model = fitted("knn", head_k=[1, 9, 500])
+    (head,) = find_heads(model.backbone, "k")
+    assert isinstance(head, KnnHead)
+    (x, y), (x_val, _) = features(1), features(2)
+    k = int(head.neighbors)
+    assert k in (9, 60), "one neighbor is too sure of itself, and there are no more than 60"
+    votes = KNeighborsClassifier(
+        k, metric="cosine", weights=lambda far: np.exp(-far / TEMPERATURE)
+    ).fit(x, y)
+    found = head(torch.from_numpy(x_val)).exp().numpy()
+    expected = (1 - SMOOTHING) * votes.predict_proba(x_val) + SMOOTHING / 3
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["knn", "mlp", "logistic"])
+def test_a_checkpoint_gives_the_same_network_with_each_head(kind: str) -> None:
+    model = Classifier(TINY | {"head": kind}, ["a", "b"], ADAM)
+    if kind != "mlp":
+        model = fitted(kind, head_k=[5], head_C=[1.0])
+    again = Classifier(**model.hparams)
+    again.load_state_dict(model.state_dict())
+    images = torch.randint(0, 256, (2, 1, 16, 16), dtype=torch.uint8)
+    torch.testing.assert_close(again.eval()(images), model.eval()(images))
+    assert find_heads(again.backbone, "k") == [again.backbone.head]
+
+
+def test_pooling_by_average_and_maximum_doubles_the_features() -> None:
+    resnet = timm.create_model("resnet18", num_classes=3)
+    set_head(resnet, {"pool": "avgmax", "head": "mlp", "head_hidden": 7}, 3)
+    (head,) = find_heads(resnet, "k")
+    assert isinstance(head, MlpHead)
+    assert (head[0].in_features, head[0].out_features) == (1024, 7)
+    assert resnet(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    with pytest.raises(UserError, match=r"model.pool=avgmax: TinyNet has no such pooling"):
+        set_head(TinyNet(3), {"pool": "avgmax"}, 3)
+    with pytest.raises(UserError, match=r"model.head=knn takes the place of one linear layer"):
+        set_head(timm.create_model("resnetv2_50x1_bit", num_classes=3), {"head": "knn"}, 3)

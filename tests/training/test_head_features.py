@@ -25,7 +25,9 @@ FROZEN = ["model.freeze=backbone", "optim.lr=0.02"]
 
 @pytest.fixture(scope="module")
 def overrides(phantom_overrides: list[str]) -> list[str]:
-    return tiny_overrides(*phantom_overrides, "logger=none", model="tiny_norm", epochs=3)
+    return tiny_overrides(
+        *phantom_overrides, "logger=none", "evaluation.resamples=100", model="tiny_norm", epochs=3
+    )
 
 
 def run_in(folder: Path, overrides: list[str], capsys: pytest.CaptureFixture[str]) -> CommandResult:
@@ -39,6 +41,16 @@ def logits(run: Path) -> np.ndarray:
     return table[[name for name in table if name.startswith(LOGIT)]].to_numpy()
 
 
+def assert_table_is_the_network(run: Path) -> None:
+    """What the head gave for features is what the checkpoint's whole network gives for images."""
+    folder = RunFolder(run)
+    config = read_config(folder, trust=True)
+    data = load_run_data(folder, config, "run")
+    rows = np.concatenate([data.rows("val"), data.rows("test")])
+    whole = load_model(folder, config, trust=True)(data.cache.images, rows, no_progress)
+    np.testing.assert_allclose(logits(run), whole, rtol=1e-3, atol=1e-4)
+
+
 def test_as_many_views_as_epochs_give_what_the_whole_network_gives(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,13 +62,7 @@ def test_as_many_views_as_epochs_give_what_the_whole_network_gives(
     np.testing.assert_allclose(
         logits(tmp_path / "quick"), logits(tmp_path / "whole"), rtol=1e-4, atol=1e-4
     )
-    # And what the whole network of the checkpoint gives.
-    folder = RunFolder(tmp_path / "quick")
-    config = read_config(folder, trust=True)
-    data = load_run_data(folder, config, "run")
-    rows = np.concatenate([data.rows("val"), data.rows("test")])
-    again = load_model(folder, config, trust=True)(data.cache.images, rows, no_progress)
-    np.testing.assert_allclose(logits(folder.path), again, rtol=1e-4, atol=1e-5)
+    assert_table_is_the_network(tmp_path / "quick")
     state = torch.load(tmp_path / "quick/checkpoints/best.ckpt", weights_only=True)["state_dict"]
     assert {"backbone.convolution.weight", "backbone.head.weight", "input.mean"} <= state.keys()
 
@@ -76,7 +82,7 @@ def test_without_views_the_backbone_runs_once_for_all_epochs_and_jobs(
 
     monkeypatch.setattr(Classifier, "forward", counted)
     # Weights of their own: no other test has computed their features.
-    own = [*overrides, *FROZEN, "+model.width=5", "evaluation.resamples=100"]
+    own = [*overrides, *FROZEN, "+model.width=5"]
     result = run_in(tmp_path / "one", own, capsys)
     assert "cached features of the images as they are, not augmented" in result.out
     first = sum(seen)
@@ -105,6 +111,47 @@ def test_a_run_resumed_while_its_head_trains_equals_an_uninterrupted_one(
     more = [f"resume={tmp_path / 'part'}", "trainer.max_epochs=4", "trust=true"]
     assert run_train(more, capsys).code == 0
     np.testing.assert_array_equal(logits(tmp_path / "part"), logits(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("head", ["logistic", "knn"])
+def test_a_fitted_head_leaves_an_ordinary_run(
+    head: str, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["model.freeze=backbone", f"model.head={head}", "augment.views=1"]
+    result = run_in(tmp_path / "run", [*overrides, *more], capsys)
+    assert "features of the images and of 1 augmented copy of each" in result.out
+    assert "fitted without epochs; not used: optim" in result.out
+    assert result.out.count("  *\n") == 1, "one candidate is marked as chosen"
+    assert_table_is_the_network(tmp_path / "run")
+    again = run_train([f"resume={tmp_path / 'run'}", "trainer.max_epochs=9", "trust=true"], capsys)
+    assert "its model has no epochs to add" in again.err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["model.head=knn"], "model.head=knn is fitted to the features of a frozen network, and "),
+        (["augment.views=2"], "augment.views=2 are the fixed copies"),
+        (["model.freeze=2", "imbalance=augment_minority"], "allowed with it: augment.views=8"),
+        (["model.freeze=backbone", "model.head=knn", "model.head_k=0"], "model.head_k.0=0"),
+        (["model.freeze=backbone", "model.head=logistic", WATCH], "callbacks.watch may use"),
+        (
+            ["model.freeze=backbone", "model.head=logistic", "imbalance=oversample"],
+            "with head=logistic does not have",
+        ),
+    ],
+)
+def test_mistakes_are_reported_before_a_folder_is_created(
+    overrides: list[str],
+    more: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = run_train([*overrides, *more, f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert result.code == 1
+    assert message in result.err
+    assert not (tmp_path / "run").exists()
 
 
 class Functional(nn.Module):
