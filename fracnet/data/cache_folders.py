@@ -76,6 +76,15 @@ def owner_of(folder: Path) -> str:
         return f"user {folder.stat().st_uid}"
 
 
+def not_shared(folder: Path, kind: str) -> UserError:
+    """The error for a cache of another user who does not share it."""
+    return UserError(
+        f"The {kind} {folder} belongs to {owner_of(folder)} and cannot be read "
+        "(permission denied). Ask its owner to share it (chmod -R a+rX), or set the "
+        "environment variable FRACNET_CACHE to a folder of your own."
+    )
+
+
 def write_meta(folder: Path, content: dict[str, Any]) -> None:
     """Write the description of a cache together with its own checksum."""
     text = json.dumps({"checksum": _checksum(content), "content": content}, indent=1)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from fracnet.data.cache_folders import build_once, images_dir, read_meta, write_meta
+from fracnet.data.cache_folders import build_once, images_dir, not_shared, read_meta, write_meta
 from fracnet.data.samplers import Draw
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import progress_bar
@@ -110,7 +110,10 @@ def cached_features(
                 file=sys.stderr,
             )
 
-    found = opened() if folder.is_dir() else None
+    try:
+        found = opened() if folder.is_dir() else None
+    except PermissionError as error:
+        raise not_shared(folder, "feature cache") from error
     if found is not None:
         return found
     n_bytes = n * width * 4

@@ -28,7 +28,7 @@ from fracnet.data.cache_folders import (
     build_once,
     images_dir,
     mark_as_damaged,
-    owner_of,
+    not_shared,
     read_meta,
     write_meta,
 )
@@ -189,11 +189,7 @@ class ImageCache:
         try:
             cache = cls._open_intact(folder, manifest, preprocess)
         except PermissionError as error:
-            raise UserError(
-                f"The image cache {folder} belongs to {owner_of(folder)} and cannot be read "
-                "(permission denied). Ask its owner to share it (chmod -R a+rX), or set the "
-                "environment variable FRACNET_CACHE to a folder of your own."
-            ) from error
+            raise not_shared(folder, "image cache") from error
         except FileNotFoundError:  # never complete, or another process just cleared it
             cache = None
         return cache

@@ -4,6 +4,7 @@ The features are the input of the head. They replace the body where that never c
 head, classical fits, the nearest neighbors of the OOD check.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -49,28 +50,34 @@ def why_whole(model: Classifier, size: int) -> str:
         return "its head shares weights with the rest"
     pixels = np.random.default_rng(0).integers(0, 256, (TRIED, 1, size, size), np.uint8)
     images = torch.from_numpy(pixels).to(model.device)
-    with torch.random.fork_rng(devices=[]), eval_mode(model), torch.inference_mode():
-        features, output, logits = _pass(model, heads[0], images)
+    twin = copy.deepcopy(model.backbone)  # a pass in training mode may change statistics
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        pixels = model.input(images)
+        features, output, logits = _pass(twin.eval(), pixels)
         # Not only close: a layer behind it may change logits little before it is trained.
         if features.ndim != 2 or not torch.equal(output, logits):
             return "its output is not that of its last layer for one vector per image"
-        if not torch.allclose(heads[0](features), logits, rtol=1e-4, atol=1e-5):
+        if not torch.allclose(find_heads(twin, "")[0](features), logits, rtol=1e-4, atol=1e-5):
             return "its last layer alone gives another output"
-        model.train()
-        for layer in model.modules():
+        twin.train()
+        for layer in twin.modules():
             if isinstance(layer, _NormBase):
                 layer.eval()
-        if not torch.equal(_pass(model, heads[0], images)[0], features):
+        if not torch.equal(_pass(twin, pixels)[0], features):
             return "its frozen part behaves differently in training"
+        before = model.backbone.state_dict()
+        if not all(torch.equal(before[name], now) for name, now in twin.state_dict().items()):
+            return "its frozen part changes in training"
     return ""
 
 
-def _pass(model: Classifier, head: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The head's input and output, and the network's, for uint8 [n, 1, S, S]."""
+def _pass(backbone: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The head's input and output, and the network's, for normalized images [n, 3, S, S]."""
     seen: list[Tensor] = []
+    (head,) = find_heads(backbone, "model.freeze")
     hook = head.register_forward_hook(lambda _, args, output: seen.extend((args[0], output)))
     try:
-        logits: Tensor = model(images)
+        logits: Tensor = backbone(pixels)
     finally:
         hook.remove()
     return seen[0], seen[1], logits

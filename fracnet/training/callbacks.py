@@ -1,6 +1,7 @@
 """Lightning callbacks: repeatable epochs, curves, a frozen backbone, averaged weights (EMA)."""
 
 import csv
+import math
 import os
 import sys
 import time
@@ -37,6 +38,9 @@ COLUMNS = (
     "seconds",
     "images_per_second",
 )
+
+
+SECONDS_BETWEEN_SAVES = 10.0
 
 
 class ReseedEachEpoch(Callback):
@@ -95,6 +99,7 @@ class LastCheckpoint(ModelCheckpoint):
         self._planned: int | None = None  # epochs; None in a run that is not resumed
         self._max_epochs: int | None = None
         self._done = 0  # batches of an epoch that is not over
+        self._saved = -math.inf
 
     def state_dict(self) -> dict[str, Any]:
         """Add the number of epochs that the run was to have, and how far the current one is."""
@@ -137,9 +142,18 @@ class LastCheckpoint(ModelCheckpoint):
             raise stop
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, and end if that was asked for."""
+        """Save, and end if that was asked for.
+
+        Epochs on features take less time than to save the network: they are saved now and then.
+        """
         self._done = 0
-        super().on_train_epoch_end(trainer, pl_module)
+        features = getattr(trainer.datamodule, "features", None)  # type: ignore[attr-defined]
+        quick = features is not None and features.used_in(trainer.current_epoch)
+        ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        soon = time.monotonic() < self._saved + SECONDS_BETWEEN_SAVES
+        if not (quick and soon) or ends or processes.preemption.received is not None:
+            super().on_train_epoch_end(trainer, pl_module)
+            self._saved = time.monotonic()
         if processes.preemption.received is not None:
             raise processes.preemption.received
 

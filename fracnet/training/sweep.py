@@ -420,6 +420,7 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
     finally:
         state.stops.end_job()
         gc.collect()  # free the job's workers and device memory for the next job
+        gc.freeze()  # what is left, mostly modules, stays: not to be searched after each job
     return value
 
 

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from helpers.command import CommandResult, run_train
-from helpers.models import ADAM, TINY, NormedHead
+from helpers.models import ADAM, TINY, NormedHead, TinyNormNet
 from helpers.tiny_overrides import tiny_overrides
 from torch import Tensor, nn
 
@@ -167,6 +167,20 @@ class Functional(nn.Module):
         return logits
 
 
+class Counting(TinyNormNet):
+    """Keeps statistics that nobody knows of."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.register_buffer("seen", torch.zeros(()))
+        self.seen: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self.seen += len(images)
+        return super().forward(images)
+
+
 class PerPosition(nn.Module):
     """The head is applied at each position, and the logits are averaged."""
 
@@ -196,4 +210,7 @@ def test_networks_that_cannot_be_split_say_why() -> None:
     assert reason(distilled) == "it has 2 heads"
     assert reason(NormedHead(3)).startswith("its output is not that of its last layer")
     assert reason(PerPosition(3)).startswith("its output is not that of its last layer")
+    counting = Counting(3)
+    assert reason(counting) == "its frozen part changes in training"
+    assert counting.seen == 0, "trying it leaves it as it was"
     assert reason(Functional(3)) == "its frozen part behaves differently in training"
