@@ -52,16 +52,18 @@ def audit(cfg: DictConfig) -> None:
         if fault is not None:
             result = run_audit.audit_without_images(dataset, fault)
         else:
+            network = None
+            if training is not None:
+                compute = partial(
+                    runs_build.frozen_features, training, dataset, command.progress_bar
+                )
+                network = run_audit.NamedFeatures(str(command.label_errors), compute)
             result = run_audit.run_audit(
                 manifest,
                 on_bad_file=command.data.on_bad_file,
                 progress=partial(progress_bar, visible=command.progress_bar),
                 workers=command.workers or len(os.sched_getaffinity(0)),
-                network=training
-                and run_audit.NamedFeatures(
-                    str(command.label_errors),
-                    partial(runs_build.frozen_features, training, dataset, command.progress_bar),
-                ),
+                network=network,
             )
         page.write_report(result, folder, command.pictures)
     except BaseException:
@@ -94,7 +96,8 @@ def training_config(command: AuditCommand) -> Config:
     data = HydraConfig.get().runtime.choices["data"]
     overrides = [f"data={data}", f"model={name}", f"data_dir={command.data_dir}"]
     overrides += ["model.freeze=backbone", f"data.root={command.data.root}"]
-    return check(OmegaConf.to_container(compose("train", overrides), resolve=True))
+    node = OmegaConf.to_container(compose("train", overrides), resolve=True)
+    return check(cast(dict[str, Any], node))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -240,8 +241,13 @@ class Classifier(LightningModule):
         if "features" not in batch:
             whole: Tensor = self(batch["image"])
             return whole
-        logits: Tensor = find_heads(self.backbone, "model.freeze")[0](batch["features"])
+        logits: Tensor = self._head[0](batch["features"])
         return logits
+
+    @cached_property
+    def _head(self) -> list[nn.Module]:
+        """The head; in a list, because a module would be registered, and saved, a second time."""
+        return find_heads(self.backbone, "model.freeze")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The chosen loss of one batch, plus the L1 penalty if there is one."""

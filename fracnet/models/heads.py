@@ -36,8 +36,9 @@ def find_heads(model: nn.Module, key: str) -> list[nn.Module]:
     Raises:
         UserError: there is no such layer.
     """
-    if own := [layer for layer in model.modules() if isinstance(layer, MlpHead | KnnHead)]:
-        return own[:1]
+    for layer in model.modules():
+        if isinstance(layer, MlpHead | KnnHead):
+            return [layer]
     get_classifier = getattr(model, "get_classifier", None)
     if callable(get_classifier):
         classifier = get_classifier()

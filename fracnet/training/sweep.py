@@ -401,6 +401,7 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
             record.write("not run", "the sweep stopped before this job started")
             return value
         record.write("running")
+        gc.freeze()  # what exists by now, mostly modules: not to be searched after the job
         value = task(cfg)
         record.write("finished")
     except BaseException as error:
@@ -420,7 +421,7 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
     finally:
         state.stops.end_job()
         gc.collect()  # free the job's workers and device memory for the next job
-        gc.freeze()  # what is left, mostly modules, stays: not to be searched after each job
+        gc.unfreeze()
     return value
 
 
