@@ -66,7 +66,9 @@ def evaluate_and_print(
     """
     progress = partial(progress_bar, visible=config.trainer.progress_bar)
     evaluation = evaluate_run(folder, progress=progress)
-    figures = draw_figures(evaluation, config.evaluation.figures)
+    # A head trains in seconds, which all figures take as well; fracnet.evaluate draws them later.
+    quick = in_sweep and config.model.freeze == "backbone"
+    figures = draw_figures(evaluation, config.evaluation.figures and not quick)
     if in_sweep:
         at = f" at the selected epoch {selected['epoch']}" if "epoch" in selected else ""
         pairs = zip(config.objectives, evaluation.objectives, strict=True)
