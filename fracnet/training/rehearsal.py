@@ -133,8 +133,6 @@ def _why_whole(model: Classifier, config: Config) -> str:
     for key in ("limit_train_batches", "overfit_batches"):
         if config.trainer.passed_on.get(key):
             return f"trainer.{key} trains on a few images"
-    if config.trainer.image_sizes or config.augment.mixup or config.augment.cutmix:
-        return "trainer.image_sizes, augment.mixup and augment.cutmix change the images of a batch"
     if config.model.freeze == 1:
         return "one epoch shows each image once"
     if config.trainer.precision not in ("auto", "32-true", "16-mixed", "bf16-mixed"):
