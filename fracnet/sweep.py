@@ -18,6 +18,7 @@ from fracnet.utils.text import counted
 RESUME_HELP = """\
 to finish a sweep that was stopped or killed: python -m fracnet.sweep resume=FOLDER
   add=optim.lr=1e-5,1e-6   add jobs with further values of an axis
+  sweeper.n_trials=60      jobs that a search is to have in all
   launcher=ray             choose another launcher; launcher.<option>= sets its options
   changed_code=true        continue although fracnet has changed since
   trust=true               allow classes and config folders of your own
@@ -80,7 +81,7 @@ def resume(words: Sequence[str]) -> None:
 
 def _resumption(words: Sequence[str]) -> Resumption:
     """The parsed arguments of `resume=`. Raises UserError for an unknown one."""
-    given: dict[str, list[str]] = {"resume": [], "add": [], "launcher": []}
+    given: dict[str, list[str]] = {"resume": [], "add": [], "launcher": [], "sweeper.n_trials": []}
     switches = {"trust": False, "changed_code": False, "dry_run": "--dry-run" in words}
     for word in words:
         key, _, value = word.partition("=")
@@ -93,13 +94,14 @@ def _resumption(words: Sequence[str]) -> Resumption:
         elif word != "--dry-run":
             raise UserError(
                 f"'{word}' is not possible with resume=; allowed: resume=FOLDER, "
-                "add='optim.lr=1e-5,1e-6', launcher=, launcher.<option>=, trust=true, "
-                f"changed_code=true, --dry-run.{near_miss(key, [*given, *switches])}"
+                "add='optim.lr=1e-5,1e-6', sweeper.n_trials=, launcher=, launcher.<option>=, "
+                f"trust=true, changed_code=true, --dry-run.{near_miss(key, [*given, *switches])}"
             )
     if len(given["resume"]) != 1:
         raise UserError("name one sweep: python -m fracnet.sweep resume=runs/sweep_...")
     folder = Path(given["resume"][0]).expanduser().resolve()
-    return Resumption(folder, given["add"], given["launcher"], **switches)
+    n_trials = (given["sweeper.n_trials"] or [None])[-1]
+    return Resumption(folder, given["add"], given["launcher"], n_trials, **switches)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,16 @@ PACKAGES = {"cmaes": "cmaes"}
 """What a sampler needs besides Optuna."""
 
 
-def sampler(name: Any, seed: Any) -> dict[str, Any]:
-    """The node of a sampler; {} for a name that `check_search` refuses."""
-    return {**SAMPLERS.get(str(name), {}), "seed": seed}
+def sampler(name: Any, seed: Any, resumed: Any) -> dict[str, Any]:
+    """The node of a sampler; {} for a name that `check_search` refuses.
+
+    resumed: the folder of a search that is led through its jobs again, or None.
+    """
+    own = {**SAMPLERS.get(str(name), {}), "seed": seed}
+    if resumed is None or "_partial_" in own:  # a grid does not depend on results
+        return own
+    recorded = "fracnet.training.recorded_sampler.RecordedSampler"
+    return {"_target_": recorded, "sampler": own, "sweep": resumed}
 
 
 def directions(objective: Any, metrics: Any) -> Any:

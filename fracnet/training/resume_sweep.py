@@ -37,7 +37,7 @@ from fracnet.training.sweep_plan import (
 from fracnet.training.sweep_progress import DONE
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import config_dir
+from fracnet.utils.files import config_dir, write_atomically
 from fracnet.utils.text import counted
 
 SEARCH_FILE = "optuna.db"
@@ -51,6 +51,7 @@ class Resumption:
     """What the user asks for.
 
     add: further values of axes: `optim.lr=1e-5,1e-6`. launcher: overrides of the launcher.
+    n_trials: how many jobs a search is to have, as text; None: as many as it was to have.
     trust: the plan and the runs may name classes that fracnet does not know.
     changed_code: go on although fracnet has changed since the sweep started.
     """
@@ -58,6 +59,7 @@ class Resumption:
     folder: Path
     add: Sequence[str] = ()
     launcher: Sequence[str] = ()
+    n_trials: str | None = None
     trust: bool = False
     changed_code: bool = False
     dry_run: bool = False
@@ -86,6 +88,11 @@ def resume_sweep(wanted: Resumption) -> bool:
         if not plan.jobs:  # a sweeper chooses them by earlier results
             _search_again(wanted, plan)
             return False
+        if wanted.n_trials is not None:
+            raise UserError(
+                f"sweeper.n_trials={wanted.n_trials} is for a search, and {folder} is a grid; "
+                "extend it with add=, e.g. add=optim.lr=1e-5."
+            )
         if not numbers:
             print(f"All {counted(len(extended.jobs), 'job')} of {folder} are done.")
             return not wanted.dry_run
@@ -139,7 +146,8 @@ def _extended(folder: Path, plan: SweepPlan, add: Sequence[str]) -> SweepPlan:
         return plan
     if not plan.jobs:
         raise UserError(
-            f"add={add[0]} extends a grid, but the sweeper of {folder} chooses its own values."
+            f"add={add[0]} extends a grid, but the sweeper of {folder} chooses its own values; "
+            "extend the search with sweeper.n_trials=<jobs in all>."
         )
     axes: dict[str, list[str]] = {}
     for job in plan.jobs:
@@ -233,12 +241,12 @@ def _launch(wanted: Resumption, plan: SweepPlan, numbers: Sequence[int]) -> None
 
 
 def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
-    """Lead the sweeper through its search again; jobs that have ended give the results they gave.
+    """Lead the sweeper through its search again; jobs that are done give the results they gave.
 
-    With the same results it chooses the same jobs, so the search goes on where it was.
+    With the same results it chooses the same jobs, see `RecordedSampler`; then it goes on.
     """
-    hydra = read_mapping(wanted.folder / sweep.MULTIRUN_FILE).get("hydra") or {}
-    given: dict[str, Any] = hydra.get("overrides") or {}
+    record = read_mapping(wanted.folder / sweep.MULTIRUN_FILE)
+    given: dict[str, Any] = (record.get("hydra") or {}).get("overrides") or {}
     task = [str(override) for override in given.get("task") or ()]
     own = [str(o) for o in given.get("hydra") or () if "sweeper" in str(o)]
     risky = any("_target_" in o or o.lstrip("+~").startswith("hydra") for o in [*task, *own])
@@ -252,6 +260,10 @@ def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
         return
     if any(override.startswith("launcher=") for override in wanted.launcher):
         task = [o for o in task if not o.startswith("launcher")]
+    if wanted.n_trials is not None:
+        task = [o for o in task if not o.startswith("sweeper.n_trials=")]
+        given["task"] = task = [*task, f"sweeper.n_trials={wanted.n_trials}"]
+        write_atomically(wanted.folder / sweep.MULTIRUN_FILE, OmegaConf.to_yaml(record))
     plan.claimed().write(wanted.folder)
     (wanted.folder / SEARCH_FILE).unlink(missing_ok=True)
     sys.argv[1:] = [

@@ -392,7 +392,8 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
     record = JobRecord.of(folder)
     if hydra.mode == RunMode.MULTIRUN:
         number = int(hydra.job.num)
-        record = JobRecord(folder, {"job": number, "overrides": list(hydra.overrides.task)})
+        overrides = sweep_plan.swept_overrides(hydra.overrides.task)
+        record = JobRecord(folder, {"job": number, "overrides": overrides})
     value: Any = math.nan
     try:
         # A stop that came while a process of its own was starting.
@@ -449,14 +450,13 @@ def _search_again(cfg: DictConfig, hydra: Any) -> Any:
     overrides, folder = sweep_plan.swept_overrides(task), sweep / str(number)
     record = sweep_plan.read_record(folder / JOB_FILE)
     same = set(sweep_plan.swept_overrides(record.get("overrides") or ())) == set(overrides)
-    ended = record.get("status") in (*job_process.SCORED, "failed", "diverged")
-    if ended and not same:
+    done = record.get("status") in sweep_progress.DONE
+    if done and not same:
         raise UserError(
             f"job {number} of the sweep was {' '.join(record['overrides'])}, and the sweeper now "
-            f"chooses {' '.join(overrides)}: its options differ from those it began with (how many "
-            "jobs are chosen at once depends on the launcher; see sweeper.n_jobs)."
+            f"chooses {' '.join(overrides)}: its options differ from those it began with."
         )
-    if ended:
+    if done:
         return job_process.objective(folder)
     if not same:  # it had not started, or is another one now
         job_process.empty(folder)

@@ -5,6 +5,7 @@ Together with the job.json of each job it is all that `python -m fracnet.sweep r
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -108,10 +109,10 @@ def ask_to_stop(sweep: Path, level: int) -> None:
 
 
 def swept_overrides(overrides: Sequence[str]) -> list[str]:
-    """Overrides of one job without those of the launcher, which a single run does not have."""
-    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    pairs = zip(overrides, keys, strict=True)
-    return [o for o, key in pairs if key.split(".")[0].split("@")[0] != "launcher"]
+    """Overrides of one job without those that say how the sweep chooses and starts its jobs."""
+    return [
+        o for o in overrides if re.split("[.@=]", o.lstrip("+~"))[0] not in ("launcher", "sweeper")
+    ]
 
 
 @dataclass(frozen=True)
