@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,24 @@ def test_dry_run_lists_the_jobs_and_makes_nothing(
         assert jobs[3][1] == "optim.lr=1 seed=1"
         assert "4 jobs, at most 200 epochs" in result.out
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(find_spec("optuna") is None, reason="needs fracnet[optuna]")
+@pytest.mark.parametrize(("sampler", "jobs"), [("tpe", 6), ("grid", 4)])
+def test_dry_run_of_a_search_says_what_it_costs(
+    sampler: str,
+    jobs: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    search = ["sweeper=optuna", f"sweeper.sampler={sampler}", "sweeper.n_trials=6"]
+    space = ["trainer.max_epochs=choice(2,9)", "optim.lr=choice(1e-3,1e-4)"]
+    result = run_train(["-m", *search, *space, "--dry-run"], capsys)
+    assert result.code == 0, result.err
+    assert f"sweep   {jobs} jobs, at most {9 * jobs} epochs" in result.out
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,13 @@ def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
     if any(override.startswith("launcher=") for override in wanted.launcher):
         task = [o for o in task if not o.startswith("launcher")]
     if wanted.n_trials is not None:
+        number, started = wanted.n_trials, len(job_folders(wanted.folder))
+        if not number.isdecimal() or int(number) < started:
+            raise UserError(
+                f"sweeper.n_trials={number} is not allowed: how many jobs the search is to have in "
+                f"all, {started} or more."
+            )
+        plan = replace(plan, epochs=plan.epochs[:1] * int(number))
         task = [o for o in task if not o.startswith("sweeper.n_trials=")]
         given["task"] = task = [*task, f"sweeper.n_trials={wanted.n_trials}"]
         write_atomically(wanted.folder / sweep.MULTIRUN_FILE, OmegaConf.to_yaml(record))

@@ -212,11 +212,11 @@ def check_resumable(folder: Path) -> None:
         )
 
 
-def check_all_values(config: DictConfig) -> None:
-    """Raise UserError for a swept value that no job may have, before the first job starts.
+def search_configs(config: DictConfig) -> list[dict[str, Any]]:
+    """What each job of a search costs at most, as a config; empty where nobody can know.
 
-    Each value is checked with the first values of the other keys. Values that a sweeper samples
-    are checked by their jobs.
+    Raises UserError for a swept value that no job may have. Each value is checked with the first
+    values of the other keys, of whole numbers both ends; other samples are checked by their jobs.
     """
     params = (config.hydra.sweeper.get("params") or {}).items()
     texts = [*(f"{key}={value}" for key, value in params), *config.hydra.overrides.task]
@@ -226,17 +226,25 @@ def check_all_values(config: DictConfig) -> None:
         for override in OverridesParser.create().parse_overrides(texts):
             text = str(override.input_line)
             key = text.partition("=")[0]
+            swept.pop(key, None)  # the command line replaces the values of a named space
+            base.pop(key, None)
             if override.is_choice_sweep() or override.is_range_sweep():
                 swept[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-                base[key] = swept[key][0]
-            elif not override.is_sweep_override():
+            elif override.is_interval_sweep():
+                ends: Any = override.value()
+                if isinstance(ends.start, int) and isinstance(ends.end, int):
+                    swept[key] = [f"{key}={ends.start}", f"{key}={ends.end}"]
+            else:
                 base[key] = text
-        for key, choices in swept.items():
-            for choice in choices:
-                job = compose(str(config.hydra.job.config_name), [*(base | {key: choice}).values()])
-                check(cast(dict[str, Any], OmegaConf.to_container(job, resolve=True)))
+        base |= {key: options[0] for key, options in swept.items()}
+        jobs = [base, *(base | {key: o} for key, options in swept.items() for o in options)]
+        checked = [check_job(config, [*job.values()]) for job in jobs]
     except (HydraException, OmegaConfBaseException):
-        return  # Hydra reports these itself, with the command line at hand
+        return []  # Hydra reports these itself, with the command line at hand
+    number = config.sweeper.get("n_trials", 0)
+    if config.sweeper.get("sampler") == "grid":
+        number = min(number, math.prod(map(len, swept.values())))
+    return [max(checked, key=lambda job: int(job["trainer"]["max_epochs"]))] * number
 
 
 class SweepCallback(Callback):
@@ -272,9 +280,7 @@ def plan_sweep(config: DictConfig, folder: Path) -> None:
     """
     try:
         jobs = planned_jobs(config)
-        configs = [check_job(config, job) for job in jobs]
-        if not jobs:
-            check_all_values(config)
+        configs = [check_job(config, job) for job in jobs] if jobs else search_configs(config)
     except (HydraException, OmegaConfBaseException):
         return
     options = [sweep_plan.swept_overrides(job) for job in jobs]
@@ -337,14 +343,14 @@ def check_job(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def announce(jobs: Sequence[Sequence[str]], configs: Sequence[dict[str, Any]]) -> None:
-    """Print what a grid costs; with --dry-run its jobs instead of running them.
+    """Print what the sweep costs; with --dry-run its jobs instead of running them.
 
-    configs: of each job. A sweeper that chooses its jobs as it goes has none.
+    jobs: empty for a sweeper that chooses them as it goes. configs: of each job.
     """
     if state.dry_run:
         for number, job in enumerate(jobs):
             print(f"job {number:<3} {' '.join(job)}")
-    if jobs:
+    if configs:
         print(f"sweep   {sweep_progress.cost(configs)}", flush=True)
     if state.dry_run:
         if not jobs:

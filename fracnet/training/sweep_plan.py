@@ -33,7 +33,7 @@ class SweepPlan:
     code: see `code_hash`.
     launcher: its options; `name` is the choice of the group.
     jobs: overrides of job 0, 1, ...; empty where a sweeper chooses them by earlier results.
-    epochs: of each job, at most.
+    epochs: of each job, at most; of those that a sweeper chooses, too.
     process: of the command that runs the sweep now, see `processes.this_process`.
     """
 

@@ -181,7 +181,7 @@ class Progress:
     def _estimate(self, ended: int) -> str:
         """How many jobs are done and how long the rest takes; "" until that is clear."""
         done = sum(job.epochs for job in self._jobs.values()) - self._before
-        planned = len(self.plan.jobs)
+        planned = len(self.plan.epochs)
         if done < 2 or ended >= planned > 0:
             return ""
         if not planned:
