@@ -85,6 +85,8 @@ def _resumption(words: Sequence[str]) -> Resumption:
     switches = {"trust": False, "changed_code": False, "dry_run": "--dry-run" in words}
     for word in words:
         key, _, value = word.partition("=")
+        if key in given and not value:
+            raise UserError(f"'{word}' has no value.")
         if key.split(".")[0] == "launcher":
             given["launcher"].append(word)
         elif key in given:

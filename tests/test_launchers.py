@@ -103,6 +103,11 @@ def test_dry_run_of_a_search_says_what_it_costs(
         (["launcher=ray", "launcher.cpus_per_job=-1"], ["launcher.cpus_per_job=-1"]),
         (["launcher=joblib", "optim.lrr=1,2"], ["optim.lrr", "Did you mean 'optim.lr"]),
         (["launcher=joblib", "data.batch_size=0"], ["data.batch_size=0"]),
+        (["launcher=joblib", "launcher.jobs=0"], ["launcher.jobs=0", "auto or a number of jobs"]),
+        (["launcher.jobs=2"], ["no key 'launcher.jobs'", "It is a key of launcher=joblib."]),
+        (["launcher=ray", "launcher.address=127.0.0.1:1"], ["launcher.address=127.0.0.1:1"]),
+        (["sweeper=random", "optim.lrr=1,2"], ["optim.lrr", "Did you mean 'optim.lr"]),
+        (["sweeper=random", "seed=interval(4,1)"], ["seed=interval(4,1)", "smaller"]),
     ],
 )
 def test_a_bad_option_is_reported_before_anything_starts(
@@ -117,7 +122,27 @@ def test_a_bad_option_is_reported_before_anything_starts(
     assert result.code == 1
     assert result.err.startswith("fracnet: error: ")
     assert all(part in result.err for part in parts), result.err
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(find_spec("submitit") is None, reason="needs fracnet[slurm]")
+def test_a_cluster_that_refuses_the_jobs_is_reported_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sbatch = tmp_path / "bin/sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: gpus' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(sbatch.parent), prepend=":")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["launcher=slurm", "launcher.partition=gpus"]
+    result = run_train(["-m", "optim.lr=1,4", *arguments], capsys)
+    assert result.code == 1
+    error = result.err.splitlines()[-1]
+    assert error.startswith("fracnet: error: launcher=slurm started no job (")
+    assert "invalid partition: gpus" in error
+    assert "Traceback" not in result.err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_missing_package_names_the_extra(

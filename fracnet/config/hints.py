@@ -226,7 +226,8 @@ def _explain_key(key: str, config_name: str, arguments: Sequence[str], sign: str
         names = ", ".join(str(name) for name in node)
         return f"'{key}' was given a key that it does not have; allowed under it: {names}."
     if not isinstance(node, DictConfig):
-        return f"Cannot override '{key}': '{known.rstrip('.')}' holds a plain value."
+        known = known.rstrip(".")
+        return f"Cannot override '{key}': '{known}' holds a plain value.{_choices_with(key)}"
     allowed = sorted(str(name) for name in node if name != "_target_")
     name = parts[-1].replace("-", "_")
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6) if known else []
@@ -239,8 +240,17 @@ def _explain_key(key: str, config_name: str, arguments: Sequence[str], sign: str
     return (
         f"There is no key '{known}{parts[0]}'; allowed"
         f"{f' under {known[:-1]!r}' if known else ''}: {', '.join(allowed)}."
-        f"{deleted if sign else _did_you_mean(meant, value)}"
+        f"{deleted if sign else _choices_with(key) or _did_you_mean(meant, value)}"
     )
+
+
+def _choices_with(key: str) -> str:
+    """A hint to the other choices of a group that have the key `group.name`; "" without one."""
+    group, _, name = key.partition(".")
+    line = re.compile(rf"^ *{re.escape(name)}:", re.MULTILINE)
+    files = sorted((config_dir() / group).glob("*.yaml")) if name else ()
+    owners = [f"{group}={p.stem}" for p in files if line.search(p.read_text(encoding="utf-8"))]
+    return f" It is a key of {', '.join(owners)}." if 0 < len(owners) < 5 else ""
 
 
 def _did_you_mean(key: str, value: str) -> str:

@@ -318,13 +318,13 @@ def _with_errors_first(
             _exit_with(str(error) if isinstance(error, UserError) else one_line(error))
         finally:
             if not completed:
-                _remove_empty(output_dir())
+                remove_empty(output_dir())
 
     return wrapped
 
 
-def _remove_empty(folder: Path) -> None:
-    """Remove the folder that Hydra created for a run that wrote nothing, and empty parents.
+def remove_empty(folder: Path) -> None:
+    """Remove the folder that Hydra created for a run that wrote nothing, and its empty parents.
 
     Only below the current folder, which itself stays: some commands work in it.
     """

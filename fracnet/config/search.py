@@ -101,6 +101,8 @@ def check_search(config: DictConfig) -> None:
             f"{values[0]} has no list of values, so sweeper.sampler=grid cannot try them all; "
             "allowed: another sampler, or values such as choice(1e-4, 1e-3)."
         )
+    for override in _overrides(config):
+        _check_interval(override)
     if sampler_name in ("cmaes", "gp") and len(objectives_of(_plain(config.objective))) > 1:
         raise UserError(
             f"sweeper.sampler={sampler_name} searches for one objective; allowed for several: tpe, "
@@ -111,6 +113,17 @@ def check_search(config: DictConfig) -> None:
             f"sweeper={name} has nothing to choose from; name a space, e.g. search=fine_tuning, or "
             "values, e.g. 'optim.lr=tag(log, interval(1e-5, 1e-2))'."
         )
+
+
+def _check_interval(override: Any) -> None:
+    """Raise UserError for an interval from which nothing can be sampled."""
+    if not override.is_interval_sweep():
+        return
+    interval = override.value()
+    if not interval.start < interval.end:
+        raise UserError(f"{override.input_line}: the first number must be smaller than the second.")
+    if "log" in interval.tags and not interval.start > 0:
+        raise UserError(f"{override.input_line}: a log scale begins above 0.")
 
 
 def _overrides(config: DictConfig) -> list[Any]:

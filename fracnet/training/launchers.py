@@ -3,13 +3,14 @@
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from fracnet.config.schema import Count, Fixed, Real, validated
 from fracnet.utils.errors import UserError
@@ -26,11 +27,17 @@ class Serial(Fixed):
     jobs: Literal[1] = 1
 
 
+def _auto_or_jobs(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("auto or a number of jobs, 1 or more")
+
+
 class Joblib(Fixed):
     """Options of launcher=joblib."""
 
     name: Literal["joblib"]
-    jobs: Literal["auto"] | Count
+    jobs: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_jobs)]
     cpus_per_job: Count
 
 
@@ -60,6 +67,7 @@ class Slurm(Fixed):
 KINDS: dict[str, type[Fixed]] = {"serial": Serial, "joblib": Joblib, "ray": Ray, "slurm": Slurm}
 OWN_PROCESS = ("joblib", "ray", "slurm")
 """Launchers whose jobs are processes of their own."""
+CONNECT_SECONDS = 5.0
 PACKAGES = {
     "joblib": "hydra_plugins.hydra_joblib_launcher",
     "ray": "hydra_plugins.hydra_ray_launcher",
@@ -89,6 +97,22 @@ def check_launcher(config: DictConfig) -> None:
         )
     if name == "joblib" or (name == "ray" and plain["address"] == "local"):
         _check_machine(plain)
+    if name == "ray":
+        _check_address(str(plain["address"]))
+
+
+def _check_address(address: str) -> None:
+    """Raise UserError where no Ray cluster answers; Ray itself would try for minutes."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"launcher.address={address}: no Ray cluster answers there ({error}); allowed: local, "
+            "auto, host:6379, ray://host:10001."
+        ) from error
 
 
 def _is_missing(module: str) -> bool:

@@ -40,8 +40,6 @@ from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir, write_atomically
 from fracnet.utils.text import counted
 
-SEARCH_FILE = "optuna.db"
-"""The study of a search; see conf/hydra/sweeper."""
 PATIENCE_SECONDS = 15.0
 """How long jobs of a killed sweep may need to notice that, and end."""
 
@@ -272,7 +270,7 @@ def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
         given["task"] = task = [*task, f"sweeper.n_trials={wanted.n_trials}"]
         write_atomically(wanted.folder / sweep.MULTIRUN_FILE, OmegaConf.to_yaml(record))
     plan.claimed().write(wanted.folder)
-    (wanted.folder / SEARCH_FILE).unlink(missing_ok=True)
+    (wanted.folder / sweep.SEARCH_FILE).unlink(missing_ok=True)
     sys.argv[1:] = [
         *task,
         *wanted.launcher,

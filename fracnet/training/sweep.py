@@ -14,6 +14,7 @@ import gc
 import logging
 import math
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -36,12 +37,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from fracnet.config.hydra_cli import output_dir, reader_is_gone
+from fracnet.config.hints import explain_error
+from fracnet.config.hydra_cli import output_dir, reader_is_gone, remove_empty
 from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import check
 from fracnet.config.search import check_search
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
-from fracnet.training.sweep_plan import JOB_FILE, PLAN_FILE, JobRecord, SweepPlan, one_line
+from fracnet.training.sweep_plan import (
+    JOB_FILE,
+    LOCK_FILE,
+    PLAN_FILE,
+    STOP_FILE,
+    JobRecord,
+    SweepPlan,
+    one_line,
+)
 from fracnet.training.sweep_progress import Progress
 from fracnet.utils import distributed, processes
 from fracnet.utils.errors import Diverged, Interrupted, Pruned, UserError
@@ -50,6 +60,8 @@ from fracnet.utils.files import explain_disk_fault
 STOPPING = "stopping the sweep; once more ends the running jobs at once."
 MULTIRUN_FILE = "multirun.yaml"
 """Hydra's own record of a sweep, in its folder."""
+SEARCH_FILE = "optuna.db"
+"""The study of a search; see conf/hydra/sweeper."""
 RESUMED = "resumed"
 """Folder in which Hydra's launcher works where a sweep is resumed."""
 
@@ -220,27 +232,24 @@ def search_configs(config: DictConfig) -> list[dict[str, Any]]:
     """
     params = (config.hydra.sweeper.get("params") or {}).items()
     texts = [*(f"{key}={value}" for key, value in params), *config.hydra.overrides.task]
-    try:
-        swept: dict[str, list[str]] = {}
-        base: dict[str, str] = {}
-        for override in OverridesParser.create().parse_overrides(texts):
-            text = str(override.input_line)
-            key = text.partition("=")[0]
-            swept.pop(key, None)  # the command line replaces the values of a named space
-            base.pop(key, None)
-            if override.is_choice_sweep() or override.is_range_sweep():
-                swept[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-            elif override.is_interval_sweep():
-                ends: Any = override.value()
-                if isinstance(ends.start, int) and isinstance(ends.end, int):
-                    swept[key] = [f"{key}={ends.start}", f"{key}={ends.end}"]
-            else:
-                base[key] = text
-        base |= {key: options[0] for key, options in swept.items()}
-        jobs = [base, *(base | {key: o} for key, options in swept.items() for o in options)]
-        checked = [check_job(config, [*job.values()]) for job in jobs]
-    except (HydraException, OmegaConfBaseException):
-        return []  # Hydra reports these itself, with the command line at hand
+    swept: dict[str, list[str]] = {}
+    base: dict[str, str] = {}
+    for override in OverridesParser.create().parse_overrides(texts):
+        text = str(override.input_line)
+        key = text.partition("=")[0]
+        swept.pop(key, None)  # the command line replaces the values of a named space
+        base.pop(key, None)
+        if override.is_choice_sweep() or override.is_range_sweep():
+            swept[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        elif override.is_interval_sweep():
+            ends: Any = override.value()
+            if isinstance(ends.start, int) and isinstance(ends.end, int):
+                swept[key] = [f"{key}={ends.start}", f"{key}={ends.end}"]
+        else:
+            base[key] = text
+    base |= {key: options[0] for key, options in swept.items()}
+    jobs = [base, *(base | {key: o} for key, options in swept.items() for o in options)]
+    checked = [check_job(config, [*job.values()]) for job in jobs]
     number = config.sweeper.get("n_trials", 0)
     if config.sweeper.get("sampler") == "grid":
         number = min(number, math.prod(map(len, swept.values())))
@@ -274,15 +283,14 @@ class SweepCallback(Callback):
 
 
 def plan_sweep(config: DictConfig, folder: Path) -> None:
-    """Check the config of every job, and write plan.json.
-
-    Where Hydra cannot compose a job, it reports that itself before the first one starts.
-    """
+    """Check the config of every job, and write plan.json."""
     try:
         jobs = planned_jobs(config)
         configs = [check_job(config, job) for job in jobs] if jobs else search_configs(config)
-    except (HydraException, OmegaConfBaseException):
-        return
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(
+            explain_error(error, str(config.hydra.job.config_name), sys.argv[1:])
+        ) from error
     options = [sweep_plan.swept_overrides(job) for job in jobs]
     announce(options, configs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -311,8 +319,8 @@ def follow(folder: Path, config: DictConfig) -> None:
     if not folder.is_dir():
         return  # Hydra could not compose its jobs, and will say so
     name = f"the sweep in {folder}"
-    state.held.enter_context(processes.locked(folder / sweep_plan.LOCK_FILE, name))
-    (folder / sweep_plan.STOP_FILE).unlink(missing_ok=True)
+    state.held.enter_context(processes.locked(folder / LOCK_FILE, name))
+    (folder / STOP_FILE).unlink(missing_ok=True)
     own_process = not _in_this_process(config.hydra)
     if own_process:
         state.stops.sweep = folder
@@ -538,20 +546,29 @@ def remove_launch(folder: Path) -> None:
 
 
 def launcher_failed(error: Exception) -> bool:
-    """Whether `error` is that of a launcher whose jobs had started; prints it then.
+    """Whether `error` is that of a launcher or a sweeper, which is printed then.
 
-    One of its workers has died, or the sweep was stopped before a worker was ready.
+    The launcher could not start jobs, or one of its workers has died, or the sweep was stopped
+    before a worker was ready.
     """
     folder = state.folder
-    if folder is None or state.stops.sweep is None or not any(folder.rglob(JOB_FILE)):
+    if folder is None:
+        return False
+    started = any(folder.rglob(JOB_FILE))
+    if started and "No trials are completed" in str(error):
+        return True  # Optuna names no best job; the table shows that all have failed
+    mendable = isinstance(error, UserError | HydraException | OmegaConfBaseException)
+    if state.stops.sweep is None or (not started and (mendable or explain_disk_fault(error))):
         return False
     if not state.stops.ended:
         reason = f"{type(error).__name__}: {one_line(error)[:300]}"
-        print(
-            f"fracnet: error: the launcher failed ({reason}); finish the sweep with: "
-            f"python -m fracnet.sweep resume={folder}",
-            file=sys.stderr,
-        )
+        if started:
+            command = f"python -m fracnet.sweep resume={folder}"
+            what = f"the launcher failed ({reason}); finish the sweep with: {command}"
+        else:
+            what = f"launcher={SweepPlan.read(folder).launcher['name']} started no job ({reason})."
+            shutil.rmtree(folder / "slurm", ignore_errors=True)  # what it was to run
+        print(f"fracnet: error: {what}", file=sys.stderr)
     launchers.wait_for_slurm(folder)
     return True
 
@@ -570,10 +587,10 @@ def finish() -> int:
     stopped = 128 + state.stops.ended if state.stops.ended else 0
     with state.held:
         if not any(folder.rglob(JOB_FILE)):  # rejected before its first job
-            for name in (MULTIRUN_FILE, PLAN_FILE, sweep_plan.STOP_FILE, sweep_plan.LOCK_FILE):
+            theirs, ours = (MULTIRUN_FILE, SEARCH_FILE), (PLAN_FILE, STOP_FILE, LOCK_FILE)
+            for name in (*theirs, *ours):
                 (folder / name).unlink(missing_ok=True)
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+            remove_empty(folder)
             return stopped or 1
         remove_launch(folder / RESUMED)
         content = sweep_summary.collect(folder, state.show_test)
