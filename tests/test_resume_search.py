@@ -48,7 +48,8 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
     record = json.loads((sweep / "11/job.json").read_text())
     (sweep / "11/job.json").write_text(json.dumps(record | {"status": "interrupted"}))
     kept = (sweep / "0/metrics.json").stat().st_mtime_ns
-    done(["-m", "fracnet.sweep", f"resume={sweep}", "trust=true"], tmp_path)
+    again = ["-m", "fracnet.sweep", f"resume={sweep}", "trust=true", "launcher=joblib"]
+    done(again, tmp_path)
     assert jobs(sweep) == whole
     assert (sweep / "0/metrics.json").stat().st_mtime_ns == kept, "a finished job stays"
 

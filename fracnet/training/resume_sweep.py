@@ -22,6 +22,7 @@ from fracnet.config import hydra_cli
 from fracnet.config.hints import explain_error
 from fracnet.config.overrides import quoted
 from fracnet.config.schema import check
+from fracnet.config.search import chosen_at_once
 from fracnet.config.trust import ADVICE, check_trust
 from fracnet.runs.run_folder import read_mapping
 from fracnet.training import sweep
@@ -269,6 +270,9 @@ def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
         task = [o for o in task if not o.startswith("sweeper.n_trials=")]
         given["task"] = task = [*task, f"sweeper.n_trials={wanted.n_trials}"]
         write_atomically(wanted.folder / sweep.MULTIRUN_FILE, OmegaConf.to_yaml(record))
+    if wanted.launcher and not any(o.startswith("sweeper.n_jobs=") for o in task):
+        # What it chooses depends on how many jobs it chooses before it sees their results.
+        task = [*task, f"sweeper.n_jobs={chosen_at_once('auto', plan.launcher)}"]
     plan.claimed().write(wanted.folder)
     (wanted.folder / sweep.SEARCH_FILE).unlink(missing_ok=True)
     sys.argv[1:] = [
