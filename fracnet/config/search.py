@@ -72,7 +72,8 @@ def check_search(config: DictConfig) -> None:
             "pruning needs a package that is not installed: pip install 'fracnet[optuna]'"
         )
     if name == "grid":
-        if values := _intervals(config):
+        own = str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
+        if own and (values := _intervals(config)):
             raise UserError(
                 f"{values[0]} has no list of values, so sweeper=grid cannot try them all; allowed: "
                 "sweeper=optuna, sweeper=random, or values such as 1e-4,1e-3."

@@ -230,6 +230,8 @@ def search_configs(config: DictConfig) -> list[dict[str, Any]]:
     Raises UserError for a swept value that no job may have. Each value is checked with the first
     values of the other keys, of whole numbers both ends; other samples are checked by their jobs.
     """
+    if "n_trials" not in config.sweeper:
+        return []  # another sweeper of Hydra's, with a grammar of its own
     params = (config.hydra.sweeper.get("params") or {}).items()
     texts = [*(f"{key}={value}" for key, value in params), *config.hydra.overrides.task]
     swept: dict[str, list[str]] = {}
@@ -250,8 +252,8 @@ def search_configs(config: DictConfig) -> list[dict[str, Any]]:
     base |= {key: options[0] for key, options in swept.items()}
     jobs = [base, *(base | {key: o} for key, options in swept.items() for o in options)]
     checked = [check_job(config, [*job.values()]) for job in jobs]
-    number = config.sweeper.get("n_trials", 0)
-    if config.sweeper.get("sampler") == "grid":
+    number = config.sweeper.n_trials
+    if config.sweeper.sampler == "grid":
         number = min(number, math.prod(map(len, swept.values())))
     return [max(checked, key=lambda job: int(job["trainer"]["max_epochs"]))] * number
 
