@@ -102,8 +102,9 @@ def _resumption(words: Sequence[str]) -> Resumption:
     if len(given["resume"]) != 1:
         raise UserError("name one sweep: python -m fracnet.sweep resume=runs/sweep_...")
     folder = Path(given["resume"][0]).expanduser().resolve()
-    n_trials = (given["sweeper.n_trials"] or [None])[-1]
-    return Resumption(folder, given["add"], given["launcher"], n_trials, **switches)
+    n_trials = given["sweeper.n_trials"]
+    last = n_trials[-1] if n_trials else None
+    return Resumption(folder, given["add"], given["launcher"], last, **switches)
 
 
 if __name__ == "__main__":

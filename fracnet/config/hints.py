@@ -236,11 +236,12 @@ def _explain_key(key: str, config_name: str, arguments: Sequence[str], sign: str
     meant = exact or (near if known else _meant(name, root))
     typed = (a.lstrip("+").partition("=") for a in arguments)
     value = next((value for name, _, value in typed if name == key), "")
+    hint = "" if exact else _choices_with(key)
     deleted = f" Did you mean '~{meant}'?" if meant else ""
     return (
         f"There is no key '{known}{parts[0]}'; allowed"
         f"{f' under {known[:-1]!r}' if known else ''}: {', '.join(allowed)}."
-        f"{deleted if sign else _choices_with(key) or _did_you_mean(meant, value)}"
+        f"{deleted if sign else hint or _did_you_mean(meant, value)}"
     )
 
 

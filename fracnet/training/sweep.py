@@ -149,11 +149,13 @@ class SweepState:
     """The sweep of this process; without a folder there is none.
 
     task: what runs one job. dry_run: list the jobs and run none. held: the sweep's lock.
+    resumed: it has been planned by an earlier command.
     """
 
     task: Callable[..., Any] | None = None
     dry_run: bool = False
     folder: Path | None = None
+    resumed: bool = False
     show_test: str = "best"
     stops: StopSignals = field(default_factory=StopSignals)
     held: ExitStack = field(default_factory=ExitStack)
@@ -318,8 +320,7 @@ def follow(folder: Path, config: DictConfig) -> None:
     Raises UserError where another command runs its jobs.
     """
     state.folder, state.show_test = folder, str(config.get("show_test", "best"))
-    if not folder.is_dir():
-        return  # Hydra could not compose its jobs, and will say so
+    state.resumed = "resumed" in config
     name = f"the sweep in {folder}"
     state.held.enter_context(processes.locked(folder / LOCK_FILE, name))
     (folder / STOP_FILE).unlink(missing_ok=True)
@@ -589,8 +590,8 @@ def finish() -> int:
     stopped = 128 + state.stops.ended if state.stops.ended else 0
     with state.held:
         if not any(folder.rglob(JOB_FILE)):  # rejected before its first job
-            theirs, ours = (MULTIRUN_FILE, SEARCH_FILE), (PLAN_FILE, STOP_FILE, LOCK_FILE)
-            for name in (*theirs, *ours):
+            remains = (MULTIRUN_FILE, SEARCH_FILE, PLAN_FILE, STOP_FILE, LOCK_FILE)
+            for name in () if state.resumed else remains:
                 (folder / name).unlink(missing_ok=True)
             remove_empty(folder)
             return stopped or 1
