@@ -185,8 +185,7 @@ def _step_function(step: Mapping[str, Any], image_size: int) -> Callable[[Image]
             return _albumentations(A.MedianBlur(blur_limit=(step["size"], step["size"]), p=1.0))
         case "gaussian":
             size = step["size"]
-            # OpenCV's rule for the default sigma of a kernel size.
-            sigma = step["sigma"] or 0.3 * ((size - 1) * 0.5 - 1) + 0.8
+            sigma = step["sigma"] or default_sigma(size)
             blur = A.GaussianBlur(blur_limit=(size, size), sigma_limit=(sigma, sigma), p=1.0)
             return _albumentations(blur)
         case "bilateral":
@@ -197,6 +196,11 @@ def _step_function(step: Mapping[str, Any], image_size: int) -> Callable[[Image]
                 sigmaSpace=step["sigma_space"],
             )
     raise AssertionError(step)
+
+
+def default_sigma(size: int) -> float:
+    """OpenCV's rule for a Gaussian kernel of `size` pixels."""
+    return 0.3 * ((size - 1) * 0.5 - 1) + 0.8
 
 
 def _albumentations(transform: A.ImageOnlyTransform) -> Callable[[Image], Image]:

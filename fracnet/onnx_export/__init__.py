@@ -1,0 +1,1 @@
+"""ONNX export of a finished run, and the checks that prove it."""
