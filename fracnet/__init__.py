@@ -4,6 +4,7 @@ import sys
 import warnings
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,24 @@ if TYPE_CHECKING:
     from fracnet.api import evaluate as evaluate
     from fracnet.api import fit as fit
     from fracnet.api import sweep as sweep
-    from fracnet.inference.predictor import Predictor
-
-    load = Predictor
+    from fracnet.inference.image_predictor import ImagePredictor
 
 __version__ = version("fracnet")
 
 # Imported when they are first used: each takes seconds.
 _LAZY = {name: ("fracnet.api", name) for name in ("fit", "evaluate", "compare", "sweep")}
-_LAZY["load"] = ("fracnet.inference.predictor", "Predictor")
+
+
+def load(source: "Path | str", **options: Any) -> "ImagePredictor":
+    """A run folder, or an exported model.onnx, as a model that predicts new images.
+
+    options: of `inference.predictor.Predictor` for a run, of `inference.onnx_model.OnnxPredictor`,
+    which needs no torch, for an exported model.
+    """
+    is_onnx = Path(source).suffix.lower() == ".onnx"
+    module, name = ("onnx_model", "OnnxPredictor") if is_onnx else ("predictor", "Predictor")
+    predictor: ImagePredictor = _imported(f"fracnet.inference.{module}", name)(source, **options)
+    return predictor
 
 
 class _Package(ModuleType):
@@ -37,7 +47,10 @@ sys.modules[__name__].__class__ = _Package
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _LAZY[name]
+    return _imported(*_LAZY[name])
+
+
+def _imported(module: str, attribute: str) -> Any:
     with warnings.catch_warnings():  # tqdm's, in a notebook without ipywidgets
         warnings.filterwarnings("ignore", "IProgress not found")
         return getattr(import_module(module), attribute)

@@ -15,6 +15,8 @@ COMMANDS = {
     "ensemble": "average several runs into a new run",
     "predict": "predict new images with a run",
     "serve": "predict in the browser, on this machine",
+    "export": "write a run as one ONNX file that predicts without torch",
+    "verify": "check an exported model against its golden cases and its run",
     "explain": "draw heatmaps for a run",
     "audit": "check a dataset for copies, leaks, shortcuts and broken files",
     "dashboard": "build the Weights & Biases workspace of a project",

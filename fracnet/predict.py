@@ -26,18 +26,20 @@ def predict(cfg: DictConfig) -> None:
 
     images = find_images(command.input)
     path = Path(command.run).expanduser().resolve()
-    RunFolder.open(path)
+    exported = path.suffix.lower() == ".onnx"
+    if not exported:
+        RunFolder.open(path)
 
-    from fracnet.inference import batch_predict, overlays, predictor
+    from fracnet.inference import batch_predict, onnx_model, overlays, predictor
 
     if command.out:
         batch_predict.check_output_free(Path(command.out).expanduser())
-    model = predictor.Predictor(
-        path,
-        trust=command.trust,
-        error=command.confident_errors,
-        device=command.device,
-    )
+    error = command.confident_errors
+    model: predictor.ImagePredictor
+    if exported:
+        model = onnx_model.OnnxPredictor(path, error=error)
+    else:
+        model = predictor.Predictor(path, trust=command.trust, error=error, device=command.device)
     with batch_predict.output_folder(command.out, images.name) as folder:
         painter = overlays.overlay_painter(model, folder) if command.overlays else None
         summary = batch_predict.predict_into(

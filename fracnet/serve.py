@@ -25,7 +25,8 @@ def serve(cfg: DictConfig) -> None:
             "this command needs packages that are not installed: pip install 'fracnet[serve]'"
         )
 
-    from fracnet.inference.predictor import CAUTION, Predictor
+    from fracnet.inference.image_predictor import CAUTION
+    from fracnet.inference.predictor import Predictor
     from fracnet.serving import app, server
 
     with server.listen(command.host, command.port) as listening:

@@ -132,6 +132,31 @@ class ServeCommand(Fixed):
     trust: bool
 
 
+class ExportCommand(Fixed):
+    """The keys of `python -m fracnet.export`."""
+
+    run: Run
+    out: Annotated[str, Field(min_length=1)] | None
+    compare: bool
+    benchmark: bool
+    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)]
+    trust: bool
+
+
+def _named_file(value: Any) -> Any:
+    if value in (None, "", MISSING):
+        raise ValueError("name an exported model, e.g. fracnet.verify model.onnx")
+    return value
+
+
+class VerifyCommand(Fixed):
+    """The keys of `python -m fracnet.verify`."""
+
+    file: Annotated[str, BeforeValidator(_named_file)]
+    run: Annotated[str, Field(min_length=1)] | None
+    trust: bool
+
+
 class AuditData(Target):
     """A dataset; further keys are its own arguments."""
 

@@ -144,7 +144,7 @@ def _detail(scaled: np.ndarray) -> list[float]:
     top = np.partition(slope.ravel(), int(0.99 * slope.size))[int(0.99 * slope.size)]
     bands, previous = [], scaled
     for width in BLUR_WIDTHS:
-        odd = max(3, round(width * scaled.shape[0] / REFERENCE_SIZE) // 2 * 2 + 1)
+        odd = band_width(width, scaled.shape[0])
         blurred = cv2.blur(scaled, (odd, odd), borderType=cv2.BORDER_REPLICATE)
         bands.append(_log(float((previous - blurred).std())))
         previous = blurred
@@ -156,6 +156,11 @@ def _detail(scaled: np.ndarray) -> list[float]:
         _log(float(np.abs(across).mean())) - _log(float(np.abs(down).mean())),
         *bands,
     ]
+
+
+def band_width(width: int, side: int) -> int:
+    """Width in pixels, odd, of a blur of `BLUR_WIDTHS` in an image of this side."""
+    return max(3, round(width * side / REFERENCE_SIZE) // 2 * 2 + 1)
 
 
 def _log(value: float) -> float:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import albumentations as A
 import cv2
 import numpy as np
 import PIL
@@ -122,7 +121,6 @@ class Preprocess:
     def key(self) -> str:
         """Canonical JSON of everything that affects the pixels: steps, size, library versions."""
         libraries = {
-            "albumentations": A.__version__,
             "opencv": cv2.__version__,
             "pillow": PIL.__version__,
         }
@@ -173,21 +171,17 @@ def _check_steps(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _step_function(step: Mapping[str, Any], image_size: int) -> Callable[[Image], Image]:
-    """The step as a function. Ranges have a single value and p is 1, so nothing is random."""
+    """The step as a function of one image."""
     match step["name"]:
         case "resize":
             return partial(squash if step["mode"] == "squash" else pad, image_size=image_size)
         case "clahe":
-            clip, tiles = step["clip_limit"], step["tiles"]
-            clahe = A.CLAHE(clip_limit=(clip, clip), tile_grid_size=(tiles, tiles), p=1.0)
-            return _albumentations(clahe)
+            return partial(clahe, clip_limit=step["clip_limit"], tiles=step["tiles"])
         case "median":
-            return _albumentations(A.MedianBlur(blur_limit=(step["size"], step["size"]), p=1.0))
+            return partial(cv2.medianBlur, ksize=step["size"])
         case "gaussian":
-            size = step["size"]
-            sigma = step["sigma"] or default_sigma(size)
-            blur = A.GaussianBlur(blur_limit=(size, size), sigma_limit=(sigma, sigma), p=1.0)
-            return _albumentations(blur)
+            kernel = gaussian_kernel(step["size"], step["sigma"])
+            return partial(cv2.sepFilter2D, ddepth=-1, kernelX=kernel, kernelY=kernel)
         case "bilateral":
             return partial(
                 cv2.bilateralFilter,
@@ -198,13 +192,18 @@ def _step_function(step: Mapping[str, Any], image_size: int) -> Callable[[Image]
     raise AssertionError(step)
 
 
-def default_sigma(size: int) -> float:
-    """OpenCV's rule for a Gaussian kernel of `size` pixels."""
-    return 0.3 * ((size - 1) * 0.5 - 1) + 0.8
+def clahe(image: Image, clip_limit: float, tiles: int) -> Image:
+    """Equalize the histogram of each tile with limited contrast: uint8 [H, W]."""
+    # One object per call: it has a buffer, and threads share the pipeline.
+    equalized = cv2.createCLAHE(clipLimit=clip_limit, tileGridSize=(tiles, tiles)).apply(image)
+    return np.asarray(equalized, np.uint8)
 
 
-def _albumentations(transform: A.ImageOnlyTransform) -> Callable[[Image], Image]:
-    return lambda image: transform(image=image)["image"]
+def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
+    """float64 [size], with the sum 1; sigma 0 is OpenCV's rule for a kernel of this size."""
+    sigma = sigma or 0.3 * ((size - 1) * 0.5 - 1) + 0.8
+    weights = np.exp(-0.5 * ((np.arange(size) - size // 2) / sigma) ** 2)
+    return np.asarray(weights / weights.sum())
 
 
 def squash(image: Image, image_size: int) -> Image:

@@ -20,9 +20,9 @@ import pandas as pd
 
 from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
+from fracnet.inference.image_predictor import CAUTION, Batch, ImagePredictor
 from fracnet.inference.inputs import PREDICTION_FILE, InputImages
 from fracnet.inference.overlays import Overlays, plain_picture
-from fracnet.inference.predictor import CAUTION, Batch, Predictor
 from fracnet.models.ood import MEANING
 from fracnet.report.prediction_page import PredictionContent, prediction_page
 from fracnet.runs.run_folder import with_format, write_json
@@ -83,7 +83,7 @@ class PredictionSummary:
 
 def predict_into(
     folder: Path,
-    predictor: Predictor,
+    predictor: ImagePredictor,
     images: InputImages,
     *,
     overlays: Overlays | None = None,
@@ -96,7 +96,7 @@ def predict_into(
     index.html. Raises UserError
     where the folder cannot be written, and KeyboardInterrupt that states what is done so far.
     """
-    summary = PredictionSummary(folder, ood=None if predictor.ood is None else 0)
+    summary = PredictionSummary(folder, ood=None if predictor.ood_description is None else 0)
     summary.notes += [*images.notes, *_limit_notes(predictor, "image")]
     study_rows: list[pd.DataFrame] = []
     studies: pd.DataFrame | None = None
@@ -133,7 +133,7 @@ def predict_into(
 
 
 def _page_content(
-    summary: PredictionSummary, predictor: Predictor, studies: pd.DataFrame | None
+    summary: PredictionSummary, predictor: ImagePredictor, studies: pd.DataFrame | None
 ) -> PredictionContent:
     """The content of index.html, from the rows as predictions.csv has them."""
     # "" and not missing: an image is readable where `error` is empty.
@@ -143,7 +143,7 @@ def _page_content(
     rows["plain"] = [plain_picture(name) if name else "" for name in rows["overlay"]]
     return PredictionContent(
         name=summary.folder.resolve().name,
-        run=predictor.folder.path.name,
+        run=predictor.path.name,
         written=datetime.now(UTC).date().isoformat(),
         caution=CAUTION,
         notes=summary.notes,
@@ -152,7 +152,7 @@ def _page_content(
         levels=predictor.levels,
         rows=rows,
         studies=studies,
-        ood=predictor.ood is not None,
+        ood=predictor.ood_description is not None,
         files=[
             "predictions.csv",
             "predictions.jsonl",
@@ -163,7 +163,7 @@ def _page_content(
     )
 
 
-def _limit_notes(predictor: Predictor, level: str) -> list[str]:
+def _limit_notes(predictor: ImagePredictor, level: str) -> list[str]:
     """Notes on the limits that make decisions confident or uncertain."""
     note = predictor.levels[level]["limits"].note if level in predictor.levels else ""
     return [note] if note else []
@@ -246,7 +246,7 @@ class _RowFile:
 
 @contextmanager
 def _recorded(
-    summary: PredictionSummary, predictor: Predictor, total: int, rows: _RowFile
+    summary: PredictionSummary, predictor: ImagePredictor, total: int, rows: _RowFile
 ) -> Iterator[None]:
     """Write predictions.json and unreadable.csv however the work ends."""
     folder = summary.folder
@@ -271,7 +271,7 @@ def _recorded(
         ) from error
 
 
-def _content(summary: PredictionSummary, predictor: Predictor, total: int) -> dict[str, Any]:
+def _content(summary: PredictionSummary, predictor: ImagePredictor, total: int) -> dict[str, Any]:
     """The content of predictions.json: what a reader of the rows must know."""
     levels = {
         level: {
@@ -286,7 +286,7 @@ def _content(summary: PredictionSummary, predictor: Predictor, total: int) -> di
         "caution": CAUTION,
         "status": summary.status,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run": str(predictor.folder.path),
+        "run": str(predictor.path),
         "decisions_sha256": predictor.decisions["sha256"],
         "classes": list(predictor.classes),
         "temperature": predictor.decisions["temperature"],
@@ -301,7 +301,7 @@ def _content(summary: PredictionSummary, predictor: Predictor, total: int) -> di
         },
         "studies": summary.studies,
         "levels": levels,
-        "ood": predictor.ood.describe() if predictor.ood else None,
+        "ood": predictor.ood_description,
         "columns": COLUMNS,
         "notes": summary.notes,
     }))  # fmt: skip
@@ -359,7 +359,7 @@ def _create_folder(out: str | None, name: str) -> Path:
     raise AssertionError("numbers do not end")
 
 
-def print_summary(summary: PredictionSummary, predictor: Predictor) -> None:
+def print_summary(summary: PredictionSummary, predictor: ImagePredictor) -> None:
     """Print the counts, the notes and the files."""
     ood = "unknown: the run has no ood.npz" if summary.ood is None else summary.ood
     counts: dict[str, int | str] = {
@@ -371,7 +371,7 @@ def print_summary(summary: PredictionSummary, predictor: Predictor) -> None:
     if summary.studies:
         counts["studies"] = summary.studies
     readable = summary.n - len(summary.unreadable)
-    print(f"{counted(readable, 'image')} predicted by {predictor.folder.path.name}")
+    print(f"{counted(readable, 'image')} predicted by {predictor.path.name}")
     width = max(map(len, counts)) + 2
     for name, value in counts.items():
         print(f"  {name:{width}}{value}")

@@ -269,14 +269,15 @@ class LoadedImage:
 
 def read_images(
     given: Iterable[Given],
-    preprocess: Preprocess,
+    preprocess: Preprocess | None,
     workers: int,
     ahead: int,
     originals: bool = False,
 ) -> Iterator[LoadedImage]:
     """The images in order; at most `ahead` are held in memory besides the one handed over.
 
-    originals: keep a copy of each image before preprocessing.
+    preprocess: None leaves the images as decoded, of any size. originals: keep a copy of each
+    image before preprocessing, where there is any.
 
     Raises UserError for an array that is not a grey image. A file that cannot be read, or a missing
     DICOM decoder, is reported in `LoadedImage.error`.
@@ -299,17 +300,18 @@ def read_images(
         pool.shutdown(cancel_futures=True)
 
 
-def _load(row: int, given: Given, preprocess: Preprocess, originals: bool) -> LoadedImage:
+def _load(row: int, given: Given, preprocess: Preprocess | None, originals: bool) -> LoadedImage:
     if isinstance(given, np.ndarray):
         grey = _as_grey(given, row)
-        original = _original(grey, preprocess) if originals else None
-        return LoadedImage(f"array {row}", None, None, preprocess(grey), original=original)
+        original = _original(grey, preprocess) if originals and preprocess else None
+        image = preprocess(grey) if preprocess else grey
+        return LoadedImage(f"array {row}", None, None, image, original=original)
     patient, study = given.patient, given.study
     image, original, error = None, None, ""
     try:
         grey = read_grey(given.path)
-        image = preprocess(grey)
-        original = _original(grey, preprocess) if originals else None
+        image = preprocess(grey) if preprocess else grey
+        original = _original(grey, preprocess) if originals and preprocess else None
     except BadImage as fault:
         error = fault.reason
     except (NoDecoder, OSError) as fault:  # a package is missing; the file was just removed

@@ -15,8 +15,9 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from fracnet.evaluation.predictions import PROB
+from fracnet.inference.image_predictor import Batch, ImagePredictor
 from fracnet.inference.inputs import Original
-from fracnet.inference.predictor import Batch, Predictor
+from fracnet.inference.predictor import Predictor
 from fracnet.saliency.cam import heatmaps
 from fracnet.saliency.gallery import draw_overlay, enlarge, write_png
 from fracnet.utils.errors import UserError
@@ -32,11 +33,16 @@ NAME_BYTES = 120
 """File systems allow 255; a number and a suffix follow."""
 
 
-def overlay_painter(predictor: Predictor, folder: Path) -> Overlays:
+def overlay_painter(predictor: ImagePredictor, folder: Path) -> Overlays:
     """Draws Grad-CAM of the decided class into `folder`/overlays, and the plain images next to it.
 
     Raises UserError for a model without heatmaps.
     """
+    if not isinstance(predictor, Predictor):
+        raise UserError(
+            "overlays=true: heatmaps need gradients, which an exported model does not have; use "
+            "the run folder, or allowed: overlays=false."
+        )
     if predictor.classical:
         raise UserError(
             "overlays=true: this run's model is not a network and has no layer to make a heatmap "

@@ -68,7 +68,7 @@ def logits_and_features(
     a network without a known head (`find_heads`). float32 throughout.
     """
     model = model.eval().to(device)
-    head = _head(model)
+    head = feature_head(model)
     inputs: list[Tensor] = []
 
     def predict(images: np.ndarray) -> LogitsAndFeatures:
@@ -78,7 +78,7 @@ def logits_and_features(
             with torch.inference_mode():
                 pixels = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(device)
                 logits = model(pixels).double().cpu().numpy()
-            return logits, _pooled(inputs[0]).float().cpu().numpy() if inputs else None
+            return logits, pooled_features(inputs[0]).float().cpu().numpy() if inputs else None
         finally:
             inputs.clear()
             if hook:
@@ -87,14 +87,15 @@ def logits_and_features(
     return predict
 
 
-def _head(model: Classifier) -> nn.Module | None:
+def feature_head(model: Classifier) -> nn.Module | None:
+    """The layer whose input `logits_and_features` gives; None if unknown."""
     try:
         return find_heads(model.backbone, "features")[0]
-    except UserError:  # an unknown head: there are no features, as the docstring says
+    except UserError:
         return None
 
 
-def _pooled(features: Tensor) -> Tensor:
+def pooled_features(features: Tensor) -> Tensor:
     """[n, F] of [n, F], [n, L, F] (tokens) or [n, F, h, w] (a head that is a convolution)."""
     if features.ndim == 4:
         return features.mean(dim=(2, 3))

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from albumentations.augmentations.blur.functional import create_gaussian_kernel_1d
 
-from fracnet.data.preprocess import default_sigma
+from fracnet.data.preprocess import gaussian_kernel
 from fracnet.onnx_export.graph import Graph, Value
 from fracnet.utils.errors import UserError
 
@@ -28,8 +27,8 @@ def check_exportable(steps: Sequence[Mapping[str, Any]]) -> None:
         if step["name"] == "bilateral" and step["diameter"] < MIN_BILATERAL:
             raise UserError(
                 f"preprocess: the step bilateral with diameter={step['diameter']} cannot be "
-                "exported: OpenCV filters with a diameter below 6 by closed code of the processor's "
-                f"maker, whose bytes cannot be reproduced. Allowed: {MIN_BILATERAL} to 25."
+                "exported: OpenCV filters with a diameter below 6 by closed code of Intel, "
+                f"whose bytes cannot be reproduced. Allowed: {MIN_BILATERAL} to 25."
             )
 
 
@@ -395,11 +394,11 @@ def _extended(g: Graph, image: str, reach: int) -> str:
 
 
 def gaussian(g: Graph, image: str, size: int, sigma: float) -> str:
-    """cv2.sepFilter2D with albumentations' kernel: uint8 [H, W].
+    """cv2.sepFilter2D with `gaussian_kernel`: uint8 [H, W].
 
     OpenCV multiplies and adds in one step where the processor can: here in float64, then rounded.
     """
-    kernel = create_gaussian_kernel_1d(sigma or default_sigma(size), size).astype(F32)
+    kernel = gaussian_kernel(size, sigma).astype(F32)
     reach = size // 2
     height, width = _sides(g, image)
     pixels = g.cast(_extended(g, image, reach), F32)

@@ -18,7 +18,7 @@ from fracnet.data.datasets.folder import Folder
 from fracnet.data_audit.page import render_audit_page
 from fracnet.evaluation.comparison import compare
 from fracnet.evaluation.conformal import Limits
-from fracnet.inference.predictor import CAUTION
+from fracnet.inference.image_predictor import CAUTION
 from fracnet.report.prediction_page import PredictionContent, prediction_page
 from fracnet.runs.compare_runs import load_candidates, write_comparison
 from fracnet.runs.evaluate_run import evaluate_run

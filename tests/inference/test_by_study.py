@@ -9,7 +9,7 @@ from helpers.run_files import PAIR, two_class_table
 
 from fracnet.evaluation.aggregation import to_level
 from fracnet.evaluation.predictions import Predictions, assemble
-from fracnet.inference.predictor import by_study
+from fracnet.inference.image_predictor import by_study
 
 
 @pytest.mark.parametrize("views", ["mean", "max"])

@@ -48,6 +48,8 @@ BUILDERS: dict[str, Callable[[Path], list[str]]] = {
     "serve": lambda run: [f"run={run}", "port=0"],
     "predict": lambda run: [f"run={run}", f"input={run.parent / 'image.png'}"],
     "explain": lambda run: [f"run={run}"],
+    "export": lambda run: [f"run={run}"],
+    "verify": lambda run: [f"file={run.parent / 'model.onnx'}", f"run={run}"],
     "train": lambda run: [f"resume={run}"],
 }
 """Commands that rebuild a run, with their arguments."""

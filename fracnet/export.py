@@ -1,0 +1,42 @@
+"""`python -m fracnet.export`: write a finished run as one ONNX file that proves itself."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from fracnet.config import hydra_cli
+from fracnet.config.commands import ExportCommand
+from fracnet.config.schema import validated
+from fracnet.utils.progress import progress_bar
+
+
+def export(cfg: DictConfig) -> None:
+    """Export the run into a new folder, and print what was compared.
+
+    Raises:
+        UserError: an error in the command or the run folder, or a model that cannot be exported.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    command = validated(ExportCommand, plain)
+
+    # Light: wrong paths are reported at once.
+    from fracnet.runs.run_folder import RunFolder
+
+    folder = RunFolder.open(Path(command.run).expanduser().resolve())
+    out = Path(command.out).expanduser() if command.out else folder.path / "export"
+
+    from fracnet.onnx_export import export_run
+
+    result = export_run.export_run(
+        export_run.open_predictor(folder, out, command.trust, command.confident_errors),
+        out,
+        compare=command.compare,
+        benchmark=command.benchmark,
+        progress=progress_bar,
+    )
+    export_run.print_export(result)
+
+
+if __name__ == "__main__":
+    hydra_cli.run(export, "export", instead="export one run at a time")

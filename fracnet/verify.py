@@ -1,0 +1,44 @@
+"""`python -m fracnet.verify model.onnx`: check an exported model, on this machine."""
+
+import sys
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from fracnet.config import hydra_cli
+from fracnet.config.commands import VerifyCommand
+from fracnet.config.schema import validated
+from fracnet.utils.progress import progress_bar
+
+
+def verify(cfg: DictConfig) -> None:
+    """Check the file's hashes and golden cases and, with `run`, all images of that run.
+
+    Raises:
+        UserError: an error in the command, a changed file, or wrong answers.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    command = validated(VerifyCommand, plain)
+
+    from fracnet.onnx_export import verify_file  # needs no torch
+
+    folder = verify_file.open_run(command.run, command.trust) if command.run else None
+    exported = verify_file.open_verified(command.file)
+    if folder:
+        from fracnet.onnx_export import export_run
+
+        compared = export_run.compare_run(exported, folder, command.trust, progress_bar)
+        print(f"Images of {command.run}: {compared.describe()}.")
+    print(f"{command.file} is intact and answers as its run. Research use only.")
+
+
+def with_key(arguments: list[str]) -> list[str]:
+    """A first argument that is a path, as in `fracnet verify model.onnx`, becomes `file=`."""
+    if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
+        return [f"file={arguments[0]}", *arguments[1:]]
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = with_key(sys.argv[1:])
+    hydra_cli.run(verify, "verify", instead="verify one model at a time")

@@ -1,0 +1,62 @@
+"""Networks as ONNX: the same answers, and a class activation map only where it is exact."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from fracnet.models.classifier import Classifier
+from fracnet.models.inference import logits_and_features
+from fracnet.onnx_export.network import network_model, why_no_map
+
+TIMM = "fracnet.models.backbones.timm_backbone"
+CNN = "fracnet.models.cnn"
+SIDE = 64
+OPTIM = {"_target_": "torch.optim.SGD", "lr": 0.1}
+
+
+def classifier(target: str, name: str | None) -> Classifier:
+    torch.manual_seed(0)
+    own = {"name": name, "pretrained": False} if name else {"image_size": SIDE}
+    model = {"_target_": target, "normalize": "imagenet", **own}
+    return Classifier(model, ["normal", "abnormal", "other"], OPTIM).eval()
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "reason"),
+    [
+        (TIMM, "test_resnet", ""),
+        (f"{CNN}.MuraCNN", None, "not one linear layer on the mean of a feature map"),
+    ],
+)
+def test_a_network_gives_the_same_and_a_map_where_it_is_exact(
+    target: str, name: str | None, reason: str
+) -> None:
+    model = classifier(target, name)
+    found = why_no_map(model, SIDE)
+    assert found.endswith(reason)
+    assert bool(found) == bool(reason)
+    session = onnxruntime.InferenceSession(
+        network_model(model, SIDE, with_map=not reason).SerializeToString()
+    )
+    for image in np.random.default_rng(0).integers(0, 256, (4, 1, SIDE, SIDE), dtype=np.uint8):
+        outputs = dict(
+            zip(
+                [output.name for output in session.get_outputs()],
+                session.run(None, {"network_image": image[None]}),
+                strict=True,
+            )
+        )
+        logits, features = logits_and_features(model)(image)
+        np.testing.assert_allclose(outputs["network_logits"], logits, atol=1e-4)
+        np.testing.assert_allclose(outputs["network_features"], features, atol=1e-4)
+        assert ("network_maps" in outputs) == (not reason)
+        if not reason:
+            assert outputs["network_maps"].shape == (1, 3, SIDE // 32, SIDE // 32)
+            means = outputs["network_maps"].mean(axis=(2, 3))
+            np.testing.assert_allclose(means, logits, atol=1e-4)
+
+
+def test_layers_between_the_mean_and_the_head_leave_no_exact_map() -> None:
+    model = classifier(TIMM, "convnext_atto")
+    assert why_no_map(model, SIDE).startswith("other layers lie between")
