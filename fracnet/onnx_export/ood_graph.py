@@ -117,9 +117,9 @@ def _detail(g: Graph, pixels: str, side: int) -> list[str]:
     stacked = g.Unsqueeze(pixels, np.array([0, 1]))
     mirrored = g.Pad(stacked, np.array([0, 0, 1, 1] * 2), mode="reflect")
     # Whole numbers up to here, so exact.
-    filtered = g.cast(g.Conv(mirrored, kernels), F64)
+    filtered = g.Conv(mirrored, kernels)
     x, y, second = (g.Gather(filtered, I64(i), axis=1) for i in range(3))
-    slope = g.Div(g.Sqrt(g.Add(g.Mul(x, x), g.Mul(y, y))), F64(8 * 255))
+    slope = g.Div(g.Sqrt(g.Add(g.Mul(x, x), g.Mul(y, y))), F32(8 * 255))
     size = side * side
     above = size - int(0.99 * size)
     highest, _ = g.TopK(g.Reshape(slope, ALL), np.array([above]), n=2)
@@ -127,25 +127,35 @@ def _detail(g: Graph, pixels: str, side: int) -> list[str]:
     ranks = np.array([[(size - 1) // 2], [size // 2]], I32)
     below = g.ReduceSum(g.cast(g.LessOrEqual(counts, ranks), F64), np.array([1]), keepdims=0)
     middle = g.Div(g.ReduceMean(below, keepdims=0), F64(255))
-    scaled = previous = g.Div(stacked, F32(255))
-    bands = []
-    for width in BLUR_WIDTHS:
-        odd = band_width(width, side)
-        reach = odd // 2
-        padded = g.Pad(scaled, np.array([0, 0, reach, reach] * 2), mode="edge")
-        rows = g.AveragePool(padded, kernel_shape=[1, odd])
-        blurred = g.AveragePool(rows, kernel_shape=[odd, 1])
-        bands.append(_log(g, _deviation(g, g.cast(g.Sub(previous, blurred), F64))))
+    widths = [band_width(width, side) for width in BLUR_WIDTHS]
+    margin = max(widths) // 2
+    padded = g.Pad(stacked, np.array([0, 0, margin, margin] * 2), mode="edge")
+    # Sums over rectangles from sums over all pixels above and to the left.
+    bordered = g.Pad(g.cast(padded, I32), np.array([0, 0, 1, 1, 0, 0, 0, 0]))
+    sums = g.CumSum(g.CumSum(bordered, I64(2)), I64(3))
+    bands, previous = [], g.Div(stacked, F32(255))
+    for width in widths:
+        near, far = margin - width // 2, margin + width // 2 + 1
+
+        def corner(top: int, left: int) -> str:
+            start = np.array([top, left])
+            return g.Slice(sums, start, start + side, np.array([2, 3]))
+
+        box = g.Sub(
+            g.Add(corner(far, far), corner(near, near)), g.Add(corner(near, far), corner(far, near))
+        )
+        blurred = g.Div(g.cast(box, F32), F32(width * width * 255))
+        bands.append(_log(g, _deviation(g, g.Sub(previous, blurred))))
         previous = blurred
 
     def contrast(filtered: str) -> str:
-        return _log(g, g.Div(_mean(g, g.Abs(filtered)), F64(8 * 255)))
+        return _log(g, g.Div(_mean(g, g.Abs(filtered)), F32(8 * 255)))
 
     return [
         _log(g, _mean(g, slope)),
         _log(g, g.Gather(highest, I64(above - 1))),
         _log(g, middle),
-        _log(g, g.Div(_deviation(g, second), F64(255))),
+        _log(g, g.Div(_deviation(g, second), F32(255))),
         g.Sub(contrast(x), contrast(y)),
         *bands,
     ]
@@ -172,4 +182,4 @@ def _deviation(g: Graph, values: str) -> str:
 
 
 def _log(g: Graph, value: str) -> str:
-    return g.Log(g.Add(value, HALF_LEVEL))
+    return g.Log(g.Add(g.cast(value, F64), HALF_LEVEL))

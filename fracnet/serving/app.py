@@ -32,9 +32,9 @@ from fracnet.evaluation.conformal import limit_evidence
 from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
 from fracnet.inference.batch_predict import COLUMNS
+from fracnet.inference.image_predictor import CAUTION, LOG_ODDS, Batch
 from fracnet.inference.inputs import InputFile
 from fracnet.inference.overlays import EMPTY, heat_on_original
-from fracnet.inference.image_predictor import CAUTION, LOG_ODDS, Batch
 from fracnet.inference.predictor import Predictor
 from fracnet.models.ood import MEANING
 from fracnet.saliency.cam import heatmaps
