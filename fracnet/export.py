@@ -33,6 +33,7 @@ def export(cfg: DictConfig) -> None:
         out,
         compare=command.compare,
         benchmark=command.benchmark,
+        margin=command.margin if command.quantize == "int8" else None,
         progress=progress_bar,
     )
     export_run.print_export(result)

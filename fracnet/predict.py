@@ -37,7 +37,7 @@ def predict(cfg: DictConfig) -> None:
     error = command.confident_errors
     model: predictor.ImagePredictor
     if exported:
-        model = onnx_model.OnnxPredictor(path, error=error)
+        model = onnx_model.OnnxPredictor(path, error=error, device=command.device)
     else:
         model = predictor.Predictor(path, trust=command.trust, error=error, device=command.device)
     with batch_predict.output_folder(command.out, images.name) as folder:

@@ -234,3 +234,17 @@ def test_the_trust_gate_stands_before_an_export(
     result = run_command(export, "export", [f"run={other}", f"out={tmp_path / 'out'}"], capsys)
     assert result.code == 1
     assert "os.system" in result.err
+
+
+@pytest.mark.slow
+def test_eight_bits_are_not_written_where_the_metrics_may_change_more_than_the_margin(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    options = ["quantize=int8", "margin=0.000001", "benchmark=false"]
+    result = run_command(export, "export", [f"run={run}", f"out={out}", *options], capsys)
+    assert result.code == 0, result.err
+    assert "model_int8.onnx was not written: " in result.out
+    assert "may change by more than margin=1e-06" in result.out
+    assert not (out / "model_int8.onnx").exists()
+    assert "| AUC |" in (out / "report.md").read_text().replace("macro AUC", "AUC")

@@ -139,6 +139,8 @@ class ExportCommand(Fixed):
     out: Annotated[str, Field(min_length=1)] | None
     compare: bool
     benchmark: bool
+    quantize: Literal["none", "int8"]
+    margin: Annotated[Real, Field(gt=0, le=0.5)]
     confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)]
     trust: bool
 

@@ -304,8 +304,8 @@ def _load(row: int, given: Given, preprocess: Preprocess | None, originals: bool
     if isinstance(given, np.ndarray):
         grey = _as_grey(given, row)
         original = _original(grey, preprocess) if originals and preprocess else None
-        image = preprocess(grey) if preprocess else grey
-        return LoadedImage(f"array {row}", None, None, image, original=original)
+        pixels = preprocess(grey) if preprocess else grey
+        return LoadedImage(f"array {row}", None, None, pixels, original=original)
     patient, study = given.patient, given.study
     image, original, error = None, None, ""
     try:

@@ -58,9 +58,11 @@ def levels_to_plain(levels: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _levels_from(plain: Mapping[str, Any]) -> dict[str, Any]:
-    levels = {}
+    levels: dict[str, Any] = {}
     for name, level in plain.items():
-        lists = {key: tuple(v) if isinstance(v, list) else v for key, v in level["limits"].items()}
+        lists: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in level["limits"].items()
+        }
         levels[name] = level | {"limits": Limits(**lists)}
     return levels
 
@@ -138,15 +140,22 @@ class OnnxPredictor(ImagePredictor):
     """
 
     def __init__(
-        self, path: Path | str, *, error: float | None = DEFAULT_ERROR, threads: int = 0
+        self,
+        path: Path | str,
+        *,
+        error: float | None = DEFAULT_ERROR,
+        device: str = "auto",
+        threads: int = 0,
     ) -> None:
         """Read a model that `fracnet.export` wrote; nothing in it is executed but its graph.
 
         error: maximum rate of confident errors per class; only that of the export is allowed, or
-            None for it.
+            None for it. device: auto or cpu. threads: of ONNX Runtime; 0 for one per core.
 
         Raises UserError for a file that is not such a model or was changed.
         """
+        if device not in ("auto", "cpu"):
+            raise UserError(f"device={device}: an exported model runs on the CPU; allowed: cpu.")
         self.model = OnnxModel(path, threads)
         metadata = self.model.metadata
         self.path, self.decisions = self.model.path, metadata["decisions"]

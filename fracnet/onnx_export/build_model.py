@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,12 @@ F64, I64 = np.float64, np.int64
 ALL = np.array([-1])
 
 
-def build_model(predictor: Predictor) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def build_model(
+    predictor: Predictor, change: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The model and its metadata, without golden cases and hash.
+
+    change: makes the network, uint8 [1, 1, S, S] to logits, a quantized one.
 
     Inputs: `image` uint16 [H, W]; `bits` int64, 8 for an image of 8 bits, which stays as it is, and
     16 for a deeper one, which is stretched from its own minimum..maximum to 0..255. Outputs:
@@ -54,10 +58,13 @@ def build_model(predictor: Predictor) -> tuple[onnx.ModelProto, dict[str, Any]]:
     check_exportable(steps)
     no_map = why_no_map(predictor.model, side)
     network = network_model(predictor.model, side, with_map=not no_map)
+    network = change(network) if change else network
 
     g = Graph()
     image = preprocess(g, to_uint8(g, "image", "bits"), steps, side)
-    outputs = {"preprocessed": (image, np.uint8, [side, side])}
+    outputs: dict[str, tuple[str, Any, list[Any]]] = {
+        "preprocessed": (image, np.uint8, [side, side])
+    }
     batch = g.Unsqueeze(image, np.array([0, 1]))
     g.nodes.append(onnx.helper.make_node("Identity", [batch], ["network_image"]))
     g.nodes += network.graph.node
@@ -74,7 +81,7 @@ def build_model(predictor: Predictor) -> tuple[onnx.ModelProto, dict[str, Any]]:
     model.graph.initializer.extend(network.graph.initializer)
     model.producer_name, model.producer_version = "fracnet", code_version()["fracnet"]
     onnx.checker.check_model(model)
-    return model, _metadata(predictor, no_map)
+    return model, _metadata(predictor, no_map) | {"quantized": change is not None}
 
 
 def _decided(g: Graph, predictor: Predictor, image: str) -> dict[str, tuple[str, Any, list[Any]]]:
@@ -118,6 +125,7 @@ def _metadata(predictor: Predictor, no_map: str) -> dict[str, Any]:
         "ood": predictor.ood_description,
         "image_size": predictor.image_size,
         "preprocess": predictor.preprocess.steps,
+        # Of a quantized network, the map is that of its own logits up to their rounding.
         "class_map": (no_map and f"none: {no_map}") or "exact: its mean is the logit",
         "model": predictor.config.model.target,
         "run": folder.path.name,
@@ -131,7 +139,6 @@ def _metadata(predictor: Predictor, no_map: str) -> dict[str, Any]:
         "opset": OPSET,
         "ir_version": IR_VERSION,
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
-        "quantized": False,
     }
     return dict(plain(content))
 

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fracnet.inference.predictor import Predictor
 from fracnet.onnx_export.benchmark import measure
 from fracnet.onnx_export.build_model import build_model, write_model
 from fracnet.onnx_export.golden import Comparison, Outputs, compare_golden, golden_images, pack
+from fracnet.onnx_export.quantize import quantize_run
 from fracnet.onnx_export.report import RUNTIME, Export, report_text
 from fracnet.runs.checkpoint import load_run_data
 from fracnet.runs.run_folder import RunFolder, write_json
@@ -38,12 +40,14 @@ def export_run(
     *,
     compare: bool = True,
     benchmark: bool = True,
+    margin: float | None = None,
     progress: Progress[Any] = no_progress,
 ) -> Export:
     """Write model.onnx, report.md and requirements.txt into the new folder `out`.
 
     compare: compare with the run over all validation and test images. benchmark: measure latency
-    and memory against PyTorch.
+    and memory against PyTorch. margin: also write model_int8.onnx, if AUC, sensitivity and
+    specificity on test change by less.
 
     Raises UserError, and writes nothing, for what cannot be exported, data that have changed since
     the run, and a model that does not answer as the run does.
@@ -51,8 +55,11 @@ def export_run(
     images = golden_images()
     expected = list(expected_outputs(predictor, images))  # before anything else uses the model
     model, metadata = build_model(predictor)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".export_", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".export_", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"out={out} cannot be created: {error.strerror or error}.") from error
     try:
         path = work / MODEL
         write_model(model, path, metadata, pack(images, expected))
@@ -62,8 +69,15 @@ def export_run(
         compared = compare_images(exported, predictor, progress) if compare else None
         if compared:
             compared.require("Nothing was exported")
+        int8 = None
+        if margin is not None:
+            small = work / "model_int8.onnx"
+            int8 = quantize_run(predictor, small, margin, progress)
+            if small.is_file():
+                fast = measure(small, predictor) if benchmark else None
+                int8 = replace(int8, speed=fast, megabytes=_megabytes(small))
         speed = measure(path, predictor) if benchmark else None
-        result = Export(out, metadata, golden, compared, speed)
+        result = Export(out, metadata, golden, compared, speed, _megabytes(path), int8)
         (work / "report.md").write_text(report_text(result), encoding="utf-8")
         (work / "requirements.txt").write_text("\n".join(RUNTIME) + "\n", encoding="utf-8")
         write_json(work / "metadata.json", metadata)
@@ -72,6 +86,10 @@ def export_run(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return result
+
+
+def _megabytes(path: Path) -> float:
+    return path.stat().st_size / 1e6
 
 
 def expected_outputs(predictor: Predictor, given: Iterable[Given]) -> Iterator[Outputs]:
@@ -127,12 +145,16 @@ def check_belongs(model: OnnxModel, predictor: Predictor) -> None:
 def compare_run(
     exported: OnnxPredictor, folder: RunFolder, trust: bool, progress: Progress[Any] = no_progress
 ) -> Comparison:
-    """`compare_images` with a run; UserError for another run's file and for wrong answers."""
+    """`compare_images` with a run; UserError for another run's file and for wrong answers.
+
+    A quantized file may differ; its golden cases are its own.
+    """
     error = exported.levels["image"]["limits"].error
     predictor = Predictor(folder.path, trust=trust, error=error, device="cpu")
     check_belongs(exported.model, predictor)
     comparison = compare_images(exported, predictor, progress)
-    comparison.require(f"run={folder.path}")
+    if not exported.model.metadata["quantized"]:
+        comparison.require(f"run={folder.path}")
     return comparison
 
 
@@ -149,6 +171,10 @@ def print_export(export: Export) -> None:
             + ", ".join(f"{name} {values[1]:.1f}" for name, values in times.items())
             + f" (medians; {export.speed.ratio:.2f} times as fast)."
         )
+    if export.int8:
+        print(f"{export.int8.describe()}.")
+        if export.int8.speed:
+            print(f"In 8 bits {export.int8.speed.ratio:.2f} times as fast as PyTorch.")
     print(f"\n{export.metadata['intended_use']}\n\nFolder: {export.folder}")
     for path in sorted(export.folder.iterdir()):
         print(f"  {path.name}")

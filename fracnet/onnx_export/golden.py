@@ -12,6 +12,7 @@ import numpy as np
 from fracnet.data.phantoms.render import Spec, render
 from fracnet.inference.onnx_model import OnnxModel
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import counted
 
 TOLERANCE = 1e-4
 """Allowed difference of a probability, and of a score from a limit that it crosses."""
@@ -20,13 +21,15 @@ SIDES = ((333, 250), (64, 64), (97, 210), (18, 500), (1, 7), (448, 448))
 """Heights and widths of the golden cases."""
 OUTPUTS = ("preprocessed", "probabilities", "ood_score", "decision", "uncertain", "ood")
 
-Outputs = Mapping[str, np.ndarray]
+FLIPPED = "the decision differs"
+Outputs = Mapping[str, Any]
+"""Arrays and numbers by the names of the graph's outputs."""
 
 
 def golden_images() -> list[np.ndarray]:
     """Phantoms, noise and a constant image, in several sizes, uint8 and uint16 [H, W]."""
     rng = np.random.default_rng(0)
-    images = []
+    images: list[np.ndarray] = []
     for number, (height, width) in enumerate(SIDES):
         phantom = render(Spec(("hand", "elbow", "shoulder")[number % 3], seed=number)).image
         small = cv2.resize(phantom, (width, height), interpolation=cv2.INTER_AREA)
@@ -83,7 +86,7 @@ class Comparison:
         if not prob < TOLERANCE:
             self._fault(f"a probability differs by {TOLERANCE:g} or more", name)
         if got["decision"] != expected["decision"]:
-            self._fault("the decision differs", name)
+            self._fault(FLIPPED, name)
         ood = 0.0
         if np.isfinite(expected["ood_score"]):
             ood = float(np.abs(got["ood_score"] - expected["ood_score"]))
@@ -119,8 +122,10 @@ class Comparison:
         """One line for the console and the report."""
         text = (
             f"{self.n} images, largest difference of a probability {self.probability:.1e}, of an "
-            f"OOD score {self.ood_score:.1e}; no decision differs"
+            f"OOD score {self.ood_score:.1e}; "
         )
+        flipped = len(self.faults.get(FLIPPED, ()))
+        text += f"{counted(flipped, 'decision')} differ" if flipped else "no decision differs"
         if self.at_limit:
             text += f"; {self.at_limit} on the other side of a limit that they lie on"
         return text

@@ -41,7 +41,7 @@ def _to_neighbor(g: Graph, features: str, stored: np.ndarray) -> str:
     own = g.ReduceSum(g.Mul(unit, unit), np.array([1]))
     squared = g.Sub(g.Add(own, lengths), g.Mul(F64(2), g.MatMul(unit, others)))
     k = min(NEIGHBOR, len(stored))
-    nearest, _ = g.TopK(squared, np.array([k]), axis=1, largest=0, n=2)
+    nearest = g.TopK(squared, np.array([k]), axis=1, largest=0, n=2)[0]
     return g.Reshape(g.Sqrt(g.Max(g.Gather(nearest, I64(k - 1), axis=1), F64(0))), ALL)
 
 
@@ -122,7 +122,7 @@ def _detail(g: Graph, pixels: str, side: int) -> list[str]:
     slope = g.Div(g.Sqrt(g.Add(g.Mul(x, x), g.Mul(y, y))), F32(8 * 255))
     size = side * side
     above = size - int(0.99 * size)
-    highest, _ = g.TopK(g.Reshape(slope, ALL), np.array([above]), n=2)
+    highest = g.TopK(g.Reshape(slope, ALL), np.array([above]), n=2)[0]
     counts = g.CumSum(_histogram(g, g.cast(g.Abs(second), I64), 4 * 255 + 1), I64(0))
     ranks = np.array([[(size - 1) // 2], [size // 2]], I32)
     below = g.ReduceSum(g.cast(g.LessOrEqual(counts, ranks), F64), np.array([1]), keepdims=0)

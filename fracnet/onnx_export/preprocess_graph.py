@@ -437,7 +437,7 @@ def bilateral(g: Graph, image: str, diameter: int, sigma_color: float, sigma_spa
     center, shape = g.cast(image, I32), g.Shape(image)
     padded = g.cast(_extended(g, image, reach), I32)
     zeros = g.Expand(F32(0), g.Concat(np.array([2]), shape, axis=0))
-    places = np.array(offsets)
+    places: np.ndarray = np.array(offsets)
 
     def add(g: Graph, index: str, totals: str) -> Value:
         start = g.Gather(places, index)

@@ -3,23 +3,10 @@
 import numpy as np
 import onnxruntime
 import pytest
-import torch
+from helpers.exported import CNN, SIDE, TIMM, classifier
 
-from fracnet.models.classifier import Classifier
 from fracnet.models.inference import logits_and_features
 from fracnet.onnx_export.network import network_model, why_no_map
-
-TIMM = "fracnet.models.backbones.timm_backbone"
-CNN = "fracnet.models.cnn"
-SIDE = 64
-OPTIM = {"_target_": "torch.optim.SGD", "lr": 0.1}
-
-
-def classifier(target: str, name: str | None) -> Classifier:
-    torch.manual_seed(0)
-    own = {"name": name, "pretrained": False} if name else {"image_size": SIDE}
-    model = {"_target_": target, "normalize": "imagenet", **own}
-    return Classifier(model, ["normal", "abnormal", "other"], OPTIM).eval()
 
 
 @pytest.mark.parametrize(
