@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
     QuantType,
+    quant_pre_process,
     quantize_static,
 )
 
 from fracnet.data.image_io import read_grey
-from fracnet.evaluation.comparison import Candidate, Member, compare
+from fracnet.evaluation.comparison import Candidate, Difference, Member, compare
 from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions, align, assemble
 from fracnet.inference.onnx_model import OnnxModel
@@ -47,10 +49,11 @@ def quantized(network: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
     images: uint8 [n, S, S], preprocessed, of validation: their ranges scale the activations.
     """
     with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        before, prepared, after = (Path(folder, f"{name}.onnx") for name in "abc")
         onnx.save(network, before)
+        quant_pre_process(before, prepared, skip_symbolic_shape=True)
         quantize_static(
-            before,
+            prepared,
             after,
             _Images(images),
             quant_format=QuantFormat.QDQ,
@@ -118,4 +121,19 @@ def _costs(
         name: compare(candidates, name, reference=FLOAT, margin=margin, **more).models[0]
         for name, more in names.items()
     }
+    test = now.split("test")
+    fewest = int(np.bincount(test.targets, minlength=len(predictor.classes)).min())
+    changes = {name: _with_bound(change, fewest, margin) for name, change in changes.items()}
     return Quantization(changes, margin, flipped, len(now), calibrated_on)
+
+
+def _with_bound(change: Difference, n: int, margin: float) -> Difference:
+    """A change of 0 without an interval, because no decision changed, gets an exact one.
+
+    n: test images of the smallest class. If a larger share than the bound changed, one of n images
+    would have, with a probability of 97.5 % (Clopper and Pearson 1934, Biometrika 26:404).
+    """
+    if change.low is not None or change.value != 0 or not n:
+        return change
+    bound = float(1 - 0.025 ** (1 / n))
+    return replace(change, low=-bound, high=bound, within=bound <= margin)
