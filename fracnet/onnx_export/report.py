@@ -13,9 +13,9 @@ from fracnet.utils.text import counted
 RUNTIME = (
     "onnxruntime>=1.23", "numpy>=2.0", "opencv-python-headless>=4.10,<5", "pydicom>=3.0.1",
     "pillow>=11", "pandas>=2.2", "scipy>=1.14", "pydantic>=2.9", "hydra-core>=1.3.8",
-    "omegaconf>=2.3", "pyyaml>=6", "filelock>=3.21",
+    "omegaconf>=2.3", "rich>=13.9", "pyyaml>=6", "filelock>=3.21",
 )  # fmt: skip
-"""What `fracnet.load("model.onnx")` imports besides fracnet; the extra `runtime` without torch."""
+"""What `fracnet.load("model.onnx")` and `fracnet.verify` import besides fracnet: no torch."""
 
 
 @dataclass(frozen=True)
