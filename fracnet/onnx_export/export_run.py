@@ -73,9 +73,10 @@ def export_run(
         if margin is not None:
             small = work / "model_int8.onnx"
             int8 = quantize_run(predictor, small, margin, progress)
-            if small.is_file():
-                fast = measure(small, predictor) if benchmark else None
-                int8 = replace(int8, speed=fast, megabytes=_megabytes(small))
+            fast = measure(small, predictor) if benchmark else None
+            int8 = replace(int8, speed=fast, megabytes=_megabytes(small))
+            if int8.outside:
+                small.unlink()
         speed = measure(path, predictor) if benchmark else None
         result = Export(out, metadata, golden, compared, speed, _megabytes(path), int8)
         (work / "report.md").write_text(report_text(result), encoding="utf-8")

@@ -73,7 +73,7 @@ def calibration_rows(rows: np.ndarray) -> np.ndarray:
 def quantize_run(
     predictor: Predictor, path: Path, margin: float, progress: Progress[Any] = no_progress
 ) -> Quantization:
-    """Write the run in 8 bits to `path`, which stays only where the metrics stay within `margin`.
+    """Write the run in 8 bits to `path`, and compare its metrics on test with the run's.
 
     Raises UserError where the data have changed since the run.
     """
@@ -93,10 +93,7 @@ def quantize_run(
         exported.run(read_grey(file))["logits"] for file in progress(files, len(files), "int8")
     ]
     now = Predictions(assemble(table, predictor.classes, np.stack(logits)))
-    result = _costs(predictor, read_predictions(predictor.folder), now, margin, len(chosen))
-    if result.outside:
-        path.unlink()
-    return result
+    return _costs(predictor, read_predictions(predictor.folder), now, margin, len(chosen))
 
 
 def _costs(

@@ -23,7 +23,7 @@ class Quantization:
     """What 8 bits cost. changes: int8 minus float32 on test, by metric, with paired intervals.
 
     flipped: decisions that differ, of `n` validation and test images. calibrated_on: images of
-    validation. speed: None where the file was not written or nothing was measured.
+    validation. speed: None where nothing was measured.
     """
 
     changes: Mapping[str, Difference]
