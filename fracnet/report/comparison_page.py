@@ -22,7 +22,7 @@ from fracnet.report.caveats import data_notes, overall_severity, summarize_audit
 from fracnet.report.console import RESEARCH_ONLY
 from fracnet.report.html import page
 from fracnet.report.sweep_charts import Trial, learning_curves, swept_keys
-from fracnet.report.sweep_page import runs_table
+from fracnet.report.sweep_tables import runs_table
 from fracnet.report.tables import (
     Bar,
     Cell,
@@ -449,6 +449,7 @@ def comparison_page(
             "configurations": None,
             "pareto": None,
             "importance": None,
+            "data_curve": None,
             "metrics": None,
             "swept": swept_keys(trials, f"validation {title}"),
             "swept_title": f"validation {title}",

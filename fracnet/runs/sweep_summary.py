@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ from hydra.errors import HydraException
 from fracnet.config.schema import OVERALL_METRICS, POSITIVE_METRICS, mode, split_metric
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
+from fracnet.evaluation.data_curve import fit_data_curve
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.sweep_statistics import key_importance, mean_interval, pareto_front
 from fracnet.report.comparison_page import differences_part, headline
-from fracnet.report.sweep_page import settings_text, short_value, sweep_page
+from fracnet.report.sweep_page import sweep_page
+from fracnet.report.sweep_tables import settings_text, short_value
 from fracnet.runs.find_runs import REPEAT_KEYS
 from fracnet.runs.run_folder import (
     PROCESS_DIED,
@@ -51,6 +54,7 @@ PLAN = "plan.json"
 """What fracnet was to run; see `training.sweep_plan`."""
 MULTIRUN = "multirun.yaml"
 """Hydra's own record of a sweep's command."""
+DATA_FRACTION = "data.fraction"
 GRID_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 MOST_COMPARED, RESAMPLES = 20, 200
 """Configurations that are compared on the page, and resamples of the validation images."""
@@ -114,6 +118,7 @@ def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
         "configurations": configurations,
         "pareto": pareto,
         "importance": _importance(finished, swept) if objective else [],
+        "data_curves": _data_curves(folder, finished, better) if better and not pareto else [],
         "show_test": show_test,
         "test_views": [*_earlier_views(folder), *_new_view(viewed, show_test)],
     }
@@ -369,6 +374,52 @@ def _importance(finished: Sequence[Row], swept: Sequence[str]) -> list[Row]:
     varied = {key: values for key, values in settings.items() if len(set(values)) > 1}
     found = key_importance(varied, [row["value"] for row in finished])
     return [asdict(importance) for importance in found]
+
+
+def _data_curves(folder: Path, finished: Sequence[Row], better: str) -> list[Row]:
+    """The learning curve of data of each configuration; empty where the fraction does not vary."""
+    curves: dict[tuple[Any, ...], list[tuple[float, int, float]]] = {}
+    for row in finished:
+        if DATA_FRACTION not in row["overrides"]:
+            return []
+        others = {k: v for k, v in row["overrides"].items() if k != DATA_FRACTION}
+        setting = tuple((k, v) for k, v in others.items() if k not in REPEAT_KEYS)
+        provenance = read_mapping(RunFolder(folder / row["folder"]).provenance)
+        counts = (provenance.get("data") or {}).get("counts")
+        if counts:
+            run = (
+                float(row["overrides"][DATA_FRACTION] or 1),
+                sum(counts["train"].values()),
+                row["value"],
+            )
+            curves.setdefault(setting, []).append(run)
+    return [_data_curve(dict(setting), sorted(runs), better) for setting, runs in curves.items()]
+
+
+def _data_curve(
+    overrides: Mapping[str, Any], runs: Sequence[tuple[float, int, float]], better: str
+) -> Row:
+    """The points of one curve, means over runs, and its fit. runs: fraction, images, value."""
+    points = []
+    for fraction, group in groupby(runs, lambda run: run[0]):
+        each = [(images, value) for _, images, value in group]
+        values = [value for _, value in each]
+        low, high = mean_interval(values)
+        points.append(
+            {
+                "fraction": fraction,
+                "images": statistics.fmean(images for images, _ in each),
+                "each": [images for images, _ in each],
+                "values": values,
+                "mean": statistics.fmean(values),
+                "low": low,
+                "high": high,
+            }
+        )
+    errors = [value if better == "smaller" else 1 - value for _, _, value in runs]
+    curve = fit_data_curve([images for _, images, _ in runs], errors, [run[0] for run in runs])
+    fit = None if curve is None else asdict(curve) | {"is_told": curve.is_told}
+    return {"overrides": dict(overrides), "points": points, "fit": fit}
 
 
 def _best(groups: Sequence[Sequence[Row]], better: str) -> tuple[list[int], list[int]]:

@@ -1,7 +1,9 @@
 """Pages of each kind in a folder, with long names and most optional content."""
 
 import json
+import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +207,9 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "sweep": sweep,
     "prediction": prediction,
 }
+
+
+def text_of(html: str) -> str:
+    """What a reader sees, in one line, without the titles that show under a pointer."""
+    bare = re.sub(r"<(style|title|script)[^>]*>.*?</\1>", " ", html, flags=re.S)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", bare)).split())

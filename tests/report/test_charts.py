@@ -115,7 +115,7 @@ def test_the_same_chart_twice_on_a_page_has_ids_of_its_own() -> None:
         | lists
         | {"headline": "h", "standings": table, "metrics": None, "no_configurations": ""}
         | {"test": None, "swept": figure, "swept_title": "x", "curves": Curves(figure, [])}
-        | dict.fromkeys(("runs", "pareto", "importance", "configurations"))
+        | dict.fromkeys(("runs", "pareto", "importance", "data_curve", "configurations"))
         | dict.fromkeys(("left", "method"), ()),
     )
     ids = re.findall(r'<(?:path|clipPath) id="([^"]*)"', html)

@@ -2,25 +2,18 @@
 
 import json
 import re
-from html import unescape
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from helpers.jobs import TEST, add_job
-from helpers.pages import comparison, curves
+from helpers.pages import comparison, curves, text_of
 from helpers.run_folders import table_of
 
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
 from fracnet.evaluation.predictions import Predictions
 from fracnet.report.comparison_page import headline
 from fracnet.runs.sweep_summary import collect
-
-
-def text_of(html: str) -> str:
-    """What a reader sees, in one line, without the titles that show under a pointer."""
-    bare = re.sub(r"<(style|title|script)[^>]*>.*?</\1>", " ", html, flags=re.S)
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", bare)).split())
 
 
 def compared(*skills: float, same: bool = False, **options: object) -> Comparison:
