@@ -158,11 +158,10 @@ def write_page() -> Path:
         if result:
             kind = "phantoms" if result["phantoms"] else "real data"
             images = ", ".join(f"{n} {split}" for split, n in result["images"].items())
-            time = "" if result["seconds"] is None else f", {result['seconds']} s"
             lines += [
                 f"- {name}: {kind}, size={result['size']}, {images}, "
                 f"{counted(len(result['seeds']), 'seed')}, commit {result['commit']}, "
-                f"{result['machine']}{time}",
+                f"{result['machine']}, {result['seconds']} s",
                 "",
                 f"  ```\n  {' '.join(map(_quoted, result['command']))}\n  ```",
             ]

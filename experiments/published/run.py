@@ -9,7 +9,6 @@ import json
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,7 @@ def compared(arms: Sequence[Candidate], metric: str, class_name: str | None) -> 
 
 
 def examine(claim: Claim, size: str, folder: Path, overrides: Sequence[str]) -> Path:
-    """Run the sweep unless it has finished in `folder`, compare, and write the result; its path."""
+    """Run the sweep, or resume it, compare, and write the result; its path."""
     real = is_real(claim, overrides)
     if not real and not claim.phantom:
         raise UserError(
@@ -119,17 +118,17 @@ def examine(claim: Claim, size: str, folder: Path, overrides: Sequence[str]) -> 
         )
     words = sweep_overrides(claim, size, real, overrides)
     place = folder / f"{claim.name}_{'real' if real else 'phantoms'}_{size}"
-    start = time.monotonic()
-    seconds = None
-    if (place / "sweep.json").is_file():
-        print(f"The sweep in {place} is used again; delete it to repeat it.")
+    if (place / "plan.json").is_file():
+        print(f"Resuming the sweep in {place}; its finished jobs stay.")
+        subprocess.run([sys.executable, "-m", "fracnet.sweep", f"resume={place}"], check=False)
     else:
         fracnet.sweep(*words, folder=place)
-        seconds = round(time.monotonic() - start)
-    first = json.loads((place / "0" / "provenance.json").read_text())
+    arms = candidates(place, claim)
+    runs = [place / str(job) for job in range(len(arms) * len(SEEDS))]
+    records = [json.loads((run / "provenance.json").read_text()) for run in runs]
+    first = records[0]
     counts = {k: sum(v.values()) for k, v in first["data"]["counts"].items()}
     by_class = first["data"]["counts"]["train"]
-    arms = candidates(place, claim)
     content: dict[str, Any] = {
         "claim": claim.name,
         "size": size,
@@ -141,7 +140,7 @@ def examine(claim: Claim, size: str, folder: Path, overrides: Sequence[str]) -> 
         "command": ["python", "-m", "fracnet.train", "-m", *words],
         "commit": commit(),
         "machine": f"{first['device']}, {platform.machine()}",
-        "seconds": seconds,
+        "seconds": round(sum(record["seconds"] for record in records)),
     }
     if claim is EPOCHS:
         curves = [pd.read_csv(place / str(s) / epochs.FILE) for s in range(len(SEEDS))]
