@@ -34,7 +34,7 @@ from fracnet.evaluation.predictions import Predictions
 from fracnet.utils.errors import UserError
 
 OWN = ("claim", "size", "folder")
-EPOCH_CALLBACK = "callbacks.by_epoch={_target_: experiments.published.epochs.AccuracyByEpoch}"
+EPOCH_CALLBACK = "+callbacks.by_epoch={_target_: experiments.published.epochs.AccuracyByEpoch}"
 
 
 def is_real(claim: Claim, overrides: Sequence[str]) -> bool:

@@ -103,7 +103,7 @@ def test_accuracy_of_each_split_is_written_and_that_of_train_is_logged(tmp_path:
     torch.manual_seed(0)
     adam = {"_target_": "torch.optim.Adam", "lr": 0.05}
     model = Classifier(NORM, data.classes, adam)
-    best = ModelCheckpoint(tmp_path, monitor="val/loss")
+    best = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/loss")
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=2,

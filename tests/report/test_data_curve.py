@@ -11,6 +11,7 @@ from helpers.pages import text_of
 from rich.console import Console
 
 from fracnet.report.sweep_page import print_sweep
+from fracnet.runs.run_folder import with_format
 from fracnet.runs.sweep_summary import collect
 
 FRACTIONS = ("0.1", "0.25", "0.5", "1")
@@ -31,7 +32,7 @@ def add_fractions(
                     overrides.append(f"model=m{model}")
                 add_job(sweep, number, overrides, value, objective="accuracy")
                 counts = {"train": {"elbow": n // 2, "wrist": n - n // 2}}
-                provenance = {"data": {"counts": counts}}
+                provenance = with_format({"data": {"counts": counts}})
                 (sweep / str(number) / "provenance.json").write_text(json.dumps(provenance))
                 number += 1
 
