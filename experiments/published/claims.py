@@ -10,7 +10,7 @@ SEEDS = (0, 1, 2, 3, 4)
 class Claim:
     """One key of the config, its values, and what a work says of them.
 
-    text: the claim. source: the work. arms: name -> override; the first is the one that the others
+    text: the claim, or the comparison that the work makes. source: the work. arms: name -> override; the first is the one that the others
     are compared with. common: overrides of all arms. small: of size=small alone, after `SMALL`.
     data: the real dataset; `phantom` stands in where its folder is absent. published: difference
     from the first arm that the work reports, None where it gives none that is known to us; n: test
@@ -81,7 +81,7 @@ CLAIMS = (
     ),
     Claim(
         "denoising",
-        "Denoising filters before CLAHE help",
+        "Denoising filters before CLAHE",
         CLASSIFIER,
         {
             "none": _filtered(""),
@@ -94,7 +94,7 @@ CLAIMS = (
     ),
     Claim(
         "augmentation",
-        "Augmentation helps",
+        "Augmentation on against off",
         CLASSIFIER,
         {"none": "augment=none", "published": "augment=published"},
         RESNET,
@@ -102,7 +102,7 @@ CLAIMS = (
     ),
     Claim(
         "imbalance",
-        "Balancing the classes helps the rare ones",
+        "Methods against class imbalance, with the sensitivity for the rarest class",
         CLASSIFIER,
         {
             name.replace("_", " "): f"imbalance={name}"
@@ -120,7 +120,7 @@ CLAIMS = (
     ),
     Claim(
         "batch_size",
-        "Batches of 256 at lr 0.001, as the text has it in one place and 32 in another",
+        "Batches of 256 against 32 at a learning rate of 0.001 (the text gives both)",
         NETWORK,
         {"32": "data.batch_size=32", "256": "data.batch_size=256"},
         ("experiment=mura_cnn_paper", *FIXED),
@@ -128,7 +128,7 @@ CLAIMS = (
     ),
     Claim(
         "architectures",
-        "Larger published networks do better than ResNet-18",
+        "VGG16, ResNet-50, DenseNet-121 and EfficientNet against ResNet-18",
         CLASSIFIER,
         {
             "ResNet-18": "model=resnet18",

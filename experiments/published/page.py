@@ -60,7 +60,8 @@ def _of_arms(claim: Claim, block: Mapping[str, Any], phantoms: bool) -> str:
     if claim.published is not None and not phantoms:
         row = rows[0]
         inside = row["low"] is not None and row["low"] <= claim.published <= row["high"]
-        text += f" The published {claim.published:+.2f} lies {'in' if inside else 'out'}side."
+        text += f" The published {claim.published:+.2f} lies {'in' if inside else 'out'}side "
+            "the interval."
     return text
 
 
@@ -187,7 +188,7 @@ def _measured() -> list[str]:
 
 
 def _quoted(word: str) -> str:
-    return f"'{word}'" if set(word) & set("{}[] ,") else word
+    return f"'{word}'" if set(word) & set("{}[] ") else word
 
 
 def _state(found: Mapping[str, Result | None]) -> str:

@@ -56,7 +56,9 @@ def result(value: float, low: float, high: float, verdict: str, phantoms: bool) 
 def test_the_sentence_says_what_the_figures_show() -> None:
     clahe = ALL["clahe"]
     real = page.sentence(clahe, result(0.05, 0.02, 0.08, "better", False))
-    assert real == "Accuracy: CLAHE higher than without. The published +0.06 lies inside."
+    assert (
+        real == "Accuracy: CLAHE higher than without. The published +0.06 lies inside the interval."
+    )
     unclear = page.sentence(clahe, result(0.01, -0.02, 0.04, "undecided", False))
     assert (
         "no difference to without is shown for CLAHE. The published +0.06 lies outside" in unclear
