@@ -10,12 +10,13 @@ SEEDS = (0, 1, 2, 3, 4)
 class Claim:
     """One key of the config, its values, and what a work says of them.
 
-    text: the claim, or the comparison that the work makes. source: the work. arms: name -> override; the first is the one that the others
-    are compared with. common: overrides of all arms. small: of size=small alone, after `SMALL`.
-    data: the real dataset; `phantom` stands in where its folder is absent. published: difference
-    from the first arm that the work reports, None where it gives none that is known to us; n: test
-    images it rests on, None if not stated. metrics: those compared; "rarest" is the sensitivity of
-    the class with the fewest train images. remark: what the comparison does not show.
+    text: the claim, or the comparison that the work makes. source: the work. arms: name ->
+    override; the first is the one that the others are compared with. common: overrides of all
+    arms. small: of size=small alone, after `SMALL`. data: the real dataset; `phantom` stands in
+    where its folder is absent. published: difference from the first arm that the work reports, None
+    where it gives none that is known to us; n: test images it rests on, None if not stated.
+    metrics: those compared; "rarest" is the sensitivity for the class with the fewest train images.
+    remark: what the comparison does not show.
     """
 
     name: str

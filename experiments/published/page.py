@@ -60,8 +60,8 @@ def _of_arms(claim: Claim, block: Mapping[str, Any], phantoms: bool) -> str:
     if claim.published is not None and not phantoms:
         row = rows[0]
         inside = row["low"] is not None and row["low"] <= claim.published <= row["high"]
-        text += f" The published {claim.published:+.2f} lies {'in' if inside else 'out'}side "
-            "the interval."
+        side = "inside" if inside else "outside"
+        text += f" The published {claim.published:+.2f} lies {side} the interval."
     return text
 
 
