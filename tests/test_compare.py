@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.command import CommandResult, in_new_process, run_command
 from helpers.figures import check_pair, has_color, text_of
@@ -29,6 +30,35 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_run(tmp_path / f"runs/b{number}", table_of(0.6, 9 + number), seed=number, config=slow)
     write_run(tmp_path / "runs/c", table_of(1.0), status="running")
     return tmp_path / "runs"
+
+
+def test_the_pointing_games_of_heatmaps_are_compared(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = table_of(1.8, 0)["path"][table_of(1.8, 0)["split"] == "test"].tolist()
+    for name, share in (("a", 0.8), ("b", 0.2)):
+        for number in range(5):
+            rng = np.random.default_rng(number)
+            drawn = test[:40] if number else test[10:50]  # each run scores images of its own
+            hits = {path: int(rng.random() < share) for path in drawn}
+            folder = runs / f"{name}{number}/explain"
+            folder.mkdir()
+            (folder / "explain.json").write_text(json.dumps({"localization": {"hits": hits}}))
+    result = run_compare(["runs='runs/*'", "resamples=100", "out=out"], capsys)
+    assert result.code == 0, result.err
+    out = " ".join(result.out.split())
+    assert "Pointing game of the heatmaps on 30 annotated test images: lr=0.1 0." in out
+    assert "lr=0.01 minus lr=0.1: -0." in out
+    content = json.loads((runs.parent / "out/comparison.json").read_text())["localization"]
+    (row,) = content["differences"]
+    assert row["kind"] == "configuration"
+    assert row["verdict"] == "worse"
+    assert row["low"] < -0.5
+    assert row["high"] < -0.3
+    assert "Pointing game of the heatmaps" in (runs.parent / "out/index.html").read_text()
+    (runs / "a0/explain/explain.json").unlink()
+    result = run_compare(["runs=[runs/a0,runs/b0]", "resamples=100", "out=one"], capsys)
+    assert "Pointing game" not in result.out
 
 
 def test_compare_writes_tables_sentences_files_and_figures(

@@ -206,8 +206,12 @@ class Optim(Target):
 
 
 class Loss(Target):
-    """Arguments of a loss on logits."""
+    """Arguments of a loss on logits, and what is added to it.
 
+    localization: weight of the loss of an auxiliary head that is trained to find the annotations.
+    """
+
+    localization: Annotated[Real, Field(ge=0)] = 0.0
     label_smoothing: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     gamma: Annotated[Real, Field(ge=0)] = 2.0
 
@@ -433,15 +437,18 @@ class Report(Fixed):
     images: bool | None = None
 
 
-Method = Literal["gradcam", "hirescam", "gradcam++", "eigencam"]
+Method = Literal["gradcam", "hirescam", "gradcam++", "eigencam", "localization", "auto"]
 Cases = Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=100)]
 Images = Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=10_000)]
 
 
 class Explain(Fixed):
-    """How heatmaps are computed and checked."""
+    """How heatmaps are computed and checked.
 
-    method: Method = "gradcam"
+    method: `auto` is Grad-CAM, or the localization head where validation shows that it is better.
+    """
+
+    method: Method = "auto"
     layer: str | None = None
     cases: Cases = 3
     sanity: Images = 60

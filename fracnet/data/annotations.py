@@ -1,12 +1,20 @@
-"""Annotated polygons and boxes of the manifest in the preprocessed image: outlines and masks."""
+"""Annotated polygons and boxes of the manifest in the preprocessed image: outlines, masks, maps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 
+from fracnet.data.manifest import Manifest
 from fracnet.data.preprocess import Preprocess
+
+MAP_SIDE = 56
+"""Cells per side of the maps that a network is trained towards, at most: finer than nearly any
+network's last feature map, and a twelfth of the bytes of an image of 224 pixels."""
+NEGATIVE = ("no", "non", "not", "normal", "negative", "neg", "healthy", "without", "0")
+"""First words of the usual names for the class without a finding."""
 
 Outline = np.ndarray
 """Corners of a polygon, float64 [k, 2]: x, y in pixels; the first pixel covers 0..1 in both."""
@@ -31,6 +39,64 @@ def annotation_outlines(row: Mapping[Any, Any], preprocess: Preprocess) -> list[
     for (x0, y0), (x1, y1) in _own_points(row, "boxes"):
         result.append(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64))
     return [points * scale + corner for points in result]
+
+
+class AnnotationMaps:
+    """Where the images of some rows are annotated, and of which images that is known.
+
+    An image without annotations is known to have nothing to find only if its label says so: it is
+    of a class without a finding, no image of which is annotated. That is the first of two classes,
+    of more classes one that is called normal or the like. All other images without annotations are
+    unknown: nobody may have looked.
+    """
+
+    def __init__(self, manifest: Manifest, rows: np.ndarray, preprocess: Preprocess) -> None:
+        """rows: int64 [n], of the manifest."""
+        table = manifest.table.iloc[rows]
+        names = ("label", "polygons", "boxes", "width", "height")
+        records = zip(*(table[name] for name in names), strict=True)
+        self._size = preprocess.image_size
+        self._outlines = {
+            int(row): annotation_outlines(dict(zip(names, record, strict=True)), preprocess)
+            for row, record in zip(rows, records, strict=True)
+        }
+        self.annotated = sum(map(bool, self._outlines.values()))
+        annotated = set(table["label"].to_numpy()[[bool(self._outlines[int(row)]) for row in rows]])
+        empty = set(negative_classes(manifest)) - annotated if annotated else set()
+        self._empty = {
+            int(r) for r, label in zip(rows, table["label"], strict=True) if label in empty
+        }
+        self.side = min(MAP_SIDE, self._size)
+
+    def mask(self, row: int) -> np.ndarray:
+        """The annotations of an image, uint8 [S, S], 255 inside, pixels at the edge included."""
+        mask = np.zeros((self._size, self._size), np.uint8)
+        for points in self._outlines[row]:
+            # OpenCV counts from the middle of the first pixel; four bits are fractions of a pixel.
+            cv2.fillPoly(mask, [np.rint((points - 0.5) * 16).astype(np.int32)], 255, shift=4)
+        return mask
+
+    def shrink(self, mask: np.ndarray) -> np.ndarray:
+        """Annotated share of each cell, in 255ths: uint8 [side, side]."""
+        size = (self.side, self.side)
+        return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def is_known(self, row: int, map_: np.ndarray) -> bool:
+        """Whether this map tells where the finding is; not if augmentation moved it outside."""
+        return bool(map_.any()) or row in self._empty
+
+
+def negative_classes(manifest: Manifest) -> tuple[str, ...]:
+    """Classes without a finding: the first of two, else those with a name such as normal."""
+    if manifest.task == "binary":
+        return manifest.classes[:1]
+    return tuple(name for name in manifest.classes if is_negative(name))
+
+
+def is_negative(name: str) -> bool:
+    """Whether the first word of a class name is one of `NEGATIVE`."""
+    words = name.lower().replace("_", " ").replace("-", " ").split()
+    return (words or [name])[0] in NEGATIVE
 
 
 def outline_mask(outlines: Sequence[Outline], size: int) -> np.ndarray:

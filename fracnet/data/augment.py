@@ -32,8 +32,10 @@ from fracnet.config.instantiate import near_miss
 from fracnet.utils.errors import UserError
 
 Image = np.ndarray
-Step = Callable[[Image, random.Random], Image]
-"""uint8 [H, W] and the random stream -> uint8 [H, W]; must not write to its argument."""
+Pair = tuple[Image, Image | None]
+"""An image uint8 [H, W] and, where one is asked for, the mask uint8 [H, W] of its annotations."""
+Step = Callable[[Image, Image | None, random.Random], Pair]
+"""From image, mask and the random stream to both; must not write to its arguments."""
 
 _FLIP_CODES = {A.HorizontalFlip: 1, A.VerticalFlip: 0}
 _IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -46,17 +48,22 @@ def opencv_step(transform: Any) -> Step | None:
     kind = type(transform)
     if kind in _FLIP_CODES:
         code = _FLIP_CODES[kind]
-        return _with_probability(transform.p, lambda image, stream: cv2.flip(image, code))
+        return _with_probability(transform.p, lambda image, mask, _: _flip(image, mask, code))
     if kind is A.Affine and not transform.fit_output and isinstance(transform.fill, int | float):
         return _with_probability(transform.p, _affine_step(transform))
     return None
 
 
+def _flip(image: Image, mask: Image | None, code: int) -> Pair:
+    return cv2.flip(image, code), None if mask is None else cv2.flip(mask, code)
+
+
 def _with_probability(p: float, step: Step) -> Step:
     """Apply the step with probability p; draws only if p is neither 0 nor 1."""
 
-    def apply(image: Image, stream: random.Random) -> Image:
-        return step(image, stream) if p >= 1 or (p > 0 and stream.random() < p) else image
+    def apply(image: Image, mask: Image | None, stream: random.Random) -> Pair:
+        done = p >= 1 or (p > 0 and stream.random() < p)
+        return step(image, mask, stream) if done else (image, mask)
 
     return apply
 
@@ -67,8 +74,10 @@ def _affine_step(transform: A.Affine) -> Step:
         "borderMode": transform.border_mode,
         "borderValue": transform.fill,
     }
+    # Linear whatever the transform says: edges of a mask are shares of pixels.
+    mask_options = options | {"flags": cv2.INTER_LINEAR, "borderValue": 0}
 
-    def warp(image: Image, stream: random.Random) -> Image:
+    def warp(image: Image, mask: Image | None, stream: random.Random) -> Pair:
         height, width = image.shape
         # The same order of draws as in albumentations.
         transform.py_random = stream
@@ -81,8 +90,10 @@ def _affine_step(transform: A.Affine) -> Step:
         transform.params = {"rotate": angle, "scale": scale, "shear": shear, "translate": shift}
         matrix = affine_matrix((height, width), shift, shear, scale, angle)
         if np.array_equal(matrix, _IDENTITY):
-            return image
-        return cv2.warpAffine(image, matrix, (width, height), **options)
+            return image, mask
+        if mask is not None:
+            mask = cv2.warpAffine(mask, matrix, (width, height), **mask_options)
+        return cv2.warpAffine(image, matrix, (width, height), **options), mask
 
     return warp
 
@@ -136,8 +147,17 @@ class Augment:
 
         Does not write to `image`. Raises UserError if a transform changes its shape or type.
         """
+        return self.with_mask(image, None, seed=seed, epoch=epoch, row=row, copy=copy)[0]
+
+    def with_mask(
+        self, image: Image, mask: Image | None, *, seed: int, epoch: int, row: int, copy: int = 0
+    ) -> Pair:
+        """The same augmentation of an image and of the mask of its annotations, uint8 [H, W] each.
+
+        What moves the image moves the mask; what only changes grey levels leaves the mask.
+        """
         if not self.transforms:
-            return image
+            return image, mask
         # A hash takes microseconds; numpy takes thirty times as long to mix a seed of 128 bits.
         draw = _DRAW.pack(_STREAM, seed, epoch, row, copy)
         state = int.from_bytes(hashlib.blake2b(draw, digest_size=16).digest(), "little")
@@ -147,18 +167,22 @@ class Augment:
         result = image
         for transform, step in zip(self.transforms, self._steps, strict=True):
             if step is not None:
-                result = step(result, self._stream)
+                result, mask = step(result, mask, self._stream)
             else:
                 # Copied because a transform may write to its argument, which may be the cache.
                 result = np.array(result) if result is image else result
-                result = transform(image=result)["image"]
+                if mask is None:
+                    result = transform(image=result)["image"]
+                else:
+                    both = transform(image=result, mask=mask)
+                    result, mask = both["image"], both["mask"]
         if result.shape != image.shape or result.dtype != image.dtype:
             raise UserError(
                 f"{self.key} turn an image of {image.dtype} {list(image.shape)} into "
                 f"{result.dtype} {list(result.shape)}; they must keep size and type. Scaling, "
                 "cropping to a size and normalization belong in preprocess and in the model."
             )
-        return result
+        return result, mask
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Augment, (self.transforms, self.key)

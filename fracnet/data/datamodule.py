@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from fracnet.data import audit_record
+from fracnet.data.annotations import AnnotationMaps
 from fracnet.data.augment import Augment, build_augment
 from fracnet.data.datasets.base import Dataset
 from fracnet.data.feature_cache import HeadFeatures
@@ -48,6 +49,9 @@ Batch = dict[str, torch.Tensor]
 """image: uint8 [B, 1, S, S], target: int64 [B], row: int64 [B] (row of the manifest).
 
 While a head trains on features, these take the image's place: features, float32 [B, F].
+
+With `localize`, also map: uint8 [B, g, g], the annotated share of each cell in 255ths, and known:
+bool [B], whether the map of an image is known (`AnnotationMaps`).
 """
 
 MAX_WORKERS = 12  # more would wait for the GPU
@@ -80,6 +84,7 @@ class RadiographDataset(TorchDataset[Batch]):
 
     features: take the place of images in the epochs of which they say so; `train` tells whether
     these are of the training.
+    maps: of the annotations, which then go with the images, augmented in the same way.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class RadiographDataset(TorchDataset[Batch]):
         augment: Augment | AugmentByClass | None = None,
         features: HeadFeatures | None = None,
         train: bool = False,
+        maps: AnnotationMaps | None = None,
     ) -> None:
         """`targets`: int64 [N], class index of each row of the cache."""
         assert len(targets) == len(cache.images), (len(targets), len(cache.images))
@@ -100,6 +106,7 @@ class RadiographDataset(TorchDataset[Batch]):
         self.augment = augment
         self.features = features
         self.train = train
+        self.maps = maps
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -122,12 +129,21 @@ class RadiographDataset(TorchDataset[Batch]):
             }
         images = self.cache.images
         batch = np.empty((len(draws), 1, *images.shape[1:]), np.uint8)
+        shrunk = []
         for index, draw in enumerate(draws):
             image = images[draw.row]
+            mask = None if self.maps is None else self.maps.mask(draw.row)
             if self.augment is not None:
-                image = self.augment(image, seed=self.seed, **draw._asdict())
+                image, mask = self.augment.with_mask(image, mask, seed=self.seed, **draw._asdict())
             batch[index, 0] = image
-        return {"image": torch.from_numpy(batch), **labels}
+            if self.maps is not None and mask is not None:
+                shrunk.append(self.maps.shrink(mask))
+        result = {"image": torch.from_numpy(batch), **labels}
+        if self.maps is not None:
+            known = [self.maps.is_known(draw.row, m) for draw, m in zip(draws, shrunk, strict=True)]
+            result["map"] = torch.from_numpy(np.stack(shrunk))
+            result["known"] = torch.tensor(known)
+        return result
 
 
 class EpochLoader(DataLoader[Batch]):
@@ -218,6 +234,7 @@ class RadiographData(LightningDataModule):
     split: "official" for the dataset's own, or "deduplicated": without images that have a verified
         copy in a later split; folds then keep copies together. Requires an audit of the data.
     fraction: share of the train images to train on, by patient; see `apply_fraction`.
+    localize: add maps of the annotations to the batches of training and validation.
 
     After `setup`: `manifest` (without unreadable files), `classes`, `task`, `cache`, `rows`.
     """
@@ -238,6 +255,7 @@ class RadiographData(LightningDataModule):
         fold: int = 0,
         split: Literal["official", "deduplicated"] = "official",
         fraction: float = 1.0,
+        localize: bool = False,
     ) -> None:
         super().__init__()
         self.dataset = dataset
@@ -263,6 +281,7 @@ class RadiographData(LightningDataModule):
         self.features: HeadFeatures | None = None
         """Set where a head trains on features."""
         self.fraction = fraction
+        self.localize = localize
         self._official: Manifest | None = None
         self._ready: tuple[Manifest, ImageCache] | None = None
 
@@ -403,7 +422,10 @@ class RadiographData(LightningDataModule):
         else:
             sampler = EpochSampler(rows, self.seed, shuffle=False)
         sampler = shard_for_process(sampler, self.batch_size, training=shuffle)
-        return self._loader(self.images_of(augment, features), sampler, shuffle=shuffle)
+        maps = None
+        if self.localize and split != "test":
+            maps = AnnotationMaps(self.manifest, rows, self.preprocess)
+        return self._loader(self.images_of(augment, features, maps), sampler, shuffle=shuffle)
 
     def row_loader(self, rows: np.ndarray, epoch: int | None = None) -> EpochLoader:
         """Loader of the images of rows int64 [n] in this order, in any process all of them.
@@ -414,7 +436,12 @@ class RadiographData(LightningDataModule):
         sampler.set_epoch(epoch or 0)
         return self._loader(self.images_of(epoch is not None), sampler, shuffle=False)
 
-    def images_of(self, augmented: bool, features: HeadFeatures | None = None) -> RadiographDataset:
+    def images_of(
+        self,
+        augmented: bool,
+        features: HeadFeatures | None = None,
+        maps: AnnotationMaps | None = None,
+    ) -> RadiographDataset:
         """All rows as samples, with or without the augmentation of the training."""
         targets = self.manifest.targets()
         training = self.imbalance.augment(self.augment, self.rows("train"), targets)
@@ -425,6 +452,7 @@ class RadiographData(LightningDataModule):
             augment=training if augmented else None,
             features=features,
             train=augmented,
+            maps=maps,
         )
 
     def _loader(

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch.distributed as dist
 from torch.utils.data import Sampler
 
-from fracnet.data.augment import Augment, build_augment
+from fracnet.data.augment import Augment, Pair, build_augment
 
 IMBALANCE_METHODS = ("none", "class_weights", "oversample", "undersample", "augment_minority")
 
@@ -151,8 +151,21 @@ class AugmentByClass:
         self, image: np.ndarray, *, seed: int, epoch: int, row: int, copy: int = 0
     ) -> np.ndarray:
         """Augment uint8 [H, W] -> uint8 [H, W]."""
+        return self.with_mask(image, None, seed=seed, epoch=epoch, row=row, copy=copy)[0]
+
+    def with_mask(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray | None,
+        *,
+        seed: int,
+        epoch: int,
+        row: int,
+        copy: int = 0,
+    ) -> Pair:
+        """As `Augment.with_mask`."""
         augment = self.strong if self.is_minority[row] else self.ordinary
-        return augment(image, seed=seed, epoch=epoch, row=row, copy=copy)
+        return augment.with_mask(image, mask, seed=seed, epoch=epoch, row=row, copy=copy)
 
 
 class Imbalance:

@@ -147,8 +147,20 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class PointingGames:
+    """Differences in the pointing game of heatmaps, on `images` annotated test images."""
+
+    images: int
+    values: Mapping[str, float]  # mean of each candidate
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Candidates in the order of validation, and the differences between them."""
+    """Candidates in the order of validation, and the differences between them.
+
+    localization: None where heatmaps of the same annotated images do not exist.
+    """
 
     metric: Metric
     level: str
@@ -158,6 +170,7 @@ class Comparison:
     standings: tuple[Standing, ...]
     models: tuple[Difference, ...]
     configurations: tuple[Difference, ...]
+    localization: PointingGames | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON; undefined values are None."""
@@ -177,6 +190,7 @@ class Comparison:
             "standings": plain(self.standings),
             "models": [row.to_dict() for row in self.models],
             "configurations": [row.to_dict() for row in self.configurations],
+            "localization": plain(self.localization),
         }
 
 
@@ -296,6 +310,59 @@ def _standing(
     low, high = mean.limits(share=metric.from_0_to_1) or (None, None)
     note = "degenerate: equal in all runs and resamples" if low is None else ""
     return Standing(*common, mean.value, low, high, f"by seed and {clusters.unit}", note)
+
+
+def compare_pointing(
+    result: Comparison, hits: Mapping[str, np.ndarray], clusters: Clusters, seed: int = 0
+) -> PointingGames | None:
+    """The pairs of a comparison by the pointing game of their heatmaps; None without any pair.
+
+    With several runs of both, the runs' means are compared, otherwise the chosen runs.
+
+    Args:
+        result: of the comparison, which gives the pairs.
+        hits: by run, those with heatmaps: bool [n] of the same images.
+        clusters: of these images.
+    """
+    metric = Metric("accuracy", 2)  # a hit is a correct answer
+    samples, resampled = {}, {}
+    for name, hit in hits.items():
+        found = hit.astype(np.int64)
+        samples[name] = Sample(np.ones_like(found), np.eye(2)[found], found)
+        resampled[name] = metric.resampled(samples[name], clusters, seed=seed)
+    runs = {each.name: [run for run in each.runs if run in hits] for each in result.standings}
+    rows = []
+    for row in result.models:
+        names, chosen = (row.name, row.reference), row.runs
+        if all(len(runs[name]) >= ENOUGH for name in names):
+            values = [np.array([hits[run].mean() for run in runs[name]]) for name in names]
+            draws = [np.column_stack([resampled[run] for run in runs[name]]) for name in names]
+            pair = compare_configurations(
+                names, (values[0], values[1]), (draws[0], draws[1]), clusters
+            )
+        elif all(run in hits for run in chosen):
+            left, right = str(chosen[0]), str(chosen[1])
+            pair = compare_models(
+                metric,
+                names,
+                (left, right),
+                (samples[left], samples[right]),
+                (resampled[left], resampled[right]),
+                clusters,
+                seed,
+            )
+        else:
+            continue
+        rows.append(pair)
+    if not rows:
+        return None
+    means = {
+        name: float(np.mean([hits[run].mean() for run in found]))
+        for name, found in runs.items()
+        if found
+    }
+    differences = with_verdicts(rows, clusters, True, None)
+    return PointingGames(len(clusters.ids), means, tuple(differences))
 
 
 def _on_validation(metric: Metric, member: Member) -> float:

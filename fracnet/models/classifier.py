@@ -18,6 +18,7 @@ from fracnet.config.instantiate import build, locate
 from fracnet.metrics import classification
 from fracnet.models.backbones import input_statistics
 from fracnet.models.heads import find_heads, set_head
+from fracnet.models.localizer import Localizer, localization_loss, localization_scores
 from fracnet.models.losses import make_loss
 from fracnet.models.schedules import REHEARSAL_STEPS, build_schedule, interval_of, rate_factors
 from fracnet.utils.errors import Diverged, UserError
@@ -138,6 +139,8 @@ ExtraMetrics = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 
 HEAD_KEYS = ("pool", "head", "head_hidden", "head_C", "head_k", "head_dropout")
 OWN_KEYS = ("normalize", "freeze", *HEAD_KEYS)  # of the model's node, not the backbone's
+LOCALIZATION_METRICS = ("pointing_game", "energy_inside")
+"""Logged where the auxiliary head is trained and validation images are annotated."""
 DEFAULT_LOSS = {"_target_": "fracnet.models.losses.CrossEntropy"}
 
 
@@ -188,8 +191,10 @@ class Classifier(LightningModule):
         classes: class names in the order of the logits.
         optim: `_target_` of a torch optimizer and its arguments, and `OPTIMIZER_OWN_KEYS`.
         scheduler: `_target_` of a torch scheduler and its arguments, or None.
-        loss: `_target_` of a loss and its arguments, or None for the cross-entropy.
+        loss: `_target_` of a loss and its arguments, and `localization`, the weight of the loss of
+            the auxiliary head (`models.localizer`); None for the cross-entropy.
         class_weights: one per class, passed to the loss as `weight`, or None.
+        image_size: pixels per side, with which the auxiliary head finds its layer.
     """
 
     def __init__(
@@ -200,6 +205,7 @@ class Classifier(LightningModule):
         scheduler: Mapping[str, Any] | None = None,
         loss: Mapping[str, Any] | None = None,
         class_weights: Sequence[float] | None = None,
+        image_size: int = 224,
     ) -> None:
         super().__init__()
         self.backbone: nn.Module = build_model(model, len(classes))
@@ -213,12 +219,19 @@ class Classifier(LightningModule):
         rate_factors(optim, self.backbone)  # needs a head where rates differ
         self.input = grey_input(self.backbone, str(model["normalize"]))
         self.classes = list(classes)
-        self.loss = make_loss(loss or DEFAULT_LOSS, self.classes, class_weights)
+        loss_node = dict(loss or DEFAULT_LOSS)
+        self.localization = float(loss_node.pop("localization", 0.0))
+        self.loss = make_loss(loss_node, self.classes, class_weights)
+        self.localizer: Localizer | None = None
+        if self.localization:
+            key = f"loss.localization={self.localization:g}"
+            self.localizer = Localizer(self.backbone, image_size, key)
         self.l1 = float(optim.get("l1", 0.0))
         # The whole split is gathered first: no metric is a mean over batches.
         self.val_logits = CatMetric(nan_strategy="disable")  # by default NaN is dropped
         self.val_targets = CatMetric(nan_strategy="disable")
         self.val_rows = CatMetric(nan_strategy="disable")
+        self.val_places = CatMetric(nan_strategy="disable")
         self.save_hyperparameters(
             {
                 "model": without_weights(model),
@@ -227,6 +240,7 @@ class Classifier(LightningModule):
                 "scheduler": dict(scheduler) if scheduler else None,
                 "loss": dict(loss) if loss else None,
                 "class_weights": None if class_weights is None else list(class_weights),
+                "image_size": image_size,
             },
             logger=False,  # loggers get the run's whole config, without private paths
         )
@@ -236,13 +250,19 @@ class Classifier(LightningModule):
         logits: Tensor = self.backbone(self.input(images))
         return logits
 
-    def _logits(self, batch: Batch) -> Tensor:
-        """Logits [B, C] of a batch, of whose images there may be the features alone."""
+    def logits_and_cells(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits [N, C], and those of the auxiliary head [N, h, w] where there is one."""
+        if self.localizer is None:
+            return self(images), None
+        with self.localizer.watch(self.backbone):
+            logits = self(images)
+        return logits, self.localizer()
+
+    def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """As `logits_and_cells`, of a batch of whose images there may be the features alone."""
         if "features" not in batch:
-            whole: Tensor = self(batch["image"])
-            return whole
-        logits: Tensor = self._head[0](batch["features"])
-        return logits
+            return self.logits_and_cells(batch["image"])
+        return self._head[0](batch["features"]), None
 
     @cached_property
     def _head(self) -> list[nn.Module]:
@@ -250,12 +270,15 @@ class Classifier(LightningModule):
         return find_heads(self.backbone, "model.freeze")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The chosen loss of one batch, plus the L1 penalty if there is one."""
-        logits = self._logits(batch)
+        """The chosen loss of one batch, plus that of the auxiliary head and the L1 penalty."""
+        logits, cells = self._outputs(batch)
         loss: Tensor = self.loss(logits, batch["target"])
         if "other_target" in batch:  # mixed images, see `training.batch_callbacks.MixImages`
             other, share = self.loss(logits, batch["other_target"]), batch["share"]
             loss = share * loss + (1 - share) * other
+        if cells is not None:
+            weight = self.localization
+            loss = loss + weight * localization_loss(cells, batch["map"], batch["known"])
         if self.l1:
             loss = loss + self.l1 * l1_penalty(self.backbone)
         self._log_at_the_end(loss, len(batch["target"]))
@@ -285,7 +308,10 @@ class Classifier(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather one batch of the validation split."""
-        self.val_logits.update(self._logits(batch).float())
+        logits, cells = self._outputs(batch)
+        self.val_logits.update(logits.float())
+        if cells is not None:
+            self.val_places.update(localization_scores(cells, batch["map"]))
         self.val_targets.update(batch["target"])
         self.val_rows.update(batch["row"])
 
@@ -295,7 +321,8 @@ class Classifier(LightningModule):
         # Several processes may have processed a row twice to fill their shares.
         rows, first = np.unique(self.val_rows.compute().long().cpu().numpy(), return_index=True)
         logits, target = logits[first], target[first]
-        for gathered in (self.val_logits, self.val_targets, self.val_rows):
+        places = self.val_places.compute()[first].nanmean(dim=0) if self.localizer else None
+        for gathered in (self.val_logits, self.val_targets, self.val_rows, self.val_places):
             gathered.reset()
         # Neither weighted nor smoothed nor penalized, so that runs with different losses compare.
         loss = float(cross_entropy(logits.double(), target))
@@ -309,13 +336,15 @@ class Classifier(LightningModule):
         metrics = {"loss": loss} | validation_metrics(target.cpu().numpy(), scores)
         if self.extra_metrics is not None:
             metrics |= self.extra_metrics(rows, scores)
+        if places is not None and not places.isnan().any():  # else no image is annotated
+            metrics |= dict(zip(LOCALIZATION_METRICS, places.tolist(), strict=True))
         self.log_dict({f"val/{name}": value for name, value in metrics.items()})
 
     def predict_step(
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> dict[str, Tensor]:
         """Row numbers int64 [N] of the manifest and float32 logits [N, C]."""
-        return {"row": batch["row"], "logits": self._logits(batch).float()}
+        return {"row": batch["row"], "logits": self._outputs(batch)[0].float()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over all weights, and the schedule with its interval."""

@@ -23,8 +23,9 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.data.feature_cache import Features, HeadFeatures, cached_features
 from fracnet.data.samplers import Draw
 from fracnet.models.classifier import Classifier
+from fracnet.models.feature_maps import eval_mode
 from fracnet.models.heads import find_heads
-from fracnet.models.inference import eval_mode, logits_and_features
+from fracnet.models.inference import logits_and_features
 
 TRIED = 4
 """Images on which a network is compared with its parts."""

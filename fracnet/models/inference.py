@@ -4,8 +4,7 @@ Test-time augmentation shows the network an image and its mirror images and aver
 probabilities.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,15 +99,3 @@ def pooled_features(features: Tensor) -> Tensor:
     if features.ndim == 4:
         return features.mean(dim=(2, 3))
     return features.flatten(1, -2).mean(dim=1) if features.ndim == 3 else features.flatten(1)
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """The whole model in evaluation mode; afterwards each layer in its mode of before."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

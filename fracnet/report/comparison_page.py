@@ -82,6 +82,24 @@ def difference_sentences(result: Comparison, rows: Sequence[Difference]) -> list
     return sentences
 
 
+def pointing_sentences(result: Comparison) -> list[str]:
+    """What the heatmaps of the compared runs find, with the difference; [] without any."""
+    games = result.localization
+    if games is None:
+        return []
+    values = ", ".join(f"{name} {value:.3f}" for name, value in games.values.items())
+    images = counted(games.images, "annotated test image")
+    sentences = [f"Pointing game of the heatmaps on {images}: {values}."]
+    for row in games.differences:
+        pair = f"{display_name(row, 0)} minus {display_name(row, 1)}: {signed(row.value)}"
+        if row.low is None or row.high is None:
+            sentences.append(f"{pair} ({row.note or 'no interval'}).")
+        else:
+            limits = f"{signed(row.low)} to {signed(row.high)}"
+            sentences.append(f"{pair} ({limits}; {_p_equals(row.holm)}; {row.method}).")
+    return sentences
+
+
 def describe_test_rows(result: Comparison) -> str:
     """`547 images of 160 patients`; the latter only if they are not the same."""
     rows = counted(result.n, result.level)
@@ -387,6 +405,8 @@ def print_comparison(console: Console, result: Comparison) -> None:
             console.print(Text(sentence))
     if not result.configurations:
         console.print(Text(too_few_runs_note(result)))
+    for sentence in pointing_sentences(result):
+        console.print(Text(sentence))
     console.print(Text(method_text(result)))
     console.print(RESEARCH_ONLY)
 
@@ -446,6 +466,7 @@ def comparison_page(
             "differences": [differences_part(result, rows, rows is not main) for rows in kinds],
             "no_configurations": "" if result.configurations else too_few_runs_note(result),
             "differences_notes": [],
+            "localization": pointing_sentences(result),
             "configurations": None,
             "pareto": None,
             "importance": None,

@@ -153,6 +153,7 @@ def sweep_page(
             "differences": differences,
             "differences_notes": [OPTIMISTIC] if differences else [],
             "no_configurations": not_compared,
+            "localization": [],
             "swept": swept_keys(trials, f"validation {title}"),
             "swept_title": f"validation {title}",
             "curves": learning_curves(trials, objective or "", title),

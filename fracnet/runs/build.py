@@ -38,6 +38,7 @@ def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
         fold=config.data.fold,
         split=config.data.split,
         fraction=config.data.fraction,
+        localize=config.loss.localization > 0,
     )
 
 
@@ -77,6 +78,7 @@ def classifier_from(
         scheduler=config.scheduler.plain() if config.scheduler else None,
         loss=config.loss.plain(),
         class_weights=data.class_weights(),
+        image_size=config.image_size,
     )
     if config.trainer.channels_last:
         # Convolutions follow the memory format of their weights, whatever that of the input.

@@ -5,15 +5,26 @@ import io
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fracnet.config.commands import CompareCommand
 from fracnet.evaluation.aggregation import level_problems, to_level
-from fracnet.evaluation.comparison import Candidate, Comparison, Difference, Member, compare
+from fracnet.evaluation.comparison import (
+    Candidate,
+    Comparison,
+    Difference,
+    Member,
+    PointingGames,
+    compare,
+    compare_pointing,
+)
 from fracnet.evaluation.decisions import calibrate, cut_of
-from fracnet.evaluation.predictions import concatenate
+from fracnet.evaluation.predictions import clusters_of, concatenate
 from fracnet.report.comparison_page import comparison_page, describe_test_rows, display_name
 from fracnet.report.forest_plots import DifferenceRow, differences
 from fracnet.report.plots import save
@@ -28,7 +39,7 @@ from fracnet.runs.find_runs import (
     group_by_config,
     one_per_run,
 )
-from fracnet.runs.run_folder import read_run_metadata, write_json
+from fracnet.runs.run_folder import read_mapping, read_run_metadata, write_json
 from fracnet.runs.trials import (
     PAGE,
     difference_warnings,
@@ -106,7 +117,7 @@ def compare_candidates(
     progress: Progress[Any] = no_progress,
 ) -> Comparison:
     """What `load_candidates` gave, compared as the command says; see `compare`."""
-    return compare(
+    result = compare(
         candidates,
         command.metric,
         class_name=command.class_name,
@@ -117,6 +128,30 @@ def compare_candidates(
         resamples=command.resamples,
         progress=progress,
     )
+    return replace(result, localization=_compare_heatmaps(result, configurations))
+
+
+def _compare_heatmaps(
+    result: Comparison, configurations: Sequence[Configuration]
+) -> PointingGames | None:
+    """The pointing games of the runs with heatmaps, on the test images that all of them drew."""
+    hits: dict[str, dict[str, int]] = {}
+    for run in (run for c in configurations for run in c.runs):
+        found = (read_mapping(run.folder.explanation).get("localization") or {}).get("hits")
+        if found:
+            hits[run.name] = found
+    if len(hits) < 2:
+        return None
+    first = next(run for c in configurations for run in c.runs if run.name in hits)
+    table = first.predictions.split("test").table
+    table = table[table["path"].isin(set.intersection(*(set(found) for found in hits.values())))]
+    if not len(table):
+        return None
+    arrays = {
+        name: np.array([found[str(path)] for path in table["path"]], dtype=bool)
+        for name, found in hits.items()
+    }
+    return compare_pointing(result, arrays, clusters_of(table))
 
 
 def _resolve_reference(

@@ -17,12 +17,14 @@ from fracnet.config.schema import Config, Explain
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.conformal import DEFAULT_ERROR
 from fracnet.models.classifier import Classifier
+from fracnet.models.feature_maps import find_layer
+from fracnet.models.localizer import check_method
 from fracnet.runs.checkpoint import load_classifier, load_run_data, run_device
 from fracnet.runs.evaluate_run import RunEvaluation
 from fracnet.runs.run_folder import RunFolder, write_json
 from fracnet.saliency.gallery import choose_cases, draw_cases, heatmap_notes
-from fracnet.saliency.layers import find_layer
-from fracnet.saliency.localization import localize
+from fracnet.saliency.localization import better_method, localize
+from fracnet.saliency.methods import LOCALIZATION
 from fracnet.saliency.sanity_check import run_sanity_check
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_folder
@@ -67,6 +69,7 @@ def explain_finished_run(
     model = load_classifier(run, command.trust)
     options = command.merged_with(config.explain)
     find_layer(model.backbone, options.layer, size=config.image_size, key="layer")
+    check_method(options.method, options.layer, model.localizer, "")
     data = load_run_data(run, config, f"run={run.path}")
     return write_heatmaps(evaluation, config, options, data, model, progress)
 
@@ -93,14 +96,19 @@ def write_heatmaps(
         data: of the run, set up.
         model: of the run's checkpoint.
     """
-    layer = find_layer(model.backbone, options.layer, size=config.image_size)
     settings: dict[str, Any] = {
-        "method": options.method,
-        "layer": layer.name,
         "batch_size": min(config.data.batch_size, MAX_BATCH),
         "device": run_device(config),
         "progress": progress,
     }
+    method, why = str(options.method), ""
+    if method == "auto":
+        method, why = better_method(model, data, layer=options.layer, **settings)
+    name = options.layer
+    if method == LOCALIZATION and model.localizer is not None:
+        name = model.localizer.layer
+    layer = find_layer(model.backbone, name, size=config.image_size)
+    settings |= {"method": method, "layer": layer.name}
     folder, predictions = evaluation.folder, evaluation.predictions
     decisions = evaluation.assessment.decisions
     assert decisions is not None, "a trained run has validation rows"
@@ -115,14 +123,15 @@ def write_heatmaps(
                 model, data, images=options.sanity, seed=config.seed, **settings
             )
         content = {
-            "method": options.method,
+            "method": method,
             "layer": layer.name,
             "model_dependent": sanity and sanity["model_dependent"],
             "cases": entries,
             "localization": localize(model, data, **settings),
             "sanity": sanity,
             "notes": [
-                *heatmap_notes(layer, options.method, data, len(entries), empty),
+                *heatmap_notes(layer, method, data, len(entries), empty),
+                *([why] if why else []),
                 *case_notes,
             ],
         }

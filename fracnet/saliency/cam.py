@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from fracnet.config.instantiate import near_miss
 from fracnet.models.classifier import Classifier
-from fracnet.models.inference import eval_mode
-from fracnet.saliency.layers import Layer, find_layer
-from fracnet.saliency.methods import METHOD_NAMES
+from fracnet.models.feature_maps import Layer, eval_mode, find_layer
+from fracnet.models.localizer import check_method
+from fracnet.saliency.methods import LOCALIZATION, METHOD_NAMES
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress, no_progress
 
-CAM_METHODS = tuple(METHOD_NAMES)
+CAM_METHODS = tuple(name for name in METHOD_NAMES if name != LOCALIZATION)
 
 
 def heatmaps(
@@ -50,8 +50,9 @@ def heatmaps(
         model: with its input layer.
         images: uint8 [n, S, S], as the cache holds them.
         classes: int64 [n], the class to explain in each image.
-        method: one of `CAM_METHODS`.
-        layer: of the backbone; None: as `find_layer` finds it.
+        method: one of `METHOD_NAMES`.
+        layer: of the backbone; None: as `find_layer` finds it. The method `LOCALIZATION` has its
+            own.
         batch_size: images at a time.
         device: to compute on, such as "cuda".
         progress: shows the batches.
@@ -59,20 +60,36 @@ def heatmaps(
     Raises:
         UserError: an unknown method, or a layer that cannot be found.
     """
-    if method not in CAM_METHODS:
+    if method not in METHOD_NAMES:
         raise UserError(
-            f"explain.method={method} is not allowed; allowed: {', '.join(CAM_METHODS)}."
-            f"{near_miss(method, CAM_METHODS)}"
+            f"explain.method={method} is not allowed; allowed: {', '.join(METHOD_NAMES)}."
+            f"{near_miss(method, METHOD_NAMES)}"
         )
     assert len(images) == len(classes), (len(images), len(classes))
     if not len(images):
         return
-    explained = find_layer(model.backbone, layer, size=images.shape[-1])
+    explained = None
+    if method == LOCALIZATION:
+        check_method(method, None, model.localizer)
+    else:
+        explained = find_layer(model.backbone, layer, size=images.shape[-1])
     starts = range(0, len(images), batch_size)
     with _on_device(model, device):
         for start in progress(starts, len(starts), "heatmaps"):
             batch = slice(start, start + batch_size)
-            yield _batch_heatmaps(model, explained, images[batch], classes[batch], method)
+            if explained is None:
+                yield _localization_maps(model, images[batch])
+            else:
+                yield _batch_heatmaps(model, explained, images[batch], classes[batch], method)
+
+
+def _localization_maps(model: Classifier, images: np.ndarray) -> np.ndarray:
+    """Heatmaps float32 [b, S, S] of the auxiliary head for images uint8 [b, S, S]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images))[:, None]
+    with eval_mode(model), torch.inference_mode():
+        _, cells = model.logits_and_cells(pixels.to(next(model.parameters()).device))
+    assert cells is not None
+    return np.stack([_upsample(cell, images.shape[-1]) for cell in cells.sigmoid().cpu().numpy()])
 
 
 def _batch_heatmaps(

@@ -18,10 +18,10 @@ from fracnet.evaluation.conformal import Limits, fit_limits, is_uncertain, limit
 from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions, classes_of
 from fracnet.models.classifier import Classifier
+from fracnet.models.feature_maps import Layer
 from fracnet.saliency.cam import heatmaps
-from fracnet.saliency.layers import Layer
 from fracnet.saliency.localization import join_names
-from fracnet.saliency.methods import CLASS_AGNOSTIC, METHOD_NAMES
+from fracnet.saliency.methods import CLASS_AGNOSTIC, LOCALIZATION, METHOD_NAMES
 from fracnet.utils.files import write_atomically
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
@@ -39,10 +39,12 @@ READING = (
     "A heatmap shows which regions raised the score of the predicted class, according to one "
     "method of attribution."
 )
-AGNOSTIC = (
-    "Eigen-CAM ignores the class: it shows what dominates the output of the layer, not the "
-    "evidence for a class."
-)
+AGNOSTIC = {
+    "eigencam": "Eigen-CAM ignores the class: it shows what dominates the output of the layer, not "
+    "the evidence for a class.",
+    LOCALIZATION: "The maps come from a head of their own, trained towards the annotations: they "
+    "show where it expects one, not what the class was decided by.",
+}
 NO_PROOF = "It does not prove that the model has seen a fracture, and it is not a diagnosis."
 BODY_PARTS = (
     "The classes are body parts: the maps explain what separates one part from another, not the "
@@ -276,21 +278,24 @@ def heatmap_notes(
 ) -> list[str]:
     """Sentences on how to read the pictures. empty: how many of the maps are 0 everywhere."""
     cells = " x ".join(str(side) for side in layer.grid)
-    agnostic = method in CLASS_AGNOSTIC
     notes = [
         f"Heatmaps by {METHOD_NAMES[method]} at the layer {layer.name}, whose output has {cells} "
         "cells per image: no map is finer than that.",
-        f"{AGNOSTIC if agnostic else READING} {NO_PROOF}",
+        f"{AGNOSTIC.get(method, READING)} {NO_PROOF}",
     ]
-    if classes_are_regions(data):
+    if method != LOCALIZATION and classes_are_regions(data):
         notes.append(BODY_PARTS)
-    elif data.task == "multiclass":
+    elif method != LOCALIZATION and data.task == "multiclass":
         notes.append(
             f"The classes are {join_names(data.manifest.classes)}: a map explains what separates "
             "one of them from the others, not what is annotated as such."
         )
     if empty:
-        reason = "the layer responded to nothing" if agnostic else "nothing raised the score"
+        reason = (
+            "the layer responded to nothing"
+            if method in CLASS_AGNOSTIC
+            else "nothing raised the score"
+        )
         notes.append(f"In {empty} of {counted(pictures, 'picture')}, {reason}: no color.")
     return notes
 

@@ -18,6 +18,7 @@ union of the annotations with the thresholded map. Baselines: maps that never se
     scores                        {SCORE: ESTIMATE} of the heatmaps; iou only with thresholds
     baselines                     {BASELINE: {SCORE: ESTIMATE}}
     differences                   {BASELINE: {SCORE: ESTIMATE}}, heatmaps minus baseline, paired
+    hits                          {path: 1 or 0}, the pointing game of each image
     verdict                       "better" (than every baseline, by the pointing game),
                                   "not better", or "too few" annotated test images
     sentences                     what this means, the verdict first
@@ -52,7 +53,13 @@ from fracnet.metrics.intervals import (
 from fracnet.metrics.intervals import score_bootstrap as score_limits
 from fracnet.models.classifier import Classifier
 from fracnet.saliency.cam import heatmaps
-from fracnet.saliency.methods import BASELINE_NAMES, CLASS_AGNOSTIC, METHOD_NAMES, SCORE_NAMES
+from fracnet.saliency.methods import (
+    BASELINE_NAMES,
+    CLASS_AGNOSTIC,
+    LOCALIZATION,
+    METHOD_NAMES,
+    SCORE_NAMES,
+)
 from fracnet.utils import text
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
@@ -121,10 +128,61 @@ def localize(
         "images": len(rows["test"]),
         "annotated": len(annotated["test"]),
         **_summarize(scores["val"], scores["test"], clusters),
+        "hits": {
+            str(path): int(hit)
+            for path, hit in zip(
+                data.manifest.table["path"].iloc[rows["test"]],
+                scores["test"]["map"].pointing,
+                strict=True,
+            )
+        },
     }
     result["verdict"] = localization_verdict(result)
     result["sentences"] = localization_sentences(result)
     return result
+
+
+def better_method(
+    model: Classifier,
+    data: RadiographData,
+    *,
+    layer: str | None = None,
+    batch_size: int = 16,
+    device: str = "cpu",
+    seed: int = 0,
+    progress: Progress[Any] = no_progress,
+) -> tuple[str, str]:
+    """Grad-CAM, or the localization head if it scores higher on validation; a sentence on why.
+
+    By the `PRIMARY` score of annotated validation images, at a tie by energy. Grad-CAM and ""
+    without such a head, for a named layer, and where no validation image is annotated. Arguments
+    as for `localize`.
+    """
+    methods = ("gradcam", LOCALIZATION)
+    if model.localizer is None or layer is not None:
+        return methods[0], ""
+    rows = _sample(annotated_rows(data, "val"), MAX_IMAGES, seed)
+    if not len(rows):
+        return methods[0], ""
+    scores = []
+    for method in methods:
+        maps = heatmaps(
+            model,
+            data.cache.images[rows],
+            data.manifest.targets()[rows],
+            method=method,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+        )
+        each = score_maps(maps, _masks(data, rows))
+        scores.append((float(each.pointing.mean()), float(each.energy.mean())))
+    chosen = methods[int(scores[1] > scores[0])]
+    return chosen, (
+        f"Grad-CAM and {METHOD_NAMES[LOCALIZATION]} were compared by {SCORE_NAMES[PRIMARY]} on "
+        f"{counted(len(rows), 'annotated validation image')}: {scores[0][0]:.3f} and "
+        f"{scores[1][0]:.3f}."
+    )
 
 
 def annotated_rows(data: RadiographData, split: str) -> np.ndarray:
@@ -170,19 +228,21 @@ def _score_rows(
     compute: Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]],
 ) -> dict[str, Scores]:
     """Scores of each of `MAPS`; `compute` gives the heatmaps of images and classes."""
-    images, size = data.cache.images[rows], data.preprocess.image_size
-    table = data.manifest.table
-
-    def masks() -> Iterator[np.ndarray]:
-        for row in rows:
-            yield outline_mask(annotation_outlines(table.iloc[row], data.preprocess), size)
-
-    prior = center_prior(size)[None]
-    return {
-        "map": score_maps(compute(images, data.manifest.targets()[rows]), masks()),
-        "center": score_maps((prior for _ in rows), masks()),
-        "edges": score_maps((edge_map(image)[None] for image in images), masks()),
+    images = data.cache.images[rows]
+    prior = center_prior(data.preprocess.image_size)[None]
+    maps = {
+        "map": compute(images, data.manifest.targets()[rows]),
+        "center": (prior for _ in rows),
+        "edges": (edge_map(image)[None] for image in images),
     }
+    return {name: score_maps(batches, _masks(data, rows)) for name, batches in maps.items()}
+
+
+def _masks(data: RadiographData, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """What is annotated in each image, bool [S, S]."""
+    for row in rows:
+        outlines = annotation_outlines(data.manifest.table.iloc[row], data.preprocess)
+        yield outline_mask(outlines, data.preprocess.image_size)
 
 
 def score_maps(maps: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> Scores:

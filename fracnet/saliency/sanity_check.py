@@ -56,7 +56,8 @@ from fracnet.evaluation.predictions import clusters_of
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.intervals import LEVEL
 from fracnet.models.classifier import Classifier
-from fracnet.models.inference import eval_mode, predict_logits
+from fracnet.models.feature_maps import eval_mode
+from fracnet.models.inference import predict_logits
 from fracnet.saliency.cam import heatmaps
 from fracnet.saliency.methods import METHOD_NAMES
 from fracnet.utils.progress import Progress, no_progress

@@ -81,20 +81,31 @@ class MixImages(Callback):
         cut = self.cutmix > 0 and (self.mixup == 0 or draw.random() < 0.5)
         alpha = self.cutmix if cut else self.mixup
         share = float(draw.beta(alpha, alpha))
-        images = batch["image"]
-        others = images.flip(0)  # the order of an epoch is random already
+        own: float | Tensor = share  # of each pixel
         if cut:
-            images, share = _paste(images, others, share, draw)
-        else:
-            mixed = torch.lerp(others.float(), images.float(), share)
-            images = mixed.round_().to(torch.uint8)
-        batch |= {"image": images, "other_target": batch["target"].flip(0), "share": share}
+            own, share = _outside_a_rectangle(batch["image"], share, draw)
+        batch |= {
+            "image": _mix(batch["image"], own),
+            "other_target": batch["target"].flip(0),
+            "share": share,
+        }
+        if "map" in batch:  # of the annotations
+            batch["map"] = _mix(batch["map"][:, None], own)[:, 0]
+            batch["known"] = batch["known"] & batch["known"].flip(0)
 
 
-def _paste(
-    images: Tensor, others: Tensor, share: float, draw: np.random.Generator
+def _mix(images: Tensor, own: float | Tensor) -> Tensor:
+    """uint8 [N, 1, h, w], each mixed with another; own: its weight, float [1, 1, H, W] or one."""
+    if isinstance(own, Tensor):
+        own = functional.adaptive_avg_pool2d(own, images.shape[-2:])
+    others = images.flip(0)  # the order of an epoch is random already
+    return torch.lerp(others.float(), images.float(), own).round_().to(torch.uint8)
+
+
+def _outside_a_rectangle(
+    images: Tensor, share: float, draw: np.random.Generator
 ) -> tuple[Tensor, float]:
-    """`images` with one rectangle of `others`, and the share of the area that is left.
+    """float32 [1, 1, H, W], 1 outside of a rectangle and 0 in it; the share of the area outside.
 
     The rectangle has 1 - share of the area, less what lies outside the image.
     """
@@ -102,9 +113,9 @@ def _paste(
     side = math.sqrt(1 - share)
     top, bottom = _span(height, side, draw)
     left, right = _span(width, side, draw)
-    images = images.clone()  # the other half of the batch takes from the images as they were
-    images[..., top:bottom, left:right] = others[..., top:bottom, left:right]
-    return images, 1 - (bottom - top) * (right - left) / (height * width)
+    own = images.new_ones((1, 1, height, width), dtype=torch.float32)
+    own[..., top:bottom, left:right] = 0
+    return own, 1 - (bottom - top) * (right - left) / (height * width)
 
 
 def _span(length: int, share: float, draw: np.random.Generator) -> tuple[int, int]:

@@ -9,13 +9,15 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from fracnet.config.instantiate import locate
 from fracnet.config.schema import POSITIVE_METRICS, Config, selecting_metrics, split_metric
+from fracnet.data.annotations import AnnotationMaps
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.aggregation import check_by, check_views, level_problems
 from fracnet.evaluation.predictions import Predictions, assemble
 from fracnet.models.classifier import Classifier
+from fracnet.models.feature_maps import find_layer
 from fracnet.models.features import why_whole
+from fracnet.models.localizer import check_method
 from fracnet.models.validation import LOGGED, ValidationMetrics
-from fracnet.saliency.layers import find_layer
 from fracnet.training.preflight import named_targets
 from fracnet.utils import network
 from fracnet.utils.errors import UserError
@@ -45,6 +47,21 @@ def check_devices(config: Config, kind: str) -> None:
     needed = max(devices) + 1 if isinstance(devices, list) else devices
     if needed > n:
         raise UserError(f"{key}: this machine has {n} of them; allowed: 1 to {n}.")
+
+
+def check_localization(config: Config, data: RadiographData) -> None:
+    """Raise UserError where there is nothing that the auxiliary head could be trained towards."""
+    weight = config.loss.localization
+    if not weight:
+        return
+    key = f"loss.localization={weight:g}"
+    if config.model.fit == "classical":
+        raise UserError(f"{key} needs a network; allowed: loss.localization=0.")
+    if not AnnotationMaps(data.manifest, data.rows("train"), data.preprocess).annotated:
+        raise UserError(
+            f"{key} needs polygons or boxes, but no training image of {data.manifest.name} has one "
+            "of its own class; allowed: loss.localization=0."
+        )
 
 
 def check_evaluation(config: Config, data: RadiographData) -> None:
@@ -130,6 +147,8 @@ def _why_whole(model: Classifier, config: Config) -> str:
         return f"callbacks.{foreign[0]} may use or change it"
     if config.augment.mixup or config.augment.cutmix:
         return "augment.mixup and augment.cutmix mix the images of a batch"
+    if model.localizer is not None:
+        return "loss.localization trains a head on its feature map"
     for key in ("limit_train_batches", "overfit_batches"):
         if config.trainer.passed_on.get(key):
             return f"trainer.{key} trains on a few images"
@@ -181,3 +200,4 @@ def check_layer(config: Config, model: object, in_sweep: bool) -> None:
     if config.explain is None or in_sweep or not isinstance(model, Classifier):
         return
     find_layer(model.backbone, config.explain.layer, size=config.image_size)
+    check_method(config.explain.method, config.explain.layer, model.localizer)

@@ -121,6 +121,7 @@ def check_and_open_data(plan: Plan) -> RadiographData:
     data.setup()
     rehearsal.check_metrics(config, data)
     rehearsal.check_evaluation(config, data)
+    rehearsal.check_localization(config, data)
     if distributed.rank() == 0:
         repredict.check_external_test(config, data.classes)
     return data

@@ -54,7 +54,10 @@ def training_options(config: Config, model: Classifier) -> list[str]:
         lines.append(f"learning rate times {optim.layer_decay:g} for each stage below the head")
     if optim.l1:
         lines.append(f"L1 penalty of {optim.l1:g} on the weights, part of the training loss")
-    arguments = {k: v for k, v in loss.plain().items() if k != "_target_"}
+    if loss.localization:
+        lines.append(f"auxiliary head that finds the annotations, weight {loss.localization:g}")
+    own = ("_target_", "localization")
+    arguments = {k: v for k, v in loss.plain().items() if k not in own}
     if loss.target != CROSS_ENTROPY or any(arguments.values()):
         name = NAMES.get(loss.target, loss.target)
         given = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in arguments.items() if v)

@@ -26,7 +26,7 @@ from fracnet.config.schema import Config, mode_of, selecting_metrics
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.feature_cache import HeadFeatures
 from fracnet.evaluation.predictions import assemble
-from fracnet.models.classifier import Classifier
+from fracnet.models.classifier import LOCALIZATION_METRICS, Classifier
 from fracnet.models.features import NetworkFeatures
 from fracnet.models.heads import fit_head
 from fracnet.models.validation import ValidationMetrics
@@ -152,7 +152,9 @@ def _callbacks(
 ) -> list[Callback]:
     """fracnet's own callbacks and the user's, in the order in which they are called."""
     selecting = [name for name in selecting_metrics(config).values() if name != "loss"]
-    columns = [f"val/{name}" for name in dict.fromkeys([*selecting, *config.metrics])]
+    localization = LOCALIZATION_METRICS if config.loss.localization else ()
+    names = dict.fromkeys([*selecting, *config.metrics, *localization])
+    columns = [f"val/{name}" for name in names]
     callbacks: list[Callback] = [
         ReseedEachEpoch(config.seed),
         Curves(folder.curves, best, columns),

@@ -1,11 +1,19 @@
 """Outlines and masks of annotations in the preprocessed image."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from fracnet.data.annotations import annotation_outlines, outline_mask
+from fracnet.data.annotations import (
+    AnnotationMaps,
+    annotation_outlines,
+    negative_classes,
+    outline_mask,
+)
+from fracnet.data.manifest import Manifest
 from fracnet.data.preprocess import Preprocess
 
 SIZE = 32
@@ -85,3 +93,61 @@ def test_an_outline_between_pixel_centers_is_one_pixel() -> None:
     assert np.argwhere(mask).tolist() == [[7, 5]]
     corner = np.full((3, 2), float(SIZE))
     assert np.argwhere(outline_mask([corner], SIZE)).tolist() == [[SIZE - 1, SIZE - 1]]
+
+
+def manifest(classes: tuple[str, ...], rows: list[tuple[str, bool]]) -> Manifest:
+    """Images of these labels, annotated by a box or not."""
+    table = pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(len(rows))],
+            "split": "train",
+            "label": [label for label, _ in rows],
+            "boxes": [[BOX[0] | {"label": label}] if boxed else None for label, boxed in rows],
+            "width": 64,
+            "height": 64,
+        }
+    )
+    facts = dict.fromkeys(("name", "license", "citation", "groups"), "tiny")
+    table["polygons"] = None
+    return Manifest(
+        table=table,
+        root=Path(),
+        classes=classes,
+        task="binary" if len(classes) == 2 else "multiclass",
+        excluded=pd.DataFrame(),
+        **facts,
+    )
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows", "known"),
+    [
+        # Two classes: an image of the first shows nothing, unless that class is annotated.
+        (("a", "b"), [("a", False), ("b", False), ("b", True)], [True, False, True]),
+        (("a", "b"), [("a", False), ("a", True), ("b", True)], [False, True, True]),
+        # Nothing is annotated at all: nobody has looked.
+        (("normal", "b"), [("normal", False), ("b", False)], [False, False]),
+        # More classes: by the name alone.
+        (("a", "b", "c"), [("a", False), ("b", True)], [False, True]),
+        (("a", "normal", "c"), [("normal", False), ("c", True)], [True, True]),
+    ],
+)
+def test_an_image_without_annotation_is_negative_only_where_its_label_says_so(
+    classes: tuple[str, ...], rows: list[tuple[str, bool]], known: list[bool]
+) -> None:
+    maps = AnnotationMaps(manifest(classes, rows), np.arange(len(rows)), preprocess("squash"))
+    shrunk = [maps.shrink(maps.mask(row)) for row in range(len(rows))]
+    assert [bool(each.any()) for each in shrunk] == [boxed for _, boxed in rows]
+    assert [maps.is_known(row, each) for row, each in enumerate(shrunk)] == known
+    assert negative_classes(manifest(("no_fracture", "b"), [])) == ("no_fracture",)
+
+
+def test_a_map_keeps_an_annotation_smaller_than_its_cells() -> None:
+    tiny = [{"label": "fracture", "points": [[0.5, 0.5], [0.501, 0.501]]}]
+    table = manifest(("normal", "fracture"), [("fracture", True)])
+    table.table.at[0, "boxes"] = tiny
+    maps = AnnotationMaps(table, np.array([0]), Preprocess([{"name": "resize"}], 224))
+    shrunk = maps.shrink(maps.mask(0))
+    assert shrunk.shape == (56, 56)
+    assert shrunk[28, 28] > 0
+    assert np.count_nonzero(shrunk) <= 4

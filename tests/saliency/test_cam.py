@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Method
 from fracnet.models.classifier import Classifier
+from fracnet.models.feature_maps import find_layer
 from fracnet.saliency.cam import CAM_METHODS, heatmaps
-from fracnet.saliency.layers import find_layer
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir
 
@@ -200,7 +200,7 @@ def test_no_images_have_no_maps() -> None:
 
 
 def test_the_config_allows_exactly_the_available_methods() -> None:
-    assert get_args(Method) == CAM_METHODS
+    assert get_args(Method) == (*CAM_METHODS, "localization", "auto")
 
 
 SHIPPED = {

@@ -81,12 +81,16 @@ def test_images_and_targets_are_mixed_by_the_same_share(mixup: float, cutmix: fl
         # One bright image in each pair: its share can be read off the mean.
         image = torch.zeros(4, 1, 40, 40, dtype=torch.uint8)
         image[:2] = 200
+        known = torch.tensor([True, True, False, True])
         batch: dict[str, Any] = {"image": image, "target": torch.tensor([0, 1, 2, 0])}
+        batch |= {"map": image[:, 0, ::4, ::4], "known": known}
         callback.on_train_batch_start(trainer, new_model(), batch, number)
         share = batch["share"]
         assert batch["image"].dtype == torch.uint8
         assert float(batch["image"][0].float().mean()) == pytest.approx(200 * share, abs=0.6)
         assert float(batch["image"][3].float().mean()) == pytest.approx(200 * (1 - share), abs=0.6)
+        assert float(batch["map"][0].float().mean()) == pytest.approx(200 * share, abs=0.6)
+        assert batch["known"].tolist() == [True, False, False, True]
         assert batch["target"].tolist() == [0, 1, 2, 0]
         assert batch["other_target"].tolist() == [0, 2, 1, 0]
         assert image[0].min() == 200, "the batch before it was mixed"

@@ -13,6 +13,7 @@ from typing import Any
 
 from fracnet.config.instantiate import near_miss
 from fracnet.config.overrides import shell_quoted
+from fracnet.data.annotations import is_negative
 from fracnet.data.datasets.base import (
     UnsplitDataset,
     describe_folder,
@@ -45,8 +46,6 @@ SPLIT_NAMES = {
 }
 SPLIT_SUFFIXES = {"set", "data", "dataset", "images", "split"}
 """Words that may follow the name of a split, as in test_set."""
-NEGATIVE = ("no", "non", "not", "normal", "negative", "neg", "healthy", "without", "0")
-"""First words of the usual names for the class without a finding."""
 
 
 @dataclass(kw_only=True)
@@ -186,7 +185,7 @@ class Folder(UnsplitDataset):
             )
         if len(names) > 2:
             return tuple(names), []
-        negative = [name for name in names if _first_word(name) in NEGATIVE]
+        negative = [name for name in names if is_negative(name)]
         if len(negative) != 1:
             raise UserError(
                 f"{origin} has two classes, {' and '.join(names)}, and it is unclear which one is "
@@ -201,10 +200,6 @@ class Folder(UnsplitDataset):
 
 def _typed(names: Sequence[str]) -> str:
     return shell_quoted(f"data.class_order=[{','.join(names)}]")
-
-
-def _first_word(name: str) -> str:
-    return (name.lower().replace("_", " ").replace("-", " ").split() or [name])[0]
 
 
 def _class_name(value: str | float | None, names: Sequence[str]) -> str:

@@ -1,10 +1,10 @@
-"""The layer of a backbone that heatmaps explain.
+"""Feature maps inside a backbone: the layer whose output maps the image, for any architecture.
 
-By default it is the last one whose output is a map of the image. `find_layer` finds it by watching
-a backbone process noise, so any architecture works, including a user's own.
+`find_layer` finds it by watching a backbone process noise, so a user's own network works as well.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isqrt
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from fracnet.config.instantiate import near_miss
-from fracnet.models.inference import eval_mode
 from fracnet.utils.errors import UserError
 
 Reshape = Callable[[Tensor], Tensor]
@@ -28,13 +27,14 @@ class Layer:
     """A layer of a backbone, by its name in `named_modules()`.
 
     reshape: from its output to maps [N, C, h, w]; None if it already has that shape.
-    grid: h and w for images of the size that it was found with.
+    grid: h and w for images of the size that it was found with. channels: C.
     """
 
     name: str
     module: nn.Module
     reshape: Reshape | None
     grid: tuple[int, int]
+    channels: int
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,17 @@ class _LayerOutput:
             reshape = _TokensToMaps(self.prefix)
         elif self.channels_last:
             reshape = _channels_first
-        return Layer(self.name, self.module, reshape, self.grid)
+        maps = self.output if reshape is None else reshape(self.output)
+        return Layer(self.name, self.module, reshape, self.grid, maps.shape[1])
 
 
 def find_layer(
-    backbone: nn.Module, name: str | None = None, *, size: int = 224, key: str = "explain.layer"
+    backbone: nn.Module,
+    name: str | None = None,
+    *,
+    size: int = 224,
+    cells: int = 2,
+    key: str = "explain.layer",
 ) -> Layer:
     """The layer `name` of a backbone, or the last one that puts out a map of the image.
 
@@ -70,6 +76,7 @@ def find_layer(
         backbone: maps float32 [N, 3, S, S] to logits.
         name: as in `backbone.named_modules()`.
         size: S, which networks with dense layers fix.
+        cells: the fewest cells per side of the last map; does not concern a named layer.
         key: of the config, for messages.
 
     Raises:
@@ -94,6 +101,8 @@ def find_layer(
         parts = output.name.split(".")
         attention = any("attn" in part or "attention" in part for part in parts)
         if attention or not HEADS.isdisjoint(parts) or isinstance(output.module, PASS_THROUGH):
+            continue
+        if output.grid[0] < cells:
             continue
         if output.prefix is None and not past_tokens:
             return output.layer()
@@ -202,3 +211,15 @@ def _allowed_text(outputs: list[_LayerOutput], name: str = "") -> str:
     listed = sorted(names, key=lambda layer: layer.count("."))[:MAX_LISTED]
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return f" allowed: {', '.join(listed)}{more}.{near_miss(name, names) if name else ''}"
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """The whole model in evaluation mode; afterwards each layer in its mode of before."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
