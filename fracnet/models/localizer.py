@@ -86,7 +86,8 @@ def localization_loss(cells: Tensor, maps: Tensor, known: Tensor) -> Tensor:
         maps: share of each cell that is annotated, in 255ths: uint8 [N, g, g], at any resolution.
         known: bool [N], images whose map is known; the others do not count.
     """
-    share = functional.adaptive_avg_pool2d(maps[:, None].float() / 255, cells.shape[-2:])[:, 0]
+    height, width = cells.shape[-2:]
+    share = functional.adaptive_avg_pool2d(maps[:, None].float() / 255, (height, width))[:, 0]
     inside, outside = share.sum(dim=(1, 2)), (1 - share).sum(dim=(1, 2))
     positive = (share * functional.softplus(-cells)).sum(dim=(1, 2)) / inside.clamp_min(1e-6)
     negative = ((1 - share) * functional.softplus(cells)).sum(dim=(1, 2)) / outside.clamp_min(1e-6)

@@ -97,7 +97,8 @@ class MixImages(Callback):
 def _mix(images: Tensor, own: float | Tensor) -> Tensor:
     """uint8 [N, 1, h, w], each mixed with another; own: its weight, float [1, 1, H, W] or one."""
     if isinstance(own, Tensor):
-        own = functional.adaptive_avg_pool2d(own, images.shape[-2:])
+        height, width = images.shape[-2:]
+        own = functional.adaptive_avg_pool2d(own, (height, width))
     others = images.flip(0)  # the order of an epoch is random already
     return torch.lerp(others.float(), images.float(), own).round_().to(torch.uint8)
 
