@@ -25,12 +25,11 @@ def serve(cfg: DictConfig) -> None:
             "this command needs packages that are not installed: pip install 'fracnet[serve]'"
         )
 
-    from fracnet.inference.image_predictor import CAUTION
-    from fracnet.inference.predictor import Predictor
+    from fracnet.inference import image_predictor, predictor
     from fracnet.serving import app, server
 
     with server.listen(command.host, command.port) as listening:
-        predictor = Predictor(
+        model = predictor.Predictor(
             command.run,
             trust=command.trust,
             error=command.confident_errors,
@@ -41,13 +40,13 @@ def serve(cfg: DictConfig) -> None:
         if token is None and not server.is_loopback(command.host):
             token = secrets.token_urlsafe(16)
         place = server.address(listening, command.host, token)
-        print(f"Serving {predictor.folder.path.name}: {place}")
+        print(f"Serving {model.folder.path.name}: {place}")
         if not server.is_loopback(command.host):
             print(
                 "Other machines can reach this server, without encryption: use a network you trust."
             )
-        print(f"Nothing is stored. Stop with Ctrl-C.\n\n{CAUTION}", flush=True)
-        server.make_server(app.make_app(predictor, limits, token)).run(sockets=[listening])
+        print(f"Nothing is stored. Stop with Ctrl-C.\n\n{image_predictor.CAUTION}", flush=True)
+        server.make_server(app.make_app(model, limits, token)).run(sockets=[listening])
 
 
 if __name__ == "__main__":

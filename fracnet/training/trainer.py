@@ -28,7 +28,6 @@ from fracnet.data.feature_cache import HeadFeatures
 from fracnet.evaluation.predictions import assemble
 from fracnet.models.classifier import LOCALIZATION_METRICS, Classifier
 from fracnet.models.features import NetworkFeatures
-from fracnet.models.heads import fit_head
 from fracnet.models.validation import ValidationMetrics
 from fracnet.runs.checkpoint import read_checkpoint, rebuild, run_device
 from fracnet.runs.run_folder import RunFolder
@@ -253,6 +252,8 @@ def _fit_head_and_predict(
 
     It is fitted to the images as they are and to all their augmented copies.
     """
+    from fracnet.models.fitted_heads import fit_head  # scikit-learn, which other runs need later
+
     features = data.features = head_features(model, config, data, folder)
     assert features is not None
     targets, train, val = data.manifest.targets(), data.rows("train"), data.rows("val")

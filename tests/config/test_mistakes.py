@@ -103,7 +103,7 @@ CASES = [
     (["trainer.image_sizes=[96,8]"], ["trainer.image_sizes.1=8", "16"]),
     (
         ["trainer.image_sizes=[96,160]", "trainer.max_epochs=1"],
-        ["trainer.image_sizes=[96,160] names 2 sizes for trainer.max_epochs=1", "one for each"],
+        ["trainer.image_sizes=[96,160]: trainer.max_epochs=1 leave 1 epoch for 2", "one for each"],
     ),
     (["optim=adamm"], ["optim=adamm", "adam, adamw, sgd", "Did you mean 'adam"]),
     (["loss=focl"], ["loss=focl", "cross_entropy, focal", "Did you mean 'focal'?"]),

@@ -13,6 +13,7 @@ from torch import nn
 
 from fracnet.models.classifier import Classifier
 from fracnet.models.cnn import CustomCNN
+from fracnet.models.fitted_heads import fit_head
 from fracnet.models.heads import (
     SMOOTHING,
     TEMPERATURE,
@@ -21,7 +22,6 @@ from fracnet.models.heads import (
     MlpHead,
     add_head_dropout,
     find_heads,
-    fit_head,
     set_head,
 )
 from fracnet.utils.errors import UserError
