@@ -118,7 +118,8 @@ def _leakage() -> list[str]:
     value, low, high = content["copies minus copies, by patient"]["accuracy"]
     return [
         f"reported {reported:.3f}, true {true:.3f}<br>(phantoms, [leakage](../../leakage))",
-        interval({"value": value, "low": low, "high": high}),
+        "optimism, minus that of a split by patient: "
+        + interval({"value": value, "low": low, "high": high}),
         f"Copies on both sides of the split {'flatter' if low > 0 else 'are not shown to flatter'} "
         f"a model. {PHANTOMS}",
     ]
