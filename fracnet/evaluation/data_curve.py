@@ -41,7 +41,7 @@ class DataCurve:
         return self.floor + self.scale * np.asarray(n, dtype=np.float64) ** -self.exponent
 
     @property
-    def is_told(self) -> bool:
+    def is_precise(self) -> bool:
         """Whether the interval leaves out 0, or shows that the gain is small."""
         if self.low is None or self.high is None:
             return False

@@ -77,7 +77,7 @@ def _note(sweep: Sweep, curve: Mapping[str, Any]) -> str:
         )
     low, high = sorted((sign * fit["low"], sign * fit["high"]))
     interval = f"95 % CI {low:+.3f} to {high:+.3f}"
-    if not fit["is_told"]:
+    if not fit["is_precise"]:
         return (
             f"{unknown}: the change of {title} is {gain:+.3f} ({interval}). More seeds or more "
             "fractions narrow the interval."

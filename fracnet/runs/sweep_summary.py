@@ -418,7 +418,7 @@ def _data_curve(
         )
     errors = [value if better == "smaller" else 1 - value for _, _, value in runs]
     curve = fit_data_curve([images for _, images, _ in runs], errors, [run[0] for run in runs])
-    fit = None if curve is None else asdict(curve) | {"is_told": curve.is_told}
+    fit = None if curve is None else asdict(curve) | {"is_precise": curve.is_precise}
     return {"overrides": dict(overrides), "points": points, "fit": fit}
 
 

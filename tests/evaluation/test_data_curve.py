@@ -39,19 +39,19 @@ def test_the_interval_covers_the_true_gain_in_about_95_percent() -> None:
     curves = [runs(0.05, 1.2, 0.5, noise=0.02, seeds=3, seed=seed) for seed in range(60)]
     covered = [c.low is not None and c.high is not None and c.low <= true <= c.high for c in curves]
     assert np.mean(covered) >= 0.88
-    assert not all(c.is_told for c in curves), "60 times three noisy seeds"
+    assert not all(c.is_precise for c in curves), "60 times three noisy seeds"
 
 
-def test_a_gain_is_told_where_it_is_clear_or_surely_small() -> None:
-    assert runs(0.05, 3.0, 0.4, noise=0.003, seeds=5).is_told
+def test_a_gain_is_precise_where_it_is_clear_or_surely_small() -> None:
+    assert runs(0.05, 3.0, 0.4, noise=0.003, seeds=5).is_precise
     flat = runs(0.1, 0.0, 0.5, noise=0.002, seeds=5)
-    assert flat.is_told
+    assert flat.is_precise
     assert flat.low is not None
     assert flat.low < 0
-    assert not runs(0.1, 0.5, 0.5, noise=0.1, seeds=3).is_told
+    assert not runs(0.1, 0.5, 0.5, noise=0.1, seeds=3).is_precise
 
 
 def test_two_seeds_give_no_interval_and_two_sizes_no_curve() -> None:
     two = runs(0.05, 1.2, 0.5, noise=0.01, seeds=2)
-    assert (two.low, two.high, two.is_told) == (None, None, False)
+    assert (two.low, two.high, two.is_precise) == (None, None, False)
     assert fit_data_curve([400, 800] * 3, [0.3, 0.2] * 3, [0.5, 1.0] * 3) is None
