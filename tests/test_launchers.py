@@ -44,7 +44,7 @@ def test_each_job_ends_in_its_own_way(launcher: str, tmp_path: Path) -> None:
     assert job.returncode == 1, err
     assert statuses(tmp_path / "sweep") == ["finished", "finished", "failed", "failed"]
     assert json.loads((tmp_path / "sweep/sweep.json").read_text())["best"] == [1]
-    assert "sweep   4 jobs, at most 200 epochs" in out
+    assert "sweep   4 jobs, at most 80 epochs" in out
     assert "job 3   failed: optim.lr=3 is not liked" in out
     assert "job 2   failed: the process exited with code 9; see job.log" in out
 
@@ -72,7 +72,7 @@ def test_dry_run_lists_the_jobs_and_makes_nothing(
         jobs = re.findall(r"^job (\d) +(.*)$", result.out, re.MULTILINE)
         assert [number for number, _ in jobs] == ["0", "1", "2", "3"]
         assert jobs[3][1] == "optim.lr=1 seed=1"
-        assert "4 jobs, at most 200 epochs" in result.out
+        assert "4 jobs, at most 80 epochs" in result.out
         assert not list(tmp_path.iterdir())
 
 

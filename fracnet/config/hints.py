@@ -207,7 +207,9 @@ def explain_added(config_name: str, arguments: Sequence[str]) -> str:
         first = key.split(".")[0]
         closed = "_target_" not in node and first not in OPEN_GROUPS
         close = difflib.get_close_matches(name, [str(k) for k in node], n=1, cutoff=0.6)
-        if first != "hydra" and (node is root or (closed and close and not parents)):
+        if first not in ("hydra", "resumed") and (
+            node is root or (closed and close and not parents)
+        ):
             return _explain_key(key, config_name, arguments)
     return ""
 

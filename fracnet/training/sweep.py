@@ -57,6 +57,8 @@ from fracnet.utils import distributed, processes
 from fracnet.utils.errors import Diverged, Interrupted, Pruned, UserError
 from fracnet.utils.files import explain_disk_fault
 
+NO_BEST_JOB = ("No trials are completed", "Record does not exist")
+"""Optuna's texts where all jobs have failed, by storage."""
 STOPPING = "stopping the sweep; once more ends the running jobs at once."
 MULTIRUN_FILE = "multirun.yaml"
 """Hydra's own record of a sweep, in its folder."""
@@ -558,7 +560,7 @@ def launcher_failed(error: Exception) -> bool:
     if folder is None:
         return False
     started = any(folder.rglob(JOB_FILE))
-    if started and "No trials are completed" in str(error):
+    if started and any(text in str(error) for text in NO_BEST_JOB):
         return True  # Optuna names no best job; the table shows that all have failed
     mendable = isinstance(error, UserError | HydraException | OmegaConfBaseException)
     if state.stops.sweep is None or (not started and (mendable or explain_disk_fault(error))):

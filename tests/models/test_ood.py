@@ -202,6 +202,6 @@ def test_tokens_and_maps_are_averaged_over_places() -> None:
     import torch
 
     maps = torch.arange(24.0).reshape(1, 2, 3, 4)
-    assert_array_equal(inference._pooled(maps), [[5.5, 17.5]])
+    assert_array_equal(inference.pooled_features(maps), [[5.5, 17.5]])
     tokens = maps.flatten(2).transpose(1, 2)
-    assert_array_equal(inference._pooled(tokens), [[5.5, 17.5]])
+    assert_array_equal(inference.pooled_features(tokens), [[5.5, 17.5]])

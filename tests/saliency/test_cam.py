@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Method
-from fracnet.models.classifier import Classifier
+from fracnet.models.classifier import OWN_KEYS, Classifier
 from fracnet.models.feature_maps import find_layer
 from fracnet.saliency.cam import CAM_METHODS, heatmaps
 from fracnet.utils.errors import UserError
@@ -253,10 +253,8 @@ def test_the_last_map_of_a_shipped_network_is_detected(name: str) -> None:
     with initialize_config_dir(str(config_dir())):
         node = compose("train", [f"model={name}", "image_size=64"]).model
     plain = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))
-    quadrant = ("normalize", "freeze", "head_dropout", "fit")
-    plain = {
-        key: value for key, value in plain.items() if key not in quadrant and value is not None
-    }
+    own = (*OWN_KEYS, "fit")
+    plain = {key: value for key, value in plain.items() if key not in own and value is not None}
     if "backbones" in plain["_target_"]:
         plain["pretrained"] = False
     if "image_size" in plain:
