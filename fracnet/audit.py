@@ -36,7 +36,6 @@ def audit(cfg: DictConfig) -> None:
 
     # Imported late: --help and typos need not wait for them.
     from fracnet.data_audit import findings, page, run_audit
-    from fracnet.runs import build as runs_build
 
     dataset = build(command.data.plain(), "data")
     dataset.prepare()
@@ -54,9 +53,9 @@ def audit(cfg: DictConfig) -> None:
         else:
             network = None
             if training is not None:
-                compute = partial(
-                    runs_build.frozen_features, training, dataset, command.progress_bar
-                )
+                from fracnet.runs.build import frozen_features  # torch; other audits need none
+
+                compute = partial(frozen_features, training, dataset, command.progress_bar)
                 network = run_audit.NamedFeatures(str(command.label_errors), compute)
             result = run_audit.run_audit(
                 manifest,
