@@ -120,7 +120,9 @@ def provenance(content: RunContent) -> Facts:
     version = f"fracnet {code['fracnet']}" if code else ""
     seconds, memory = record.get("seconds"), record.get("peak_resident_mib")
     gpu, speed = record.get("peak_gpu_mib"), record.get("images_per_second")
-    times = time_text(record.get("seconds_by_phase") or {})
+    # Without the report, which is not over when it states this.
+    phases = {k: v for k, v in (record.get("seconds_by_phase") or {}).items() if k != "report"}
+    times = time_text(phases)
     fingerprint = record.get("data_fingerprint")
     facts = [
         ("command", _command(record.get("command") or [])),

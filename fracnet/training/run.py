@@ -89,7 +89,6 @@ def run(plan: Plan) -> float | list[float]:
             provenance.update()
             record.report(evaluation, config, model, in_sweep)
             times.mark("report")
-            provenance.update()
         if not in_sweep:
             print(*provenance.lines(), sep="\n", flush=True)
     objectives = list(evaluation.objectives)

@@ -176,7 +176,7 @@ def advice(
         cores: of the machine, for this run.
         gpu: whether it trained on one.
     """
-    total = sum(seconds.values())
+    total = sum(value for phase, value in seconds.items() if phase != "report")
     if total < WORTH_SECONDS:
         return ""
 
