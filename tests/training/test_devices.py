@@ -229,11 +229,12 @@ def test_processes_of_one_run_need_one_folder(
 def test_more_devices_than_available_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     node = SimpleNamespace(
-        trainer=SimpleNamespace(devices=2, num_nodes=1), model=SimpleNamespace(fit="gradient")
+        trainer=SimpleNamespace(devices=2, num_nodes=1),
+        model=SimpleNamespace(fit="gradient", by_epochs=True),
     )
     with pytest.raises(UserError, match=r"trainer.devices=2: this machine has 1"):
         check_devices(node, "gpu")  # type: ignore[arg-type]
     check_devices(node, "cpu")  # type: ignore[arg-type]
-    node.model.fit = "classical"
+    node.model.fit, node.model.by_epochs = "classical", False
     with pytest.raises(UserError, match=r"fitted on one"):
         check_devices(node, "cpu")  # type: ignore[arg-type]

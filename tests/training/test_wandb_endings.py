@@ -80,7 +80,7 @@ def test_killed_run_keeps_its_history_and_continues_it(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of runs of this process, not of the job
-    endless = ["trainer.max_epochs=100000", "callbacks.early_stopping=null"]
+    endless = ["trainer.max_epochs=100000", "callbacks.early_stopping=null", "scheduler=none"]
     job = subprocess.Popen(
         [sys.executable, "-m", "fracnet.train", *overrides, *endless, f"hydra.run.dir={tmp_path}"],
         stdout=subprocess.DEVNULL,
