@@ -4,6 +4,7 @@ Imports nothing heavy: `--help`, `--cfg job` and a mistyped override must answer
 """
 
 import io
+import logging
 import os
 import re
 import secrets
@@ -129,6 +130,8 @@ def run(
     stopped as a whole.
     """
     deferred.defer()
+    # A log on a full disk: the command itself says so, once, instead of a traceback for each line.
+    logging.raiseExceptions = False
     print_any_character()
     with quiet_on_closed_pipe():
         arguments = [word for word in sys.argv[1:] if word not in DRY_RUN]
