@@ -113,7 +113,7 @@ class Provenance:
 
     def lines(self) -> list[str]:
         """Time, speed, memory and what would make the run faster, for the terminal."""
-        content = self._content | self.times()  # with the report
+        content = {**self._content, **self.times()}  # with the report
         memory = f"memory {content['peak_resident_mib'] / 1024:.1f} GiB at most"
         if "peak_gpu_mib" in content:
             memory += f", on the GPU {content['peak_gpu_mib'] / 1024:.1f} GiB"
