@@ -84,8 +84,11 @@ FISH = r"""function __fracnet
     test -z "$choices"; and __fish_complete_path (commandline -ct)
 end
 complete -c fracnet -f -a '(__fracnet)'
-complete -c python -n 'functions -q __fracnet' -a '(__fracnet)'
-complete -c python3 -n 'functions -q __fracnet' -a '(__fracnet)'
+for python in python python3
+    complete -c $python -n 'functions -q __fracnet' -a '(__fracnet)'
+    # The module is an argument of its option to fish.
+    complete -c $python -s m -x -n 'functions -q __fracnet' -a '(__fracnet)'
+end
 """
 NO_FISH = """complete -e -c fracnet
 functions -e __fracnet
