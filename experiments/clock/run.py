@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -243,7 +244,7 @@ def write(results: dict[str, list[Timed]], options: argparse.Namespace, data: st
     if probes := results.get("fracnet probe"):
         targets["what the probe reaches"] = float(np.median([best(run) for run in probes]))
     content = {
-        "command": " ".join(["python -m experiments.clock.run", *shown(sys.argv[1:])]),
+        "command": f"python -m experiments.clock.run {shlex.join(shown(sys.argv[1:]))}".strip(),
         "machine": f"{available_cores()} CPU cores, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads, load {os.getloadavg()[2]:.1f} in the 15 minutes before"
         f"{', ' + torch.cuda.get_device_name() if torch.cuda.is_available() else ''}",
