@@ -46,8 +46,15 @@ def phantoms(first: int, count: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def compute_features() -> FeatureFunction:
-    """Features of an untrained network: the check must not depend on what it has learnt."""
-    return logits_and_features(Classifier(TINY, ["a", "b"], OPTIM, None))
+    """Features of an untrained network: the check must not depend on what it has learnt.
+
+    Seeded: the limit holds with a confidence of 0.9 only, so one network in ten exceeds it.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return logits_and_features(Classifier(TINY, ["a", "b"], OPTIM, None))
 
 
 @pytest.fixture(scope="module")
