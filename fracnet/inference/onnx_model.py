@@ -35,10 +35,10 @@ NO_HASH = "0" * 64
 def hash_place(content: mmap.mmap | bytes) -> int:
     """Place of the hash in the file; ValueError where it has none."""
     # Protocol buffers store a key, one byte for the field, one for the length, and the value.
-    found = content.rfind(HASH.encode())
-    if found < 0:
+    place = content.rfind(HASH.encode())
+    if place < 0:
         raise ValueError("it was not exported by fracnet")
-    return found + len(HASH) + 2
+    return place + len(HASH) + 2
 
 
 def file_hashes(path: Path) -> tuple[str, str]:

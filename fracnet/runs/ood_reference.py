@@ -42,8 +42,8 @@ def write_ood_reference(
         look = logits_and_features(load_classifier(folder, trust=True), run_device(config))
 
     def sample(rows: np.ndarray) -> Sample:
-        found = ood.sample_images(data.cache.images, rows, look, config.data.batch_size)
-        return replace(found, features=frozen.images[rows]) if frozen is not None else found
+        images = ood.sample_images(data.cache.images, rows, look, config.data.batch_size)
+        return images if frozen is None else replace(images, features=frozen.images[rows])
 
     parts = [sample(rows) for rows in progress((train, val, test), 3, "OOD reference")]
     reference = ood.fit_reference(parts[0], parts[1], units)

@@ -206,7 +206,7 @@ class _Gate:
         given = [self._given(scope), cookie.value if cookie else ""]
         given.append(bearer.strip() if kind.lower() == "bearer" else "")
         assert self.token is not None
-        return any(hmac.compare_digest(one.encode(), self.token.encode()) for one in given)
+        return any(hmac.compare_digest(token.encode(), self.token.encode()) for token in given)
 
     @staticmethod
     def _given(scope: Scope) -> str:
@@ -241,6 +241,7 @@ def describe_model(predictor: Predictor, limits: Limits) -> dict[str, Any]:
         "ood_score": MEANING,
         "notes": [note for note in [level["limits"].note] if note],
         "columns": COLUMNS,
+        "table": list(predictor.predict([]).columns),
         "limits": {"megabytes": limits.megabytes, "files": limits.files, "seconds": limits.seconds},
         "colors": colors.tolist(),
         "opacity": OPACITY,

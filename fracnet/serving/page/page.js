@@ -314,7 +314,6 @@
   const add = async (chosen) => {
     const files = [...chosen];
     if (!files.length) return;
-    find("drop").hidden = false;
     find("stop").hidden = false;
     find("tools").hidden = false;
     stopping = false;
@@ -358,9 +357,7 @@
 
   // One row an image, with the columns of predictions.csv; a spreadsheet runs nothing of it.
   const csv = () => {
-    const names = ["path", "patient", "study", "likeliest", ...model.classes.map((name) => `prob_${name}`)];
-    if (model.classes.length === 2) names.push("log_odds");
-    names.push("decision", "uncertain", "reason", "ood_score", "ood", "error");
+    const names = model.table;
     const cell = (value) => {
       if (value === null || value === undefined) return "";
       if (typeof value === "boolean") return value ? "True" : "False";
