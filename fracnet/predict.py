@@ -1,12 +1,15 @@
 """`python -m fracnet.predict`: predict new images with a finished run."""
 
+import sys
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+import fracnet
 from fracnet.config import hydra_cli
 from fracnet.config.commands import PredictCommand
+from fracnet.config.overrides import model_as_run
 from fracnet.config.schema import validated
 from fracnet.utils.progress import progress_bar
 
@@ -26,20 +29,16 @@ def predict(cfg: DictConfig) -> None:
 
     images = find_images(command.input)
     path = Path(command.run).expanduser().resolve()
-    exported = path.suffix.lower() == ".onnx"
-    if not exported:
+    if path.suffix.lower() != ".onnx":
         RunFolder.open(path)
 
-    from fracnet.inference import batch_predict, onnx_model, overlays, predictor
+    from fracnet.inference import batch_predict, overlays
 
     if command.out:
         batch_predict.check_output_free(Path(command.out).expanduser())
-    error = command.confident_errors
-    model: predictor.ImagePredictor
-    if exported:
-        model = onnx_model.OnnxPredictor(path, error=error, device=command.device)
-    else:
-        model = predictor.Predictor(path, trust=command.trust, error=error, device=command.device)
+    model = fracnet.load(
+        path, trust=command.trust, error=command.confident_errors, device=command.device
+    )
     with batch_predict.output_folder(command.out, images.name) as folder:
         painter = overlays.overlay_painter(model, folder) if command.overlays else None
         summary = batch_predict.predict_into(
@@ -49,4 +48,5 @@ def predict(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = model_as_run(sys.argv[1:])
     hydra_cli.run(predict, "predict", instead="name all images in input=")

@@ -2,12 +2,15 @@
 
 import importlib.util
 import secrets
+import sys
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+import fracnet
 from fracnet.config import hydra_cli
 from fracnet.config.commands import ServeCommand
+from fracnet.config.overrides import model_as_run
 from fracnet.config.schema import validated
 from fracnet.utils.errors import UserError
 
@@ -25,11 +28,11 @@ def serve(cfg: DictConfig) -> None:
             "this command needs packages that are not installed: pip install 'fracnet[serve]'"
         )
 
-    from fracnet.inference import image_predictor, predictor
+    from fracnet.inference import image_predictor
     from fracnet.serving import app, server
 
     with server.listen(command.host, command.port) as listening:
-        model = predictor.Predictor(
+        model = fracnet.load(
             command.run,
             trust=command.trust,
             error=command.confident_errors,
@@ -40,7 +43,7 @@ def serve(cfg: DictConfig) -> None:
         if token is None and not server.is_loopback(command.host):
             token = secrets.token_urlsafe(16)
         place = server.address(listening, command.host, token)
-        print(f"Serving {model.folder.path.name}: {place}")
+        print(f"Serving {model.path.name}: {place}")
         if not server.is_loopback(command.host):
             print(
                 "Other machines can reach this server, without encryption: use a network you trust."
@@ -50,4 +53,5 @@ def serve(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = model_as_run(sys.argv[1:])
     hydra_cli.run(serve, "serve", instead="one server answers any number of images")

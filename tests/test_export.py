@@ -15,15 +15,19 @@ import pytest
 from helpers.command import CommandResult, run_command
 from helpers.dicom_files import dicom
 from helpers.predicting import train_on_views, write_views
+from starlette.testclient import TestClient
 
 import fracnet
+from fracnet.config.overrides import model_as_run
 from fracnet.data.image_io import read_grey
 from fracnet.evaluation.decisions import seal
 from fracnet.export import export
-from fracnet.inference.onnx_model import METADATA
+from fracnet.inference.onnx_model import METADATA, OnnxPredictor
 from fracnet.onnx_export.build_model import write_model
 from fracnet.onnx_export.graph import Graph
 from fracnet.onnx_export.preprocess_graph import squash
+from fracnet.predict import predict
+from fracnet.serving.app import Limits, make_app
 from fracnet.utils.errors import UserError
 from fracnet.verify import verify, with_key
 
@@ -78,7 +82,7 @@ def test_an_export_is_compared_with_all_images_and_reported(exported: Path) -> N
     metadata = json.loads((exported.parent / "metadata.json").read_text())
     assert metadata == json.loads({p.key: p.value for p in model.metadata_props}[METADATA])
     assert metadata["classes"] == ["normal", "abnormal"]
-    assert metadata["class_map"] == "exact: its mean is the logit"
+    assert metadata["class_map"] == "exact: its mean is the logit without the bias of its class"
     assert metadata["data_fingerprint"]
     assert "torch" not in (exported.parent / "requirements.txt").read_text()
 
@@ -171,6 +175,32 @@ def test_an_exported_model_predicts_as_the_run_does(
     )
     with pytest.raises(UserError, match=r"confident_errors=0\.1: the limits in model\.onnx"):
         fracnet.load(exported, error=0.1)
+    assert isinstance(fracnet.load(exported, trust=True), OnnxPredictor)
+
+
+def test_an_exported_model_is_served_and_draws_overlays(
+    exported: Path, run: Path, views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = sorted((views / "test").glob("*.png"))[0]
+    answers = []
+    for source in (exported, run):
+        app = make_app(fracnet.load(source, device="cpu"), Limits(2, 2, 60))
+        client = TestClient(app, base_url="http://127.0.0.1")
+        response = client.post("/api/predict", files=[("files", (image.name, image.read_bytes()))])
+        assert response.status_code == 200, response.text
+        answers.append(response.json()["images"][0])
+    mine, expected = answers
+    assert mine.keys() == expected.keys()
+    assert mine["decision"] == expected["decision"]
+    assert mine["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
+    assert mine["image"] == expected["image"]
+    assert mine["heatmap"].startswith("data:image/png")
+
+    arguments = model_as_run(
+        [f"model={exported}", f"input={image}", "overlays=true", f"out={tmp_path / 'out'}"]
+    )
+    assert run_command(predict, "predict", arguments, capsys).code == 0
+    assert (tmp_path / "out" / "overlays" / image.name).is_file()
 
 
 def test_an_exported_model_needs_no_torch(exported: Path, views: Path, tmp_path: Path) -> None:

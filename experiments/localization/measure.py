@@ -20,7 +20,7 @@ from fracnet.runs.build import data_from
 from fracnet.runs.checkpoint import load_classifier, read_config
 from fracnet.runs.run_folder import RunFolder
 from fracnet.saliency.cam import CAM_METHODS, heatmaps
-from fracnet.saliency.gallery import draw_overlay
+from fracnet.saliency.drawing import draw_overlay
 from fracnet.saliency.localization import annotated_rows, localize
 from fracnet.saliency.sanity_check import run_sanity_check
 from fracnet.utils.progress import progress_bar

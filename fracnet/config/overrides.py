@@ -41,6 +41,14 @@ def quote_paths(arguments: Sequence[str], multirun: bool) -> list[str]:
     return [_quote_path(argument, multirun) for argument in arguments]
 
 
+def model_as_run(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command that takes an exported model as `run=`, with `model=` for it.
+
+    `model` is a group of training's config, which Hydra would look up.
+    """
+    return [re.sub(r"^model=", "run=", argument) for argument in arguments]
+
+
 def quoted(value: str) -> str:
     """The text as Hydra's grammar writes it, safe from OmegaConf's interpolation too."""
     text = re.sub(r"(\\*)('|$)", r"\1\1\2", value).replace("'", r"\'").replace("${", r"\${")

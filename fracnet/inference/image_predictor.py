@@ -20,7 +20,14 @@ from fracnet.evaluation.aggregation import combine_views
 from fracnet.evaluation.conformal import is_uncertain, uncertainty_reasons
 from fracnet.evaluation.decisions import decide_classes
 from fracnet.evaluation.predictions import PROB, safe_log
-from fracnet.inference.inputs import Given, LoadedImage, Original, read_images, resolve_images
+from fracnet.inference.inputs import (
+    Frame,
+    Given,
+    LoadedImage,
+    Original,
+    read_images,
+    resolve_images,
+)
 from fracnet.metrics.classification import log_odds
 
 CAUTION = (
@@ -32,9 +39,23 @@ LOG_ODDS = "log_odds"
 UNREADABLE_VIEW = "a view cannot be read"
 NO_READABLE_VIEW = "no view can be read"
 
-Look = Callable[[Sequence[np.ndarray]], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
-"""From images to the preprocessed ones, uint8 [n, S, S], raw logits float64 [n, C], and OOD scores
-float64 [n], None without an OOD reference."""
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model gives for n images.
+
+    images: preprocessed, uint8 [n, S, S]. logits: raw, float64 [n, C]. ood: scores float64 [n],
+    None without an OOD reference. class_maps: class activation maps float32 [n, C, h, w], None
+    where the model gives none by itself.
+    """
+
+    images: np.ndarray
+    logits: np.ndarray
+    ood: np.ndarray | None
+    class_maps: np.ndarray | None = None
+
+
+Look = Callable[[Sequence[np.ndarray]], Scores]
 Decide = Callable[[np.ndarray, np.ndarray], tuple[Any, Any, list[str]]]
 """From probabilities and log-odds float64 [n, C] to decisions, whether they are uncertain, and the
 reasons; None for the first two where validation has no studies."""
@@ -44,14 +65,15 @@ reasons; None for the first two where validation has no studies."""
 class Batch:
     """One batch of images; `table` has a row for each, in order, including unreadable ones.
 
-    images: uint8 [n, S, S] and choices: int64 [n], of the readable ones. originals: likewise, where
-    requested.
+    images: uint8 [n, S, S] and choices: int64 [n], of the readable ones. originals, class_maps
+    (`Scores`): likewise, where requested or given.
     """
 
     table: pd.DataFrame
     images: np.ndarray
     choices: np.ndarray
     originals: Sequence[Original] = ()
+    class_maps: np.ndarray | None = None
 
 
 class ImagePredictor(ABC):
@@ -61,7 +83,8 @@ class ImagePredictor(ABC):
     content of the run's decisions.json. levels: for "image" and, where validation has studies,
     "study": the threshold, the limits of `uncertain` and their effect on the run's own test rows
     (`conformal.limits_by_level`). ood_description: of the OOD reference, or None. image_size,
-    batch_size: pixels per side after preprocessing, and images at a time.
+    batch_size: pixels per side after preprocessing, and images at a time. why_no_heatmaps: a
+    clause, "" where there are heatmaps. frame: `Preprocess.frame` of the preprocessing.
     """
 
     path: Path
@@ -71,6 +94,8 @@ class ImagePredictor(ABC):
     ood_description: Mapping[str, Any] | None
     image_size: int
     batch_size: int
+    why_no_heatmaps: str
+    frame: Frame
 
     @property
     @abstractmethod
@@ -80,6 +105,11 @@ class ImagePredictor(ABC):
     @abstractmethod
     def _look(self) -> Look:
         """What turns images as `preprocess` leaves them into scores."""
+
+    @abstractmethod
+    def heatmaps(self, batch: Batch) -> list[np.ndarray]:
+        """Of the decided class of each readable image, float32 [S, S] of at least 0: with a maximum
+        of 1, or 0 everywhere. Only where `why_no_heatmaps` is empty."""
 
     def predict(
         self, images: Path | str | np.ndarray | Sequence[Path | str | np.ndarray]
@@ -112,9 +142,10 @@ class ImagePredictor(ABC):
         size = self.batch_size
         workers = workers or len(os.sched_getaffinity(0))
         look = self._look()
+        frame = self.frame if originals else None
         waiting: list[LoadedImage] = []
         ahead = max(size, 2 * workers)
-        for image in read_images(given, self.preprocess, workers, ahead, originals):
+        for image in read_images(given, self.preprocess, workers, ahead, frame):
             waiting.append(image)
             if len(waiting) == size:
                 yield self._batch(waiting, look)
@@ -133,12 +164,13 @@ class ImagePredictor(ABC):
         if not readable:
             empty = np.empty((0, self.image_size, self.image_size), np.uint8)
             return Batch(self._table(loaded), empty, np.empty(0, np.int64))
-        images, logits, ood_score = look(readable)
-        logits = logits / self.decisions["temperature"]
+        scores = look(readable)
+        logits = scores.logits / self.decisions["temperature"]
         prob, score = softmax(logits, axis=1), log_odds(logits)
         choices = decide_classes(prob, self.levels["image"]["cut"], score)
         originals = [item.original for item in loaded if item.original is not None]
-        return Batch(self._table(loaded, prob, score, ood_score), images, choices, originals)
+        table = self._table(loaded, prob, score, scores.ood)
+        return Batch(table, scores.images, choices, originals, scores.class_maps)
 
     def _table(
         self,

@@ -9,7 +9,7 @@ import os
 import re
 import reprlib
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -239,6 +239,10 @@ def resolve_images(images: Any) -> tuple[list[Given], list[str]]:
     return given, notes
 
 
+Frame = Callable[[int, int], tuple[float, float, float, float]]
+"""`Preprocess.frame`."""
+
+
 @dataclass(frozen=True)
 class Original:
     """An image before preprocessing, for display.
@@ -272,12 +276,13 @@ def read_images(
     preprocess: Preprocess | None,
     workers: int,
     ahead: int,
-    originals: bool = False,
+    frame: Frame | None = None,
 ) -> Iterator[LoadedImage]:
     """The images in order; at most `ahead` are held in memory besides the one handed over.
 
-    preprocess: None leaves the images as decoded, of any size. originals: keep a copy of each
-    image before preprocessing, where there is any.
+    preprocess: None leaves the images as decoded, of any size. frame: where a
+    file of a width and height lies in the preprocessed image; also keeps a copy of each image
+    before preprocessing.
 
     Raises UserError for an array that is not a grey image. A file that cannot be read, or a missing
     DICOM decoder, is reported in `LoadedImage.error`.
@@ -289,7 +294,7 @@ def read_images(
 
     def submit(count: int) -> None:
         for row, item in islice(left, count):
-            waiting.append(pool.submit(_load, row, item, preprocess, originals))
+            waiting.append(pool.submit(_load, row, item, preprocess, frame))
 
     try:
         submit(ahead)
@@ -300,10 +305,12 @@ def read_images(
         pool.shutdown(cancel_futures=True)
 
 
-def _load(row: int, given: Given, preprocess: Preprocess | None, originals: bool) -> LoadedImage:
+def _load(
+    row: int, given: Given, preprocess: Preprocess | None, frame: Frame | None
+) -> LoadedImage:
     if isinstance(given, np.ndarray):
         grey = _as_grey(given, row)
-        original = _original(grey, preprocess) if originals and preprocess else None
+        original = _original(grey, frame) if frame else None
         pixels = preprocess(grey) if preprocess else grey
         return LoadedImage(f"array {row}", None, None, pixels, original=original)
     patient, study = given.patient, given.study
@@ -311,7 +318,7 @@ def _load(row: int, given: Given, preprocess: Preprocess | None, originals: bool
     try:
         grey = read_grey(given.path)
         image = preprocess(grey) if preprocess else grey
-        original = _original(grey, preprocess) if originals and preprocess else None
+        original = _original(grey, frame) if frame else None
     except BadImage as fault:
         error = fault.reason
     except (NoDecoder, OSError) as fault:  # a package is missing; the file was just removed
@@ -326,14 +333,14 @@ def _load(row: int, given: Given, preprocess: Preprocess | None, originals: bool
     return LoadedImage(path_text(given.path), patient, study, image, path_text(error), original)
 
 
-def _original(grey: np.ndarray, preprocess: Preprocess) -> Original:
+def _original(grey: np.ndarray, frame: Frame) -> Original:
     height, width = grey.shape
-    frame = preprocess.frame(width, height)
+    place = frame(width, height)
     scale = MAX_SIDE / max(height, width)
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return Original(grey, frame)
+    return Original(grey, place)
 
 
 def _as_grey(pixels: np.ndarray, row: int) -> np.ndarray:

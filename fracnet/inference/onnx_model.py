@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from fracnet.data.preprocess import Preprocess
 from fracnet.evaluation.conformal import DEFAULT_ERROR, Limits
 from fracnet.evaluation.decisions import seal
-from fracnet.inference.image_predictor import ImagePredictor, Look
+from fracnet.inference.image_predictor import Batch, ImagePredictor, Look, Scores
+from fracnet.saliency.drawing import upsample
 from fracnet.utils.errors import UserError
 
 try:
@@ -28,6 +30,8 @@ FORMAT = 1
 """Of the graph's inputs and outputs and of the metadata; other formats are refused."""
 METADATA, GOLDEN, HASH = "fracnet", "fracnet_golden", "fracnet_sha256"
 """Keys of the file's metadata: JSON, the golden cases, and the hash of the file."""
+CLASS_MAP = "class_map"
+"""The output, which not every model has."""
 NO_HASH = "0" * 64
 """Stands in place of the hash where the file is hashed."""
 
@@ -145,12 +149,14 @@ class OnnxPredictor(ImagePredictor):
         *,
         error: float | None = DEFAULT_ERROR,
         device: str = "auto",
+        trust: bool = False,
         threads: int = 0,
     ) -> None:
         """Read a model that `fracnet.export` wrote; nothing in it is executed but its graph.
 
         error: maximum rate of confident errors per class; only that of the export is allowed, or
-            None for it. device: auto or cpu. threads: of ONNX Runtime; 0 for one per core.
+            None for it. device: auto or cpu. trust: without effect, since nothing in the file is
+            built. threads: of ONNX Runtime; 0 for one per core.
 
         Raises UserError for a file that is not such a model or was changed.
         """
@@ -163,26 +169,42 @@ class OnnxPredictor(ImagePredictor):
         self.levels = _levels_from(metadata["levels"])
         self.ood_description = metadata["ood"]
         self.image_size, self.batch_size = metadata["image_size"], 8
+        self.frame = Preprocess(metadata["preprocess"], self.image_size).frame
+        outputs = {output.name for output in self.model.session.get_outputs()}
+        self.why_no_heatmaps = (
+            ""
+            if CLASS_MAP in outputs
+            else "the exported network has no class activation map, and other heatmaps need "
+            "gradients, which only the run folder gives"
+        )
         if error not in (None, frozen := self.levels["image"]["limits"].error):
             raise UserError(
                 f"confident_errors={error}: the limits in {self.path.name} are for {frozen} and "
                 f"need validation to change: export the run with confident_errors={error}."
             )
 
+    def heatmaps(self, batch: Batch) -> list[np.ndarray]:
+        """Class activation maps (Zhou et al. 2016, arXiv:1512.04150); see `ImagePredictor`."""
+        assert batch.class_maps is not None, self.why_no_heatmaps
+        maps = batch.class_maps[np.arange(len(batch.choices)), batch.choices]
+        return [upsample(np.maximum(heat, 0), self.image_size) for heat in maps]
+
     @property
     def preprocess(self) -> None:
         """None: the graph preprocesses."""
 
     def _look(self) -> Look:
-        def scores(
-            images: Sequence[np.ndarray],
-        ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        def scores(images: Sequence[np.ndarray]) -> Scores:
             outputs = [self.model.run(image) for image in images]
-            columns = {
-                name: np.stack([output[name] for output in outputs])
-                for name in ("preprocessed", "logits", "ood_score")
-            }
-            ood = columns["ood_score"] if self.ood_description else None
-            return columns["preprocessed"], columns["logits"].astype(np.float64), ood
+
+            def stacked(name: str) -> np.ndarray:
+                return np.stack([output[name] for output in outputs])
+
+            return Scores(
+                stacked("preprocessed"),
+                stacked("logits").astype(np.float64),
+                stacked("ood_score") if self.ood_description else None,
+                None if self.why_no_heatmaps else stacked(CLASS_MAP),
+            )
 
         return scores

@@ -17,9 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fracnet.evaluation.predictions import PROB
 from fracnet.inference.image_predictor import Batch, ImagePredictor
 from fracnet.inference.inputs import Original
-from fracnet.inference.predictor import Predictor
-from fracnet.saliency.cam import heatmaps
-from fracnet.saliency.gallery import draw_overlay, enlarge, write_png
+from fracnet.saliency.drawing import draw_overlay, enlarge, write_png
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import path_from_text
 
@@ -34,27 +32,18 @@ NAME_BYTES = 120
 
 
 def overlay_painter(predictor: ImagePredictor, folder: Path) -> Overlays:
-    """Draws Grad-CAM of the decided class into `folder`/overlays, and the plain images next to it.
+    """Draws heatmaps of the decided class into `folder`/overlays, and plain images next to them.
 
     Raises UserError for a model without heatmaps.
     """
-    if not isinstance(predictor, Predictor):
-        raise UserError(
-            "overlays=true: heatmaps need gradients, which an exported model does not have; use "
-            "the run folder, or allowed: overlays=false."
-        )
-    if predictor.classical:
-        raise UserError(
-            "overlays=true: this run's model is not a network and has no layer to make a heatmap "
-            "of; allowed: overlays=false."
-        )
+    if predictor.why_no_heatmaps:
+        raise UserError(f"overlays=true: {predictor.why_no_heatmaps}; allowed: overlays=false.")
     names: set[str] = set()
 
     def paint(batch: Batch) -> list[str]:
         (folder / FOLDER / PLAIN).mkdir(parents=True, exist_ok=True)
         rows = batch.table[batch.table["error"] == ""]
-        maps = heatmaps(predictor.model, batch.images, batch.choices, device=predictor.device)
-        heats = [heat for part in maps for heat in part]
+        heats = predictor.heatmaps(batch)
         paths = []
         for i, (original, heat) in enumerate(zip(batch.originals, heats, strict=True)):
             row = rows.iloc[i]

@@ -9,13 +9,14 @@ import torch
 
 from fracnet.data.preprocess import Preprocess
 from fracnet.evaluation.conformal import DEFAULT_ERROR, limits_by_level
-from fracnet.inference.image_predictor import ImagePredictor, Look
+from fracnet.inference.image_predictor import Batch, ImagePredictor, Look, Scores
 from fracnet.models.inference import LogitsAndFeatures, logits_and_features
 from fracnet.models.ood import FeatureFunction
 from fracnet.runs.checkpoint import checkpoint_file, load_classical, load_classifier
 from fracnet.runs.evaluate_run import run_decisions
 from fracnet.runs.ood_reference import read_ood_reference
 from fracnet.runs.run_folder import RunFolder, read_config, read_predictions, read_run_metadata
+from fracnet.saliency.cam import heatmaps
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
@@ -59,12 +60,23 @@ class Predictor(ImagePredictor):
         self.batch_size = self.config.data.batch_size
         self.device = _torch_device(device)
         self.classical = self.config.model.fit == "classical"
+        self.why_no_heatmaps = (
+            "the model is not a network and has no layer to make a heatmap of"
+            if self.classical
+            else ""
+        )
+        self.frame = self.preprocess.frame
         # A Classifier, or a model that was fitted without epochs.
         self.model: Any = (
             load_classical(folder, self.config)
             if self.classical
             else load_classifier(folder, trust)
         )
+
+    def heatmaps(self, batch: Batch) -> list[np.ndarray]:
+        """Grad-CAM; see `ImagePredictor`."""
+        maps = heatmaps(self.model, batch.images, batch.choices, device=self.device)
+        return [heat for part in maps for heat in part]
 
     @property
     def checkpoint_sha256(self) -> str:
@@ -80,12 +92,11 @@ class Predictor(ImagePredictor):
     def _look(self) -> Look:
         look = self._logits_and_features()
 
-        def scores(
-            readable: Sequence[np.ndarray],
-        ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        def scores(readable: Sequence[np.ndarray]) -> Scores:
             images = np.stack(readable)
             logits, features = look(images)
-            return images, logits, self.ood.scores(images, features) if self.ood else None
+            ood = self.ood.scores(images, features) if self.ood else None
+            return Scores(images, logits, ood)
 
         return scores
 

@@ -12,6 +12,7 @@ import onnx
 
 from fracnet.evaluation.summary import plain
 from fracnet.inference.onnx_model import (
+    CLASS_MAP,
     FORMAT,
     GOLDEN,
     HASH,
@@ -71,7 +72,7 @@ def build_model(
     n = len(predictor.classes)
     outputs |= _decided(g, predictor, image)
     if not no_map:
-        outputs["class_map"] = (g.Squeeze("network_maps", np.array([0])), np.float32, [n, "h", "w"])
+        outputs[CLASS_MAP] = (g.Squeeze("network_maps", np.array([0])), np.float32, [n, "h", "w"])
     for name, (value, _, _) in outputs.items():
         g.nodes.append(onnx.helper.make_node("Identity", [value], [name]))
     model = g.model(
@@ -126,7 +127,8 @@ def _metadata(predictor: Predictor, no_map: str) -> dict[str, Any]:
         "image_size": predictor.image_size,
         "preprocess": predictor.preprocess.steps,
         # Of a quantized network, the map is that of its own logits up to their rounding.
-        "class_map": (no_map and f"none: {no_map}") or "exact: its mean is the logit",
+        CLASS_MAP: (no_map and f"none: {no_map}")
+        or "exact: its mean is the logit without the bias of its class",
         "model": predictor.config.model.target,
         "run": folder.path.name,
         "checkpoint_sha256": predictor.checkpoint_sha256,

@@ -37,7 +37,8 @@ class _Outputs(nn.Module):
         backbone: Any = self.model.backbone
         assert isinstance(self.head, nn.Linear)
         maps = backbone.forward_features(self.model.input(images))
-        weighted = nn.functional.conv2d(maps, self.head.weight[..., None, None], self.head.bias)
+        # Without the bias, which says nothing about a place.
+        weighted = nn.functional.conv2d(maps, self.head.weight[..., None, None])
         return (logits, *features, weighted)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM
@@ -22,6 +21,7 @@ from fracnet.config.instantiate import near_miss
 from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import Layer, eval_mode, find_layer
 from fracnet.models.localizer import check_method
+from fracnet.saliency.drawing import upsample
 from fracnet.saliency.methods import LOCALIZATION, METHOD_NAMES
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress, no_progress
@@ -89,7 +89,7 @@ def _localization_maps(model: Classifier, images: np.ndarray) -> np.ndarray:
     with eval_mode(model), torch.inference_mode():
         _, cells = model.logits_and_cells(pixels.to(next(model.parameters()).device))
     assert cells is not None
-    return np.stack([_upsample(cell, images.shape[-1]) for cell in cells.sigmoid().cpu().numpy()])
+    return np.stack([upsample(cell, images.shape[-1]) for cell in cells.sigmoid().cpu().numpy()])
 
 
 def _batch_heatmaps(
@@ -110,19 +110,7 @@ def _batch_heatmaps(
                 coarse = cam(pixels.to(next(model.parameters()).device), targets)
         finally:
             cam.activations_and_grads.release()
-    return np.stack([_upsample(heat, images.shape[-1]) for heat in coarse])
-
-
-def _upsample(coarse: np.ndarray, size: int) -> np.ndarray:
-    """A map float32 [h, w] of at least 0, at the size of the image and with a maximum of 1."""
-    assert np.isfinite(coarse).all(), "a heatmap with infinite or missing values"
-    maximum = coarse.max()
-    if not maximum > 0:
-        return np.zeros((size, size), np.float32)
-    # Twice: without the first, the smallest of maps would be lost to the range of floats.
-    scaled = np.asarray(coarse / maximum, dtype=np.float32)
-    fine = np.asarray(cv2.resize(scaled, (size, size), interpolation=cv2.INTER_LINEAR))
-    return np.asarray(fine / fine.max(), dtype=np.float32)
+    return np.stack([upsample(heat, images.shape[-1]) for heat in coarse])
 
 
 class _Coarse(BaseCAM):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -20,21 +19,14 @@ from fracnet.evaluation.predictions import Predictions, classes_of
 from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import Layer
 from fracnet.saliency.cam import heatmaps
+from fracnet.saliency.drawing import draw_overlay, enlarge, write_png
 from fracnet.saliency.localization import join_names
 from fracnet.saliency.methods import CLASS_AGNOSTIC, LOCALIZATION, METHOD_NAMES
-from fracnet.utils.files import write_atomically
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
 KINDS = ("wrong and confident", "wrong and uncertain", "right and uncertain", "right and confident")
 FOLDER = "overlays"
-COLORS = cv2.COLORMAP_INFERNO
-"""Its lightness rises evenly with the value, for color-blind readers and in print as well."""
-OPACITY = 0.6
-"""Of the highest value: the radiograph shows through everywhere, and alone where the map is 0."""
-LINE, RIM = (90, 220, 255), (0, 0, 0)
-MIN_SIDE = 224
-"""Smaller pictures are enlarged, so that outlines stay thin."""
 READING = (
     "A heatmap shows which regions raised the score of the predicted class, according to one "
     "method of attribution."
@@ -169,47 +161,6 @@ def case_entry(case: Case, table: pd.DataFrame) -> dict[str, Any]:
     return entry | ({"patient": str(row["patient"])} if pd.notna(row["patient"]) else {})
 
 
-def draw_overlay(
-    image: np.ndarray, heat: np.ndarray | None = None, outlines: Sequence[np.ndarray] = ()
-) -> np.ndarray:
-    """The picture, uint8 RGB [H, W, 3].
-
-    Args:
-        image: uint8 [H, W].
-        heat: float32 [H, W], 0 to 1, or None for the radiograph with its outlines only.
-        outlines: each float [k, 2], x and y in pixels; the first pixel covers 0 to 1 in both.
-    """
-    picture = np.repeat(image[:, :, None], 3, axis=2)
-    if heat is not None:
-        assert heat.shape == image.shape, (heat.shape, image.shape)
-        values = np.rint(np.clip(heat, 0, 1) * 255).astype(np.uint8)
-        color = cv2.cvtColor(cv2.applyColorMap(values, COLORS), cv2.COLOR_BGR2RGB)
-        share = OPACITY * np.clip(heat, 0, 1)[:, :, None]
-        picture = np.rint(picture * (1 - share) + color * share).astype(np.uint8)
-    picture = np.ascontiguousarray(picture)
-    for color_of_line, width in ((RIM, 3), (LINE, 1)):
-        for points in outlines:
-            # OpenCV counts from the middle of the first pixel; four bits are fractions of a pixel.
-            fixed = np.rint((np.asarray(points) - 0.5) * 16).astype(np.int32)
-            cv2.polylines(picture, [fixed], True, color_of_line, width, cv2.LINE_AA, shift=4)
-    return picture
-
-
-def enlarge(
-    image: np.ndarray, heat: np.ndarray, outlines: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Scale all by a whole number, so that the picture has at least `MIN_SIDE` pixels a side."""
-    times = -(-MIN_SIDE // min(image.shape))
-    if times <= 1:
-        return image, heat, list(outlines)
-    size = (image.shape[1] * times, image.shape[0] * times)
-    return (
-        np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8),
-        np.asarray(cv2.resize(heat, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32),
-        [np.asarray(points) * times for points in outlines],
-    )
-
-
 def draw_cases(
     model: Classifier,
     data: RadiographData,
@@ -262,15 +213,6 @@ def draw_cases(
         empty = {} if heat.any() else {"empty": True}
         entries.append(case_entry(case, table) | files | empty)
     return entries, sum(not heat.any() for heat in maps)
-
-
-def write_png(picture: np.ndarray, path: Path) -> None:
-    """Write uint8 [H, W], grey, or [H, W, 3], RGB."""
-    if picture.ndim == 3:
-        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".png", picture)
-    assert done, path
-    write_atomically(path, data.tobytes())
 
 
 def heatmap_notes(

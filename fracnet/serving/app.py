@@ -32,13 +32,11 @@ from fracnet.evaluation.conformal import limit_evidence
 from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
 from fracnet.inference.batch_predict import COLUMNS
-from fracnet.inference.image_predictor import CAUTION, LOG_ODDS, Batch
+from fracnet.inference.image_predictor import CAUTION, LOG_ODDS, Batch, ImagePredictor
 from fracnet.inference.inputs import InputFile
 from fracnet.inference.overlays import EMPTY, heat_on_original
-from fracnet.inference.predictor import Predictor
 from fracnet.models.ood import MEANING
-from fracnet.saliency.cam import heatmaps
-from fracnet.saliency.gallery import COLORS, OPACITY
+from fracnet.saliency.drawing import COLORS, OPACITY
 from fracnet.utils.text import counted
 
 COOKIE = "fracnet_token"
@@ -67,7 +65,7 @@ class Limits:
     seconds: float
 
 
-def make_app(predictor: Predictor, limits: Limits, token: str | None = None) -> FastAPI:
+def make_app(predictor: ImagePredictor, limits: Limits, token: str | None = None) -> FastAPI:
     """The application.
 
     token: required of every request, as `Authorization: Bearer`, as `?token=` of the page's address
@@ -222,22 +220,22 @@ def _error(status: int, sentence: str) -> Response:
     return JSONResponse({"error": sentence}, status, headers={"Connection": "close"})
 
 
-def describe_model(predictor: Predictor, limits: Limits) -> dict[str, Any]:
+def describe_model(predictor: ImagePredictor, limits: Limits) -> dict[str, Any]:
     """What the page and other programs must know before they ask."""
     level = predictor.levels["image"]
     colors = cv2.applyColorMap(np.arange(256, dtype=np.uint8), COLORS)[:, 0, ::-1]
     return dict(plain({
         "caution": CAUTION,
         "fracnet": version("fracnet"),
-        "run": predictor.folder.path.name,
+        "run": predictor.path.name,
         "classes": list(predictor.classes),
         "temperature": predictor.decisions["temperature"],
         "threshold": level["threshold"],
         "decisions_sha256": predictor.decisions["sha256"],
         "views": predictor.decisions["views"],
         "study_decisions": "study" in predictor.levels,
-        "heatmaps": not predictor.classical,
-        "ood": predictor.ood.describe() if predictor.ood else None,
+        "heatmaps": not predictor.why_no_heatmaps,
+        "ood": predictor.ood_description,
         "ood_score": MEANING,
         "notes": [note for note in [level["limits"].note] if note],
         "columns": COLUMNS,
@@ -258,7 +256,7 @@ def _saved(upload: UploadFile, folder: Path, number: int) -> tuple[InputFile, st
 
 
 def predict_files(
-    predictor: Predictor, inputs: Sequence[tuple[InputFile, str]], pictures: bool, end: float
+    predictor: ImagePredictor, inputs: Sequence[tuple[InputFile, str]], pictures: bool, end: float
 ) -> dict[str, Any]:
     """Answers on the files, in their order, and on their studies; see COLUMNS for the values.
 
@@ -287,16 +285,15 @@ def _without_path(error: str) -> str:
     return error if folder not in error else "the file cannot be read"
 
 
-def batch_answers(predictor: Predictor, batch: Batch, pictures: bool) -> list[dict[str, Any]]:
+def batch_answers(predictor: ImagePredictor, batch: Batch, pictures: bool) -> list[dict[str, Any]]:
     """An answer for each row of the batch's table."""
     rows = [_answer(predictor, row) for _, row in batch.table.iterrows()]
     if not pictures or not len(batch.images):
         return rows
     readable = [row for row in rows if not row["error"]]
     heats: Sequence[np.ndarray | None] = [None] * len(readable)
-    if not predictor.classical:
-        maps = heatmaps(predictor.model, batch.images, batch.choices, device=predictor.device)
-        heats = [heat for part in maps for heat in part]
+    if not predictor.why_no_heatmaps:
+        heats = predictor.heatmaps(batch)
     for row, original, heat in zip(readable, batch.originals, heats, strict=True):
         row["image"] = _data_url(original.pixels)
         if heat is not None:
@@ -306,7 +303,7 @@ def batch_answers(predictor: Predictor, batch: Batch, pictures: bool) -> list[di
     return rows
 
 
-def _answer(predictor: Predictor, row: pd.Series) -> dict[str, Any]:
+def _answer(predictor: ImagePredictor, row: pd.Series) -> dict[str, Any]:
     answer: dict[str, Any] = {
         str(key): None if pd.isna(value) else value
         for key, value in row.items()
@@ -321,7 +318,7 @@ def _answer(predictor: Predictor, row: pd.Series) -> dict[str, Any]:
     return dict(plain(answer | {"why": why}))
 
 
-def table_of(predictor: Predictor, images: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def table_of(predictor: ImagePredictor, images: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """The rows of `Predictor.predict` that these answers were made of, for `studies`."""
     readable = [not image["error"] for image in images]
     columns: dict[str, list[Any]] = {
@@ -342,7 +339,7 @@ def table_of(predictor: Predictor, images: Sequence[dict[str, Any]]) -> pd.DataF
     return table
 
 
-def study_rows(predictor: Predictor, table: pd.DataFrame) -> list[dict[str, Any]]:
+def study_rows(predictor: ImagePredictor, table: pd.DataFrame) -> list[dict[str, Any]]:
     """A row for each study that the images name."""
     if not len(table) or table["study"].isna().all():
         return []

@@ -45,7 +45,7 @@ def test_the_heatmap_lies_where_the_image_has_the_spot(
 
 def test_a_large_image_is_kept_at_a_bounded_size() -> None:
     tall = np.zeros((4000, 1000), np.uint8)
-    (loaded,) = read_images([tall], SQUASH, 1, 1, originals=True)
+    (loaded,) = read_images([tall], SQUASH, 1, 1, SQUASH.frame)
     assert loaded.original is not None
     assert loaded.original.pixels.shape == (MAX_SIDE, MAX_SIDE // 4)
     (loaded,) = read_images([tall], SQUASH, 1, 1)

@@ -8,15 +8,8 @@ from helpers.run_folders import table_of
 from fracnet.config.schema import Evaluation
 from fracnet.evaluation.decisions import calibrate, decide
 from fracnet.evaluation.predictions import Predictions, classes_of
-from fracnet.saliency.gallery import (
-    KINDS,
-    MIN_SIDE,
-    Case,
-    case_entry,
-    choose_cases,
-    draw_overlay,
-    enlarge,
-)
+from fracnet.saliency.drawing import MIN_SIDE, draw_overlay, enlarge
+from fracnet.saliency.gallery import KINDS, Case, case_entry, choose_cases
 
 ERROR = 0.05
 
