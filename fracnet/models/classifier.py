@@ -18,7 +18,7 @@ from fracnet.config.instantiate import build, locate
 from fracnet.metrics import classification
 from fracnet.models.backbones import input_statistics
 from fracnet.models.heads import find_heads, set_head
-from fracnet.models.localizer import Localizer, localization_loss, localization_scores
+from fracnet.models.localizer import Cells, Localizer, localization_loss, localization_scores
 from fracnet.models.losses import make_loss
 from fracnet.models.schedules import REHEARSAL_STEPS, build_schedule, interval_of, rate_factors
 from fracnet.utils.errors import Diverged, UserError
@@ -225,7 +225,7 @@ class Classifier(LightningModule):
         self.localizer: Localizer | None = None
         if self.localization:
             key = f"loss.localization={self.localization:g}"
-            self.localizer = Localizer(self.backbone, image_size, key)
+            self.localizer = Localizer(self.backbone, image_size, len(self.classes), key)
         self.l1 = float(optim.get("l1", 0.0))
         # The whole split is gathered first: no metric is a mean over batches.
         self.val_logits = CatMetric(nan_strategy="disable")  # by default NaN is dropped
@@ -250,15 +250,15 @@ class Classifier(LightningModule):
         logits: Tensor = self.backbone(self.input(images))
         return logits
 
-    def logits_and_cells(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits [N, C], and those of the auxiliary head [N, h, w] where there is one."""
+    def logits_and_cells(self, images: Tensor) -> tuple[Tensor, Cells | None]:
+        """Logits [N, C], and what the auxiliary head says where there is one."""
         if self.localizer is None:
             return self(images), None
         with self.localizer.watch(self.backbone):
             logits = self(images)
         return logits, self.localizer()
 
-    def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def _outputs(self, batch: Batch) -> tuple[Tensor, Cells | None]:
         """As `logits_and_cells`, of a batch of whose images there may be the features alone."""
         if "features" not in batch:
             return self.logits_and_cells(batch["image"])
@@ -272,13 +272,19 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The chosen loss of one batch, plus that of the auxiliary head and the L1 penalty."""
         logits, cells = self._outputs(batch)
-        loss: Tensor = self.loss(logits, batch["target"])
+
+        def loss_of(target: Tensor) -> Tensor:
+            loss: Tensor = self.loss(logits, target)
+            if cells is None:
+                return loss
+            return loss + self.localization * localization_loss(
+                cells, batch["map"], batch["known"], target
+            )
+
+        loss = loss_of(batch["target"])
         if "other_target" in batch:  # mixed images, see `training.batch_callbacks.MixImages`
-            other, share = self.loss(logits, batch["other_target"]), batch["share"]
-            loss = share * loss + (1 - share) * other
-        if cells is not None:
-            weight = self.localization
-            loss = loss + weight * localization_loss(cells, batch["map"], batch["known"])
+            share = batch["share"]
+            loss = share * loss + (1 - share) * loss_of(batch["other_target"])
         if self.l1:
             loss = loss + self.l1 * l1_penalty(self.backbone)
         self._log_at_the_end(loss, len(batch["target"]))
@@ -311,7 +317,7 @@ class Classifier(LightningModule):
         logits, cells = self._outputs(batch)
         self.val_logits.update(logits.float())
         if cells is not None:
-            self.val_places.update(localization_scores(cells, batch["map"]))
+            self.val_places.update(localization_scores(cells.annotated, batch["map"]))
         self.val_targets.update(batch["target"])
         self.val_rows.update(batch["row"])
 

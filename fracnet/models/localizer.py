@@ -1,10 +1,13 @@
-"""The auxiliary head that is trained to say where the fracture is: `loss.localization`.
+"""The auxiliary head that learns where the fracture is, and of which class: `loss.localization`.
 
-A 1x1 convolution on a late feature map of any backbone gives one logit per cell. It is trained
-towards the annotated polygons and boxes at the resolution of that map, so that the features below
-it, which the classifier shares, must tell a fracture from what surrounds it. Predictions do not use
-it.
+A 1x1 convolution on a late feature map of any backbone gives each cell a logit of being annotated,
+and logits of the classes. They are trained towards the annotated polygons and boxes at the
+resolution of that map, and inside these towards the class of the image. So the features below the
+head, which the classifier shares, must tell a fracture from what surrounds it, and that of one part
+from that of its neighbor. Predictions do not use the head.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +23,16 @@ STRIDE = 16
 is larger than most fractures."""
 
 
+class Cells(NamedTuple):
+    """What the head says of each cell: logits of being annotated, float32 [N, h, w], and of the
+    classes, float32 [N, C, h, w]."""
+
+    annotated: Tensor
+    classes: Tensor
+
+
 class Localizer(nn.Module):
-    """Logits [N, h, w] of the last feature map [N, C, h, w] of a backbone with fine enough cells.
+    """`Cells` of the last feature map of a backbone whose cells are fine enough.
 
     Use it as a context around a call of the backbone, and call it afterwards:
 
@@ -32,8 +43,9 @@ class Localizer(nn.Module):
     The backbone is left unchanged; its hook exists only inside the context.
     """
 
-    def __init__(self, backbone: nn.Module, image_size: int, key: str) -> None:
-        """image_size: S of the backbone's images [N, 3, S, S]. key: of the config, for messages.
+    def __init__(self, backbone: nn.Module, image_size: int, classes: int, key: str) -> None:
+        """image_size: S of the backbone's images [N, 3, S, S]. classes: their number. key: of the
+        config, for messages.
 
         Raises UserError for a backbone without a feature map.
         """
@@ -58,7 +70,7 @@ class Localizer(nn.Module):
         self.grid = layer.grid
         self._reshape = layer.reshape
         self._features: Tensor | None = None
-        self.head = nn.Conv2d(layer.channels, 1, kernel_size=1)
+        self.head = nn.Conv2d(layer.channels, 1 + classes, kernel_size=1)
 
     def watch(self, backbone: nn.Module) -> torch.utils.hooks.RemovableHandle:
         """A context within which calls of the backbone keep its feature map for this head."""
@@ -67,32 +79,41 @@ class Localizer(nn.Module):
     def _keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
         self._features = output if self._reshape is None else self._reshape(output)
 
-    def forward(self) -> Tensor:
-        """Logits float32 [N, h, w] of the images that the backbone has just processed."""
+    def forward(self) -> Cells:
+        """Of the images that the backbone has just processed."""
         features, self._features = self._features, None
         assert features is not None, "the backbone was not called within `watch`"
-        cells: Tensor = self.head(features)[:, 0].float()
-        return cells
+        logits: Tensor = self.head(features).float()
+        return Cells(logits[:, 0], logits[:, 1:])
 
 
-def localization_loss(cells: Tensor, maps: Tensor, known: Tensor) -> Tensor:
-    """Balanced cross-entropy of cells against maps, as a scalar; 0 if no image is known.
+def localization_loss(cells: Cells, maps: Tensor, known: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of cells against maps and of the classes inside, a scalar; 0 if none is known.
 
     The positive and the negative cells of an image have the same total weight (Xie and Tu 2015,
-    arXiv:1504.06375): an annotation covers a few per cent of an image.
+    arXiv:1504.06375): an annotation covers a few per cent of an image. The cross-entropy of the
+    classes, the mean over what is annotated, is added.
 
     Args:
-        cells: logits float [N, h, w].
+        cells: of the N images.
         maps: share of each cell that is annotated, in 255ths: uint8 [N, g, g], at any resolution.
         known: bool [N], images whose map is known; the others do not count.
+        target: classes of the images, int64 [N].
     """
-    height, width = cells.shape[-2:]
+    annotated, classes = cells
+    height, width = annotated.shape[-2:]
     share = functional.adaptive_avg_pool2d(maps[:, None].float() / 255, (height, width))[:, 0]
-    inside, outside = share.sum(dim=(1, 2)), (1 - share).sum(dim=(1, 2))
-    positive = (share * functional.softplus(-cells)).sum(dim=(1, 2)) / inside.clamp_min(1e-6)
-    negative = ((1 - share) * functional.softplus(cells)).sum(dim=(1, 2)) / outside.clamp_min(1e-6)
+    everywhere = target[:, None, None].expand(-1, height, width)
+    wrong_class = functional.cross_entropy(classes, everywhere, reduction="none")
+
+    def mean(values: Tensor, weights: Tensor) -> Tensor:
+        return (weights * values).sum(dim=(1, 2)) / weights.sum(dim=(1, 2)).clamp_min(1e-6)
+
+    positive = mean(functional.softplus(-annotated), share)
+    negative = mean(functional.softplus(annotated), 1 - share)
     # A map without an annotation has negative cells alone.
-    each = torch.where(inside > 0, (positive + negative) / 2, negative)
+    marked = share.sum(dim=(1, 2)) > 0
+    each = torch.where(marked, (positive + negative) / 2 + mean(wrong_class, share), negative)
     # Not indexed: every weight takes part in every step, as data-parallel training requires.
     return (each * known).sum() / known.sum().clamp_min(1)
 
@@ -105,7 +126,7 @@ def localization_scores(cells: Tensor, maps: Tensor) -> Tensor:
     share of their sum inside.
 
     Args:
-        cells: logits float [N, h, w].
+        cells: logits float [N, h, w] of being annotated.
         maps: as for `localization_loss`.
     """
     maps = maps.float() / 255

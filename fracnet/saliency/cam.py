@@ -89,7 +89,9 @@ def _localization_maps(model: Classifier, images: np.ndarray) -> np.ndarray:
     with eval_mode(model), torch.inference_mode():
         _, cells = model.logits_and_cells(pixels.to(next(model.parameters()).device))
     assert cells is not None
-    return np.stack([upsample(cell, images.shape[-1]) for cell in cells.sigmoid().cpu().numpy()])
+    return np.stack(
+        [upsample(cell, images.shape[-1]) for cell in cells.annotated.sigmoid().cpu().numpy()]
+    )
 
 
 def _batch_heatmaps(

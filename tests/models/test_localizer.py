@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fracnet.data.datamodule import RadiographData
 from fracnet.models.classifier import Classifier
-from fracnet.models.localizer import Localizer, localization_loss, localization_scores
+from fracnet.models.localizer import Cells, Localizer, localization_loss, localization_scores
 from fracnet.saliency.cam import heatmaps
 from fracnet.saliency.localization import better_method, localize
 from fracnet.training.callbacks import ExponentialAverage, FreezeBackbone
@@ -40,32 +40,42 @@ CORNER = (slice(0, 4), slice(0, 4))
 
 
 def test_the_loss_is_that_of_cells_with_equal_weight_inside_and_outside() -> None:
-    cells = torch.tensor([[[2.0, -1.0], [0.5, -3.0]]])
-    loss = localization_loss(cells, maps(CORNER), torch.tensor([True]))
+    classes = torch.tensor([[[[1.0, 9.0], [8.0, 7.0]], [[-0.5, 3.0], [-4.0, 0.0]]]])
+    cells = Cells(torch.tensor([[[2.0, -1.0], [0.5, -3.0]]]), classes)
+    one, target = torch.tensor([True]), torch.tensor([1])
+    loss = localization_loss(cells, maps(CORNER), one, target)
     inside = math.log1p(math.exp(-2.0))
+    wrong_class = math.log1p(math.exp(1.5))  # of the marked cell alone
     outside = sum(math.log1p(math.exp(z)) for z in (-1.0, 0.5, -3.0)) / 3
-    assert float(loss) == pytest.approx((inside + outside) / 2)
+    assert float(loss) == pytest.approx((inside + outside) / 2 + wrong_class)
     # The resolution of the map does not matter, nor that of the image.
     finer = maps((slice(0, 28), slice(0, 28)), side=56)
-    assert float(localization_loss(cells, finer, torch.tensor([True]))) == pytest.approx(
-        float(loss)
-    )
+    assert float(localization_loss(cells, finer, one, target)) == pytest.approx(float(loss))
 
 
 def test_unknown_images_do_not_count_and_known_empty_ones_do() -> None:
-    cells = torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    logits = torch.randn(3, 3, 2, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    cells, target = Cells(logits[:, 0], logits[:, 1:]), torch.tensor([0, 1, 0])
+
+    def loss_of(*rows: int) -> Tensor:
+        own = list(rows)
+        return localization_loss(
+            Cells(*(part[own] for part in cells)), annotations[own], known[own], target[own]
+        )
+
     annotations = maps(CORNER, None, None)
     known = torch.tensor([True, True, False])
-    loss = localization_loss(cells, annotations, known)
-    each = [localization_loss(cells[[i]], annotations[[i]], torch.tensor([True])) for i in (0, 1)]
+    loss = loss_of(0, 1, 2)
+    each = [loss_of(0), loss_of(1)]
     torch.testing.assert_close(loss, (each[0] + each[1]) / 2)
-    torch.testing.assert_close(each[1], torch.nn.functional.softplus(cells[1]).mean())
-    (gradient,) = torch.autograd.grad(loss, cells)
+    torch.testing.assert_close(each[1], torch.nn.functional.softplus(cells.annotated[1]).mean())
+    (gradient,) = torch.autograd.grad(loss, logits)
     assert gradient[2].abs().sum() == 0
     # Without any known image every weight still has a gradient, which is 0.
-    nothing = localization_loss(cells, annotations, torch.zeros(3, dtype=torch.bool))
+    known[:] = False
+    nothing = loss_of(0, 1, 2)
     assert nothing.item() == 0
-    assert not torch.autograd.grad(nothing, cells)[0].any()
+    assert not torch.autograd.grad(nothing, logits)[0].any()
 
 
 def test_scores_are_undefined_without_an_annotation() -> None:
@@ -90,13 +100,13 @@ class Unmapped(nn.Module):
 def test_a_transformer_has_a_map_and_a_network_without_one_is_refused() -> None:
     small = {"img_size": 32, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 2}
     backbone = timm.create_model("vit_tiny_patch16_224", num_classes=3, **small)
-    localizer = Localizer(backbone, 32, "key")
+    localizer = Localizer(backbone, 32, 3, "key")
     with localizer.watch(backbone):
         backbone(torch.rand(2, 3, 32, 32))
-    assert localizer().shape == (2, 4, 4)
+    assert [part.shape for part in localizer()] == [(2, 4, 4), (2, 3, 4, 4)]
     assert not any(module._forward_hooks for module in backbone.modules())
     with pytest.raises(UserError, match=r"key needs .*Unmapped has none; allowed with it: loss\."):
-        Localizer(Unmapped(3), SIZE, "key")
+        Localizer(Unmapped(3), SIZE, 3, "key")
 
 
 def fit(folder: Path, data: RadiographData, epochs: int, *callbacks: Any) -> tuple[Classifier, Any]:
