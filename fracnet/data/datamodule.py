@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +44,7 @@ from fracnet.data.split_file import (
     name_pictures,
 )
 from fracnet.data.splits import SPLITS
+from fracnet.utils.shared import shared
 from fracnet.utils.text import counted
 
 Batch = dict[str, torch.Tensor]
@@ -59,6 +61,42 @@ MAX_COPY_WORKERS = 2  # for images that are only copied from the cache
 SHARED_MEMORY = Path("/dev/shm")  # through which workers hand over batches
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The images of a training, read and checked, and what follows from them alone.
+
+    official: the dataset's own manifest, before folds, copies and unreadable files.
+
+    Jobs of a sweep that see the same data share one object (see `utils.shared`).
+    """
+
+    official: Manifest
+    manifest: Manifest
+    cache: ImageCache
+
+    def rows(self, split: str) -> np.ndarray:
+        """Rows of the manifest that belong to a split, int64 [n], ascending."""
+        assert split in SPLITS, split
+        return np.flatnonzero((self.manifest.table["split"] == split).to_numpy())
+
+    @cached_property
+    def audit(self) -> audit_record.AuditRecord | None:
+        """See `RadiographData.audit`; this one and the next two are kept."""
+        return audit_record.find_audit(self.official)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """See `RadiographData.table`."""
+        rows = np.concatenate([self.rows("val"), self.rows("test")])
+        return mark_copies(self.manifest.table, rows, self.cache, self.audit)
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """Summary of the images, and hash of the whole dataset."""
+        own = describe_data(self.manifest, self.cache.features)
+        return own | {"dataset": data_fingerprint(self.official)}
 
 
 def mark_copies(
@@ -235,6 +273,7 @@ class RadiographData(LightningDataModule):
         copy in a later split; folds then keep copies together. Requires an audit of the data.
     fraction: share of the train images to train on, by patient; see `apply_fraction`.
     localize: add maps of the annotations to the batches of training and validation.
+    key: equal where all that `setup` reads is equal, so that jobs of a sweep share it; None: never.
 
     After `setup`: `manifest` (without unreadable files), `classes`, `task`, `cache`, `rows`.
     """
@@ -256,6 +295,7 @@ class RadiographData(LightningDataModule):
         split: Literal["official", "deduplicated"] = "official",
         fraction: float = 1.0,
         localize: bool = False,
+        key: str | None = None,
     ) -> None:
         super().__init__()
         self.dataset = dataset
@@ -282,24 +322,25 @@ class RadiographData(LightningDataModule):
         """Set where a head trains on features."""
         self.fraction = fraction
         self.localize = localize
-        self._official: Manifest | None = None
-        self._ready: tuple[Manifest, ImageCache] | None = None
+        self.key = key
+        self._opened: Opened | None = None
 
     # --- Lightning's hooks; callers may also call them first, and any number of times
 
     def prepare_data(self) -> None:
         """Provide the files and build the cache; only one process per machine calls it."""
-        if self._ready is None:
+        if self._opened is None:
             self.dataset.prepare()
             self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check the manifest and open the cache. Raises UserError for invalid data."""
-        if self._ready is not None:
-            return
-        full = self.dataset.manifest()
+        if self._opened is None:
+            self._opened = shared("data", self.key, self._open)
+
+    def _open(self) -> Opened:
+        official = full = self.dataset.manifest()
         full.check()
-        self._official = full
         pairs = None
         if self.split == "deduplicated":
             pairs = audit_record.require_audit(
@@ -318,7 +359,7 @@ class RadiographData(LightningDataModule):
             manifest.check()
         if self.fraction < 1:
             manifest = apply_fraction(manifest, self.fraction, self.seed, pairs)
-        self._ready = manifest, cache
+        return Opened(official, manifest, cache)
 
     def train_dataloader(self) -> EpochLoader:
         """Shuffled and augmented, with rows sampled according to `imbalance`."""
@@ -341,14 +382,20 @@ class RadiographData(LightningDataModule):
     # --- what the rest of fracnet uses
 
     @property
+    def opened(self) -> Opened:
+        """What `setup` has read."""
+        assert self._opened is not None, "call prepare_data() or setup() first"
+        return self._opened
+
+    @property
     def manifest(self) -> Manifest:
         """The manifest without unreadable files; row i is image i of the cache."""
-        return self._opened()[0]
+        return self.opened.manifest
 
     @property
     def cache(self) -> ImageCache:
         """The open cache of preprocessed images."""
-        return self._opened()[1]
+        return self.opened.cache
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -360,37 +407,26 @@ class RadiographData(LightningDataModule):
         """multiclass or binary."""
         return self.manifest.task
 
-    @cached_property
+    @property
     def audit(self) -> audit_record.AuditRecord | None:
         """The stored audit of the dataset's own split, if there is one."""
-        assert self._official is not None, "call prepare_data() or setup() first"
-        return audit_record.find_audit(self._official)
+        return self.opened.audit
 
     def metadata(self) -> dict[str, Any]:
         """Summary of the training data, hash of the whole dataset, and its audit's verdict."""
-        assert self._official is not None, "call prepare_data() or setup() first"
-        audit = self.audit
         left_out = count_left_out(self.manifest) if self.split == "deduplicated" else None
         part = {"fraction": self.fraction} if self.fraction < 1 else {}
-        return (
-            describe_data(self.manifest, self.cache.features)
-            | part
-            | {
-                "dataset": data_fingerprint(self._official),
-                "audit": audit and audit.metadata(left_out),
-            }
-        )
+        audit = {"audit": self.audit and self.audit.metadata(left_out)}
+        return self.opened.description | part | audit
 
     def rows(self, split: str) -> np.ndarray:
         """Rows of the manifest that belong to a split, int64 [n], ascending."""
-        assert split in SPLITS, split
-        return np.flatnonzero((self.manifest.table["split"] == split).to_numpy())
+        return self.opened.rows(split)
 
-    @cached_property
+    @property
     def table(self) -> pd.DataFrame:
         """The manifest's table as predictions need it: with the column of `mark_copies`."""
-        rows = np.concatenate([self.rows("val"), self.rows("test")])
-        return mark_copies(self.manifest.table, rows, self.cache, self.audit)
+        return self.opened.table
 
     def train_counts(self) -> npt.NDArray[np.int64]:
         """Images of each class in the train split, int64 [C]."""
@@ -503,7 +539,3 @@ class RadiographData(LightningDataModule):
             counts.loc[f"excluded: {reason}"] = by_split
         counts["all"] = counts.sum(axis=1)
         return counts.astype(int).rename_axis(index=None, columns=None)
-
-    def _opened(self) -> tuple[Manifest, ImageCache]:
-        assert self._ready is not None, "call prepare_data() or setup() first"
-        return self._ready

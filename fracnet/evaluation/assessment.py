@@ -43,7 +43,9 @@ from fracnet.metrics import classification
 from fracnet.metrics.intervals import RESAMPLES, proportion
 from fracnet.metrics.roc import auc_intervals
 from fracnet.utils.progress import Progress, no_progress
+from fracnet.utils.shared import shared
 
+BASELINE = "baseline"
 CALIBRATION = ("log_loss", "brier", "calibration_error")
 """Metrics that temperature changes although it leaves the likeliest class as it is."""
 
@@ -158,7 +160,7 @@ def evaluate(
         parts, part_notes = _parts(calibrated["test"], options, decisions)
         notes += part_notes
     jobs = [_Part(name, "", "", rows, None) for name, rows in splits.items()]
-    jobs += [_Part(name, "baseline", "", rows, None) for name, rows in (baselines or {}).items()]
+    jobs += [_Part(name, BASELINE, "", rows, None) for name, rows in (baselines or {}).items()]
     if temperature != 1 and "val" in calibrated:
         jobs.append(_Part("val", "calibrated", "", calibrated["val"], None))
     summaries = {}
@@ -173,7 +175,7 @@ def evaluate(
         decisions=decisions,
         val=raw.get("val"),
         test=raw.get("test"),
-        baselines={name: summaries[name, "baseline", ""] for name in baselines or {}},
+        baselines={name: summaries[name, BASELINE, ""] for name in baselines or {}},
         official=()
         if test is None or len(test.classes) != 2
         else official_metrics(test, options.resamples),
@@ -203,7 +205,12 @@ class _Part:
 
     def score(self, resamples: int) -> Summary:
         decided = None if self.cut is None else decide_rows(self.rows, self.cut)
-        return summarize(self.rows, decided, resamples=resamples)
+        key = (self.rows, resamples) if self.by == BASELINE else None
+        return shared(
+            f"{self.level} {self.by}",
+            key,
+            lambda: summarize(self.rows, decided, resamples=resamples),
+        )
 
     def stratum(self, summary: Summary) -> Stratum:
         cases = None if self.threshold is None else int((self.rows.targets == 1).sum())

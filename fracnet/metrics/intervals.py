@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy import stats
-from scipy.special import expit
+from scipy.special import expit, ndtri, stdtrit  # many times faster than scipy.stats
 
 from fracnet.metrics.clusters import Clusters
 
@@ -52,7 +51,7 @@ def wilson(k: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """
     assert 0 <= k <= n, (k, n)
     assert n > 0, n
-    low, high = score_limits(k / n, n, float(stats.norm.ppf((1 + level) / 2)))
+    low, high = score_limits(k / n, n, float(ndtri((1 + level) / 2)))
     # At p = 0 and 1 the limit is exact; rounding must not push it past the value.
     return (0.0 if k == 0 else max(0.0, float(low)), 1.0 if k == n else min(1.0, float(high)))
 
@@ -71,7 +70,7 @@ def score_mean(k: np.ndarray, n: np.ndarray, level: float = LEVEL) -> tuple[floa
     likeliest proportions of mean m. For K = 1 it is Wilson's interval. See Martin Andres et al.
     2011, Stat Methods Med Res 20:369.
     """
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(ndtri((1 + level) / 2))
     k, n = np.asarray(k, dtype=np.float64), np.asarray(n, dtype=np.float64)
     # The upper limit of successes is one minus the lower limit of failures.
     return _lower_mean(k, n, z), 1.0 - _lower_mean(n - k, n, z)
@@ -139,7 +138,7 @@ def effective_n(success: np.ndarray, member: np.ndarray, clusters: Clusters) -> 
         np.add.at(size, clusters.ids, member)
         deff = (size**2).sum(axis=0) / n
     quantile = (1 + LEVEL) / 2
-    freedom = float(stats.norm.ppf(quantile) / stats.t.ppf(quantile, groups - 1)) ** 2
+    freedom = float(ndtri(quantile) / stdtrit(groups - 1, quantile)) ** 2
     return np.asarray(n / (deff * share) * freedom)
 
 
@@ -194,7 +193,7 @@ def score_interval(
     if error <= ROUNDING * width:
         return Interval(None, None, method, "degenerate: equal in every resample")
     quantile = (1 + LEVEL) / 2
-    shrink = float(stats.norm.ppf(quantile) / stats.t.ppf(quantile, clusters.count - 1)) ** 2
+    shrink = float(ndtri(quantile) / stdtrit(clusters.count - 1, quantile)) ** 2
     n = p * (1 - p) / (error / width) ** 2 * shrink
     low, high = wilson(p * n, n)
     return Interval(lowest + width * low, lowest + width * high, method)
@@ -212,7 +211,7 @@ def logit_interval(
         return Interval(None, None, method, f"degenerate: the {name} is {round(value)}")
     if error <= ROUNDING * value * (1 - value):
         return Interval(None, None, method, "degenerate: no variance, as with equal scores")
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error / (value * (1 - value))
+    half = float(stdtrit(freedom, (1 + level) / 2)) * error / (value * (1 - value))
     center = math.log(value / (1 - value))
     return Interval(float(expit(center - half)), float(expit(center + half)), method)
 
@@ -232,7 +231,7 @@ def mean_loss(losses: np.ndarray, clusters: Clusters) -> Interval:
         return Interval(None, None, method, "degenerate: no row has a loss")
     if error <= ROUNDING * value:
         return Interval(None, None, method, "degenerate: equal in every row")
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error / value
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error / value
     return Interval(value * math.exp(-half), value * math.exp(half), method)
 
 

@@ -1,6 +1,8 @@
 """The LightningModule around any backbone, with its input layer and its optimizer."""
 
+import copy
 import inspect
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -8,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -22,6 +25,7 @@ from fracnet.models.localizer import Cells, Localizer, localization_loss, locali
 from fracnet.models.losses import make_loss
 from fracnet.models.schedules import REHEARSAL_STEPS, build_schedule, interval_of, rate_factors
 from fracnet.utils.errors import Diverged, UserError
+from fracnet.utils.shared import in_use, shared
 
 FIXED = {
     "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
@@ -161,7 +165,17 @@ def build_model(node: Mapping[str, Any], num_classes: int) -> Any:
         parameters = inspect.signature(locate(str(node["_target_"]), "model")).parameters
         if pretrained is None or "pretrained" not in parameters:
             arguments.pop("pretrained", None)
-    return build(arguments, "model", num_classes=num_classes)
+
+    def make() -> tuple[Any, dict[str, Any]]:
+        return build(arguments, "model", num_classes=num_classes), _collect_rng_states()
+
+    if node.get("freeze") != "backbone" or not in_use():
+        return make()[0]
+    # A copy of the network, and the generators as they were left, give what building it would.
+    key = json.dumps([arguments, num_classes]), torch.get_rng_state().numpy().tobytes()
+    network, states = shared("network", key, make)
+    _set_rng_states(states)
+    return copy.deepcopy(network)
 
 
 def validation_metrics(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:

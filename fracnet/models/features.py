@@ -13,6 +13,7 @@ from typing import Any
 import albumentations
 import numpy as np
 import torch
+import xxhash
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -26,6 +27,7 @@ from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import eval_mode
 from fracnet.models.heads import find_heads
 from fracnet.models.inference import logits_and_features
+from fracnet.utils.shared import shared
 
 TRIED = 4
 """Images on which a network is compared with its parts."""
@@ -144,15 +146,13 @@ class NetworkFeatures:
             )
             return pixels
 
-        return cached_features(
-            depends_on,
-            (len(rows), config.image_size),
-            batches,
-            some,
-            self._compute,
-            name=what,
-            progress=self._progress,
-        )
+        def cached() -> Features:
+            size = len(rows), config.image_size
+            return cached_features(
+                depends_on, size, batches, some, self._compute, name=what, progress=self._progress
+            )
+
+        return shared(f"features {view}", json.dumps(depends_on), cached)
 
 
 def _body_hash(model: Classifier, config: Config) -> str:
@@ -160,7 +160,7 @@ def _body_hash(model: Classifier, config: Config) -> str:
     head = find_heads(model.backbone, "model.freeze")[0]
     own = {id(tensor) for tensor in [*head.parameters(), *head.buffers()]}
     node = config.model.plain()
-    digest = hashlib.sha256(json.dumps([node["_target_"], torch.__version__]).encode())
+    digest = xxhash.xxh3_128(json.dumps([node["_target_"], torch.__version__]).encode())
     digest.update(_layers(model, head).encode())
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) in own or not name.startswith(("backbone.", "input.")):

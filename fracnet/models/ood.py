@@ -233,7 +233,7 @@ ADVICE = "restore the file that the run wrote, or remove it to predict without O
 def save_reference(reference: Reference, file: BinaryIO, checkpoint: Path) -> None:
     """Write the reference without pickle, with the SHA-256 of the model's file."""
     features = {} if reference.features is None else {"features": reference.features}
-    np.savez_compressed(
+    np.savez(
         file,
         format=FORMAT,
         checkpoint=sha256_of(checkpoint),

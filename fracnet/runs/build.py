@@ -1,5 +1,6 @@
 """The dataset, the data and the network that a config names, for new and for finished runs."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,14 @@ def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
         split=config.data.split,
         fraction=config.data.fraction,
         localize=config.loss.localization > 0,
+        key=json.dumps(
+            [
+                config.data.model_dump(exclude={"batch_size", "num_workers"}),
+                config.preprocess.model_dump(),
+                config.image_size,
+                config.seed if config.data.fraction < 1 else None,
+            ]
+        ),
     )
 
 

@@ -122,9 +122,8 @@ def evaluate_run(
     val = predictions.split("val")
     decisions = None
     if len(val):  # which may write decisions.json: all other files have been checked
-        folds = not new and is_ensemble_of_folds(run)
         decisions = (
-            decide(val, options, out_of_fold=folds)
+            decide(val, options, out_of_fold=not new and is_ensemble_of_folds(run))
             if new_decisions
             else run_decisions(run, val, options)
         )

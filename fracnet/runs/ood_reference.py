@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
@@ -15,6 +16,7 @@ from fracnet.runs.checkpoint import checkpoint_file, load_classifier, run_device
 from fracnet.runs.run_folder import RunFolder
 from fracnet.utils.files import atomic_file
 from fracnet.utils.progress import Progress, no_progress
+from fracnet.utils.shared import shared
 
 
 def write_ood_reference(
@@ -45,13 +47,19 @@ def write_ood_reference(
         images = ood.sample_images(data.cache.images, rows, look, config.data.batch_size)
         return images if frozen is None else replace(images, features=frozen.images[rows])
 
-    parts = [sample(rows) for rows in progress((train, val, test), 3, "OOD reference")]
-    reference = ood.fit_reference(parts[0], parts[1], units)
-    flagged = {
-        f"{name}_flagged": int((reference.scores_of(part.appearance, part.features) > 1).sum())
-        for name, part in (("val", parts[1]), ("test", parts[2]))
-    }
-    reference = replace(reference, counts=reference.counts | {"test": len(test)} | flagged)
+    def fit() -> Reference:
+        parts = [sample(rows) for rows in progress((train, val, test), 3, "OOD reference")]
+        reference = ood.fit_reference(parts[0], parts[1], units)
+        flagged = {
+            f"{name}_flagged": int((reference.scores_of(part.appearance, part.features) > 1).sum())
+            for name, part in (("val", parts[1]), ("test", parts[2]))
+        }
+        return replace(reference, counts=reference.counts | {"test": len(test)} | flagged)
+
+    key = None  # the features of a network that was trained are its own
+    if frozen is not None:
+        key = data.opened, xxhash.xxh3_128_digest(frozen.images.data), config.seed
+    reference = shared("OOD reference", key, fit)
     with atomic_file(folder.ood) as file:
         ood.save_reference(reference, file, checkpoint_file(folder, classical))
     return reference

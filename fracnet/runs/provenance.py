@@ -22,6 +22,7 @@ from fracnet.runs.run_folder import (
 )
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
+from fracnet.utils.shared import shared
 from fracnet.utils.text import time_text
 
 PACKAGES = (
@@ -67,11 +68,7 @@ class Provenance:
             "data": dict(data or {}),
             "device": device,
             "process": processes.this_process(),
-            "code": code_version(),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "packages": {name: version(name) for name in PACKAGES},
-        }
+        } | shared("environment", "", _environment)
         if weights:  # a sentence on what `model.weights` gave the network
             content["weights"] = weights
         if resumed:
@@ -133,6 +130,16 @@ class Provenance:
             self._measure()
         self._content |= self.times()  # with the report
         write_end(self._folder, self._content)
+
+
+def _environment() -> dict[str, Any]:
+    """The code, packages and machine of this process."""
+    return {
+        "code": code_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
 
 
 def _now() -> str:

@@ -26,6 +26,7 @@ from fracnet.evaluation.predictions import Predictions
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import CannotWrite, overwrite, sha256_of, write_atomically
+from fracnet.utils.shared import shared
 
 FORMAT = 2
 """Version of the layout of run folders. Increase it when a file or a key gets another meaning."""
@@ -369,15 +370,17 @@ def read_predictions(run: RunFolder) -> Predictions:
         raise UserError(f"{run.predictions}: {error}") from error
 
 
-def _check_unchanged(run: RunFolder, path: Path) -> None:
-    """Compare a file with its hash in provenance.json; folders of earlier versions have none."""
+def _check_unchanged(run: RunFolder, path: Path) -> str:
+    """Compare a file with its hash in provenance.json, if there is one; its SHA-256."""
     written = (read_mapping(run.provenance).get(HASHES) or {}).get(path.name)
-    if written is not None and (now := sha256_of(path)) != written:
+    now = sha256_of(path)
+    if written is not None and now != written:
         raise UserError(
             f"{path} was changed after the run wrote it: its SHA-256 is {now[:12]}..., in "
             f"provenance.json it is {str(written)[:12]}.... Restore the file, or train the run "
             "again. To evaluate a table of your own, use: python -m fracnet.evaluate table=<csv>"
         )
+    return now
 
 
 def read_baselines(run: RunFolder) -> dict[str, Predictions]:
@@ -387,6 +390,9 @@ def read_baselines(run: RunFolder) -> dict[str, Predictions]:
     """
     if not run.baselines.is_file():
         return {}
-    _check_unchanged(run, run.baselines)
-    table = read_table(run.baselines)
-    return {str(name): Predictions(rows) for name, rows in table.groupby("baseline", sort=False)}
+
+    def read() -> dict[str, Predictions]:
+        parts = read_table(run.baselines).groupby("baseline", sort=False)
+        return {str(name): Predictions(rows) for name, rows in parts}
+
+    return shared("baselines", _check_unchanged(run, run.baselines), read)

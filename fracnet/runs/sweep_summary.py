@@ -35,7 +35,9 @@ from fracnet.evaluation.sweep_statistics import key_importance, mean_interval, p
 from fracnet.report.comparison_page import differences_part, headline
 from fracnet.report.sweep_page import sweep_page
 from fracnet.report.sweep_tables import settings_text, short_value
+from fracnet.runs.evaluate_run import evaluate_run
 from fracnet.runs.find_runs import REPEAT_KEYS
+from fracnet.runs.report_run import draw_figures, write_report
 from fracnet.runs.run_folder import (
     PROCESS_DIED,
     RunFolder,
@@ -62,10 +64,11 @@ MOST_COMPARED, RESAMPLES = 20, 200
 Row = dict[str, Any]
 
 
-def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
+def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> dict[str, Any]:
     """Read all jobs, choose one by validation, write sweep.json, sweep.csv and index.html.
 
     show_test: "best" includes the test metrics of the chosen job alone, "all" those of all jobs.
+    report: write the report of the chosen job if it has none yet.
 
     Returns:
         The content of sweep.json, which `print_sweep` prints.
@@ -94,6 +97,8 @@ def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
     better = _better(finished[0], objective) if objective else None
     pareto = _pareto(finished) if objective else None
     best, ties = _best(groups, better) if better and pareto is None else ([], [])
+    if report:
+        _report([RunFolder(folder / row["folder"]) for row in finished if row["job"] in best])
     viewed = [row for row in finished if show_test == "all" or row["job"] in best]
     for row in rows:
         metrics = row.pop("metrics")
@@ -129,6 +134,15 @@ def collect(folder: Path, show_test: str = "best") -> dict[str, Any]:
     write_atomically(folder / TABLE, _as_csv(content))
     write_sweep_page(folder, content, compared, why_not)
     return content
+
+
+def _report(runs: Sequence[RunFolder]) -> None:
+    """Write figures and report of those runs that have none."""
+    for run in runs:
+        if not run.report.is_file():
+            evaluation = evaluate_run(run)
+            draw_figures(evaluation, evaluation.metadata.options.figures)
+            write_report(evaluation)
 
 
 def compare_jobs(folder: Path, sweep: Mapping[str, Any]) -> tuple[Comparison | None, str]:

@@ -1,7 +1,6 @@
 """Lightning callbacks: repeatable epochs, curves, a frozen backbone, averaged weights (EMA)."""
 
 import csv
-import math
 import os
 import sys
 import time
@@ -99,7 +98,7 @@ class LastCheckpoint(ModelCheckpoint):
         self._planned: int | None = None  # epochs; None in a run that is not resumed
         self._max_epochs: int | None = None
         self._done = 0  # batches of an epoch that is not over
-        self._saved = -math.inf
+        self._saved = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Add the number of epochs that the run was to have, and how far the current one is."""
@@ -113,7 +112,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal waits; not with several processes, of which one alone knows it."""
-        self._max_epochs = trainer.max_epochs
+        self._max_epochs, self._saved = trainer.max_epochs, time.monotonic()
         if self._done:  # Lightning does this itself, unless a schedule has asked for the steps
             assert trainer.train_dataloader is not None
             trainer.train_dataloader.load_state_dict({"done": self._done})

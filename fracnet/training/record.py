@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,6 +26,7 @@ from fracnet.training.classical import Classical
 from fracnet.training.run_header import model_name, training_options
 from fracnet.utils.files import write_atomically
 from fracnet.utils.progress import progress_bar
+from fracnet.utils.shared import shared
 
 
 def write_fit(
@@ -51,7 +51,9 @@ def write_fit(
         values = {n: {"value": metrics.value(val, n), "mode": mode_of(config, n)} for n in own}
         selected = selected | {"own_metrics": values}
     write_table(table, folder.predictions)
-    _write_baselines(_baseline_tables(data), folder.baselines)
+    write_atomically(
+        folder.baselines, shared("baselines.csv", data.opened, lambda: _baselines_csv(data))
+    )
     write_json(folder.fit, {"selected": selected, "data": _data_facts(data)})
     # From a run that had this folder before: its predictions were others.
     folder.decisions.unlink(missing_ok=True)
@@ -66,9 +68,9 @@ def evaluate_and_print(
     """
     progress = partial(progress_bar, visible=config.trainer.progress_bar)
     evaluation = evaluate_run(folder, progress=progress)
-    # A head trains in seconds, which all figures take as well; fracnet.evaluate draws them later.
-    quick = in_sweep and config.model.freeze == "backbone"
-    figures = draw_figures(evaluation, config.evaluation.figures and not quick)
+    figures = []
+    if not without_report(config, in_sweep):
+        figures = draw_figures(evaluation, config.evaluation.figures)
     if in_sweep:
         at = f" at the selected epoch {selected['epoch']}" if "epoch" in selected else ""
         pairs = zip(config.objectives, evaluation.objectives, strict=True)
@@ -77,6 +79,14 @@ def evaluate_and_print(
     else:
         print_evaluation(evaluation, figures, "Run")
     return evaluation
+
+
+def without_report(config: Config, in_sweep: bool) -> bool:
+    """Whether the run is a job that trains a head alone, for less time than a report takes.
+
+    The sweep's end reports the best of them, and `fracnet.evaluate` any other.
+    """
+    return in_sweep and config.model.freeze == "backbone"
 
 
 def report(
@@ -97,26 +107,27 @@ def report(
         description["name"] = model.describe()
     shown = {"images": config_shows_images(config)}
     write_json(fit_file, read_mapping(fit_file) | {"model": description, "report": shown})
+    if without_report(config, in_sweep):
+        return
     paths = write_report(evaluation)
     if not in_sweep:
         print(f"\nReport  {paths[0]}", flush=True)
 
 
-def _baseline_tables(data: RadiographData) -> dict[str, pd.DataFrame]:
-    """Predictions for the test rows by the two baselines that any model must beat."""
+def _baselines_csv(data: RadiographData) -> str:
+    """Predictions for the test rows by the two baselines that any model must beat.
+
+    One row per image and baseline: which, the image, its groups, the probabilities.
+    """
     train, test = data.rows("train"), data.rows("test")
     targets, rows = data.manifest.targets(), data.table.iloc[test]
     features = data.cache.features
-    return {
+    tables = {
         "majority": baselines.majority(targets[train], rows, data.classes),
         "shortcut": baselines.shortcut(
             features[train], targets[train], features[test], rows, data.classes
         ),
     }
-
-
-def _write_baselines(tables: dict[str, pd.DataFrame], path: Path) -> None:
-    """One row per image and baseline: which, the image, its groups, the probabilities."""
     parts = []
     for name, table in tables.items():
         probabilities = [c for c in table.columns if str(c).startswith(PROB)]
@@ -124,7 +135,7 @@ def _write_baselines(tables: dict[str, pd.DataFrame], path: Path) -> None:
         part = table[["path", "split", "label", *groups, *probabilities]].copy()
         part.insert(0, "baseline", name)
         parts.append(part)
-    write_atomically(path, pd.concat(parts).to_csv(index=False, lineterminator="\n"))
+    return pd.concat(parts).to_csv(index=False, lineterminator="\n")
 
 
 def _data_facts(data: RadiographData) -> dict[str, Any]:

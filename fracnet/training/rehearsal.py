@@ -1,6 +1,7 @@
 """The checks of a training that need torch or the data: nothing fails at the first epoch."""
 
 import copy
+import json
 import math
 
 import numpy as np
@@ -13,14 +14,15 @@ from fracnet.data.annotations import AnnotationMaps
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.aggregation import check_by, check_views, level_problems
 from fracnet.evaluation.predictions import Predictions, assemble
+from fracnet.models import features
 from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import find_layer
-from fracnet.models.features import why_whole
 from fracnet.models.localizer import check_method
 from fracnet.models.validation import LOGGED, ValidationMetrics
 from fracnet.training.preflight import named_targets
 from fracnet.utils import network
 from fracnet.utils.errors import UserError
+from fracnet.utils.shared import shared
 from fracnet.utils.text import counted
 
 
@@ -112,25 +114,21 @@ def rehearse(model: Classifier, config: Config) -> None:
             logits, or cannot train on a batch of one image where that is asked for, or arguments
             that the optimizer or the schedule rejects.
     """
-    n_classes = len(model.classes)
-    for size in config.trainer.image_sizes or ():
-        _try_size(model, config, size, f"trainer.image_sizes={size}")
-    logits = _try_size(model, config, config.image_size, f"image_size={config.image_size}")
-    if tuple(logits.shape) != (2, n_classes):
-        raise UserError(
-            f"the model ({config.model.target}) gives logits of shape {tuple(logits.shape)} for "
-            f"two images; allowed: (2, {n_classes}), one logit for each of "
-            f"{', '.join(model.classes)}."
-        )
-    if config.model.freeze != "none":
-        model.why_whole = _why_whole(model, config)
+    frozen = config.model.freeze != "none"
+    why = _why_not_features(model, config) if frozen else ""
+    # What a head is fitted with does not change how the network behaves.
+    network = {k: v for k, v in config.model.plain().items() if k not in ("head_C", "head_k")}
+    sizes = [config.image_size, *(config.trainer.image_sizes or ())]
+    key = json.dumps([network, model.classes, sizes, config.data.batch_size == 1, why])
+    split = frozen and not why
+    why_whole = shared("rehearsal", key, lambda: _try_network(model, config, split))
+    if frozen:
+        model.why_whole = why or why_whole
         if model.why_whole and not config.model.by_epochs:
             raise UserError(
                 f"model.head={config.model.head} is fitted to features of the frozen network, and "
                 f"{model.why_whole}. Allowed: model.head=linear, model.head=mlp."
             )
-    if config.data.batch_size == 1:
-        _try_one_image(model, config)
     try:
         model.configure_optimizers()
     except UserError:
@@ -141,8 +139,25 @@ def rehearse(model: Classifier, config: Config) -> None:
         ) from error
 
 
-def _why_whole(model: Classifier, config: Config) -> str:
-    """Why a frozen network runs in every batch; "" where its head trains on cached features."""
+def _try_network(model: Classifier, config: Config, split: bool) -> str:
+    """Pass black images through; with `split` returns `why_whole`. Raises as `rehearse` does."""
+    n_classes = len(model.classes)
+    for size in config.trainer.image_sizes or ():
+        _try_size(model, config, size, f"trainer.image_sizes={size}")
+    logits = _try_size(model, config, config.image_size, f"image_size={config.image_size}")
+    if tuple(logits.shape) != (2, n_classes):
+        raise UserError(
+            f"the model ({config.model.target}) gives logits of shape {tuple(logits.shape)} for "
+            f"two images; allowed: (2, {n_classes}), one logit for each of "
+            f"{', '.join(model.classes)}."
+        )
+    if config.data.batch_size == 1:
+        _try_one_image(model, config)
+    return features.why_whole(model, config.image_size) if split else ""
+
+
+def _why_not_features(model: Classifier, config: Config) -> str:
+    """The option for which a frozen network runs in every batch; "" where there is none."""
     if foreign := [name for name, node in (config.callbacks.model_extra or {}).items() if node]:
         return f"callbacks.{foreign[0]} may use or change it"
     if config.augment.mixup or config.augment.cutmix:
@@ -156,7 +171,7 @@ def _why_whole(model: Classifier, config: Config) -> str:
         return "one epoch shows each image once"
     if config.trainer.precision not in ("auto", "32-true", "16-mixed", "bf16-mixed"):
         return f"features are float32, unlike trainer.precision={config.trainer.precision}"
-    return why_whole(model, config.image_size)
+    return ""
 
 
 def _try_size(model: Classifier, config: Config, size: int, key: str) -> torch.Tensor:

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from lightning.pytorch import Callback, seed_everything
 
 from fracnet.data.datamodule import RadiographData
-from fracnet.data.fingerprint import data_fingerprint
 from fracnet.models.classifier import Classifier
 from fracnet.runs import repredict
 from fracnet.runs.build import classifier_from, data_from
@@ -171,7 +170,7 @@ def recorded(
             folder,
             order.command,
             config.seed,
-            data_fingerprint(data.manifest),
+            data.metadata()["hash"],
             device,
             bool(config.resume),
             data.metadata(),

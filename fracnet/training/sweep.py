@@ -53,7 +53,7 @@ from fracnet.training.sweep_plan import (
     one_line,
 )
 from fracnet.training.sweep_progress import Progress
-from fracnet.utils import distributed, processes
+from fracnet.utils import distributed, processes, shared
 from fracnet.utils.errors import Diverged, Interrupted, Pruned, UserError
 from fracnet.utils.files import explain_disk_fault
 
@@ -330,6 +330,8 @@ def follow(folder: Path, config: DictConfig) -> None:
     if own_process:
         state.stops.sweep = folder
         state.stops.listen()
+    else:
+        shared.begin()
     plan = SweepPlan.read(folder)
     state.progress = Progress(folder, plan, lines=own_process)
     state.progress.start()
@@ -539,6 +541,7 @@ def begin(task: Callable[..., Any], dry_run: bool) -> None:
     """
     global state
     state = SweepState(task, dry_run)
+    shared.end()
     job_process.obey_parent()
 
 
@@ -583,6 +586,7 @@ def finish() -> int:
     folder = state.folder
     if folder is None:
         return 0
+    shared.end()
     from fracnet.report.sweep_page import print_sweep  # pandas, for which a typo must not wait
     from fracnet.runs import run_folder, sweep_summary
 
@@ -598,7 +602,7 @@ def finish() -> int:
             remove_empty(folder)
             return stopped or 1
         remove_launch(folder / RESUMED)
-        content = sweep_summary.collect(folder, state.show_test)
+        content = sweep_summary.collect(folder, state.show_test, report=True)
     if content["configurations"] and any(folder.rglob(run_folder.TRACKING)):
         from fracnet.training.loggers import log_repeats  # seconds, for W&B alone
 

@@ -3,6 +3,7 @@
 On several devices each has its own process, and gradients are averaged (data-parallel training).
 """
 
+import copy
 import io
 import math
 import sys
@@ -48,6 +49,7 @@ from fracnet.utils.files import atomic_file
 from fracnet.utils.progress import progress_bar
 from fracnet.utils.text import counted
 
+BEST = "best.ckpt"
 PROFILERS = {
     "simple": SimpleProfiler,
     "advanced": AdvancedProfiler,
@@ -56,17 +58,42 @@ PROFILERS = {
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """A checkpoint is complete or absent: a kill while writing leaves the one before."""
+    """A checkpoint is complete or absent: a kill while writing leaves the one before.
+
+    quick: epochs take less time than to write best.ckpt, which then waits for the next last.ckpt,
+    from which a run is resumed, or for the end of the training.
+    """
+
+    def __init__(self, quick: bool = False) -> None:
+        super().__init__()
+        self._quick = quick
+        self._waiting: tuple[dict[str, Any], Path] | None = None
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
         """Write next to the path, then rename. Raises CannotWrite, for example on a full disk."""
         assert storage_options is None, storage_options
+        if self._quick and Path(path).name == BEST:
+            self._waiting = copy.deepcopy(checkpoint), Path(path)
+            return
+        self._write_waiting()
+        self._write(checkpoint, Path(path))
+
+    def teardown(self) -> None:
+        """Called however the training ends."""
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        if self._waiting is not None:
+            self._write(*self._waiting)
+            self._waiting = None
+
+    def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
         # Through memory, as Lightning does: torch hides a full disk behind an error of its own.
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        with atomic_file(Path(path)) as file:
+        with atomic_file(path) as file:
             file.write(content.getbuffer())
 
 
@@ -83,9 +110,11 @@ class SameBuffers(Callback):
 
 
 def make_trainer(
-    config: Config, folder: RunFolder, loggers: Sequence[Logger] = ()
+    config: Config, folder: RunFolder, loggers: Sequence[Logger] = (), *, quick: bool = False
 ) -> tuple[Trainer, ModelCheckpoint]:
     """The Trainer, and the callback that knows the selected checkpoint.
+
+    quick: see `AtomicCheckpoints`.
 
     Raises UserError for an argument that Lightning, or a class of the config's, rejects.
     """
@@ -122,7 +151,10 @@ def make_trainer(
     fixed: dict[str, Any] = {
         "callbacks": [*_callbacks(config, folder, best, bar), best, latest],
         "logger": list(loggers) or False,
-        "plugins": [AtomicCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])],
+        "plugins": [
+            AtomicCheckpoints(quick),
+            *(plugins if isinstance(plugins, list) else [plugins]),
+        ],
         "use_distributed_sampler": False,  # the datamodule's loaders divide the rows
         "enable_progress_bar": bar,
         "default_root_dir": folder.path,
@@ -214,10 +246,12 @@ def fit_and_predict(
     """
     if not config.model.by_epochs:
         return _fit_head_and_predict(model, config, data, folder)
-    trainer, best = make_trainer(config, folder, loggers)
+    on_features = model.why_whole == ""
+    quick = on_features and config.model.freeze == "backbone"
+    trainer, best = make_trainer(config, folder, loggers, quick=quick)
     trainer.callbacks += callbacks  # type: ignore[attr-defined]
     model.extra_metrics = ValidationMetrics.requested(config, data)
-    if model.why_whole == "":
+    if on_features:
         data.features = head_features(model, config, data, folder)
     if config.trainer.compile:
         model.backbone.compile()  # in place: names of weights stay, a checkpoint is the same
@@ -231,10 +265,14 @@ def fit_and_predict(
             "no epoch was trained and validated, so there is no selected checkpoint; see trainer."
             f"max_epochs={config.trainer.max_epochs} and the other keys of trainer."
         )
-    path = folder.checkpoints / "best.ckpt"
+    path = folder.checkpoints / BEST
     stored = read_checkpoint(path)
-    # In a resumed run without a better epoch, the file is still that of the folder.
-    selected_model = rebuild(stored, config.trust or not config.resume, path)
+    if quick:
+        model.load_state_dict(stored["state_dict"])  # no callback can have changed the network
+        selected_model = model
+    else:
+        # In a resumed run without a better epoch, the file is still that of the folder.
+        selected_model = rebuild(stored, config.trust or not config.resume, path)
     assert best.best_model_score is not None
     score = float(best.best_model_score)
     selected = {
@@ -269,7 +307,7 @@ def _fit_head_and_predict(
     print_choice(selected)
     trainer, _ = make_trainer(config, folder)
     trainer.strategy.connect(model)
-    trainer.save_checkpoint(folder.checkpoints / "best.ckpt", weights_only=True)
+    trainer.save_checkpoint(folder.checkpoints / BEST, weights_only=True)
     return predict(trainer, model, data), selected
 
 
