@@ -25,7 +25,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
-from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # it has no public name
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -33,7 +32,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
@@ -43,6 +42,7 @@ from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import check
 from fracnet.config.search import check_search
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
+from fracnet.training.job_configs import JobConfigs
 from fracnet.training.sweep_plan import (
     JOB_FILE,
     LOCK_FILE,
@@ -162,6 +162,7 @@ class SweepState:
     stops: StopSignals = field(default_factory=StopSignals)
     held: ExitStack = field(default_factory=ExitStack)
     progress: Progress | None = None
+    configs: JobConfigs | None = None
 
 
 state = SweepState()
@@ -267,6 +268,7 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check and plan it. Hydra swallows exceptions here, so an error ends the process."""
+        state.configs = JobConfigs()
         try:
             launchers.check_launcher(config)
             check_search(config)
@@ -331,6 +333,8 @@ def follow(folder: Path, config: DictConfig) -> None:
         state.stops.sweep = folder
         state.stops.listen()
     else:
+        assert state.configs is not None
+        state.configs.replace_hydras()
         shared.begin()
     plan = SweepPlan.read(folder)
     state.progress = Progress(folder, plan, lines=own_process)
@@ -351,7 +355,10 @@ def planned_jobs(config: DictConfig) -> list[list[str]]:
 
 def check_job(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """Check the config of one job, which is returned as plain containers. Raises UserError."""
-    job = compose(str(config.hydra.job.config_name), list(overrides))
+    assert state.configs is not None, "set where a sweep starts"
+    job = state.configs.load_sweep_config(config, overrides)
+    with open_dict(job):
+        del job["hydra"]
     plain = cast(dict[str, Any], OmegaConf.to_container(job, resolve=True))
     check(plain)
     return plain
