@@ -137,9 +137,9 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
 
 
 def _report(runs: Sequence[RunFolder]) -> None:
-    """Write figures and report of those runs that have none."""
+    """Write figures and report of those runs that have predictions but no report."""
     for run in runs:
-        if not run.report.is_file():
+        if run.predictions.is_file() and not run.report.is_file():
             evaluation = evaluate_run(run)
             draw_figures(evaluation, evaluation.metadata.options.figures)
             write_report(evaluation)

@@ -117,9 +117,9 @@ def rehearse(model: Classifier, config: Config) -> None:
     frozen = config.model.freeze != "none"
     why = _why_not_features(model, config) if frozen else ""
     # What a head is fitted with does not change how the network behaves.
-    network = {k: v for k, v in config.model.plain().items() if k not in ("head_C", "head_k")}
+    node = {k: v for k, v in config.model.plain().items() if k not in ("head_C", "head_k")}
     sizes = [config.image_size, *(config.trainer.image_sizes or ())]
-    key = json.dumps([network, model.classes, sizes, config.data.batch_size == 1, why])
+    key = json.dumps([node, model.classes, sizes, config.data.batch_size == 1, why])
     split = frozen and not why
     why_whole = shared("rehearsal", key, lambda: _try_network(model, config, split))
     if frozen:

@@ -7,16 +7,17 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from helpers.command import CommandResult, run_train
+from helpers.command import CommandResult, run_evaluate, run_train
 from helpers.models import ADAM, TINY, NormedHead, TinyNormNet
 from helpers.tiny_overrides import tiny_overrides
 from torch import Tensor, nn
 
+from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.predictions import LOGIT
 from fracnet.models.classifier import Classifier
 from fracnet.models.features import why_whole
 from fracnet.runs.checkpoint import load_model, load_run_data
-from fracnet.runs.run_folder import RunFolder, read_config
+from fracnet.runs.run_folder import RunFolder, read_config, read_mapping
 from fracnet.utils.progress import no_progress
 
 WATCH = "callbacks.watch={_target_: lightning.pytorch.Callback}"
@@ -125,6 +126,36 @@ def test_a_fitted_head_leaves_an_ordinary_run(
     assert_table_is_the_network(tmp_path / "run")
     again = run_train([f"resume={tmp_path / 'run'}", "trainer.max_epochs=9", "trust=true"], capsys)
     assert "its model has no epochs to add" in again.err
+
+
+def test_jobs_of_a_sweep_share_network_and_features_and_equal_single_runs(
+    overrides: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened, forwards = [], []
+    setup, forward = RadiographData._open, Classifier.forward
+    monkeypatch.setattr(RadiographData, "_open", lambda data: opened.append(data) or setup(data))
+    monkeypatch.setattr(
+        Classifier, "forward", lambda model, x: forwards.append(len(x)) or forward(model, x)
+    )
+    own = [*overrides, "+model.width=6", "model.freeze=backbone", "model.head_dropout=0.2"]
+    more = ["-m", "optim.lr=0.02,0.01,0.03", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    result = run_train([*own, *more], capsys)
+    assert result.code == 0, result.err
+    assert len(opened) == 1
+    assert sum(forwards) == 90 + 2 + 2, "each image once, two on trial, two against the cache"
+    run_in(tmp_path / "single", [*own, "optim.lr=0.01"], capsys)
+    for name in ("predictions.csv", "metrics.json", "baselines.csv", "decisions.json", "fit.json"):
+        single = (tmp_path / "single" / name).read_bytes()
+        assert (tmp_path / "sweep/1" / name).read_bytes() == single, name
+    (best,) = read_mapping(tmp_path / "sweep/sweep.json")["best"]
+    pages = [(tmp_path / f"sweep/{job}/report/index.html").is_file() for job in range(3)]
+    assert pages == [job == best for job in range(3)]
+    other = tmp_path / f"sweep/{(best + 1) % 3}"
+    assert run_evaluate([f"run={other}"], capsys).code == 0
+    assert (other / "report/index.html").is_file()
 
 
 @pytest.mark.parametrize(
