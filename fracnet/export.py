@@ -27,13 +27,18 @@ def export(cfg: DictConfig) -> None:
     out = Path(command.out).expanduser() if command.out else folder.path / "export"
 
     from fracnet.onnx_export import export_run
+    from fracnet.serving import web_page
 
+    web = command.target == "web"
+    if web:
+        web_page.check_built()
     result = export_run.export_run(
         export_run.open_predictor(folder, out, command.trust, command.confident_errors),
         out,
         compare=command.compare,
         benchmark=command.benchmark,
         margin=command.margin if command.quantize == "int8" else None,
+        extra=web_page.write_web_page if web else None,
         progress=progress_bar,
     )
     export_run.print_export(result)

@@ -137,6 +137,7 @@ class ExportCommand(Fixed):
 
     run: Run
     out: Annotated[str, Field(min_length=1)] | None
+    target: Literal["onnx", "web"]
     compare: bool
     benchmark: bool
     quantize: Literal["none", "int8"]

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,14 @@ def export_run(
     compare: bool = True,
     benchmark: bool = True,
     margin: float | None = None,
+    extra: Callable[[OnnxPredictor, Path], None] | None = None,
     progress: Progress[Any] = no_progress,
 ) -> Export:
     """Write model.onnx, report.md and requirements.txt into the new folder `out`.
 
     compare: compare with the run over all validation and test images. benchmark: measure latency
     and memory against PyTorch. margin: also write model_int8.onnx, if AUC, sensitivity and
-    specificity on test change by less.
+    specificity on test change by less. extra: writes more into the folder, once the model is proven.
 
     Raises UserError, and writes nothing, for what cannot be exported, data that have changed since
     the run, and a model that does not answer as the run does.
@@ -82,6 +83,8 @@ def export_run(
         (work / "report.md").write_text(report_text(result), encoding="utf-8")
         (work / "requirements.txt").write_text("\n".join(RUNTIME) + "\n", encoding="utf-8")
         write_json(work / "metadata.json", metadata)
+        if extra:
+            extra(exported, work)
         work.chmod(0o755)
         work.rename(out)
     finally:
@@ -178,4 +181,4 @@ def print_export(export: Export) -> None:
             print(f"In 8 bits {export.int8.speed.ratio:.2f} times as fast as PyTorch.")
     print(f"\n{export.metadata['intended_use']}\n\nFolder: {export.folder}")
     for path in sorted(export.folder.iterdir()):
-        print(f"  {path.name}")
+        print(f"  {path.name}{'/index.html' if path.is_dir() else ''}")

@@ -10,10 +10,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.cookies import SimpleCookie
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
@@ -31,17 +30,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fracnet.evaluation.conformal import limit_evidence
 from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
-from fracnet.inference.batch_predict import COLUMNS
 from fracnet.inference.image_predictor import CAUTION, LOG_ODDS, Batch, ImagePredictor
 from fracnet.inference.inputs import InputFile
 from fracnet.inference.overlays import EMPTY, heat_on_original
-from fracnet.models.ood import MEANING
-from fracnet.saliency.drawing import COLORS, OPACITY
+from fracnet.serving.description import PAGE, describe_model
 from fracnet.utils.text import counted
 
 COOKIE = "fracnet_token"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-PAGE = files("fracnet.serving") / "page"
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 HEADERS = {
     # No script, picture or connection from or to anywhere else.
@@ -88,7 +84,7 @@ def make_app(predictor: ImagePredictor, limits: Limits, token: str | None = None
 
     @app.get("/api/model", summary="The model, its limits, and what its answers mean")
     def model() -> dict[str, Any]:
-        return describe_model(predictor, limits)
+        return describe(predictor, limits)
 
     @app.post(
         "/api/predict",
@@ -220,30 +216,12 @@ def _error(status: int, sentence: str) -> Response:
     return JSONResponse({"error": sentence}, status, headers={"Connection": "close"})
 
 
-def describe_model(predictor: ImagePredictor, limits: Limits) -> dict[str, Any]:
+def describe(predictor: ImagePredictor, limits: Limits) -> dict[str, Any]:
     """What the page and other programs must know before they ask."""
-    level = predictor.levels["image"]
-    colors = cv2.applyColorMap(np.arange(256, dtype=np.uint8), COLORS)[:, 0, ::-1]
-    return dict(plain({
-        "caution": CAUTION,
-        "fracnet": version("fracnet"),
-        "run": predictor.path.name,
-        "classes": list(predictor.classes),
-        "temperature": predictor.decisions["temperature"],
-        "threshold": level["threshold"],
-        "decisions_sha256": predictor.decisions["sha256"],
-        "views": predictor.decisions["views"],
-        "study_decisions": "study" in predictor.levels,
-        "heatmaps": not predictor.why_no_heatmaps,
-        "ood": predictor.ood_description,
-        "ood_score": MEANING,
-        "notes": [note for note in [level["limits"].note] if note],
-        "columns": COLUMNS,
-        "table": list(predictor.predict([]).columns),
-        "limits": {"megabytes": limits.megabytes, "files": limits.files, "seconds": limits.seconds},
-        "colors": colors.tolist(),
-        "opacity": OPACITY,
-    }))  # fmt: skip
+    formats = "JPEG, PNG, TIFF, BMP or DICOM"
+    return describe_model(predictor, predictor.path.name, formats, asdict(limits))
+
+
 
 
 def _saved(upload: UploadFile, folder: Path, number: int) -> tuple[InputFile, str]:

@@ -8,31 +8,7 @@
     return made;
   };
 
-  // What answers: the server here; a page without a server brings its own.
-  const request = async (path, options) => {
-    let response;
-    try {
-      response = await fetch(path, options);
-    } catch {
-      throw new Error("The server does not answer. Is it still running?");
-    }
-    const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Error(answer.error || `The server answered ${response.status}.`);
-    return answer;
-  };
-  const engine = window.fracnetEngine || {
-    model: () => request("api/model"),
-    predict: async (file, signal) => {
-      const body = new FormData();
-      body.append("files", file, file.webkitRelativePath || file.name);
-      return (await request("api/predict", { method: "POST", body, signal })).images[0];
-    },
-    studies: async (images) => (await request("api/studies", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ images }),
-    })).studies,
-  };
+  const engine = window.fracnetEngine; // what answers: see engine.js
 
   let model = null;
   const cards = []; // {answer, element, viewer}
@@ -51,14 +27,8 @@
     constructor(canvas, image, heat, box) {
       Object.assign(this, { canvas, box, zoom: 1, x: 0, y: 0, center: 128, width: 256 });
       this.size = [image.width, image.height];
-      const grey = pixels(image);
-      const warm = heat && pixels(heat);
-      this.values = new Uint8Array(grey.length / 4);
-      this.heat = warm && new Uint8Array(this.values.length);
-      for (let i = 0; i < this.values.length; i += 1) {
-        this.values[i] = grey[4 * i];
-        if (warm) this.heat[i] = warm[4 * i];
-      }
+      this.values = image.values;
+      this.heat = heat && heat.values;
       this.picture = make("canvas", { width: image.width, height: image.height });
       this.paint();
       new ResizeObserver(() => this.draw()).observe(canvas);
@@ -158,19 +128,6 @@
     }
   }
 
-  const loaded = (address) => new Promise((resolve, reject) => {
-    const image = make("img");
-    image.onload = () => resolve(image);
-    image.onerror = () => reject(new Error("A picture of the answer cannot be shown."));
-    image.src = address;
-  });
-  const pixels = (image) => {
-    const canvas = make("canvas", { width: image.width, height: image.height });
-    const pen = canvas.getContext("2d", { willReadFrequently: true });
-    pen.drawImage(image, 0, 0);
-    return pen.getImageData(0, 0, image.width, image.height).data;
-  };
-
   // Words for the flags; the reason is the model's own.
   const tags = (answer) => {
     const list = [];
@@ -195,7 +152,7 @@
     return [make("label", { textContent: title }, input), input];
   };
 
-  const addCard = async (answer) => {
+  const addCard = (answer) => {
     const head = make("h3", { textContent: answer.path });
     const element = make("article", { className: "card", tabIndex: 0 }, head);
     element.setAttribute("aria-label", answer.path);
@@ -212,8 +169,7 @@
       canvas.setAttribute("aria-label", `radiograph ${answer.path}`);
       box.append(canvas);
       element.append(box);
-      const heat = answer.heatmap ? await loaded(answer.heatmap) : null;
-      const viewer = new Viewer(canvas, await loaded(answer.image), heat, box);
+      const viewer = new Viewer(canvas, answer.image, answer.heatmap, box);
       delete answer.image; // kept once, as the viewer's pixels
       delete answer.heatmap;
       card.viewer = viewer;
@@ -334,7 +290,7 @@
         note(`${file.name} is empty.`);
       } else {
         try {
-          const card = await addCard(await engine.predict(file, controller.signal));
+          const card = addCard(await engine.predict(file, controller.signal));
           find("results").append(card.element);
         } catch (error) {
           if (!stopping) note(`${file.name}: ${error.message}`);
@@ -390,10 +346,32 @@
     }
   };
 
-  const described = engine.model();
-  let work = described; // then one set of files after the other
+  const describe = (description) => {
+    model = description;
+    opacity = model.opacity;
+    document.title = `fracnet: ${model.run}`;
+    find("title").textContent = `fracnet: run ${model.run}`;
+    find("caution").textContent = model.caution;
+    model.notes.forEach(note);
+    find("opacity").value = 100 * opacity;
+    find("opacity-label").hidden = !model.heatmaps;
+    find("formats").textContent = `${model.formats}, at most ${model.limits.megabytes} MB a file`;
+    const rule = model.threshold === null ? "The decision is the most likely class."
+      : `The decision is ${model.classes[1]} above ${shown(model.threshold)}, the threshold that validation chose.`;
+    const ood = model.ood ? "" : " It is unknown which images are out of distribution.";
+    const heatmaps = model.heatmaps ? "Heatmaps show what raised the decided class. " : "";
+    find("model").textContent = `Probabilities are calibrated on validation. ${rule}${ood} ${heatmaps}` +
+      `Run ${model.run}, fracnet ${model.fracnet}, decisions ${model.decisions_sha256.slice(0, 12)}.`;
+  };
+
+  const described = engine.model().then(describe);
+  const ready = described.then(() => engine.check(status)).then((sentence) => {
+    find("check").textContent = sentence;
+    status("");
+  });
+  let work = Promise.resolve(); // one set of files after the other
   const queue = (files) => {
-    work = work.then(async () => add(await files)).catch((error) => status(error.message));
+    work = work.then(() => ready).then(async () => add(await files)).catch((error) => status(error.message));
   };
   for (const id of ["files", "folder"]) {
     find(id).addEventListener("change", (event) => {
@@ -464,21 +442,10 @@
     event.preventDefault();
   });
 
-  described.then((description) => {
-    model = description;
-    opacity = model.opacity;
-    document.title = `fracnet: ${model.run}`;
-    find("title").textContent = `fracnet: run ${model.run}`;
-    find("caution").textContent = model.caution;
-    model.notes.forEach(note);
-    find("opacity").value = 100 * opacity;
-    find("opacity-label").hidden = !model.heatmaps;
-    find("formats").textContent += `, at most ${model.limits.megabytes} MB a file`;
-    const rule = model.threshold === null ? "The decision is the most likely class."
-      : `The decision is ${model.classes[1]} above ${shown(model.threshold)}, the threshold that validation chose.`;
-    const ood = model.ood ? "" : " It is unknown which images are out of distribution.";
-    find("model").textContent = `Probabilities are calibrated on validation. ${rule}${ood} ` +
-      `Heatmaps show what raised the decided class. Run ${model.run}, fracnet ${model.fracnet}, ` +
-      `decisions ${model.decisions_sha256.slice(0, 12)}.`;
-  }, (error) => status(error.message));
+  // Without a model that passed its checks, nothing is predicted.
+  ready.catch((error) => {
+    status(error.message);
+    find("status").className = "error";
+    find("drop").hidden = true;
+  });
 })();
