@@ -1,4 +1,4 @@
-# make install | train | test | lint | lock | clean
+# make install | train | test | lint | web | lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 SHELL := /bin/bash
 
-.PHONY: install train test test-fast lint format lock clean
+.PHONY: install train test test-fast lint format web lock clean
 
 install: $(READY)
 
@@ -37,6 +37,14 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The scripts of `fracnet export target=web`; needs Node.js and npm.
+WEB := fracnet/serving/web
+
+web: $(WEB)/dist/engine.js
+
+$(WEB)/dist/engine.js: $(addprefix $(WEB)/,package-lock.json build.mjs licenses.txt) $(wildcard $(WEB)/src/*.js)
+	cd $(WEB) && npm ci && node build.mjs
+
 # Needs uv on the path. The lock names no index: the one that pip is set up with is used.
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
@@ -44,4 +52,4 @@ lock:
 	  pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(WEB)/dist $(WEB)/node_modules dist .mypy_cache .pytest_cache .ruff_cache

@@ -37,4 +37,5 @@ for (const name of [...names].sort()) {
   const text = file ? (await readFile(`${folder}/${file}`, "utf8")).trim() : "";
   texts.push([`${name} ${version}: ${license}`, text].filter(Boolean).join("\n\n"));
 }
+texts.push((await readFile("licenses.txt", "utf8")).trim()); // of what the packages were compiled from
 await writeFile("dist/licenses.txt", `engine.js holds these packages:\n\n${texts.join(`\n\n${"-".repeat(78)}\n\n`)}\n`);

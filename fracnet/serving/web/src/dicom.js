@@ -43,7 +43,8 @@ const parsed = (data, options) => {
   if (syntax === DEFLATED) throw new BadImage("it is deflated as a whole, which is not supported");
   try {
     return { dataset: dicomParser.parseDicom(data, options), syntax };
-  } catch {
+  } catch ({ dataSet: dataset }) { // what comes before the damage
+    if (dataset) return { dataset, syntax };
     throw new BadImage("this DICOM file is truncated, or its header is damaged");
   }
 };
@@ -119,7 +120,7 @@ const storedPixels = async (dataset, syntax, header) => {
   }
   const decode = DECODERS[syntax];
   if (!decode && syntax !== RLE) throw new BadImage(`its compression, ${syntax}, is not supported by this page`);
-  if (!element.encapsulatedPixelData || !element.fragments.length) {
+  if (!element.encapsulatedPixelData || !element.fragments.length || dataset.warnings.length) {
     throw new BadImage("its compressed data are damaged or truncated");
   }
   const coded = Uint8Array.from(dicomParser.readEncapsulatedPixelDataFromFragments(dataset, element, 0, element.fragments.length));
