@@ -34,3 +34,24 @@ def phantom_overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         *overrides,
         "evaluation.figures=false",
     ]  # saves seconds per run; tests of figures set true
+
+
+@pytest.fixture(scope="session")
+def exported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the images of `write_views`, in the folder next to it, for `exported`."""
+    # Late: only few tests need what these import.
+    from helpers.predicting import train_on_views, write_views
+
+    folder = tmp_path_factory.mktemp("to_export")
+    return train_on_views(
+        write_views(folder / "views"), folder / "trained", "model=timm", "model.name=test_resnet",
+        "model.pretrained=false", "preprocess=clahe",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def exported(exported_run: Path) -> Path:
+    """The model.onnx that `fracnet.export` writes of it."""
+    from helpers.exported import export_views
+
+    return export_views(exported_run, exported_run.parent / "exported")

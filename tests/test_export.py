@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from helpers.command import CommandResult, run_command
 from helpers.dicom_files import dicom
-from helpers.predicting import train_on_views, write_views
+from helpers.exported import other_weights, rewritten
 from starlette.testclient import TestClient
 
 import fracnet
@@ -23,7 +23,6 @@ from fracnet.data.image_io import read_grey
 from fracnet.evaluation.decisions import seal
 from fracnet.export import export
 from fracnet.inference.onnx_model import METADATA, OnnxPredictor
-from fracnet.onnx_export.build_model import write_model
 from fracnet.onnx_export.graph import Graph
 from fracnet.onnx_export.preprocess_graph import squash
 from fracnet.predict import predict
@@ -32,33 +31,14 @@ from fracnet.utils.errors import UserError
 from fracnet.verify import verify, with_key
 
 
-@pytest.fixture(scope="module")
-def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_views(tmp_path_factory.mktemp("set") / "views")
+@pytest.fixture
+def run(exported_run: Path) -> Path:
+    return exported_run
 
 
-@pytest.fixture(scope="module")
-def run(views: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "trained"
-    return train_on_views(
-        views, folder, "model=timm", "model.name=test_resnet", "model.pretrained=false",
-        "preprocess=clahe",
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file that the command writes, and what it prints."""
-    folder = tmp_path_factory.mktemp("exported") / "out"
-
-    class Silent:
-        def readouterr(self) -> tuple[str, str]:
-            return "", ""
-
-    arguments = [f"run={run}", f"out={folder}", "benchmark=false"]
-    result = run_command(export, "export", arguments, Silent())  # type: ignore[arg-type]
-    assert result.code == 0, result.err
-    return folder / "model.onnx"
+@pytest.fixture
+def views(exported_run: Path) -> Path:
+    return exported_run.parent / "views"
 
 
 @pytest.fixture
@@ -111,24 +91,9 @@ def test_verify_refuses_a_changed_byte(
         fracnet.load(changed)
 
 
-def rewritten(exported: Path, path: Path, change: Callable[[onnx.ModelProto, dict], None]) -> Path:
-    """A copy with a change and a fresh hash, as somebody who knows the format could write it."""
-    model = onnx.load(exported)
-    stored = {p.key: p.value for p in model.metadata_props}
-    metadata = json.loads(stored[METADATA])
-    change(model, metadata)
-    write_model(model, path, metadata, stored["fracnet_golden"])
-    return path
-
-
 def test_verify_refuses_wrong_answers_and_stale_hashes(
     exported: Path, run: Path, tmp_path: Path, verified: Callable[..., CommandResult]
 ) -> None:
-    def other_weights(model: onnx.ModelProto, metadata: dict) -> None:
-        (bias,) = (t for t in model.graph.initializer if t.data_type == 1 and t.dims == [2])
-        values = onnx.numpy_helper.to_array(bias) + np.array([0.5, 0], np.float32)
-        bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
-
     def other_threshold(model: onnx.ModelProto, metadata: dict) -> None:
         metadata["decisions"]["temperature"] = 9.0
 

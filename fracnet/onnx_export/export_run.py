@@ -48,7 +48,8 @@ def export_run(
 
     compare: compare with the run over all validation and test images. benchmark: measure latency
     and memory against PyTorch. margin: also write model_int8.onnx, if AUC, sensitivity and
-    specificity on test change by less. extra: writes more into the folder, once the model is proven.
+    specificity on test change by less. extra: writes more into the folder of a
+    proven model.
 
     Raises UserError, and writes nothing, for what cannot be exported, data that have changed since
     the run, and a model that does not answer as the run does.

@@ -52,7 +52,12 @@ def write_web_page(exported: OnnxPredictor, folder: Path) -> None:
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     assert page.count(HEAD) == 1
     (web / "index.html").write_text(page.replace(HEAD, f"{HEAD}\n{policy}"), encoding="utf-8")
-    for source in (PAGE / "page.css", PAGE / "page.js", BUILT / "engine.js", BUILT / "licenses.txt"):
+    for source in (
+        PAGE / "page.css",
+        PAGE / "page.js",
+        BUILT / "engine.js",
+        BUILT / "licenses.txt",
+    ):
         (web / source.name).write_bytes(source.read_bytes())
     with (web / "model.js").open("w", encoding="ascii") as file:
         file.writelines(_model_script(exported))

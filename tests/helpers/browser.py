@@ -29,7 +29,10 @@ def chromium() -> str | None:
 
 
 class Browser:
-    """One process with one page. `faults` are the console's errors since the page was opened."""
+    """One process with one page.
+
+    Since the page was opened: `faults` are the console's errors, `requests` all addresses.
+    """
 
     def __init__(self, program: str, profile: Path) -> None:
         # Chromium reads from 3 and writes to 4, which are taken while it is started.
@@ -64,10 +67,11 @@ class Browser:
         self._number, self._rest = 0, b""
         self._loaded = False
         self.faults: list[str] = []
+        self.requests: list[str] = []
         target = self._ask("Target.createTarget", {"url": "about:blank"}, None)["targetId"]
         parameters = {"targetId": target, "flatten": True}
         self._session: str = self._ask("Target.attachToTarget", parameters, None)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             self.ask(f"{domain}.enable")
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -85,7 +89,7 @@ class Browser:
         )
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.ask("Emulation.setEmulatedMedia", media=media, features=features)
-        self.faults, self._loaded = [], False
+        self.faults, self.requests, self._loaded = [], [], False
         address = path if isinstance(path, str) else path.resolve().as_uri()
         self.ask("Page.navigate", url=address)
         while not self._loaded:
@@ -144,6 +148,8 @@ class Browser:
         method, parameters = event.get("method"), event.get("params", {})
         if method == "Page.loadEventFired":
             self._loaded = True
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(parameters["request"]["url"])
         elif method == "Runtime.exceptionThrown":
             self.faults.append(str(parameters["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):

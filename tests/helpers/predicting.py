@@ -13,7 +13,9 @@ USER_CONF = Path(__file__).parents[1] / "user_conf"
 PATIENTS = {"train": 24, "val": 16, "test": 6}
 
 
-class _Silent:
+class Silent:
+    """In place of `capsys`, for fixtures."""
+
     def readouterr(self) -> tuple[str, str]:
         return "", ""
 
@@ -51,7 +53,7 @@ def train_on_views(root: Path, run: Path, *model: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         run.parent.mkdir(parents=True, exist_ok=True)
         patch.chdir(run.parent)
-        result = run_train(arguments, _Silent())  # type: ignore[arg-type]
+        result = run_train(arguments, Silent())  # type: ignore[arg-type]
     assert result.code == 0
     assert np.load(run / "ood.npz")["limit"] > 0
     return run

@@ -49,8 +49,8 @@ window.fracnetEngine = {
     status("Checking the model");
     const progress = (done, all) => status(`Checking the model: ${done} of ${all} golden cases`);
     const result = await ask("open", file, { transfer: [file.buffer], progress });
-    return `Checked in this browser: the file is unchanged, and ${result} Images stay on this device: the page cannot ` +
-      "send anything.";
+    return `Checked in this browser: the model file is unchanged and ${result}. Images stay on this device: the page ` +
+      "cannot send anything.";
   },
   predict: (file, signal) => new Promise((resolve, reject) => {
     signal.addEventListener("abort", () => reject(new Error("stopped")));

@@ -52,6 +52,6 @@ export const checkGolden = async (graph, cases, limits, progress) => {
     }
   }
   const aside = atLimit ? `; ${atLimit} on the other side of a limit that they lie on` : "";
-  return `${cases.length} golden cases answered as by the run: largest difference of a probability ` +
-    `${probability.toExponential(1)}, of an OOD score ${score.toExponential(1)}; no decision differs${aside}.`;
+  return `answers its ${cases.length} golden cases as the run does (largest difference of a probability ` +
+    `${probability.toExponential(1)}, of an OOD score ${score.toExponential(1)}; no decision differs${aside})`;
 };
