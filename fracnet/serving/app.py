@@ -222,8 +222,6 @@ def describe(predictor: ImagePredictor, limits: Limits) -> dict[str, Any]:
     return describe_model(predictor, predictor.path.name, formats, asdict(limits))
 
 
-
-
 def _saved(upload: UploadFile, folder: Path, number: int) -> tuple[InputFile, str]:
     """The upload as a file, whose name no client chooses, and its name for the answer."""
     path = folder / f"{number}"
