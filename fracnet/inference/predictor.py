@@ -48,9 +48,7 @@ class Predictor(ImagePredictor):
         metadata = read_run_metadata(folder)
         self.folder, self.config = folder, read_config(folder, trust)
         predictions = read_predictions(folder)
-        self.decisions: dict[str, Any] = run_decisions(
-            folder, predictions.split("val"), metadata.options
-        )
+        self.decisions: dict[str, Any] = run_decisions(folder, predictions.split("val"), metadata)
         self.classes = tuple(self.decisions["classes"])
         self.levels = limits_by_level(predictions, self.decisions, error)
         self.ood = read_ood_reference(folder, self.config)

@@ -177,7 +177,7 @@ def _member(run: FinishedRun, command: CompareCommand) -> Member:
                 f"decisions=frozen needs decisions made on validation, but predictions.csv of "
                 f"{run.name} has no val rows. Without them, use decisions=raw."
             )
-        content = run_decisions(run.folder, val, read_run_metadata(run.folder).options)
+        content = run_decisions(run.folder, val, read_run_metadata(run.folder))
         predictions = calibrate(predictions, float(content["temperature"]))
         views, points = content["views"], content["operating_point"]
         if points is not None:

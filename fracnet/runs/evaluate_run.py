@@ -26,7 +26,6 @@ from fracnet.evaluation.decisions import (
     decision_options,
     verify_decisions,
 )
-from fracnet.evaluation.ensembles import OUT_OF_FOLD
 from fracnet.evaluation.metric_selection import selection_value
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import Summary, plain
@@ -123,9 +122,9 @@ def evaluate_run(
     decisions = None
     if len(val):  # which may write decisions.json: all other files have been checked
         decisions = (
-            decide(val, options, out_of_fold=not new and is_ensemble_of_folds(run))
+            decide(val, options, out_of_fold=not new and metadata.out_of_fold)
             if new_decisions
-            else run_decisions(run, val, options)
+            else run_decisions(run, val, metadata)
         )
     assessment = evaluate(predictions, options, decisions, baselines, progress)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -231,25 +230,19 @@ def _write_metrics(
     )
 
 
-def is_ensemble_of_folds(run: RunFolder) -> bool:
-    """Whether the run's validation rows were each scored by the single models of their fold."""
-    ensemble = read_mapping(run.config).get("ensemble") or {}
-    return bool(ensemble.get("validation") == OUT_OF_FOLD)
-
-
-def run_decisions(run: RunFolder, val: Predictions, options: Evaluation) -> dict[str, Any]:
+def run_decisions(run: RunFolder, val: Predictions, metadata: RunMetadata) -> dict[str, Any]:
     """The content of the run's decisions.json, which is made and written at the first call.
 
     Raises `UserError` where the file was changed, or belongs to other rows or options.
     """
     path = run.decisions
     if not path.exists():
-        write_json(path, decide(val, options, out_of_fold=is_ensemble_of_folds(run)))
+        write_json(path, decide(val, metadata.options, out_of_fold=metadata.out_of_fold))
     try:
         content = read_mapping(path)
     except UserError as error:
         raise UserError(f"{error} Remove it to let validation choose again.") from error
-    verify_decisions(content, val, options, str(path))
+    verify_decisions(content, val, metadata.options, str(path))
     return content
 
 

@@ -22,6 +22,7 @@ from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import Cited, Config, Evaluation, check, objectives_of, validated
 from fracnet.config.trust import check_trust
 from fracnet.data.manifest import read_table
+from fracnet.evaluation.ensembles import OUT_OF_FOLD
 from fracnet.evaluation.predictions import Predictions
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
@@ -298,7 +299,8 @@ class RunMetadata:
     """What a run folder states besides its predictions; None where it states nothing.
 
     data, notes: name of the dataset, and sentences that a reader of the metrics must know.
-    selected: the selected epoch or setting.
+    selected: the selected epoch or setting. out_of_fold: whether the validation rows were each
+    scored by the single models of their fold.
     """
 
     options: Evaluation
@@ -307,6 +309,7 @@ class RunMetadata:
     selected: Mapping[str, Any] | None
     data: str
     notes: tuple[str, ...]
+    out_of_fold: bool = False
 
 
 def read_run_metadata(run: RunFolder) -> RunMetadata:
@@ -329,6 +332,7 @@ def read_run_metadata(run: RunFolder) -> RunMetadata:
         selected=selected,
         data=str(data.get("name") or dataset_class or "the test split"),
         notes=tuple(map(str, data.get("notes") or ())),
+        out_of_fold=(config.get("ensemble") or {}).get("validation") == OUT_OF_FOLD,
     )
 
 

@@ -26,6 +26,7 @@ from fracnet.utils.errors import Interrupted
 from fracnet.utils.files import disk_faults, remove_drafts
 from fracnet.utils.processes import ask_for_requeue, sigterm_raises
 from fracnet.utils.progress import progress_bar
+from fracnet.utils.shared import shared
 
 
 def run(plan: Plan) -> float | list[float]:
@@ -112,7 +113,9 @@ def check_and_open_data(plan: Plan) -> RadiographData:
     rehearsal.check_devices(config, devices.accelerator(config.trainer.accelerator))
     rehearsal.check_targets(config)
     if config.model.fit == "gradient":
-        trainer.make_trainer(config, plan.folder)  # its arguments; another one is fitted
+        # Its arguments; another one is fitted.
+        given = config.trainer.model_dump_json() + config.callbacks.model_dump_json()
+        shared("trainer", given, lambda: trainer.make_trainer(config, plan.folder))
     data = data_from(config, plan.dataset)
     if distributed.rank() == 0:
         data.prepare_data()
