@@ -309,7 +309,8 @@ def _meant(name: str, config: DictConfig) -> str:
     keys = dict(_keys(config))
     if exact := _exact(name, config, unique=True):
         return exact
-    top = difflib.get_close_matches(name, [str(key) for key in config], n=1, cutoff=0.7)
+    cutoff = 0.7 if len(name) > 3 else 0.6  # `rnu`
+    top = difflib.get_close_matches(name, [str(key) for key in config], n=1, cutoff=cutoff)
     if top:
         return top[0]
     close = difflib.get_close_matches(name, sorted(set(keys.values())), n=1, cutoff=0.85)

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,9 @@ def build(config: Mapping[str, Any], key: str, *args: Any, **extra: Any) -> Any:
         unknown = [name for name in arguments if name not in parameters]
         if not unknown:
             raise UserError(f"{key}: {target} does not accept these arguments: {error}.") from error
+        name = unknown[0]
         raise UserError(
-            f"{key}.{unknown[0]}={arguments[unknown[0]]} is not an argument of {target}; "
-            f"allowed: {', '.join(parameters)}.{near_miss(unknown[0], parameters)}"
+            not_an_argument(f"{key}.{name}", arguments[name], target, parameters)
         ) from error
     if target.startswith("fracnet."):
         arguments |= _converted(
@@ -101,6 +101,12 @@ def build(config: Mapping[str, Any], key: str, *args: Any, **extra: Any) -> Any:
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"{key}: {target} rejected its arguments: {error}") from error
+
+
+def not_an_argument(key: str, value: Any, target: str, allowed: Sequence[str]) -> str:
+    """The sentence that refuses `key=value`, because `target` takes other arguments."""
+    near = near_miss(key.rpartition(".")[2], allowed)
+    return f"{key}={value} is not an argument of {target}; allowed: {', '.join(allowed)}.{near}"
 
 
 def _converted(function: Callable[..., Any], arguments: dict[str, Any], key: str) -> dict[str, Any]:

@@ -1,20 +1,14 @@
 """The checks of a training that need no heavy import: they fail within a second.
 
 Importing torch and timm takes seconds, and a download or the phantoms may take an hour; a mistyped
-name must wait for neither. Classes that a config names are therefore looked up in the source text
-of their modules, without running any of the user's code. What cannot be decided so is decided by
-`fracnet.training.rehearsal`, after the imports.
+name must wait for neither. What cannot be decided so is decided by `fracnet.training.rehearsal`,
+after the imports.
 """
 
-import ast
 import importlib.machinery
 import importlib.util
-import pkgutil
-import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +17,15 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from fracnet.config.hints import ALIASES
-from fracnet.config.instantiate import build, is_timm_model, locate, near_miss
+from fracnet.config.instantiate import build, is_timm_model, near_miss
 from fracnet.config.schema import Config, Data, check, validated
+from fracnet.config.targets import arguments_of, check_targets
 from fracnet.data.datasets.base import Dataset
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training import resume, sweep
 from fracnet.utils import distributed
 from fracnet.utils.errors import UserError
 
-SHIPPED = ("fracnet", "timm", "torch", "torchvision")
-"""Packages that every training imports sooner or later."""
-# A module with one of these may define names that its text does not show.
-DYNAMIC = r"import \*|__getattr__|globals|setattr|exec\(|vars\(|__dict__|sys\.modules"
 TIMM_BACKBONE = "fracnet.models.backbones.timm_backbone"
 SWEEP_KEYS = ("launcher", "sweeper", "search")
 """Keys of a sweep, which are no part of what one job is."""
@@ -146,7 +137,7 @@ def check_trainer(config: Config) -> None:
     for name in given:
         if name in TRAINER_RESERVED:
             raise UserError(f"trainer.{name} is not allowed: {TRAINER_RESERVED[name]}.")
-    known = arguments_of("lightning.pytorch.trainer.trainer", "Trainer.__init__") if given else ()
+    known = arguments_of("lightning.pytorch.trainer.trainer.Trainer") if given else ()
     own = set(type(config.trainer).model_fields)
     allowed = sorted({*known, *own} - set(TRAINER_RESERVED))
     for name, value in given.items():
@@ -176,7 +167,7 @@ def check_loggers(config: Config) -> None:
             )
     options = config.logger.wandb
     if options is not None and options.model_extra:
-        known = arguments_of("wandb.sdk.wandb_init", "init")
+        known = arguments_of("wandb.sdk.wandb_init.init")
         allowed = sorted({*known, *type(options).model_fields})
         for name, value in options.model_extra.items():
             if known and name not in known:
@@ -186,144 +177,14 @@ def check_loggers(config: Config) -> None:
                 )
 
 
-def arguments_of(module: str, function: str) -> tuple[str, ...]:
-    """Names of a function's arguments, read from the module's text; () where that fails.
-
-    function: `name` or `Class.name`.
-    """
-    text = _source(_find_module(module)[1])
-    nodes: Sequence[ast.stmt] = ast.parse(text).body if text else ()
-    found: Any = None
-    for part in function.split("."):
-        found = next((node for node in nodes if getattr(node, "name", None) == part), None)
-        if found is None:
-            return ()
-        nodes = found.body
-    arguments = [*found.args.args, *found.args.kwonlyargs]
-    return tuple(argument.arg for argument in arguments if argument.arg != "self")
-
-
 def check_names(config: Config) -> None:
-    """Raise UserError for a class that does not exist, or an unknown timm model.
+    """Raise UserError for a class that does not exist, a wrong argument or an unknown timm model.
 
     Imports none of the user's modules.
     """
-    for key, target in named_targets(config):
-        check_target(target, key)
+    check_targets(config)
     name = str(config.model.plain().get("name"))
     if config.model.target == TIMM_BACKBONE and not is_timm_model(name.split(".")[0]):
         from fracnet.models.backbones import check_name  # seconds, to list all names of timm
 
         check_name(name)
-
-
-def named_targets(config: Config) -> Iterator[tuple[str, str]]:
-    """Every `_target_` that a training calls, with its key, except those of the data."""
-    plain = config.model_dump(by_alias=True)
-    groups = ("model", "optim", "loss", "scheduler", "augment", "imbalance", "callbacks")
-    for group in (*groups, "metrics", "logger", "trainer", "pruning"):
-        yield from _targets(plain[group], group)
-
-
-def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield key, str(node["_target_"])
-        for name, value in node.items():
-            yield from _targets(value, f"{key}.{name}")
-    elif isinstance(node, list):
-        for place, value in enumerate(node):
-            yield from _targets(value, f"{key}[{place}]")
-
-
-def check_target(target: str, key: str) -> None:
-    """Raise UserError where it is certain that the dotted path `target` names nothing."""
-    module, _, name = target.rpartition(".")
-    if not module or module in sys.modules:
-        locate(target, key)
-        return
-    missing, spec = _find_module(module)
-    parent, _, child = missing.rpartition(".")
-    if parent and re.search(rf"^class {child}\b", _source(_find_module(parent)[1]) or "", re.M):
-        raise UserError(
-            f"{key}._target_={target}: {child} is a class of module {parent}, and a class inside "
-            "a class cannot be named; allowed: package.module.Class."
-        )
-    if missing:
-        raise UserError(
-            f"{key}._target_={target}: there is no module '{missing}'; allowed: "
-            "an importable package.module.Class (the current folder is searched as well)."
-        )
-    text = _source(spec)
-    if text is None or re.search(rf"\b{re.escape(name)}\b", text):
-        return
-    if target.split(".")[0] in SHIPPED:
-        locate(target, key)
-    elif not re.search(DYNAMIC, text):
-        defined = re.findall(r"^(?:class|def)\s+(\w+)", text, re.M)
-        raise UserError(
-            f"{key}._target_={target}: module {module} has no '{name}'.{near_miss(name, defined)}"
-        )
-
-
-def _find_module(module: str) -> tuple[str, Any]:
-    """The first part that certainly does not exist ("" for none), and the spec of the module.
-
-    Unlike `importlib.util.find_spec`, imports no parent package. The spec is None where it cannot
-    be determined.
-    """
-    spec: Any = None
-    parts = module.split(".")
-    for n in range(1, len(parts) + 1):
-        name = ".".join(parts[:n])
-        locations = None if n == 1 else spec.submodule_search_locations
-        if name in sys.modules:
-            spec = sys.modules[name].__spec__
-        elif n > 1 and locations is None:
-            return name, None
-        else:
-            try:
-                spec = _find_spec(name, locations if locations is None else list(locations))
-            except KeyError:  # a finder that expects the parent among the imported modules
-                return "", None
-        if spec is None:
-            return name, None
-    return "", spec
-
-
-def _find_spec(name: str, locations: list[str] | None) -> Any:
-    """The spec of the first finder that knows the module; None where none does."""
-    for finder in sys.meta_path:
-        if finder is importlib.machinery.PathFinder and locations is not None:
-            spec: Any = _find_in_folders(name, locations)
-        else:
-            spec = finder.find_spec(name, locations) if hasattr(finder, "find_spec") else None
-        if spec is not None:
-            return spec
-    return None
-
-
-def _find_in_folders(name: str, folders: Iterable[str]) -> ModuleSpec | None:
-    """As `PathFinder`, which fails at a namespace folder in a parent that is not imported yet."""
-    portions: list[str] = []
-    for folder in folders:
-        finder = pkgutil.get_importer(folder)
-        spec = finder.find_spec(name) if finder is not None else None
-        if spec is not None and spec.loader is not None:
-            return spec
-        portions += (spec.submodule_search_locations or []) if spec is not None else []
-    if not portions:
-        return None
-    namespace = ModuleSpec(name, None, is_package=True)
-    namespace.submodule_search_locations = portions
-    return namespace
-
-
-def _source(spec: Any) -> str | None:
-    """The text of the module's file; None where that is not Python text, or unknown."""
-    if spec is None or spec.origin is None:
-        return None
-    if not spec.origin.endswith(tuple(importlib.machinery.SOURCE_SUFFIXES)):
-        return None
-    path = Path(spec.origin)  # inside a zip it is not a file
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from fracnet.config.instantiate import locate
 from fracnet.config.schema import POSITIVE_METRICS, Config, selecting_metrics, split_metric
+from fracnet.config.targets import named_targets
 from fracnet.data.annotations import AnnotationMaps
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.aggregation import check_by, check_views, level_problems
@@ -19,7 +20,6 @@ from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import find_layer
 from fracnet.models.localizer import check_method
 from fracnet.models.validation import LOGGED, ValidationMetrics
-from fracnet.training.preflight import named_targets
 from fracnet.utils import network
 from fracnet.utils.errors import UserError
 from fracnet.utils.shared import shared

@@ -41,6 +41,7 @@ from fracnet.config.hydra_cli import output_dir, reader_is_gone, remove_empty
 from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import check
 from fracnet.config.search import check_search
+from fracnet.config.targets import check_targets
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
 from fracnet.training.job_configs import JobConfigs
 from fracnet.training.sweep_plan import (
@@ -360,7 +361,7 @@ def check_job(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     with open_dict(job):
         del job["hydra"]
     plain = cast(dict[str, Any], OmegaConf.to_container(job, resolve=True))
-    check(plain)
+    check_targets(check(plain))
     return plain
 
 

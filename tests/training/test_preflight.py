@@ -9,6 +9,7 @@ import pytest
 from helpers.command import in_new_process, run_train
 from lightning.pytorch import Trainer
 
+from fracnet.config import targets
 from fracnet.training import preflight
 from fracnet.utils.errors import UserError
 
@@ -48,7 +49,7 @@ def test_a_name_that_does_not_exist_is_reported_and_no_module_of_the_user_is_run
     target: str, message: str, package: Path
 ) -> None:
     with pytest.raises(UserError) as caught:
-        preflight.check_target(target, "model")
+        targets.check_target(target, "model")
     assert f"model._target_={target}" in str(caught.value)
     assert message in str(caught.value)
     assert not (package / "was_run").exists()
@@ -57,7 +58,7 @@ def test_a_name_that_does_not_exist_is_reported_and_no_module_of_the_user_is_run
 
 @pytest.mark.parametrize("target", ["mine_a.nets.MyNet", "mine_a.MyNet", "mine_a.star.MyNet"])
 def test_a_name_that_exists_or_may_be_dynamic_passes(target: str, package: Path) -> None:
-    preflight.check_target(target, "model")
+    targets.check_target(target, "model")
     assert not (package / "was_run").exists()
 
 
@@ -69,11 +70,11 @@ def test_folders_without_an_init_file_are_searched_as_an_import_does(
     path = package / (module.replace(".", "/") + ".py")
     path.parent.mkdir(parents=True)
     path.write_text(MODULE)
-    preflight.check_target(target, "model")
+    targets.check_target(target, "model")
     with pytest.raises(UserError, match=r"has no 'MyNte'\. Did you mean 'MyNet'"):
-        preflight.check_target(f"{module}.MyNte", "model")
+        targets.check_target(f"{module}.MyNte", "model")
     with pytest.raises(UserError, match=f"there is no module '{module}s'"):
-        preflight.check_target(f"{module}s.MyNet", "model")
+        targets.check_target(f"{module}s.MyNet", "model")
     assert not (package / "was_run").exists()
     result = in_new_process([module], package)
     assert result.code == 0, result.err
@@ -87,7 +88,7 @@ def test_names_that_a_finder_cannot_resolve_are_checked_at_import(
             raise KeyError(name)
 
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    preflight.check_target("mine_a.nets.MyNte", "model")
+    targets.check_target("mine_a.nets.MyNte", "model")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,15 @@ def test_names_that_a_finder_cannot_resolve_are_checked_at_import(
         (["metrics.f2={_target_: torchmetrics.classification.MulticlasF1Score}"], "MulticlassF1"),
         (["metrics.kappa={_target_: torchmetrics.CohenKappa}"], "metrics.kappa: allowed is a name"),
         (["objective=study_kapa"], "Did you mean 'kappa'?"),
+        (["+optim.lrr=1"], "optim.lrr=1 is not an argument of torch.optim.AdamW; allowed: lr"),
+        (["+optim.lrr=1"], "Did you mean 'lr'?"),
+        (["scheduler=plateau", "+scheduler.treshold=0"], "Did you mean 'threshold'?"),
+        (["model=custom_cnn", "+model.dropot=0.1"], "Did you mean 'dropout'?"),
+        (["loss=focal", "+loss.gama=1"], "Did you mean 'gamma'?"),
+        (
+            ["callbacks.x={_target_: lightning.pytorch.callbacks.Timer, durtion: 1}"],
+            "callbacks.x.durtion=1 is not an argument of lightning",
+        ),
         (["scheduler.interval=steps"], "scheduler.interval=steps is not allowed"),
     ],
     ids=lambda value: value[-1][:30],
@@ -145,16 +155,27 @@ def test_training_reports_a_missing_name_before_generating_or_downloading_data(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_sweep_reports_an_unknown_argument_before_its_first_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = ["data=upper_limb_phantom", "+optim.lrr=1,2", "hydra.sweep.dir=sweep"]
+    result = run_train(["-m", *overrides], capsys)
+    assert result.code == 1
+    assert "optim.lrr=1 is not an argument of torch.optim.AdamW" in result.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_shipped_names_are_found_without_the_imports_that_take_seconds(tmp_path: Path) -> None:
     """So that missing data are reported first, and at once."""
     (tmp_path / "look.py").write_text(
         "import re, sys\n"
         "from fracnet.utils.files import config_dir\n"
         "from fracnet.config.instantiate import is_timm_model\n"
-        "from fracnet.training import preflight\n"
+        "from fracnet.config import targets\n"
         "for path in config_dir().rglob('*.yaml'):\n"
         "    for target in re.findall(r'_target_: ([\\w.]+)', path.read_text()):\n"
-        "        preflight.check_target(target, path.stem)\n"
+        "        targets.check_target(target, path.stem)\n"
         "assert is_timm_model('resnet18')\n"
         "assert not is_timm_model('resnt18')\n"
         "print(sorted({'torch', 'timm', 'albumentations'} & set(sys.modules)))\n"
@@ -186,10 +207,32 @@ def test_a_missing_package_is_named(
 
 
 def test_arguments_are_read_from_the_text_of_a_module() -> None:
-    names = preflight.arguments_of("lightning.pytorch.trainer.trainer", "Trainer.__init__")
+    names = targets.arguments_of("lightning.pytorch.trainer.trainer.Trainer")
     assert set(names) == set(inspect.signature(Trainer.__init__).parameters) - {"self"}
-    assert {"project", "notes"} <= set(preflight.arguments_of("wandb.sdk.wandb_init", "init"))
-    assert preflight.arguments_of("lightning.pytorch.trainer.trainer", "Nothing.here") == ()
+    assert {"project", "notes"} <= set(targets.arguments_of("wandb.sdk.wandb_init.init"))
+    assert targets.arguments_of("lightning.pytorch.trainer.trainer.Nothing") == ()
+
+
+def test_arguments_are_followed_through_imports_and_base_classes(package: Path) -> None:
+    (package / "mine_a/parts.py").write_text(
+        "class Base:\n    def __init__(self, width): pass\n"
+        "class Open(Base):\n    def __init__(self, **more): pass\n"
+        "def plain(depth, *, width=1): pass\n"
+    )
+    (package / "mine_a/own.py").write_text(
+        "from .parts import Base as Parent, plain\nfrom mine_a.parts import Open\n"
+        "class Net(Parent): pass\n"
+        "@register\ndef decorated(width): pass\n"
+        "class Other(unknown.Module): pass\n"
+    )
+    assert targets.arguments_of("mine_a.own.Net") == ("width",)
+    assert targets.arguments_of("mine_a.own.plain") == ("depth", "width")
+    assert targets.arguments_of("mine_a.own.Other") == ()
+    for name in ("Open", "decorated", "Other"):
+        targets.check_keys(f"mine_a.own.{name}", "model", {"wdith": 1})
+    with pytest.raises(UserError, match="Did you mean 'width'"):
+        targets.check_keys("mine_a.own.Net", "model", {"wdith": 1})
+    assert not (package / "was_run").exists()
 
 
 def test_every_reserved_argument_exists() -> None:
