@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from fracnet.metrics.intervals import LEVEL
 
@@ -85,7 +85,7 @@ def fit_data_curve(
     gain, spread, low, high = float(gains[0]), float(gains[1:].std(ddof=1)), None, None
     count = int(repeats.min())
     if count >= MIN_SEEDS and spread > 0:
-        t, z = stats.t.ppf((1 + LEVEL) / 2, count - 1), stats.norm.ppf((1 + LEVEL) / 2)
+        t, z = scipy.stats.t.ppf((1 + LEVEL) / 2, count - 1), scipy.stats.norm.ppf((1 + LEVEL) / 2)
         widen = math.sqrt(count / (count - 1))
         ends = np.quantile(gains[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         below, above = np.maximum(t / z * np.abs(ends - gain), t * spread) * widen

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 from scipy.special import expit, log_softmax, softmax
 
 from fracnet.config.schema import Evaluation
@@ -271,7 +271,7 @@ def least_loss_temperature(logits: np.ndarray, target: np.ndarray) -> tuple[floa
         # A row that is wrong by almost nothing; then T is almost 0.
         if high > 1e6:
             return 1.0, "not fitted: T would be less than one millionth"
-    beta = float(brentq(slope, 0.0, high, xtol=1e-15, rtol=1e-14))
+    beta = float(scipy.optimize.brentq(slope, 0.0, high, xtol=1e-15, rtol=1e-14))
     return 1 / beta, ""
 
 

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
-from scipy.stats import rankdata
+import scipy
 
 from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import split_metric
@@ -314,7 +313,7 @@ def area_interval(difference: AreaDifference, clusters: Clusters) -> Interval:
     test = area_test(difference, clusters)
     if not difference.error > 0:
         return Interval(None, None, test.method, test.note)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, difference.freedom)) * difference.error
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, difference.freedom)) * difference.error
     low, high = difference.value - half, difference.value + half
     return Interval(max(low, -1.0), min(high, 1.0), test.method)
 
@@ -331,7 +330,7 @@ def difference_interval(
     Percentiles at the normal tail of `stretch` instead of at 1.96 (Hesterberg 2015, Am Stat
     69:371, the expanded percentile interval).
     """
-    tail = float(stats.norm.sf(stretch(metric, left, right, gaps, clusters)))
+    tail = float(scipy.stats.norm.sf(stretch(metric, left, right, gaps, clusters)))
     return percentile(gaps, clusters, 1 - 2 * tail)
 
 
@@ -359,7 +358,7 @@ def stretch(
         if deviation > 0 and (moves != 0).any():
             error = math.sqrt((count - 1) / count * float((moves**2).sum()))
             ratio, degrees = max(ratio, error / deviation), freedom(moves)
-    return float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * ratio
+    return float(scipy.stats.t.ppf((1 + LEVEL) / 2, degrees)) * ratio
 
 
 def _left_out(metric: Metric, sample: Sample, clusters: Clusters) -> np.ndarray:
@@ -420,7 +419,7 @@ def _swapped(
     # Ranks: the scores of two models need not mean the same.
     both = Sample(
         np.tile(left.target, 2),
-        np.concatenate([rankdata(own.ranking, axis=0) for own in (left, right)]),
+        np.concatenate([scipy.stats.rankdata(own.ranking, axis=0) for own in (left, right)]),
         np.concatenate([left.predicted, right.predicted]),
     )
 

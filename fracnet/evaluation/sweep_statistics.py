@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 from sklearn.tree import DecisionTreeRegressor
 
 from fracnet.metrics.intervals import LEVEL
@@ -34,7 +34,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     """95 % interval of the mean of equally distributed values, by Student's t; None below two."""
     if len(values) < 2 or np.ptp(values) == 0:
         return None, None
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * scipy.stats.sem(values))
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+import scipy
 
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.intervals import LEVEL, Interval, proportion
@@ -108,11 +108,11 @@ def calibration_interval(target: np.ndarray, prob: np.ndarray, clusters: Cluster
 
     def below(squared: float, seen: float) -> float:
         shape, scale = moments(squared)
-        return float(stats.gamma.cdf(seen, shape, scale=scale))
+        return float(scipy.stats.gamma.cdf(seen, shape, scale=scale))
 
     tail, start = (1 - LEVEL) / 2, observed + chance
     shape, scale = moments(0.0)
-    usual = max(observed, float(stats.gamma.ppf(LUCK_TAIL, shape, scale=scale)))
+    usual = max(observed, float(scipy.stats.gamma.ppf(LUCK_TAIL, shape, scale=scale)))
     low = _crossing(lambda squared: below(squared, observed), 1 - tail, start)
     high = _crossing(lambda squared: below(squared, usual), tail, start)
     return Interval(low**0.5, high**0.5, method)
@@ -142,7 +142,9 @@ def _crossing(below: Callable[[float], float], chance: float, start: float) -> f
     high = start
     while below(high) > chance:
         high *= 2
-    return float(optimize.brentq(lambda squared: below(squared) - chance, 0.0, high, rtol=1e-10))
+    return float(
+        scipy.optimize.brentq(lambda squared: below(squared) - chance, 0.0, high, rtol=1e-10)
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 from scipy.special import expit, logit
 
 from fracnet.metrics import classification
@@ -50,8 +50,8 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> Test:
     if only_a == only_b:
         # Every split is at least as far from even; twice one tail minus the middle is 1.
         return Test(1.0, "McNemar, mid-p")
-    tail = float(stats.binom.cdf(min(only_a, only_b), n, 0.5))
-    p = 2 * tail - float(stats.binom.pmf(min(only_a, only_b), n, 0.5))
+    tail = float(scipy.stats.binom.cdf(min(only_a, only_b), n, 0.5))
+    p = 2 * tail - float(scipy.stats.binom.pmf(min(only_a, only_b), n, 0.5))
     return Test(min(p, 1.0), "McNemar, mid-p")
 
 
@@ -101,7 +101,7 @@ def area_test(difference: AreaDifference, clusters: Clusters) -> Test:
             return Test(1.0, method, "the same order of scores")
         return Test(None, method, "degenerate: no variance")
     statistic = abs(difference.value) / difference.error
-    return Test(float(2 * stats.t.sf(statistic, difference.freedom)), method)
+    return Test(float(2 * scipy.stats.t.sf(statistic, difference.freedom)), method)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -124,7 +124,7 @@ def detectable(error: float, alpha: float = ALPHA, power: float = POWER) -> floa
     `error` is the standard error of the difference. (z_(1 - alpha/2) + z_power) errors, by the
     normal approximation.
     """
-    return float((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) * error)
+    return float((scipy.stats.norm.ppf(1 - alpha / 2) + scipy.stats.norm.ppf(power)) * error)
 
 
 def clusters_needed(
@@ -165,7 +165,7 @@ class Spread:
         """
         if not self.error > 0:
             return None
-        half = float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
+        half = float(scipy.stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
         if not share:
             return self.value - half, self.value + half
         if not 0 < self.value < 1:
@@ -178,7 +178,7 @@ class Spread:
         """Two-sided, of the value being 0; None where the error is 0 or unknown."""
         if not self.error > 0:
             return None
-        return float(2 * stats.t.sf(abs(self.value) / self.error, self.freedom))
+        return float(2 * scipy.stats.t.sf(abs(self.value) / self.error, self.freedom))
 
 
 def spread_over_runs(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from fracnet.metrics import classification
 from fracnet.metrics.clusters import Clusters
@@ -291,7 +291,7 @@ def _band(
 
 def _wilson(p: np.ndarray, n: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's score interval, with t for the normal quantile: few clusters, few degrees."""
-    z = float(stats.t.ppf((1 + LEVEL) / 2, groups - 1))
+    z = float(scipy.stats.t.ppf((1 + LEVEL) / 2, groups - 1))
     low, high = score_limits(p, n, z)
     return np.clip(low, 0, p), np.clip(high, p, 1)
 

@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
-from scipy import stats
+import scipy
 from sklearn.covariance import LedoitWolf
 
 from fracnet.data.image_features import APPEARANCE_NAMES, appearance_features
@@ -170,7 +170,7 @@ def order_limit(distances: np.ndarray, units: int) -> float:
     if units < ORDER_UNITS:
         return -np.inf
     above = np.arange(units + 1)
-    allowed = int((stats.binom.cdf(above, units, CONTENT) <= 1 - CONFIDENCE).sum()) - 1
+    allowed = int((scipy.stats.binom.cdf(above, units, CONTENT) <= 1 - CONFIDENCE).sum()) - 1
     return float(np.sort(distances)[-1 - allowed * len(distances) // units])
 
 
@@ -190,7 +190,7 @@ def limit_factor(units: int, columns: int) -> float:
     low, high = np.full(SIMULATIONS, -1e3), np.full(SIMULATIONS, 1e3)
     for _ in range(50):
         limit = (low + high) / 2
-        above = 1 - stats.norm.cdf(middle + spread * limit).prod(axis=0)
+        above = 1 - scipy.stats.norm.cdf(middle + spread * limit).prod(axis=0)
         low, high = np.where(above > CONTENT, limit, low), np.where(above > CONTENT, high, limit)
     return float(np.quantile((high - center) / width, CONFIDENCE))
 

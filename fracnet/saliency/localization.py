@@ -35,8 +35,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy import stats
-from scipy.ndimage import gaussian_filter
+import scipy
 
 from fracnet.data.annotations import annotation_outlines, outline_mask
 from fracnet.data.datamodule import RadiographData
@@ -325,7 +324,7 @@ def edge_map(image: np.ndarray) -> np.ndarray:
     across, down = (cv2.Sobel(image, cv2.CV_16S, dx, 1 - dx) for dx in (1, 0))
     # In doubles by scipy: OpenCV's floats round differently from one call to the next.
     gradient = np.hypot(across.astype(np.float64), down.astype(np.float64))
-    smooth = gaussian_filter(gradient, EDGE_SPREAD * image.shape[-1])
+    smooth = scipy.ndimage.gaussian_filter(gradient, EDGE_SPREAD * image.shape[-1])
     maximum = smooth.max()
     return np.asarray(smooth / maximum if maximum > 0 else smooth, dtype=np.float32)
 
@@ -413,7 +412,7 @@ def estimate_difference(gaps: np.ndarray, clusters: Clusters) -> ScoreEstimate:
     moves = (gaps - value) / len(gaps) * np.sqrt(clusters.count / (clusters.count - 1))
     error, freedom = clustered_error(moves, clusters)
     if error > ROUNDING:
-        reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+        reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
         return _as_dict(value, Interval(max(-1.0, value - reach), min(1.0, value + reach), method))
     every = np.ones(len(gaps), dtype=bool)
     wilson = proportion(every, every, clusters, rows="images")

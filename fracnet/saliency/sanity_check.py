@@ -47,8 +47,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from fracnet.data.datamodule import RadiographData
@@ -339,7 +339,7 @@ def rank_maps(maps: np.ndarray) -> np.ndarray:
     )
     most = small.max(axis=1, keepdims=True)
     steps = np.rint(np.divide(LEVELS * small, most, out=np.zeros_like(small), where=most > 0))
-    ranked = stats.rankdata(steps, axis=1)
+    ranked = scipy.stats.rankdata(steps, axis=1)
     centered = ranked - ranked.mean(axis=1, keepdims=True)
     length = np.sqrt((centered**2).sum(axis=1, keepdims=True))
     return np.asarray(np.divide(centered, length, out=np.zeros_like(centered), where=length > 0))
@@ -368,7 +368,7 @@ def draws_estimate(values: Sequence[float]) -> dict[str, float | None]:
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"correlation": mean, "low": None, "high": None}
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
+    reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * scipy.stats.sem(values))
     return {"correlation": mean, "low": max(-1.0, mean - reach), "high": min(1.0, mean + reach)}
 
 
