@@ -18,7 +18,8 @@ from lightning.pytorch import seed_everything
 from omegaconf import OmegaConf
 from scipy.special import softmax
 
-from fracnet.config.schema import Config, check
+from fracnet.config.checks import check
+from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.datasets.layouts import MURA_FOLDER
 from fracnet.data.image_io import read_grey

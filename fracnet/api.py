@@ -26,9 +26,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.compare import compare as compare_command
+from fracnet.config.checks import check
 from fracnet.config.hints import explain_error
 from fracnet.config.overrides import add_open_keys, quoted
-from fracnet.config.schema import check
 from fracnet.data.manifest import read_table
 from fracnet.evaluate import evaluate as evaluate_command
 from fracnet.report.run_tables import FURTHER_METRICS, METRICS

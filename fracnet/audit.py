@@ -12,9 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
+from fracnet.config.checks import check
 from fracnet.config.commands import AuditCommand, without_training
+from fracnet.config.fields import validated
 from fracnet.config.instantiate import build, near_miss
-from fracnet.config.schema import Config, check, validated
+from fracnet.config.schema import Config
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.progress import progress_bar
 

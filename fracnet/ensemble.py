@@ -8,7 +8,7 @@ from rich.text import Text
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import EnsembleCommand
-from fracnet.config.schema import validated
+from fracnet.config.fields import validated
 from fracnet.utils.progress import progress_bar
 
 

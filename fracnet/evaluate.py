@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import EvaluateCommand, newest_run
-from fracnet.config.schema import Evaluation, validated
+from fracnet.config.fields import validated
+from fracnet.config.schema import Evaluation
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import progress_bar
 

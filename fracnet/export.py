@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import ExportCommand
-from fracnet.config.schema import validated
+from fracnet.config.fields import validated
 from fracnet.utils.progress import progress_bar
 
 

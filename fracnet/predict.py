@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 import fracnet
 from fracnet.config import hydra_cli
 from fracnet.config.commands import PredictCommand
+from fracnet.config.fields import validated
 from fracnet.config.overrides import model_as_run
-from fracnet.config.schema import validated
 from fracnet.utils.progress import progress_bar
 
 

@@ -12,7 +12,7 @@ from helpers.pictures import encoded, picture
 from helpers.tiny_overrides import tiny_overrides
 from pydantic import TypeAdapter, ValidationError
 
-from fracnet.config.schema import Labels
+from fracnet.config.fields import Labels
 from fracnet.data.manifest import read_table
 from fracnet.data.splits import SPLITS
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from fracnet.config.schema import Count, Fixed, not_boolean
+from fracnet.config.fields import Count, Fixed, not_boolean
 
 Part = Literal["pipeline", "training", "loop", "cache", "memory"]
 PARTS: tuple[Part, ...] = ("pipeline", "training", "loop", "cache", "memory")

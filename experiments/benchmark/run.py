@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.benchmark.command import ROOM, BenchmarkCommand
 from fracnet.config import hydra_cli
-from fracnet.config.schema import validated
+from fracnet.config.fields import validated
 from fracnet.utils.errors import UserError
 
 CACHE = "FRACNET_CACHE"  # the environment variable with the folder of caches

@@ -10,8 +10,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from fracnet.config.checks import check
 from fracnet.config.instantiate import near_miss
-from fracnet.config.schema import Config, check
+from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir

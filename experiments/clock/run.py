@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from experiments.small_phantoms import compose_config
+from fracnet.config.checks import check
 from fracnet.config.instantiate import build
-from fracnet.config.schema import check
 from fracnet.data.datamodule import available_cores
 
 COUNTS = {"train": 1804, "val": 173, "test": 83}

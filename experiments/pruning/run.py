@@ -27,7 +27,7 @@ from experiments.small_phantoms import (
     write_config,
     write_dataset,
 )
-from fracnet.config.schema import check
+from fracnet.config.checks import check
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.comparison import Candidate, Member, compare
 from fracnet.evaluation.predictions import Predictions

@@ -15,7 +15,7 @@ from lightning.pytorch import seed_everything
 from scipy.stats import t
 
 from experiments.small_phantoms import ADAM, compose_config
-from fracnet.config.schema import check
+from fracnet.config.checks import check
 from fracnet.evaluation.predictions import Predictions
 from fracnet.metrics import classification
 from fracnet.runs.build import classifier_from, data_from

@@ -5,24 +5,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from fracnet.config.schema import (
+from fracnet.config.fields import (
     MISSING,
-    Cases,
     Count,
-    Evaluation,
-    Explain,
     Fixed,
-    Images,
     Labels,
-    Method,
     Metric,
-    Name,
     Real,
-    Report,
     Target,
     as_list,
     not_boolean,
 )
+from fracnet.config.schema import Cases, Evaluation, Explain, Images, Method, Name, Report
 
 
 class EvaluateCommand(Fixed):

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from fracnet.config.schema import refusal
+from fracnet.config.fields import refusal
 from fracnet.utils.errors import UserError
 
 

@@ -1,61 +1,36 @@
 """What the config of a training run may hold, checked before anything heavy is imported.
 
 The YAML files under conf/ give the defaults; the classes here give types, ranges and choices.
-Groups with a `_target_` may have further keys: the arguments of that class, which are checked where
-it is built.
+Groups with a `_target_` may have further keys: the arguments of that class, which
+`fracnet.config.targets` checks. What keys of different groups allow together is in `checks`.
 """
 
 import difflib
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from fracnet.utils.errors import UserError
-from fracnet.utils.text import counted
-
-OVERALL_METRICS = (
-    "accuracy", "balanced_accuracy", "macro_sensitivity", "macro_specificity", "macro_precision",
-    "macro_f1", "macro_auc", "macro_average_precision", "kappa", "mcc", "brier", "log_loss",
-)  # fmt: skip
-POSITIVE_METRICS = (
-    "sensitivity", "specificity", "precision", "npv", "f1", "auc", "average_precision",
-)  # fmt: skip
-"""Metrics of the positive one of two classes."""
-GROUP_LEVELS = ("study", "patient")
-MISSING = "???"
-"""OmegaConf's value of a key that the user must give."""
-"""`study_kappa` is the kappa of studies; a name without a level is that of images."""
-Metric = Annotated[str, Field(min_length=1)]
-"""`loss`, one of the metrics above at any level, or a key of the config's `metrics`."""
-
-
-def split_metric(name: str) -> tuple[str, str]:
-    """Level and metric: `study_kappa` is ("study", "kappa"), `kappa` is ("image", "kappa")."""
-    level, _, base = name.partition("_")
-    return (level, base) if level in GROUP_LEVELS and base else ("image", name)
-
-
-def mode(metric: str) -> Literal["min", "max"]:
-    """Whether a smaller or a larger value of a built-in metric is better."""
-    return "min" if split_metric(metric)[1] in ("loss", "brier", "log_loss") else "max"
-
-
-def not_boolean(value: Any) -> Any:
-    """Reject booleans, which Python counts as integers."""
-    if isinstance(value, bool):
-        raise ValueError("a number is needed, not true or false")
-    return value
+from fracnet.config.fields import (
+    Count,
+    Fixed,
+    Labels,
+    Metric,
+    Open,
+    Real,
+    Size,
+    Target,
+    as_items,
+    as_list,
+    not_boolean,
+)
 
 
 def _none_backbone_or_epochs(value: Any) -> Any:
@@ -83,61 +58,10 @@ def _number_or_list_of_devices(value: Any) -> Any:
     raise ValueError("an integer of 1 or more, or a list of device numbers such as [0,1]")
 
 
-def _label_text(label: Any) -> Any:
-    if isinstance(label, bool):
-        raise ValueError(
-            f"YAML reads a bare yes, no, on, off, true or false as {str(label).lower()}; put the "
-            "label into quotes"
-        )
-    return str(label) if isinstance(label, int) else label
-
-
-def _labels_as_text(value: Any) -> Any:
-    """Labels that are numbers, which YAML does not read as text: {0: normal} is {"0": normal}."""
-    if not isinstance(value, Mapping):
-        return value
-    return {_label_text(key): _label_text(label) for key, label in value.items()}
-
-
-Labels = Annotated[dict[str, str | None], BeforeValidator(_labels_as_text)]
-"""Label of a data set -> class of the model, or None."""
-
-Count = Annotated[int, BeforeValidator(not_boolean), Field(ge=1)]
-Real = Annotated[float, BeforeValidator(not_boolean), Field(allow_inf_nan=False)]
-Size = Annotated[int, BeforeValidator(not_boolean), Field(ge=16, le=2048)]
-"""Pixels per side."""
 Freeze = Annotated[Literal["none", "backbone"] | int, BeforeValidator(_none_backbone_or_epochs)]
 
 
-def as_items(value: Any) -> Any:
-    """`head_C=0.1` is `head_C=[0.1]`."""
-    return value if isinstance(value, list) else [value]
-
-
 Penalty = Annotated[float, BeforeValidator(not_boolean), Field(gt=0, allow_inf_nan=False)]
-
-
-class Fixed(BaseModel):
-    """A node whose keys are all known."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class Open(BaseModel):
-    """A node whose further keys are passed on."""
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-
-
-class Target(BaseModel):
-    """A node that names a class or function and holds its arguments."""
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=(), populate_by_name=True)
-    target: str = Field(alias="_target_", min_length=1)
-
-    def plain(self) -> dict[str, Any]:
-        """The node as a plain dict, ready for `fracnet.config.instantiate.build`."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
 
 
 class Data(Target):
@@ -180,8 +104,12 @@ class Model(Target):
     pool: Literal["default", "avgmax"] = "default"
     head: Literal["linear", "mlp", "logistic", "knn"] = "linear"
     head_hidden: Count = 256
-    head_C: Annotated[list[Penalty], BeforeValidator(as_items), Field(min_length=1)] = [1e-3]
-    head_k: Annotated[list[Count], BeforeValidator(as_items), Field(min_length=1)] = [10]
+    head_C: Annotated[list[Penalty], BeforeValidator(as_items), Field(min_length=1)] = Field(
+        default_factory=lambda: [1e-3]
+    )
+    head_k: Annotated[list[Count], BeforeValidator(as_items), Field(min_length=1)] = Field(
+        default_factory=lambda: [10]
+    )
     head_dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     fit: Literal["gradient", "classical"] = "gradient"  # by epochs of a network, or in one go
 
@@ -406,11 +334,6 @@ def _rule(value: Any) -> Rule:
     return {str(name): float(wanted)}
 
 
-def as_list(value: Any) -> Any:
-    """`by=region` is `by=[region]`."""
-    return [value] if isinstance(value, str) else value
-
-
 class Evaluation(Fixed):
     """How predictions become metrics; chosen before the test split is evaluated."""
 
@@ -527,9 +450,6 @@ def _check_targets(node: Any, own: tuple[str, ...], kind: str) -> None:
         )
 
 
-Checked = TypeVar("Checked", bound=BaseModel)
-
-
 class Config(Fixed):
     """A whole training run."""
 
@@ -575,192 +495,3 @@ class Config(Fixed):
 def objectives_of(objective: Any) -> list[Any]:
     """The metrics that a config's `objective` names: one, or a list."""
     return list(objective) if isinstance(objective, list | tuple) else [objective]
-
-
-def reason(kind: str, message: str) -> str:
-    """pydantic's message as the rest of a sentence."""
-    if kind == "extra_forbidden":
-        return "there is no such key"
-    if kind in ("literal_error", "enum"):
-        listed = message.removeprefix("Input should be ").replace(" or ", ", ")
-        return f"allowed: {listed}".replace("'", "")
-    message = message.removeprefix("Value error, ")
-    return message[0].lower() + message[1:]
-
-
-def refusal(what: str, kind: str, message: str) -> str:
-    """The sentence that refuses `what`, a key with its value, for pydantic's reason."""
-    why = reason(kind, message)
-    return f"{what} is not allowed{';' if why.startswith('allowed:') else ':'} {why}."
-
-
-def check(plain: Mapping[str, Any]) -> Config:
-    """Turn a resolved config into a typed one.
-
-    Raises:
-        UserError: one sentence for each fault, with key, value and what is allowed.
-    """
-    config = validated(Config, plain)
-    _check_metrics(config)
-    _check_freeze(config)
-    _check_sizes(config)
-    _check_head(config)
-    _check_imbalance(config)
-    _check_pruning(config)
-    return config
-
-
-def validated(model: type[Checked], plain: Mapping[str, Any], under: str = "") -> Checked:
-    """Turn a resolved mapping into `model`; `under` is where it stands in the config.
-
-    Raises:
-        UserError: one sentence for each fault, with key, value and what is allowed.
-    """
-    try:
-        return model.model_validate(plain)
-    except ValidationError as error:
-        faults = []
-        for fault in error.errors(include_url=False):
-            key = ".".join(str(part) for part in (under, *fault["loc"]) if part != "")
-            if fault["input"] == MISSING:
-                known = fault["type"] == "value_error"
-                why = reason(fault["type"], fault["msg"]) if known else "the command needs it"
-                faults.append(f"{key}= is missing: {why}.")
-                continue
-            if len(str(fault["input"])) > 150:  # a whole group
-                faults.append(f"{key}: {reason(fault['type'], fault['msg'])}.")
-                continue
-            value = "" if fault["type"] == "missing" else f"={fault['input']}"
-            faults.append(refusal(f"{key}{value}", fault["type"], fault["msg"]))
-        raise UserError(" ".join(faults)) from error
-
-
-def _check_metrics(config: Config) -> None:
-    known = ("loss", *OVERALL_METRICS, *POSITIVE_METRICS)
-    for name in config.metrics:
-        if name in known or not name.isidentifier():
-            raise UserError(
-                f"metrics.{name}: allowed is a name of letters, digits and _ that is not one of "
-                f"fracnet's own metrics ({', '.join(known)})."
-            )
-    for key, name in selecting_metrics(config).items():
-        level, base = split_metric(name)
-        if name in config.metrics or (base in known and (base != "loss" or level == "image")):
-            continue
-        near = difflib.get_close_matches(base, [*known, *config.metrics], n=1)
-        raise UserError(
-            f"{key}={name} is not a known metric; allowed: {', '.join([*known, *config.metrics])}, "
-            "of studies with study_ before the name (study_kappa)."
-            + (f" Did you mean '{near[0]}'?" if near else "")
-        )
-
-
-def selecting_metrics(config: Config) -> dict[str, str]:
-    """The validation metrics that choose something, by the key that names them."""
-    chosen = {f"objective[{i}]" if i else "objective": m for i, m in enumerate(config.objectives)}
-    if config.model.by_epochs:
-        chosen["callbacks.best.metric"] = config.callbacks.best.metric
-        if config.callbacks.early_stopping is not None:
-            chosen["callbacks.early_stopping.metric"] = config.callbacks.early_stopping.metric
-        if config.scheduler is not None and config.scheduler.monitor != "loss":
-            chosen["scheduler.monitor"] = config.scheduler.monitor
-    return chosen
-
-
-def mode_of(config: Config, metric: str) -> Literal["min", "max"]:
-    """Whether a smaller or a larger value of a metric, built in or the user's, is better."""
-    return config.metrics[metric].mode if metric in config.metrics else mode(metric)
-
-
-def _check_imbalance(config: Config) -> None:
-    method = config.imbalance.method
-    if not config.model.by_epochs and method not in ("none", "class_weights"):
-        model = config.model
-        which = "fit=classical" if model.fit == "classical" else f"head={model.head}"
-        raise UserError(
-            f"imbalance.method={method} chooses or changes the images of epochs, which a model "
-            f"with {which} does not have; allowed with it: none, class_weights."
-        )
-
-
-def _check_pruning(config: Config) -> None:
-    if config.pruning is not None and len(config.objectives) > 1:
-        raise UserError(
-            f"objective=[{','.join(config.objectives)}] names several metrics, and pruning goes by "
-            "one: a job that loses in it may win in another. Allowed: pruning=none, or one "
-            "objective."
-        )
-
-
-def _check_freeze(config: Config) -> None:
-    freeze, trainer = config.model.freeze, config.trainer
-    if config.augment.views and freeze == "none":
-        raise UserError(
-            f"augment.views={config.augment.views} are the fixed copies of an image that a frozen "
-            "network sees, and model.freeze=none; allowed: model.freeze=backbone or a number of "
-            "epochs, or augment.views=0."
-        )
-    of_images = config.imbalance.method == "augment_minority"
-    if of_images and freeze != "none" and not config.augment.views:
-        raise UserError(
-            f"imbalance=augment_minority augments images, and model.freeze={freeze} trains on "
-            "images as they are; allowed with it: augment.views=8 or another number of copies."
-        )
-    if isinstance(freeze, str):
-        return
-    if freeze >= trainer.max_epochs:
-        raise UserError(
-            f"model.freeze={freeze} leaves none of trainer.max_epochs={trainer.max_epochs} to "
-            "train the backbone; allowed: fewer epochs, or backbone to freeze it for good."
-        )
-    # Data-parallel training fixes at its start which gradients are summed over devices.
-    if trainer.processes > 1:
-        raise UserError(
-            f"model.freeze={freeze} works on one device, not on trainer.devices="
-            f"{trainer.devices}; allowed there: none, backbone."
-        )
-
-
-def _check_sizes(config: Config) -> None:
-    sizes, epochs = config.trainer.image_sizes, config.trainer.max_epochs
-    if sizes is None:
-        return
-    listed = ",".join(map(str, sizes))
-    if not sizes or max(sizes) > config.image_size:
-        raise UserError(
-            f"trainer.image_sizes=[{listed}]: allowed are sizes up to image_size="
-            f"{config.image_size}, at which the model validates and predicts, or null."
-        )
-    freeze = config.model.freeze
-    trained = 0 if freeze == "backbone" else epochs - (freeze if isinstance(freeze, int) else 0)
-    if len(sizes) > trained:
-        frozen = "" if freeze == "none" else f" and model.freeze={freeze}"
-        raise UserError(
-            f"trainer.image_sizes=[{listed}]: trainer.max_epochs={epochs}{frozen} leave "
-            f"{counted(trained, 'epoch')} for {counted(len(sizes), 'size')}; allowed: at most one "
-            "for each epoch, or null."
-        )
-
-
-def _check_head(config: Config) -> None:
-    model = config.model
-    if model.fit == "classical" and (model.head != "linear" or model.pool != "default"):
-        raise UserError(
-            f"model.head={model.head} and model.pool={model.pool} belong to a network, which "
-            f"{model.target} is not; allowed: model.head=linear, model.pool=default."
-        )
-    if model.by_epochs or model.fit == "classical":
-        return
-    key = f"model.head={model.head}"
-    if model.freeze != "backbone":
-        raise UserError(
-            f"{key} is fitted to the features of a frozen network, and model.freeze="
-            f"{model.freeze}; allowed with it: model.freeze=backbone."
-        )
-    if model.head_dropout:
-        raise UserError(
-            f"{key} is not trained by gradient, so model.head_dropout={model.head_dropout} has no "
-            "effect; allowed: 0, or model.head=mlp."
-        )
-    if config.pruning is not None:
-        raise UserError(f"{key} has no epochs to prune; allowed with it: pruning=none.")

@@ -12,8 +12,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from fracnet.config.fields import mode
 from fracnet.config.instantiate import near_miss
-from fracnet.config.schema import mode, objectives_of
+from fracnet.config.schema import objectives_of
 from fracnet.utils.errors import UserError
 
 PLUGIN = "hydra_plugins.hydra_optuna_sweeper"

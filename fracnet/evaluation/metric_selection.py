@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from fracnet.config.fields import split_metric
 from fracnet.config.instantiate import near_miss
-from fracnet.config.schema import split_metric
 from fracnet.evaluation.aggregation import to_level
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import Estimate, Summary

@@ -8,8 +8,9 @@ import pandas as pd
 import torch
 from torchmetrics import Metric
 
+from fracnet.config.checks import selecting_metrics
 from fracnet.config.instantiate import build
-from fracnet.config.schema import Config, selecting_metrics
+from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.metric_selection import selection_value
 from fracnet.evaluation.predictions import Predictions, assemble

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fracnet.config.schema import split_metric
+from fracnet.config.fields import split_metric
 from fracnet.evaluation.summary import NOT_FROM_0, Estimate
 from fracnet.report.run_tables import FURTHER_METRICS, METRICS, MULTICLASS_METRICS
 from fracnet.report.sweep_charts import MOST_RUNS, Trial, fact_columns

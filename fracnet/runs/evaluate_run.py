@@ -16,7 +16,8 @@ import yaml
 from scipy.special import log_softmax
 
 from fracnet.config.commands import EvaluateCommand
-from fracnet.config.schema import Cited, Evaluation, validated
+from fracnet.config.fields import validated
+from fracnet.config.schema import Cited, Evaluation
 from fracnet.data.manifest import write_table
 from fracnet.evaluation import csv_import
 from fracnet.evaluation.assessment import Assessment, evaluate

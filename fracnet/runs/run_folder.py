@@ -18,8 +18,10 @@ from typing import Any
 
 import yaml
 
+from fracnet.config.checks import check
+from fracnet.config.fields import validated
 from fracnet.config.instantiate import near_miss
-from fracnet.config.schema import Cited, Config, Evaluation, check, objectives_of, validated
+from fracnet.config.schema import Cited, Config, Evaluation, objectives_of
 from fracnet.config.trust import check_trust
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.ensembles import OUT_OF_FOLD

@@ -26,7 +26,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from fracnet.config.schema import OVERALL_METRICS, POSITIVE_METRICS, mode, split_metric
+from fracnet.config.fields import OVERALL_METRICS, POSITIVE_METRICS, mode, split_metric
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
 from fracnet.evaluation.data_curve import fit_data_curve

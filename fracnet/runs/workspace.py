@@ -18,7 +18,7 @@ from requests.utils import get_netrc_auth
 from wandb_workspaces.reports.v2.interface import WeavePanelSummaryTable
 
 from fracnet.config.commands import DashboardCommand
-from fracnet.config.schema import mode, split_metric
+from fracnet.config.fields import mode, split_metric
 from fracnet.runs.run_folder import read_mapping, write_json
 from fracnet.utils.errors import UserError
 

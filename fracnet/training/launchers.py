@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BeforeValidator, Field
 
-from fracnet.config.schema import Count, Fixed, Real, validated
+from fracnet.config.fields import Count, Fixed, Real, validated
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
 

@@ -31,8 +31,9 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment
 
+from fracnet.config.checks import check, mode_of, selecting_metrics
 from fracnet.config.instantiate import build
-from fracnet.config.schema import Config, Wandb, check, mode_of, selecting_metrics
+from fracnet.config.schema import Config, Wandb
 from fracnet.config.trust import upload_seal
 from fracnet.data.datamodule import RadiographData
 from fracnet.models.validation import LOGGED

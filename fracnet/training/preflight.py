@@ -16,9 +16,11 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from fracnet.config.checks import check
+from fracnet.config.fields import validated
 from fracnet.config.hints import ALIASES
 from fracnet.config.instantiate import build, is_timm_model, near_miss
-from fracnet.config.schema import Config, Data, check, validated
+from fracnet.config.schema import Config, Data
 from fracnet.config.targets import arguments_of, check_targets
 from fracnet.data.datasets.base import Dataset
 from fracnet.runs.run_folder import RunFolder

@@ -16,8 +16,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from fracnet.config.checks import mode_of
 from fracnet.config.instantiate import build
-from fracnet.config.schema import Config, mode_of
+from fracnet.config.schema import Config
 from fracnet.training.sweep_plan import JobRecord
 from fracnet.utils.errors import Pruned
 

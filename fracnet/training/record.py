@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from fracnet.config.schema import Config, mode_of
+from fracnet.config.checks import mode_of
+from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.manifest import write_table
 from fracnet.data.splits import SPLITS

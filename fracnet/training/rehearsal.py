@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _NormBase
 
+from fracnet.config.checks import selecting_metrics
+from fracnet.config.fields import POSITIVE_METRICS, split_metric
 from fracnet.config.instantiate import locate
-from fracnet.config.schema import POSITIVE_METRICS, Config, selecting_metrics, split_metric
+from fracnet.config.schema import Config
 from fracnet.config.targets import named_targets
 from fracnet.data.annotations import AnnotationMaps
 from fracnet.data.datamodule import RadiographData

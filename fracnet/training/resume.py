@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fracnet.config.schema import Config, check
+from fracnet.config.checks import check
+from fracnet.config.schema import Config
 from fracnet.config.trust import upload_seal
 from fracnet.runs.run_folder import (
     TRACKING,

@@ -19,9 +19,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config import hydra_cli
+from fracnet.config.checks import check
 from fracnet.config.hints import explain_error
 from fracnet.config.overrides import quoted
-from fracnet.config.schema import check
 from fracnet.config.search import chosen_at_once
 from fracnet.config.trust import ADVICE, check_trust
 from fracnet.runs.run_folder import read_mapping

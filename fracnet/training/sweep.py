@@ -36,10 +36,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from fracnet.config.checks import check
 from fracnet.config.hints import explain_error
 from fracnet.config.hydra_cli import output_dir, reader_is_gone, remove_empty
 from fracnet.config.instantiate import near_miss
-from fracnet.config.schema import check
 from fracnet.config.search import check_search
 from fracnet.config.targets import check_targets
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress

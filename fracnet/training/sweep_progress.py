@@ -16,8 +16,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
+from fracnet.config.checks import check
 from fracnet.config.instantiate import build
-from fracnet.config.schema import check
 from fracnet.training.job_process import LOG
 from fracnet.training.sweep_plan import JOB_FILE, SweepPlan, read_record
 from fracnet.utils.errors import UserError

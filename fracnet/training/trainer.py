@@ -22,8 +22,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
+from fracnet.config.checks import mode_of, selecting_metrics
 from fracnet.config.instantiate import build
-from fracnet.config.schema import Config, mode_of, selecting_metrics
+from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.feature_cache import HeadFeatures
 from fracnet.evaluation.predictions import assemble

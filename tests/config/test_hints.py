@@ -8,9 +8,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
+from fracnet.config.checks import check
 from fracnet.config.hints import phantom_command
 from fracnet.config.overrides import add_open_keys
-from fracnet.config.schema import check
 from fracnet.data.datasets.mura import Mura
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir

@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
-from fracnet.config.schema import Config, check
+from fracnet.config.checks import check
+from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.models.classifier import Classifier
 from fracnet.runs.build import classifier_from, data_from

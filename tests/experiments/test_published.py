@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from experiments.published import epochs, page, run
 from experiments.published.claims import ALL, EPOCHS, SEEDS
 from experiments.small_phantoms import compose_config
-from fracnet.config.schema import check
+from fracnet.config.checks import check
 from fracnet.models.classifier import Classifier
 from fracnet.training.callbacks import Curves
 

@@ -21,8 +21,8 @@ from helpers.command import CommandResult, in_new_process
 from helpers.models import ADAM, TINY
 from helpers.tiny_overrides import tiny_overrides
 
+from fracnet.config.checks import check
 from fracnet.config.instantiate import build
-from fracnet.config.schema import check
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.manifest import write_table
 from fracnet.models.classifier import Classifier

@@ -20,7 +20,7 @@ from helpers.wandb_file import read
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fracnet.config.schema import check
+from fracnet.config.checks import check
 from fracnet.data.datamodule import RadiographData
 from fracnet.evaluation.predictions import assemble
 from fracnet.runs.run_folder import RunFolder, write_json

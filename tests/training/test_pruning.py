@@ -11,7 +11,7 @@ import pytest
 from helpers.command import run_train
 from helpers.tiny_overrides import tiny_overrides
 
-from fracnet.config.schema import check
+from fracnet.config.checks import check
 from fracnet.runs.run_folder import read_mapping
 from fracnet.training.sweep_plan import JobRecord
 from fracnet.utils.errors import Pruned, UserError

@@ -11,8 +11,9 @@ from helpers.tiny_overrides import tiny_overrides
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from fracnet.config.checks import check
 from fracnet.config.overrides import add_open_keys
-from fracnet.config.schema import Config, check
+from fracnet.config.schema import Config
 from fracnet.runs.build import classifier_from
 from fracnet.training.rehearsal import check_metrics, rehearse
 from fracnet.utils.errors import UserError

@@ -9,8 +9,8 @@ from helpers.upper_limb_files import jpeg
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from fracnet.config.checks import check
 from fracnet.config.instantiate import build
-from fracnet.config.schema import check
 from fracnet.data.datasets.base import Dataset, header_sizes
 from fracnet.data.manifest import Manifest, read_table, write_table
 from fracnet.runs.build import data_from

@@ -9,8 +9,8 @@ from helpers.mura_files import FIRST, REGIONS, add_study, png, write_lists, writ
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from fracnet.config.checks import check
 from fracnet.config.instantiate import build
-from fracnet.config.schema import check
 from fracnet.data.datasets.mura import Mura
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir

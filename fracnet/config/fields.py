@@ -1,0 +1,150 @@
+"""Types of single values and of nodes, from which the configs of all commands are made."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from fracnet.utils.errors import UserError
+
+OVERALL_METRICS = (
+    "accuracy", "balanced_accuracy", "macro_sensitivity", "macro_specificity", "macro_precision",
+    "macro_f1", "macro_auc", "macro_average_precision", "kappa", "mcc", "brier", "log_loss",
+)  # fmt: skip
+POSITIVE_METRICS = (
+    "sensitivity", "specificity", "precision", "npv", "f1", "auc", "average_precision",
+)  # fmt: skip
+"""Metrics of the positive one of two classes."""
+GROUP_LEVELS = ("study", "patient")
+"""`study_kappa` is the kappa of studies; a name without a level is that of images."""
+MISSING = "???"
+"""OmegaConf's value of a key that the user must give."""
+Metric = Annotated[str, Field(min_length=1)]
+"""`loss`, one of the metrics above at any level, or a key of the config's `metrics`."""
+
+
+def split_metric(name: str) -> tuple[str, str]:
+    """Level and metric: `study_kappa` is ("study", "kappa"), `kappa` is ("image", "kappa")."""
+    level, _, base = name.partition("_")
+    return (level, base) if level in GROUP_LEVELS and base else ("image", name)
+
+
+def mode(metric: str) -> Literal["min", "max"]:
+    """Whether a smaller or a larger value of a built-in metric is better."""
+    return "min" if split_metric(metric)[1] in ("loss", "brier", "log_loss") else "max"
+
+
+def not_boolean(value: Any) -> Any:
+    """Reject booleans, which Python counts as integers."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    return value
+
+
+def _label_text(label: Any) -> Any:
+    if isinstance(label, bool):
+        raise ValueError(
+            f"YAML reads a bare yes, no, on, off, true or false as {str(label).lower()}; put the "
+            "label into quotes"
+        )
+    return str(label) if isinstance(label, int) else label
+
+
+def _labels_as_text(value: Any) -> Any:
+    """Labels that are numbers, which YAML does not read as text: {0: normal} is {"0": normal}."""
+    if not isinstance(value, Mapping):
+        return value
+    return {_label_text(key): _label_text(label) for key, label in value.items()}
+
+
+Labels = Annotated[dict[str, str | None], BeforeValidator(_labels_as_text)]
+"""Label of a data set -> class of the model, or None."""
+
+Count = Annotated[int, BeforeValidator(not_boolean), Field(ge=1)]
+Real = Annotated[float, BeforeValidator(not_boolean), Field(allow_inf_nan=False)]
+Size = Annotated[int, BeforeValidator(not_boolean), Field(ge=16, le=2048)]
+"""Pixels per side."""
+
+
+def as_items(value: Any) -> Any:
+    """`head_C=0.1` is `head_C=[0.1]`."""
+    return value if isinstance(value, list) else [value]
+
+
+class Fixed(BaseModel):
+    """A node whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Open(BaseModel):
+    """A node whose further keys are passed on."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class Target(BaseModel):
+    """A node that names a class or function and holds its arguments."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), populate_by_name=True)
+    target: str = Field(alias="_target_", min_length=1)
+
+    def plain(self) -> dict[str, Any]:
+        """The node as a plain dict, ready for `fracnet.config.instantiate.build`."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+def as_list(value: Any) -> Any:
+    """`by=region` is `by=[region]`."""
+    return [value] if isinstance(value, str) else value
+
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def reason(kind: str, message: str) -> str:
+    """pydantic's message as the rest of a sentence."""
+    if kind == "extra_forbidden":
+        return "there is no such key"
+    if kind in ("literal_error", "enum"):
+        listed = message.removeprefix("Input should be ").replace(" or ", ", ")
+        return f"allowed: {listed}".replace("'", "")
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
+
+
+def refusal(what: str, kind: str, message: str) -> str:
+    """The sentence that refuses `what`, a key with its value, for pydantic's reason."""
+    why = reason(kind, message)
+    return f"{what} is not allowed{';' if why.startswith('allowed:') else ':'} {why}."
+
+
+def validated(model: type[Checked], plain: Mapping[str, Any], under: str = "") -> Checked:
+    """Turn a resolved mapping into `model`; `under` is where it stands in the config.
+
+    Raises:
+        UserError: one sentence for each fault, with key, value and what is allowed.
+    """
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False):
+            key = ".".join(str(part) for part in (under, *fault["loc"]) if part != "")
+            if fault["input"] == MISSING:
+                known = fault["type"] == "value_error"
+                why = reason(fault["type"], fault["msg"]) if known else "the command needs it"
+                faults.append(f"{key}= is missing: {why}.")
+                continue
+            if len(str(fault["input"])) > 150:  # a whole group
+                faults.append(f"{key}: {reason(fault['type'], fault['msg'])}.")
+                continue
+            value = "" if fault["type"] == "missing" else f"={fault['input']}"
+            faults.append(refusal(f"{key}{value}", fault["type"], fault["msg"]))
+        raise UserError(" ".join(faults)) from error
