@@ -69,3 +69,6 @@ def test_wheel_holds_the_package_its_configs_and_the_console_script_only(site: P
     templates = "fracnet/report/templates"
     pages = {path.name for path in (CHECKOUT / templates).iterdir()}
     assert {path.name for path in (site / templates).iterdir()} == pages >= {"audit.html"}
+    web = "fracnet/serving/web"  # what `make web` has built, and not what it was built from
+    built = {path.name for path in (CHECKOUT / web).glob("dist/*")}
+    assert {path.name for path in (site / web).rglob("*") if path.is_file()} == built

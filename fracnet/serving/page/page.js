@@ -364,7 +364,8 @@
       `Run ${model.run}, fracnet ${model.fracnet}, decisions ${model.decisions_sha256.slice(0, 12)}.`;
   };
 
-  const described = engine.model().then(describe);
+  const described = engine ? engine.model().then(describe)
+    : Promise.reject(new Error("engine.js is missing, or this browser is too old for it."));
   const ready = described.then(() => engine.check(status)).then((sentence) => {
     find("check").textContent = sentence;
     status("");
@@ -447,5 +448,6 @@
     status(error.message);
     find("status").className = "error";
     find("drop").hidden = true;
+    find("notes").replaceChildren();
   });
 })();

@@ -28,7 +28,7 @@ export const checkGolden = async (graph, cases, limits, progress) => {
     const check = (right, kind) => {
       if (!right) {
         throw new Error(`This browser computes other answers than the run (golden case ${number}, uint${bits} ` +
-          `${height}x${width}: ${kind}), so nothing is predicted.`);
+          `${height}x${width}: ${kind}). Nothing is predicted.`);
       }
     };
     const differences = [...expected.probabilities].map((value, c) => Math.abs(value - got.probabilities[c]));

@@ -26,7 +26,7 @@ export const readModelFile = (file) => {
   const digest = [...hash.digest()].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   if (digest !== text(held)) {
     throw new Error(`The model was changed after it was exported: its SHA-256 is ${digest.slice(0, 12)}..., and the one ` +
-      `it holds is ${text(held).slice(0, 12)}... Export the run again.`);
+      `it holds is ${text(held).slice(0, 12)}... Nothing is predicted; export the run again.`);
   }
   return { metadata: JSON.parse(text(properties.fracnet)), golden: unpacked(text(properties.fracnet_golden)) };
 };

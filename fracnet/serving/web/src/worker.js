@@ -19,7 +19,10 @@ const operations = {
   },
   async predict({ file, path }) {
     const image = await readImage(new Uint8Array(await file.arrayBuffer()));
-    const outputs = image.error ? null : await graph({ ...image, bits: 8 });
+    const outputs = image.error ? null : await graph({ ...image, bits: 8 }).catch((error) => {
+      // Most likely of memory, of which a phone has little.
+      throw new Error(`the model stopped (${error.message || error}); reload the page, and try a smaller image`);
+    });
     const answer = answerOf(path, image, outputs, model);
     if (image.error) return answer;
     answer.image = shownImage(image);
