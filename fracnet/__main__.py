@@ -15,6 +15,7 @@ COMMANDS = {
     "ensemble": "average several runs into a new run",
     "predict": "predict new images with a run",
     "serve": "predict in the browser, on this machine",
+    "node": "predict studies that a PACS sends, and send results back",
     "export": "write a run as one ONNX file that predicts without torch",
     "verify": "check an exported model against its golden cases and its run",
     "explain": "draw heatmaps for a run",

@@ -13,6 +13,7 @@ from fracnet.config.commands import ServeCommand
 from fracnet.config.fields import validated
 from fracnet.config.overrides import model_as_run
 from fracnet.utils.errors import UserError
+from fracnet.utils.network import is_loopback
 
 
 def serve(cfg: DictConfig) -> None:
@@ -40,11 +41,11 @@ def serve(cfg: DictConfig) -> None:
         )
         limits = app.Limits(command.max_mb, command.max_files, command.max_seconds)
         token = command.token
-        if token is None and not server.is_loopback(command.host):
+        if token is None and not is_loopback(command.host):
             token = secrets.token_urlsafe(16)
         place = server.address(listening, command.host, token)
         print(f"Serving {model.path.name}: {place}")
-        if not server.is_loopback(command.host):
+        if not is_loopback(command.host):
             print(
                 "Other machines can reach this server, without encryption: use a network you trust."
             )

@@ -126,6 +126,40 @@ class ServeCommand(Fixed):
     trust: bool
 
 
+class Tls(Fixed):
+    """Files in PEM format; `ca` signs the certificates that callers must show."""
+
+    cert: str | None
+    key: str | None
+    ca: str | None
+
+
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[!-\[\]-~]+$")]
+
+
+class NodeCommand(Fixed):
+    """The keys of `python -m fracnet.node`."""
+
+    run: Run
+    aet: AeTitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=65535)]
+    callers: Annotated[list[AeTitle], BeforeValidator(as_list)]
+    tls: Tls
+    quiet: Annotated[Real, Field(ge=0.1, le=86_400)]
+    send_to: Annotated[list[str], BeforeValidator(as_list)]
+    folder: Annotated[str, Field(min_length=1)] | None
+    stow: Annotated[str, Field(min_length=1)] | None
+    silent: bool
+    spool: Annotated[str, Field(min_length=1)]
+    disk_limit: Annotated[Real, Field(gt=0, le=1_000_000)]
+    keep_hours: Annotated[Real, Field(ge=0, le=100_000)]
+    max_mb: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=1000)]
+    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)]
+    device: Literal["auto", "cpu", "gpu"]
+    trust: bool
+
+
 class ExportCommand(Fixed):
     """The keys of `python -m fracnet.export`."""
 

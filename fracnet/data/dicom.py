@@ -59,6 +59,8 @@ _END_OF_IMAGE = b"\xff\xd9"
 _MAX_PADDING = 64  # bytes of any value after the end of an image; a pad byte makes its length even
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
+COMPRESSED_SYNTAXES = (*_DECODERS, _BASELINE_JPEG, _RLE)
+"""Transfer syntaxes that `decode` reads, beside the uncompressed ones."""
 _SOP_CLASS = 0x00020002
 _TRANSFER_SYNTAX = 0x00020010
 _STANDARD = "1.2.840.10008."  # start of the UIDs that DICOM itself defines

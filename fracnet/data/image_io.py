@@ -140,6 +140,11 @@ def read_grey(path: Path | str) -> Grey:
         data = path.read_bytes()
     except OSError as error:
         raise BadImage(path, _reason_of(error)) from error
+    return decode_grey(data, path)
+
+
+def decode_grey(data: bytes, path: Path) -> Grey:
+    """As `read_grey`, from the bytes of a file; `path` is for messages."""
     with strict_decoding:
         try:
             if dicom.is_dicom(data[: dicom.HEADER_LENGTH]):

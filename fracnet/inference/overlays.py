@@ -114,7 +114,7 @@ def with_caption(picture: np.ndarray, lines: list[str]) -> np.ndarray:
     """uint8 RGB [H, W, 3] with a white strip below: the color bar, then the wrapped lines."""
     font = ImageFont.load_default(TEXT_SIZE)
     width = picture.shape[1]
-    wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * MARGIN)]
+    wrapped = [part for line in lines for part in wrapped(line, font, width - 2 * MARGIN)]
     top = 2 * MARGIN + BAR_HEIGHT + LINE_HEIGHT
     strip = Image.new("RGB", (width, top + LINE_HEIGHT * len(wrapped) + MARGIN), "white")
     pen = ImageDraw.Draw(strip)
@@ -135,7 +135,7 @@ def color_bar(width: int, height: int) -> np.ndarray:
     return draw_overlay(np.full((height, width), 119, np.uint8), heat)
 
 
-def _wrapped(text: str, font: Any, width: int) -> list[str]:
+def wrapped(text: str, font: Any, width: int) -> list[str]:
     """The text in lines of at most `width` pixels, broken at spaces, or anywhere in long words."""
     lines = [""]
     for word in re.findall(r"\S+\s*", text):

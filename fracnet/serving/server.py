@@ -1,20 +1,11 @@
 """The socket and the loop of `python -m fracnet.serve`."""
 
-import ipaddress
 import socket
 
 import uvicorn
 from fastapi import FastAPI
 
 from fracnet.utils.errors import UserError
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server at that address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def listen(host: str, port: int) -> socket.socket:

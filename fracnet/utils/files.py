@@ -106,6 +106,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.write(data)
 
 
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a crash of the machine, as fsync does a file's content."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def overwrite(path: Path, content: str) -> None:
     """Write into the space that an existing file has, for a disk without room for a second one.
 

@@ -1,5 +1,6 @@
-"""Check within seconds whether an address answers, even without a network."""
+"""Whether an address answers, within seconds and even without a network; or is this machine's."""
 
+import ipaddress
 import threading
 
 import requests
@@ -43,3 +44,11 @@ def clause(error: Exception) -> str:
     text = " ".join(str(error).split())
     text = text if len(text) <= 160 else text[:157] + "..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server at that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -46,6 +46,7 @@ TABLE = two_class_table(8, 8)
 BUILDERS: dict[str, Callable[[Path], list[str]]] = {
     "evaluate": lambda run: [f"run={run}", "tta=hflip", "figures=false"],
     "serve": lambda run: [f"run={run}", "port=0"],
+    "node": lambda run: [f"run={run}", "port=0", "silent=true", f"spool={run.parent / 'spool'}"],
     "predict": lambda run: [f"run={run}", f"input={run.parent / 'image.png'}"],
     "explain": lambda run: [f"run={run}"],
     "export": lambda run: [f"run={run}"],

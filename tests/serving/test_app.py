@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 from helpers.browser import Browser, browser
 from helpers.dicom_files import dicom
-from helpers.predicting import train_on_views, write_views
 from starlette.testclient import TestClient
 
-import fracnet
 from fracnet.data.image_io import read_grey
 from fracnet.inference.predictor import Predictor
 from fracnet.serving import server
@@ -25,19 +23,6 @@ from fracnet.utils.errors import UserError
 pytestmark = pytest.mark.filterwarnings("ignore:Using .httpx. with")
 LIMITS = Limits(megabytes=2, files=40, seconds=60)
 LOCAL = "http://127.0.0.1:8080"
-
-
-@pytest.fixture(scope="module")
-def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_views(tmp_path_factory.mktemp("set") / "views")
-
-
-@pytest.fixture(scope="module")
-def predictor(views: Path, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    run = train_on_views(
-        views, tmp_path_factory.mktemp("runs") / "trained", "model=custom_cnn", "optim.lr=1e-4"
-    )
-    return fracnet.load(run)
 
 
 @pytest.fixture

@@ -1,0 +1,263 @@
+"""Where the DICOM node's answers go, and how they get there: once, and in the end always."""
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import requests
+from dicomweb_client import DICOMwebClient
+from pydicom import dcmread
+from pynetdicom import AE
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    ComprehensiveSRStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from fracnet.serving.dicom_inbox import Answer, Inbox
+from fracnet.utils.errors import UserError
+from fracnet.utils.files import sync_folder, write_atomically
+from fracnet.utils.text import counted
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
+"""Seconds between two attempts: the first, doubled up to the longest."""
+POLL = 0.25
+TAIL = 1 << 24
+"""Bytes at the end of a table that hold the rows of the latest answer."""
+
+
+class Undelivered(Exception):
+    """The message says why. down: nothing else can be delivered there now."""
+
+    def __init__(self, reason: str, down: bool = True) -> None:
+        super().__init__(reason)
+        self.down = down
+
+
+class Destination(Protocol):
+    """A place for answers. name: without spaces; what is recorded as delivered."""
+
+    name: str
+
+    def send(self, answer: Answer) -> int:
+        """Deliver what the destination lacks and record it; the number of objects.
+
+        Raises Undelivered, for what was not recorded.
+        """
+        ...
+
+
+class Table:
+    """The csv files of the node's folder, one of images and one of studies for each model."""
+
+    name = "table"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def send(self, answer: Answer) -> int:
+        """Append the answer's rows, unless they are there."""
+        for name, text in answer.tables.items():
+            if not answer.has(self.name, name):
+                self._append(self.folder / f"{name}.csv", text, answer.id)
+                answer.record(self.name, name)
+        return 0
+
+    def _append(self, path: Path, text: str, identity: str) -> None:
+        header, _, rows = text.partition("\n")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            before = max(0, os.fstat(descriptor).st_size - TAIL)
+            file.seek(before)
+            tail = file.read()
+            # Killed while it wrote: rows of this answer may be there, the last of them in part.
+            start = tail.find(f"\n{identity},".encode()) + 1 or tail.rfind(b"\n") + 1
+            file.truncate(before + start)
+            file.write(((header + "\n" if not before + start else "") + rows).encode())
+            file.flush()
+            os.fsync(descriptor)
+        sync_folder(self.folder)
+
+
+class Folder:
+    """A folder with a folder per study."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, "folder"
+        path.mkdir(parents=True, exist_ok=True)
+
+    def send(self, answer: Answer) -> int:
+        """Write the objects, named by their UIDs."""
+        number = 0
+        for file in answer.objects:
+            if answer.has(self.name, file.name):
+                continue
+            header = dcmread(file, specific_tags=["StudyInstanceUID"])
+            place = self.path / str(header.StudyInstanceUID)
+            uid = header.file_meta.MediaStorageSOPInstanceUID
+            write_atomically(place / f"{uid}.dcm", file.read_bytes())
+            sync_folder(place)
+            sync_folder(self.path)
+            answer.record(self.name, file.name)
+            number += 1
+        return number
+
+
+class Receiver:
+    """A DICOM storage service, such as a PACS."""
+
+    def __init__(self, address: str, own_title: str) -> None:
+        """address: AET@host:port. Raises UserError for any other text."""
+        title, _, place = address.partition("@")
+        host, _, port = place.rpartition(":")
+        if not (0 < len(title.strip()) <= 16 and host and port.isdecimal() and int(port) < 65536):
+            raise UserError(
+                f"send_to={address} is no receiver; allowed: AET@host:port, e.g. PACS@10.0.0.5:104."
+            )
+        self.name = address.replace(" ", "_")
+        self.title, self.host, self.port = title.strip(), host.strip("[]"), int(port)
+        self.ae = AE(own_title)
+        self.ae.connection_timeout = self.ae.acse_timeout = 15
+        self.ae.dimse_timeout = self.ae.network_timeout = 60
+        for sop_class in (SecondaryCaptureImageStorage, ComprehensiveSRStorage):
+            self.ae.add_requested_context(sop_class)
+
+    def send(self, answer: Answer) -> int:
+        """Send the objects in one association."""
+        files = [file for file in answer.objects if not answer.has(self.name, file.name)]
+        association = self.ae.associate(self.host, self.port, ae_title=self.title)
+        if not association.is_established:
+            rejected = association.is_rejected
+            raise Undelivered("it rejects the association" if rejected else "no association")
+        try:
+            for file in files:
+                try:
+                    status = association.send_c_store(dcmread(file)).get("Status")
+                except ValueError as error:  # no accepted presentation context
+                    raise Undelivered("it does not accept this kind of object", False) from error
+                except RuntimeError as error:
+                    raise Undelivered("the association ended") from error
+                if status is None:
+                    raise Undelivered("the association ended")
+                if status != 0 and status & 0xF000 != 0xB000:  # a warning means stored
+                    full = status & 0xFF00 == 0xA700
+                    raise Undelivered(f"it answers with status 0x{status:04X}", full)
+                answer.record(self.name, file.name)
+        finally:
+            if association.is_established:
+                association.release()
+        return len(files)
+
+
+class Stow:
+    """A DICOMweb service (STOW-RS)."""
+
+    def __init__(self, url: str) -> None:
+        """Raises UserError for a text that is no address."""
+        self.name = re.sub("//[^/@]*@", "//", url)  # without a password, since it is logged
+        try:
+            # Each object as one request with its length, which every server understands.
+            self.client = DICOMwebClient(url, chunk_size=1 << 40)
+        except ValueError as error:
+            raise UserError(
+                f"stow={url} is no address; allowed: e.g. http://127.0.0.1:8042/dicom-web."
+            ) from error
+        self.client.set_http_retry_params(retry=False)  # `deliver_all` tries again
+
+    def send(self, answer: Answer) -> int:
+        """Send the objects in one request each."""
+        files = [file for file in answer.objects if not answer.has(self.name, file.name)]
+        for file in files:
+            try:
+                stored = self.client.store_instances([dcmread(file)])
+            except requests.HTTPError as error:
+                code = error.response.status_code if error.response is not None else 0
+                raise Undelivered(f"it answers with status {code}", code >= 500) from error
+            except requests.RequestException as error:
+                raise Undelivered(type(error).__name__) from error
+            if stored.get("FailedSOPSequence"):
+                raise Undelivered("it refuses an object", False)
+            answer.record(self.name, file.name)
+        return len(files)
+
+
+class Backoff:
+    """When what failed may be tried again: after a second, then after twice as long each time."""
+
+    def __init__(self) -> None:
+        self._waits: dict[Any, tuple[float, float]] = {}
+
+    def ready(self, key: Any) -> bool:
+        """Whether it may be tried now."""
+        return self._waits.get(key, (0.0, 0.0))[0] <= time.monotonic()
+
+    def failed(self, key: Any) -> float:
+        """Note a failure; the seconds until the next attempt."""
+        wait = min(LONGEST_WAIT, 2 * self._waits.get(key, (0.0, FIRST_WAIT / 2))[1])
+        self._waits[key] = (time.monotonic() + wait, wait)
+        return wait
+
+    def succeeded(self, key: Any) -> None:
+        """Note a success."""
+        self._waits.pop(key, None)
+
+
+def deliver_all(
+    inbox: Inbox,
+    destinations: Sequence[Destination],
+    stop: threading.Event,
+    log: Callable[[str], None],
+) -> None:
+    """Deliver waiting answers until `stop`; what fails is tried again, ever more rarely."""
+    backoff = Backoff()
+    while not stop.is_set():
+        for answer in list(inbox.waiting):
+            complete = True
+            for destination in destinations:
+                if all(answer.has(destination.name, item) for item in items(destination, answer)):
+                    continue
+                one = (destination.name, answer.id)
+                if stop.is_set() or not (backoff.ready(destination.name) and backoff.ready(one)):
+                    complete = False
+                    continue
+                what = what_of(answer)
+                try:
+                    if number := destination.send(answer):
+                        log(f"{destination.name}: sent {counted(number, 'object')} of {what}")
+                    backoff.succeeded(destination.name)
+                except Exception as error:  # of any library: none may end the deliveries
+                    complete = False
+                    expected = isinstance(error, Undelivered)
+                    down = error.down if isinstance(error, Undelivered) else True
+                    reason = str(error) if expected else _kind(error)
+                    wait = backoff.failed(destination.name if down else one)
+                    log(f"{destination.name}: {reason}; {what} is tried again in {wait:g} s")
+            if complete:
+                try:
+                    answer.finish()
+                except OSError as error:
+                    log(f"{what_of(answer)} cannot be recorded as delivered: {_kind(error)}")
+                inbox.waiting.remove(answer)
+        stop.wait(POLL)
+
+
+def _kind(error: Exception) -> str:
+    """The kind of an unexpected error; its message may quote a patient's data."""
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+def what_of(answer: Answer) -> str:
+    """An answer in the log."""
+    return f"answer {answer.version} on study {answer.study[:12]}"
+
+
+def items(destination: Destination, answer: Answer) -> list[str]:
+    """What the destination must have of the answer."""
+    return (
+        list(answer.tables)
+        if destination.name == Table.name
+        else [file.name for file in answer.objects]
+    )
