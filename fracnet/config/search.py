@@ -46,11 +46,11 @@ def sampler(name: Any, seed: Any, resumed: Any) -> dict[str, Any]:
 def directions(objective: Any, metrics: Any) -> Any:
     """`maximize` or `minimize` for each objective; a list for several. metrics: the user's own."""
     own = metrics or {}
-    found = [
+    each = [
         {"min": "minimize", "max": "maximize"}[str((own.get(name) or {}).get("mode", mode(name)))]
         for name in map(str, objectives_of(_plain(objective)))
     ]
-    return found if len(found) > 1 else found[0]
+    return each if len(each) > 1 else each[0]
 
 
 def chosen_at_once(jobs: Any, launcher: Any) -> int:

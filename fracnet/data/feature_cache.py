@@ -111,11 +111,11 @@ def cached_features(
             )
 
     try:
-        found = opened() if folder.is_dir() else None
+        stored = opened() if folder.is_dir() else None
     except PermissionError as error:
         raise not_shared(folder, "feature cache") from error
-    if found is not None:
-        return found
+    if stored is not None:
+        return stored
     n_bytes = n * width * 4
     return build_once(
         folder, "feature cache", n_bytes=n_bytes, opened=opened, write=write, progress=progress

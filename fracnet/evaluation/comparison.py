@@ -327,8 +327,8 @@ def compare_pointing(
     metric = Metric("accuracy", 2)  # a hit is a correct answer
     samples, resampled = {}, {}
     for name, hit in hits.items():
-        found = hit.astype(np.int64)
-        samples[name] = Sample(np.ones_like(found), np.eye(2)[found], found)
+        inside = hit.astype(np.int64)
+        samples[name] = Sample(np.ones_like(inside), np.eye(2)[inside], inside)
         resampled[name] = metric.resampled(samples[name], clusters, seed=seed)
     runs = {each.name: [run for run in each.runs if run in hits] for each in result.standings}
     rows = []
@@ -357,9 +357,9 @@ def compare_pointing(
     if not rows:
         return None
     means = {
-        name: float(np.mean([hits[run].mean() for run in found]))
-        for name, found in runs.items()
-        if found
+        name: float(np.mean([hits[run].mean() for run in members]))
+        for name, members in runs.items()
+        if members
     }
     differences = with_verdicts(rows, clusters, True, None)
     return PointingGames(len(clusters.ids), means, tuple(differences))

@@ -137,19 +137,21 @@ def _compare_heatmaps(
     """The pointing games of the runs with heatmaps, on the test images that all of them drew."""
     hits: dict[str, dict[str, int]] = {}
     for run in (run for c in configurations for run in c.runs):
-        found = (read_mapping(run.folder.explanation).get("localization") or {}).get("hits")
-        if found:
-            hits[run.name] = found
+        localization = read_mapping(run.folder.explanation).get("localization") or {}
+        if by_path := localization.get("hits"):
+            hits[run.name] = by_path
     if len(hits) < 2:
         return None
     first = next(run for c in configurations for run in c.runs if run.name in hits)
     table = first.predictions.split("test").table
-    table = table[table["path"].isin(set.intersection(*(set(found) for found in hits.values())))]
+    table = table[
+        table["path"].isin(set.intersection(*(set(by_path) for by_path in hits.values())))
+    ]
     if not len(table):
         return None
     arrays = {
-        name: np.array([found[str(path)] for path in table["path"]], dtype=bool)
-        for name, found in hits.items()
+        name: np.array([by_path[str(path)] for path in table["path"]], dtype=bool)
+        for name, by_path in hits.items()
     }
     return compare_pointing(result, arrays, clusters_of(table))
 

@@ -386,8 +386,8 @@ def _importance(finished: Sequence[Row], swept: Sequence[str]) -> list[Row]:
     """How much each swept key matters; see `key_importance`."""
     settings = {key: [row["overrides"][key] for row in finished] for key in swept}
     varied = {key: values for key, values in settings.items() if len(set(values)) > 1}
-    found = key_importance(varied, [row["value"] for row in finished])
-    return [asdict(importance) for importance in found]
+    values = [row["value"] for row in finished]
+    return [asdict(importance) for importance in key_importance(varied, values)]
 
 
 def _data_curves(folder: Path, finished: Sequence[Row], better: str) -> list[Row]:

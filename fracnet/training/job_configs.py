@@ -1,20 +1,26 @@
-"""The configs of a sweep's jobs, most of which differ in the values of a few keys alone.
+"""The configs of a sweep's jobs: which there are, composed, and checked before the first job.
 
-Hydra takes a tenth of a second to compose one. Here it composes one for each choice of groups, and
-sets the values in copies of it, as it does itself at the end of a composition.
+Most differ in the values of a few keys alone. Hydra takes a tenth of a second to compose one. Here
+it composes one for each choice of groups, and sets the values in copies of it, as it does itself at
+the end of a composition.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # it has no public name
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+
+from fracnet.config.checks import check
+from fracnet.config.targets import check_targets
 
 OF_SWEEP = ("hydra", "launcher", "sweeper")
 """Keys whose values Hydra compares with those of the sweep."""
@@ -45,6 +51,18 @@ class JobConfigs:
         config.hydra.overrides.task = texts
         return config
 
+    def checked(self, config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+        """The config of one job as plain containers. Raises UserError for one that is not allowed.
+
+        config: of the sweep.
+        """
+        job = self.load_sweep_config(config, overrides)
+        with open_dict(job):
+            del job["hydra"]
+        plain = cast(dict[str, Any], OmegaConf.to_container(job, resolve=True))
+        check_targets(check(plain))
+        return plain
+
     def replace_hydras(self) -> None:
         """From here on Hydra composes the configs of the jobs in this process so."""
         loader: Any = GlobalHydra.instance().config_loader()
@@ -63,3 +81,49 @@ def _sets_a_value(override: Override) -> bool:
     if override.type != OverrideType.CHANGE or override.package or key.split(".")[0] in OF_SWEEP:
         return False
     return "." in key or not GlobalHydra.instance().config_loader().get_group_options(key)
+
+
+def planned_jobs(config: DictConfig) -> list[list[str]]:
+    """Overrides of each job of a grid; [] for a sweeper that chooses them by earlier results."""
+    sweeper = config.hydra.sweeper
+    if not str(sweeper._target_).endswith(".BasicSweeper"):
+        return []
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    overrides = parser.parse_overrides([*params, *config.hydra.overrides.task])
+    (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return [list(job) for job in jobs]
+
+
+def search_configs(config: DictConfig, configs: JobConfigs) -> list[dict[str, Any]]:
+    """What each job of a search costs at most, as a config; empty where nobody can know.
+
+    Raises UserError for a swept value that no job may have. Each value is checked with the first
+    values of the other keys, of whole numbers both ends; other samples are checked by their jobs.
+    """
+    if "n_trials" not in config.sweeper:
+        return []  # another sweeper of Hydra's, with a grammar of its own
+    params = (config.hydra.sweeper.get("params") or {}).items()
+    texts = [*(f"{key}={value}" for key, value in params), *config.hydra.overrides.task]
+    swept: dict[str, list[str]] = {}
+    base: dict[str, str] = {}
+    for override in OverridesParser.create().parse_overrides(texts):
+        text = str(override.input_line)
+        key = text.partition("=")[0]
+        swept.pop(key, None)  # the command line replaces the values of a named space
+        base.pop(key, None)
+        if override.is_choice_sweep() or override.is_range_sweep():
+            swept[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        elif override.is_interval_sweep():
+            ends: Any = override.value()
+            if isinstance(ends.start, int) and isinstance(ends.end, int):
+                swept[key] = [f"{key}={ends.start}", f"{key}={ends.end}"]
+        else:
+            base[key] = text
+    base |= {key: options[0] for key, options in swept.items()}
+    jobs = [base, *(base | {key: o} for key, options in swept.items() for o in options)]
+    checked = [configs.checked(config, [*job.values()]) for job in jobs]
+    number = config.sweeper.n_trials
+    if config.sweeper.sampler == "grid":
+        number = min(number, math.prod(map(len, swept.values())))
+    return [max(checked, key=lambda job: int(job["trainer"]["max_epochs"]))] * number

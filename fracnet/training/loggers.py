@@ -522,10 +522,10 @@ def log_repeats(sweep: Path, content: Mapping[str, Any]) -> None:
         values: dict[str, Any] = {"repeats/n": len(finished)}
         for split in ("val", *(["test"] if content["show_test"] == "all" else [])):
             for name in finished[0][split] or ():
-                found = [job[split].get(name, {}).get("value") for job in finished if job[split]]
-                if len(found) == len(finished) and None not in found:
-                    values[f"repeats/{split}/{name}_mean"] = statistics.fmean(found)
-                    values[f"repeats/{split}/{name}_sd"] = statistics.stdev(found)
+                known = [job[split].get(name, {}).get("value") for job in finished if job[split]]
+                if len(known) == len(finished) and None not in known:
+                    values[f"repeats/{split}/{name}_mean"] = statistics.fmean(known)
+                    values[f"repeats/{split}/{name}_sd"] = statistics.stdev(known)
         for job in finished:
             folder = RunFolder(sweep / job["folder"])
             plain = read_mapping(folder.config)

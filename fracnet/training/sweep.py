@@ -22,28 +22,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # it has no public name
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from fracnet.config.checks import check
 from fracnet.config.hints import explain_error
 from fracnet.config.hydra_cli import output_dir, reader_is_gone, remove_empty
 from fracnet.config.instantiate import near_miss
 from fracnet.config.search import check_search
-from fracnet.config.targets import check_targets
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
-from fracnet.training.job_configs import JobConfigs
+from fracnet.training.job_configs import JobConfigs, planned_jobs, search_configs
+from fracnet.training.stop_signals import StopSignals
 from fracnet.training.sweep_plan import (
     JOB_FILE,
     LOCK_FILE,
@@ -60,7 +55,6 @@ from fracnet.utils.files import explain_disk_fault
 
 NO_BEST_JOB = ("No trials are completed", "Record does not exist")
 """Optuna's texts where all jobs have failed, by storage."""
-STOPPING = "stopping the sweep; once more ends the running jobs at once."
 MULTIRUN_FILE = "multirun.yaml"
 """Hydra's own record of a sweep, in its folder."""
 SEARCH_FILE = "optuna.db"
@@ -69,82 +63,6 @@ RESUMED = "resumed"
 """Folder in which Hydra's launcher works where a sweep is resumed."""
 
 log = logging.getLogger(__name__)
-
-
-class StopSignals:
-    """Handles Ctrl-C and SIGTERM while jobs run.
-
-    ended: the signal that stopped the sweep, or None.
-    """
-
-    def __init__(self) -> None:
-        self.ended: signal.Signals | None = None
-        self.sweep: Path | None = None  # where to ask jobs in other processes to stop
-        self._running = False  # a job in this process
-        self._process = 0
-        self._times = 0
-        self._before: dict[signal.Signals, Any] = {}
-
-    def start_job(self) -> bool:
-        """Whether the next job may start in this process."""
-        self.listen()
-        self._running = self.ended is None
-        return self._running
-
-    def end_job(self) -> None:
-        """The job has ended."""
-        self._running = False
-
-    def restore(self) -> None:
-        """Put the handlers of before back."""
-        processes.preemption.end()
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-    def listen(self) -> None:
-        """For each job again, because libraries set handlers and do not restore them.
-
-        Ignored signals stay ignored (nohup, a shell's background job). A thread cannot set
-        handlers; then its starter handles signals.
-        """
-        self._process = os.getpid()
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGINT, *processes.PREEMPTION):
-            now = signal.getsignal(number)
-            if number not in self._before and now is not signal.SIG_IGN:
-                self._before[number] = now
-            if number in self._before:
-                signal.signal(number, self._handle)
-        if all(number in self._before for number in processes.PREEMPTION):
-            processes.preemption.listen(self._handle)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        received = signal.Signals(number)
-        if os.getpid() != self._process:  # a fork of the job, such as a loader's worker
-            if received != signal.SIGINT:  # Ctrl-C reaches them all, and the job ends its own
-                signal.signal(received, signal.SIG_DFL)
-                os.kill(os.getpid(), received)
-            return
-        self._times += 1
-        if self.ended is None:
-            self.ended = received
-            _write(f"{received.name}: {STOPPING}")
-        if self.sweep is not None:
-            sweep_plan.ask_to_stop(self.sweep, min(self._times, 2))
-            if self._times > 2:
-                raise Interrupted(f"by {received.name}")  # the launcher waits for a lost worker
-        if self._running and received != signal.SIGINT:
-            processes.preemption.request(number)
-        elif self._running:
-            # Not KeyboardInterrupt: Lightning then ignores all further ones.
-            raise Interrupted("by Ctrl-C")
-
-
-def _write(sentence: str) -> None:
-    """Write to stderr without print, which the signal may have interrupted."""
-    os.write(2, f"\nfracnet: {sentence}\n".encode())
 
 
 @dataclass
@@ -230,40 +148,6 @@ def check_resumable(folder: Path) -> None:
         )
 
 
-def search_configs(config: DictConfig) -> list[dict[str, Any]]:
-    """What each job of a search costs at most, as a config; empty where nobody can know.
-
-    Raises UserError for a swept value that no job may have. Each value is checked with the first
-    values of the other keys, of whole numbers both ends; other samples are checked by their jobs.
-    """
-    if "n_trials" not in config.sweeper:
-        return []  # another sweeper of Hydra's, with a grammar of its own
-    params = (config.hydra.sweeper.get("params") or {}).items()
-    texts = [*(f"{key}={value}" for key, value in params), *config.hydra.overrides.task]
-    swept: dict[str, list[str]] = {}
-    base: dict[str, str] = {}
-    for override in OverridesParser.create().parse_overrides(texts):
-        text = str(override.input_line)
-        key = text.partition("=")[0]
-        swept.pop(key, None)  # the command line replaces the values of a named space
-        base.pop(key, None)
-        if override.is_choice_sweep() or override.is_range_sweep():
-            swept[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        elif override.is_interval_sweep():
-            ends: Any = override.value()
-            if isinstance(ends.start, int) and isinstance(ends.end, int):
-                swept[key] = [f"{key}={ends.start}", f"{key}={ends.end}"]
-        else:
-            base[key] = text
-    base |= {key: options[0] for key, options in swept.items()}
-    jobs = [base, *(base | {key: o} for key, options in swept.items() for o in options)]
-    checked = [check_job(config, [*job.values()]) for job in jobs]
-    number = config.sweeper.n_trials
-    if config.sweeper.sampler == "grid":
-        number = min(number, math.prod(map(len, swept.values())))
-    return [max(checked, key=lambda job: int(job["trainer"]["max_epochs"]))] * number
-
-
 class SweepCallback(Callback):
     """Called by Hydra before the first job of a sweep, which it can reject as a whole."""
 
@@ -295,7 +179,9 @@ def plan_sweep(config: DictConfig, folder: Path) -> None:
     """Check the config of every job, and write plan.json."""
     try:
         jobs = planned_jobs(config)
-        configs = [check_job(config, job) for job in jobs] if jobs else search_configs(config)
+        load = state.configs
+        assert load is not None, "set where a sweep starts"
+        configs = [load.checked(config, job) for job in jobs] or search_configs(config, load)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(
             explain_error(error, str(config.hydra.job.config_name), sys.argv[1:])
@@ -304,8 +190,8 @@ def plan_sweep(config: DictConfig, folder: Path) -> None:
     announce(options, configs)
     folder.mkdir(parents=True, exist_ok=True)
     plan = SweepPlan(
-        program=_program(),
-        options=_options(config.hydra),
+        program=sweep_plan.program_of(state.task),
+        options=sweep_plan.options_of(config.hydra),
         folder=str(Path.cwd()),
         code=sweep_plan.code_hash(),
         launcher=cast(dict[str, Any], OmegaConf.to_container(config.launcher)),
@@ -342,29 +228,6 @@ def follow(folder: Path, config: DictConfig) -> None:
     state.progress.start()
 
 
-def planned_jobs(config: DictConfig) -> list[list[str]]:
-    """Overrides of each job of a grid; [] for a sweeper that chooses them by earlier results."""
-    sweeper = config.hydra.sweeper
-    if not str(sweeper._target_).endswith(".BasicSweeper"):
-        return []
-    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    overrides = parser.parse_overrides([*params, *config.hydra.overrides.task])
-    (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    return [list(job) for job in jobs]
-
-
-def check_job(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """Check the config of one job, which is returned as plain containers. Raises UserError."""
-    assert state.configs is not None, "set where a sweep starts"
-    job = state.configs.load_sweep_config(config, overrides)
-    with open_dict(job):
-        del job["hydra"]
-    plain = cast(dict[str, Any], OmegaConf.to_container(job, resolve=True))
-    check_targets(check(plain))
-    return plain
-
-
 def announce(jobs: Sequence[Sequence[str]], configs: Sequence[dict[str, Any]]) -> None:
     """Print what the sweep costs; with --dry-run its jobs instead of running them.
 
@@ -380,30 +243,6 @@ def announce(jobs: Sequence[Sequence[str]], configs: Sequence[dict[str, Any]]) -
             print("sweep   the sweeper chooses its jobs as it goes")
         state.folder = None
         sys.exit(0)
-
-
-def _program() -> list[str]:
-    """What Python runs for one job: the command of this process."""
-    name = getattr(state.task, "__module__", "__main__")
-    if name != "__main__":
-        return ["-m", name]
-    main: Any = sys.modules["__main__"]
-    if main.__spec__ is not None:
-        return ["-m", main.__spec__.name]
-    return [str(Path(main.__file__).resolve())] if hasattr(main, "__file__") else []
-
-
-def _options(hydra: Any) -> list[str]:
-    """The options of Hydra that each job gets as well."""
-    folders = [
-        option
-        for source in hydra.runtime.config_sources
-        if source.provider == "command-line"
-        for option in ("--config-dir", str(source.path))
-    ]
-    ours = ("hydra.sweep", "hydra.run.dir", "hydra.mode", "hydra.launcher", "hydra/launcher")
-    given = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith((*ours, "hydra/s"))]
-    return [*folders, *given]
 
 
 def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool) -> Any:

@@ -6,6 +6,7 @@ Together with the job.json of each job it is all that `python -m fracnet.sweep r
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -78,6 +79,30 @@ def code_hash() -> str:
         for path in sorted(folder.rglob(pattern)):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return f"{version('fracnet')} {digest.hexdigest()[:16]}"
+
+
+def program_of(task: object) -> list[str]:
+    """What Python runs for one job, which calls `task`: the command of this process."""
+    name = getattr(task, "__module__", "__main__")
+    if name != "__main__":
+        return ["-m", name]
+    main: Any = sys.modules["__main__"]
+    if main.__spec__ is not None:
+        return ["-m", main.__spec__.name]
+    return [str(Path(main.__file__).resolve())] if hasattr(main, "__file__") else []
+
+
+def options_of(hydra: Any) -> list[str]:
+    """The options of Hydra that each job gets as well."""
+    folders = [
+        option
+        for source in hydra.runtime.config_sources
+        if source.provider == "command-line"
+        for option in ("--config-dir", str(source.path))
+    ]
+    ours = ("hydra.sweep", "hydra.run.dir", "hydra.mode", "hydra.launcher", "hydra/launcher")
+    given = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith((*ours, "hydra/s"))]
+    return [*folders, *given]
 
 
 def job_folders(sweep: Path) -> dict[int, Path]:

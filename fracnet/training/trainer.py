@@ -366,9 +366,9 @@ def gather(rows: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def predict(trainer: Trainer, model: Classifier, data: RadiographData) -> pd.DataFrame:
     """The predictions table: a row an image of val and test (see `evaluation.predictions`)."""
-    found = trainer.predict(model, datamodule=data)
-    assert found is not None
-    batches: list[Any] = [batch for batches in found for batch in batches]
+    of_loaders = trainer.predict(model, datamodule=data)
+    assert of_loaders is not None
+    batches: list[Any] = [batch for batches in of_loaders for batch in batches]
     rows, logits = gather(
         torch.cat([batch["row"] for batch in batches]).numpy(),
         torch.cat([batch["logits"] for batch in batches]).numpy(),
