@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.localization_loss.run import OVERRIDES
 from experiments.small_phantoms import compose_config
-from fracnet.config.schema import check
+from fracnet.config.checks import check
 from fracnet.models.localizer import localization_loss
 from fracnet.runs.build import classifier_from, data_from
 from fracnet.training.run_header import quiet_libraries

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import seed_everything
 
 from experiments.small_phantoms import compose_config, write_config
-from fracnet.config.schema import check
+from fracnet.config.checks import check
 from fracnet.data.annotations import annotation_outlines, outline_mask
 from fracnet.metrics import classification
 from fracnet.metrics.clusters import Clusters
