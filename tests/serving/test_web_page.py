@@ -24,12 +24,14 @@ from helpers.exported import other_weights, rewritten
 from helpers.pictures import color, encoded, picture
 from PIL import Image
 from pydicom import uid
+from scipy.special import softmax
 
 import fracnet
 from fracnet.evaluation.conformal import NEVER, Limits, limit_evidence
 from fracnet.export import export
 from fracnet.inference.onnx_model import OnnxPredictor
 from fracnet.serving import web_page
+from fracnet.serving.app import study_rows, table_of
 from fracnet.utils.errors import UserError
 
 SOURCES = Path(web_page.__file__).parent / "web/src"
@@ -284,20 +286,59 @@ def test_decisions_and_reasons_are_those_of_python() -> None:
         choice = classes.index(decision)
         why = limit_evidence(prob, choice, limits)
         expected.append([choice, bool(uncertain), reason, why])
-    script = f"""
-      import {{ decided, evidence }} from {json.dumps((SOURCES / "decide.js").as_uri())};
-      console.log(JSON.stringify({json.dumps(questions)}.map((question) => {{
-        const [prob, odds, cut, values, classes] = question;
-        const limits = {{ values, classes }};
-        const {{ choice, uncertain, reason }} = decided(prob, odds, {{ cut, limits }});
-        return [choice, uncertain, reason, evidence(prob, choice, limits)];
-      }})));"""
+    found = _run_script(f"""{json.dumps(questions)}.map(([prob, odds, cut, values, classes]) => {{
+      const limits = {{ values, classes }};
+      const {{ choice, uncertain, reason }} = decided(prob, odds, {{ cut, limits }});
+      return [choice, uncertain, reason, evidence(prob, choice, limits)];
+    }})""")
+    assert found == expected
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node.js here")
+@pytest.mark.parametrize(("n", "views"), [(2, "mean"), (2, "max"), (4, "mean")])
+def test_studies_are_decided_as_in_python(n: int, views: str) -> None:
+    rng = np.random.default_rng(n)
+    classes = tuple("abcd"[:n])
+    limits = Limits(classes, 0.05, (0.3,) * n, (0.05,) * n, (20,) * n)
+    cut = 0.1 if n == 2 else None
+    answers = []
+    for _ in range(80):
+        logits = rng.normal(size=n) * rng.choice([1, 400])  # some probabilities are 0 as floats
+        prob = softmax(logits)
+        error = rng.choice(["", "broken"], p=[0.8, 0.2])
+        answers.append({
+            "patient": rng.choice(["p", "q"]), "study": f"s{rng.integers(12)}", "error": str(error),
+            "probabilities": None if error else dict(zip(classes, prob.tolist(), strict=True)),
+            "log_odds": float(logits[1] - logits[0]) if n == 2 and not error else None,
+            "ood": None if error else bool(rng.random() < 0.2),
+        })  # fmt: skip
+    predictor = _Decider(classes, cut, limits)
+    predictor.decisions = {"views": views}
+    expected = study_rows(predictor, table_of(predictor, [a | {"path": "x"} for a in answers]))
+    model = {"classes": classes, "decisions": predictor.decisions, "ood": {}}
+    model["levels"] = {"study": {"cut": cut, "limits": {"values": [0.3] * n, "classes": classes}}}
+    found = _run_script(f"studyRows({json.dumps(answers)}, {json.dumps(model)})")
+    assert len(found) == len(expected)
+    for row, other in zip(found, expected, strict=True):
+        numbers, others = (
+            [*(r["probabilities"] or {}).values(), r.get("log_odds") or 0] for r in (row, other)
+        )
+        assert numbers == pytest.approx(others, rel=1e-9, abs=1e-300)
+        for key in ("study", "patient", "views", "decision", "uncertain", "reason", "ood"):
+            assert row[key] == other[key], key
+
+
+def _run_script(expression: str) -> Any:
+    """The value of a JavaScript expression on decide.js."""
+    module = (SOURCES / "decide.js").as_uri()
+    script = f"""import {{ decided, evidence, studyRows }} from {json.dumps(module)};
+      console.log(JSON.stringify({expression}));"""
     command = ["node", "--no-warnings", "--input-type=module", "-e", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == expected
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 class _Decider(OnnxPredictor):
     def __init__(self, classes: tuple[str, ...], cut: float | None, limits: Limits) -> None:
         self.classes = classes
-        self.levels = {"image": {"cut": cut, "limits": limits}}
+        level = {"cut": cut, "limits": limits}
+        self.levels = {"image": level, "study": level}
