@@ -24,6 +24,7 @@ CASES = [
     ([], ["either run=<folder> or table=<csv> (neither is given)"]),
     (["run=runs/mine", "table=x.csv"], ["both are given"]),
     (["rn=runs/mine"], ["'rn'", "Did you mean 'run=runs/mine'?"]),
+    (["+rnu=runs/mine"], ["'rnu'", "Did you mean 'run=runs/mine'?"]),
     (["run=runs/mien"], ["no such folder", "Did you mean 'mine'?"]),
     (["run=runs"], ["is not a run folder"]),
     (["run=runs/mine", "by=[regoin]"], ["by=regoin", "Did you mean 'region'?"]),

@@ -16,6 +16,9 @@ from fracnet.evaluation.predictions import COPIES, PROB, Predictions
 from fracnet.models.classifier import Classifier
 from fracnet.models.validation import ValidationMetrics
 from fracnet.runs.evaluate_run import RunEvaluation, evaluate_run
+from fracnet.runs.explain_run import explain_new_run
+from fracnet.runs.external_test import run_external_test
+from fracnet.runs.ood_reference import write_ood_reference
 from fracnet.runs.report_run import (
     config_shows_images,
     draw_figures,
@@ -63,7 +66,7 @@ def write_fit(
 def evaluate_and_print(
     folder: RunFolder, selected: dict[str, Any], config: Config, in_sweep: bool
 ) -> RunEvaluation:
-    """Evaluate the run from its files, draw its figures and print its metrics.
+    """Evaluate the run from its files, also on another dataset; draw figures, print metrics.
 
     in_sweep: print the objective alone; the sweep decides whose test metrics are shown.
     """
@@ -79,7 +82,17 @@ def evaluate_and_print(
         print(f"validation {values}{at}\n", flush=True)
     else:
         print_evaluation(evaluation, figures, "Run")
+    run_external_test(folder, config, in_sweep)
     return evaluation
+
+
+def explain(
+    evaluation: RunEvaluation, config: Config, data: RadiographData, in_sweep: bool
+) -> None:
+    """Write the heatmaps, and the reference for out-of-distribution images."""
+    explain_new_run(evaluation, config, data, in_sweep)
+    progress = partial(progress_bar, visible=config.trainer.progress_bar)
+    write_ood_reference(evaluation.folder, config, data, progress)
 
 
 def without_report(config: Config, in_sweep: bool) -> bool:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +24,6 @@ from fracnet.utils import devices, distributed
 from fracnet.utils.errors import Interrupted
 from fracnet.utils.files import disk_faults, remove_drafts
 from fracnet.utils.processes import ask_for_requeue, sigterm_raises
-from fracnet.utils.progress import progress_bar
 from fracnet.utils.shared import shared
 
 
@@ -68,22 +66,18 @@ def run(plan: Plan) -> float | list[float]:
             times.mark("fit")
 
         # Plots, heatmaps and scikit-learn take seconds to import: the first step need not wait.
-        from fracnet.runs import explain_run, external_test, ood_reference
         from fracnet.training import record
 
         # Evaluate, from the files that any later evaluation reads as well.
         record.write_fit(folder, table, data, selected, config)
         provenance.add_hashes()
         evaluation = record.evaluate_and_print(folder, selected, config, in_sweep)
-        external_test.run_external_test(folder, config, in_sweep)
         loggers.log_results(table, data)
         times.mark("evaluation")
 
         # Explain, and report: heatmaps may fail on a user's network, which still gets its report.
         try:
-            explain_run.explain_new_run(evaluation, config, data, in_sweep)
-            progress = partial(progress_bar, visible=config.trainer.progress_bar)
-            ood_reference.write_ood_reference(folder, config, data, progress)
+            record.explain(evaluation, config, data, in_sweep)
         finally:
             times.mark("heatmaps")
             provenance.update()
