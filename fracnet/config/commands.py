@@ -134,7 +134,7 @@ class Tls(Fixed):
     ca: str | None
 
 
-AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[!-\[\]-~]+$")]
+AeTitle = Annotated[str, Field(max_length=16, pattern=r"^[!-\[\]-~]([ -\[\]-~]*[!-\[\]-~])?$")]
 
 
 class NodeCommand(Fixed):
