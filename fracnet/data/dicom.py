@@ -52,10 +52,13 @@ _DECODERS = {
     "1.2.840.10008.1.2.4.203": "jpeg2k_decode",
 }
 _BASELINE_JPEG = "1.2.840.10008.1.2.4.50"
+_JPEG = (_BASELINE_JPEG, *(name for name, decode in _DECODERS.items() if decode == "jpeg8_decode"))
 _JPEG_2000 = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")
 # Lossy JPEG and near-lossless JPEG-LS, whose values may exceed the range of the original ones.
 _OVERSHOOTING = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 _END_OF_IMAGE = b"\xff\xd9"
+# Entropy-coded bytes without a marker; any will do that are not all equal.
+_FILLER = bytes((37 * i + 11) % 251 for i in range(4096))
 _MAX_PADDING = 64  # bytes of any value after the end of an image; a pad byte makes its length even
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
@@ -383,7 +386,11 @@ def _stored_pixels(dataset: Dataset, path: Path | str) -> npt.NDArray[np.integer
         )
     if not syntax.startswith(_JPEG_2000) and not _has_end(coded):
         raise ValueError("its compressed data are truncated")
-    pixels = _decompress(coded, syntax, path)
+    decode = _decoder(syntax, path)
+    pixels = decode(coded)
+    # What is missing has one value.
+    if syntax in _JPEG and np.ptp(pixels[-1, -8:]) == 0 and ends_early(coded, pixels, decode):
+        raise ValueError("its compressed data are truncated: the lower part is missing")
     bits = int(dataset.BitsStored)
     if syntax.startswith(_JPEG_2000):
         # Signed values that were coded as unsigned, or reverse, keep their bits (two's complement
@@ -403,10 +410,29 @@ def _has_end(coded: bytes) -> bool:
     return end >= 0 and (len(padding) <= _MAX_PADDING or not padding.strip(padding[:1]))
 
 
-def _decompress(coded: bytes, syntax: Any, path: Path | str) -> npt.NDArray[np.integer[Any]]:
+def ends_early(coded: bytes, pixels: np.ndarray, decode: Callable[[bytes], np.ndarray]) -> bool:
+    """Whether a JPEG's end marker comes before its last block, which `pixels` hold all the same.
+
+    libjpeg silently fills in what is missing. Such a file, and no other, changes when coded data is
+    inserted before the end marker.
+    """
+    end = coded.rfind(_END_OF_IMAGE)
+    if end < 0:
+        return False
+    try:
+        return not np.array_equal(decode(coded[:end] + _FILLER + coded[end:]), pixels)
+    except Exception:  # decoders raise almost anything
+        return True
+
+
+def _decode_baseline(coded: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(coded), formats=("JPEG",)) as image:
+        return np.asarray(image)
+
+
+def _decoder(syntax: Any, path: Path | str) -> Callable[[bytes], npt.NDArray[np.integer[Any]]]:
     if syntax == _BASELINE_JPEG:
-        with Image.open(io.BytesIO(coded), formats=("JPEG",)) as image:
-            return np.asarray(image)
+        return _decode_baseline
     try:
         import imagecodecs  # why: an optional package, needed only for compressed files
     except ImportError as error:
@@ -414,7 +440,8 @@ def _decompress(coded: bytes, syntax: Any, path: Path | str) -> npt.NDArray[np.i
             f"{path} is compressed as {syntax.name}. To install the decoder, run: "
             "pip install 'fracnet[dicom]'."
         ) from error
-    return np.asarray(getattr(imagecodecs, _DECODERS[syntax])(coded))
+    decode: Callable[[bytes], np.ndarray] = getattr(imagecodecs, _DECODERS[syntax])
+    return decode
 
 
 def coded_precision(coded: bytes) -> int | None:

@@ -32,10 +32,6 @@ WORKING_MEMORY = 2 << 30  # bytes that all threads together decode with, unless 
 BYTES_PER_PIXEL = 14  # at most: Pillow's or OpenCV's pixels, one copy and the result
 STRIP = 1 << 20  # pixels converted at a time
 
-_END_OF_IMAGE = b"\xff\xd9"
-# Entropy-coded bytes without a marker; any will do that are not all equal.
-_FILLER = bytes((37 * i + 11) % 251 for i in range(4096))
-
 
 class BadImage(UserError):
     """A file that cannot be read as a whole image. Has `path` and `reason`."""
@@ -263,23 +259,20 @@ def _check_size(path: Path, width: int, height: int, bytes_per_pixel: int = 1) -
 def _ends_early(image: Image.Image, data: bytes) -> bool:
     """Whether a JPEG's end marker comes before its last block.
 
-    libjpeg silently paints missing blocks mid-grey. Such a file, and no other, changes when coded
-    data is inserted before the end marker. Only images whose last block is mid-grey are decoded
-    twice.
+    libjpeg silently paints missing blocks mid-grey, so only images whose last block is mid-grey are
+    decoded twice.
     """
     last_block = (image.width - 1) // 8 * 8, (image.height - 1) // 8 * 8, *image.size
     values = np.asarray(image.crop(last_block).convert("L"))
     # A channel of 128 is 127 in inverted CMYK, whose four channels make a darker grey.
     if np.ptp(values) > 2 or (image.mode != "CMYK" and abs(int(values[0, 0]) - 128) > 2):
         return False
-    end = data.rfind(_END_OF_IMAGE)
-    if end < 0:
-        return False
-    try:
-        with Image.open(io.BytesIO(data[:end] + _FILLER + data[end:]), formats=FORMATS) as longer:
-            return longer.tobytes() != image.tobytes()
-    except (OSError, SyntaxError):
-        return True
+
+    def decode(coded: bytes) -> np.ndarray:
+        with Image.open(io.BytesIO(coded), formats=FORMATS) as longer:
+            return np.asarray(longer)
+
+    return dicom.ends_early(data, np.asarray(image), decode)
 
 
 def _to_grey(image: ImageFile.ImageFile, data: bytes, deep: bool) -> Grey:

@@ -294,6 +294,35 @@ def test_lossy_compression_gives_nearly_the_same_image(tmp_path, kind):
     assert np.abs(read_grey(path).astype(int) - plain).max() <= 6
 
 
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.97])
+@pytest.mark.parametrize("kind", ["baseline", "extended", "lossless"])
+def test_a_codestream_that_ends_early_with_an_end_marker_is_refused(tmp_path, kind, share):
+    """libjpeg fills in what is missing, without an error."""
+    pixels, header = (GREY, {}) if kind == "baseline" else (DEEP, TWELVE_BITS)
+    syntax, options = {
+        "baseline": (uid.JPEGBaseline8Bit, {"level": 97}),
+        "extended": (uid.JPEGExtended12Bit, {"level": 97, "bitspersample": 12}),
+        "lossless": (uid.JPEGLosslessSV1, {"lossless": True, "bitspersample": 12}),
+    }[kind]
+    coded = imagecodecs.jpeg8_encode(pixels, **options)
+    read_grey(write(tmp_path, compressed(pixels, coded, syntax, **header)))
+    cut = coded[: int(share * len(coded))] + b"\xff\xd9"
+    reason = rejection(tmp_path, compressed(pixels, cut, syntax, **header))
+    assert "the lower part is missing" in reason
+
+
+def test_constant_images_of_every_jpeg_are_read(tmp_path):
+    """Nothing is missing, although all pixels are equal: they are no radiographs, but whole."""
+    flat = np.full((40, 24), 128, np.uint8)
+    flat[0, 0] = 90
+    for syntax, options in (
+        (uid.JPEGBaseline8Bit, {"level": 97}),
+        (uid.JPEGLosslessSV1, {"lossless": True}),
+    ):
+        coded = imagecodecs.jpeg8_encode(flat, **options)
+        assert read_grey(write(tmp_path, compressed(flat, coded, syntax))).shape == flat.shape
+
+
 def test_rle_and_baseline_jpeg_need_no_extra_package(tmp_path, monkeypatch):
     hide_decoders(monkeypatch)
     plain = read_grey(write(tmp_path, dicom(DEEP, **TWELVE_BITS)))
