@@ -4,6 +4,7 @@ import os
 import re
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -232,21 +233,25 @@ def deliver_all(
                     complete = False
                     expected = isinstance(error, Undelivered)
                     down = error.down if isinstance(error, Undelivered) else True
-                    reason = str(error) if expected else _kind(error)
+                    reason = str(error) if expected else kind_of(error)
                     wait = backoff.failed(destination.name if down else one)
                     log(f"{destination.name}: {reason}; {what} is tried again in {wait:g} s")
             if complete:
                 try:
                     answer.finish()
                 except OSError as error:
-                    log(f"{what_of(answer)} cannot be recorded as delivered: {_kind(error)}")
+                    log(f"{what_of(answer)} cannot be recorded as delivered: {kind_of(error)}")
                 inbox.waiting.remove(answer)
         stop.wait(POLL)
 
 
-def _kind(error: Exception) -> str:
-    """The kind of an unexpected error; its message may quote a patient's data."""
-    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+def kind_of(error: BaseException | None) -> str:
+    """The kind and place of an error: its message may quote a patient's data."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 def what_of(answer: Answer) -> str:

@@ -12,7 +12,6 @@ import ssl
 import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ from fracnet.data.image_io import BadImage, decode_grey
 from fracnet.inference.image_predictor import CAUTION as CAUTION
 from fracnet.inference.image_predictor import ImagePredictor
 from fracnet.inference.inputs import InputFile
-from fracnet.serving.dicom_delivery import Backoff, Destination, deliver_all
+from fracnet.serving.dicom_delivery import Backoff, Destination, deliver_all, kind_of
 from fracnet.serving.dicom_inbox import Full, Inbox
 from fracnet.serving.dicom_results import AnswerObjects, is_result, read_header
 from fracnet.utils.errors import UserError
@@ -183,16 +182,7 @@ class _Server(ThreadedAssociationServer):
         super().finish_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log(f"a connection failed: {_kind(sys.exc_info()[1])}")
-
-
-def _kind(error: BaseException | None) -> str:
-    """The kind and place of an error: its message may quote a patient's data."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    frames = traceback.extract_tb(error.__traceback__) if error else []
-    place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
+        log(f"a connection failed: {kind_of(sys.exc_info()[1])}")
 
 
 def keep_quiet() -> None:
@@ -201,7 +191,7 @@ def keep_quiet() -> None:
     for name in ("pynetdicom", "pydicom", "highdicom", "dicomweb_client"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module="(pydicom|highdicom|pynetdicom|dicomweb_client)")
-    threading.excepthook = lambda failed: log(f"a thread failed: {_kind(failed.exc_value)}")
+    threading.excepthook = lambda failed: log(f"a thread failed: {kind_of(failed.exc_value)}")
 
 
 class Node:
@@ -280,7 +270,7 @@ class Node:
         except Rejected as reason:
             status, comment = reason.status, reason.comment
         except (OSError, MemoryError) as error:
-            status, comment = FULL, _kind(error)
+            status, comment = FULL, kind_of(error)
         except Exception as error:  # whatever a broken object makes a library raise
             status, comment = CANNOT_UNDERSTAND, f"it cannot be read ({type(error).__name__})"
         log(f"refused an image with status 0x{status:04X}")
@@ -329,7 +319,7 @@ class Node:
             number, count = self._make_answer(study)
         except Exception as error:  # of any library: none may end the node
             wait = self._backoff.failed(study)
-            log(f"study {study[:12]} cannot be answered: {_kind(error)}; again in {wait:g} s")
+            log(f"study {study[:12]} cannot be answered: {kind_of(error)}; again in {wait:g} s")
             return
         self._backoff.succeeded(study)
         log(f"study {study[:12]}: predicted {counted(count, 'image')}, answer {number}")
