@@ -257,12 +257,24 @@ def load_reference(path: Path, checkpoint: Path) -> Reference:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            if damaged := stored.zip.testzip():  # before NumPy reads the header of an array
+                raise BadZipFile(f"{damaged} has another checksum")
             held = {name: stored[name] for name in stored.files}
         written = int(held["format"])
         if written == FORMAT:
             reference, digest = _reference_from(held), str(held["checkpoint"])
     # A damaged zip, a damaged stream in it, a missing name, values that are not numbers.
-    except (BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, OSError) as error:
+    # RuntimeError: a damaged flag says that a file is encrypted.
+    except (
+        BadZipFile,
+        zlib.error,
+        KeyError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+        OSError,
+    ) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read ({why}); {ADVICE}.") from error
     if written != FORMAT:
