@@ -28,7 +28,8 @@ from helpers.copies import (
 )
 
 from fracnet.data.image_io import read_grey
-from fracnet.data.phantoms.render import REGIONS, Spec, render
+from fracnet.data.phantoms.poses import WIDE_SCENES
+from fracnet.data.phantoms.render import REGIONS, Spec, render, render_visible
 from fracnet.data.phantoms.upper_limb import write_upper_limb
 from fracnet.data_audit.near_duplicates import clusters, find_duplicates
 
@@ -39,7 +40,9 @@ PHANTOM_SEED, PLANTING_SEED, COST_SEED = 71, 73, 74
 VIEWS = (0, 1, 3)  # of each phantom: 0 and 3 are of one projection, the hardest negatives
 
 
-def measure_recall(n_phantoms: int, copies: int, workers: int, out: Path | None) -> None:
+def measure_recall(
+    n_phantoms: int, copies: int, n_alone: int, workers: int, out: Path | None
+) -> None:
     """Recall by source and alteration, precision, and every error."""
     originals: list[tuple[str, np.ndarray, int]] = []
     root = os.environ.get("FRACATLAS_ROOT")
@@ -57,9 +60,33 @@ def measure_recall(n_phantoms: int, copies: int, workers: int, out: Path | None)
     planted = plant(originals, PLANTING_SEED, recipes)
     pairs = find_duplicates(lambda i: planted.images[i], len(planted), workers=workers)
     content = _summary(planted, score_search(planted, pairs))
+    alone = without_copies(PHANTOM_SEED, n_alone, held_out=True)
+    wrong = find_duplicates(lambda i: alone[i], len(alone), workers=workers)
+    content["images without copies"] = len(alone)
+    content["wrong pairs among images without copies"] = len(wrong)
     print(json.dumps(content, indent=1))
     if out is not None:
         out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def without_copies(seed: int, n: int, held_out: bool) -> list[np.ndarray]:
+    """Radiographs, n phantoms in two exposures of one pose, and n of wide scenes."""
+    root = os.environ.get("FRACATLAS_ROOT")
+    images = {
+        name: reduced(image)
+        for name, image in (radiographs(Path(root), held_out=held_out) if root else ())
+    }  # once where the sample repeats an image
+    specs = [
+        Spec(REGIONS[patient % len(REGIONS)], seed + 1, patient, 0, view)
+        for patient in range(n)
+        for view in (0, 3)
+    ]
+    scenes = [(scene, region) for scene, regions in WIDE_SCENES.items() for region in regions]
+    for patient in range(n):
+        scene, region = scenes[patient % len(scenes)]
+        specs.append(Spec(region, seed + 2, patient, 0, patient % 3, True, scene))
+    phantoms = [np.asarray(render_visible(spec, "study", 1).image) for spec in specs]
+    return [*images.values(), *phantoms]
 
 
 def reduced(image: np.ndarray) -> np.ndarray:
@@ -155,13 +182,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("data/duplicates"), help="of phantoms")
     parser.add_argument("--phantoms", type=int, default=14, help="patients, of three views each")
     parser.add_argument("--per-image", type=int, default=4, help="copies planted of each image")
+    parser.add_argument("--alone", type=int, default=80, help="phantoms of each kind, no copies")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 2000])
     parser.add_argument("--copies", type=int, default=200, help="planted at every size")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     args = parser.parse_args()
     if args.what == "recall":
-        measure_recall(args.phantoms, args.per_image, args.workers, args.out)
+        measure_recall(args.phantoms, args.per_image, args.alone, args.workers, args.out)
     else:
         n = max(args.sizes)
         measure_cost(args.folder, args.sizes, n, args.copies, args.workers, args.out)

@@ -18,16 +18,32 @@ Affine = npt.NDArray[np.float64]
 
 # Pixels of the longest side of a square image where key points are detected, and where pictures are
 # compared. An elongated image, which may be two images side by side, gets more.
-WORK, SMALL = 320, 256
+WORK, SMALL = 288, 256
 ELONGATED = 1 / 3  # power of length by width that the longest side grows by
-MOST_POINTS = 300
 
-# Contrast is equalized first, or a lead marker would take most of the key points. The floor, in
-# grey levels, keeps an empty background from turning into noise. Smoothed, or noise would, too.
-SMOOTHING, EQUALIZE_SIGMA, EQUALIZE_FLOOR = 1.0, 8.0, 4.0
+# Contrast is equalized first, or a lead marker would take most of the key points. Smoothed, or
+# noise would.
+SMOOTHING, EQUALIZE_SIGMA = 1.0, 8.0
+EDGE = 12.0  # accepts rounder blobs than OpenCV's default
 
-# Accepts lower contrast and rounder blobs than OpenCV's defaults, because radiographs are soft.
-CONTRAST, EDGE = 0.02, 12.0
+
+@dataclass(frozen=True)
+class _Level:
+    """Key points of one picture.
+
+    longest: its longest side. most: key points. contrast: lower than OpenCV's default, because
+    radiographs are soft. floor: grey levels that keep an empty background from turning into noise.
+    """
+
+    longest: int
+    most: int
+    contrast: float
+    floor: float
+
+
+# Noise, blur and few pixels leave the structures that the second, half as large picture shows.
+LEVELS = (_Level(WORK, 220, 0.015, 4.0), _Level(WORK // 2, 120, 0.01, 2.0))
+MOST_POINTS = sum(level.most for level in LEVELS)
 
 # In SIFT's 4 x 4 x 8 bins (across, along the orientation, direction), a mirror image has the first
 # axis reversed and the directions negated.
@@ -67,25 +83,42 @@ def describe(image: Grey) -> Features:
     assert image.ndim == 2, image.shape
     assert image.dtype == np.uint8, image.dtype
     work = _resized(image, WORK)
+    found = [
+        _key_points(work if level is LEVELS[0] else _resized(image, level.longest), level)
+        for level in LEVELS
+    ]
+    for points, _, shape in found:
+        rate = np.divide(work.shape, shape)[::-1]
+        points[:, :2] = (points[:, :2] + 0.5) * rate - 0.5
+        points[:, 2] *= rate.mean()
+    return Features(
+        size=image.shape,
+        work=work.shape,
+        points=np.concatenate([points for points, _, _ in found]),
+        descriptors=np.concatenate([descriptors for _, descriptors, _ in found]),
+        small=_resized(work, SMALL),
+        digest=_digest(image),
+    )
+
+
+def _key_points(picture: Grey, level: _Level) -> tuple[Floats, Grey, tuple[int, ...]]:
+    """Points float32 [K, 4] in the picture's pixels, SIFT descriptors uint8 [K, 128], its shape."""
     detector = cv2.SIFT.create(
-        nfeatures=MOST_POINTS,
-        contrastThreshold=CONTRAST,
+        nfeatures=level.most,
+        contrastThreshold=level.contrast,
         edgeThreshold=EDGE,
         # Otherwise all points are a quarter of a pixel off, to the other side in a mirror.
         enable_precise_upscale=True,
     )
-    keys, descriptors = detector.detectAndCompute(_equalized(work), None)
-    keys = keys[:MOST_POINTS]  # ties at the last place add a few
+    keys, descriptors = detector.detectAndCompute(_equalized(picture, level.floor), None)
     points = [(*key.pt, key.size, np.radians(key.angle)) for key in keys]
     if descriptors is None:
         descriptors = np.zeros((0, 128), np.float32)
-    return Features(
-        size=image.shape,
-        work=work.shape,
-        points=np.array(points, np.float32).reshape(-1, 4),
-        descriptors=descriptors[:MOST_POINTS].astype(np.uint8),
-        small=_resized(work, SMALL),
-        digest=_digest(image),
+    n = level.most  # ties at the last place add a few
+    return (
+        np.array(points, np.float32).reshape(-1, 4)[:n],
+        descriptors[:n].astype(np.uint8),
+        picture.shape,
     )
 
 
@@ -135,13 +168,13 @@ def _resized(image: Grey, longest: int) -> Grey:
     return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
 
 
-def _equalized(image: Grey) -> Grey:
+def _equalized(image: Grey, floor: float) -> Grey:
     """Local mean and contrast equalized; mid-grey where there is no contrast."""
     values: npt.NDArray[Any] = image.astype(np.float32)
     values = cv2.GaussianBlur(values, (0, 0), SMOOTHING)
     values = values - cv2.GaussianBlur(values, (0, 0), EQUALIZE_SIGMA)
     spread = cv2.sqrt(cv2.GaussianBlur(values * values, (0, 0), EQUALIZE_SIGMA))
-    return np.clip(128 + 40 * values / (spread + EQUALIZE_FLOOR), 0, 255).astype(np.uint8)
+    return np.clip(128 + 40 * values / (spread + floor), 0, 255).astype(np.uint8)
 
 
 def _digest(image: Grey) -> bytes:

@@ -43,8 +43,10 @@ BITS = 12  # in which signatures of matching descriptors may differ
 BLOCK = 2048  # descriptors assigned to words at once
 TURNS = 16  # bins of the angle between two images
 CANDIDATES = 20  # that each image is compared with
-CERTAIN, LIKELY = 0.97, 0.2  # scores of pairs that form clusters, and that clusters support
-MERGING = 2.0  # mean log-odds of the pairs between two clusters of several images
+LIKELY = 0.2  # score of a pair that its clusters support
+# Log-odds: needed by two images without other copies, between two clusters (of those within them),
+# at most of one pair, and of a pair that shows different things, maybe one of two side by side.
+ALONE, OWN, CLIPPED, UNRELATED, SURE = 3.0, 0.35, 3.0, -4.0, 7.0
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # mirrored, inverted
 
 Kind = Literal["same bytes", "same pixels", "copy"]
@@ -281,26 +283,43 @@ def _altered_copies(
 def consistent_pairs(pairs: Sequence[Pair], n: int) -> list[Pair]:
     """The pairs that are copies, by their scores and by those of their copies.
 
-    Copies of one image are copies of each other. So pairs that link the same two clusters of
-    certain copies are decided together, by their mean log-odds: of two exposures with several
-    copies each, a blurred copy may look like one of the other exposure, but most do not.
+    Copies of one image are copies of each other. So clusters grow from the most certain pair to the
+    least, and two of them merge if the pairs between them say so together. Of two exposures with
+    several copies each, a blurred copy may look like one of the other exposure, but each resembles
+    the copies of its own exposure much more (`OWN`). Two images without other copies must be more
+    certain (`ALONE`), because most images have none.
     """
-    cluster = clusters((pair for pair in pairs if pair.score >= CERTAIN), n)
-    size = np.bincount(cluster)
-    links = defaultdict(list)
+    cluster, members = np.arange(n), {i: [i] for i in range(n)}
+    links: dict[int, dict[int, list[Pair]]] = {i: {} for i in range(n)}  # between two clusters
     for pair in pairs:
-        links[frozenset((int(cluster[pair.a]), int(cluster[pair.b])))].append(pair)
-    copies = []
-    for link, members in links.items():
-        if len(link) == 1 or len(members) == 1:
-            copies += [pair for pair in members if pair.score >= COPY_SCORE]
-            continue
-        scores = np.clip([pair.score for pair in members], 0.05, 0.95)
-        # Copies of one image seldom form two clusters, two exposures with copies always do.
-        limit = MERGING if min(size[number] for number in link) > 1 else 0
-        if np.log(scores / (1 - scores)).mean() >= limit:
-            copies += [pair for pair in members if pair.score >= LIKELY]
-    return copies
+        if _log_odds(pair) > UNRELATED:
+            links[pair.a][pair.b] = links[pair.b][pair.a] = [pair]
+    own = np.zeros(n)  # log-odds of each image's most certain copy
+    for pair in sorted(pairs, key=lambda pair: (-pair.score, pair.a, pair.b)):
+        if pair.score < COPY_SCORE:
+            break
+        x, y = sorted((int(cluster[pair.a]), int(cluster[pair.b])), key=lambda c: len(members[c]))
+        if x != y:
+            between = links[x][y]
+            needed = ALONE if len(members[y]) == 1 else 0.0
+            if len(members[x]) > 1:
+                needed = OWN * float(np.mean([min(own[p.a], own[p.b]) for p in between]))
+            evidence = np.mean(np.clip([_log_odds(p) for p in between], -CLIPPED, CLIPPED))
+            if evidence < needed and _log_odds(pair) < SURE:
+                continue
+            cluster[members[x]] = y
+            members[y] += members.pop(x)
+            for other, more in links.pop(x).items():
+                del links[other][x]
+                if other != y:
+                    links[y][other] = links[other][y] = [*links[y].get(other, []), *more]
+        own[[pair.a, pair.b]] = np.maximum(own[[pair.a, pair.b]], _log_odds(pair))
+    return [p for p in pairs if cluster[p.a] == cluster[p.b] and p.score >= LIKELY]
+
+
+def _log_odds(pair: Pair) -> float:
+    score = min(max(pair.score, 1e-6), 1 - 1e-6)
+    return float(np.log(score / (1 - score)))
 
 
 def _parallel(

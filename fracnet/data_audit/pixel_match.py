@@ -37,7 +37,7 @@ DARK, BRIGHT = 3, 252  # grey levels at and beyond which a pixel is clipped or f
 MARGIN = 7  # pixels of a disk around clipped ones that are left out as well
 
 # Logistic regression on copies and on other exposures, by experiments/duplicates/fit.py.
-INTERCEPT = -8.18
+INTERCEPT = -6.68
 WEIGHTS = {
     "offset low": -1.46,
     "offset high": -0.8,
@@ -151,7 +151,17 @@ def align(
         small, windows = _realigned(small, windows, a.shape)
         if _quantile(np.hypot(windows.dx, windows.dy), _trusted(windows), 0.7) > lost:
             return None
+    if _independent(_trusted(windows)) < FEWEST_WINDOWS:
+        return None
     return small, _measure(windows)
+
+
+def _independent(weights: Affine) -> float:
+    """How many windows of equal weight would weigh as much (Kish's effective sample size).
+
+    A map that rests on three windows fits them whatever they show.
+    """
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _measure(windows: _Windows) -> dict[str, float]:
@@ -165,7 +175,7 @@ def _measure(windows: _Windows) -> dict[str, float]:
         "cost": float(np.log(cost + 1e-3)),
         "correlation": _quantile(windows.peak, weight, 0.5),
         "bend": _bend(windows, offset, trusted),
-        "windows": float(np.log(len(windows) / 50)) if len(windows) >= FEWEST_WINDOWS else -100.0,
+        "windows": float(np.log(len(windows) / 50)),
     }
 
 
@@ -223,16 +233,16 @@ def _compare(
 ) -> _Windows:
     """Windows of `a` with information, against `b` warped onto it by `small`."""
     height, width = a.shape
-    inverse = cv2.WARP_INVERSE_MAP
+    back = cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(
         b,
         small,
         (width, height),
-        flags=cv2.INTER_LINEAR | inverse,
+        flags=cv2.INTER_LINEAR | back,
         borderMode=cv2.BORDER_REPLICATE,
     )
     clipped: npt.NDArray[Any] = cv2.warpAffine(
-        _clipped(b), small, (width, height), flags=cv2.INTER_NEAREST | inverse, borderValue=1
+        _clipped(b), small, (width, height), flags=cv2.INTER_NEAREST | back, borderValue=1
     )
     mask = (cv2.dilate(clipped | _clipped(a), _DISK) == 0).astype(np.float32)
     known = cv2.blur(mask, (NEARBY, NEARBY)) + 1e-3
@@ -245,9 +255,12 @@ def _compare(
     y, x = (grid.ravel()[use] for grid in np.meshgrid(rows, columns, indexing="ij"))
     power = power[use].astype(np.float64) + 1e-6
     product = np.conj(scipy.fft.fft2(cut_a[use])) * scipy.fft.fft2(cut_b[use])
-    reach = np.arange(-shift, shift + 1)
-    correlation = scipy.fft.ifft2(product).real[:, reach][:, :, reach] / power[:, None, None]
-    n = len(reach)
+    # The inverse transform of the few shifts that count.
+    n = 2 * shift + 1
+    turn = np.outer(np.arange(-shift, shift + 1), np.arange(WINDOW)) / WINDOW
+    inverse = (np.exp(2j * np.pi * turn) / WINDOW).astype(np.complex64)
+    partial = (product.reshape(-1, WINDOW) @ inverse.T).reshape(-1, WINDOW, n)
+    correlation = (inverse @ partial).real / power[:, None, None]
     row, column = np.divmod(correlation.reshape(-1, n * n).argmax(axis=1), n)
     each = np.arange(len(power))
     peak = correlation[each, row, column]

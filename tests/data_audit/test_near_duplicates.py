@@ -11,7 +11,6 @@ from helpers.copies import SINGLES, Planted, phantom, plant, score_search
 
 from fracnet.data.image_io import BadImage
 from fracnet.data_audit.near_duplicates import (
-    CERTAIN,
     Pair,
     clusters,
     consistent_pairs,
@@ -177,6 +176,9 @@ def scored(a: int, b: int, score: float) -> Pair:
     return Pair(a, b, "copy", np.eye(2, 3), score=score)
 
 
+CERTAIN = 0.999
+
+
 def test_a_likely_pair_is_a_copy_if_the_certain_copies_of_its_images_say_so() -> None:
     """Images 0 to 2 are certain copies; of 3, two of three comparisons say that it is one, too."""
     certain = [scored(0, 1, CERTAIN), scored(0, 2, CERTAIN), scored(1, 2, CERTAIN)]
@@ -190,4 +192,18 @@ def test_two_exposures_with_copies_stay_apart_although_some_pairs_look_like_copi
     certain = [scored(0, 1, CERTAIN), scored(2, 3, CERTAIN)]
     across = [scored(0, 2, 0.7), scored(0, 3, 0.6), scored(1, 3, 0.9)]
     assert consistent_pairs([*certain, *across], 4) == certain
-    assert consistent_pairs(across[:1], 4) == across[:1], "alone, a pair counts by its score"
+    one = [*certain, scored(0, 2, 0.99), scored(0, 3, 0.4), scored(1, 2, 0.3), scored(1, 3, 0.05)]
+    assert consistent_pairs(one, 4) == certain
+
+
+def test_two_images_without_other_copies_must_be_more_certain() -> None:
+    assert consistent_pairs([scored(0, 1, 0.9)], 2) == []
+    sure = [scored(0, 1, 0.95)]
+    assert consistent_pairs(sure, 2) == sure
+
+
+def test_two_images_side_by_side_are_copies_of_both() -> None:
+    """Image 1 shows 0 beside 3, which do not resemble each other at all."""
+    copies = [scored(0, 1, CERTAIN), scored(0, 2, CERTAIN), scored(1, 3, 0.98), scored(3, 4, 0.99)]
+    unlike = [scored(0, 3, 0.001), scored(2, 3, 0.001), scored(2, 4, 0.001)]
+    assert consistent_pairs([*copies, *unlike], 5) == copies

@@ -1,11 +1,15 @@
 """One pair: a copy is aligned to the pixel, and what merely looks similar is not a copy."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from helpers.copies import SINGLES, altered, phantom
 
+from fracnet.data.image_io import read_grey
 from fracnet.data.phantoms.render import Spec, render
+from fracnet.data.phantoms.upper_limb import PlannedImage, write_image
 from fracnet.data_audit.keypoints import describe, fit_affine, invert
 from fracnet.data_audit.pixel_match import COPY_SCORE, Match, compare
 
@@ -84,6 +88,18 @@ def test_the_same_lead_marker_makes_no_copy() -> None:
         with_marker.append(copy)
     assert fit_affine(*(describe(image) for image in with_marker)) is not None
     assert match_of(*with_marker) is None
+
+
+def test_a_map_that_rests_on_a_marker_and_little_else_makes_no_copy(tmp_path: Path) -> None:
+    """Two wide phantoms with the same framed letter, whose map leaves a strip of background."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for patient, region, scene in ((374, "shoulder", "upper arm"), (386, "elbow", "lower arm")):
+        spec = Spec(region, 0, patient, 0, 1, True, scene)
+        write_image(PlannedImage(tmp_path, spec, None))
+    a, b = (read_grey(file) for file in (tmp_path / "images").iterdir())
+    assert match_of(a, b) is None
+    assert match_of(b, a) is None
 
 
 def test_the_same_marker_on_two_dark_backgrounds_makes_no_copy() -> None:
