@@ -12,7 +12,6 @@ from helpers.copies import (
     SINGLES,
     TRIPLES,
     Planted,
-    SearchResult,
     plant,
     radiographs,
     score_search,
@@ -90,11 +89,11 @@ def main() -> None:
     print(f"INTERCEPT = {model.intercept_[0]:.2f}")
     print(dict(zip(pixel_match.WEIGHTS, weights, strict=True)))
     for shift in SHIFTS:
-        results = [_search(model, shift, *each, scale) for each in sets]
+        results = [score_search(each[0], _search(model, shift, *each, scale)) for each in sets]
         recall = np.average([r.recall for r in results], weights=[r.copies for r in results])
         false = sum(len(r.false) for r in results)
         precision = 1 - false / sum(r.pairs for r in results)
-        n = _search(model, shift, *apart, scale).pairs
+        n = len(_search(model, shift, *apart, scale))
         print(
             f"{shift:+.2f}: recall {recall:.4f}, precision {precision:.4f}; "
             f"{n} pairs among {len(alone)} images without copies",
@@ -109,14 +108,14 @@ def _search(
     pairs: list[tuple[int, int]],
     values: np.ndarray,
     scale: np.ndarray,
-) -> SearchResult:
+) -> list[Pair]:
     """What the search detects if the intercept is shifted."""
     log_odds = model.decision_function(values / scale) + shift
     best: dict[tuple[int, int], float] = {}
     for pair, score in zip(pairs, 1 / (1 + np.exp(-log_odds)), strict=True):
         best[pair] = max(float(score), best.get(pair, 0.0))
     scored = [Pair(*pair, "copy", score=score) for pair, score in best.items()]
-    return score_search(planted, consistent_pairs(scored, len(planted)))
+    return consistent_pairs(scored, len(planted))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ STRETCH = 2.0  # largest scale by smallest
 
 @dataclass(frozen=True)
 class Features:
-    """One image, about 95 kB.
+    """One image, about 100 kB.
 
     size: (height, width) of the image. work: the same of the working picture. points: float32
     [K, 4], x and y in working pixels, diameter, direction in radians. descriptors: uint8 [K, 128],
@@ -83,26 +83,19 @@ def describe(image: Grey) -> Features:
     assert image.ndim == 2, image.shape
     assert image.dtype == np.uint8, image.dtype
     work = _resized(image, WORK)
-    found = [
-        _key_points(work if level is LEVELS[0] else _resized(image, level.longest), level)
-        for level in LEVELS
-    ]
-    for points, _, shape in found:
-        rate = np.divide(work.shape, shape)[::-1]
-        points[:, :2] = (points[:, :2] + 0.5) * rate - 0.5
-        points[:, 2] *= rate.mean()
+    found = [_key_points(_resized(image, level.longest), level, work.shape) for level in LEVELS]
     return Features(
         size=image.shape,
         work=work.shape,
-        points=np.concatenate([points for points, _, _ in found]),
-        descriptors=np.concatenate([descriptors for _, descriptors, _ in found]),
+        points=np.concatenate([points for points, _ in found]),
+        descriptors=np.concatenate([descriptors for _, descriptors in found]),
         small=_resized(work, SMALL),
         digest=_digest(image),
     )
 
 
-def _key_points(picture: Grey, level: _Level) -> tuple[Floats, Grey, tuple[int, ...]]:
-    """Points float32 [K, 4] in the picture's pixels, SIFT descriptors uint8 [K, 128], its shape."""
+def _key_points(picture: Grey, level: _Level, work: tuple[int, ...]) -> tuple[Floats, Grey]:
+    """Points and descriptors of a picture, as in `Features`, whose working picture is `work`."""
     detector = cv2.SIFT.create(
         nfeatures=level.most,
         contrastThreshold=level.contrast,
@@ -111,14 +104,21 @@ def _key_points(picture: Grey, level: _Level) -> tuple[Floats, Grey, tuple[int, 
         enable_precise_upscale=True,
     )
     keys, descriptors = detector.detectAndCompute(_equalized(picture, level.floor), None)
-    points = [(*key.pt, key.size, np.radians(key.angle)) for key in keys]
+    down, across = np.divide(work, picture.shape)
+    points = [
+        (
+            (key.pt[0] + 0.5) * across - 0.5,
+            (key.pt[1] + 0.5) * down - 0.5,
+            key.size * (across + down) / 2,
+            np.radians(key.angle),
+        )
+        for key in keys[: level.most]  # ties at the last place add a few
+    ]
     if descriptors is None:
         descriptors = np.zeros((0, 128), np.float32)
-    n = level.most  # ties at the last place add a few
     return (
-        np.array(points, np.float32).reshape(-1, 4)[:n],
-        descriptors[:n].astype(np.uint8),
-        picture.shape,
+        np.array(points, np.float32).reshape(-1, 4),
+        descriptors[: level.most].astype(np.uint8),
     )
 
 

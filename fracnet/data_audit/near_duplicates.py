@@ -44,9 +44,11 @@ BLOCK = 2048  # descriptors assigned to words at once
 TURNS = 16  # bins of the angle between two images
 CANDIDATES = 20  # that each image is compared with
 LIKELY = 0.2  # score of a pair that its clusters support
-# Log-odds: needed by two images without other copies, between two clusters (of those within them),
-# at most of one pair, and of a pair that shows different things, maybe one of two side by side.
-ALONE, OWN, CLIPPED, UNRELATED, SURE = 3.0, 0.35, 3.0, -4.0, 7.0
+# Log-odds that two images without other copies need; that one pair adds at most to those of two
+# clusters; of a pair that needs no support; of a pair with nothing in common, which may still be
+# two images that a third one shows side by side.
+ALONE, CLIPPED, SURE, UNRELATED = 3.0, 3.0, 7.0, -4.0
+OWN = 0.35  # of the log-odds within two clusters that those between them must reach
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # mirrored, inverted
 
 Kind = Literal["same bytes", "same pixels", "copy"]

@@ -36,7 +36,8 @@ FLOOR = 0.08  # grey levels per pixel that never count as an edge
 DARK, BRIGHT = 3, 252  # grey levels at and beyond which a pixel is clipped or filled
 MARGIN = 7  # pixels of a disk around clipped ones that are left out as well
 
-# Logistic regression on copies and on other exposures, by experiments/duplicates/fit.py.
+# Logistic regression on copies and on other exposures, by experiments/duplicates/fit.py. The
+# intercept is 1.5 higher: `near_duplicates.consistent_pairs` asks more of pairs without support.
 INTERCEPT = -6.68
 WEIGHTS = {
     "offset low": -1.46,

@@ -198,7 +198,7 @@ def test_two_exposures_with_copies_stay_apart_although_some_pairs_look_like_copi
 
 def test_two_images_without_other_copies_must_be_more_certain() -> None:
     assert consistent_pairs([scored(0, 1, 0.9)], 2) == []
-    sure = [scored(0, 1, 0.95)]
+    sure = [scored(0, 1, 0.96)]
     assert consistent_pairs(sure, 2) == sure
 
 

@@ -11,14 +11,18 @@ from fracnet.data.image_io import read_grey
 from fracnet.data.phantoms.render import Spec, render
 from fracnet.data.phantoms.upper_limb import PlannedImage, write_image
 from fracnet.data_audit.keypoints import describe, fit_affine, invert
+from fracnet.data_audit.near_duplicates import Pair, consistent_pairs
 from fracnet.data_audit.pixel_match import COPY_SCORE, Match, compare
 
 
 def match_of(
     a: np.ndarray, b: np.ndarray, is_mirrored: bool = False, is_inverted: bool = False
 ) -> Match | None:
+    """The match, if it alone makes a pair of copies."""
     match = compare(describe(a), describe(b), is_mirrored, is_inverted)
-    return match if match is not None and match.score >= COPY_SCORE else None
+    if match is None or not consistent_pairs([Pair(0, 1, "copy", score=match.score)], 2):
+        return None
+    return match
 
 
 def corners(image: np.ndarray) -> np.ndarray:
