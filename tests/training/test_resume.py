@@ -178,7 +178,7 @@ def test_a_folder_that_is_not_a_run_is_refused(
 def test_changed_data_are_refused(
     unfinished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fracnet.training.run.data_fingerprint", lambda manifest: "other")
+    monkeypatch.setattr("fracnet.data.fingerprint.data_fingerprint", lambda manifest: "other")
     result = run_train([f"resume={unfinished}", TRUST], capsys)
     assert result.code == 1
     assert "the data have changed" in result.err
