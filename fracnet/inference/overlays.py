@@ -114,9 +114,9 @@ def with_caption(picture: np.ndarray, lines: list[str]) -> np.ndarray:
     """uint8 RGB [H, W, 3] with a white strip below: the color bar, then the wrapped lines."""
     font = ImageFont.load_default(TEXT_SIZE)
     width = picture.shape[1]
-    wrapped = [part for line in lines for part in wrapped(line, font, width - 2 * MARGIN)]
+    rows = [part for line in lines for part in wrapped(line, font, width - 2 * MARGIN)]
     top = 2 * MARGIN + BAR_HEIGHT + LINE_HEIGHT
-    strip = Image.new("RGB", (width, top + LINE_HEIGHT * len(wrapped) + MARGIN), "white")
+    strip = Image.new("RGB", (width, top + LINE_HEIGHT * len(rows) + MARGIN), "white")
     pen = ImageDraw.Draw(strip)
     bar = color_bar(max(width - 2 * MARGIN, 1), BAR_HEIGHT)
     strip.paste(Image.fromarray(bar), (MARGIN, MARGIN))
@@ -124,7 +124,7 @@ def with_caption(picture: np.ndarray, lines: list[str]) -> np.ndarray:
         pen.text((x, MARGIN + BAR_HEIGHT), text, "black", font, anchor=anchor)
     middle = (MARGIN + bar.shape[1] / 2, MARGIN + BAR_HEIGHT)
     pen.text(middle, "heatmap, share of its maximum", "black", font, anchor="ma")
-    for i, line in enumerate(wrapped):
+    for i, line in enumerate(rows):
         pen.text((MARGIN, top + LINE_HEIGHT * i), line, "black", font)
     return np.concatenate([picture, np.asarray(strip)])
 
