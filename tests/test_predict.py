@@ -318,4 +318,4 @@ def test_a_classical_model_predicts_too(
     assert fracnet.load(run).predict(photograph(1, 200))["ood"].item()
     result = predicted([*arguments, "overlays=true"], capsys)
     assert result.code == 1
-    assert "overlays=true: this run's model is not a network" in result.err
+    assert "overlays=true: the model is not a network" in result.err

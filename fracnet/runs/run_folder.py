@@ -326,6 +326,7 @@ def read_run_metadata(run: RunFolder) -> RunMetadata:
     data, selected = fit.get("data") or {}, fit.get("selected")
     if not isinstance(data, dict) or not isinstance(selected, dict | None):
         raise UserError(f"{run.fit} cannot be read: data and selected must hold keys with values.")
+    ensemble = config.get("ensemble")
     dataset_class = str((config.get("data") or {}).get("_target_", "")).rpartition(".")[2]
     return RunMetadata(
         options=validated(Evaluation, config.get("evaluation") or {}, f"{run.config}: evaluation"),
@@ -334,7 +335,7 @@ def read_run_metadata(run: RunFolder) -> RunMetadata:
         selected=selected,
         data=str(data.get("name") or dataset_class or "the test split"),
         notes=tuple(map(str, data.get("notes") or ())),
-        out_of_fold=(config.get("ensemble") or {}).get("validation") == OUT_OF_FOLD,
+        out_of_fold=isinstance(ensemble, Mapping) and ensemble.get("validation") == OUT_OF_FOLD,
     )
 
 
