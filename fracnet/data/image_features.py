@@ -139,7 +139,8 @@ def _detail(scaled: np.ndarray) -> list[float]:
     """Logarithms of the contrast from pixel to pixel, and in each band of detail."""
     across = cv2.Sobel(scaled, cv2.CV_32F, 1, 0, scale=1 / 8)
     down = cv2.Sobel(scaled, cv2.CV_32F, 0, 1, scale=1 / 8)
-    slope = cv2.magnitude(across, down)
+    # Not cv2.magnitude, whose last digit depends on where the arrays lie in memory.
+    slope = np.sqrt(across * across + down * down)
     second = cv2.Laplacian(scaled, cv2.CV_32F)
     top = np.partition(slope.ravel(), int(0.99 * slope.size))[int(0.99 * slope.size)]
     bands, previous = [], scaled

@@ -1,9 +1,10 @@
 """Shortcut features of an image as stored in the file."""
 
+import cv2
 import numpy as np
 from helpers.tiny import picture
 
-from fracnet.data.image_features import SHORTCUT_NAMES, shortcut_features
+from fracnet.data.image_features import SHORTCUT_NAMES, appearance_features, shortcut_features
 
 
 def named_features(image: np.ndarray, file_size: int = 1234) -> dict[str, float]:
@@ -42,3 +43,12 @@ def test_each_border_strip_is_measured_separately() -> None:
 
 def test_smallest_image_has_features() -> None:
     assert np.isfinite(shortcut_features(np.full((1, 1), 7, np.uint8), 0)).all()
+
+
+def test_features_do_not_depend_on_where_images_lie_in_memory() -> None:
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (40, 40, 40), dtype=np.uint8)
+    images = np.stack([cv2.resize(each, (224, 224)) for each in small])
+    first = appearance_features(images)
+    for _ in range(20):
+        np.testing.assert_array_equal(appearance_features(images), first)
