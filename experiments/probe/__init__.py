@@ -1,0 +1,1 @@
+"""The feature probe: a head on a frozen network."""
