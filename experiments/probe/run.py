@@ -14,8 +14,8 @@ import numpy as np
 
 import fracnet
 from experiments.small_phantoms import compose_config
-from fracnet.config.instantiate import build
 from fracnet.config.checks import check
+from fracnet.config.instantiate import build
 from fracnet.data_audit.label_errors import find_doubts, held_out_probabilities
 from fracnet.metrics.intervals import wilson
 from fracnet.runs.build import data_from, frozen_features
