@@ -145,6 +145,10 @@ def write_page() -> Path:
         "Written by `python -m experiments.published.page`; every figure and sentence comes from "
         "the JSON files beside it. " + _state(found),
         "",
+        "An interval is that of one difference alone. The verdict corrects for the number of arms "
+        "(Holm 1979), so it may claim no difference where an interval excludes 0. Times include "
+        "what else the machine did.",
+        "",
         f"| {' | '.join(heads)} |",
         "|" + "---|" * len(heads),
     ]
