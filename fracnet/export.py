@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from fracnet.config import hydra_cli
 from fracnet.config.commands import ExportCommand
 from fracnet.config.fields import validated
+from fracnet.utils.errors import require_packages
 from fracnet.utils.progress import progress_bar
 
 
@@ -19,6 +20,8 @@ def export(cfg: DictConfig) -> None:
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(ExportCommand, plain)
+
+    require_packages("export", "onnx", "onnxruntime", "onnxscript")
 
     # Light: wrong paths are reported at once.
     from fracnet.runs.run_folder import RunFolder

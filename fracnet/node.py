@@ -1,6 +1,5 @@
 """`python -m fracnet.node`: predict the studies that a PACS or a modality sends."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -12,13 +11,10 @@ from fracnet.config import hydra_cli
 from fracnet.config.commands import NodeCommand
 from fracnet.config.fields import validated
 from fracnet.config.overrides import model_as_run
-from fracnet.utils.errors import UserError
-from fracnet.utils.files import disk_faults
+from fracnet.utils.errors import UserError, require_packages
 from fracnet.utils.network import is_loopback
 from fracnet.utils.processes import locked
 from fracnet.utils.text import counted
-
-PACKAGES = ("pynetdicom", "highdicom", "dicomweb_client", "imagecodecs")
 
 
 def node(cfg: DictConfig) -> None:
@@ -29,10 +25,7 @@ def node(cfg: DictConfig) -> None:
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(NodeCommand, plain)
-    if any(importlib.util.find_spec(name) is None for name in PACKAGES):
-        raise UserError(
-            "this command needs packages that are not installed: pip install 'fracnet[dicom]'"
-        )
+    require_packages("dicom", "pynetdicom", "highdicom", "dicomweb_client", "imagecodecs")
 
     if command.silent:
         places: list[str] = []
@@ -59,8 +52,12 @@ def node(cfg: DictConfig) -> None:
             destinations.append(dicom_delivery.Folder(Path(command.folder).expanduser().resolve()))
         if command.stow:
             destinations.append(dicom_delivery.Stow(command.stow))
-    with disk_faults(spool):
+    # Not the keys: an address may hold a password, which a name does not.
+    names = [getattr(each, "place", each.name) for each in destinations[1:]]
+    try:
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(f"spool={command.spool} cannot be created: {error.strerror}.") from error
     with locked(spool / "lock", f"spool={command.spool}"):
         predictor = fracnet.load(
             command.run,
@@ -81,7 +78,7 @@ def node(cfg: DictConfig) -> None:
         port = server.server_address[1]
         print(
             f"{command.aet}@{command.host}:{port}{', with TLS' if tls else ''}: receives for "
-            f"{predictor.path.name}; results go to {', '.join(places) or 'the tables'}."
+            f"{predictor.path.name}; results go to {', '.join(names) or 'the tables'}."
         )
         print(f"Received images and tables: {spool}. They are patient data. Stop with Ctrl-C.")
         if inbox.open_studies or inbox.waiting:

@@ -1,6 +1,5 @@
 """`python -m fracnet.serve`: predict radiographs in the browser, on this machine."""
 
-import importlib.util
 import secrets
 import sys
 from typing import Any, cast
@@ -12,7 +11,7 @@ from fracnet.config import hydra_cli
 from fracnet.config.commands import ServeCommand
 from fracnet.config.fields import validated
 from fracnet.config.overrides import model_as_run
-from fracnet.utils.errors import UserError
+from fracnet.utils.errors import require_packages
 from fracnet.utils.network import is_loopback
 
 
@@ -24,10 +23,7 @@ def serve(cfg: DictConfig) -> None:
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(ServeCommand, plain)
-    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn")):
-        raise UserError(
-            "this command needs packages that are not installed: pip install 'fracnet[serve]'"
-        )
+    require_packages("serve", "fastapi", "uvicorn")
 
     from fracnet.inference import image_predictor
     from fracnet.serving import app, server

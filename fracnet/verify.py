@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from fracnet.config import hydra_cli
 from fracnet.config.commands import VerifyCommand
 from fracnet.config.fields import validated
+from fracnet.utils.errors import require_packages
 from fracnet.utils.progress import progress_bar
 
 
@@ -20,6 +21,9 @@ def verify(cfg: DictConfig) -> None:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     command = validated(VerifyCommand, plain)
 
+    if command.run:
+        require_packages("export", "onnx", "onnxruntime", "onnxscript")
+
     from fracnet.onnx_export import verify_file  # needs no torch
 
     folder = verify_file.open_run(command.run, command.trust) if command.run else None
@@ -29,7 +33,8 @@ def verify(cfg: DictConfig) -> None:
 
         compared = export_run.compare_run(exported, folder, command.trust, progress_bar)
         print(f"Images of {command.run}: {compared.describe()}.")
-    print(f"{command.file} is intact and answers as its run. Research use only.")
+    answers = "as when it was exported" if exported.model.metadata["quantized"] else "as its run"
+    print(f"{command.file} is intact and answers {answers}. Research use only.")
 
 
 def with_key(arguments: list[str]) -> list[str]:

@@ -106,7 +106,7 @@ class PredictCommand(Fixed):
     input: Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_items)]
     out: Annotated[str, Field(min_length=1)] | None
     overlays: bool
-    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)]
+    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)] | None
     device: Literal["auto", "cpu", "gpu"]
     trust: bool
 
@@ -121,7 +121,7 @@ class ServeCommand(Fixed):
     max_mb: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=100_000)]
     max_files: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=100_000)]
     max_seconds: Annotated[Real, Field(ge=1, le=86_400)]
-    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)]
+    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)] | None
     device: Literal["auto", "cpu", "gpu"]
     trust: bool
 
@@ -134,7 +134,8 @@ class Tls(Fixed):
     ca: str | None
 
 
-AeTitle = Annotated[str, Field(max_length=16, pattern=r"^[!-\[\]-~]([ -\[\]-~]*[!-\[\]-~])?$")]
+AE_TITLE = r"[!-\[\]-~]([ -\[\]-~]*[!-\[\]-~])?"
+AeTitle = Annotated[str, Field(max_length=16, pattern=f"^{AE_TITLE}$")]
 
 
 class NodeCommand(Fixed):
@@ -155,7 +156,7 @@ class NodeCommand(Fixed):
     disk_limit: Annotated[Real, Field(gt=0, le=1_000_000)]
     keep_hours: Annotated[Real, Field(ge=0, le=100_000)]
     max_mb: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=1000)]
-    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)]
+    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)] | None
     device: Literal["auto", "cpu", "gpu"]
     trust: bool
 

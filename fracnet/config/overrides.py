@@ -19,7 +19,8 @@ from fracnet.utils.files import valid_text
 # Keys whose values are paths or patterns.
 PATH_KEYS = (
     "input", "run", "runs", "out", "table", "resume", "cited", "data_dir", "data.root",
-    "data.csv", "data.test_root", "model.weights", "hydra.run.dir", "hydra.sweep.dir",
+    "data.csv", "data.test_root", "model.weights", "file", "folder", "spool", "tls.cert", "tls.key",
+    "tls.ca", "hydra.run.dir", "hydra.sweep.dir",
 )  # fmt: skip
 # Groups that take further keys, and the keys that Hydra knows.
 OPEN_GROUPS: Mapping[str, Collection[str]] = {

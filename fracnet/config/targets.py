@@ -70,7 +70,8 @@ def check_targets(config: Config) -> None:
     """Raise UserError for a class that does not exist, or a key that it certainly does not take."""
     for key, target, given in _named(config):
         check_target(target, key)
-        check_keys(target, key, given)
+        if not any(name.startswith("_") for name in given):  # for Hydra's `instantiate`
+            check_keys(target, key, given)
 
 
 def check_target(target: str, key: str) -> None:
@@ -140,7 +141,15 @@ def _definition(target: str, steps: int = MOST_STEPS) -> ast.FunctionDef | None:
     text = _source(spec)
     if text is None:
         return None
-    for node in reversed(_parsed(text).body):  # the last definition holds
+    try:
+        body = _parsed(text).body
+    except (SyntaxError, ValueError):  # the import says where
+        return None
+    for node in reversed(body):  # the last definition holds
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ImportFrom):
+            if name in _bound_by(node):
+                return None
+            continue
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return node
         if isinstance(node, ast.ClassDef) and node.name == name:
@@ -153,19 +162,31 @@ def _definition(target: str, steps: int = MOST_STEPS) -> ast.FunctionDef | None:
     return None
 
 
+def _bound_by(node: ast.AST) -> set[str]:
+    """All names that a statement may bind."""
+    inner = list(ast.walk(node))
+    names = {n.id for n in inner if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    names |= {n.name for n in inner if isinstance(n, definitions)}
+    return names | {n.asname or n.name for n in inner if isinstance(n, ast.alias)}
+
+
 @lru_cache(maxsize=100)
 def _parsed(text: str) -> ast.Module:
     return ast.parse(text)
 
 
 def _initializer(node: ast.ClassDef, module: str, steps: int) -> ast.FunctionDef | None:
-    """`__init__` of a class, or of its first base."""
+    """`__init__` of a class, or of its only base."""
     methods = {m.name: m for m in node.body if isinstance(m, ast.FunctionDef)}
+    others = [each for each in node.body if not isinstance(each, ast.FunctionDef)]
     if node.decorator_list or node.keywords or "__new__" in methods:
+        return None
+    if any("__init__" in _bound_by(each) for each in others):
         return None
     if "__init__" in methods:
         return methods["__init__"]
-    base = node.bases[0] if node.bases else None
+    base = node.bases[0] if len(node.bases) == 1 else None
     return _definition(f"{module}.{base.id}", steps - 1) if isinstance(base, ast.Name) else None
 
 

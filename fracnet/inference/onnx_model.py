@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fracnet.data.preprocess import Preprocess
-from fracnet.evaluation.conformal import DEFAULT_ERROR, Limits
+from fracnet.evaluation.conformal import Limits
 from fracnet.evaluation.decisions import seal
 from fracnet.inference.image_predictor import Batch, ImagePredictor, Look, Scores
 from fracnet.saliency.drawing import upsample
@@ -147,7 +147,7 @@ class OnnxPredictor(ImagePredictor):
         self,
         path: Path | str,
         *,
-        error: float | None = DEFAULT_ERROR,
+        error: float | None = None,
         device: str = "auto",
         trust: bool = False,
         threads: int = 0,

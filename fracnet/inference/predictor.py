@@ -34,12 +34,12 @@ class Predictor(ImagePredictor):
         run: Path | str,
         *,
         trust: bool = False,
-        error: float = DEFAULT_ERROR,
+        error: float | None = None,
         device: str = "auto",
     ) -> None:
         """Read a run folder; only classes of fracnet, timm and torch are built unless `trust`.
 
-        error: maximum rate of confident errors per class.
+        error: maximum rate of confident errors per class; None for 0.05.
 
         Raises UserError for a folder that is not a finished run or is not trusted, and for
         decisions that were changed since validation chose them.
@@ -50,7 +50,9 @@ class Predictor(ImagePredictor):
         predictions = read_predictions(folder)
         self.decisions: dict[str, Any] = run_decisions(folder, predictions.split("val"), metadata)
         self.classes = tuple(self.decisions["classes"])
-        self.levels = limits_by_level(predictions, self.decisions, error)
+        self.levels = limits_by_level(
+            predictions, self.decisions, DEFAULT_ERROR if error is None else error
+        )
         self.ood = read_ood_reference(folder, self.config)
         self.ood_description = self.ood.describe() if self.ood else None
         self.path = folder.path

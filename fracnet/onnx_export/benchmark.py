@@ -84,7 +84,7 @@ def _peak(source: Path) -> float:
     """MiB of a process that loads a run or an exported model and predicts one image."""
     code = (
         "import sys, numpy, fracnet\n"
-        "options = {} if sys.argv[1].endswith('.onnx') else {'device': 'cpu', 'trust': True}\n"
+        "options = {'device': 'cpu', 'trust': True}\n"
         "image = numpy.zeros((300, 200), numpy.uint8)\n"
         "fracnet.load(sys.argv[1], **options).predict(image)\n"
         # Not getrusage: its peak includes that of the process that started this one.

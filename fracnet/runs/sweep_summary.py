@@ -97,8 +97,6 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
     better = _better(finished[0], objective) if objective else None
     pareto = _pareto(finished) if objective else None
     best, ties = _best(groups, better) if better and pareto is None else ([], [])
-    if report:
-        _report([RunFolder(folder / row["folder"]) for row in finished if row["job"] in best])
     viewed = [row for row in finished if show_test == "all" or row["job"] in best]
     for row in rows:
         metrics = row.pop("metrics")
@@ -132,17 +130,27 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
     content["differences"] = [row.to_dict() for row in rows_of]
     write_json(folder / RECORD, content)
     write_atomically(folder / TABLE, _as_csv(content))
+    if report:
+        chosen = best or (pareto["front"] if pareto else [])
+        _report([RunFolder(folder / row["folder"]) for row in finished if row["job"] in chosen])
     write_sweep_page(folder, content, compared, why_not)
     return content
 
 
 def _report(runs: Sequence[RunFolder]) -> None:
-    """Write figures and report of those runs that have predictions but no report."""
+    """Write figures and report of those runs that have predictions but no report.
+
+    A failure is printed: the results of all jobs must not be lost for it.
+    """
     for run in runs:
-        if run.predictions.is_file() and not run.report.is_file():
+        if not run.predictions.is_file() or run.report.is_file():
+            continue
+        try:
             evaluation = evaluate_run(run)
             draw_figures(evaluation, evaluation.metadata.options.figures)
             write_report(evaluation)
+        except (UserError, OSError) as error:
+            print(f"No report of {run.path}: {error}")
 
 
 def compare_jobs(folder: Path, sweep: Mapping[str, Any]) -> tuple[Comparison | None, str]:

@@ -34,10 +34,10 @@ from fracnet.inference.image_predictor import CAUTION, LOG_ODDS, Batch, ImagePre
 from fracnet.inference.inputs import InputFile
 from fracnet.inference.overlays import EMPTY, heat_on_original
 from fracnet.serving.description import PAGE, describe_model
+from fracnet.utils.network import is_loopback
 from fracnet.utils.text import counted
 
 COOKIE = "fracnet_token"
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 HEADERS = {
     # No script, picture or connection from or to anywhere else.
@@ -123,14 +123,21 @@ def make_app(predictor: ImagePredictor, limits: Limits, token: str | None = None
 
     @app.get("/{name:path}", include_in_schema=False)
     def page(name: str) -> Response:
-        file = PAGE / (name or "index.html")
-        suffix = Path(name or "index.html").suffix
-        if "/" in name or suffix not in CONTENT_TYPES or not file.is_file():
+        files = {file.name: file for file in PAGE.iterdir()}
+        file = files.get(name or "index.html")
+        suffix = Path(file.name).suffix if file else ""
+        if file is None or suffix not in CONTENT_TYPES:
             raise HTTPException(404, f"There is no page /{name}.")
         return Response(file.read_bytes(), media_type=CONTENT_TYPES[suffix])
 
     app.add_middleware(_Gate, limit=limits.megabytes * 1_000_000 + FORM_MARGIN, token=token)
     return app
+
+
+def _is_local(host: str) -> bool:
+    """Whether the Host of a request, perhaps with a port, is this machine."""
+    name = urlsplit(f"//{host}").hostname
+    return name is not None and is_loopback(name)
 
 
 def _form_schema() -> dict[str, Any]:
@@ -163,7 +170,7 @@ class _Gate:
         refusal = self._refusal(scope, headers)
         if refusal is None and self._given(scope):  # the token leaves the address of the page
             refusal = Response(status_code=303, headers={"Location": "/"})
-            refusal.set_cookie(COOKIE, self.token or "", httponly=True, samesite="strict")
+            refusal.set_cookie(COOKIE, self.token or "", httponly=True, samesite="lax")
         if refusal is not None:
             await refusal(scope, receive, send_with_headers)
             return
@@ -181,7 +188,7 @@ class _Gate:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "")
-        if self.token is None and host.rpartition(":")[0] not in LOOPBACK and host not in LOOPBACK:
+        if self.token is None and not _is_local(host):
             # Another name for this machine, which a page of a stranger may have made up.
             return _error(421, "This server answers only to 127.0.0.1 and localhost.")
         origin = headers.get("origin")

@@ -18,6 +18,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     SecondaryCaptureImageStorage,
 )
 
+from fracnet.config.commands import AE_TITLE
 from fracnet.serving.dicom_inbox import Answer, Inbox
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sync_folder, write_atomically
@@ -26,6 +27,8 @@ from fracnet.utils.text import counted
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
 """Seconds between two attempts: the first, doubled up to the longest."""
 POLL = 0.25
+DUPLICATE = 0x0111
+"""Status of an object that the receiver has already."""
 TAIL = 1 << 24
 """Bytes at the end of a table that hold the rows of the latest answer."""
 
@@ -74,8 +77,13 @@ class Table:
             before = max(0, os.fstat(descriptor).st_size - TAIL)
             file.seek(before)
             tail = file.read()
-            # Killed while it wrote: rows of this answer may be there, the last of them in part.
-            start = tail.find(f"\n{identity},".encode()) + 1 or tail.rfind(b"\n") + 1
+            # Killed while it wrote: rows of this answer may be the last ones, the last in part.
+            start = tail.rfind(b"\n") + 1
+            while start:
+                line = tail.rfind(b"\n", 0, start - 1) + 1
+                if not tail.startswith(f"{identity},".encode(), line):
+                    break
+                start = line
             file.truncate(before + start)
             file.write(((header + "\n" if not before + start else "") + rows).encode())
             file.flush()
@@ -87,8 +95,12 @@ class Folder:
     """A folder with a folder per study."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.name = path, "folder"
-        path.mkdir(parents=True, exist_ok=True)
+        """Create the folder; UserError where that is not possible."""
+        self.path, self.name, self.place = path, "folder", str(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"folder={path} cannot be created: {error.strerror}.") from error
 
     def send(self, answer: Answer) -> int:
         """Write the objects, named by their UIDs."""
@@ -114,12 +126,13 @@ class Receiver:
         """address: AET@host:port. Raises UserError for any other text."""
         title, _, place = address.partition("@")
         host, _, port = place.rpartition(":")
-        if not (0 < len(title.strip()) <= 16 and host and port.isdecimal() and int(port) < 65536):
+        valid = re.fullmatch(AE_TITLE, title) and len(title) <= 16
+        if not (valid and host and port.isdecimal() and int(port) < 65536):
             raise UserError(
                 f"send_to={address} is no receiver; allowed: AET@host:port, e.g. PACS@10.0.0.5:104."
             )
         self.name = address.replace(" ", "_")
-        self.title, self.host, self.port = title.strip(), host.strip("[]"), int(port)
+        self.title, self.host, self.port = title, host.strip("[]"), int(port)
         self.ae = AE(own_title)
         self.ae.connection_timeout = self.ae.acse_timeout = 15
         self.ae.dimse_timeout = self.ae.network_timeout = 60
@@ -133,23 +146,30 @@ class Receiver:
         if not association.is_established:
             rejected = association.is_rejected
             raise Undelivered("it rejects the association" if rejected else "no association")
+        refused = ""
         try:
             for file in files:
                 try:
                     status = association.send_c_store(dcmread(file)).get("Status")
-                except ValueError as error:  # no accepted presentation context
-                    raise Undelivered("it does not accept this kind of object", False) from error
+                except ValueError:  # no accepted presentation context
+                    refused = "it does not accept a kind of object"
+                    continue
                 except RuntimeError as error:
                     raise Undelivered("the association ended") from error
                 if status is None:
                     raise Undelivered("the association ended")
-                if status != 0 and status & 0xF000 != 0xB000:  # a warning means stored
-                    full = status & 0xFF00 == 0xA700
-                    raise Undelivered(f"it answers with status 0x{status:04X}", full)
+                # A warning means stored; so does "duplicate SOP instance", after a crash of ours.
+                if status not in (0, DUPLICATE) and status & 0xF000 != 0xB000:
+                    refused = f"it answers with status 0x{status:04X}"
+                    if status & 0xFF00 == 0xA700:
+                        raise Undelivered(refused)
+                    continue
                 answer.record(self.name, file.name)
         finally:
             if association.is_established:
                 association.release()
+        if refused:
+            raise Undelivered(refused, down=False)
         return len(files)
 
 
@@ -164,24 +184,31 @@ class Stow:
             self.client = DICOMwebClient(url, chunk_size=1 << 40)
         except ValueError as error:
             raise UserError(
-                f"stow={url} is no address; allowed: e.g. http://127.0.0.1:8042/dicom-web."
+                f"stow={self.name} is no address; allowed: e.g. http://127.0.0.1:8042/dicom-web."
             ) from error
         self.client.set_http_retry_params(retry=False)  # `deliver_all` tries again
 
     def send(self, answer: Answer) -> int:
         """Send the objects in one request each."""
         files = [file for file in answer.objects if not answer.has(self.name, file.name)]
+        refused = ""
         for file in files:
             try:
                 stored = self.client.store_instances([dcmread(file)])
             except requests.HTTPError as error:
                 code = error.response.status_code if error.response is not None else 0
-                raise Undelivered(f"it answers with status {code}", code >= 500) from error
+                refused = f"it answers with status {code}"
+                if code >= 500:
+                    raise Undelivered(refused) from error
+                continue
             except requests.RequestException as error:
                 raise Undelivered(type(error).__name__) from error
             if stored.get("FailedSOPSequence"):
-                raise Undelivered("it refuses an object", False)
+                refused = "it refuses an object"
+                continue
             answer.record(self.name, file.name)
+        if refused:
+            raise Undelivered(refused, down=False)
         return len(files)
 
 

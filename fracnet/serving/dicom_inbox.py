@@ -92,14 +92,18 @@ class Inbox:
         self.waiting: list[Answer] = []
         remove_drafts(folder, recursive=True)
         for gone in self._studies.glob(".*"):
-            shutil.rmtree(gone)
+            shutil.rmtree(gone, ignore_errors=True)
         self._used = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
-        for study in sorted(self._studies.iterdir()):
+        for study in self._folders():
             # The time of the last arrival is not known: its sender may have been cut off as well.
             if self._unanswered(study.name):
                 self._changed[study.name] = time.monotonic()
             self.waiting += [answer for answer in self.answers(study.name) if not answer.done]
         self.waiting.sort(key=lambda answer: (answer.folder / ANSWER).stat().st_mtime)
+
+    def _folders(self) -> list[Path]:
+        """Of all studies."""
+        return sorted(path for path in self._studies.glob("[!.]*") if path.is_dir())
 
     @property
     def open_studies(self) -> int:
@@ -123,6 +127,10 @@ class Inbox:
             if folder.name in self._changed:
                 self._changed[folder.name] = time.monotonic()
             if path.exists():
+                for part in (path.parent, folder, self._studies):
+                    sync_folder(part)  # the first time that may have failed
+                if folder.name not in self._changed and self._unanswered(folder.name):
+                    self._changed[folder.name] = time.monotonic()
                 return False
             if self._used + len(data) > self._limit:
                 raise Full
@@ -195,7 +203,7 @@ class Inbox:
     def forget(self, hours: float) -> int:
         """Remove studies whose answers were all delivered so long ago; their number."""
         end, number = time.time() - 3600 * hours, 0
-        for folder in list(self._studies.iterdir()):
+        for folder in self._folders():
             with self._lock:
                 answers = self.answers(folder.name)
                 if folder.name in self._changed or not all(answer.done for answer in answers):
@@ -205,6 +213,6 @@ class Inbox:
                 gone = folder.with_name(f".{folder.name}")
                 os.rename(folder, gone)
                 self._used -= sum(p.stat().st_size for p in gone.rglob("*") if p.is_file())
-            shutil.rmtree(gone)
+            shutil.rmtree(gone, ignore_errors=True)  # what is left goes at the next start
             number += 1
         return number

@@ -256,11 +256,17 @@ class Node:
                         self._answer(study)
                 if time.monotonic() - self._forgotten > FORGET_EVERY:
                     self._forgotten = time.monotonic()
-                    if number := self.inbox.forget(self.settings.keep_hours):
-                        log(f"removed {counted(number, 'study')}, delivered long ago")
+                    self._forget()
         finally:
             self.stop.set()
             delivery.join()
+
+    def _forget(self) -> None:
+        try:
+            if number := self.inbox.forget(self.settings.keep_hours):
+                log(f"removed {counted(number, 'study')}, delivered long ago")
+        except OSError as error:  # it is tried again
+            log(f"old studies cannot be removed: {kind_of(error)}")
 
     def _store(self, event: evt.Event) -> Dataset | int:
         """Answer a C-STORE request: success only once the image is on disk."""

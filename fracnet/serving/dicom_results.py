@@ -151,6 +151,7 @@ class AnswerObjects:
         self.id = derived_uid(
             str(first.PatientID), str(first.StudyInstanceUID), *sorted(self.uids),
             self.model.sha256, self.model.decisions_sha256, self.model.fracnet,
+            *(repr(level["limits"]) for level in predictor.levels.values()),
         )  # fmt: skip
         self.time = datetime.now()
 

@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # it has no public name
@@ -22,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fracnet.config.checks import check
 from fracnet.config.targets import check_targets
 
+HYDRA_1_4 = tuple(map(int, version("hydra-core").split(".")[:2])) >= (1, 4)
 OF_SWEEP = ("hydra", "launcher", "sweeper")
 """Keys whose values Hydra compares with those of the sweep."""
 
@@ -41,6 +43,9 @@ class JobConfigs:
         try:
             values = [parsed for text in texts if _sets_a_value(parsed := _parsed(text))]
             others = tuple(text for text in texts if _parsed(text) not in values)
+            # Before Hydra 1.4, the composition also writes down the overrides themselves.
+            if not HYDRA_1_4 or not all(_chooses_a_group(_parsed(text)) for text in others):
+                return self._load(master_config, texts)
             if others not in self._bases:
                 self._bases[others] = self._load(master_config, list(others))
             config = copy.deepcopy(self._bases[others])
@@ -80,7 +85,15 @@ def _sets_a_value(override: Override) -> bool:
     key = str(override.key_or_group)
     if override.type != OverrideType.CHANGE or override.package or key.split(".")[0] in OF_SWEEP:
         return False
+    if "extend_list(" in str(override.input_line):
+        return False
     return "." in key or not GlobalHydra.instance().config_loader().get_group_options(key)
+
+
+def _chooses_a_group(override: Override) -> bool:
+    """Whether it chooses from a group, which no order of overrides changes."""
+    key, plain = str(override.key_or_group), override.type == OverrideType.CHANGE
+    return plain and not override.package and "." not in key and isinstance(override.value(), str)
 
 
 def planned_jobs(config: DictConfig) -> list[list[str]]:

@@ -121,7 +121,9 @@ def rehearse(model: Classifier, config: Config) -> None:
     # What a head is fitted with does not change how the network behaves.
     node = {k: v for k, v in config.model.plain().items() if k not in ("head_C", "head_k")}
     sizes = [config.image_size, *(config.trainer.image_sizes or ())]
-    key = json.dumps([node, model.classes, sizes, config.data.batch_size == 1, why])
+    key = json.dumps(
+        [node, model.classes, sizes, config.data.batch_size == 1, why, config.trainer.channels_last]
+    )
     split = frozen and not why
     why_whole = shared("rehearsal", key, lambda: _try_network(model, config, split))
     if frozen:

@@ -160,7 +160,7 @@ def resume_hint(folder: RunFolder) -> str:
     """One clause for a user who has interrupted a run."""
     if last_checkpoint(folder).is_file():
         return f"curves and last.ckpt are in {folder.path}"
-    return f"no epoch finished, so {folder.path} has no checkpoint to resume from"
+    return f"no checkpoint was saved yet, so there is nothing to resume in {folder.path}"
 
 
 def check_epochs(folder: RunFolder, max_epochs: int) -> None:

@@ -1,5 +1,7 @@
 """Exceptions whose messages are written for the user."""
 
+import importlib.util
+
 
 class UserError(ValueError):
     """An error that the user can fix: shown as one paragraph, without a traceback.
@@ -34,3 +36,11 @@ class Interrupted(BaseException):
 
 class Terminated(Interrupted):
     """SIGTERM ended the command."""
+
+
+def require_packages(extra: str, *names: str) -> None:
+    """Raise UserError that names the extra where a package of it is not installed."""
+    if any(importlib.util.find_spec(name) is None for name in names):
+        raise UserError(
+            f"this command needs packages that are not installed: pip install 'fracnet[{extra}]'"
+        )

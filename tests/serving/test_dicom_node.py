@@ -37,6 +37,8 @@ from highdicom import sr
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders import JPEGLSLosslessDecoder
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import ComprehensiveSRStorage  # type: ignore[attr-defined]
 
 from fracnet.data.image_io import read_grey
 from fracnet.inference.predictor import Predictor
@@ -263,6 +265,39 @@ def test_a_row_that_was_written_in_part_is_written_again(tmp_path: Path) -> None
         table._append(tmp_path / "t.csv", "answer,x\nb,1\nb,2\n", "b")
         assert (tmp_path / "t.csv").read_text() == whole
         (tmp_path / "t.csv").unlink()
+
+
+def test_an_answer_that_comes_again_leaves_the_rows_of_others(tmp_path: Path) -> None:
+    """As where a study has been removed from the spool and is sent again."""
+    table, path = Table(tmp_path), tmp_path / "t.csv"
+    for name in ("a", "b", "a"):
+        table._append(path, f"answer,x\n{name},1\n", name)
+    assert path.read_text() == "answer,x\na,1\nb,1\na,1\n"
+
+
+def test_a_refused_object_does_not_hold_back_the_others(
+    predictor: Predictor, scans: list[Path], tmp_path: Path
+) -> None:
+    """The peer takes reports alone, and says that it has had them before."""
+    received: list[str] = []
+
+    def store(event: evt.Event) -> int:
+        received.append(event.request.AffectedSOPClassUID)
+        return 0x0111
+
+    peer = AE("PACS")
+    peer.add_supported_context(ComprehensiveSRStorage)
+    port = free_port()
+    handlers = [(evt.EVT_C_STORE, store)]
+    server = peer.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    target = Receiver(f"PACS@127.0.0.1:{port}", "FRACNET")
+    with running(predictor, tmp_path / "spool", [target]) as r:
+        storescu(r.port, scans)
+        wait_for(lambda: received)
+        time.sleep(3)  # the captures are tried again, the report is not
+    server.shutdown()
+    server.server_close()
+    assert received == [ComprehensiveSRStorage]
 
 
 def test_strangers_are_refused(predictor: Predictor, scans: list[Path], tmp_path: Path) -> None:
@@ -515,6 +550,9 @@ def test_dicomweb_gets_each_object_once_it_is_up(
         (["tls.cert=none.crt", "folder=x"], "tls.key"),
         (["tls.cert=none.crt", "tls.key=none.key", "folder=x"], "none.crt"),
         (["aet=much-too-long-title", "folder=x"], "aet"),
+        (["folder=file"], "folder="),
+        (["folder=x", "spool=file"], "spool="),
+        (["send_to=back\\\\slash@127.0.0.1:104"], "AET@host:port"),
     ],
 )
 def test_mistakes_are_named(
@@ -525,5 +563,6 @@ def test_mistakes_are_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("file").touch()
     result = run_command(node, "node", ["run=none", *keys], capsys)
     assert (result.code, reason in result.err) == (1, True), result.err

@@ -18,6 +18,8 @@ JOBS = [
     ["+optim.eps=0.1", "optim.lr='0.2'", "optim.lr=${seed}", "model.head_C=[1,2]"],
     ["~callbacks.early_stopping", "metrics={}", "data.root=null", "data.root=a\\,b"],
     ["callbacks.early_stopping=null", "callbacks.early_stopping.patience=3"],
+    ["optim.lr=0.1", "++optim.lr=0.2"],
+    ["trainer.image_sizes=[1,2]", "++trainer.image_sizes=null"],
     ["optim.lrr=1"],
     ["model=nope"],
 ]

@@ -224,11 +224,16 @@ def test_arguments_are_followed_through_imports_and_base_classes(package: Path) 
         "class Net(Parent): pass\n"
         "@register\ndef decorated(width): pass\n"
         "class Other(unknown.Module): pass\n"
+        "class Two(Open, Parent): pass\n"
+        "class Assigned(Parent):\n    __init__ = plain\n"
+        "class Rebound(Parent): pass\nRebound = wrapped(Rebound)\n"
     )
+    (package / "mine_a/broken.py").write_text("class Net(:\n")
     assert targets.arguments_of("mine_a.own.Net") == ("width",)
     assert targets.arguments_of("mine_a.own.plain") == ("depth", "width")
     assert targets.arguments_of("mine_a.own.Other") == ()
-    for name in ("Open", "decorated", "Other"):
+    targets.check_keys("mine_a.broken.Net", "model", {"wdith": 1})  # the import says where
+    for name in ("Open", "decorated", "Other", "Two", "Assigned", "Rebound"):
         targets.check_keys(f"mine_a.own.{name}", "model", {"wdith": 1})
     with pytest.raises(UserError, match="Did you mean 'width'"):
         targets.check_keys("mine_a.own.Net", "model", {"wdith": 1})
