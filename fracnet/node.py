@@ -83,7 +83,7 @@ def node(cfg: DictConfig) -> None:
         print(f"Received images and tables: {spool}. They are patient data. Stop with Ctrl-C.")
         if inbox.open_studies or inbox.waiting:
             print(
-                f"Going on with {counted(inbox.open_studies, 'study')} to predict and "
+                f"Resuming: {counted(inbox.open_studies, 'study')} to predict and "
                 f"{counted(len(inbox.waiting), 'answer')} to deliver."
             )
         print(f"\n{dicom_node.CAUTION}", flush=True)

@@ -265,7 +265,7 @@ class Classifier(LightningModule):
         return logits
 
     def logits_and_cells(self, images: Tensor) -> tuple[Tensor, Cells | None]:
-        """Logits [N, C], and what the auxiliary head says where there is one."""
+        """Logits [N, C], and what the auxiliary head predicts where there is one."""
         if self.localizer is None:
             return self(images), None
         with self.localizer.watch(self.backbone):

@@ -24,7 +24,7 @@ is larger than most fractures."""
 
 
 class Cells(NamedTuple):
-    """What the head says of each cell: logits of being annotated, float32 [N, h, w], and of the
+    """What the head predicts for each cell: logits of being annotated, float32 [N, h, w], and of the
     classes, float32 [N, C, h, w]."""
 
     annotated: Tensor

@@ -1,4 +1,4 @@
-"""Where the DICOM node's answers go, and how they get there: once, and in the end always."""
+"""Where the DICOM node's answers go, and how they get there: once, and whatever fails on the way."""
 
 import os
 import re

@@ -1,7 +1,7 @@
 """The DICOM node of `python -m fracnet.node`: receives images, predicts quiet studies, delivers.
 
 Three parts work at the same time: threads of pynetdicom receive, the main thread predicts, one
-thread delivers. What they share lies on disk (`dicom_inbox`), so that each goes on after a crash.
+thread delivers. What they share lies on disk (`dicom_inbox`), so that each continues after a crash.
 """
 
 import io
@@ -214,7 +214,7 @@ class Node:
         self._forgotten = time.monotonic()
 
     def serve(self, listening: tuple[str, int], tls: ssl.SSLContext | None) -> _Server:
-        """Start to receive at an address. Raises UserError for one that cannot be had."""
+        """Start to receive at an address. Raises UserError where that is not possible."""
         ae = AE(self.settings.aet)
         ae.require_called_aet = True
         ae.require_calling_aet = list(self.settings.callers or [])

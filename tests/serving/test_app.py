@@ -216,5 +216,13 @@ def test_the_page_shows_the_numbers_of_predict(
     table = predictor.predict(readable)
     expected = table[[f"prob_{name}" for name in predictor.classes]].to_numpy().tolist()
     assert found == dict(zip((file.name for file in readable), expected, strict=True))
-    assert "Study 1.2.3" in chromium.value("document.querySelector('.group').innerText")
+    study = "document.querySelector('.group').innerText"
+    assert "Study 1.2.3" in chromium.value(study)
+    # A file that was chosen but not predicted may be a view of the study.
+    assert "1 file not predicted: a view may be missing" in chromium.value(study)
     assert chromium.value("document.documentElement.scrollWidth") <= width
+    cards = chromium.value("document.querySelectorAll('.card').length")
+    chromium.choose_files("#files", readable)
+    assert chromium.value(PREDICTED) == f"{len(readable)} images predicted, 1 unreadable."
+    assert chromium.value("document.querySelectorAll('.card').length") == cards
+    assert f"{len(readable)} files already shown" in chromium.value("document.body.innerText")

@@ -12,6 +12,8 @@
 
   let model = null;
   const cards = []; // {answer, element, viewer}
+  const known = new Set(); // files that have a card
+  let missing = 0; // files that were chosen and have none
   let current = -1;
   let stopping = false;
   let opacity = 0.6;
@@ -235,6 +237,11 @@
             : "no decision on studies: the model was not validated on studies",
         }));
       }
+      if (missing && study.decision) {
+        head.append(make("span", {
+          className: "why", textContent: `${counted(missing, "file")} not predicted: a view may be missing`,
+        }));
+      }
       const grid = make("div", { className: "cards" }, ...members.map(({ element }) => element));
       return [members, make("section", { className: "group" }, head, grid)];
     });
@@ -275,12 +282,16 @@
     stopping = false;
     const controller = new AbortController();
     find("stop").onclick = () => { stopping = true; controller.abort(); };
-    let left = files;
-    if (files.length > model.limits.files) {
-      note(`${counted(files.length, "file")} chosen; the first ${model.limits.files} are predicted, the limit at once.`);
-      left = files.slice(0, model.limits.files);
+    const name = (file) => JSON.stringify([file.name, file.size, file.lastModified]);
+    const fresh = files.filter((file) => !known.has(name(file))); // a view counts once
+    if (fresh.length < files.length) note(`${counted(files.length - fresh.length, "file")} already shown.`);
+    let left = fresh;
+    if (left.length > model.limits.files) {
+      note(`${counted(left.length, "file")} chosen; the first ${model.limits.files} are predicted, the limit at once.`);
+      left = left.slice(0, model.limits.files);
     }
     let done = 0;
+    let predicted = 0;
     for (const file of left) {
       if (stopping) break;
       status(`${done} of ${counted(left.length, "file")}: ${file.name}`);
@@ -292,6 +303,8 @@
         try {
           const card = addCard(await engine.predict(file, controller.signal));
           find("results").append(card.element);
+          known.add(name(file));
+          predicted += 1;
         } catch (error) {
           if (!stopping) note(`${file.name}: ${error.message}`);
         }
@@ -299,6 +312,7 @@
       done += 1;
     }
     find("stop").hidden = true;
+    missing += fresh.length - predicted;
     try {
       const named = cards.filter(({ answer }) => answer.study).map(({ answer }) => answer);
       place(named.length ? await engine.studies(named) : []);
@@ -400,6 +414,8 @@
   find("save").addEventListener("click", save);
   find("clear").addEventListener("click", () => {
     cards.length = 0;
+    known.clear();
+    missing = 0;
     current = -1;
     find("results").replaceChildren();
     find("notes").replaceChildren();
