@@ -24,8 +24,8 @@ is larger than most fractures."""
 
 
 class Cells(NamedTuple):
-    """What the head predicts for each cell: logits of being annotated, float32 [N, h, w], and of the
-    classes, float32 [N, C, h, w]."""
+    """What the head predicts: for each cell the logit of being annotated, float32 [N, h, w], and
+    those of the classes, float32 [N, C, h, w]."""
 
     annotated: Tensor
     classes: Tensor

@@ -1,4 +1,4 @@
-"""Where the DICOM node's answers go, and how they get there: once, and whatever fails on the way."""
+"""Where the answers of the DICOM node go, and how they get there: once, whatever fails."""
 
 import os
 import re
