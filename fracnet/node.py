@@ -27,15 +27,11 @@ def node(cfg: DictConfig) -> None:
     command = validated(NodeCommand, plain)
     require_packages("dicom", "pynetdicom", "highdicom", "dicomweb_client", "imagecodecs")
 
-    if command.silent:
-        places: list[str] = []
-    else:
-        places = [*command.send_to, *filter(None, [command.folder, command.stow])]
-        if not places:
-            raise UserError(
-                "name where results go: send_to=PACS@host:port, folder=results or stow=http://...; "
-                "or silent=true, for the tables in spool alone."
-            )
+    if not (command.silent or command.send_to or command.folder or command.stow):
+        raise UserError(
+            "name where results go: send_to=PACS@host:port, folder=results or stow=http://...; "
+            "or silent=true, for the tables in spool alone."
+        )
     if not is_loopback(command.host) and not command.callers:
         raise UserError(
             f"host={command.host} lets other machines in: name who may send, e.g. callers=[PACS]."

@@ -1,8 +1,10 @@
-"""One small trained run for the page and the DICOM node."""
+"""One small trained run for the page and the DICOM node, and a browser for both pages."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.browser import Browser, browser
 from helpers.predicting import train_on_views, write_views
 
 import fracnet
@@ -22,3 +24,11 @@ def predictor(views: Path, tmp_path_factory: pytest.TempPathFactory) -> Predicto
     loaded = fracnet.load(run)
     assert isinstance(loaded, Predictor)
     return loaded
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> Iterator[Browser]:
+    with browser(tmp_path / "profile") as process:
+        if process is None:
+            pytest.skip("no Chromium here; FRACNET_CHROMIUM names one")
+        yield process

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from helpers.browser import Browser, browser
+from helpers.browser import Browser
 from helpers.dicom_files import dicom
 from starlette.testclient import TestClient
 
@@ -176,14 +176,6 @@ def address(predictor: Predictor) -> Iterator[str]:
     yield server.address(listening, "127.0.0.1", None)
     running.should_exit = True
     thread.join()
-
-
-@pytest.fixture
-def chromium(tmp_path: Path) -> Iterator[Browser]:
-    with browser(tmp_path / "profile") as process:
-        if process is None:
-            pytest.skip("no Chromium here; FRACNET_CHROMIUM names one")
-        yield process
 
 
 PREDICTED = """new Promise((resolve) => {

@@ -17,7 +17,7 @@ import imagecodecs
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.browser import Browser, browser
+from helpers.browser import Browser
 from helpers.command import run_command
 from helpers.dicom_files import compressed, dicom, rle
 from helpers.exported import other_weights, rewritten
@@ -48,14 +48,6 @@ def web(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     web_page.write_web_page(OnnxPredictor(exported, error=None), folder)
     return folder / "web"
-
-
-@pytest.fixture
-def chromium(tmp_path: Path) -> Iterator[Browser]:
-    with browser(tmp_path / "profile") as process:
-        if process is None:
-            pytest.skip("no Chromium here; FRACNET_CHROMIUM names one")
-        yield process
 
 
 @pytest.fixture
