@@ -227,6 +227,7 @@ class Classifier(LightningModule):
         self.why_whole: str | None = None
         """Why no head trains on features, where one was to; "" where it does."""
         self._loss, self._seen = torch.zeros((), dtype=torch.float64), 0
+        self._steps_before = 0  # that the schedule does not count
         set_head(self.backbone, model, len(classes))
         if model.get("freeze", "none") != "none":
             find_heads(self.backbone, f"model.freeze={model['freeze']}")
@@ -318,13 +319,37 @@ class Classifier(LightningModule):
             self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the sum of losses and the number of images of an epoch that is not over."""
+        """Add the sum of losses and the number of images of an epoch that is not over.
+
+        And for how many epochs the schedule was planned, and how many steps were before it.
+        """
         checkpoint["epoch_loss"] = (self._loss, self._seen)
+        checkpoint["schedule"] = (self.trainer.max_epochs, self._steps_before)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue that epoch's sum."""
+        """Continue that epoch's sum; start a schedule that is planned for all steps again.
+
+        It starts again where a finished run is given more epochs, and is planned for these.
+        """
         self._loss, self._seen = checkpoint.get("epoch_loss", (torch.zeros(()), 0))
         self._loss = self._loss.to(self.device)
+        planned, self._steps_before = checkpoint.get("schedule", (None, 0))
+        node = self.hparams["scheduler"]
+        if self._trainer is None or node is None or node.get("total_steps") != "auto":
+            return
+        if planned not in (None, self.trainer.max_epochs):
+            epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            steps = checkpoint["global_step"]
+            self._steps_before = epochs if interval_of(node) == "epoch" else steps
+            checkpoint["lr_schedulers"] = []
+
+    def on_train_start(self) -> None:
+        """A schedule that starts again gives the first rate, not the restored optimizer."""
+        schedule: Any = self.lr_schedulers()
+        if self._steps_before and schedule.last_epoch == 0:
+            rates = schedule.get_last_lr()
+            for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather one batch of the validation split."""
@@ -378,10 +403,10 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def _schedule_steps(self) -> int:
-        """How often the schedule is stepped in the whole training."""
+        """How often the schedule is stepped from its start to the end of the training."""
         node = self.hparams["scheduler"]
         if node.get("total_steps") != "auto" or self._trainer is None:
             return REHEARSAL_STEPS
-        if interval_of(node) == "epoch":
-            return max(1, self.trainer.max_epochs or 1)
-        return int(self.trainer.estimated_stepping_batches)
+        by_epoch = interval_of(node) == "epoch"
+        steps = self.trainer.max_epochs if by_epoch else self.trainer.estimated_stepping_batches
+        return max(1, int(steps or 1) - self._steps_before)

@@ -80,7 +80,25 @@ class ReseedEachEpoch(Callback):
         torch.manual_seed(int(state[0]))
 
 
-class LastCheckpoint(ModelCheckpoint):
+class MovableCheckpoint(ModelCheckpoint):
+    """Also resumed in a run folder that was moved, where Lightning would forget the best score."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Look for all files in the folder of this run."""
+        assert self.dirpath is not None
+        folder = Path(self.dirpath)
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        paths = {name: here(state_dict.get(name, "")) for name in names}
+        models = {here(path): score for path, score in state_dict.get("best_k_models", {}).items()}
+        moved = {"dirpath": self.dirpath, "best_k_models": models}
+        super().load_state_dict(state_dict | paths | moved)
+
+
+class LastCheckpoint(MovableCheckpoint):
     """last.ckpt, all that a resumed run needs: after each epoch, every n steps, and on preemption.
 
     A cluster's SIGTERM or SIGUSR1 waits until the current step, or a validation, is over; then the
@@ -119,6 +137,9 @@ class LastCheckpoint(ModelCheckpoint):
         if self._planned == trainer.max_epochs:  # Lightning does not remember that it had stopped
             stopped = [early.wait_count >= max(1, early.patience) for early in _early(trainer)]
             trainer.should_stop = trainer.should_stop or any(stopped)
+        elif self._planned is not None:  # epochs were added: patience starts with them
+            for early in _early(trainer):
+                early.wait_count = 0
         if trainer.world_size == 1:
             processes.preemption.wait()
         super().on_train_start(trainer, pl_module)

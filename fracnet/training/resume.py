@@ -63,7 +63,8 @@ def frozen_config(
     if mode is None and not trust:
         _check_upload(folder, config)
     max_epochs = composed["trainer"]["max_epochs"] if "trainer.max_epochs" in keys else None
-    if read_status(folder) == "finished":
+    finished = read_status(folder) == "finished"
+    if finished:
         _check_addition(folder, config, max_epochs)
     if not last_checkpoint(folder).is_file():
         raise UserError(
@@ -71,7 +72,7 @@ def frozen_config(
             "one from the end of its first epoch."
         )
     if max_epochs is not None:
-        _check_schedule(plain, max_epochs)
+        _check_schedule(plain, max_epochs, finished)
         plain["trainer"]["max_epochs"] = max_epochs
     return plain | {"resume": str(folder.path), "trust": trust}
 
@@ -97,12 +98,6 @@ def _check_addition(folder: RunFolder, config: Config, max_epochs: Any) -> None:
     if not config.model.by_epochs:
         raise UserError(f"{begin}; its model has no epochs to add.")
     planned = config.trainer.max_epochs
-    if config.scheduler is not None and config.scheduler.total_steps:
-        raise UserError(
-            f"{begin}, and its learning rate was planned for the steps of its {planned} epochs. "
-            f"Train again with trainer.max_epochs={planned + 1} or more; with scheduler=none or "
-            "scheduler=plateau, epochs can be added."
-        )
     if not last_checkpoint(folder).is_file():
         raise UserError(
             f"{begin}, and epochs can be added only to a run that has checkpoints/last.ckpt; jobs "
@@ -115,13 +110,17 @@ def _check_addition(folder: RunFolder, config: Config, max_epochs: Any) -> None:
         )
 
 
-def _check_schedule(plain: Mapping[str, Any], max_epochs: Any) -> None:
+def _check_schedule(plain: Mapping[str, Any], max_epochs: Any, finished: bool) -> None:
     """Say what a longer run does to a schedule that was planned for the shorter one."""
     scheduler = plain.get("scheduler") or {}
     before = plain["trainer"]["max_epochs"]
     if max_epochs == before:
         return
-    if scheduler.get("total_steps"):
+    steps = scheduler.get("total_steps")
+    if finished and steps == "auto":
+        print("note    the learning rate starts its schedule again for the added epochs")
+        return
+    if steps:
         raise UserError(
             f"trainer.max_epochs={max_epochs}: the schedule {scheduler['_target_']} is planned for "
             f"all steps of {before} epochs; allowed with resume: {before}."

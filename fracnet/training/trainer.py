@@ -39,6 +39,7 @@ from fracnet.training.callbacks import (
     ExponentialAverage,
     FreezeBackbone,
     LastCheckpoint,
+    MovableCheckpoint,
     ProgressBar,
     ReseedEachEpoch,
 )
@@ -120,7 +121,7 @@ def make_trainer(
     Raises UserError for an argument that Lightning, or a class of the config's, rejects.
     """
     selecting = config.callbacks.best.metric
-    best = ModelCheckpoint(
+    best = MovableCheckpoint(
         folder.checkpoints,
         filename="best",
         monitor=f"val/{selecting}",

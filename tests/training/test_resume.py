@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from fracnet.config.trust import check_trust
+from fracnet.models.classifier import Classifier
 from fracnet.runs.run_folder import with_format, write_json
 from fracnet.runs.sweep_summary import collect
 from fracnet.training.resume import _check_schedule
@@ -229,7 +231,7 @@ def test_a_longer_cosine_schedule_is_noted_only_where_it_rises(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """As torch's schedule does with the epochs that are added."""
-    _check_schedule({"scheduler": scheduler, "trainer": {"max_epochs": 3}}, max_epochs)
+    _check_schedule({"scheduler": scheduler, "trainer": {"max_epochs": 3}}, max_epochs, False)
     out = capsys.readouterr().out
     assert out.endswith(note)
     assert bool(out) == bool(note)
@@ -318,3 +320,38 @@ def test_resuming_an_untrusted_checkpoint_executes_nothing(
     result = run_train([f"resume={run}", "trainer.max_epochs=1"], capsys)
     assert result.code == 1
     assert "best.ckpt: model._target_=os.system" in result.err
+
+
+@pytest.mark.slow
+def test_a_schedule_for_all_steps_starts_again_for_added_epochs(
+    phantom_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short, cut = tmp_path / "short", tmp_path / "cut"
+    plain = ["logger=none", "scheduler=warmup_cosine"]
+    scheduled = tiny_overrides(*phantom_overrides, *plain, batch=8, workers=0, epochs=2)
+    assert run_train([*scheduled, f"hydra.run.dir={short}"], capsys).code == 0
+    shutil.copytree(short, cut)
+    more = ["trainer.max_epochs=4", TRUST]
+
+    result = run_train([f"resume={short}", *more], capsys)
+    assert result.code == 0, result.err
+    assert "the learning rate starts its schedule again for the added epochs" in result.out
+    rates = curves_of(short)["lr"].astype(float).tolist()
+    assert len(rates) == 4
+    assert rates[2:] == pytest.approx(rates[:2])
+
+    def stop(self: Classifier) -> None:
+        if self.current_epoch == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "on_train_epoch_start", stop)
+        assert run_train([f"resume={cut}", *more], capsys).code == 130
+    assert len(curves_of(cut)) == 3
+    assert run_train([f"resume={cut}", TRUST], capsys).code == 0
+    pd.testing.assert_frame_equal(curves_of(cut), curves_of(short))
+    selected = [json.loads((run / "fit.json").read_text())["selected"] for run in (cut, short)]
+    assert selected[0] == selected[1]
