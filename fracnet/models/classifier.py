@@ -19,7 +19,6 @@ from torchmetrics import CatMetric
 
 from fracnet.config.instantiate import build, locate
 from fracnet.metrics import classification
-from fracnet.models.backbones import input_statistics
 from fracnet.models.heads import find_heads, set_head
 from fracnet.models.localizer import Cells, Localizer, localization_loss, localization_scores
 from fracnet.models.losses import make_loss
@@ -67,13 +66,13 @@ def grey_input(backbone: nn.Module, normalize: str) -> GreyInput:
     """
     if normalize in FIXED:
         return GreyInput(*FIXED[normalize])
-    statistics = input_statistics(backbone)
-    if statistics is None:
+    config = getattr(backbone, "pretrained_cfg", None) or {}
+    if "mean" not in config or "std" not in config:
         raise UserError(
             f"model.normalize={normalize}: {type(backbone).__name__} names no mean and "
             "standard deviation for its weights; allowed: imagenet, half."
         )
-    return GreyInput(*statistics)
+    return GreyInput(list(config["mean"]), list(config["std"]))
 
 
 OPTIMIZER_OWN_KEYS = ("backbone_lr_factor", "layer_decay", "l1")
@@ -102,19 +101,14 @@ def make_optimizer(
     if fuse and _can_fuse(arguments, module):
         arguments["fused"] = True
     factors = rate_factors(node, backbone)
-    groups: dict[float, list[nn.Parameter]] = {}
-    for weight in module.parameters():
-        groups.setdefault(factors.get(weight, 1.0), []).append(weight)
-    optimizer: torch.optim.Optimizer = build(
-        arguments,
-        "optim",
-        [
-            {"params": groups[factor], "lr": node["lr"] * factor}
-            for factor in sorted(groups, key=lambda factor: (factor != 1.0, -factor))
-        ]
-        if factors
-        else module.parameters(),
-    )
+    trained: Any = module.parameters()
+    if factors:
+        groups: dict[float, list[nn.Parameter]] = {}
+        for weight in trained:
+            groups.setdefault(factors.get(weight, 1.0), []).append(weight)
+        order = sorted(groups, key=lambda factor: (factor != 1.0, -factor))
+        trained = [{"params": groups[factor], "lr": node["lr"] * factor} for factor in order]
+    optimizer: torch.optim.Optimizer = build(arguments, "optim", trained)
     return optimizer
 
 

@@ -15,6 +15,8 @@ without a table of layers. Where it is silent, these choices are made:
 8. Three equal channels from the grey image, as for every model here.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -35,6 +37,15 @@ def _last_side(image_size: int, halvings: int, model: str) -> int:
             "more."
         )
     return image_size // 2**halvings
+
+
+def _initialize(model: nn.Module, initialize: Callable[[Tensor], Tensor]) -> None:
+    """The weights by this rule, biases at zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            initialize(module.weight)
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
 
 
 class CustomCNN(nn.Module):
@@ -73,11 +84,8 @@ class CustomCNN(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(CUSTOM_HIDDEN, num_classes),
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_uniform_(module.weight, mode="fan_out", nonlinearity="relu")
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+        kaiming = partial(nn.init.kaiming_uniform_, mode="fan_out", nonlinearity="relu")
+        _initialize(self, kaiming)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, num_classes] of normalized images [N, 3, S, S]."""
@@ -136,11 +144,7 @@ class MuraCNN(nn.Module):
         for before, after in zip(units[:-1], MURA_HIDDEN, strict=True):
             dense += [nn.Linear(before, after), nn.ReLU(inplace=True)]
         self.head = nn.Sequential(*dense, nn.Linear(units[-1], num_classes))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+        _initialize(self, nn.init.xavier_uniform_)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, num_classes] of normalized images [N, 3, S, S]."""

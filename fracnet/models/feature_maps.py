@@ -6,6 +6,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import isqrt
 
 import torch
@@ -38,24 +39,12 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class _LayerOutput:
+class _Output:
     """What a layer put out for two images. prefix: number of tokens before those of the patches."""
 
-    name: str
-    module: nn.Module
+    layer: Layer
     output: Tensor
-    grid: tuple[int, int]
     prefix: int | None
-    channels_last: bool
-
-    def layer(self) -> Layer:
-        reshape: Reshape | None = None
-        if self.prefix is not None:
-            reshape = _TokensToMaps(self.prefix)
-        elif self.channels_last:
-            reshape = _channels_first
-        maps = self.output if reshape is None else reshape(self.output)
-        return Layer(self.name, self.module, reshape, self.grid, maps.shape[1])
 
 
 def find_layer(
@@ -87,8 +76,8 @@ def find_layer(
     kind = type(backbone).__name__
     if name is not None:
         for output in outputs:
-            if output.name == name:
-                return output.layer()
+            if output.layer.name == name:
+                return output.layer
         problem = (
             f"the output of that layer of {kind} is not a map of the image, or it runs repeatedly"
             if name in names
@@ -98,17 +87,18 @@ def find_layer(
     # Tokens out of the image's order, as Hiera's are.
     reordered = past_tokens = hasattr(backbone, "unroll")
     for output in reversed(outputs):
-        parts = output.name.split(".")
+        layer = output.layer
+        parts = layer.name.split(".")
         attention = any("attn" in part or "attention" in part for part in parts)
-        if attention or not HEADS.isdisjoint(parts) or isinstance(output.module, PASS_THROUGH):
+        if attention or not HEADS.isdisjoint(parts) or isinstance(layer.module, PASS_THROUGH):
             continue
-        if output.grid[0] < cells:
+        if layer.grid[0] < cells:
             continue
         if output.prefix is None and not past_tokens:
-            return output.layer()
+            return layer
         if output.prefix is not None:
             if not reordered and _affects_logits(output, logits):
-                return output.layer()
+                return layer
             past_tokens = True  # what comes before all tokens is the image cut into patches
     raise UserError(
         f"{key}=null: {kind} has no layer whose output is a map of the image;"
@@ -116,7 +106,7 @@ def find_layer(
     )
 
 
-def _record_outputs(backbone: nn.Module, size: int) -> tuple[list[_LayerOutput], Tensor, set[str]]:
+def _record_outputs(backbone: nn.Module, size: int) -> tuple[list[_Output], Tensor, set[str]]:
     """Layers that put out one map of the image, in the order of their calls; logits; all names."""
     names = {module: name for name, module in backbone.named_modules() if name}
     outputs: list[tuple[nn.Module, Tensor]] = []
@@ -148,22 +138,26 @@ def _record_outputs(backbone: nn.Module, size: int) -> tuple[list[_LayerOutput],
 
 def _as_map(
     name: str, module: nn.Module, output: Tensor, prefix: int | None, channels_last: bool
-) -> _LayerOutput | None:
+) -> _Output | None:
     """The output, if it is a map of a square image with more than one cell."""
     shape = output.shape
+    reshape: Reshape | None = None
     if output.ndim == 4:
         last = shape[1] == shape[2] and (channels_last or shape[2] != shape[3])
         if not last and shape[2] != shape[3]:
             return None
-        side, prefix = int(shape[2]), None
+        side, channels, prefix = shape[2], shape[-1 if last else 1], None
+        reshape = _channels_first if last else None
     elif output.ndim == 3:
-        prefix = _prefix_length(int(shape[1]), prefix)
+        prefix = _prefix_length(shape[1], prefix)
         if prefix is None:
             return None
-        side, last = isqrt(int(shape[1]) - prefix), True
+        side, channels = isqrt(shape[1] - prefix), shape[2]
+        reshape = partial(_tokens_to_maps, prefix=prefix)
     else:
         return None
-    return _LayerOutput(name, module, output, (side, side), prefix, last) if side >= 2 else None
+    layer = Layer(name, module, reshape, (side, side), channels)
+    return _Output(layer, output, prefix) if side >= 2 else None
 
 
 def _prefix_length(tokens: int, known: int | None) -> int | None:
@@ -175,16 +169,11 @@ def _prefix_length(tokens: int, known: int | None) -> int | None:
     return None
 
 
-class _TokensToMaps:
-    """Maps [N, C, h, h] of tokens [N, prefix + h * h, C]."""
-
-    def __init__(self, prefix: int) -> None:
-        self.prefix = prefix
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        patches = tokens[:, self.prefix :]
-        side = isqrt(patches.shape[1])
-        return patches.transpose(1, 2).unflatten(2, (side, side))
+def _tokens_to_maps(tokens: Tensor, prefix: int) -> Tensor:
+    """[N, C, h, h] of tokens [N, prefix + h * h, C]."""
+    patches = tokens[:, prefix:]
+    side = isqrt(patches.shape[1])
+    return patches.transpose(1, 2).unflatten(2, (side, side))
 
 
 def _channels_first(output: Tensor) -> Tensor:
@@ -192,7 +181,7 @@ def _channels_first(output: Tensor) -> Tensor:
     return output.permute(0, 3, 1, 2)
 
 
-def _affects_logits(output: _LayerOutput, logits: Tensor) -> bool:
+def _affects_logits(output: _Output, logits: Tensor) -> bool:
     """Whether the logits depend on the patches of that output."""
     # Weighted: if the logits of all classes move together, their difference shows nothing.
     weights = torch.arange(1, logits.shape[1] + 1, device=logits.device)
@@ -202,9 +191,10 @@ def _affects_logits(output: _LayerOutput, logits: Tensor) -> bool:
     return gradient is not None and bool(gradient[:, output.prefix :].any())
 
 
-def _allowed_text(outputs: list[_LayerOutput], name: str = "") -> str:
+def _allowed_text(outputs: list[_Output], name: str = "") -> str:
     """The end of a message: the layers that can be named, the last ones first."""
-    names = [o.name for o in reversed(outputs) if not isinstance(o.module, PASS_THROUGH)]
+    layers = [output.layer for output in reversed(outputs)]
+    names = [layer.name for layer in layers if not isinstance(layer.module, PASS_THROUGH)]
     if not names:
         return " no layer's output is one, so there can be no heatmaps: explain=none."
     # Whole stages before their single layers.

@@ -69,11 +69,7 @@ class DropoutLinear(nn.Linear):
 
 
 def add_head_dropout(model: nn.Module, dropout: float) -> None:
-    """Put dropout before the head, in place, in addition to the model's own dropout.
-
-    Raises:
-        UserError: the head is not a linear layer.
-    """
+    """Put dropout before the head, in place; UserError where it is not a linear layer."""
     key = f"model.head_dropout={dropout}"
     for head in find_heads(model, key):
         if type(head) is not nn.Linear:

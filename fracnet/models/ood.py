@@ -102,11 +102,7 @@ class Reference:
         promise = f"at most {CONTENT:g} of images like validation's, with confidence {CONFIDENCE:g}"
         if self.counts.get("val_units", 0) < ORDER_UNITS:
             promise += f", if distances are log-normal: validation has under {ORDER_UNITS} patients"
-        return {
-            "by": by,
-            "limit": promise,
-            **self.counts,
-        }
+        return {"by": by, "limit": promise, **self.counts}
 
 
 @dataclass(frozen=True)
@@ -227,6 +223,12 @@ def sample_images(
 
 
 FORMAT = 2
+ARRAYS = ("mean", "scale", "precision", "middle", "spread")
+# A damaged zip, a damaged stream in it, a missing name, values that are not numbers.
+# RuntimeError: a damaged flag says that a file is encrypted.
+UNREADABLE = (
+    BadZipFile, zlib.error, LookupError, ValueError, TypeError, RuntimeError, OSError, EOFError,
+)  # fmt: skip
 ADVICE = "restore the file that the run wrote, or remove it to predict without OOD detection"
 
 
@@ -237,11 +239,7 @@ def save_reference(reference: Reference, file: BinaryIO, checkpoint: Path) -> No
         file,
         format=FORMAT,
         checkpoint=sha256_of(checkpoint),
-        mean=reference.mean,
-        scale=reference.scale,
-        precision=reference.precision,
-        middle=reference.middle,
-        spread=reference.spread,
+        **{name: getattr(reference, name) for name in ARRAYS},
         limit=reference.limit,
         counted=np.array(list(reference.counts)),
         counts=np.array(list(reference.counts.values())),
@@ -263,18 +261,7 @@ def load_reference(path: Path, checkpoint: Path) -> Reference:
         written = int(held["format"])
         if written == FORMAT:
             reference, digest = _reference_from(held), str(held["checkpoint"])
-    # A damaged zip, a damaged stream in it, a missing name, values that are not numbers.
-    # RuntimeError: a damaged flag says that a file is encrypted.
-    except (
-        BadZipFile,
-        zlib.error,
-        KeyError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-        EOFError,
-        OSError,
-    ) as error:
+    except UNREADABLE as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read ({why}); {ADVICE}.") from error
     if written != FORMAT:
@@ -295,29 +282,21 @@ def _reference_from(held: Mapping[str, np.ndarray]) -> Reference:
     n = len(APPEARANCE_NAMES)
     features = held.get("features")
     columns = 1 if features is None else 2
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "mean": (n,), "scale": (n,), "precision": (n, n), "middle": (columns,),
-        "spread": (columns,), "limit": (), "checkpoint": (),
+        "spread": (columns,), "limit": (),
     }  # fmt: skip
     if features is not None:
-        if features.ndim != 2 or not features.size:
-            raise ValueError(f"features has the shape {list(features.shape)}")
-        shapes["features"] = features.shape
+        shapes["features"] = features.shape if features.ndim == 2 and features.size else (1, 1)
     for name, shape in shapes.items():
-        if held[name].shape != shape:
-            raise ValueError(
-                f"{name} has the shape {list(held[name].shape)} instead of {list(shape)}"
-            )
-        if name == "checkpoint":
-            continue
-        if held[name].dtype.kind != "f" or not np.isfinite(held[name]).all():
-            raise ValueError(f"{name} holds a value that is not a finite number")
-    for name in ("scale", "spread", "limit"):
-        if not (held[name] > 0).all():
+        values = held[name]
+        if values.shape != shape or values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise ValueError(f"{name} does not hold finite numbers of the shape {list(shape)}")
+        if name in ("scale", "spread", "limit") and not (values > 0).all():
             raise ValueError(f"{name} is not above 0")
     counts = zip(held["counted"].tolist(), held["counts"].tolist(), strict=True)
     return Reference(
-        **{name: held[name] for name in ("mean", "scale", "precision", "middle", "spread")},
+        **{name: held[name] for name in ARRAYS},
         features=features,
         limit=float(held["limit"]),
         counts={str(name): int(number) for name, number in counts},
