@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -71,6 +71,7 @@ class Dataset(ABC):
     how_to_get: ClassVar[str]
     phantom: ClassVar[str] = "mura_phantom"
     notes: ClassVar[tuple[str, ...]] = ()
+    split_text: ClassVar[str] = "fracnet split the images by {unit} ({recipe})"
 
     def __post_init__(self) -> None:
         if not isinstance(self.root, str) or not self.root.strip():
@@ -102,12 +103,13 @@ class Dataset(ABC):
 
     def build(
         self,
-        rows: Sequence[Row],
+        rows: Iterable[Mapping[str, Any]],
         folder: Path,
         *,
         excluded: Mapping[tuple[str, str], int] | None = None,
         notes: Sequence[str] = (),
         links: Literal["once", "keep"] = "once",
+        parts: Sequence[str] = (),
         **facts: Any,
     ) -> Manifest:
         """A manifest from rows with at least path (relative to `folder`), split and label.
@@ -117,12 +119,21 @@ class Dataset(ABC):
         links: "once" lists each real file once (see `distinct_rows`); "keep" is for a dataset whose
         own list gives each path its meaning.
         excluded: number of images by (split, reason). notes: those of the class and of this folder.
+        parts: splits to create from the rows of train, or without a split (see `UnsplitDataset`).
         facts: classes, task, groups, ... where they differ from the class attributes.
+
+        Raises UserError if a class has too few groups, or for a split file that does not fit.
         """
-        rows = valid_rows(rows)
-        rows, link_notes = distinct_rows(rows, folder) if links == "once" else (rows, [])
-        rows, id_notes, id_facts = add_dicom_ids(rows, folder)
-        table = pd.DataFrame(rows)
+        valid = valid_rows(rows)
+        distinct, link_notes = distinct_rows(valid, folder) if links == "once" else (valid, [])
+        table_rows, id_notes, id_facts = add_dicom_ids(distinct, folder)
+        notes = [*notes, *link_notes, *id_notes]
+        if parts:
+            table_rows, split_note = self._split(table_rows, folder, parts, facts.get("missing"))
+            notes.append(split_note)
+            if "val" in parts and len(parts) == 1:  # folds replace such a split
+                facts["split_note"] = path_text(split_note)
+        table = pd.DataFrame(table_rows)
         sizes = header_sizes([path_from_text(folder, path) for path in table.get("path", [])])
         table["width"] = pd.array([size and size[0] for size in sizes], dtype="Int64")
         table["height"] = pd.array([size and size[1] for size in sizes], dtype="Int64")
@@ -134,17 +145,56 @@ class Dataset(ABC):
                 [(*key, n) for key, n in (excluded or {}).items()],
                 columns=["split", "reason", "n"],
             ),
-            notes=tuple(path_text(note) for note in (*notes, *link_notes, *id_notes)),
+            notes=tuple(path_text(note) for note in notes),
             **({key: getattr(self, key) for key in keys} | facts | id_facts),
         )
 
+    def group_key(self, file: Path) -> str | None:
+        """Equal for images without patient and study that belong into one created split."""
+        return None
 
-class Split(NamedTuple):
-    """Rows with their split, notes about it, and facts for `Dataset.build`."""
+    def _split(
+        self, rows: Sequence[Row], folder: Path, parts: Sequence[str], missing: str | None
+    ) -> tuple[list[Row], str]:
+        """The rows, those of train first and split into train and `parts`; a note on it."""
+        train = [row for row in rows if row.get("split", "train") == "train"]
+        others = [row for row in rows if row.get("split", "train") != "train"]
+        table = with_manifest_types(pd.DataFrame(train))
+        groups = groups_of(table)
+        unit, names = name_groups(groups)
+        keys = (*(f"{part}_share" for part in parts), "split_seed")
+        recipe = {f"data.{key}": getattr(self, key) for key in keys}
+        shares = {part: recipe[f"data.{part}_share"] for part in parts}
+        file = SplitFile(
+            folder=folder,
+            file_name=SPLIT_FILE,
+            title=f"Split of {self.name}",
+            columns=(unit, "split"),
+            parts=("train", *shares),
+            recipe=recipe,
+        )
 
-    rows: list[Row]
-    notes: list[str]
-    facts: dict[str, Any]
+        def create() -> dict[str, str]:
+            single = (groups["unit"] == "image").to_numpy()
+            study = table["study"].to_numpy(dtype=object).copy()
+            study[single] = [
+                self.group_key(path_from_text(folder, path)) for path in table["path"][single]
+            ]
+            splits = assign_splits(table.assign(study=study), shares, recipe["data.split_seed"])
+            return dict(zip(names, splits, strict=True))
+
+        try:
+            split_of = file.load_or_create(set(names), create)
+        except UserError as error:
+            raise UserError(f"{missing or ''} {error}".strip()) from error
+        for row, name in zip(train, names, strict=True):
+            row["split"] = split_of[name]
+        note = self.split_text.format(
+            unit=unit,
+            val=counted(len({name for name in names if split_of[name] == "val"}), unit),
+            recipe=", ".join(f"{key}={value}" for key, value in recipe.items()),
+        )
+        return [*train, *others], f"{self.name}: {note}; see {SPLIT_FILE}."
 
 
 @dataclass(kw_only=True)
@@ -168,69 +218,9 @@ class UnsplitDataset(Dataset):
                 "nothing to train on: their sum must be below 1."
             )
 
-    def split(
-        self,
-        rows: Sequence[Row],
-        folder: Path,
-        parts: Sequence[str] = ("val", "test"),
-        keep_together: Callable[[str], str] | None = None,
-        missing: str = "",
-    ) -> Split:
-        """Split rows into train and `parts`.
-
-        rows: with path, label, and region, patient, study where known; ids from DICOM headers are
-            added. folder: of the images and of the split file.
-        keep_together: maps the path of an image without patient and study to a key; images with
-            the same key stay in one split. Called only when the split is created.
-        missing: a sentence on listed images that do not exist; errors begin with it.
-
-        Raises UserError if a class has too few groups, or for a split file that does not fit.
-        """
-        rows, notes = distinct_rows(valid_rows(rows), folder)
-        rows, id_notes, facts = add_dicom_ids(rows, folder)
-        notes += id_notes
-        table = with_manifest_types(pd.DataFrame(rows))
-        groups = groups_of(table)
-        unit, names = name_groups(groups)
-        shares = {part: float(getattr(self, f"{part}_share")) for part in parts}
-        file = split_file(self.name, folder, unit, shares, self.split_seed)
-
-        def create() -> dict[str, str]:
-            grouped, single = table, (groups["unit"] == "image").to_numpy()
-            if keep_together is not None and single.any():
-                study = table["study"].to_numpy(dtype=object).copy()
-                study[single] = [keep_together(path) for path in table["path"][single]]
-                grouped = table.assign(study=study)
-            return dict(zip(names, assign_splits(grouped, shares, self.split_seed), strict=True))
-
-        try:
-            split_of = file.load_or_create(set(names), create)
-        except UserError as error:
-            raise UserError(f"{missing} {error}".strip()) from error
-        for row, name in zip(rows, names, strict=True):
-            row["split"] = split_of[name]
-            row.setdefault("patient", None)
-            row.setdefault("study", None)
-        recipe = ", ".join(f"{key}={value}" for key, value in file.recipe.items())
-        notes.append(
-            f"{self.name}: fracnet split the images by {unit} ({recipe}); see {SPLIT_FILE}."
-        )
-        return Split(rows, notes, facts)
-
-
-def split_file(
-    name: str, folder: Path, unit: str, shares: Mapping[str, float], seed: int
-) -> SplitFile:
-    """The file that holds the split of a dataset into train and the parts of `shares`."""
-    recipe: dict[str, int | float] = {f"data.{part}_share": share for part, share in shares.items()}
-    return SplitFile(
-        folder=folder,
-        file_name=SPLIT_FILE,
-        title=f"Split of {name}",
-        columns=(unit, "split"),
-        parts=("train", *shares),
-        recipe=recipe | {"data.split_seed": seed},
-    )
+    def build(self, rows: Iterable[Mapping[str, Any]], folder: Path, **known: Any) -> Manifest:
+        """As `Dataset.build`, of rows without a split; by default with both parts."""
+        return super().build(rows, folder, **{"parts": ("val", "test")} | known)
 
 
 def assign_splits(table: pd.DataFrame, shares: Mapping[str, float], seed: int) -> list[str]:

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from fracnet.data.annotations import is_negative
 from fracnet.data.datasets.base import (
     UnsplitDataset,
     describe_folder,
-    distinct_rows,
     files_below,
     header_sizes,
     is_image,
@@ -104,34 +103,28 @@ class Folder(UnsplitDataset):
             roots = (self.folder, Path(self.root).expanduser().absolute())
             images = read_listed(roots, Path(self.csv).expanduser(), self.columns)
         images.notes += unify_labels(images.rows, self.csv or self.folder, self.class_order or ())
-        images.rows, link_notes = distinct_rows(valid_rows(images.rows), self.folder)
-        images.notes += link_notes
+        images.rows = valid_rows(images.rows)
         classes, notes = self._class_order(images)
-        rows, facts = images.rows, {}
-        if absent := [split for split in SPLITS[1:] if split not in images.splits]:
-            train = [row for row in rows if row.get("split", "train") == "train"]
-            split = self.split(train, self.folder, parts=absent, missing=images.missing)
-            others = [row for row in rows if row.get("split", "train") != "train"]
-            rows, facts = [*split.rows, *others], split.facts
-            notes += split.notes
-        known = {key for key in ("patient", "study") if any(row.get(key) for row in rows)}
-        if known and not facts:
-            facts = {"groups": f"the column {' and '.join(sorted(known))} of {self.csv}"}
-        if not known:
-            notes.append(
-                f"{self.name}: patients are unknown, so one person may be in train and in test, "
-                "and test metrics may be too good."
-            )
-        return self.build(
-            rows,
+        known = {key for key in ("patient", "study") if any(row.get(key) for row in images.rows)}
+        groups = f"the column {' and '.join(sorted(known))} of {self.csv}"
+        manifest = self.build(
+            images.rows,
             self.folder,
             excluded=images.excluded,
             notes=[*images.notes, *notes],
+            parts=[split for split in SPLITS[1:] if split not in images.splits],
             classes=classes,
             task="binary" if len(classes) == 2 else "multiclass",
             missing=images.missing,
-            **facts,
+            **({"groups": groups} if known else {}),
         )
+        if manifest.table[["patient", "study"]].notna().any(axis=None):
+            return manifest
+        note = (
+            f"{self.name}: patients are unknown, so one person may be in train and in test, and "
+            "test metrics may be too good."
+        )
+        return replace(manifest, notes=(*manifest.notes, note))
 
     def _reject_other_layouts(self) -> None:
         """Raise UserError for a tree of a published layout, whose folders are no classes."""

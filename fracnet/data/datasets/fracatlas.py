@@ -13,7 +13,7 @@ from fracnet.data.datasets.csv_table import read_csv
 from fracnet.data.datasets.yolo import LabelFiles, shapes
 from fracnet.data.manifest import Manifest
 from fracnet.utils.errors import DataFault, UserError
-from fracnet.utils.files import path_from_text, path_text, sha256_of
+from fracnet.utils.files import path_text, sha256_of
 from fracnet.utils.text import are, counted, list_some
 
 FOLDER = "FracAtlas"
@@ -125,20 +125,11 @@ class FracAtlas(UnsplitDataset):
                 f"fracatlas: dropped the boxes of {n_rotated} images with an orientation tag: they "
                 "refer to the rotated image, but fracnet reads pixels without rotating them."
             )
-        split = self.split(
-            rows,
-            base,
-            keep_together=lambda path: sha256_of(path_from_text(base, path)),
-            missing=missing,
-        )
-        return self.build(
-            split.rows,
-            base,
-            excluded=excluded,
-            notes=[*notes, *split.notes],
-            missing=missing,
-            **split.facts,
-        )
+        return self.build(rows, base, excluded=excluded, notes=notes, missing=missing)
+
+    def group_key(self, file: Path) -> str:
+        """Byte-identical files stay in one split."""
+        return sha256_of(file)
 
 
 def find_base(folder: Path) -> Path | None:

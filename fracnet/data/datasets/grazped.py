@@ -112,15 +112,13 @@ class Grazped(UnsplitDataset):
                 f"grazped: the diagnosis of {uncertain} images is uncertain (see the column "
                 "diagnosis_uncertain); they are included."
             )
-        split = self.split(rows, self.folder, missing=missing)
         n_unlisted = len(paths) - len(rows)
         return self.build(
-            split.rows,
+            rows,
             self.folder,
             excluded={("none", "not in dataset.csv"): n_unlisted} if n_unlisted else {},
-            notes=[*notes, *split.notes],
+            notes=notes,
             missing=missing,
-            **split.facts,
         )
 
 

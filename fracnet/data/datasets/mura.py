@@ -9,22 +9,18 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import pandas as pd
 from pydantic import Field
 
 from fracnet.data.datasets.base import (
     IMAGE_SUFFIXES,
-    SPLIT_FILE,
     Dataset,
-    assign_splits,
     describe_folder,
     is_ignored,
     skipped_note,
-    split_file,
     subfolders,
     walk,
 )
@@ -84,6 +80,7 @@ class Mura(Dataset):
         "{root}/train/XR_WRIST exists."
     )
     notes: ClassVar[tuple[str, ...]] = (LABEL_NOTE, TEST_NOTE, LICENSE_NOTE)
+    split_text = "validation is {val} of the official train part ({recipe})"
 
     def prepare(self) -> None:
         """Check that the files exist."""
@@ -103,19 +100,7 @@ class Mura(Dataset):
             labels = study_labels(base, part, images)
             rows += [row | {"split": split} for row in _rows(images, labels)]
         _check_patients(base, rows)
-        official = [row for row in rows if row["split"] == "train"]
-        val = self._val_patients(base, official)
-        for row in official:
-            row["split"] = "val" if row["patient"] in val else "train"
-        split_note = (
-            f"{self.name}: validation is {counted(len(val), 'patient')} of the official train part "
-            f"(data.val_share={self.val_share}, data.split_seed={self.split_seed}); see "
-            f"{SPLIT_FILE}."
-        )
-        manifest = self.build(
-            rows, base, excluded=excluded, notes=[*notes, split_note], links="keep"
-        )
-        return replace(manifest, split_note=split_note)
+        return self.build(rows, base, excluded=excluded, notes=notes, links="keep", parts=("val",))
 
     def _base(self) -> Path:
         for base in (self.folder / MURA_FOLDER, self.folder):
@@ -128,18 +113,6 @@ class Mura(Dataset):
                     f"{describe_folder(base)}."
                 )
         raise self.missing_error(describe_folder(self.folder))
-
-    def _val_patients(self, base: Path, rows: Sequence[Mapping[str, Any]]) -> set[str]:
-        table = pd.DataFrame(rows)
-        shares = {"val": self.val_share}
-        file = split_file(self.name, base, "patient", shares, self.split_seed)
-        split_of = file.load_or_create(
-            set(table["patient"]),
-            lambda: dict(
-                zip(table["patient"], assign_splits(table, shares, self.split_seed), strict=True)
-            ),
-        )
-        return {patient for patient in table["patient"] if split_of[patient] == "val"}
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,7 @@ class Clinic(UnsplitDataset):
             for folder in subfolders(self.folder)
             for file in image_files(folder)[0]
         ]
-        split = self.split(rows, self.folder)
-        return self.build(split.rows, self.folder, notes=split.notes, **split.facts)
+        return self.build(rows, self.folder)
 """
 
 
