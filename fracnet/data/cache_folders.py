@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import cache_dir
+from fracnet.utils.files import cache_dir, sync_folder
 
 META = "meta.json"
 DAMAGED = "damaged"
@@ -74,15 +74,6 @@ def owner_of(folder: Path) -> str:
         return folder.owner()
     except KeyError:  # a user of another machine
         return f"user {folder.stat().st_uid}"
-
-
-def not_shared(folder: Path, kind: str) -> UserError:
-    """The error for a cache of another user who does not share it."""
-    return UserError(
-        f"The {kind} {folder} belongs to {owner_of(folder)} and cannot be read "
-        "(permission denied). Ask its owner to share it (chmod -R a+rX), or set the "
-        "environment variable FRACNET_CACHE to a folder of your own."
-    )
 
 
 def write_meta(folder: Path, content: dict[str, Any]) -> None:
@@ -191,7 +182,7 @@ def locked(folder: Path, *, wait: bool, progress: bool = False) -> Iterator[bool
         lock.release()
 
 
-def build_once(
+def open_or_build(
     folder: Path,
     kind: str,
     *,
@@ -200,19 +191,33 @@ def build_once(
     write: Callable[[Path], None],
     progress: bool,
 ) -> Cache:
-    """Build a cache that cannot be opened; of several processes that need it, one builds.
+    """The cache in `folder`, built first if there is none; of several processes, one builds.
 
     kind: what it is called in messages. n_bytes: what it needs, for the message of a full disk.
-    opened: the cache, or None where it is missing or damaged. write: fills a new, private folder.
+    opened: the cache, or None where it is damaged. write: fills a new, private folder.
 
-    Raises UserError where the cache cannot be written.
+    Raises UserError where the cache cannot be written, or is of another user who does not share it.
     """
+
+    def existing() -> Cache | None:
+        try:
+            return opened() if folder.is_dir() else None
+        except PermissionError as error:
+            raise UserError(
+                f"The {kind} {folder} belongs to {owner_of(folder)} and cannot be read "
+                "(permission denied). Ask its owner to share it (chmod -R a+rX), or set the "
+                "environment variable FRACNET_CACHE to a folder of your own."
+            ) from error
+        except FileNotFoundError:  # never complete, or another process just cleared it
+            return None
+
+    if (cache := existing()) is not None:
+        return cache
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers()
         with locked(folder, wait=True, progress=progress):
-            cache = opened()
-            if cache is not None:  # another process has built it meanwhile
+            if (cache := existing()) is not None:  # another process has built it meanwhile
                 return cache
             if folder.is_dir():
                 log.warning("The %s %s is damaged; rebuilding it.", kind, folder)
@@ -225,8 +230,8 @@ def build_once(
                 shutil.rmtree(part, ignore_errors=True)
                 raise
             os.replace(part, folder)
-            _sync(folder.parent)
-            cache = opened()
+            sync_folder(folder.parent)
+            cache = existing()
     except OSError as error:
         raise UserError(
             f"Cannot write the {kind} to {folder.parent}: {error.strerror or error}. It "
@@ -236,15 +241,6 @@ def build_once(
         ) from error
     assert cache is not None, folder
     return cache
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename within `folder` survive a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove_lock(folder: Path) -> None:

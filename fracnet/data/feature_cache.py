@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from fracnet.data.cache_folders import build_once, images_dir, not_shared, read_meta, write_meta
+from fracnet.data.cache_folders import images_dir, open_or_build, read_meta, write_meta
 from fracnet.data.samplers import Draw
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import progress_bar
@@ -70,12 +70,9 @@ def cached_features(
         meta = read_meta(folder)
         if meta is None or (meta["images"], meta["width"]) != (n, width):
             return None
-        try:
-            if (folder / FILE).stat().st_size != n * width * 4:
-                return None
-            stored = np.memmap(folder / FILE, np.float32, mode="r", shape=(n, width))
-        except FileNotFoundError:  # another process has just cleared it
+        if (folder / FILE).stat().st_size != n * width * 4:
             return None
+        stored = np.memmap(folder / FILE, np.float32, mode="r", shape=(n, width))
         if xxhash.xxh3_64_hexdigest(stored.data) != meta["xxh3"]:
             return None
         scale = float(np.abs(again).max())
@@ -110,15 +107,13 @@ def cached_features(
                 file=sys.stderr,
             )
 
-    try:
-        stored = opened() if folder.is_dir() else None
-    except PermissionError as error:
-        raise not_shared(folder, "feature cache") from error
-    if stored is not None:
-        return stored
-    n_bytes = n * width * 4
-    return build_once(
-        folder, "feature cache", n_bytes=n_bytes, opened=opened, write=write, progress=progress
+    return open_or_build(
+        folder,
+        "feature cache",
+        n_bytes=n * width * 4,
+        opened=opened,
+        write=write,
+        progress=progress,
     )
 
 

@@ -8,7 +8,6 @@ owner, because it shows patients.
 """
 
 import hashlib
-import io
 import logging
 import os
 import sys
@@ -25,10 +24,9 @@ import xxhash
 
 from fracnet.data.cache_folders import (
     DAMAGED,
-    build_once,
     images_dir,
     mark_as_damaged,
-    not_shared,
+    open_or_build,
     read_meta,
     write_meta,
 )
@@ -119,6 +117,11 @@ class CachedImages(np.memmap):
         super().__array_finalize__(obj)
         self.checksums = None  # of views, whose rows are others
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        assert self.filename is not None
+        # The other process maps the file itself.
+        return _map_images, (Path(self.filename).parent, self.shape, self.checksums)
+
     def __getitem__(self, index: Any) -> Any:
         """Images by row, rows, slice or mask; a part of images after these, as in NumPy."""
         plain = self.view(np.ndarray)
@@ -172,32 +175,22 @@ class ImageCache:
         # Paths as text: a Path object per file would stay in memory.
         states = [_file_state(manifest.file(path)) for path in manifest.table["path"]]
         folder = images_dir() / _key(manifest, states, preprocess)
-        cache = cls._open(folder, manifest, preprocess)
-        if cache is None:
-            cache = cls._build(folder, manifest, states, preprocess, workers, progress)
+        cache = open_or_build(
+            folder,
+            "image cache",
+            n_bytes=len(states) * preprocess.image_size**2,
+            opened=lambda: cls._opened(folder, manifest, preprocess),
+            write=lambda part: _write_cache(part, manifest, states, preprocess, workers, progress),
+            progress=progress,
+        )
         cache._report_bad_files(manifest, on_bad_file)
         return cache
 
     @classmethod
-    def _open(cls, folder: Path, manifest: Manifest, preprocess: Preprocess) -> "ImageCache | None":
-        """The cache if it exists, is complete and is not damaged.
-
-        Raises UserError if it belongs to another user who does not share it.
-        """
-        if not folder.is_dir():
-            return None
-        try:
-            cache = cls._open_intact(folder, manifest, preprocess)
-        except PermissionError as error:
-            raise not_shared(folder, "image cache") from error
-        except FileNotFoundError:  # never complete, or another process just cleared it
-            cache = None
-        return cache
-
-    @classmethod
-    def _open_intact(
+    def _opened(
         cls, folder: Path, manifest: Manifest, preprocess: Preprocess
     ) -> "ImageCache | None":
+        """The cache if it is complete and not damaged."""
         meta = read_meta(folder)
         if meta is None or (folder / DAMAGED).exists():
             return None
@@ -218,25 +211,6 @@ class ImageCache:
         if not all(checksums.fits(row, images.view(np.ndarray)[row]) for row in sample):
             return None
         return cls(folder, images, features, bad)
-
-    @classmethod
-    def _build(
-        cls,
-        folder: Path,
-        manifest: Manifest,
-        states: Sequence[tuple[int, int]],
-        preprocess: Preprocess,
-        workers: int | None,
-        progress: bool,
-    ) -> "ImageCache":
-        return build_once(
-            folder,
-            "image cache",
-            n_bytes=len(states) * preprocess.image_size**2,
-            opened=lambda: cls._open(folder, manifest, preprocess),
-            write=lambda part: _write_cache(part, manifest, states, preprocess, workers, progress),
-            progress=progress,
-        )
 
     def same_pixels(self, rows: np.ndarray) -> list[tuple[int, int]]:
         """Pairs (first, other) of rows whose files hold the same picture, to the pixel.
@@ -267,16 +241,6 @@ class ImageCache:
         if on_bad_file == "error":
             raise UserError(f"{message} Repair them, or leave them out with data.on_bad_file=skip.")
         log.warning("%s They are left out.", message)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        # The other process maps the file itself.
-        state["images"] = self.images.shape, self.images.checksums
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.images = _map_images(self.path, *state["images"])
 
 
 def _map_images(folder: Path, shape: tuple[int, ...], checksums: Checksums | None) -> CachedImages:
@@ -360,10 +324,8 @@ def _write_cache(
     good = [row for row in range(len(files)) if row not in bad]
     digests = {}
     for name, values in (("features", features[good]), ("checksums", checksums[good])):
-        buffer = io.BytesIO()
-        np.save(buffer, values)
-        (folder / f"{name}.npy").write_bytes(buffer.getvalue())
-        digests[f"{name}_sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+        np.save(folder / f"{name}.npy", values)
+        digests[f"{name}_sha256"] = sha256_of(folder / f"{name}.npy")
     content = {
         "name": manifest.name,
         "images": len(good),
