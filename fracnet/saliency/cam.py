@@ -7,7 +7,7 @@ Sources: Grad-CAM, Selvaraju et al. 2017 (ICCV); HiResCAM, Draelos and Carin 202
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -27,18 +27,27 @@ from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress, no_progress
 
 CAM_METHODS = tuple(name for name in METHOD_NAMES if name != LOCALIZATION)
+GRADCAM, BATCH_SIZE, DEVICE = "gradcam", 16, "cpu"
+"""Of `Settings` without their keys."""
+
+
+class Settings(TypedDict, total=False):
+    """How heatmaps are made.
+
+    method: one of `METHOD_NAMES`. layer: of the backbone; None: as `find_layer` finds it. The
+    method `LOCALIZATION` has its own. batch_size: images at a time. device: to compute on, such as
+    "cuda". progress: shows the batches.
+    """
+
+    method: str
+    layer: str | None
+    batch_size: int
+    device: str
+    progress: Progress[Any]
 
 
 def heatmaps(
-    model: Classifier,
-    images: np.ndarray,
-    classes: np.ndarray,
-    *,
-    method: str = "gradcam",
-    layer: str | None = None,
-    batch_size: int = 16,
-    device: str = "cpu",
-    progress: Progress[Any] = no_progress,
+    model: Classifier, images: np.ndarray, classes: np.ndarray, **settings: Unpack[Settings]
 ) -> Iterator[np.ndarray]:
     """Heatmaps of images, batch by batch in their order: float32 [b, S, S].
 
@@ -50,16 +59,11 @@ def heatmaps(
         model: with its input layer.
         images: uint8 [n, S, S], as the cache holds them.
         classes: int64 [n], the class to explain in each image.
-        method: one of `METHOD_NAMES`.
-        layer: of the backbone; None: as `find_layer` finds it. The method `LOCALIZATION` has its
-            own.
-        batch_size: images at a time.
-        device: to compute on, such as "cuda".
-        progress: shows the batches.
 
     Raises:
         UserError: an unknown method, or a layer that cannot be found.
     """
+    method, batch_size = settings.get("method", GRADCAM), settings.get("batch_size", BATCH_SIZE)
     if method not in METHOD_NAMES:
         raise UserError(
             f"explain.method={method} is not allowed; allowed: {', '.join(METHOD_NAMES)}."
@@ -72,9 +76,10 @@ def heatmaps(
     if method == LOCALIZATION:
         check_method(method, None, model.localizer)
     else:
-        explained = find_layer(model.backbone, layer, size=images.shape[-1])
+        explained = find_layer(model.backbone, settings.get("layer"), size=images.shape[-1])
     starts = range(0, len(images), batch_size)
-    with _on_device(model, device):
+    progress = settings.get("progress", no_progress)
+    with _on_device(model, settings.get("device", DEVICE)):
         for start in progress(starts, len(starts), "heatmaps"):
             batch = slice(start, start + batch_size)
             if explained is None:

@@ -6,7 +6,7 @@ Cases are right and wrong, confident and uncertain ones, chosen at random and no
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,10 @@ from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions, classes_of
 from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import Layer
-from fracnet.saliency.cam import heatmaps
+from fracnet.saliency.cam import Settings, heatmaps
 from fracnet.saliency.drawing import draw_overlay, enlarge, write_png
 from fracnet.saliency.localization import join_names
 from fracnet.saliency.methods import CLASS_AGNOSTIC, LOCALIZATION, METHOD_NAMES
-from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
 KINDS = ("wrong and confident", "wrong and uncertain", "right and uncertain", "right and confident")
@@ -167,12 +166,7 @@ def draw_cases(
     table: pd.DataFrame,
     cases: Sequence[Case],
     folder: Path,
-    *,
-    method: str,
-    layer: str | None,
-    batch_size: int = 16,
-    device: str = "cpu",
-    progress: Progress[Any] = no_progress,
+    **settings: Unpack[Settings],
 ) -> tuple[list[dict[str, Any]], int]:
     """Write two pictures of each case; entries for explain.json, and the number of empty maps.
 
@@ -185,24 +179,14 @@ def draw_cases(
         table: of predictions.csv.
         cases: may be empty.
         folder: exists; the pictures go to `FOLDER` in it.
-        method, layer, batch_size, device, progress: as for `heatmaps`.
     """
     (folder / FOLDER).mkdir()
     paths = table["path"].iloc[[case.row for case in cases]]
     rows = pd.Index(data.manifest.table["path"]).get_indexer(paths)
     assert (rows >= 0).all(), "a predicted image that is not in the manifest"
     images = data.cache.images[rows]
-    batches = heatmaps(
-        model,
-        images,
-        np.array([case.predicted for case in cases], dtype=np.int64),
-        method=method,
-        layer=layer,
-        batch_size=batch_size,
-        device=device,
-        progress=progress,
-    )
-    maps = [heat for batch in batches for heat in batch]
+    classes = np.array([case.predicted for case in cases], dtype=np.int64)
+    maps = [heat for batch in heatmaps(model, images, classes, **settings) for heat in batch]
     entries = []
     for i, (case, row, heat) in enumerate(zip(cases, rows, maps, strict=True), start=1):
         outlines = annotation_outlines(data.manifest.table.iloc[row], data.preprocess)

@@ -31,7 +31,7 @@ the reason.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import cv2
 import numpy as np
@@ -51,7 +51,7 @@ from fracnet.metrics.intervals import (
 )
 from fracnet.metrics.intervals import score_bootstrap as score_limits
 from fracnet.models.classifier import Classifier
-from fracnet.saliency.cam import heatmaps
+from fracnet.saliency.cam import GRADCAM, Settings, heatmaps
 from fracnet.saliency.methods import (
     BASELINE_NAMES,
     CLASS_AGNOSTIC,
@@ -60,7 +60,6 @@ from fracnet.saliency.methods import (
     SCORE_NAMES,
 )
 from fracnet.utils import text
-from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted
 
 ScoreEstimate = dict[str, Any]
@@ -86,13 +85,9 @@ def localize(
     model: Classifier,
     data: RadiographData,
     *,
-    method: str = "gradcam",
-    layer: str | None = None,
-    batch_size: int = 16,
-    device: str = "cpu",
     most: int = MAX_IMAGES,
     seed: int = 0,
-    progress: Progress[Any] = no_progress,
+    **settings: Unpack[Settings],
 ) -> dict[str, Any] | None:
     """Score the true class's maps on annotated test images; see the top of this file.
 
@@ -101,40 +96,24 @@ def localize(
     Args:
         model: with its input layer.
         data: set up (`RadiographData.setup`).
-        method, layer, batch_size, device, progress: as for `heatmaps`.
         most: images of each split at most, drawn by `seed` if there are more.
         seed: of that draw.
     """
     annotated = {split: annotated_rows(data, split) for split in ("val", "test")}
     if not len(annotated["test"]):
         return None
-    compute = partial(
-        heatmaps,
-        model,
-        method=method,
-        layer=layer,
-        batch_size=batch_size,
-        device=device,
-        progress=progress,
-    )
+    compute = partial(heatmaps, model, **settings)
     rows = {split: _sample(every, most, seed) for split, every in annotated.items()}
     scores = {split: _score_rows(data, chosen, compute) for split, chosen in rows.items()}
-    clusters = clusters_of(data.table.iloc[rows["test"]])
+    table, hits = data.table.iloc[rows["test"]], scores["test"]["map"].pointing
     result: dict[str, Any] = {
-        "method": method,
-        "layer": layer,
+        "method": settings.get("method", GRADCAM),
+        "layer": settings.get("layer"),
         "split": "test",
-        "images": len(rows["test"]),
+        "images": len(table),
         "annotated": len(annotated["test"]),
-        **_summarize(scores["val"], scores["test"], clusters),
-        "hits": {
-            str(path): int(hit)
-            for path, hit in zip(
-                data.manifest.table["path"].iloc[rows["test"]],
-                scores["test"]["map"].pointing,
-                strict=True,
-            )
-        },
+        **_summarize(scores["val"], scores["test"], clusters_of(table)),
+        "hits": {str(p): int(hit) for p, hit in zip(table["path"], hits, strict=True)},
     }
     result["verdict"] = localization_verdict(result)
     result["sentences"] = localization_sentences(result)
@@ -142,38 +121,25 @@ def localize(
 
 
 def better_method(
-    model: Classifier,
-    data: RadiographData,
-    *,
-    layer: str | None = None,
-    batch_size: int = 16,
-    device: str = "cpu",
-    seed: int = 0,
-    progress: Progress[Any] = no_progress,
+    model: Classifier, data: RadiographData, *, seed: int = 0, **settings: Unpack[Settings]
 ) -> tuple[str, str]:
     """Grad-CAM, or the localization head if it scores higher on validation; a sentence on why.
 
     By the `PRIMARY` score of annotated validation images, at a tie by energy. Grad-CAM and ""
     without such a head, for a named layer, and where no validation image is annotated. Arguments
-    as for `localize`.
+    as for `localize`, but the method.
     """
-    methods = ("gradcam", LOCALIZATION)
-    if model.localizer is None or layer is not None:
+    methods = (GRADCAM, LOCALIZATION)
+    if model.localizer is None or settings.get("layer") is not None:
         return methods[0], ""
     rows = _sample(annotated_rows(data, "val"), MAX_IMAGES, seed)
     if not len(rows):
         return methods[0], ""
+    images, classes = data.cache.images[rows], data.manifest.targets()[rows]
     scores = []
     for method in methods:
-        maps = heatmaps(
-            model,
-            data.cache.images[rows],
-            data.manifest.targets()[rows],
-            method=method,
-            batch_size=batch_size,
-            device=device,
-            progress=progress,
-        )
+        settings["method"] = method
+        maps = heatmaps(model, images, classes, **settings)
         each = score_maps(maps, _masks(data, rows))
         scores.append((float(each.pointing.mean()), float(each.energy.mean())))
     chosen = methods[int(scores[1] > scores[0])]
@@ -202,14 +168,10 @@ def _sample(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
 class Scores:
     """Scores of n maps.
 
-    Attributes:
-        pointing: bool [n].
-        pointing_tolerance: bool [n].
-        energy: float64 [n].
-        overlaps: float64 [n, len(THRESHOLDS)].
-        area: share of the image that is annotated, float64 [n].
-        tolerance_area: share of the image within the tolerance of an annotation, float64 [n].
-        empty: bool [n], maps that are 0 everywhere; all their scores are 0.
+    pointing, pointing_tolerance: bool [n]. energy: float64 [n]. overlaps: float64
+    [n, len(THRESHOLDS)]. area, tolerance_area: shares of the image that are annotated, or within
+    the tolerance of an annotation, float64 [n]. empty: bool [n], maps that are 0 everywhere; all
+    their scores are 0.
     """
 
     pointing: np.ndarray
@@ -251,19 +213,7 @@ def score_maps(maps: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> Score
     """
     singles = (heat for batch in maps for heat in batch)
     rows = [_score_map(heat, mask) for heat, mask in zip(singles, masks, strict=True)]
-
-    def column(place: int, dtype: type) -> np.ndarray:
-        return np.array([row[place] for row in rows], dtype=dtype)
-
-    return Scores(
-        pointing=column(0, bool),
-        pointing_tolerance=column(1, bool),
-        energy=column(2, np.float64),
-        overlaps=column(3, np.float64).reshape(-1, len(THRESHOLDS)),
-        area=column(4, np.float64),
-        tolerance_area=column(5, np.float64),
-        empty=column(6, bool),
-    )
+    return Scores(*map(np.array, zip(*rows, strict=True))) if rows else Scores(*[np.empty(0)] * 7)
 
 
 def _score_map(

@@ -43,7 +43,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Unpack
 
 import cv2
 import numpy as np
@@ -58,7 +58,7 @@ from fracnet.metrics.intervals import LEVEL
 from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import eval_mode
 from fracnet.models.inference import predict_logits
-from fracnet.saliency.cam import heatmaps
+from fracnet.saliency.cam import BATCH_SIZE, DEVICE, GRADCAM, Settings, heatmaps
 from fracnet.saliency.methods import METHOD_NAMES
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import are, counted, limits
@@ -89,15 +89,11 @@ def run_sanity_check(
     model: Classifier,
     data: RadiographData,
     *,
-    method: str = "gradcam",
-    layer: str | None = None,
-    batch_size: int = 16,
-    device: str = "cpu",
     images: int = IMAGES,
     draws: int = DRAWS,
     most_stages: int = STAGES,
     seed: int = 0,
-    progress: Progress[Any] = no_progress,
+    **settings: Unpack[Settings],
 ) -> dict[str, Any] | None:
     """Correlations of maps before and after randomizing weights; see the top of this file.
 
@@ -107,6 +103,8 @@ def run_sanity_check(
     rows, clusters = _choose_rows(data, images, seed)
     pixels = data.cache.images[rows]
     original_device = next(model.parameters()).device
+    progress = settings.pop("progress", no_progress)
+    batch_size, device = settings.get("batch_size", BATCH_SIZE), settings.get("device", DEVICE)
     try:
         with eval_mode(model):
             every = np.arange(len(rows))
@@ -114,15 +112,7 @@ def run_sanity_check(
             classes = logits.argmax(axis=1)
 
             def ranked(places: np.ndarray) -> np.ndarray:
-                batches = heatmaps(
-                    model,
-                    pixels[places],
-                    classes[places],
-                    method=method,
-                    layer=layer,
-                    batch_size=batch_size,
-                    device=device,
-                )
+                batches = heatmaps(model, pixels[places], classes[places], **settings)
                 return rank_maps(np.concatenate(list(batches)))
 
             before = ranked(every)
@@ -138,8 +128,8 @@ def run_sanity_check(
         model.to(original_device)
     verdict = sanity_verdict(stages[-1], null, len(used))
     result: dict[str, Any] = {
-        "method": method,
-        "layer": layer,
+        "method": settings.get("method", GRADCAM),
+        "layer": settings.get("layer"),
         "images": len(used),
         "units": len(np.unique(clusters.ids[used])),
         "unit": clusters.unit,
