@@ -22,9 +22,9 @@ from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
 from fracnet.inference.image_predictor import CAUTION, Batch, ImagePredictor
 from fracnet.inference.inputs import PREDICTION_FILE, InputImages
-from fracnet.inference.overlays import Overlays, plain_picture
+from fracnet.inference.overlays import Overlays
+from fracnet.inference.prediction_page import prediction_page
 from fracnet.models.ood import MEANING
-from fracnet.report.prediction_page import PredictionContent, prediction_page
 from fracnet.runs.run_folder import with_format, write_json
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file, write_atomically
@@ -126,41 +126,13 @@ def predict_into(
                     "unless they are views of one study, its row in studies.csv has no meaning."
                 )
         _write_jsonl(rows.path)
-        content = _page_content(summary, predictor, studies)
-        write_atomically(folder / "index.html", prediction_page(content))
+        # "" and not missing: an image is readable where `error` is empty.
+        written = pd.concat(list(_read_rows(rows.path)), ignore_index=True)
+        written = written.fillna(dict.fromkeys(TEXT_COLUMNS, ""))
+        page = prediction_page(folder, predictor, written, studies, summary.notes)
+        write_atomically(folder / "index.html", page)
         summary.status = "finished"
     return summary
-
-
-def _page_content(
-    summary: PredictionSummary, predictor: ImagePredictor, studies: pd.DataFrame | None
-) -> PredictionContent:
-    """The content of index.html, from the rows as predictions.csv has them."""
-    # "" and not missing: an image is readable where `error` is empty.
-    rows = pd.concat(list(_read_rows(summary.folder / "predictions.csv")), ignore_index=True)
-    text = rows.columns.intersection(TEXT_COLUMNS)
-    rows[text] = rows[text].fillna("")
-    rows["plain"] = [plain_picture(name) if name else "" for name in rows["overlay"]]
-    return PredictionContent(
-        name=summary.folder.resolve().name,
-        run=predictor.path.name,
-        written=datetime.now(UTC).date().isoformat(),
-        caution=CAUTION,
-        notes=summary.notes,
-        classes=predictor.classes,
-        temperature=float(predictor.decisions["temperature"]),
-        levels=predictor.levels,
-        rows=rows,
-        studies=studies,
-        ood=predictor.ood_description is not None,
-        files=[
-            "predictions.csv",
-            "predictions.jsonl",
-            PREDICTION_FILE,
-            *(["studies.csv"] if summary.studies else []),
-            *(["unreadable.csv"] if summary.unreadable else []),
-        ],
-    )
 
 
 def _limit_notes(predictor: ImagePredictor, level: str) -> list[str]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -20,8 +21,7 @@ from fracnet.data.datasets.folder import Folder
 from fracnet.data_audit.page import render_audit_page
 from fracnet.evaluation.comparison import compare
 from fracnet.evaluation.conformal import Limits
-from fracnet.inference.image_predictor import CAUTION
-from fracnet.report.prediction_page import PredictionContent, prediction_page
+from fracnet.inference.prediction_page import prediction_page
 from fracnet.runs.compare_runs import load_candidates, write_comparison
 from fracnet.runs.evaluate_run import evaluate_run
 from fracnet.runs.run_folder import RunFolder
@@ -140,15 +140,15 @@ def sweep(root: Path) -> Path:
 
 def prediction(root: Path) -> Path:
     """The page of a prediction: studies, heatmaps, unreadable and unusual images, long names."""
-    root.mkdir(parents=True)
+    (root / "overlays" / "plain").mkdir(parents=True)
     classes, rng = ("normal", "abnormal"), np.random.default_rng(0)
     rows = []
     for number in range(12):
         prob = rng.random()
         name = f"{number:04}{LONG}"
         picture = np.full((90, 60), 20 * number, np.uint8)
-        for kind in ("", "_plain"):
-            (root / f"{number}{kind}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        for place in ("overlays", "overlays/plain"):
+            (root / place / f"{number}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
         rows.append(
             {
                 "path": f"scans/{name}",
@@ -159,29 +159,22 @@ def prediction(root: Path) -> Path:
                 "ood": number == 3,
                 "ood_score": 1.2 if number == 3 else 0.31,
                 "error": "it is not a complete image" if number == 5 else "",
-                "overlay": "" if number == 5 else f"{number}.png",
-                "plain": "" if number == 5 else f"{number}_plain.png",
+                "overlay": "" if number == 5 else f"overlays/{number}.png",
             }
         )
     table = pd.DataFrame(rows)
     studies = table.assign(study="a/study1", patient="p1", views=1, unreadable=0, reason="a reason")
     limits = Limits(classes, 0.05, (0.3, 0.2), (0.05, 0.083), (40, 11), "A note.")
     levels = {level: {"threshold": 0.4, "limits": limits} for level in ("image", "study")}
-    content = PredictionContent(
-        name="predictions_of_some_scans",
-        run="a_run_with_a_long_name",
-        written="2026-01-31",
-        caution=CAUTION,
-        notes=["A note."],
+    predictor: Any = SimpleNamespace(
+        path=Path("a_run_with_a_long_name"),
         classes=classes,
-        temperature=1.3,
+        decisions={"temperature": 1.3},
         levels=levels,
-        rows=table,
-        studies=studies,
-        ood=True,
-        files=[],
+        ood_description={"layer": "the last one"},
     )
-    (root / "index.html").write_text(prediction_page(content), encoding="utf-8")
+    html = prediction_page(root, predictor, table, studies, ["A note."])
+    (root / "index.html").write_text(html, encoding="utf-8")
     return root / "index.html"
 
 

@@ -4,7 +4,8 @@ It refers to the pictures and tables next to it in its folder, whatever their nu
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +14,8 @@ import pandas as pd
 
 from fracnet.evaluation.conformal import NEVER, Limits, limit_evidence
 from fracnet.evaluation.predictions import PROB
+from fracnet.inference.image_predictor import CAUTION, ImagePredictor
+from fracnet.inference.overlays import plain_picture
 from fracnet.report.html import page
 from fracnet.report.run_tables import UNSCALED, format_threshold
 from fracnet.report.tables import Cell, FileName, Link, Table
@@ -30,68 +33,64 @@ LINKED_FILES = {
 PROBABILITIES = "All probabilities are calibrated with the temperature that validation chose"
 
 
-@dataclass(frozen=True)
-class PredictionContent:
-    """What the page shows.
+def prediction_page(
+    folder: Path,
+    predictor: ImagePredictor,
+    rows: pd.DataFrame,
+    studies: pd.DataFrame | None,
+    notes: Sequence[str],
+) -> str:
+    """The page for `folder`, as HTML.
 
-    name: of the output folder. run: of the run's folder. written: the date. rows: predictions.csv;
-    a column `plain` has the path of the image without its heatmap. studies: studies.csv, or None.
-    levels: by level, threshold and limits, as in `Predictor.levels`. ood: whether the run has an
-    OOD reference. files: names of files in the folder.
+    rows: of predictions.csv; an empty text is "". studies: of studies.csv, or None.
     """
-
-    name: str
-    run: str
-    written: str
-    caution: str
-    notes: Sequence[str]
-    classes: tuple[str, ...]
-    temperature: float
-    levels: Mapping[str, Mapping[str, Any]]
-    rows: pd.DataFrame
-    studies: pd.DataFrame | None
-    ood: bool
-    files: Sequence[str]
-
-
-def prediction_page(content: PredictionContent) -> str:
-    """The page, as HTML."""
-    rows = rows_to_show(content.rows)
-    cases = [_case(row, content) for _, row in rows.iterrows()]
-    studies = None if content.studies is None else study_table(content)
-    left_out = len(content.rows) - len(rows)
+    readable = rows["error"] == ""
+    counts = {f"predicted {name}": rows["decision"].eq(name) for name in predictor.classes}
+    counts["uncertain"] = rows["uncertain"].eq(True)
+    if predictor.ood_description:
+        counts["out of distribution"] = rows["ood"].eq(True)
+    counts["unreadable"] = ~readable
+    numbers = {name: int(which.sum()) for name, which in counts.items()}
+    facts = {"images": len(rows), **numbers}
+    if studies is not None:
+        facts["studies"] = len(studies)
+    uncertain, unreadable = numbers["uncertain"], numbers["unreadable"]
+    shown = rows_to_show(rows)
+    cases = [_case(row, predictor) for _, row in shown.iterrows()]
     choices = {
-        "decision": ("class", content.classes),
+        "decision": ("class", predictor.classes),
         "confidence": ("confidence", ("confident", "uncertain")),
         "ood": ("out of distribution", ("yes", "no")),
         "error": ("file", ("readable", "unreadable")),
     }
+    missing = {"studies.csv": studies is None, "unreadable.csv": not unreadable}
     values = {
-        "name": content.name,
-        "run": content.run,
-        "written": content.written,
-        "headline": _headline(content.rows),
-        "caution": content.caution,
-        "notes": content.notes,
-        "facts": _facts(content),
+        "name": folder.resolve().name,
+        "run": predictor.path.name,
+        "written": datetime.now(UTC).date().isoformat(),
+        "headline": f"{counted(len(rows), 'image')}: {len(rows) - unreadable - uncertain} "
+        f"confident, {uncertain} uncertain" + (f", {unreadable} unreadable" if unreadable else ""),
+        "caution": CAUTION,
+        "notes": notes,
+        "facts": [{"name": name, "value": str(value)} for name, value in facts.items()],
         "cases": cases,
         "pictures": any(case["pictures"] for case in cases),
-        "left_out": f"The page shows the {counted(len(rows), 'image')} that most need review: "
+        "left_out": f"The page shows the {counted(len(shown), 'image')} that most need review: "
         "unreadable, out of distribution and uncertain ones first. predictions.csv has all "
-        f"{len(content.rows)}."
-        if left_out
+        f"{len(rows)}."
+        if len(shown) < len(rows)
         else "",
         "choices": [
             (key, title, [value for value in options if any(case[key] == value for case in cases)])
             for key, (title, options) in choices.items()
         ],
-        "studies": studies,
-        "rules": rules(content),
-        "limits": [limits_table(level, values) for level, values in content.levels.items()],
+        "studies": None if studies is None else study_table(studies, predictor),
+        "rules": rules(predictor),
+        "limits": [limits_table(level, of) for level, of in predictor.levels.items()],
         "files": [
-            (Link(name, quote(name)), LINKED_FILES[name])
-            for name in LINKED_FILES
-            if name in content.files
+            (Link(name, quote(name)), what)
+            for name, what in LINKED_FILES.items()
+            if not missing.get(name)
         ],
     }
     return page("prediction.html", values)
@@ -101,37 +100,15 @@ def rows_to_show(rows: pd.DataFrame) -> pd.DataFrame:
     """All rows in their order; of more than `MAX_ROWS` those that most need review."""
     if len(rows) <= MAX_ROWS:
         return rows
-    readable = rows["error"].fillna("") == ""
     rank = np.select(
-        [~readable, rows["ood"].eq(True), rows["uncertain"].eq(True)], [0, 1, 2], default=3
+        [rows["error"] != "", rows["ood"].eq(True), rows["uncertain"].eq(True)],
+        [0, 1, 2],
+        default=3,
     )
     return rows.iloc[np.argsort(rank, kind="stable")[:MAX_ROWS]]
 
 
-def _headline(rows: pd.DataFrame) -> str:
-    readable = rows["error"].fillna("") == ""
-    uncertain = int(rows["uncertain"].eq(True).sum())
-    unreadable = f", {int((~readable).sum())} unreadable" if not readable.all() else ""
-    confident = int(readable.sum()) - uncertain
-    images = counted(len(rows), "image")
-    return f"{images}: {confident} confident, {uncertain} uncertain{unreadable}"
-
-
-def _facts(content: PredictionContent) -> list[dict[str, str]]:
-    rows = content.rows
-    readable = rows["error"].fillna("") == ""
-    counts = [(f"predicted {name}", rows["decision"].eq(name)) for name in content.classes]
-    counts.append(("uncertain", rows["uncertain"].eq(True)))
-    if content.ood:
-        counts.append(("out of distribution", rows["ood"].eq(True)))
-    counts.append(("unreadable", ~readable))
-    facts = [("images", str(len(rows))), *((name, str(int(n.sum()))) for name, n in counts)]
-    if content.studies is not None:
-        facts.append(("studies", str(len(content.studies))))
-    return [{"name": name, "value": value} for name, value in facts]
-
-
-def _case(row: pd.Series, content: PredictionContent) -> dict[str, Any]:
+def _case(row: pd.Series, predictor: ImagePredictor) -> dict[str, Any]:
     """A row of the table of images."""
     name = str(row["path"]).replace("\\", "/").rpartition("/")[2]
     case = {"file": FileName(name), "path": str(row["path"]), "pictures": [], "href": ""}
@@ -140,43 +117,41 @@ def _case(row: pd.Series, content: PredictionContent) -> dict[str, Any]:
             "error": "unreadable", "decision": "", "probability": "", "confidence": "", "ood": "",
             "score": "", "why": str(row["error"]), "caption": f"{name}: {row['error']}",
         }  # fmt: skip
-    prob = np.array([float(row[f"{PROB}{c}"]) for c in content.classes])
-    choice = content.classes.index(str(row["decision"]))
+    prob = np.array([float(row[f"{PROB}{c}"]) for c in predictor.classes])
+    choice = predictor.classes.index(str(row["decision"]))
     probability = f"{prob[choice]:.3f}"
     confidence = "uncertain" if row["uncertain"] else "confident"
-    why = limit_evidence(prob, choice, content.levels["image"]["limits"])
-    ood = "yes" if content.ood and row["ood"] else "no" if content.ood else ""
+    why = limit_evidence(prob, choice, predictor.levels["image"]["limits"])
+    ood = ("yes" if row["ood"] else "no") if predictor.ood_description else ""
     if ood == "yes":
         why += f"; out-of-distribution score {row['ood_score']:.2f} is above the limit of 1"
     case |= {
         "error": "readable",
-        "decision": content.classes[choice],
+        "decision": row["decision"],
         "probability": probability,
         "confidence": confidence,
         "ood": ood,
-        "score": f"{row['ood_score']:.2f}" if content.ood else "",
+        "score": f"{row['ood_score']:.2f}" if ood else "",
         "why": f"{why}.",
-        "caption": f"{name}; predicted: {content.classes[choice]}, calibrated probability "
+        "caption": f"{name}; predicted: {row['decision']}, calibrated probability "
         f"{probability}; {confidence}: {why}.",
     }
     if row["overlay"]:
-        kinds = (("plain", row["plain"], ""), ("overlay", row["overlay"], ", with its heatmap"))
-        case["href"] = quote(str(row["overlay"]))
+        plain, case["href"] = quote(plain_picture(row["overlay"])), quote(row["overlay"])
         case["pictures"] = [
-            {"kind": kind, "src": quote(str(file)), "alt": f"{name}{extra}"}
-            for kind, file, extra in kinds
+            {"kind": "plain", "src": plain, "alt": name},
+            {"kind": "overlay", "src": case["href"], "alt": f"{name}, with its heatmap"},
         ]
     return case
 
 
-def study_table(content: PredictionContent) -> Table:
+def study_table(studies: pd.DataFrame, predictor: ImagePredictor) -> Table:
     """A row per study."""
-    assert content.studies is not None
     rows: list[list[Cell]] = []
-    for _, row in content.studies.iterrows():
+    for _, row in studies.iterrows():
         decision = row["decision"]
         known = isinstance(decision, str) and decision != ""
-        prob = row[f"{PROB}{decision if known else content.classes[-1]}"]
+        prob = row[f"{PROB}{decision if known else predictor.classes[-1]}"]
         rows.append(
             [
                 str(row["study"]),
@@ -191,10 +166,10 @@ def study_table(content: PredictionContent) -> Table:
             ]
         )
     note = ""
-    if "study" not in content.levels:
+    if "study" not in predictor.levels:
         note = (
             "There are no decisions on studies, because the run's validation has none. The "
-            f"probability is that of {content.classes[-1]}."
+            f"probability is that of {predictor.classes[-1]}."
         )
     heads = ["study", "patient", "views", "predicted", "probability", "uncertain"]
     return Table(
@@ -207,16 +182,16 @@ def study_table(content: PredictionContent) -> Table:
     )
 
 
-def rules(content: PredictionContent) -> list[str]:
+def rules(predictor: ImagePredictor) -> list[str]:
     """By which rules the page decides, and which probabilities it shows."""
-    scaled = content.temperature != 1
-    sentences = [f"{PROBABILITIES}, {content.temperature:.3f}." if scaled else UNSCALED]
-    threshold = content.levels["image"]["threshold"]
+    temperature = float(predictor.decisions["temperature"])
+    sentences = [UNSCALED if temperature == 1 else f"{PROBABILITIES}, {temperature:.3f}."]
+    threshold = predictor.levels["image"]["threshold"]
     if threshold is None:
         sentences.append("The predicted class of an image is the most likely one.")
     else:
         sentences.append(
-            f"An image is predicted {content.classes[1]} if that probability is above "
+            f"An image is predicted {predictor.classes[1]} if that probability is above "
             f"{format_threshold(threshold)}, the threshold that validation chose."
         )
     sentences.append(
@@ -224,7 +199,7 @@ def rules(content: PredictionContent) -> list[str]:
         "class is not, and uncertain otherwise, so a high probability can be uncertain and a lower "
         "one confident. An image out of distribution is always uncertain."
     )
-    if not content.ood:
+    if not predictor.ood_description:
         sentences.append("It is unknown which images are out of distribution: the run has no "
                          "ood.npz.")  # fmt: skip
     return sentences
