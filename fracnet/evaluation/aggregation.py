@@ -7,6 +7,7 @@ is positive if any study is, so a patient's probability is the highest of the st
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,7 @@ LIST_COLUMNS = ("polygons", "boxes")
 
 
 def level_problems(predictions: Predictions) -> dict[str, str]:
-    """Why a level is not available, by level; "" where it is.
-
-    A level needs its column without a gap. Studies need one label each. Patients need studies and
-    two classes.
-    """
+    """Why a level is not available, by level; "" where it is."""
     identified = predictions.identified
     table = identified.table
     problems = {"image": ""}
@@ -56,59 +53,41 @@ def to_level(predictions: Predictions, level: str, views: str = "mean") -> Predi
     """The predictions at an available level, sorted by the unit's name.
 
     `path` is the unit's name, `views` the number of its images and, for patients, `studies` the
-    number of studies; logits are logs of the probabilities. A study name that several patients
-    share is resolved (`resolve_identities`).
-
-    Raises:
-        UserError: a study with two labels, or `views` "max" with more than two classes.
+    number of studies; logits are logs of the probabilities. Raises UserError for a study with two
+    labels, and for `views` "max" with more than two classes.
     """
     assert level in LEVELS, level
     predictions = predictions.by_path()
     if level == "image":
         return predictions
-    studies = _to_studies(predictions, views)
-    return studies if level == "study" else _to_patients(studies)
-
-
-def _to_studies(predictions: Predictions, views: str) -> Predictions:
-    classes = predictions.classes
-    check_views(views, len(classes))
+    check_views(views, len(predictions.classes))
     table = predictions.identified.table
     if problem := _mixed_labels(table):
         raise UserError(f"{problem[0].upper()}{problem[1:]}.")
     groups = table.groupby("study", sort=True)
-    first = groups.first()
-    first["path"] = first.index.astype(object)
-    first["views"] = groups.size()
-    prob, logits = combine_views(
-        predictions.probabilities, predictions.logits, groups.ngroup().to_numpy(), views
-    )
-    return predictions.with_probabilities(prob, logits, first.reset_index())
-
-
-def _to_patients(studies: Predictions) -> Predictions:
-    """A patient is positive if any study is; the column `study` becomes missing."""
-    classes, table = studies.classes, studies.table
-    assert len(classes) == 2, classes
+    units = groups.first().assign(views=groups.size())
+    studies = _combined(predictions, groups, units, views)
+    if level == "study":
+        return studies
+    negative, positive = studies.classes
+    table = studies.table
     groups = table.groupby("patient", sort=True)
-    first = groups.first()
-    first["path"] = first.index.astype(object)
-    case = (table["label"] == classes[1]).groupby(table["patient"], sort=True).any()
-    first["label"] = np.where(case, classes[1], classes[0])
-    first["views"], first["studies"] = groups["views"].sum(), groups.size()
-    rows = first.reset_index()
-    rows["study"] = np.nan
-    prob, logits = combine_views(
-        studies.probabilities, studies.logits, groups.ngroup().to_numpy(), "max"
-    )
-    return studies.with_probabilities(prob, logits, rows)
+    case = (table["label"] == positive).groupby(table["patient"], sort=True).any()
+    units = groups.first().assign(views=groups["views"].sum(), studies=groups.size(), study=np.nan)
+    units["label"] = np.where(case, positive, negative)
+    return _combined(studies, groups, units, "max")
+
+
+def _combined(rows: Predictions, groups: Any, units: pd.DataFrame, views: str) -> Predictions:
+    """The `units`, a row for each group of `rows`, whose index is their names."""
+    units = units.assign(path=units.index.astype(object)).reset_index()
+    group = groups.ngroup().to_numpy()
+    prob, logits = combine_views(rows.probabilities, rows.logits, group, views)
+    return rows.with_probabilities(prob, logits, units)
 
 
 def check_views(views: str, n_classes: int, key: str = "views") -> None:
-    """Raise `UserError` if the views of a study cannot be combined this way.
-
-    `key` is how the user wrote it.
-    """
+    """Raise `UserError` if a study's views cannot be combined so; `key` as the user wrote it."""
     if views == "max" and n_classes > 2:
         raise UserError(
             f"{key}=max needs two classes; there are {n_classes}, and the maxima of their "
@@ -133,27 +112,20 @@ def combine_views(
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     prob, logs = prob[order], log_softmax(logits[order], axis=1)
     if views == "mean":
-        combined = _exact_means(prob, starts)
+        parts = [np.split(column, starts[1:]) for column in prob.T]
+        combined = np.column_stack([[exact_mean(p.tolist()) for p in column] for column in parts])
+        if combined.shape[1] == 2:
+            # 1 - p of decimals may be off in the last digit, which must not break a tie.
+            combined[combined[:, 1] == TIE, 0] = TIE
         sizes = np.diff(starts, append=len(order))
         logs = np.logaddexp.reduceat(logs, starts, axis=0) - np.log(sizes)[:, None]
     else:
+        ends = (np.minimum.reduceat, np.maximum.reduceat)
         combined, logs = (
-            np.column_stack(
-                [np.minimum.reduceat(v[:, 0], starts), np.maximum.reduceat(v[:, 1], starts)]
-            )
-            for v in (prob, logs)
+            np.column_stack([end(values[:, c], starts) for c, end in enumerate(ends)])
+            for values in (prob, logs)
         )
     return combined, np.where(combined > TINY, safe_log(combined), logs)
-
-
-def _exact_means(prob: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """`exact_mean` of each column between `starts`, float64[G, C]."""
-    columns = [[exact_mean(p.tolist()) for p in np.split(column, starts[1:])] for column in prob.T]
-    means = np.column_stack(columns)
-    if means.shape[1] == 2:
-        # 1 - p of decimals may be off in the last digit, which must not break a tie.
-        means[means[:, 1] == TIE, 0] = TIE
-    return means
 
 
 def exact_mean(numbers: Sequence[float]) -> float:
@@ -178,18 +150,14 @@ def _mixed_labels(table: pd.DataFrame) -> str:
     name = mixed.index[0]
     labels = ", ".join(sorted(map(str, groups.get_group(name).unique())))
     more = f", as have {len(mixed) - 1} more" if len(mixed) > 1 else ""
-    remedy = "a study has one label"
-    rows = table["study"] == name
-    if "patient" not in table or not is_known(table.loc[rows, "patient"]).all():
-        remedy += "; if several patients have a study of that name, add the column patient"
-    return f"the study {name} has images with different labels ({labels}){more}: {remedy}"
+    text = f"the study {name} has images with different labels ({labels}){more}: a study has one "
+    if "patient" in table and is_known(table.loc[table["study"] == name, "patient"]).all():
+        return f"{text}label"
+    return f"{text}label; if several patients have a study of that name, add the column patient"
 
 
 def check_by(table: pd.DataFrame, by: Sequence[str], key: str = "by") -> None:
-    """Raise `UserError` for a column that the table lacks or with more than `MAX_GROUPS` values.
-
-    `key` is how the user wrote it.
-    """
+    """Raise `UserError` for a column that the table lacks or with more than `MAX_GROUPS` values."""
     allowed = [
         str(c)
         for c in table.columns

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fracnet.config.schema import Evaluation
 from fracnet.evaluation.aggregation import (
     OVERALL,
@@ -27,7 +29,6 @@ from fracnet.evaluation.decisions import (
     DEFAULT_THRESHOLD,
     calibrate,
     cut_of,
-    decide_positive,
     decide_rows,
 )
 from fracnet.evaluation.predictions import Predictions, identity_notes
@@ -64,11 +65,6 @@ class OfficialRow:
     specificity: Estimate
     kappa: Estimate
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON; undefined values are None."""
-        row: dict[str, Any] = plain(self)
-        return row
-
 
 @dataclass(frozen=True)
 class Stratum:
@@ -87,8 +83,7 @@ class Stratum:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON; undefined values are None."""
-        row: dict[str, Any] = {"level": self.level, "by": self.by, "value": self.value}
-        row |= {"threshold": self.threshold, "positives": self.positives}
+        row = {key: value for key, value in vars(self).items() if key != "summary"}
         return row | self.summary.to_dict()
 
 
@@ -120,13 +115,14 @@ class Assessment:
         if self.baselines:
             content["baselines_on_test"] = {k: v.to_dict() for k, v in self.baselines.items()}
         if self.official:
-            content["test_by_level_and_region"] = [row.to_dict() for row in self.official]
-        content["evaluation"] = self.options.numeric_options()
-        content["decisions"] = None if self.decisions is None else dict(self.decisions)
-        content["calibration"] = plain(self.calibration)
-        content["test_strata"] = [stratum.to_dict() for stratum in self.strata]
-        content["notes"] = list(self.notes)
-        return content
+            content["test_by_level_and_region"] = plain(self.official)
+        return content | {
+            "evaluation": self.options.numeric_options(),
+            "decisions": None if self.decisions is None else dict(self.decisions),
+            "calibration": plain(self.calibration),
+            "test_strata": [stratum.to_dict() for stratum in self.strata],
+            "notes": list(self.notes),
+        }
 
 
 def evaluate(
@@ -136,18 +132,15 @@ def evaluate(
     baselines: Mapping[str, Predictions] | None = None,
     progress: Progress = no_progress,
 ) -> Assessment:
-    """Score the rows of val and test.
+    """Score the rows of val and test, or of either.
 
     Args:
-        predictions: of either split, or of both.
         options: the evaluation options; their thresholds are in `decisions` already.
         decisions: what validation has chosen; None where there are no such rows. Two classes are
             then split at 0.5, without calibration.
         baselines: predictions of the test rows by the baselines.
-        progress: shows the steps, some of which take seconds.
 
-    Raises:
-        UserError: a column in `by` that does not exist.
+    Raises UserError for a column in `by` that does not exist.
     """
     notes, predictions = identity_notes(predictions.table), predictions.identified
     splits = {name: predictions.split(name) for name in ("val", "test")}
@@ -159,10 +152,10 @@ def evaluate(
     if "test" in calibrated:
         parts, part_notes = _parts(calibrated["test"], options, decisions)
         notes += part_notes
-    jobs = [_Part(name, "", "", rows, None) for name, rows in splits.items()]
-    jobs += [_Part(name, BASELINE, "", rows, None) for name, rows in (baselines or {}).items()]
+    jobs = [_Part(name, "", "", rows) for name, rows in splits.items()]
+    jobs += [_Part(name, BASELINE, "", rows) for name, rows in (baselines or {}).items()]
     if temperature != 1 and "val" in calibrated:
-        jobs.append(_Part("val", "calibrated", "", calibrated["val"], None))
+        jobs.append(_Part("val", "calibrated", "", calibrated["val"]))
     summaries = {}
     for job in progress([*jobs, *parts], len(jobs) + len(parts), "scoring"):
         summaries[job.level, job.by, job.value] = job.score(options.resamples)
@@ -176,9 +169,9 @@ def evaluate(
         val=raw.get("val"),
         test=raw.get("test"),
         baselines={name: summaries[name, BASELINE, ""] for name in baselines or {}},
-        official=()
-        if test is None or len(test.classes) != 2
-        else official_metrics(test, options.resamples),
+        official=official_metrics(test, options.resamples)
+        if test is not None and len(test.classes) == 2
+        else (),
         calibration={
             split: {
                 moment: {name: summary.metrics[name] for name in CALIBRATION}
@@ -200,17 +193,14 @@ class _Part:
     by: str
     value: str
     rows: Predictions
-    threshold: float | None
+    threshold: float | None = None
     cut: float | None = None  # the threshold in log-odds
 
     def score(self, resamples: int) -> Summary:
         decided = None if self.cut is None else decide_rows(self.rows, self.cut)
         key = (self.rows, resamples) if self.by == BASELINE else None
-        return shared(
-            f"{self.level} {self.by}",
-            key,
-            lambda: summarize(self.rows, decided, resamples=resamples),
-        )
+        name = f"{self.level} {self.by}"
+        return shared(name, key, lambda: summarize(self.rows, decided, resamples=resamples))
 
     def stratum(self, summary: Summary) -> Stratum:
         cases = None if self.threshold is None else int((self.rows.targets == 1).sum())
@@ -243,16 +233,12 @@ def _parts(
     by_region = levels_for_groups(test, "region", ("image", "study"))
     if two and not problems["study"] and "study" not in by_region:
         notes += [_images_only("region")] if _images_only("region") not in notes else []
-    thresholds: dict[str, float | None] = dict.fromkeys(levels)
-    cuts: dict[str, float | None] = dict.fromkeys(levels)
+    cuts: dict[str, tuple[float | None, float | None]] = dict.fromkeys(levels, (None, None))
     if two:
-        for level in levels:
-            thresholds[level] = points[level]["threshold"] if points else DEFAULT_THRESHOLD
-            cuts[level] = cut_of(decisions, level) if points else 0.0
+        cuts = dict.fromkeys(levels, (DEFAULT_THRESHOLD, 0.0))
+        cuts |= {lvl: (points[lvl]["threshold"], cut_of(decisions, lvl)) for lvl in points}
     parts = [
-        _Part(
-            level, by, value, to_level(rows, level, options.views), thresholds[level], cuts[level]
-        )
+        _Part(level, by, value, to_level(rows, level, options.views), *cuts[level])
         for by, (fit, groups) in strata.items()
         for level in fit
         for value, rows in groups
@@ -277,8 +263,7 @@ def _level_notes(problems: Mapping[str, str]) -> list[str]:
 def official_metrics(test: Predictions, resamples: int = RESAMPLES) -> tuple[OfficialRow, ...]:
     """Score two classes: images, then studies where known; overall first, then by region.
 
-    Studies have regions where each lies in one (`levels_for_groups`). `resamples` are those of
-    kappa's bootstrap.
+    `resamples` are those of kappa's bootstrap.
     """
     assert len(test.classes) == 2, "a task of two classes"
     levels = [level for level in available_levels(test) if level != "patient"]
@@ -296,11 +281,12 @@ def official_metrics(test: Predictions, resamples: int = RESAMPLES) -> tuple[Off
 
 def _official_row(units: Predictions, level: str, region: str, resamples: int) -> OfficialRow:
     prob, target, clusters = units.probabilities, units.targets, units.clusters
-    predicted = decide_positive(prob[:, 1], DEFAULT_THRESHOLD)  # a tie is normal
+    predicted = (prob[:, 1] > DEFAULT_THRESHOLD).astype(np.int64)  # a tie is normal
     case, positive = target == 1, predicted == 1
     n, cases = len(target), int(case.sum())
     matrix = classification.confusion(target, predicted, 2)
-    rates = classification.sensitivity(matrix)
+    rates, area = classification.sensitivity(matrix), classification.auc(target, units.scores)[1]
+    area_interval = auc_intervals(target, units.scores, clusters)[1]
     specificity = proportion(~positive, ~case, clusters)
     agreement = agreement_intervals(target, predicted, 2, clusters, resamples=resamples)
     rarer = min(cases, n - cases)
@@ -310,12 +296,7 @@ def _official_row(units: Predictions, level: str, region: str, resamples: int) -
         n=n,
         positives=cases,
         unit=clusters.unit,
-        auc=estimate(
-            classification.auc(target, units.scores)[1],
-            auc_intervals(target, units.scores, clusters)[1],
-            cases,
-            cases=rarer,
-        ),
+        auc=estimate(area, area_interval, cases, cases=rarer),
         sensitivity=estimate(rates[1], proportion(positive, case, clusters), cases, cases),
         specificity=estimate(rates[0], specificity, n - cases, n - cases),
         kappa=estimate(classification.kappa(matrix), agreement["kappa"], n, cases=rarer),

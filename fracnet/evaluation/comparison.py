@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from fracnet.config.instantiate import near_miss
-from fracnet.evaluation.decisions import decide_rows
 from fracnet.evaluation.metric_selection import (
     Metric,
     Sample,
@@ -103,11 +102,6 @@ class Difference:
             return False
         return min(self.low, self.value) > 0 or max(self.high, self.value) < 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON; undefined values are None."""
-        row: dict[str, Any] = plain(self)
-        return row
-
 
 @dataclass(frozen=True)
 class Member:
@@ -188,10 +182,116 @@ class Comparison:
                 "unit": self.clusters.unit,
             },
             "standings": plain(self.standings),
-            "models": [row.to_dict() for row in self.models],
-            "configurations": [row.to_dict() for row in self.configurations],
+            "models": plain(self.models),
+            "configurations": plain(self.configurations),
             "localization": plain(self.localization),
         }
+
+
+@dataclass(frozen=True)
+class ScoredRuns:
+    """A metric of several runs on the same rows, and in the same resamples of their clusters.
+
+    samples, resampled (float64[B] each): by run.
+    """
+
+    metric: Metric
+    clusters: Clusters
+    samples: Mapping[str, Sample]
+    resampled: Mapping[str, np.ndarray]
+    seed: int = 0
+
+    def standing(self, candidate: Candidate, rows: Mapping[str, Predictions]) -> Standing:
+        """The metric of a candidate, whose runs predict these `rows`."""
+        metric, names = self.metric, tuple(member.name for member in candidate.members)
+        validation = np.array([_on_validation(metric, member) for member in candidate.members])
+        ranks = np.where(np.isnan(validation), -np.inf, validation * metric.sign)
+        values = np.array([metric.value(self.samples[name]) for name in names])
+        per_run = tuple(map(float, validation)), tuple(map(float, values))
+        chosen = names[int(ranks.argmax())]
+        common = candidate.name, names, chosen, *per_run, float(validation.mean())
+        if len(names) == 1:
+            count = MIN_RESAMPLES if metric.closed_form else len(self.resampled[chosen])
+            summary = summarize(rows[chosen], self.samples[chosen].predicted, resamples=count)
+            one = metric.estimate(summary)
+            return Standing(*common, one.value, one.low, one.high, one.method, one.note)
+        if len(names) < MIN_RUNS:
+            note = f"{len(names)} runs are too few for an interval of their mean"
+            return Standing(*common, float(values.mean()), None, None, "", note)
+        draws = np.column_stack([self.resampled[name] for name in names])
+        defined = draws[~np.isnan(draws).any(axis=1)]
+        mean = spread_over_runs(values, defined, self.clusters.count)
+        low, high = mean.limits(share=metric.from_0_to_1) or (None, None)
+        note = "degenerate: equal in all runs and resamples" if low is None else ""
+        return Standing(*common, mean.value, low, high, f"by seed and {self.clusters.unit}", note)
+
+    def models(self, names: tuple[str, str], runs: tuple[str, str]) -> Difference:
+        """One of `runs` minus the other."""
+        metric, clusters = self.metric, self.clusters
+        left, right = (self.samples[run] for run in runs)
+        gaps = self.resampled[runs[0]] - self.resampled[runs[1]]
+        error = float(np.nanstd(gaps, ddof=1)) if (~np.isnan(gaps)).sum() > 1 else math.nan
+        if clusters.count < 2:
+            interval = Interval(None, None, "", f"all rows are one {clusters.unit}")
+            test = Test(None, "", interval.note)
+        elif same := identical_part(metric, left, right):
+            interval, test = Interval(None, None, "", ""), Test(1.0, "", f"{IDENTICAL} {same}")
+        elif metric.is_area:
+            areas = area_difference(left.target, left.score, right.score, clusters, metric.index)
+            interval, test = area_interval(areas, clusters), area_test(areas, clusters)
+            error = areas.error
+        else:
+            interval = difference_interval(metric, left, right, gaps, clusters)
+            test = paired_test(metric, left, right, clusters, self.seed)
+        few = TOO_FEW if metric.cases(left.target) < FEW else ""
+        return Difference(
+            *names,
+            kind="model",
+            runs=runs,
+            value=metric.value(left) - metric.value(right),
+            low=interval.low,
+            high=interval.high,
+            method=interval.method,
+            p=test.p,
+            test=test.method,
+            note="; ".join(dict.fromkeys(filter(None, (interval.note, test.note, few)))),
+            error=error,
+        )
+
+    def configurations(
+        self, names: tuple[str, str], runs: tuple[Sequence[str], Sequence[str]]
+    ) -> Difference:
+        """The mean of several runs minus that of several others."""
+        first, second = (
+            np.array([self.metric.value(self.samples[run]) for run in own]) for own in runs
+        )
+        draws = [np.column_stack([self.resampled[run] for run in own]) for own in runs]
+        defined = ~np.isnan(np.hstack(draws)).any(axis=1)
+        left, right = (part[defined] for part in draws)
+        gap = spread_over_runs(first, left, self.clusters.count, second, right)
+        low, high = gap.limits() or (None, None)
+        method = f"Obuchowski-Rockette by seed and {self.clusters.unit}"
+        return Difference(
+            *names,
+            kind="configuration",
+            runs=(len(first), len(second)),
+            value=gap.value,
+            low=low,
+            high=high,
+            method=method,
+            p=gap.p(),
+            test=method,
+            note="" if low is not None else "equal in all runs and resamples",
+            error=gap.error,
+            of_seeds=gap.of_seeds,
+        )
+
+
+def _on_validation(metric: Metric, member: Member) -> float:
+    if not len(member.predictions.split("val")):
+        return math.nan
+    rows = rows_of_split(member.name, member.predictions, "val")
+    return metric.value(Sample.of(rows, member.cut))
 
 
 def compare(
@@ -207,10 +307,9 @@ def compare(
     seed: int = 0,
     progress: Progress[Any] = no_progress,
 ) -> Comparison:
-    """Compare candidates on the same test rows.
+    """Compare two or more candidates on the same test rows.
 
     Args:
-        candidates: at least two.
         metric_name: see `find_metric`; `class_name` for a metric of one class.
         level: what a row of the tables is.
         reference: name of a candidate or of a run; by default the first by validation.
@@ -219,49 +318,33 @@ def compare(
         margin: the smallest difference that matters, if any.
         resamples: of whole clusters, the same for all runs.
         seed: of resamples and swaps.
-        progress: shows the runs, each of which takes a moment.
 
-    Raises:
-        UserError: runs on different test rows, or an unknown metric, class or reference.
+    Raises UserError for runs on different test rows, or an unknown metric, class or reference.
     """
     members = [member for candidate in candidates for member in candidate.members]
     rows = align({member.name: member.predictions for member in members}, "test")
     first = rows[members[0].name]
     metric = find_metric(metric_name, first.classes, class_name)
     clusters = first.clusters
-    samples = {m.name: sample_of(rows[m.name], m.cut) for m in members}
-    resampled: dict[str, np.ndarray] = {}
-    for member in progress(members, len(members), "resampling"):
-        resampled[member.name] = metric.resampled(samples[member.name], clusters, resamples, seed)
+    samples = {m.name: Sample.of(rows[m.name], m.cut) for m in members}
+    resampled = {
+        name: metric.resampled(sample, clusters, resamples, seed)
+        for name, sample in progress(samples.items(), len(samples), "resampling")
+    }
+    scored = ScoredRuns(metric, clusters, samples, resampled, seed)
     standings = [
-        _standing(metric, candidate, samples, resampled, rows, clusters)
+        scored.standing(candidate, rows)
         for candidate in progress(candidates, len(candidates), "scoring")
     ]
-    sign = -1 if metric.larger_is_better else 1
-    standings.sort(key=lambda s: math.inf if math.isnan(s.validation) else sign * s.validation)
+    worst = math.inf
+    standings.sort(key=lambda s: worst if math.isnan(s.validation) else -metric.sign * s.validation)
     selected = _pairs(standings, reference, pairs)
     models, configurations = [], []
     for left, right in progress(selected, len(selected), "comparing"):
-        names, chosen = (left.name, right.name), (left.chosen, right.chosen)
-        models.append(
-            compare_models(
-                metric,
-                names,
-                chosen,
-                (samples[left.chosen], samples[right.chosen]),
-                (resampled[left.chosen], resampled[right.chosen]),
-                clusters,
-                seed,
-            )
-        )
+        names = left.name, right.name
+        models.append(scored.models(names, (left.chosen, right.chosen)))
         if min(len(left.runs), len(right.runs)) >= ENOUGH:
-            values = [np.array([metric.value(samples[r]) for r in s.runs]) for s in (left, right)]
-            draws = [np.column_stack([resampled[r] for r in s.runs]) for s in (left, right)]
-            configurations.append(
-                compare_configurations(
-                    names, (values[0], values[1]), (draws[0], draws[1]), clusters
-                )
-            )
+            configurations.append(scored.configurations(names, (left.runs, right.runs)))
     better, cases = metric.larger_is_better, metric.cases(first.targets)
     return Comparison(
         metric=metric,
@@ -275,85 +358,31 @@ def compare(
     )
 
 
-def sample_of(predictions: Predictions, cut: float | None = None) -> Sample:
-    """Rows with the likeliest class as the predicted one, or that of a threshold in log-odds."""
-    predicted = decide_rows(predictions, cut)
-    return Sample(predictions.targets, predictions.probabilities, predicted, predictions.scores)
-
-
-def _standing(
-    metric: Metric,
-    candidate: Candidate,
-    samples: Mapping[str, Sample],
-    resampled: Mapping[str, np.ndarray],
-    rows: Mapping[str, Predictions],
-    clusters: Clusters,
-) -> Standing:
-    names = tuple(member.name for member in candidate.members)
-    validation = np.array([_on_validation(metric, member) for member in candidate.members])
-    best = 0
-    if not np.isnan(validation).all():
-        best = int((np.nanargmax if metric.larger_is_better else np.nanargmin)(validation))
-    values = np.array([metric.value(samples[name]) for name in names])
-    per_run = tuple(map(float, validation)), tuple(map(float, values))
-    common = candidate.name, names, names[best], *per_run, float(validation.mean())
-    if len(names) == 1:
-        count = MIN_RESAMPLES if metric.closed_form else len(resampled[names[0]])
-        summary = summarize(rows[names[0]], samples[names[0]].predicted, resamples=count)
-        single = metric.estimate(summary)
-        return Standing(*common, single.value, single.low, single.high, single.method, single.note)
-    if len(names) < MIN_RUNS:
-        note = f"{len(names)} runs are too few for an interval of their mean"
-        return Standing(*common, float(values.mean()), None, None, "", note)
-    draws = np.column_stack([resampled[name] for name in names])
-    mean = spread_over_runs(values, draws[~np.isnan(draws).any(axis=1)], clusters.count)
-    low, high = mean.limits(share=metric.from_0_to_1) or (None, None)
-    note = "degenerate: equal in all runs and resamples" if low is None else ""
-    return Standing(*common, mean.value, low, high, f"by seed and {clusters.unit}", note)
-
-
 def compare_pointing(
     result: Comparison, hits: Mapping[str, np.ndarray], clusters: Clusters, seed: int = 0
 ) -> PointingGames | None:
     """The pairs of a comparison by the pointing game of their heatmaps; None without any pair.
 
-    With several runs of both, the runs' means are compared, otherwise the chosen runs.
-
-    Args:
-        result: of the comparison, which gives the pairs.
-        hits: by run, those with heatmaps: bool [n] of the same images.
-        clusters: of these images.
+    With several runs of both, the runs' means are compared, otherwise the chosen runs. hits: by
+    run, those with heatmaps: bool [n] of the same images, whose clusters are `clusters`.
     """
     metric = Metric("accuracy", 2)  # a hit is a correct answer
     samples, resampled = {}, {}
     for name, hit in hits.items():
         inside = hit.astype(np.int64)
-        samples[name] = Sample(np.ones_like(inside), np.eye(2)[inside], inside)
+        prob = np.eye(2)[inside]
+        samples[name] = Sample(np.ones_like(inside), prob, inside, prob)
         resampled[name] = metric.resampled(samples[name], clusters, seed=seed)
+    scored = ScoredRuns(metric, clusters, samples, resampled, seed)
     runs = {each.name: [run for run in each.runs if run in hits] for each in result.standings}
     rows = []
     for row in result.models:
-        names, chosen = (row.name, row.reference), row.runs
-        if all(len(runs[name]) >= ENOUGH for name in names):
-            values = [np.array([hits[run].mean() for run in runs[name]]) for name in names]
-            draws = [np.column_stack([resampled[run] for run in runs[name]]) for name in names]
-            pair = compare_configurations(
-                names, (values[0], values[1]), (draws[0], draws[1]), clusters
-            )
-        elif all(run in hits for run in chosen):
-            left, right = str(chosen[0]), str(chosen[1])
-            pair = compare_models(
-                metric,
-                names,
-                (left, right),
-                (samples[left], samples[right]),
-                (resampled[left], resampled[right]),
-                clusters,
-                seed,
-            )
-        else:
-            continue
-        rows.append(pair)
+        names, chosen = (row.name, row.reference), (str(row.runs[0]), str(row.runs[1]))
+        both = runs[names[0]], runs[names[1]]
+        if min(map(len, both)) >= ENOUGH:
+            rows.append(scored.configurations(names, both))
+        elif hits.keys() >= set(chosen):
+            rows.append(scored.models(names, chosen))
     if not rows:
         return None
     means = {
@@ -363,13 +392,6 @@ def compare_pointing(
     }
     differences = with_verdicts(rows, clusters, True, None)
     return PointingGames(len(clusters.ids), means, tuple(differences))
-
-
-def _on_validation(metric: Metric, member: Member) -> float:
-    if not len(member.predictions.split("val")):
-        return math.nan
-    rows = rows_of_split(member.name, member.predictions, "val")
-    return metric.value(sample_of(rows, member.cut))
 
 
 def _pairs(
@@ -388,84 +410,11 @@ def _find_standing(standings: Sequence[Standing], reference: str) -> Standing:
             return standing
         if reference in standing.runs:
             return replace(standing, chosen=reference)
-    allowed = [s.name for s in standings] + [run for s in standings for run in s.runs]
-    allowed = list(dict.fromkeys(allowed))
+    names = [s.name for s in standings] + [run for s in standings for run in s.runs]
+    allowed = list(dict.fromkeys(names))
     raise UserError(
         f"reference={reference} is not one of the runs; allowed: {'; '.join(allowed)}."
         f"{near_miss(reference, allowed)}"
-    )
-
-
-def compare_models(
-    metric: Metric,
-    names: tuple[str, str],
-    runs: tuple[str, str],
-    samples: tuple[Sample, Sample],
-    resampled: tuple[np.ndarray, np.ndarray],
-    clusters: Clusters,
-    seed: int = 0,
-) -> Difference:
-    """One run minus another. `resampled` float64[B] each: the metric in the same resamples."""
-    left, right = samples
-    value = metric.value(left) - metric.value(right)
-    gaps = resampled[0] - resampled[1]
-    error = float(np.nanstd(gaps, ddof=1)) if (~np.isnan(gaps)).sum() > 1 else math.nan
-    if clusters.count < 2:
-        interval = Interval(None, None, "", f"all rows are one {clusters.unit}")
-        test = Test(None, "", interval.note)
-    elif same := identical_part(metric, left, right):
-        interval, test = Interval(None, None, "", ""), Test(1.0, "", f"{IDENTICAL} {same}")
-    elif metric.is_area:
-        areas = area_difference(left.target, left.ranking, right.ranking, clusters, metric.index)
-        interval, test = area_interval(areas, clusters), area_test(areas, clusters)
-        error = areas.error
-    else:
-        interval = difference_interval(metric, left, right, gaps, clusters)
-        test = paired_test(metric, left, right, clusters, seed)
-    few = TOO_FEW if metric.cases(left.target) < FEW else ""
-    note = "; ".join(dict.fromkeys(filter(None, (interval.note, test.note, few))))
-    return Difference(
-        name=names[0],
-        reference=names[1],
-        kind="model",
-        runs=runs,
-        value=value,
-        low=interval.low,
-        high=interval.high,
-        method=interval.method,
-        p=test.p,
-        test=test.method,
-        note=note,
-        error=error,
-    )
-
-
-def compare_configurations(
-    names: tuple[str, str],
-    values: tuple[np.ndarray, np.ndarray],
-    resampled: tuple[np.ndarray, np.ndarray],
-    clusters: Clusters,
-) -> Difference:
-    """Several runs minus several: their metrics float64[K] and, resampled, float64[B, K]."""
-    defined = ~np.isnan(np.hstack(resampled)).any(axis=1)
-    left, right = (part[defined] for part in resampled)
-    gap = spread_over_runs(values[0], left, clusters.count, values[1], right)
-    low, high = gap.limits() or (None, None)
-    method = f"Obuchowski-Rockette by seed and {clusters.unit}"
-    return Difference(
-        name=names[0],
-        reference=names[1],
-        kind="configuration",
-        runs=(len(values[0]), len(values[1])),
-        value=gap.value,
-        low=low,
-        high=high,
-        method=method,
-        p=gap.p(),
-        test=method,
-        note="" if low is not None else "equal in all runs and resamples",
-        error=gap.error,
-        of_seeds=gap.of_seeds,
     )
 
 
@@ -479,9 +428,8 @@ def with_verdicts(
     """Differences of one kind with p values corrected for their number, verdicts and planning.
 
     cases: rows that the metric rests on, None if many. With few of them, or few clusters, nothing
-    is planned: the normal approximation of `detectable` promises too much (in simulations, what
-    should show in 80 % showed in 35 % with 10 patients, 42 to 57 % with 20, 71 to 74 % with 30, 79
-    to 90 % with 60, and 14 % with 6 cases).
+    is planned: in simulations, what should have shown in 80 % of comparisons showed in 35 % with 10
+    patients, 71 to 74 % with 30, 79 to 90 % with 60, and 14 % with 6 cases.
     """
     unplanned = ""
     if clusters.count < MIN_CLUSTERS_TO_PLAN:
@@ -491,25 +439,22 @@ def with_verdicts(
         unplanned = f"with fewer than {MIN_CASES_TO_PLAN} cases"
     if unplanned:
         unplanned += ", the smallest detectable difference cannot be estimated"
-    tested = [row for row in differences if row.p is not None]
-    corrected = iter(holm([row.p for row in tested if row.p is not None]))
+    tested = [row.p for row in differences if row.p is not None]
+    corrected = iter(holm(tested))
     alpha = ALPHA / max(len(tested), 1)
     result = []
     for row in differences:
         adjusted = None if row.p is None else next(corrected)
-        verdict: str | None = None
+        verdict = needed = within = agree = None
         if row.note.startswith(IDENTICAL):
             verdict = IDENTICAL
         elif adjusted is not None:
             verdict = UNDECIDED
             if adjusted < ALPHA and row.leaves_out_0:
                 verdict = BETTER if (row.value > 0) == larger_is_better else WORSE
-        needed = within = agree = None
         if row.low is not None and row.high is not None:
-            if row.p is not None:
-                agree = (row.p < ALPHA) == row.leaves_out_0
-            if margin is not None:
-                within = -margin < row.low and row.high < margin
+            agree = None if row.p is None else (row.p < ALPHA) == row.leaves_out_0
+            within = None if margin is None else -margin < row.low and row.high < margin
         least = detectable(row.error, alpha) if row.error > 0 and not unplanned else None
         if margin is not None and least is not None and least > margin:
             needed = clusters_needed(

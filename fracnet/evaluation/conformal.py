@@ -26,7 +26,7 @@ from fracnet.evaluation.aggregation import available_levels, to_level
 from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions
 from fracnet.metrics.intervals import proportion
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, list_some
 
 NEVER = -1.0
 """The limit of a class that is never ruled out: no probability lies below it."""
@@ -89,16 +89,15 @@ def _note(limits: Limits, unit: str) -> str:
             f"{have}, so {its} {shares}."
         )
     if none:
-        them = "it" if len(none) == 1 else "them"
+        them, effect = "it", f"only decisions for {limits.classes[none[0]]} can be confident"
+        if len(none) > 1:
+            article = "an" if unit[0] in "aeiou" else "a"
+            them, effect = "them", f"no decision on {article} {unit} can be confident"
         listed = _join([f"{limits.classes[c]} ({limits.counts[c]})" for c in none])
-        note = f"Validation has too few {units} of {listed} to rule {them} out"
-        if len(none) == 1:
-            note += f", so only decisions for {limits.classes[none[0]]} can be confident"
-        else:
-            note += (
-                f", so no decision on {'an' if unit[0] in 'aeiou' else 'a'} {unit} can be confident"
-            )
-        note += f"; each class needs {_fewest(MAX_EXCESS * error)}"
+        note = (
+            f"Validation has too few {units} of {listed} to rule {them} out, so {effect}; each "
+            f"class needs {_fewest(MAX_EXCESS * error)}"
+        )
         if all(limits.counts[c] for c in none):
             enough = max(1 / (MAX_EXCESS * (limits.counts[c] + 1)) for c in none)
             error = np.ceil(1000 * enough - 1e-6) / 1000
@@ -122,35 +121,29 @@ def is_uncertain(prob: np.ndarray, decided: np.ndarray, limits: Limits) -> np.nd
     `prob`: float64[N, C], calibrated.
     """
     possible = prob >= np.asarray(limits.values)
-    single = possible.sum(axis=1) == 1
-    return np.asarray(~(single & possible[np.arange(len(decided)), decided]))
+    alone = (possible.sum(axis=1) == 1) & possible[np.arange(len(decided)), decided]
+    return np.asarray(~alone)
 
 
 def uncertainty_reasons(
     prob: np.ndarray, decided: np.ndarray, uncertain: np.ndarray, limits: Limits
 ) -> list[str]:
     """Why a decision, int64[N], is uncertain, by row; "" where it is confident."""
+    rows = zip(prob, decided.tolist(), uncertain, strict=True)
+    return [_reason(row, choice, limits) if doubt else "" for row, choice, doubt in rows]
+
+
+def _reason(prob: np.ndarray, choice: int, limits: Limits) -> str:
     never = np.asarray(limits.values) == NEVER
-    possible = (prob >= np.asarray(limits.values)) & ~never
-    return [
-        _reason(set(np.flatnonzero(row).tolist()), int(choice), never, limits.classes)
-        if doubt
-        else ""
-        for row, choice, doubt in zip(possible, decided, uncertain, strict=True)
-    ]
-
-
-def _reason(possible: set[int], choice: int, never: np.ndarray, classes: tuple[str, ...]) -> str:
-    """possible: classes that have a limit and are not ruled out by it."""
     if never.all():
         return "validation is too small for any confident decision"
-    others = [classes[c] for c in np.flatnonzero(never) if c != choice]
-    if possible - {choice}:
-        better = choice not in possible and not never[choice]
-        return "another class fits better" if better else "more than one class fits"
+    fits = prob >= np.asarray(limits.values)  # also where the class is never ruled out
+    if (np.delete(fits & ~never, choice)).any():
+        return "more than one class fits" if fits[choice] else "another class fits better"
+    others = [limits.classes[c] for c in np.flatnonzero(never) if c != choice]
     them = "it" if len(others) == 1 else "them"
     few = f"validation has too few of {_join(others)} to rule {them} out" if others else ""
-    if choice in possible or never[choice]:
+    if fits[choice]:
         assert few, "a decision that alone fits is confident"
         return few
     return "; ".join(filter(None, ("no class fits", few)))
@@ -164,15 +157,11 @@ def limit_evidence(prob: np.ndarray, choice: int, limits: Limits) -> str:
     values = np.asarray(limits.values)
 
     def named(classes: list[int], relation: str) -> str:
-        shown = sorted(classes, key=lambda c: -prob[c])[:2]
-        more = f" and {len(classes) - 2} more" if len(classes) > 2 else ""
-        return (
-            ", ".join(
-                f"{limits.classes[c]} {prob[c]:.3f} {relation} its limit {values[c]:.3f}"
-                for c in shown
-            )
-            + more
+        texts = (
+            f"{limits.classes[c]} {prob[c]:.3f} {relation} its limit {values[c]:.3f}"
+            for c in sorted(classes, key=lambda c: -prob[c])
         )
+        return list_some(texts, len(classes), 2)
 
     others = [c for c in range(len(values)) if c != choice]
     never = [c for c in others if values[c] == NEVER]
@@ -188,10 +177,8 @@ def limit_evidence(prob: np.ndarray, choice: int, limits: Limits) -> str:
     if reasons:
         return "; ".join(reasons)
     closest = min(others, key=lambda c: values[c] - prob[c])
-    evidence = named([closest], "is below")
-    return (
-        evidence if len(others) == 1 else f"every other class is below its limit, e.g. {evidence}"
-    )
+    every = "every other class is below its limit, e.g. " if len(others) > 1 else ""
+    return every + named([closest], "is below")
 
 
 def limits_by_level(
@@ -204,11 +191,8 @@ def limits_by_level(
         decisions: the verified content of its decisions.json.
         error: the requested share, see `Limits`.
 
-    Returns:
-        By level: `threshold` and, in log-odds, `cut` (None for more than two classes); `limits`;
-        and `test`: rows, the share of confident ones, of errors among the confident and the
-        uncertain, and of images of each class that are confidently assigned to another, each with
-        value, low, high and n; None without test.
+    Returns by level: `threshold` and, in log-odds, `cut` (None for more than two classes);
+    `limits`; and `test` (`_outcome`), None without test rows.
     """
     predictions = calibrate(predictions, decisions["temperature"])
     val, test = predictions.split("val"), predictions.split("test")
@@ -229,7 +213,11 @@ def limits_by_level(
 
 
 def _outcome(units: Predictions, cut: float | None, limits: Limits) -> dict[str, Any]:
-    """The effect of the limits on rows that did not set them."""
+    """The effect of the limits on rows that did not set them.
+
+    The share of confident rows, of errors among the confident and the uncertain, and of images of
+    each class that are confidently assigned to another, each with value, low, high and n.
+    """
     choice = decide_rows(units, cut)
     confident = ~is_uncertain(units.probabilities, choice, limits)
     wrong, everyone = choice != units.targets, np.ones(len(units), dtype=bool)

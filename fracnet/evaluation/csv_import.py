@@ -21,7 +21,7 @@ from fracnet.evaluation.predictions import (
 )
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, list_some
 
 GROUPS = ("patient", "study", "region")
 MAX_LABELS_LISTED = 8
@@ -44,11 +44,9 @@ def read_csv_predictions(
             class that it names counts even if no row has it.
 
     Without a split column every row is test; without a path column the rows are numbered; without
-    prob_<class> columns the probabilities are computed from logit_<class>.
-
-    Raises:
-        UserError: no such file, not a csv, a column that does not exist, a missing label or
-            probability, labels that are not classes, or what `Predictions` rejects.
+    prob_<class> columns the probabilities are computed from logit_<class>. Raises UserError for a
+    file that is missing or no csv, a column that does not exist, a missing label or probability,
+    labels that are not classes, and what `Predictions` rejects.
     """
     columns, labels = columns or {}, labels or {}
     file = _read(path)
@@ -67,9 +65,7 @@ def read_csv_predictions(
         notes.append(
             "The table has no column 'split': every row is test, so nothing can be chosen."
         )
-    for name in GROUPS:
-        if name not in table:
-            table[name] = np.nan
+    table = table.assign(**{name: np.nan for name in GROUPS if name not in table})
     _check_filled(table, "label", columns, path)
     if labels:
         table["label"] = _apply_labels(table["label"], labels)
@@ -85,8 +81,7 @@ def read_csv_predictions(
     classes = [*(name for name in classes_of(table) if name not in first), *first]
     others = [c for c in table.columns if not str(c).startswith((PROB, LOGIT))]
     logits = [f"{LOGIT}{name}" for name in classes]
-    if not set(logits) <= set(table.columns):
-        logits = []
+    logits = logits if set(logits) <= set(table.columns) else []
     table = table[[*others, *logits, *(f"{PROB}{name}" for name in classes)]]
     if not table["label"].isin(classes).all():
         raise UserError(
@@ -160,12 +155,12 @@ def _apply_labels(column: pd.Series, labels: Mapping[Any, str]) -> pd.Series:
 
 def _check_filled(table: pd.DataFrame, name: str, columns: Mapping[str, Any], path: Path) -> None:
     empty = ~is_known(table[name])
-    if empty.any():
-        n, row = int(empty.sum()), int(np.flatnonzero(empty)[0])
+    if n := int(empty.sum()):
         more = f" and in {counted(n - 1, 'other')}" if n > 1 else ""
+        where = locate_row(table, int(empty.argmax()))
         raise UserError(
-            f"table={path}: {_describe_column(name, columns)} is empty {locate_row(table, row)}"
-            f"{more}; every row needs a value."
+            f"table={path}: {_describe_column(name, columns)} is empty {where}{more}; every row "
+            "needs a value."
         )
 
 
@@ -186,12 +181,11 @@ def _with_scores(
     for name in scores:
         _check_filled(table, name, columns, path)
         numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
-        valid = np.isfinite(numbers) if name.startswith(LOGIT) else numbers.between(0, 1)
+        valid, rule = numbers.between(0, 1).to_numpy(), "a probability is a number from 0 to 1"
+        if name.startswith(LOGIT):
+            valid, rule = np.isfinite(numbers.to_numpy()), "a logit is a finite number"
         if not valid.all():
-            row = int(np.flatnonzero(~valid)[0])
-            rule = "a probability is a number from 0 to 1"
-            if name.startswith(LOGIT):
-                rule = "a logit is a finite number"
+            row = int(valid.argmin())
             raise UserError(
                 f"table={path}: {_describe_column(name, columns)} holds {table[name].iloc[row]!r} "
                 f"{locate_row(table, row)}; {rule}."
@@ -229,5 +223,4 @@ def _labels_hint(table: pd.DataFrame, classes: Sequence[str]) -> str:
 
 def _list_labels(labels: Iterable[Any]) -> str:
     names = sorted({str(label) for label in labels})
-    more = len(names) - MAX_LABELS_LISTED
-    return ", ".join(names[:MAX_LABELS_LISTED]) + (f" and {more} more" if more > 0 else "")
+    return list_some(names, len(names), MAX_LABELS_LISTED)

@@ -2,15 +2,13 @@
 
 `decide` gets the rows of validation alone, so nothing of the test enters.
 
-The threshold of a two-class task is chosen on validation and then only applied. It is a number of
-log-odds (`Predictions.scores`), because probabilities of a very confident network round to 1 and
-can no longer be distinguished; it is shown as a probability. A row is positive if its log-odds lie
-above the threshold and negative if they equal it, as in MURA's official rule for 0.5. Candidates
-lie halfway between neighboring log-odds.
+The threshold of a two-class task is a number of log-odds (`Predictions.scores`), because
+probabilities of a very confident network round to 1; it is shown as a probability. A row is
+positive if its log-odds lie above the threshold and negative if they equal it, as in MURA's
+official rule for 0.5. Candidates lie halfway between neighboring log-odds.
 
-Temperature scaling divides all logits by one number fitted on validation (C. Guo et al. 2017, On
-calibration of modern neural networks, ICML). It changes how confident a model is and never which
-class it finds likeliest.
+Temperature scaling divides all logits by one number (C. Guo et al. 2017, On calibration of modern
+neural networks, ICML). It never changes which class is the likeliest.
 """
 
 import hashlib
@@ -89,9 +87,8 @@ def choose_threshold(
     n, positives = len(score), int(case.sum())
     negatives = n - positives
     if not positives or not negatives:
-        missing = "positive" if not positives else "negative"
-        note = f"not chosen: validation has no {missing} case"
-        return _undecided(n, positives, note)
+        missing = "negative" if positives else "positive"
+        return _undecided(case, f"not chosen: validation has no {missing} case")
     thresholds, hits, alarms = _candidates(score, case)
     best = _best(hits, alarms, positives, negatives, rule)
     notes = []
@@ -115,14 +112,9 @@ def choose_threshold(
     )
 
 
-def decide_positive(score: np.ndarray, threshold: float) -> np.ndarray:
-    """int64[N], 1 where the score lies above the threshold."""
-    return np.asarray(score > threshold, dtype=np.int64)
-
-
-def _undecided(n: int, positives: int, note: str) -> OperatingPoint:
+def _undecided(case: np.ndarray, note: str) -> OperatingPoint:
     """The default, where nothing can be chosen."""
-    return OperatingPoint(DEFAULT_THRESHOLD, 0.0, None, None, n, positives, note)
+    return OperatingPoint(DEFAULT_THRESHOLD, 0.0, None, None, len(case), int(case.sum()), note)
 
 
 def decide_classes(
@@ -135,7 +127,7 @@ def decide_classes(
     if cut is None:
         return np.asarray(prob.argmax(axis=1), dtype=np.int64)
     odds = log_odds(safe_log(prob)) if score is None else score
-    return decide_positive(odds[:, 1], cut)
+    return np.asarray(odds[:, 1] > cut, dtype=np.int64)
 
 
 def decide_rows(rows: Predictions, cut: float | None) -> np.ndarray:
@@ -197,20 +189,18 @@ def as_option(value: Any) -> str:
 def fit_temperature(val: Predictions) -> tuple[float, str]:
     """The temperature with the least log loss on the rows of validation, and a note.
 
-    1, with a note on why, where `least_loss_temperature` finds none, or where cross-validation on
-    these rows shows no gain in log loss above its standard error.
+    1, with a note on why, where there is none or cross-validation shows no gain in log loss.
     """
     temperature, note = least_loss_temperature(val.logits, val.targets)
     if note:
         return temperature, note
-    clusters = val.clusters
-    if clusters.count < 2:
-        return 1.0, f"not applied: {clusters.lone}, so a gain cannot be checked"
+    if val.clusters.count < 2:
+        return 1.0, f"not applied: {val.clusters.lone}, so a gain cannot be checked"
     gain, error = temperature_gain(val)
     if not gain > error:
         return 1.0, (
             "not applied: cross-validation on the validation images shows no gain in log loss "
-            f"(mean gain {gain:.2g}, standard error {error:.2g} by {clusters.unit})"
+            f"(mean gain {gain:.2g}, standard error {error:.2g} by {val.clusters.unit})"
         )
     return temperature, ""
 
@@ -290,8 +280,7 @@ def decide(val: Predictions, options: Evaluation, *, out_of_fold: bool = False) 
 
     In this order: calibrate the logits, combine the views, choose a threshold for each level.
     `operating_point` is None for more than two classes, whose decision is the likeliest class.
-    out_of_fold: the rows are of an ensemble of folds, each scored by single models. What fits those
-    scores does not fit the mean of all models, so nothing is chosen.
+    out_of_fold: the rows are of an ensemble of folds, so nothing is chosen (`OF_FOLDS`).
     """
     assert set(val.table["split"]) == {"val"}, "only validation decides"
     check_views(options.views, len(val.classes))
@@ -305,12 +294,11 @@ def decide(val: Predictions, options: Evaluation, *, out_of_fold: bool = False) 
         for level in available_levels(val):
             units = to_level(rows, level, options.views)
             case = units.targets == 1
-            if out_of_fold:
-                counts = len(case), int(case.sum())
-                point = _undecided(*counts, OF_FOLDS)
-            else:
-                point = choose_threshold(units.scores[:, 1], case, options.operating_point)
-            points[level] = asdict(point)
+            points[level] = asdict(
+                _undecided(case, OF_FOLDS)
+                if out_of_fold
+                else choose_threshold(units.scores[:, 1], case, options.operating_point)
+            )
     return seal(
         {
             "temperature": temperature,
@@ -325,11 +313,8 @@ def decide(val: Predictions, options: Evaluation, *, out_of_fold: bool = False) 
 
 def decision_options(options: Evaluation) -> dict[str, Any]:
     """The options that decisions depend on."""
-    return {
-        "calibrate": options.calibrate,
-        "views": options.views,
-        "rule": dict(options.operating_point),
-    }
+    rule = dict(options.operating_point)
+    return {"calibrate": options.calibrate, "views": options.views, "rule": rule}
 
 
 def rows_digest(val: Predictions) -> str:

@@ -1,6 +1,6 @@
 """The mean of several runs' probabilities, as predictions of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from fracnet.evaluation.predictions import (
     concatenate,
     known_groups,
     list_names,
-    rows_of_split,
+    names_by,
 )
 from fracnet.utils.errors import UserError
 
@@ -40,8 +40,7 @@ def average(runs: Mapping[str, Predictions]) -> Ensemble:
     disjoint, as in the folds of one cross-validation, each image gets the mean of the runs that
     validated on it: the others trained on it. Logits are the logs of the means.
 
-    Raises:
-        UserError: tables that `align` rejects, or val rows that are neither the same nor disjoint.
+    Raises UserError for tables that `align` rejects, and val rows neither the same nor disjoint.
     """
     assert len(runs) > 1, "an ensemble of one"
     test = _mean(align(runs, "test"))
@@ -74,47 +73,39 @@ def _folds(runs: Mapping[str, Predictions]) -> tuple[tuple[str, ...], ...]:
             "thresholds and temperature cannot be chosen for all in the same way. Combine runs "
             "that all have val rows, or that all have none."
         )
-    groups: dict[frozenset[str], list[str]] = {}
-    for name, run in runs.items():
-        paths = frozenset(rows_of_split(name, run, "val").table["path"])
-        groups.setdefault(paths, []).append(name)
-    _check_folds(groups)
-    _check_patients({names[0]: runs[names[0]].split("val") for names in groups.values()})
-    return tuple(tuple(names) for names in groups.values())
-
-
-def _check_patients(folds: Mapping[str, Predictions]) -> None:
-    """Raise `UserError` where a patient, or a study of no known patient, is in two folds' val."""
-    run_of: dict[str, str] = {}
-    for name, val in folds.items():
-        shared = sorted(known_groups(val.table) & run_of.keys())
-        if shared:
-            raise UserError(
-                f"{run_of[shared[0]]} and {name} both validate on images of "
-                f"{shared[0].replace(':', ' ', 1)} ({len(shared)} such patients or studies): each "
-                "may have trained on images of patients that the other validates on. Allowed: "
-                "folds that keep the images of each patient and study together."
-            )
-        run_of |= dict.fromkeys(known_groups(val.table), name)
-
-
-def _check_folds(groups: Mapping[frozenset[str], Sequence[str]]) -> None:
-    run_of: dict[str, str] = {}
-    for paths, names in groups.items():
-        shared = sorted(paths & run_of.keys())
-        if shared:
-            raise UserError(
-                f"{run_of[shared[0]]} and {names[0]} share {len(shared)} of their val images (e.g. "
-                f"{shared[0]}) but not all: one may have trained on images that the other "
-                "validates on, so no threshold can be chosen without bias. Allowed: runs with the "
-                "same val images, or the folds of one cross-validation."
-            )
-        run_of |= dict.fromkeys(paths, names[0])
-    sizes = {len(names) for names in groups.values()}
-    if len(sizes) > 1:
+    groups = names_by(runs, lambda run: frozenset(run.split("val").table["path"]))
+    if overlap := _overlap({names[0]: paths for paths, names in groups.items()}):
+        first, second, shared = overlap
+        raise UserError(
+            f"{first} and {second} share {len(shared)} of their val images (e.g. {shared[0]}) but "
+            "not all: one may have trained on images that the other validates on, so no threshold "
+            "can be chosen without bias. Allowed: runs with the same val images, or the folds of "
+            "one cross-validation."
+        )
+    if len({len(names) for names in groups.values()}) > 1:
         listed = "; ".join(f"{len(names)} of {list_names(names)}" for names in groups.values())
         raise UserError(
             f"The runs validate on {len(groups)} separate sets of images, with different numbers "
             f"of runs on each ({listed}), so folds would not count equally. Allowed: the same "
             "number of runs of each fold."
         )
+    folds = [names[0] for names in groups.values()]
+    if overlap := _overlap({name: known_groups(runs[name].split("val").table) for name in folds}):
+        first, second, shared = overlap
+        raise UserError(
+            f"{first} and {second} both validate on images of {shared[0].replace(':', ' ', 1)} "
+            f"({len(shared)} such patients or studies): each may have trained on images of "
+            "patients that the other validates on. Allowed: folds that keep the images of each "
+            "patient and study together."
+        )
+    return tuple(tuple(names) for names in groups.values())
+
+
+def _overlap(sets: Mapping[str, Set[str]]) -> tuple[str, str, list[str]] | None:
+    """The first two names whose sets share anything, and what they share."""
+    name_of: dict[str, str] = {}
+    for name, members in sets.items():
+        if shared := sorted(members & name_of.keys()):
+            return name_of[shared[0]], name, shared
+        name_of |= dict.fromkeys(members, name)
+    return None

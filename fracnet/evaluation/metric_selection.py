@@ -24,10 +24,19 @@ import scipy
 from fracnet.config.fields import split_metric
 from fracnet.config.instantiate import near_miss
 from fracnet.evaluation.aggregation import to_level
+from fracnet.evaluation.decisions import decide_rows
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import Estimate, Summary
-from fracnet.metrics import classification
-from fracnet.metrics.classification import LOSSES, OVERALL, PER_CLASS
+from fracnet.metrics.classification import (
+    AREAS,
+    LOSSES,
+    OF_MATRIX,
+    OVERALL,
+    PER_CLASS,
+    RATES,
+    ROW_LOSSES,
+    macro,
+)
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.hypothesis_tests import AreaDifference, Test, area_test, mcnemar
 from fracnet.metrics.intervals import (
@@ -41,22 +50,6 @@ from fracnet.metrics.intervals import (
 )
 from fracnet.utils.errors import UserError
 
-BY_CLASS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "sensitivity": classification.sensitivity,
-    "specificity": classification.specificity,
-    "precision": classification.precision,
-    "npv": classification.npv,
-    "f1": classification.f1,
-}
-OF_MATRIX: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "accuracy": classification.accuracy,
-    "balanced_accuracy": classification.balanced_accuracy,
-    "macro_precision": classification.macro_precision,
-    "kappa": classification.kappa,
-    "mcc": classification.mcc,
-}
-ROW_LOSSES = {"brier": classification.brier_rows, "log_loss": classification.log_loss_rows}
-AREAS = {"auc": classification.auc, "average_precision": classification.average_precision}
 CLOSED_FORM = ("accuracy", "balanced_accuracy", "sensitivity", "specificity")
 WITHOUT_DIFFERENCES = ("calibration_error",)
 """Resampling adds error that debiasing ignores, so intervals of differences would not hold."""
@@ -74,18 +67,18 @@ NAMES = tuple(name for name in (*OVERALL, *PER_CLASS) if name not in WITHOUT_DIF
 class Sample:
     """One model's predictions of rows: `target`, `predicted` int64[N], `prob` float64[N, C].
 
-    `score` float64[N, C] ranks the rows (`Predictions.scores`); None ranks them by `prob`.
+    `score` float64[N, C] ranks the rows (`Predictions.scores`).
     """
 
     target: np.ndarray
     prob: np.ndarray
     predicted: np.ndarray
-    score: np.ndarray | None = None
+    score: np.ndarray
 
-    @property
-    def ranking(self) -> np.ndarray:
-        """float64[N, C], by which areas rank the rows."""
-        return self.prob if self.score is None else self.score
+    @classmethod
+    def of(cls, rows: Predictions, cut: float | None = None) -> "Sample":
+        """Of rows whose predicted class is the likeliest, or that of a threshold in log-odds."""
+        return cls(rows.targets, rows.probabilities, decide_rows(rows, cut), rows.scores)
 
 
 @dataclass(frozen=True)
@@ -111,6 +104,11 @@ class Metric:
         return self.name not in LOSSES
 
     @property
+    def sign(self) -> int:
+        """1 where larger is better, else -1."""
+        return 1 if self.larger_is_better else -1
+
+    @property
     def base(self) -> str:
         """The name without `macro_`."""
         return self.name.removeprefix("macro_")
@@ -119,16 +117,6 @@ class Metric:
     def is_area(self) -> bool:
         """Whether it is an area under the ROC curve, which has a variance of its own."""
         return self.base == "auc"
-
-    @property
-    def is_share(self) -> bool:
-        """Whether it is the share of correct predictions among rows selected by the truth alone."""
-        return self.name in ("accuracy", "sensitivity", "specificity")
-
-    @property
-    def of_decisions(self) -> bool:
-        """Whether it depends on predicted classes alone, and not on probabilities."""
-        return self.additive and self.name not in ROW_LOSSES
 
     def cases(self, target: np.ndarray) -> int:
         """Rows that it rests on: for a class the cases, the others, or the fewer of the two."""
@@ -171,19 +159,19 @@ class Metric:
         matrix = sums.reshape(*sums.shape[:-1], self.n_classes, self.n_classes)
         if self.name in OF_MATRIX:
             return OF_MATRIX[self.name](matrix)
-        return self._pick(BY_CLASS[self.base](matrix))
+        return self._pick(RATES[self.base](matrix))
 
     def value(self, sample: Sample) -> float:
         """The metric of a sample; NaN where undefined."""
         if self.additive:
             return float(self.of_sums(self.parts(sample).sum(axis=0)))
-        return float(self._pick(AREAS[self.base](sample.target, sample.ranking)))
+        return float(self.area(sample.target, sample.score))
 
-    def weighted(self, sample: Sample, weights: np.ndarray) -> np.ndarray:
-        """The metric, float64[B], for rows that count `weights` float64[B, N] times."""
-        if self.additive:
-            return self.of_sums(weights @ self.parts(sample))
-        return self._pick(AREAS[self.base](sample.target, sample.ranking, weights))
+    def area(
+        self, target: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None
+    ) -> np.ndarray:
+        """A metric that is not additive, [], or float64[B] for rows that count [B, N] times."""
+        return self._pick(AREAS[self.base](target, score, weights))
 
     def resampled(
         self, sample: Sample, clusters: Clusters, resamples: int = RESAMPLES, seed: int = 0
@@ -194,10 +182,9 @@ class Metric:
             clusters = Clusters(np.arange(clusters.count), clusters.count, clusters.unit)
 
         def statistic(weights: np.ndarray) -> np.ndarray:
-            values = (
-                self.of_sums(weights @ sums) if self.additive else self.weighted(sample, weights)
-            )
-            return values[:, None]
+            if self.additive:
+                return self.of_sums(weights @ sums)[:, None]
+            return self.area(sample.target, sample.score, weights)[:, None]
 
         return bootstrap(statistic, clusters, resamples=resamples, seed=seed)[:, 0]
 
@@ -210,11 +197,7 @@ class Metric:
         return estimate
 
     def _pick(self, values: np.ndarray) -> np.ndarray:
-        return (
-            classification.macro(values)
-            if self.index is None
-            else np.asarray(values[..., self.index])
-        )
+        return macro(values) if self.index is None else np.asarray(values[..., self.index])
 
 
 def cluster_sums(parts: np.ndarray, clusters: Clusters) -> np.ndarray:
@@ -272,37 +255,34 @@ def selection_value(predictions: Predictions, name: str, views: str = "mean") ->
     level, base = split_metric(name)
     if level != "image":
         predictions = to_level(predictions, level, views)
-    prob = predictions.probabilities
-    predicted = classification.predict(prob)
-    sample = Sample(predictions.targets, prob, predicted, predictions.scores)
-    return find_metric(base, predictions.classes).value(sample)
+    return find_metric(base, predictions.classes).value(Sample.of(predictions))
 
 
 def identical_part(metric: Metric, left: Sample, right: Sample) -> str:
     """What two models share that makes a comparison of them empty; "" if nothing."""
     decisions = bool((left.predicted == right.predicted).all())
-    if decisions and (left.prob == right.prob).all() and (left.ranking == right.ranking).all():
+    if decisions and (left.prob == right.prob).all() and (left.score == right.score).all():
         return "predictions"
-    return "decisions" if decisions and metric.of_decisions else ""
+    on_classes = metric.additive and metric.name not in ROW_LOSSES
+    return "decisions" if decisions and on_classes else ""
 
 
 def paired_test(metric: Metric, left: Sample, right: Sample, clusters: Clusters, seed: int) -> Test:
-    """The test that fits the rows and the metric, which is not an area."""
-    if not (metric.is_share and clusters.trivial):
+    """McNemar's for independent rows and shares of rows that the truth alone selects, else swaps.
+
+    The metric is not an area.
+    """
+    case = left.target == metric.index
+    rows = {"sensitivity": case, "specificity": ~case, "accuracy": np.ones_like(case)}
+    if metric.name not in rows or not clusters.trivial:
         return permutation_test(metric, left, right, clusters, seed=seed)
-    rows = np.ones(len(left.target), dtype=bool)
-    if metric.name == "sensitivity":
-        rows = left.target == metric.index
-    elif metric.name == "specificity":
-        rows = left.target != metric.index
-    correct = []
-    for sample in (left, right):
-        if metric.index is None:
-            is_correct = sample.predicted == sample.target
-        else:
-            is_correct = (sample.predicted == metric.index) == (sample.target == metric.index)
-        correct.append(is_correct[rows])
-    return mcnemar(*correct)
+    correct = [
+        sample.predicted == sample.target
+        if metric.index is None
+        else (sample.predicted == metric.index) == case
+        for sample in (left, right)
+    ]
+    return mcnemar(*(right_rows[rows[metric.name]] for right_rows in correct))
 
 
 def area_interval(difference: AreaDifference, clusters: Clusters) -> Interval:
@@ -319,27 +299,18 @@ def area_interval(difference: AreaDifference, clusters: Clusters) -> Interval:
 
 
 def difference_interval(
-    metric: Metric,
-    left: Sample,
-    right: Sample,
-    gaps: np.ndarray,
-    clusters: Clusters,
+    metric: Metric, left: Sample, right: Sample, gaps: np.ndarray, clusters: Clusters
 ) -> Interval:
     """Interval of `left` minus `right`; `gaps` float64[B] are the differences in the resamples.
 
-    Percentiles at the normal tail of `stretch` instead of at 1.96 (Hesterberg 2015, Am Stat
-    69:371, the expanded percentile interval).
+    Percentiles at the normal tail of `stretch` (Hesterberg 2015, Am Stat 69:371).
     """
     tail = float(scipy.stats.norm.sf(stretch(metric, left, right, gaps, clusters)))
     return percentile(gaps, clusters, 1 - 2 * tail)
 
 
 def stretch(
-    metric: Metric,
-    left: Sample,
-    right: Sample,
-    gaps: np.ndarray,
-    clusters: Clusters,
+    metric: Metric, left: Sample, right: Sample, gaps: np.ndarray, clusters: Clusters
 ) -> float:
     """How many standard deviations of `gaps` away either limit lies, for normal ones.
 
@@ -351,7 +322,10 @@ def stretch(
     count = clusters.count
     ratio, degrees = math.sqrt(count / (count - 1)), float(count - 1)
     if metric.additive:
-        left_out = _left_out(metric, left, clusters) - _left_out(metric, right, clusters)
+        # The metric without each cluster in turn.
+        sums = [cluster_sums(metric.parts(sample), clusters) for sample in (left, right)]
+        without = [metric.of_sums(part.sum(axis=0) - part) for part in sums]
+        left_out = without[0] - without[1]
         moves = left_out - np.nanmean(left_out)
         moves = np.where(np.isnan(moves), 0.0, moves)
         deviation = float(np.nanstd(gaps))
@@ -359,12 +333,6 @@ def stretch(
             error = math.sqrt((count - 1) / count * float((moves**2).sum()))
             ratio, degrees = max(ratio, error / deviation), freedom(moves)
     return float(scipy.stats.t.ppf((1 + LEVEL) / 2, degrees)) * ratio
-
-
-def _left_out(metric: Metric, sample: Sample, clusters: Clusters) -> np.ndarray:
-    """The metric without each cluster in turn, float64[G]."""
-    sums = cluster_sums(metric.parts(sample), clusters)
-    return metric.of_sums(sums.sum(axis=0) - sums)
 
 
 def permutation_test(
@@ -417,15 +385,12 @@ def _swapped(
 
         return of_sums
     # Ranks: the scores of two models need not mean the same.
-    both = Sample(
-        np.tile(left.target, 2),
-        np.concatenate([scipy.stats.rankdata(own.ranking, axis=0) for own in (left, right)]),
-        np.concatenate([left.predicted, right.predicted]),
-    )
+    ranks = np.concatenate([scipy.stats.rankdata(own.score, axis=0) for own in (left, right)])
+    target = np.tile(left.target, 2)
 
     def of_rows(swap: np.ndarray) -> np.ndarray:
         other = swap[:, clusters.ids]
         mine = np.hstack([1 - other, other])
-        return metric.weighted(both, mine) - metric.weighted(both, 1 - mine)
+        return metric.area(target, ranks, mine) - metric.area(target, ranks, 1 - mine)
 
     return of_rows

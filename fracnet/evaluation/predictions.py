@@ -6,14 +6,12 @@ negative one and the second the positive one.
 
 A study name may be unique only within its patient ("study1_positive"), and only some images of a
 study may name the patient; `resolve_identities` settles both. The optional column `copies` names
-the picture that a row shares with its verified copies: rows that it links are one observation in
-every interval. `align` checks the predictions of several runs for the same images and brings them
-into one order.
+the picture that a row shares with its verified copies: they are one observation in every interval.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,7 +20,7 @@ from scipy.special import softmax
 from fracnet.metrics.classification import log_odds
 from fracnet.metrics.clusters import Clusters, components
 from fracnet.utils.errors import UserError
-from fracnet.utils.text import are, counted
+from fracnet.utils.text import are, counted, list_some
 
 PROB, LOGIT = "prob_", "logit_"
 COPIES = "copies"
@@ -38,6 +36,7 @@ LOGIT_TOLERANCE = 1e-4
 """Between a probability and the softmax of the logits: values saved with four decimals pass."""
 MAX_ROWS_LISTED, MAX_RUNS_LISTED = 5, 3
 """Rows (or groups) and runs (or images) named in a message."""
+Key = TypeVar("Key")
 
 
 class Predictions:
@@ -50,10 +49,8 @@ class Predictions:
 
         Required: the columns path, split (val or test), label (one of the classes), and at least
         two `prob_<class>` columns with numbers in [0, 1] that sum to 1 within `SUM_TOLERANCE` in
-        each row. No path may occur twice, and no patient or study in both val and test.
-
-        Raises:
-            UserError: names the column and the row that break this.
+        each row. No path may occur twice, and no patient or study in both val and test. Raises
+        UserError, which names the column and the row that break this.
         """
         _check(table)
         _check_disjoint(table)
@@ -183,13 +180,11 @@ class _Identities(NamedTuple):
 
 
 def _identities(table: pd.DataFrame) -> _Identities | None:
-    """None where a column is missing or no row has both patient and study."""
+    """None where a column is missing."""
     if "study" not in table or "patient" not in table:
         return None
     patient, study = is_known(table["patient"]), is_known(table["study"])
     both = patient & study
-    if not both.any():
-        return None
     names = table["study"].astype(str).reset_index(drop=True)
     people = table["patient"].astype(str).reset_index(drop=True)
     patients = people[both].groupby(names[both]).nunique()
@@ -225,9 +220,9 @@ def _resolve_studies(table: pd.DataFrame) -> pd.DataFrame:
 
 def _spread_copies(table: pd.DataFrame) -> pd.DataFrame:
     """The table with one value of `copies` for all groups that copies link."""
-    if COPIES not in table or not is_known(table[COPIES]).any():
+    known = is_known(table[COPIES]) if COPIES in table else np.zeros(len(table), dtype=bool)
+    if not known.any():
         return table
-    known = is_known(table[COPIES])
     keys = np.unique(_keys(table)[0].astype(str), return_inverse=True)[1].reshape(-1)
     pictures, picture = np.unique(table[COPIES][known].astype(str), return_inverse=True)
     n = int(keys.max()) + 1
@@ -279,29 +274,24 @@ def _copy_notes(table: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _group_keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """The group of each row, which no split may divide, and its kind; both object[N].
 
     The kind is "patient" where that is known, else "study", else "image"; the key names both.
     """
-    return _keys(_resolve_studies(table))
-
-
-def _keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     keys = ("image:" + table["path"].astype(str)).to_numpy(dtype=object, copy=True)
     units = np.full(len(table), "image", dtype=object)
     for column in ("study", "patient"):
         if column in table:
             rows = is_known(table[column])
-            names = table[column].astype(str).to_numpy(dtype=object)
-            keys[rows] = [f"{column}:{name}" for name in names[rows]]
+            keys[rows] = f"{column}:" + table[column][rows].astype(str)
             units[rows] = column
     return keys, units
 
 
 def known_groups(table: pd.DataFrame) -> set[str]:
     """The patients, and the studies of no known patient, such as `patient:p1`."""
-    keys, units = _group_keys(table)
+    keys, units = _keys(_resolve_studies(table))
     return set(keys[units != "image"])
 
 
@@ -326,25 +316,21 @@ def clusters_of(table: pd.DataFrame) -> Clusters:
 
 def _check_disjoint(table: pd.DataFrame) -> None:
     """Raise `UserError` where a patient, or a study of no known patient, is in val and in test."""
-    keys, units = _group_keys(table)
-    split = table["split"].to_numpy(dtype=object)
-    is_group = units != "image"
-    counts = [pd.Series(keys[is_group & (split == name)]).value_counts() for name in SPLITS]
-    shared = sorted(set(counts[0].index) & set(counts[1].index))
-    if not shared:
-        return
-    listed = [
-        f"{key.replace(':', ' ', 1)} (val {counts[0][key]}, test {counts[1][key]})"
-        for key in shared[:MAX_ROWS_LISTED]
-    ]
-    more = f" and {len(shared) - MAX_ROWS_LISTED} more" if len(shared) > MAX_ROWS_LISTED else ""
-    rows = int(counts[1][shared].sum())
-    raise UserError(
-        f"{counted(rows, 'test row')} {are(rows)} of patients or studies that are also in val "
-        f"(rows of each: {', '.join(listed)}{more}). Val chooses thresholds and temperature, which "
-        "must not be measured on the same people. Keep each patient and study in one split; if a "
-        "name stands for different ones, make it unique (for studies: add the column patient)."
+    keys, units = _keys(_resolve_studies(table))
+    val, test = (
+        pd.Series(keys[(units != "image") & (table["split"] == name).to_numpy()]).value_counts()
+        for name in SPLITS
     )
+    if shared := sorted(set(val.index) & set(test.index)):
+        named = (f"{key.replace(':', ' ', 1)} (val {val[key]}, test {test[key]})" for key in shared)
+        listed = list_some(named, len(shared), MAX_ROWS_LISTED)
+        rows = int(test[shared].sum())
+        raise UserError(
+            f"{counted(rows, 'test row')} {are(rows)} of patients or studies that are also in val "
+            f"(rows of each: {listed}). Val chooses thresholds and temperature, which must not be "
+            "measured on the same people. Keep each patient and study in one split; if a name "
+            "stands for different ones, make it unique (for studies: add the column patient)."
+        )
 
 
 def _check(table: pd.DataFrame) -> None:
@@ -370,22 +356,22 @@ def _check(table: pd.DataFrame) -> None:
     for column, allowed in (("split", SPLITS), ("label", classes)):
         wrong = ~table[column].isin(allowed).to_numpy()
         if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
+            row = int(wrong.argmax())
             raise UserError(
                 f"The predictions table's column {column!r} holds {table[column].iloc[row]!r} "
                 f"{locate_row(table, row)}; allowed: {', '.join(allowed)}."
             )
     duplicates = table["path"].duplicated().to_numpy()
     if duplicates.any():
-        path = table["path"].iloc[int(np.flatnonzero(duplicates)[0])]
+        path = table["path"].iloc[int(duplicates.argmax())]
         rows = np.flatnonzero((table["path"] == path).to_numpy())
-        listed = ", ".join(f"{r} ({table['split'].iloc[r]})" for r in rows[:MAX_ROWS_LISTED])
-        more = f" and {len(rows) - MAX_ROWS_LISTED} more" if len(rows) > MAX_ROWS_LISTED else ""
+        named = (f"{row} ({table['split'].iloc[row]})" for row in rows)
         others = int(table["path"][duplicates].nunique()) - 1
         also = f"; {counted(others, 'other path')} too" if others else ""
         raise UserError(
-            f"The predictions table holds the path {path} more than once, in rows {listed}{more}"
-            f"{also}. Each image counts once, in one split."
+            f"The predictions table holds the path {path} more than once, in rows "
+            f"{list_some(named, len(rows), MAX_ROWS_LISTED)}{also}. Each image counts once, in one "
+            "split."
         )
 
 
@@ -396,31 +382,26 @@ def _check_probabilities(table: pd.DataFrame, classes: Sequence[str]) -> None:
         # NaN fails the comparison too, so one test finds text, missing and out-of-range values.
         wrong = ~((values >= 0) & (values <= 1))
         if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
+            row = int(wrong.argmax())
             value = table[name].iloc[row]
             value = repr(value) if isinstance(value, str) else str(value)
             raise UserError(
                 f"The predictions table's column {name!r} holds {value} "
                 f"{locate_row(table, row)}; a probability is a number from 0 to 1."
             )
-    total = table[columns].to_numpy(dtype=np.float64).sum(axis=1)
+    prob = table[columns].to_numpy(dtype=np.float64)
+    total = prob.sum(axis=1)
     wrong = np.abs(total - 1) > SUM_TOLERANCE
     if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
+        row = int(wrong.argmax())
         raise UserError(
             f"The {PROB}<class> columns of the predictions table sum to {total[row]:.6g} "
             f"{locate_row(table, row)}; they must sum to 1 (within {SUM_TOLERANCE:g})."
         )
-    _check_logits(table, classes)
-
-
-def _check_logits(table: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Raise `UserError` where the softmax of the logits, if any, is not the probabilities."""
     names = [f"{LOGIT}{name}" for name in classes]
     if not set(names) <= set(table.columns):
         return
     logits = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    prob = table[[f"{PROB}{name}" for name in classes]].to_numpy(dtype=np.float64)
     expected = softmax(logits, axis=1)
     # NaN, from a logit that is not a finite number, fails the comparison too.
     wrong = ~(np.abs(expected - prob) <= LOGIT_TOLERANCE)
@@ -444,24 +425,22 @@ def locate_row(table: pd.DataFrame, row: int) -> str:
 def align(runs: Mapping[str, Predictions], split: str) -> dict[str, Predictions]:
     """The rows of one split of each run, sorted by path.
 
-    Raises:
-        UserError: runs that differ in classes or their order, images, labels, or the grouping of
-            images by patient and study. Says which runs, and how many rows.
+    Raises UserError for runs that differ in classes or their order, images, labels, or the grouping
+    of images by patient and study.
     """
     parts = {name: rows_of_split(name, run, split) for name, run in runs.items()}
-    _check_same_classes(parts)
     _check_same_images(parts, split)
     parts = _with_same_copies(parts)
     first, reference = next(iter(parts.items()))
     for name, part in parts.items():
-        wrong = (part.table["label"] != reference.table["label"]).to_numpy()
+        labels, others = reference.table["label"], part.table["label"]
+        wrong = (others != labels).to_numpy()
         if wrong.any():
             row = int(wrong.argmax())
             raise UserError(
                 f"{first} and {name} have different labels for {int(wrong.sum())} of "
                 f"{len(reference)} {split} images, for example "
-                f"{reference.table['path'].iloc[row]} ({reference.table['label'].iloc[row]}, "
-                f"{part.table['label'].iloc[row]})."
+                f"{part.table['path'].iloc[row]} ({labels.iloc[row]}, {others.iloc[row]})."
             )
         if (part.clusters.ids != reference.clusters.ids).any():
             raise UserError(
@@ -491,38 +470,41 @@ def rows_of_split(name: str, run: Predictions, split: str) -> Predictions:
 
 def list_names(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
-    more = f" and {len(names) - MAX_RUNS_LISTED} more" if len(names) > MAX_RUNS_LISTED else ""
-    return f"{', '.join(names[:MAX_RUNS_LISTED])}{more}"
+    return list_some(names, len(names), MAX_RUNS_LISTED)
 
 
-def _check_same_classes(parts: Mapping[str, Predictions]) -> None:
-    runs: dict[tuple[str, ...], list[str]] = {}
-    for name, part in parts.items():
-        runs.setdefault(part.classes, []).append(name)
-    if len(runs) > 1:
-        listed = (f"{list_names(names)}: {', '.join(classes)}" for classes, names in runs.items())
+def names_by(
+    runs: Mapping[str, Predictions], key: Callable[[Predictions], Key]
+) -> dict[Key, list[str]]:
+    """The names of the runs by what `key` gives for each."""
+    names: dict[Key, list[str]] = {}
+    for name, run in runs.items():
+        names.setdefault(key(run), []).append(name)
+    return names
+
+
+def _check_same_images(parts: Mapping[str, Predictions], split: str) -> None:
+    """Raise `UserError` for parts of different classes or images."""
+    by_classes = names_by(parts, lambda part: part.classes)
+    if len(by_classes) > 1:
+        listed = (f"{list_names(names)}: {', '.join(c)}" for c, names in by_classes.items())
         raise UserError(
             f"The runs have different classes, or a different order of them ({'; '.join(listed)}). "
             "Only runs of the same task can be compared."
         )
-
-
-def _check_same_images(parts: Mapping[str, Predictions], split: str) -> None:
-    runs: dict[tuple[str, ...], list[str]] = {}
-    for name, part in parts.items():
-        runs.setdefault(tuple(part.table["path"]), []).append(name)
-    if len(runs) == 1:
-        return
-    (first_paths, _), (other_paths, others), *_ = runs.items()
-    listed = (f"{list_names(names)}: {len(paths)} rows" for paths, names in runs.items())
-    extra = sorted(set(other_paths) - set(first_paths))
-    missing = sorted(set(first_paths) - set(other_paths))
-    details = [
-        f"{others[0]} {verb} {len(paths)} images {relation} {next(iter(parts))}, e.g. {paths[0]}"
-        for verb, relation, paths in (("lacks", "of", missing), ("has", "not in", extra))
-        if paths
-    ]
-    raise UserError(
-        f"The runs have {len(runs)} different sets of {split} images ({'; '.join(listed)}). "
-        f"{'; '.join(details)}. Only metrics on the same images can be compared."
-    )
+    by_paths = names_by(parts, lambda part: tuple(part.table["path"]))
+    if len(by_paths) > 1:
+        (first_paths, firsts), (other_paths, others), *_ = by_paths.items()
+        listed = (f"{list_names(names)}: {len(paths)} rows" for paths, names in by_paths.items())
+        extra = sorted(set(other_paths) - set(first_paths))
+        missing = sorted(set(first_paths) - set(other_paths))
+        details = [
+            f"{others[0]} {verb} {len(paths)} images {relation} {firsts[0]}, e.g. {paths[0]}"
+            for verb, relation, paths in (("lacks", "of", missing), ("has", "not in", extra))
+            if paths
+        ]
+        raise UserError(
+            f"The runs have {len(by_paths)} different sets of {split} images "
+            f"({'; '.join(listed)}). {'; '.join(details)}. Only metrics on the same images can be "
+            "compared."
+        )

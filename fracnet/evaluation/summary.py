@@ -39,6 +39,7 @@ from fracnet.metrics.intervals import (
 )
 from fracnet.metrics.roc import auc_intervals, average_precision_intervals
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import are, counted
 
 UNDEFINED = "undefined: labels or predictions are of one class only"
 FEW = 10
@@ -137,20 +138,18 @@ def agreement_intervals(
 
     method = f"score, bootstrap by {clusters.unit}"
     names, lowest, values = ("kappa", "mcc", "macro_f1"), (-1.0, -1.0, 0.0), metrics()
-    if clusters.count < 2:
-        return {
-            name: Interval(None, None, method, UNDEFINED if np.isnan(value) else clusters.lone)
-            for name, value in zip(names, values, strict=True)
-        }
-    resampled = bootstrap(
-        lambda weights: np.stack(metrics(weights), axis=1),
-        clusters,
-        resamples=resamples,
-        seed=seed,
-    )
+    if clusters.count > 1:
+        resampled = bootstrap(
+            lambda weights: np.stack(metrics(weights), axis=1),
+            clusters,
+            resamples=resamples,
+            seed=seed,
+        )
     return {
         name: Interval(None, None, method, UNDEFINED)
         if np.isnan(values[k])
+        else Interval(None, None, method, clusters.lone)
+        if clusters.count < 2
         else score_bootstrap(float(values[k]), resampled[:, k], clusters, lowest=lowest[k])
         for k, name in enumerate(names)
     }
@@ -243,38 +242,35 @@ def summarize(
     matrix = classification.confusion(target, predicted, len(classes))
     score = predictions.scores
     rates = classification.by_class(target, score, predicted)
-    values = classification.overall(target, prob, predicted, per_class=rates)
+    values = classification.overall(target, prob, predicted, rates)
     values["calibration_error"] = np.asarray(calibration_error(target, prob, clusters))
     intervals, class_intervals = primary_intervals(
         target, prob, predicted, clusters, resamples=resamples, seed=seed, score=score
     )
     n, counts, predicted_counts = len(target), matrix.sum(axis=1), matrix.sum(axis=0)
+    refused = int(((predicted_counts == 0) & (counts > 0)).sum())
+    floored = int((prob[np.arange(n), target] < classification.FLOOR).sum())
+    bins = int(bins_of(prob.max(axis=1), clusters).max()) + 1
+    notes = {
+        "macro_precision": refused
+        and f"{counted(refused, 'class')} that {are(refused)} never predicted: precision 0",
+        "log_loss": floored
+        and f"in {counted(floored, 'row')} the true class has a probability near 0",
+        "calibration_error": _joined(
+            counted(bins, "bin") if bins < BINS else "",
+            NOT_FROM_0 if values["calibration_error"] == 0 else "",
+        ),
+    }
     overall = {}
     averaged = rates | {"precision": classification.precision_or_zero(matrix)}
     for name in classification.OVERALL:
-        rate = MACRO.get(name)
-        if rate is None:
+        if name in MACRO:
+            metric = _macro(averaged[MACRO[name]], intervals[name], n)
+        else:
             # With two classes, kappa and MCC rest on the rarer one.
             cases = int(counts.min()) if len(classes) == 2 and name in AGREEMENT else n
-            overall[name] = estimate(values[name], intervals[name], n, cases=cases)
-        else:
-            overall[name] = _macro(averaged[rate], intervals[name], n)
-    if refused := int(((predicted_counts == 0) & (counts > 0)).sum()):
-        never = "1 class that is" if refused == 1 else f"{refused} classes that are"
-        overall["macro_precision"] = _add_note(
-            overall["macro_precision"], f"{never} never predicted: precision 0"
-        )
-    if floored := int((prob[np.arange(n), target] < classification.FLOOR).sum()):
-        rows = "1 row" if floored == 1 else f"{floored} rows"
-        overall["log_loss"] = _add_note(
-            overall["log_loss"], f"in {rows} the true class has a probability near 0"
-        )
-    bins = int(bins_of(prob.max(axis=1), clusters).max()) + 1
-    if bins < BINS:
-        note = "1 bin" if bins == 1 else f"{bins} bins"
-        overall["calibration_error"] = _add_note(overall["calibration_error"], note)
-    if values["calibration_error"] == 0:
-        overall["calibration_error"] = _add_note(overall["calibration_error"], NOT_FROM_0)
+            metric = estimate(values[name], intervals[name], n, cases=cases)
+        overall[name] = replace(metric, note=_joined(metric.note, notes.get(name)))
     per_class = []
     for c, name in enumerate(classes):
         cases, rest, positives = int(counts[c]), int(n - counts[c]), int(predicted_counts[c])
@@ -319,20 +315,19 @@ def _definitions(n_classes: int) -> dict[str, str]:
 
 def estimate(value: float | np.ndarray, interval: Interval, n: int, cases: int) -> Estimate:
     """A value with its interval, marked if it rests on too few `cases`."""
-    note = "; ".join(filter(None, [interval.note, TOO_FEW if 0 < cases < FEW else ""]))
+    note = _joined(interval.note, TOO_FEW if 0 < cases < FEW else "")
     return Estimate(float(value), interval.low, interval.high, interval.method, n, note)
 
 
 def _macro(values: np.ndarray, interval: Interval, n: int) -> Estimate:
-    scored = int(classification.count_defined(values))
+    scored = int((~np.isnan(values)).sum())
     missing = f"{scored} of {len(values)} classes scored" if 0 < scored < len(values) else ""
-    note = "; ".join(filter(None, [interval.note, missing]))
-    value = float(classification.macro(values))
+    value, note = float(classification.macro(values)), _joined(interval.note, missing)
     return Estimate(value, interval.low, interval.high, interval.method, n, note, scored)
 
 
-def _add_note(metric: Estimate, note: str) -> Estimate:
-    return replace(metric, note="; ".join(filter(None, [metric.note, note])))
+def _joined(*notes: str | int | None) -> str:
+    return "; ".join(str(note) for note in notes if note)
 
 
 def plain(value: Any) -> Any:

@@ -130,8 +130,7 @@ def _gaps(
     np.add.at(moves, (clusters.ids, bins), (right - accuracy[bins]) / size[bins])
     present[clusters.ids, bins] = True
     groups = present.sum(axis=0).astype(np.float64)
-    scale = np.full(len(size), np.nan)
-    np.divide(groups, groups - 1, out=scale, where=groups > 1)
+    scale = np.divide(groups, groups - 1, out=np.full(len(size), np.nan), where=groups > 1)
     return size / size.sum(), gap, moves * np.sqrt(scale)
 
 
@@ -142,9 +141,7 @@ def _crossing(below: Callable[[float], float], chance: float, start: float) -> f
     high = start
     while below(high) > chance:
         high *= 2
-    return float(
-        scipy.optimize.brentq(lambda squared: below(squared) - chance, 0.0, high, rtol=1e-10)
-    )
+    return float(scipy.optimize.brentq(lambda x: below(x) - chance, 0.0, high, rtol=1e-10))
 
 
 @dataclass(frozen=True)
@@ -177,27 +174,17 @@ def score_and_hit(target: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, np.
 def reliability(
     score: np.ndarray, hit: np.ndarray, clusters: Clusters, n_bins: int | None = None
 ) -> Reliability:
-    """Bins of equal mass, like those of `calibration_error`.
+    """Bins of equal mass, of `score` float[N] in [0, 1] and `hit` bool[N].
 
-    Args:
-        score: float[N] in [0, 1], N at least 1.
-        hit: bool[N].
-        clusters: of the same rows.
-        n_bins: the maximum; by default 15, or fewer, so that a bin has ten rows.
+    n_bins: the maximum; by default 15, or fewer, so that a bin has ten rows.
     """
     if n_bins is None:
         n_bins = max(1, min(BINS, len(score) // MIN_ROWS_PER_BIN))
     bins = bins_of(score, clusters, n_bins)
     n = np.bincount(bins)
-    limits = [_share_limits(hit, bins == k, clusters) for k in range(len(n))]
-    low, high = np.array(limits, dtype=np.float64).T
+    intervals = [proportion(hit, bins == k, clusters) for k in range(len(n))]
+    # As a number, None is NaN.
+    low, high = np.array([(i.low, i.high) for i in intervals], dtype=np.float64).T
     return Reliability(
         np.bincount(bins, weights=score) / n, np.bincount(bins, weights=hit) / n, low, high, n
     )
-
-
-def _share_limits(hit: np.ndarray, member: np.ndarray, clusters: Clusters) -> tuple[float, float]:
-    interval = proportion(hit, member, clusters)
-    if interval.low is None or interval.high is None:
-        return np.nan, np.nan
-    return interval.low, interval.high

@@ -4,27 +4,14 @@ Every rate is computed from a confusion matrix `[..., C, C]` (rows: truth, colum
 the same functions serve one sample and, with a leading axis, thousands of weighted resamples.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import logsumexp
 
-OVERALL = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_sensitivity",
-    "macro_specificity",
-    "macro_precision",
-    "macro_f1",
-    "macro_auc",
-    "macro_average_precision",
-    "kappa",
-    "mcc",
-    "brier",
-    "log_loss",
-    "calibration_error",
-)
-PER_CLASS = ("sensitivity", "specificity", "precision", "npv", "f1", "auc", "average_precision")
+from fracnet.config.fields import OVERALL_METRICS
+
+OVERALL = (*OVERALL_METRICS, "calibration_error")
 LOSSES = ("brier", "log_loss", "calibration_error")
 """Smaller is better; for all other metrics larger."""
 FLOOR = float(np.finfo(np.float64).eps)
@@ -123,15 +110,10 @@ def mcc(matrix: np.ndarray) -> np.ndarray:
 def macro(values: np.ndarray) -> np.ndarray:
     """Plain mean over the classes where the value is defined, [..., C] -> [...].
 
-    An absent class is left out, not counted as 0; `scored` says how many remained. NaN if none.
+    An absent class is left out, not counted as 0. NaN if none remains.
     """
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
-
-
-def count_defined(values: np.ndarray) -> np.ndarray:
-    """Number of classes over which `macro` averages, [...]."""
-    return (~np.isnan(values)).sum(axis=-1)
 
 
 def balanced_accuracy(matrix: np.ndarray) -> np.ndarray:
@@ -166,8 +148,6 @@ def auc(target: np.ndarray, score: np.ndarray, weights: np.ndarray | None = None
 def _binary_auc(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted Mann-Whitney AUC of one class, float64[B]. Exact for integer weights."""
     cases, others = np.flatnonzero(case), np.flatnonzero(~case)
-    if not len(cases) or not len(others):
-        return np.full(len(weights), np.nan)
     others = others[np.argsort(score[others], kind="stable")]
     below = np.searchsorted(score[others], score[cases], side="left")
     not_above = np.searchsorted(score[others], score[cases], side="right")
@@ -194,8 +174,6 @@ def average_precision(
 
 def _binary_ap(case: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted average precision of one class, float64[B]."""
-    if not case.any() or case.all():
-        return np.full(len(weights), np.nan)
     others = weights[:, ~case].sum(axis=1)
     order = np.argsort(-score, kind="stable")
     falling, case = -score[order], case[order]
@@ -218,13 +196,13 @@ def _against_rest(
     weights: np.ndarray | None,
 ) -> np.ndarray:
     """`area`(case, score, weights) of each class against the rest, float64[C] (or [B, C])."""
-    single = weights is None
     counts = np.ones((1, len(target))) if weights is None else np.asarray(weights, dtype=np.float64)
-    n_classes = score.shape[1]
-    areas = np.empty((len(counts), n_classes))
-    for c in range(n_classes):
-        areas[:, c] = area(np.asarray(target) == c, score[:, c], counts)
-    return areas[0] if single else areas
+    areas = np.full((len(counts), score.shape[1]), np.nan)
+    for c in range(score.shape[1]):
+        case = np.asarray(target) == c
+        if case.any() and not case.all():
+            areas[:, c] = area(case, score[:, c], counts)
+    return areas[0] if weights is None else areas
 
 
 def _diagonal(matrix: np.ndarray) -> np.ndarray:
@@ -262,54 +240,47 @@ def brier_range(n_classes: int) -> tuple[int, int]:
     return (0, 1) if n_classes == 2 else (0, 2)
 
 
-def mean(rows: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Mean of losses float64[N]; float64[B] with `weights` [B, N]."""
-    if weights is None:
-        return np.asarray(rows.mean())
-    total = weights.sum(axis=1)
-    return np.asarray((weights @ rows) / total)
+Metric = Callable[..., np.ndarray]
+RATES: dict[str, Metric] = {
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "precision": precision,
+    "npv": npv,
+    "f1": f1,
+}
+"""Of a confusion matrix, by class."""
+AREAS: dict[str, Metric] = {"auc": auc, "average_precision": average_precision}
+"""Of targets and scores, by class."""
+PER_CLASS = (*RATES, *AREAS)
+OF_MATRIX: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_precision": macro_precision,
+    "kappa": kappa,
+    "mcc": mcc,
+}
+"""Of a confusion matrix, over all classes; the other `macro_` metrics are means of `RATES`."""
+ROW_LOSSES: dict[str, Metric] = {"brier": brier_rows, "log_loss": log_loss_rows}
+"""Of targets and probabilities, by row."""
 
 
-def by_class(
-    target: np.ndarray, score: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """The metrics of `PER_CLASS`, each float64[C], or [B, C] with `weights` [B, N].
-
-    `score` [N, C] ranks the rows: `log_odds`, or probabilities.
-    """
-    matrix = confusion(target, predicted, score.shape[1], weights)
-    return {
-        "sensitivity": sensitivity(matrix),
-        "specificity": specificity(matrix),
-        "precision": precision(matrix),
-        "npv": npv(matrix),
-        "f1": f1(matrix),
-        "auc": auc(target, score, weights),
-        "average_precision": average_precision(target, score, weights),
-    }
+def by_class(target: np.ndarray, score: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """The metrics of `PER_CLASS`, each float64[C]; `score` [N, C] ranks the rows."""
+    matrix = confusion(target, predicted, score.shape[1])
+    rates = {name: rate(matrix) for name, rate in RATES.items()}
+    return rates | {name: area(target, score) for name, area in AREAS.items()}
 
 
 def overall(
-    target: np.ndarray,
-    prob: np.ndarray,
-    predicted: np.ndarray,
-    weights: np.ndarray | None = None,
-    per_class: Mapping[str, np.ndarray] | None = None,
+    target: np.ndarray, prob: np.ndarray, predicted: np.ndarray, rates: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """The metrics of `OVERALL` except the calibration error, each float64[], or [B] with `weights`.
+    """The metrics of `OVERALL` except the calibration error, each float64[].
 
-    `per_class`: the result of `by_class`; by default the rows are ranked by `prob`.
+    `rates` is the result of `by_class`.
     """
-    matrix = confusion(target, predicted, prob.shape[1], weights)
-    rates = per_class or by_class(target, prob, predicted, weights)
-    averages = {f"macro_{name}": macro(rates[name]) for name in PER_CLASS if name != "npv"}
+    matrix = confusion(target, predicted, prob.shape[1])
     return {
-        "accuracy": accuracy(matrix),
-        "balanced_accuracy": averages["macro_sensitivity"],
-        **averages,
-        "macro_precision": macro_precision(matrix),
-        "kappa": kappa(matrix),
-        "mcc": mcc(matrix),
-        "brier": mean(brier_rows(target, prob), weights),
-        "log_loss": mean(log_loss_rows(target, prob), weights),
+        **{f"macro_{name}": macro(rates[name]) for name in PER_CLASS if name != "npv"},
+        **{name: metric(matrix) for name, metric in OF_MATRIX.items()},
+        **{name: loss(target, prob).mean() for name, loss in ROW_LOSSES.items()},
     }

@@ -118,23 +118,16 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def detectable(error: float, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The true difference that a two-sided test at `alpha` finds with probability `power`.
+def detectable(error: float, alpha: float = ALPHA) -> float:
+    """The true difference that a two-sided test at `alpha` finds with probability `POWER`.
 
-    `error` is the standard error of the difference. (z_(1 - alpha/2) + z_power) errors, by the
-    normal approximation.
+    (z_(1 - alpha/2) + z_power) standard errors `error`, by the normal approximation.
     """
-    return float((scipy.stats.norm.ppf(1 - alpha / 2) + scipy.stats.norm.ppf(power)) * error)
+    return float((scipy.stats.norm.ppf(1 - alpha / 2) + scipy.stats.norm.ppf(POWER)) * error)
 
 
 def clusters_needed(
-    error: float,
-    clusters: int,
-    margin: float,
-    *,
-    fixed: float = 0.0,
-    alpha: float = ALPHA,
-    power: float = POWER,
+    error: float, clusters: int, margin: float, *, fixed: float = 0.0, alpha: float = ALPHA
 ) -> int | None:
     """The number of clusters that makes a true difference of `margin` detectable.
 
@@ -143,7 +136,7 @@ def clusters_needed(
     `fixed` alone hides the margin, whatever the number.
     """
     assert margin > 0, margin
-    allowed = (margin / detectable(1.0, alpha, power)) ** 2 - fixed**2
+    allowed = (margin / detectable(1.0, alpha)) ** 2 - fixed**2
     if allowed <= 0:
         return None
     return max(2, math.ceil(clusters * (error**2 - fixed**2) / allowed))
@@ -158,14 +151,14 @@ class Spread:
     of_seeds: float
     freedom: float
 
-    def limits(self, *, share: bool = False, level: float = LEVEL) -> tuple[float, float] | None:
+    def limits(self, *, share: bool = False) -> tuple[float, float] | None:
         """Confidence interval; None where the error is 0 or unknown.
 
         `share`: the value lies between 0 and 1; the interval is then made on the logit scale.
         """
         if not self.error > 0:
             return None
-        half = float(scipy.stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
+        half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, self.freedom)) * self.error
         if not share:
             return self.value - half, self.value + half
         if not 0 < self.value < 1:

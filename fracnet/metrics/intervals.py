@@ -137,9 +137,13 @@ def effective_n(success: np.ndarray, member: np.ndarray, clusters: Clusters) -> 
         size = np.zeros((clusters.count, len(n)))
         np.add.at(size, clusters.ids, member)
         deff = (size**2).sum(axis=0) / n
+    return np.asarray(n / (deff * share) * _shrinkage(groups))
+
+
+def _shrinkage(groups: int) -> float:
+    """Factor of n for the few degrees of freedom of a variance of groups: (z / t)^2."""
     quantile = (1 + LEVEL) / 2
-    freedom = float(ndtri(quantile) / stdtrit(groups - 1, quantile)) ** 2
-    return np.asarray(n / (deff * share) * freedom)
+    return float(ndtri(quantile) / stdtrit(groups - 1, quantile)) ** 2
 
 
 def proportion(
@@ -178,27 +182,6 @@ def mean_of_proportions(
     return Interval(*limits, method)
 
 
-def score_interval(
-    value: float, error: float, clusters: Clusters, method: str, lowest: float
-) -> Interval:
-    """Wilson's interval of a metric between `lowest` and 1, treated as a proportion of that range.
-
-    With p = (value - lowest) / (1 - lowest), its standard error is that of n = p (1 - p) / error^2
-    rows; n shrinks for the few degrees of freedom of the clusters, as in `effective_n`.
-    """
-    width = 1 - lowest
-    p = (value - lowest) / width
-    if not ROUNDING < p < 1 - ROUNDING:
-        return Interval(None, None, method, f"degenerate: the value is {round(value)}")
-    if error <= ROUNDING * width:
-        return Interval(None, None, method, "degenerate: equal in every resample")
-    quantile = (1 + LEVEL) / 2
-    shrink = float(ndtri(quantile) / stdtrit(clusters.count - 1, quantile)) ** 2
-    n = p * (1 - p) / (error / width) ** 2 * shrink
-    low, high = wilson(p * n, n)
-    return Interval(lowest + width * low, lowest + width * high, method)
-
-
 def logit_interval(
     value: float, moves: np.ndarray, clusters: Clusters, method: str, name: str, level: float
 ) -> Interval:
@@ -221,14 +204,13 @@ def mean_loss(losses: np.ndarray, clusters: Clusters) -> Interval:
 
     The variance is that of a ratio: G / (G - 1) sum_g (sum_i (loss_i - mean) / N)^2 over clusters.
     """
-    method = f"log scale, t by {clusters.unit}"
+    method, value = f"log scale, t by {clusters.unit}", float(losses.mean())
     if clusters.count < 2:
         return Interval(None, None, method, clusters.lone)
-    value = float(losses.mean())
-    moves = (losses - value) / len(losses) * math.sqrt(clusters.count / (clusters.count - 1))
-    error, freedom = clustered_error(moves, clusters)
     if value < NO_LOSS:
         return Interval(None, None, method, "degenerate: no row has a loss")
+    moves = (losses - value) / len(losses) * math.sqrt(clusters.count / (clusters.count - 1))
+    error, freedom = clustered_error(moves, clusters)
     if error <= ROUNDING * value:
         return Interval(None, None, method, "degenerate: equal in every row")
     half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error / value
@@ -304,9 +286,7 @@ def percentile(values: np.ndarray, clusters: Clusters, level: float = LEVEL) -> 
     None if all are equal, or if more than `MAX_UNDEFINED` of them are NaN (a class that vanished).
     """
     method = f"bootstrap by {clusters.unit}"
-    undefined = int(np.isnan(values).sum())
-    if undefined > MAX_UNDEFINED * len(values):
-        note = f"undefined in {undefined} of {len(values)} resamples"
+    if note := _often_undefined(values):
         return Interval(None, None, method, note)
     defined = values[~np.isnan(values)]
     if np.ptp(defined) == 0:
@@ -316,21 +296,33 @@ def percentile(values: np.ndarray, clusters: Clusters, level: float = LEVEL) -> 
 
 
 def score_bootstrap(
-    value: float,
-    values: np.ndarray,
-    clusters: Clusters,
-    *,
-    lowest: float = 0.0,
+    value: float, values: np.ndarray, clusters: Clusters, *, lowest: float = 0.0
 ) -> Interval:
     """Wilson's interval of a metric in [lowest, 1] with the spread of its resampled values.
 
-    In simulation it holds its level for kappa, MCC and F1 where percentiles, which are skewed the
-    wrong way near 1, do not. NaN and None as in `percentile`.
+    It is treated as a proportion p of that range, whose standard error is that of
+    n = p (1 - p) / error^2 rows; n shrinks for the few clusters, as in `effective_n`. In simulation
+    this holds its level for kappa, MCC and F1 where percentiles, which are skewed the wrong way
+    near 1, do not. NaN and None as in `percentile`.
     """
     method = f"score, bootstrap by {clusters.unit}"
-    undefined = int(np.isnan(values).sum())
-    if undefined > MAX_UNDEFINED * len(values):
-        note = f"undefined in {undefined} of {len(values)} resamples"
+    width = 1 - lowest
+    p = (value - lowest) / width
+    if note := _often_undefined(values):
         return Interval(None, None, method, note)
     error = float(np.nanstd(values))
-    return score_interval(value, error, clusters, method, lowest)
+    if not ROUNDING < p < 1 - ROUNDING:
+        return Interval(None, None, method, f"degenerate: the value is {round(value)}")
+    if error <= ROUNDING * width:
+        return Interval(None, None, method, "degenerate: equal in every resample")
+    n = p * (1 - p) / (error / width) ** 2 * _shrinkage(clusters.count)
+    low, high = wilson(p * n, n)
+    return Interval(lowest + width * low, lowest + width * high, method)
+
+
+def _often_undefined(values: np.ndarray) -> str:
+    """That more than `MAX_UNDEFINED` of the resampled values are NaN, or ""."""
+    undefined = int(np.isnan(values).sum())
+    if undefined <= MAX_UNDEFINED * len(values):
+        return ""
+    return f"undefined in {undefined} of {len(values)} resamples"

@@ -68,42 +68,32 @@ def _intervals(
     method: str,
     level: float,
 ) -> list[Interval]:
-    def none(note: str) -> Interval:
-        return Interval(None, None, method, note)
+    def interval(value: float, moves: np.ndarray, why: str) -> Interval:
+        if why:
+            return Interval(None, None, method, why)
+        return logit_interval(value, moves, clusters, method, name, level)
 
+    reasons = [_no_interval_reason(target == c, clusters) for c in range(len(values))]
+    results = [interval(float(v), moves[:, c], reasons[c]) for c, v in enumerate(values)]
     defined = ~np.isnan(values)
-    # A class with cases, or non-cases, in only one cluster has no variance, nor has a mean with it.
-    known = np.isfinite(moves).all(axis=0)
-    results = []
-    for c, value in enumerate(values):
-        if not defined[c]:
-            why = "every row is a case" if (target == c).all() else "no cases"
-            results.append(none(f"undefined: {why}"))
-        elif not known[c]:
-            results.append(none(_single_cluster_reason(target == c, clusters)))
-        else:
-            results.append(logit_interval(float(value), moves[:, c], clusters, method, name, level))
     if not defined.any():
-        results.append(none("undefined: every row is of one class"))
-    elif not known[defined].all():
-        c = int(np.flatnonzero(defined & ~known)[0])
-        results.append(
-            none(f"a class without an interval: {_single_cluster_reason(target == c, clusters)}")
-        )
-    else:
-        mean = moves[:, defined].mean(axis=1)
-        value = float(values[defined].mean())
-        results.append(logit_interval(value, mean, clusters, method, name, level))
-    return results
+        return [*results, interval(math.nan, moves, "undefined: every row is of one class")]
+    # A class without variance leaves the mean without one, too.
+    why = next((why for why, known in zip(reasons, defined, strict=True) if known and why), "")
+    why = f"a class without an interval: {why}" if why else ""
+    mean = moves[:, defined].mean(axis=1)
+    return [*results, interval(float(values[defined].mean()), mean, why)]
 
 
-def _single_cluster_reason(case: np.ndarray, clusters: Clusters) -> str:
-    """Why rows that are cases, or that are not, have no variance."""
-    few = len(np.unique(clusters.ids[case])) < 2
-    rows, name = (case, "cases") if few else (~case, "others")
-    if rows.sum() == 1:
-        return "there is only one case" if few else "all rows but one are cases"
-    return f"all {name} come from one {clusters.unit}"
+def _no_interval_reason(case: np.ndarray, clusters: Clusters) -> str:
+    """Why the area of a class is undefined, or has no variance; "" if it has one."""
+    if why := no_curve_reason(case):
+        return f"undefined: {why}"
+    for rows, name in ((case, "cases"), (~case, "others")):
+        if len(np.unique(clusters.ids[rows])) < 2:
+            alone = "there is only one case" if name == "cases" else "all rows but one are cases"
+            return alone if rows.sum() == 1 else f"all {name} come from one {clusters.unit}"
+    return ""
 
 
 def influence(target: np.ndarray, prob: np.ndarray, clusters: Clusters) -> np.ndarray:
@@ -173,10 +163,6 @@ def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 GRID = np.linspace(0, 1, 101)
 
-# Counts of (weighted) cases and others at and above each distinct score, the highest first.
-Counts = tuple[np.ndarray, np.ndarray]
-AtGrid = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
 
 @dataclass(frozen=True)
 class Curve:
@@ -215,8 +201,7 @@ def roc(case: np.ndarray, score: np.ndarray) -> Curve:
 
     `case` is bool[N] with both kinds of rows, `score` float[N]. Equal scores make one corner.
     """
-    assert not no_curve_reason(case), no_curve_reason(case)
-    (hits, alarms), threshold = _counts(case, score)
+    hits, alarms, threshold = _counts(case, score)
     return Curve(_from_zero(alarms / alarms[-1]), _from_zero(hits / hits[-1]), threshold)
 
 
@@ -227,8 +212,7 @@ def precision_recall(case: np.ndarray, score: np.ndarray) -> Curve:
     steps, each level up to its own recall. The first corner, recall 0 and precision 1, is a
     convention and belongs to no threshold. Arguments as for `roc`.
     """
-    assert not no_curve_reason(case), no_curve_reason(case)
-    (hits, alarms), threshold = _counts(case, score)
+    hits, alarms, threshold = _counts(case, score)
     precision = np.concatenate([[1.0], hits / (hits + alarms)])
     return Curve(_from_zero(hits / hits[-1]), precision, threshold)
 
@@ -245,7 +229,7 @@ def steps(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _band(
-    at_grid: AtGrid,
+    at_grid: Callable[[np.ndarray, np.ndarray], np.ndarray],
     case: np.ndarray,
     score: np.ndarray,
     clusters: Clusters,
@@ -253,10 +237,7 @@ def _band(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Band:
-    """Pointwise limits of the curve that `at_grid` computes.
-
-    case: bool[N]. score: float[N]. clusters: of the same N rows, in any order.
-    """
+    """Pointwise limits of the curve that `at_grid` computes; `case` bool[N], `score` float[N]."""
     grid = GRID if at_grid is _sensitivity_at else GRID[1:]
     method = f"pointwise, {resamples:,} resamples by {clusters.unit}"
     nothing = np.full(len(grid), np.nan)
@@ -281,19 +262,15 @@ def _band(
     spread = value * (1 - value)
     n = np.full(len(value), float(least))
     np.divide(spread, variance, out=n, where=(variance > 0) & (spread > 0))
-    low, high = _wilson(value, np.clip(n, 1.0, most), len(sizes))
+    # Wilson's, with t for the normal quantile: few clusters, few degrees of freedom.
+    z = float(scipy.stats.t.ppf((1 + LEVEL) / 2, len(sizes) - 1))
+    low, high = score_limits(value, np.clip(n, 1.0, most), z)
+    low, high = np.clip(low, 0, value), np.clip(high, value, 1)
     if at_grid is _precision_at:
         # The single lowest case decides; in simulations the limits cover only half the time.
         last = grid * case.sum() > case.sum() - 1 + 1e-9
         low[last], high[last] = np.nan, np.nan
     return Band(grid, low, high, method)
-
-
-def _wilson(p: np.ndarray, n: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval, with t for the normal quantile: few clusters, few degrees."""
-    z = float(scipy.stats.t.ppf((1 + LEVEL) / 2, groups - 1))
-    low, high = score_limits(p, n, z)
-    return np.clip(low, 0, p), np.clip(high, p, 1)
 
 
 class _Groups:
@@ -306,7 +283,7 @@ class _Groups:
         self._case = case[self._order]
         self.threshold = np.concatenate([[np.inf], ordered[self._starts]])
 
-    def counts(self, weights: np.ndarray) -> Counts:
+    def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cases and others at and above each distinct score, float64[B, K], from weights [B, N]."""
         ordered = weights[:, self._order]
         hits = np.add.reduceat(ordered * self._case, self._starts, axis=1)
@@ -314,10 +291,12 @@ class _Groups:
         return np.cumsum(hits, axis=1), np.cumsum(alarms, axis=1)
 
 
-def _counts(case: np.ndarray, score: np.ndarray) -> tuple[Counts, np.ndarray]:
+def _counts(case: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cases and others at and above each distinct score, and that score after infinity."""
+    assert not no_curve_reason(case), no_curve_reason(case)
     groups = _Groups(case, score)
     hits, alarms = groups.counts(np.ones((1, len(case))))
-    return (hits[0], alarms[0]), groups.threshold
+    return hits[0], alarms[0], groups.threshold
 
 
 def _from_zero(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from fracnet.evaluation.data_curve import MIN_SEEDS, MIN_SIZES, SMALL
+from fracnet.evaluation.sweep_statistics import MIN_SEEDS, MIN_SIZES, SMALL
 from fracnet.report.plots import SERIES, WHITE, Chart, Figure, Key, hover
 from fracnet.report.sweep_tables import Sweep, metric_title, settings_text
 from fracnet.report.tables import EstimateCell, Table

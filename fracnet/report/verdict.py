@@ -17,12 +17,11 @@ from fracnet.evaluation.comparison import (
     BETTER,
     WORSE,
     Difference,
-    compare_models,
-    sample_of,
+    ScoredRuns,
     with_verdicts,
 )
 from fracnet.evaluation.decisions import temperature_warning
-from fracnet.evaluation.metric_selection import Metric
+from fracnet.evaluation.metric_selection import Metric, Sample
 from fracnet.evaluation.predictions import Predictions, align
 from fracnet.evaluation.summary import FEW, Estimate, Summary, summarize
 from fracnet.metrics.intervals import wilson
@@ -126,12 +125,13 @@ def compare_with_baseline(content: RunContent) -> BaselineComparison:
 def paired_difference(metric: Metric, model: Predictions, baseline: Predictions) -> Difference:
     """The metric of the model minus that of the baseline, with interval, test and verdict."""
     names = ("the model", "the baseline")
-    left, right = align(dict(zip(names, (model, baseline), strict=True)), "test").values()
-    clusters, samples = left.clusters, (sample_of(left), sample_of(right))
-    draws = (np.full(RESAMPLES, np.nan),) * 2  # an area needs none
+    rows = align(dict(zip(names, (model, baseline), strict=True)), "test")
+    clusters = rows[names[0]].clusters
+    samples = {name: Sample.of(part) for name, part in rows.items()}
+    draws = dict.fromkeys(names, np.full(RESAMPLES, np.nan))  # an area needs none
     if not metric.is_area:
-        draws = (metric.resampled(samples[0], clusters), metric.resampled(samples[1], clusters))
-    difference = compare_models(metric, names, names, samples, draws, clusters)
+        draws = {name: metric.resampled(each, clusters) for name, each in samples.items()}
+    difference = ScoredRuns(metric, clusters, samples, draws).models(names, names)
     return with_verdicts([difference], clusters, True, None)[0]
 
 

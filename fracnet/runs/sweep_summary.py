@@ -29,9 +29,14 @@ from hydra.errors import HydraException
 from fracnet.config.fields import OVERALL_METRICS, POSITIVE_METRICS, mode, split_metric
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
-from fracnet.evaluation.data_curve import fit_data_curve
 from fracnet.evaluation.predictions import Predictions
-from fracnet.evaluation.sweep_statistics import key_importance, mean_interval, pareto_front
+from fracnet.evaluation.summary import plain
+from fracnet.evaluation.sweep_statistics import (
+    fit_data_curve,
+    key_importance,
+    mean_interval,
+    pareto_front,
+)
 from fracnet.report.comparison_page import differences_part, headline
 from fracnet.report.sweep_page import sweep_page
 from fracnet.report.sweep_tables import settings_text, short_value
@@ -127,7 +132,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
     }
     compared, why_not = compare_jobs(folder, content)
     rows_of = [*compared.configurations, *compared.models] if compared else []
-    content["differences"] = [row.to_dict() for row in rows_of]
+    content["differences"] = plain(rows_of)
     write_json(folder / RECORD, content)
     write_atomically(folder / TABLE, _as_csv(content))
     if report:

@@ -15,8 +15,8 @@ from fracnet.evaluation.comparison import (
     Comparison,
     Difference,
     Member,
+    ScoredRuns,
     compare,
-    compare_models,
     with_verdicts,
 )
 from fracnet.evaluation.metric_selection import (
@@ -28,7 +28,7 @@ from fracnet.evaluation.metric_selection import (
     stretch,
 )
 from fracnet.evaluation.predictions import Predictions
-from fracnet.evaluation.summary import summarize
+from fracnet.evaluation.summary import plain, summarize
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.hypothesis_tests import area_difference, area_test, clusters_needed, detectable
 from fracnet.utils.errors import UserError
@@ -89,7 +89,7 @@ def test_identical_predictions_are_noted() -> None:
     candidates = [Candidate(name, (Member(name, Predictions(table)),)) for name in "ab"]
     (row,) = compare(candidates, "macro_auc", resamples=200).models
     assert (row.verdict, row.p, row.low, row.value) == ("identical", 1, None, 0)
-    json.dumps(row.to_dict(), allow_nan=False)
+    json.dumps(plain(row), allow_nan=False)
 
 
 def test_one_patient_gives_no_test() -> None:
@@ -228,18 +228,18 @@ def test_interval_and_p_of_an_area_come_from_one_error() -> None:
 def of_areas(metric: Metric, left: Sample, right: Sample, group: np.ndarray) -> Difference:
     """With resamples that would give another interval, were they looked at."""
     noise = np.random.default_rng(1).normal(0.5, 0.1, (2, 100))
-    return compare_models(
-        metric, ("a", "b"), ("a", "b"), (left, right), (noise[0], noise[1] - 1), rows_of(group)
-    )
+    samples, resampled = {"a": left, "b": right}, {"a": noise[0], "b": noise[1] - 1}
+    return ScoredRuns(metric, rows_of(group), samples, resampled).models(("a", "b"), ("a", "b"))
 
 
 def test_an_area_without_variance_has_neither_interval_nor_verdict() -> None:
     target = np.array([0, 0, 1, 1] * 5)
     score = np.linspace(0.1, 0.4, 20) + 0.5 * target
-    left, right = (Sample(target, np.stack([1 - s, s], axis=1), target) for s in (score, score**2))
+    probs = [np.stack([1 - s, s], axis=1) for s in (score, score**2)]
+    left, right = (Sample(target, prob, target, prob) for prob in probs)
     row = of_areas(Metric("auc", 2, 1), left, right, np.arange(20))
     assert (row.value, row.p, row.low, row.note) == (0, 1, None, "the same order of scores")
-    upside = Sample(target, left.prob[:, ::-1], 1 - target)
+    upside = Sample(target, left.prob[:, ::-1], 1 - target, left.prob[:, ::-1])
     (row,) = with_verdicts(
         [of_areas(Metric("auc", 2, 1), left, upside, np.arange(20))], ROWS, True, None
     )
@@ -266,7 +266,7 @@ def test_the_basis_of_the_needed_number_of_patients_is_stored() -> None:
     planning, (row,) = content["planning"], content["models"]
     assert planning["power"] == 0.8
     assert planning["alpha"] == row["alpha"] == 0.05
-    needed = clusters_needed(row["error"], 60, 0.01, alpha=row["alpha"], power=planning["power"])
+    needed = clusters_needed(row["error"], 60, 0.01, alpha=row["alpha"])
     assert row["needed"] == needed
     three = with_verdicts([ROW, replace(ROW, p=0.2), replace(ROW, p=0.3)], ROWS, True, 0.01)
     for row in three:
@@ -360,7 +360,8 @@ def test_both_models_are_scored_in_the_same_resamples() -> None:
     rng = np.random.default_rng(2)
     target, group = patients(rng, 60, 3)
     left, right = draw_pair(rng, target, group, 2, (1.0, 1.2))
-    shifted = Sample(target, right.prob, np.where(rng.random(180) < 0.03, 1, left.predicted))
+    predicted = np.where(rng.random(180) < 0.03, 1, left.predicted)
+    shifted = Sample(target, right.prob, predicted, right.prob)
     metric = Metric("accuracy", 2)
     low, high = interval_of(metric, left, shifted, group, 0)
     apart = metric.resampled(left, rows_of(group), RESAMPLES, 1)
@@ -369,7 +370,7 @@ def test_both_models_are_scored_in_the_same_resamples() -> None:
 
 
 def sample(target: np.ndarray, predicted: np.ndarray) -> Sample:
-    return Sample(target, np.eye(2)[predicted], predicted)
+    return Sample(target, np.eye(2)[predicted], predicted, np.eye(2)[predicted])
 
 
 def test_on_single_rows_accuracy_gives_the_exact_binomial_test() -> None:
@@ -407,7 +408,7 @@ def test_an_area_of_few_clusters_uses_all_permutations_by_rank() -> None:
     metric = Metric("average_precision", 2, 1)
     result = permutation_test(metric, first, second, rows_of(group))
     # Scores on another scale, but in the same order, are the same model to it.
-    bent = Sample(target, first.prob**3, first.predicted)
+    bent = Sample(target, first.prob**3, first.predicted, first.prob**3)
     assert permutation_test(metric, bent, second, rows_of(group)).p == result.p
     ranks = [stats.rankdata(sample.prob[:, 1]) for sample in (first, second)]
     observed, as_far = metric.value(first) - metric.value(second), 0
@@ -416,7 +417,7 @@ def test_an_area_of_few_clusters_uses_all_permutations_by_rank() -> None:
         moved = 0.0
         for sign, (positives, rest) in ((1, ranks), (-1, ranks[::-1])):
             score = np.where(swap, rest, positives)
-            moved += sign * metric.value(Sample(target, np.stack([-score, score], 1), target))
+            moved += sign * metric.area(target, np.stack([-score, score], 1)).item()
         as_far += not abs(moved) < abs(observed) - 1e-12
     assert result.p == as_far / 128
 
@@ -445,7 +446,10 @@ def test_p_does_not_depend_on_the_order_of_rows_or_runs() -> None:
     assert result.p == 1 / 10_000
     assert permutation_test(metric, second, first, rows_of(group), seed=7).p == result.p
     order = rng.permutation(300)
-    mixed = [Sample(target[order], s.prob[order], s.predicted[order]) for s in (first, second)]
+    mixed = [
+        Sample(target[order], s.prob[order], s.predicted[order], s.prob[order])
+        for s in (first, second)
+    ]
     reordered = permutation_test(metric, mixed[0], mixed[1], rows_of(group[order]), seed=7)
     assert reordered.p == result.p
 

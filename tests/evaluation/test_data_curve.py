@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fracnet.evaluation.data_curve import DataCurve, fit_data_curve
+from fracnet.evaluation.sweep_statistics import DataCurve, fit_data_curve
 
 FRACTIONS = np.array([0.1, 0.25, 0.5, 1.0])
 

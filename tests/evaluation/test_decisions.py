@@ -21,7 +21,7 @@ from fracnet.evaluation.decisions import (
     choose_threshold,
     cut_of,
     decide,
-    decide_positive,
+    decide_classes,
     decide_rows,
     fit_temperature,
     least_loss_temperature,
@@ -158,7 +158,7 @@ RULES: list[dict[str, Any]] = [
 
 
 def rates(score: np.ndarray, case: np.ndarray, threshold: float) -> tuple[float, float]:
-    positive = decide_positive(score, threshold).astype(bool)
+    positive = score > threshold
     return float(positive[case].mean()), float((~positive[~case]).mean())
 
 
@@ -210,7 +210,8 @@ def test_thresholds_lie_halfway_between_scores() -> None:
 
 
 def test_a_score_equal_to_the_threshold_is_negative() -> None:
-    assert decide_positive(np.array([0.5, np.nextafter(0.5, 1)]), 0.5).tolist() == [0, 1]
+    score = np.array([[0, 0.5], [0, np.nextafter(0.5, 1)]])
+    assert decide_classes(np.zeros((2, 2)), 0.5, score).tolist() == [0, 1]
 
 
 def test_ties_go_to_the_most_sensitive_point() -> None:

@@ -343,7 +343,7 @@ def test_limits_enclose_the_value(seed: int) -> None:
     predicted = classification.predict(prob * rng.uniform(0.5, 2, n_classes))
     result = intervals((target, prob, patient), predicted)
     by_class = classification.by_class(target, prob, predicted)
-    values = classification.overall(target, prob, predicted, per_class=by_class)
+    values = classification.overall(target, prob, predicted, by_class)
     clusters = Clusters(patient, 80, "patient")
     values["calibration_error"] = np.asarray(calibration_error(target, prob, clusters))
     for name, rates in by_class.items():
@@ -365,7 +365,7 @@ def test_a_class_that_is_never_predicted_has_precision_0_in_the_average() -> Non
     assert macro.high is not None
     assert macro.low < macro.value < macro.high <= 2 / 3
     rows = Predictions(table).by_path()
-    sample = ModelSample(rows.targets, rows.probabilities, decided)
+    sample = ModelSample(rows.targets, rows.probabilities, decided, rows.scores)
     compared = find_metric("macro_precision", rows.classes)
     assert compared.value(sample) == pytest.approx(macro.value)
 

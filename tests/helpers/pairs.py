@@ -24,7 +24,7 @@ def draw_pair(
         scores = np.sqrt(0.5) * shared + np.sqrt(0.5) * own_scores
         scores[np.arange(len(target)), target] += distance
         prob = softmax(scores, axis=1)
-        samples.append(Sample(target, prob, prob.argmax(axis=1)))
+        samples.append(Sample(target, prob, prob.argmax(axis=1), prob))
     return samples[0], samples[1]
 
 

@@ -6,7 +6,7 @@ from scipy.special import softmax
 from sklearn import metrics as reference
 
 from fracnet.metrics import classification
-from fracnet.metrics.classification import FLOOR, brier_range, brier_rows, log_loss_rows, mean
+from fracnet.metrics.classification import FLOOR, brier_range, brier_rows, log_loss_rows
 
 
 def random_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +71,7 @@ def test_an_absent_class_is_undefined_and_left_out_of_the_average() -> None:
     matrix = classification.confusion(target, classification.predict(prob), 6)
     for values in (classification.sensitivity(matrix), classification.auc(target, prob)):
         assert np.isnan(values[5])
-        assert classification.count_defined(values) == 5
+        assert (~np.isnan(values)).sum() == 5
         assert classification.macro(values) == 1.0
     assert classification.specificity(matrix)[5] == 1.0
     assert np.isnan(classification.precision(matrix)[5])
@@ -94,7 +94,7 @@ def test_a_single_row_is_scored() -> None:
     matrix = classification.confusion(np.array([1]), np.array([1]), 3)
     assert classification.accuracy(matrix) == 1
     assert classification.balanced_accuracy(matrix) == 1
-    assert classification.count_defined(classification.sensitivity(matrix)) == 1
+    assert (~np.isnan(classification.sensitivity(matrix))).sum() == 1
 
 
 def test_a_majority_prediction_gets_no_credit() -> None:
@@ -194,12 +194,12 @@ def test_losses_agree_with_scikit_learn(n_classes: int, seed: int) -> None:
     prob = rng.dirichlet(np.ones(n_classes), len(target))
     labels = np.arange(n_classes)
     loss = reference.log_loss(target, prob, labels=labels)
-    assert mean(log_loss_rows(target, prob)) == pytest.approx(loss)
+    assert log_loss_rows(target, prob).mean() == pytest.approx(loss)
     if n_classes == 2:
         expected = reference.brier_score_loss(target, prob[:, 1])
     else:
         expected = reference.brier_score_loss(target, prob, labels=labels, scale_by_half=False)
-    assert mean(brier_rows(target, prob)) == pytest.approx(expected)
+    assert brier_rows(target, prob).mean() == pytest.approx(expected)
 
 
 def test_losses_reach_the_ends_of_their_ranges() -> None:
@@ -220,16 +220,10 @@ def test_a_probability_of_0_for_the_truth_gives_a_large_finite_loss() -> None:
     assert losses.mean() == pytest.approx(theirs)
 
 
-def test_weights_count_rows_as_often_as_given() -> None:
-    rows = np.array([0.1, 0.5, 0.9])
-    weights = np.array([[1, 1, 1], [2, 0, 1]])
-    np.testing.assert_allclose(mean(rows, weights), [0.5, (0.1 * 2 + 0.9) / 3])
-
-
 def test_one_row_and_one_class_are_scored() -> None:
     prob = np.array([[0.3, 0.7]])
-    assert mean(brier_rows(np.array([0]), prob)) == pytest.approx(0.49)
-    assert mean(log_loss_rows(np.array([0]), prob)) == pytest.approx(-np.log(0.3))
+    assert brier_rows(np.array([0]), prob).mean() == pytest.approx(0.49)
+    assert log_loss_rows(np.array([0]), prob).mean() == pytest.approx(-np.log(0.3))
 
 
 def test_refusing_a_class_costs_macro_precision() -> None:

@@ -40,7 +40,7 @@ def population(counts: tuple[int, ...], separation: float) -> dict[str, float]:
     prob = softmax(scores, axis=1)
     predicted = classification.predict(prob)
     by_class = classification.by_class(target, prob, predicted)
-    metrics = classification.overall(target, prob, predicted, per_class=by_class)
+    metrics = classification.overall(target, prob, predicted, by_class)
     metrics["calibration_error"] = np.asarray(calibration_error(target, prob, rows(len(target))))
     for name, values in by_class.items():
         metrics |= {f"{name} of the first": values[0], f"{name} of the last": values[-1]}

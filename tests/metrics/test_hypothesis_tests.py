@@ -189,7 +189,7 @@ def runs(
         score = skill * (2 * target - 1) + shared + 0.5 * rng.normal(size=len(target))
         prob = 1 / (1 + np.exp(-score))
         both = np.stack([1 - prob, prob], axis=1)
-        p_values.append(Sample(target, both, both.argmax(axis=1)))
+        p_values.append(Sample(target, both, both.argmax(axis=1), both))
     return p_values
 
 

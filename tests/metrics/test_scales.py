@@ -8,7 +8,7 @@ from fracnet.metrics.intervals import (
     f1_interval,
     logit_interval,
     mean_loss,
-    score_interval,
+    score_bootstrap,
 )
 
 
@@ -75,7 +75,8 @@ def test_a_spread_of_rounding_errors_gives_no_interval() -> None:
     near = logit_interval(1 - 1e-16, np.full(30, 1e-3), clusters, "logit", "AUC", 0.95)
     assert near.note == "degenerate: the AUC is 1"
     assert logit_interval(0.5, np.full(30, 1e-3), clusters, "logit", "AUC", 0.95).low is not None
-    equal = score_interval(0.4, 1e-17, clusters, "score", -1.0)
+    nearly = np.tile([0.4, np.nextafter(0.4, 1)], 50)
+    equal = score_bootstrap(0.4, nearly, clusters, lowest=-1.0)
     assert (equal.low, equal.note) == (None, "degenerate: equal in every resample")
 
 
