@@ -318,7 +318,8 @@ class Classifier(LightningModule):
         And for how many epochs the schedule was planned, and how many steps were before it.
         """
         checkpoint["epoch_loss"] = (self._loss, self._seen)
-        checkpoint["schedule"] = (self.trainer.max_epochs, self._steps_before)
+        planned = self.trainer.max_epochs if self._trainer else None  # none: a fitted head
+        checkpoint["schedule"] = (planned, self._steps_before)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue that epoch's sum; start a schedule that is planned for all steps again.

@@ -77,7 +77,16 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """Write next to the path, then rename. Raises CannotWrite, for example on a full disk."""
         assert storage_options is None, storage_options
         if self._quick and Path(path).name == BEST:
-            self._waiting = copy.deepcopy(checkpoint), Path(path)
+            # Copying hundreds of weights that are frozen would take longer than training the head.
+            before = self._waiting[0]["state_dict"] if self._waiting else {}
+            weights = {
+                name: before[name]
+                if name in before and torch.equal(before[name], weight)
+                else weight.clone()
+                for name, weight in checkpoint["state_dict"].items()
+            }
+            rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
+            self._waiting = copy.deepcopy(rest) | {"state_dict": weights}, Path(path)
             return
         self._write_waiting()
         self._write(checkpoint, Path(path))
