@@ -22,11 +22,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from markupsafe import escape
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.compare import compare as compare_command
 from fracnet.config.checks import check
+from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
 from fracnet.config.overrides import add_open_keys, quoted
 from fracnet.data.manifest import read_table
@@ -159,7 +160,7 @@ def fit(
     if folder is not None:
         arguments.append(f"hydra.run.dir={_override_value(Path(folder))}")
     with _composed(arguments, config_dir) as (job, run_dir, task_overrides):
-        plain = cast(dict[str, Any], OmegaConf.to_container(job, resolve=True))
+        plain = resolved(job)
         trainer = check(plain).trainer
         if trainer.processes > 1:
             raise UserError(

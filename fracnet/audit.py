@@ -4,17 +4,16 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fracnet.config import hydra_cli
 from fracnet.config.checks import check
-from fracnet.config.commands import AuditCommand, without_training
-from fracnet.config.fields import validated
+from fracnet.config.commands import AuditCommand
+from fracnet.config.fields import resolved, validated
 from fracnet.config.instantiate import build, near_miss
 from fracnet.config.schema import Config
 from fracnet.utils.errors import DataFault, UserError
@@ -31,8 +30,7 @@ def audit(cfg: DictConfig) -> None:
             folder that cannot be written to.
         SystemExit: with code 2, after everything is written, if a finding reaches `fail_on`.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    command = validated(AuditCommand, without_training(plain))
+    command = validated(AuditCommand, cfg)
 
     training = None if command.label_errors is None else training_config(command)
 
@@ -97,8 +95,7 @@ def training_config(command: AuditCommand) -> Config:
     data = HydraConfig.get().runtime.choices["data"]
     overrides = [f"data={data}", f"model={name}", f"data_dir={command.data_dir}"]
     overrides += ["model.freeze=backbone", f"data.root={command.data.root}"]
-    node = OmegaConf.to_container(compose("train", overrides), resolve=True)
-    return check(cast(dict[str, Any], node))
+    return check(resolved(compose("train", overrides)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """`python -m fracnet.compare`: compares runs on the same test images."""
 
-from typing import Any, cast
-
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
@@ -18,8 +16,7 @@ def compare(cfg: DictConfig) -> None:
     Raises:
         UserError: an error in the command, fewer than two runs, or runs that do not match.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    command = validated(CompareCommand, plain)
+    command = validated(CompareCommand, cfg)
 
     from fracnet.report import comparison_page
     from fracnet.runs import compare_runs

@@ -2,9 +2,8 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import DashboardCommand
@@ -18,8 +17,7 @@ def dashboard(cfg: DictConfig) -> None:
     Raises:
         UserError: an error in the command, no sweep, no package, or W&B refuses the workspace.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    command = validated(DashboardCommand, plain)
+    command = validated(DashboardCommand, cfg)
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise UserError(
             "this command needs a package that is not installed: pip install 'fracnet[dashboard]'"

@@ -1,8 +1,6 @@
 """`python -m fracnet.ensemble`: the mean of several runs, as a run of its own."""
 
-from typing import Any, cast
-
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
@@ -18,8 +16,7 @@ def ensemble(cfg: DictConfig) -> None:
     Raises:
         UserError: an error in the command, fewer than two runs, or runs that do not match.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    command = validated(EnsembleCommand, plain)
+    command = validated(EnsembleCommand, cfg)
 
     from fracnet.runs import ensemble_runs, evaluate_run, find_runs, report_run, run_folder
 

@@ -2,9 +2,9 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import EvaluateCommand, newest_run
@@ -23,10 +23,7 @@ def evaluate(cfg: DictConfig) -> "RunEvaluation":
     Raises:
         UserError: an error in the command, or in the files that it names.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    for key in ("image_size", "model"):  # a dataset sets them for training; the run has its own
-        plain.pop(key, None)
-    command = validated(EvaluateCommand, plain)
+    command = validated(EvaluateCommand, cfg)
     check_command(command)
     changes = command.changes()
     validated(Evaluation, changes)  # reports a wrong option before any file is read

@@ -1,9 +1,8 @@
 """`python -m fracnet.explain`: heatmaps of a finished run, scored, checked and drawn."""
 
 from pathlib import Path
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import ExplainCommand
@@ -17,8 +16,7 @@ def explain(cfg: DictConfig) -> None:
     Raises:
         UserError: an error in the command, a run without heatmaps, or data that have changed.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    command = validated(ExplainCommand, plain)
+    command = validated(ExplainCommand, cfg)
 
     from fracnet.runs import run_folder
 

@@ -1,9 +1,8 @@
 """`python -m fracnet.export`: write a finished run as one ONNX file that proves itself."""
 
 from pathlib import Path
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import ExportCommand
@@ -18,8 +17,7 @@ def export(cfg: DictConfig) -> None:
     Raises:
         UserError: an error in the command or the run folder, or a model that cannot be exported.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    command = validated(ExportCommand, plain)
+    command = validated(ExportCommand, cfg)
 
     require_packages("export", "onnx", "onnxruntime", "onnxscript")
 

@@ -2,9 +2,8 @@
 
 import sys
 from pathlib import Path
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import fracnet
 from fracnet.config import hydra_cli
@@ -23,8 +22,7 @@ def node(cfg: DictConfig) -> None:
     Raises:
         UserError: an error in the command, the run folder or the spool, a port in use.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    command = validated(NodeCommand, plain)
+    command = validated(NodeCommand, cfg)
     require_packages("dicom", "pynetdicom", "highdicom", "dicomweb_client", "imagecodecs")
 
     if not (command.silent or command.send_to or command.folder or command.stow):

@@ -2,9 +2,8 @@
 
 import sys
 from pathlib import Path
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import fracnet
 from fracnet.config import hydra_cli
@@ -20,8 +19,7 @@ def predict(cfg: DictConfig) -> None:
     Raises:
         UserError: an error in the command, or in the run folder.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    command = validated(PredictCommand, plain)
+    command = validated(PredictCommand, cfg)
 
     # Light: wrong paths are reported at once.
     from fracnet.inference.inputs import find_images

@@ -2,9 +2,8 @@
 
 import secrets
 import sys
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import fracnet
 from fracnet.config import hydra_cli
@@ -21,8 +20,7 @@ def serve(cfg: DictConfig) -> None:
     Raises:
         UserError: an error in the command or the run folder, a missing package, a port in use.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    command = validated(ServeCommand, plain)
+    command = validated(ServeCommand, cfg)
     require_packages("serve", "fastapi", "uvicorn")
 
     from fracnet.inference import image_predictor

@@ -3,12 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fracnet.config import hydra_cli
+from fracnet.config.fields import resolved
 from fracnet.training import sweep
 from fracnet.utils import deferred
 
@@ -32,7 +32,7 @@ def train(cfg: DictConfig) -> float | list[float]:
         in_sweep=sweep.running(),
         fixed_folder=any(o.startswith("hydra.run.dir=") for o in hydra.overrides.hydra),
     )
-    plan = preflight(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)), order)
+    plan = preflight(resolved(cfg), order)
 
     with deferred.without_collection():
         from fracnet.training.run import run  # seconds, which a mistake does not wait for

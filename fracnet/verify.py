@@ -1,9 +1,8 @@
 """`python -m fracnet.verify model.onnx`: check an exported model, on this machine."""
 
 import sys
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fracnet.config import hydra_cli
 from fracnet.config.commands import VerifyCommand
@@ -18,8 +17,7 @@ def verify(cfg: DictConfig) -> None:
     Raises:
         UserError: an error in the command, a changed file, or wrong answers.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    command = validated(VerifyCommand, plain)
+    command = validated(VerifyCommand, cfg)
 
     if command.run:
         require_packages("export", "onnx", "onnxruntime", "onnxscript")

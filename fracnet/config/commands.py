@@ -1,9 +1,10 @@
 """What the configs of the other commands may hold."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from fracnet.config.fields import (
     MISSING,
@@ -13,13 +14,55 @@ from fracnet.config.fields import (
     Metric,
     Real,
     Target,
+    Text,
+    Whole,
+    as_items,
     as_list,
-    not_boolean,
 )
 from fracnet.config.schema import Cases, Evaluation, Explain, Images, Method, Name, Report
 
+Device = Literal["auto", "cpu", "gpu"]
+Errors = Annotated[Real, Field(ge=0.001, le=0.5)]
+Texts = Annotated[list[str], BeforeValidator(as_list)]
+Port = Annotated[Whole, Field(ge=0, le=65535)]
 
-class EvaluateCommand(Fixed):
+
+def newest_run() -> str:
+    """The newest run folder in runs/, for an example that works; a made-up one if there is none."""
+    configs = list(Path("runs").glob("*/config.yaml"))
+    newest = max(configs, key=lambda path: path.stat().st_mtime, default=None)
+    return str(newest.parent) if newest else "runs/2026-01-31_12-00-00_ab12"
+
+
+def _needed(advice: Callable[[], str]) -> BeforeValidator:
+    """Refuse an empty value, with what to type."""
+
+    def check(value: Any) -> Any:
+        if value in (None, "", [], MISSING):
+            raise ValueError(advice())
+        return value
+
+    return BeforeValidator(check)
+
+
+Run = Annotated[str, _needed(lambda: f"name a run, e.g. run={newest_run()}")]
+Patterns = Annotated[
+    list[Text],
+    BeforeValidator(as_list),
+    _needed(lambda: "name some runs, e.g. runs='runs/*' or runs=[runs/a,runs/b]"),
+]
+
+
+class DataCommand(Fixed):
+    """A command whose `data=` may set keys that only training uses: they are dropped."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_training(cls, plain: Any) -> Any:
+        return {key: value for key, value in plain.items() if key not in ("image_size", "model")}
+
+
+class EvaluateCommand(DataCommand):
     """The keys of `python -m fracnet.evaluate`; None keeps the run's own option."""
 
     run: str | None
@@ -39,7 +82,7 @@ class EvaluateCommand(Fixed):
     data: dict[str, Any]
     data_dir: str
     class_map: Labels | None
-    tta: Annotated[list[str], BeforeValidator(as_list)]
+    tta: Texts
     trust: bool
 
     @property
@@ -56,22 +99,6 @@ class EvaluateCommand(Fixed):
         """The evaluation options that the command sets."""
         options = {key: getattr(self, key) for key in Evaluation.model_fields if key != "figures"}
         return {key: value for key, value in options.items() if value is not None}
-
-
-def newest_run() -> str:
-    """The newest run folder in runs/, for an example that works; a made-up one if there is none."""
-    configs = list(Path("runs").glob("*/config.yaml"))
-    newest = max(configs, key=lambda path: path.stat().st_mtime, default=None)
-    return str(newest.parent) if newest else "runs/2026-01-31_12-00-00_ab12"
-
-
-def _named_run(value: Any) -> Any:
-    if value in (None, "", MISSING):
-        raise ValueError(f"name a run, e.g. run={newest_run()}")
-    return value
-
-
-Run = Annotated[str, BeforeValidator(_named_run)]
 
 
 class ExplainCommand(Fixed):
@@ -92,22 +119,19 @@ class ExplainCommand(Fixed):
         return (own or Explain()).model_copy(update=given)
 
 
-def _items(value: Any) -> Any:
-    """`input=a.png` is `input=[a.png]`."""
-    if value in (None, "", MISSING):
-        raise ValueError("name images or folders, e.g. input=scans/")
-    return value if isinstance(value, list) else [value]
-
-
 class PredictCommand(Fixed):
     """The keys of `python -m fracnet.predict`."""
 
     run: Run
-    input: Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_items)]
-    out: Annotated[str, Field(min_length=1)] | None
+    input: Annotated[
+        list[Text],
+        BeforeValidator(as_items),
+        _needed(lambda: "name images or folders, e.g. input=scans/"),
+    ]
+    out: Text | None
     overlays: bool
-    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)] | None
-    device: Literal["auto", "cpu", "gpu"]
+    confident_errors: Errors | None
+    device: Device
     trust: bool
 
 
@@ -115,14 +139,14 @@ class ServeCommand(Fixed):
     """The keys of `python -m fracnet.serve`."""
 
     run: Run
-    host: Annotated[str, Field(min_length=1)]
-    port: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=65535)]
+    host: Text
+    port: Port
     token: Annotated[str, Field(min_length=8, pattern=r"^[\w.~-]+$")] | None
-    max_mb: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=100_000)]
-    max_files: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=100_000)]
+    max_mb: Annotated[Whole, Field(ge=1, le=100_000)]
+    max_files: Annotated[Whole, Field(ge=1, le=100_000)]
     max_seconds: Annotated[Real, Field(ge=1, le=86_400)]
-    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)] | None
-    device: Literal["auto", "cpu", "gpu"]
+    confident_errors: Errors | None
+    device: Device
     trust: bool
 
 
@@ -143,21 +167,21 @@ class NodeCommand(Fixed):
 
     run: Run
     aet: AeTitle
-    host: Annotated[str, Field(min_length=1)]
-    port: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=65535)]
+    host: Text
+    port: Port
     callers: Annotated[list[AeTitle], BeforeValidator(as_list)]
     tls: Tls
     quiet: Annotated[Real, Field(ge=0.1, le=86_400)]
-    send_to: Annotated[list[str], BeforeValidator(as_list)]
-    folder: Annotated[str, Field(min_length=1)] | None
-    stow: Annotated[str, Field(min_length=1)] | None
+    send_to: Texts
+    folder: Text | None
+    stow: Text | None
     silent: bool
-    spool: Annotated[str, Field(min_length=1)]
+    spool: Text
     disk_limit: Annotated[Real, Field(gt=0, le=1_000_000)]
     keep_hours: Annotated[Real, Field(ge=0, le=100_000)]
-    max_mb: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=1000)]
-    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)] | None
-    device: Literal["auto", "cpu", "gpu"]
+    max_mb: Annotated[Whole, Field(ge=1, le=1000)]
+    confident_errors: Errors | None
+    device: Device
     trust: bool
 
 
@@ -165,27 +189,21 @@ class ExportCommand(Fixed):
     """The keys of `python -m fracnet.export`."""
 
     run: Run
-    out: Annotated[str, Field(min_length=1)] | None
+    out: Text | None
     target: Literal["onnx", "web"]
     compare: bool
     benchmark: bool
     quantize: Literal["none", "int8"]
     margin: Annotated[Real, Field(gt=0, le=0.5)]
-    confident_errors: Annotated[Real, Field(ge=0.001, le=0.5)]
+    confident_errors: Errors
     trust: bool
-
-
-def _named_file(value: Any) -> Any:
-    if value in (None, "", MISSING):
-        raise ValueError("name an exported model, e.g. fracnet.verify model.onnx")
-    return value
 
 
 class VerifyCommand(Fixed):
     """The keys of `python -m fracnet.verify`."""
 
-    file: Annotated[str, BeforeValidator(_named_file)]
-    run: Annotated[str, Field(min_length=1)] | None
+    file: Annotated[str, _needed(lambda: "name an exported model, e.g. fracnet.verify model.onnx")]
+    run: Text | None
     trust: bool
 
 
@@ -196,36 +214,17 @@ class AuditData(Target):
     on_bad_file: Literal["error", "skip"]
 
 
-class AuditCommand(Fixed):
+class AuditCommand(DataCommand):
     """The keys of `python -m fracnet.audit`."""
 
     data: AuditData
     data_dir: str
     out: str | None
     fail_on: Literal["hint", "warning", "leak", "error"] | None
-    pictures: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=1000)]
-    workers: Annotated[int, BeforeValidator(not_boolean), Field(ge=1, le=256)] | None
+    pictures: Annotated[Whole, Field(ge=0, le=1000)]
+    workers: Annotated[Whole, Field(ge=1, le=256)] | None
     progress_bar: bool
-    label_errors: Annotated[str, Field(min_length=1)] | None = None
-
-
-# Keys that some choices of data= set for training.
-TRAINING_KEYS = ("image_size", "model")
-
-
-def without_training(plain: dict[str, Any]) -> dict[str, Any]:
-    """The config without the keys that only training uses."""
-    return {key: value for key, value in plain.items() if key not in TRAINING_KEYS}
-
-
-def _patterns(value: Any) -> Any:
-    """`runs=runs/*` is `runs=[runs/*]`."""
-    if value in (None, [], MISSING):
-        raise ValueError("name some runs, e.g. runs='runs/*' or runs=[runs/a,runs/b]")
-    return [value] if isinstance(value, str) else value
-
-
-Patterns = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_patterns)]
+    label_errors: Text | None = None
 
 
 class CompareCommand(Fixed):
@@ -249,7 +248,7 @@ class EnsembleCommand(Fixed):
 
     runs: Patterns
     out: str | None
-    tta: Annotated[list[str], BeforeValidator(as_list)]
+    tta: Texts
     trust: bool
 
 
@@ -260,7 +259,7 @@ class DashboardCommand(Fixed):
     entity: Name | None
     name: Annotated[str, Field(min_length=1, max_length=128)]
     folder: str | None
-    keys: Annotated[list[str], BeforeValidator(as_list)]
+    keys: Texts
     metric: Metric
     send: bool
     out: str | None

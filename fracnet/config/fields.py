@@ -1,8 +1,9 @@
 """Types of single values and of nodes, from which the configs of all commands are made."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
+from omegaconf import DictConfig, OmegaConf
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -25,7 +26,8 @@ GROUP_LEVELS = ("study", "patient")
 """`study_kappa` is the kappa of studies; a name without a level is that of images."""
 MISSING = "???"
 """OmegaConf's value of a key that the user must give."""
-Metric = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1)]
+Metric = Text
 """`loss`, one of the metrics above at any level, or a key of the config's `metrics`."""
 
 
@@ -66,9 +68,10 @@ def _labels_as_text(value: Any) -> Any:
 Labels = Annotated[dict[str, str | None], BeforeValidator(_labels_as_text)]
 """Label of a data set -> class of the model, or None."""
 
-Count = Annotated[int, BeforeValidator(not_boolean), Field(ge=1)]
+Whole = Annotated[int, BeforeValidator(not_boolean)]
+Count = Annotated[Whole, Field(ge=1)]
 Real = Annotated[float, BeforeValidator(not_boolean), Field(allow_inf_nan=False)]
-Size = Annotated[int, BeforeValidator(not_boolean), Field(ge=16, le=2048)]
+Size = Annotated[Whole, Field(ge=16, le=2048)]
 """Pixels per side."""
 
 
@@ -125,13 +128,21 @@ def refusal(what: str, kind: str, message: str) -> str:
     return f"{what} is not allowed{';' if why.startswith('allowed:') else ':'} {why}."
 
 
-def validated(model: type[Checked], plain: Mapping[str, Any], under: str = "") -> Checked:
-    """Turn a resolved mapping into `model`; `under` is where it stands in the config.
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """A config as plain containers, with its interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+
+
+def validated(
+    model: type[Checked], config: Mapping[str, Any] | DictConfig, under: str = ""
+) -> Checked:
+    """Turn a config, or a part of one, into `model`; `under` is where it stands in the config.
 
     Raises:
         UserError: one sentence for each fault, with key, value and what is allowed.
     """
     try:
+        plain = resolved(config) if isinstance(config, DictConfig) else config
         return model.model_validate(plain)
     except ValidationError as error:
         faults = []

@@ -27,9 +27,9 @@ from fracnet.config.fields import (
     Real,
     Size,
     Target,
+    Whole,
     as_items,
     as_list,
-    not_boolean,
 )
 
 
@@ -61,7 +61,7 @@ def _number_or_list_of_devices(value: Any) -> Any:
 Freeze = Annotated[Literal["none", "backbone"] | int, BeforeValidator(_none_backbone_or_epochs)]
 
 
-Penalty = Annotated[float, BeforeValidator(not_boolean), Field(gt=0, allow_inf_nan=False)]
+Penalty = Annotated[Real, Field(gt=0)]
 
 
 class Data(Target):
@@ -71,8 +71,8 @@ class Data(Target):
     on_bad_file: Literal["error", "skip"]
     batch_size: Count
     num_workers: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_workers)]
-    folds: Annotated[int, BeforeValidator(not_boolean), Field(ge=2, le=100)] | None = None
-    fold: Annotated[int, BeforeValidator(not_boolean), Field(ge=0)] = 0
+    folds: Annotated[Whole, Field(ge=2, le=100)] | None = None
+    fold: Annotated[Whole, Field(ge=0)] = 0
     split: Literal["official", "deduplicated"] = "official"
     fraction: Annotated[Real, Field(gt=0, le=1)] = 1.0
     test_on: str | dict[str, Any] | None = None  # a name, then the keys of that data set
@@ -157,7 +157,7 @@ class Scheduler(Target):
     T_max: Count | None = None
     T_0: Count | None = None
     T_mult: Count | None = None
-    patience: Annotated[int, BeforeValidator(not_boolean), Field(ge=0)] | None = None
+    patience: Annotated[Whole, Field(ge=0)] | None = None
     factor: Annotated[Real, Field(gt=0, lt=1)] | None = None
     eta_min: Annotated[Real, Field(ge=0)] | None = None
 
@@ -177,7 +177,7 @@ class Augment(Fixed):
     """
 
     transforms: list[dict[str, Any]]
-    views: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=1000)] = 0
+    views: Annotated[Whole, Field(ge=0, le=1000)] = 0
     mixup: Annotated[Real, Field(ge=0)] = 0.0
     cutmix: Annotated[Real, Field(ge=0)] = 0.0
 
@@ -361,8 +361,8 @@ class Report(Fixed):
 
 
 Method = Literal["gradcam", "hirescam", "gradcam++", "eigencam", "localization", "auto"]
-Cases = Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=100)]
-Images = Annotated[int, BeforeValidator(not_boolean), Field(ge=0, le=10_000)]
+Cases = Annotated[Whole, Field(ge=0, le=100)]
+Images = Annotated[Whole, Field(ge=0, le=10_000)]
 
 
 class Explain(Fixed):
@@ -453,7 +453,7 @@ def _check_targets(node: Any, own: tuple[str, ...], kind: str) -> None:
 class Config(Fixed):
     """A whole training run."""
 
-    seed: Annotated[int, BeforeValidator(not_boolean), Field(ge=0, lt=2**32)]
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)]
     image_size: Size
     objective: Metric  # the first of `objectives`
     objectives: list[Metric] = Field(default_factory=list, exclude=True)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # it has no public name
 from hydra.core.global_hydra import GlobalHydra
@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config.checks import check
+from fracnet.config.fields import resolved
 from fracnet.config.targets import check_targets
 
 HYDRA_1_4 = tuple(map(int, version("hydra-core").split(".")[:2])) >= (1, 4)
@@ -64,7 +65,7 @@ class JobConfigs:
         job = self.load_sweep_config(config, overrides)
         with open_dict(job):
             del job["hydra"]
-        plain = cast(dict[str, Any], OmegaConf.to_container(job, resolve=True))
+        plain = resolved(job)
         check_targets(check(plain))
         return plain
 

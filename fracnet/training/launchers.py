@@ -7,12 +7,12 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import BeforeValidator, Field
 
-from fracnet.config.fields import Count, Fixed, Real, validated
+from fracnet.config.fields import Count, Fixed, Real, resolved, validated
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
 
@@ -80,7 +80,7 @@ def check_launcher(config: DictConfig) -> None:
 
     config: of a sweep. A launcher that is not one of fracnet's is Hydra's to check.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(config.launcher, resolve=True))
+    plain = resolved(config.launcher)
     kind = KINDS.get(str(plain.get("name")))
     if kind is None:
         raise UserError(f"launcher.name={plain.get('name')}: choose with launcher=serial.")

@@ -14,7 +14,6 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
 from fracnet.config.checks import check
 from fracnet.config.fields import validated
@@ -125,8 +124,7 @@ def resolve_test_on(plain: dict[str, Any]) -> dict[str, Any]:
             f"{near_miss(name, choices)}"
         )
     overrides = [f"data={name}", f"data_dir={plain['data_dir']}"]
-    node: Any = OmegaConf.to_container(compose("train", overrides).data, resolve=True)
-    test_on = validated(Data, node, "data.test_on").dataset()
+    test_on = validated(Data, compose("train", overrides).data, "data.test_on").dataset()
     if root := plain["data"].get("test_root"):
         test_on["root"] = root
     test_on["on_bad_file"] = plain["data"]["on_bad_file"]  # one setting for all images

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config import hydra_cli
 from fracnet.config.checks import check
+from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
 from fracnet.config.overrides import quoted
 from fracnet.config.search import chosen_at_once
@@ -196,11 +197,9 @@ def _composed(plan: SweepPlan, overrides: Sequence[str]) -> dict[str, Any]:
     search = given or [f"hydra.searchpath=[{','.join(folders)}]"]
     try:
         with initialize_config_dir(str(config_dir())):
-            config = compose("train", [*search, *overrides])
-        plain = OmegaConf.to_container(config, resolve=True)
+            return resolved(compose("train", [*search, *overrides]))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain_error(error, "train", overrides)) from error
-    return cast(dict[str, Any], plain)
 
 
 def _check_jobs(plan: SweepPlan, numbers: Sequence[int], trust: bool) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
 from fracnet.config.hydra_cli import output_dir, reader_is_gone, remove_empty
 from fracnet.config.instantiate import near_miss
@@ -194,7 +195,7 @@ def plan_sweep(config: DictConfig, folder: Path) -> None:
         options=sweep_plan.options_of(config.hydra),
         folder=str(Path.cwd()),
         code=sweep_plan.code_hash(),
-        launcher=cast(dict[str, Any], OmegaConf.to_container(config.launcher)),
+        launcher=resolved(config.launcher),
         sweeper=str(config.hydra.sweeper._target_),
         jobs=options,
         epochs=[int(job["trainer"]["max_epochs"]) for job in configs],
