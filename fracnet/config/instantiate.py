@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,17 @@ def is_timm_model(name: str) -> bool:
     files = (path for folder in folders or () for path in Path(folder, "models").glob("*.py"))
     head = f"def {name}("
     return any(head in path.read_text(encoding="utf-8", errors="replace") for path in files)
+
+
+def mappings(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every mapping from a config node downwards, with its key."""
+    if isinstance(node, Mapping):
+        yield key, node
+        for name, value in node.items():
+            yield from mappings(value, f"{key}.{name}")
+    elif isinstance(node, list | tuple):
+        for place, value in enumerate(node):
+            yield from mappings(value, f"{key}[{place}]")
 
 
 def locate(target: str, key: str) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from fracnet.config.instantiate import locate, near_miss, not_an_argument
+from fracnet.config.instantiate import locate, mappings, near_miss, not_an_argument
 from fracnet.config.schema import Config
 from fracnet.utils.errors import UserError
 
@@ -33,42 +33,27 @@ OWN_KEYS = {
     "optim": ("backbone_lr_factor", "layer_decay", "l1"),
     "scheduler": ("interval", "frequency", "monitor", "total_steps"),
     "loss": ("localization",),
+    "metrics": ("mode",),
 }  # fmt: skip
 """Keys of a group that are no arguments of its `_target_`."""
 MOST_STEPS = 10
 """Imports and base classes that are followed from a name to its definition."""
 
 
-def named_targets(config: Config) -> Iterator[tuple[str, str]]:
-    """Every `_target_` that a training calls, with its key, except those of the data."""
-    for key, target, _ in _named(config):
-        yield key, target
-
-
-def _named(config: Config) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def named_targets(config: Config) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Key, `_target_` and its arguments, of every node that a training builds but the data."""
     plain = config.model_dump(by_alias=True, exclude_unset=True)
     groups = ("model", "optim", "loss", "scheduler", "augment", "imbalance", "callbacks")
     for group in (*groups, "metrics", "logger", "trainer", "pruning"):
-        for key, node in _nodes(plain.get(group), group):
-            own = ("_target_", *OWN_KEYS.get(key, ()), *(("mode",) if group == "metrics" else ()))
-            yield key, str(node["_target_"]), {k: v for k, v in node.items() if k not in own}
-
-
-def _nodes(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield key, node
-        for name, value in node.items():
-            yield from _nodes(value, f"{key}.{name}")
-    elif isinstance(node, list):
-        for place, value in enumerate(node):
-            yield from _nodes(value, f"{key}[{place}]")
+        for key, node in mappings(plain.get(group), group):
+            if "_target_" in node:
+                own = ("_target_", *OWN_KEYS.get("metrics" if group == "metrics" else key, ()))
+                yield key, str(node["_target_"]), {k: v for k, v in node.items() if k not in own}
 
 
 def check_targets(config: Config) -> None:
     """Raise UserError for a class that does not exist, or a key that it certainly does not take."""
-    for key, target, given in _named(config):
+    for key, target, given in named_targets(config):
         check_target(target, key)
         if not any(name.startswith("_") for name in given):  # for Hydra's `instantiate`
             check_keys(target, key, given)
@@ -208,34 +193,21 @@ def _find_module(module: str) -> tuple[str, Any]:
     be determined.
     """
     spec: Any = None
-    parts = module.split(".")
-    for n in range(1, len(parts) + 1):
-        name = ".".join(parts[:n])
-        locations = None if n == 1 else spec.submodule_search_locations
+    name = ""
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
         if name in sys.modules:
             spec = sys.modules[name].__spec__
-        elif n > 1 and locations is None:
-            return name, None
+        elif spec is not None:
+            spec = _find_in_folders(name, spec.submodule_search_locations or ())
         else:
             try:
-                spec = _find_spec(name, locations if locations is None else list(locations))
+                spec = importlib.util.find_spec(name)
             except KeyError:  # a finder that expects the parent among the imported modules
                 return "", None
         if spec is None:
             return name, None
     return "", spec
-
-
-def _find_spec(name: str, locations: list[str] | None) -> Any:
-    """The spec of the first finder that knows the module; None where none does."""
-    for finder in sys.meta_path:
-        if finder is importlib.machinery.PathFinder and locations is not None:
-            spec: Any = _find_in_folders(name, locations)
-        else:
-            spec = finder.find_spec(name, locations) if hasattr(finder, "find_spec") else None
-        if spec is not None:
-            return spec
-    return None
 
 
 def _find_in_folders(name: str, folders: Iterable[str]) -> ModuleSpec | None:

@@ -7,14 +7,16 @@ lifts the rule for runs with classes of one's own.
 
 import hmac
 import json
+import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from fracnet.config.instantiate import locate
+from fracnet.config.instantiate import locate, mappings
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import cache_dir, config_dir, write_atomically
 
@@ -23,7 +25,7 @@ from fracnet.utils.files import cache_dir, config_dir, write_atomically
 class Rule:
     """What one part of a config may name.
 
-    names: fracnet's own classes and functions. prefixes: packages in which `accepts` decides.
+    names: besides fracnet's own in conf/. prefixes: packages in which `accepts` decides.
     """
 
     kind: str
@@ -74,21 +76,11 @@ _TRANSFORMS = Rule(
 RULES: Mapping[str, Rule] = {
     "model": Rule(
         "a network of fracnet, timm or torch",
-        names=(
-            "fracnet.models.backbones.timm_backbone",
-            "fracnet.models.backbones.efficientnet_lite0",
-            "fracnet.models.backbones.efficientnet_lite1",
-            "fracnet.models.backbones.efficientnet_lite2",
-            "fracnet.models.cnn.CustomCNN",
-            "fracnet.models.cnn.MuraCNN",
-            "fracnet.models.hog.HogLogistic",
-        ),
         prefixes=("timm.create_model", "timm.models.", "torch.nn.", "torchvision.models."),
         accepts=_is_network,
     ),
     "loss": Rule(
         "a loss of fracnet or torch",
-        names=("fracnet.models.losses.CrossEntropy", "fracnet.models.losses.Focal"),
         prefixes=("torch.nn.",),
         accepts=_subclass_of("torch.nn", "Module"),
     ),
@@ -99,22 +91,10 @@ RULES: Mapping[str, Rule] = {
     ),
     "scheduler": Rule(
         "a learning-rate scheduler of fracnet or torch",
-        names=("fracnet.models.schedules.warmup_cosine",),
         prefixes=("torch.optim.lr_scheduler.",),
         accepts=_subclass_of("torch.optim.lr_scheduler", "LRScheduler"),
     ),
-    "data": Rule(
-        "a dataset of fracnet",
-        names=(
-            "fracnet.data.datasets.folder.Folder",
-            "fracnet.data.datasets.fracatlas.FracAtlas",
-            "fracnet.data.datasets.grazped.Grazped",
-            "fracnet.data.datasets.mura.Mura",
-            "fracnet.data.datasets.phantom.MuraPhantom",
-            "fracnet.data.datasets.phantom.UpperLimbPhantom",
-            "fracnet.data.datasets.upper_limb.UpperLimb",
-        ),
-    ),
+    "data": Rule("a dataset of fracnet"),
     "augment": _TRANSFORMS,
     "imbalance": _TRANSFORMS,
     "metrics": Rule(
@@ -177,7 +157,7 @@ def check_trust(
     ignored = IGNORED if training else (*IGNORED, *ONLY_TRAINING)
     for part, value in config.items():
         if part not in ignored:
-            for key, node in _nodes(value, str(part)):
+            for key, node in mappings(value, str(part)):
                 _check_node(key, node, RULES.get(str(part)), path)
 
 
@@ -230,8 +210,16 @@ def _check_node(key: str, node: Mapping[Any, Any], rule: Rule | None, path: str)
             )
 
 
+@lru_cache
+def _own_targets(part: str) -> frozenset[str]:
+    """fracnet's own classes and functions for a part of a config: those that conf/ names."""
+    files = (config_dir() / part).glob("*.yaml")
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    return frozenset(re.findall(r"^_target_: (fracnet\.\S+)", "\n".join(texts), re.MULTILINE))
+
+
 def _allowed(target: str, key: str, rule: Rule) -> bool:
-    if target in rule.names:
+    if target in rule.names or target in _own_targets(re.split(r"[.\[]", key)[0]):
         return True
     if not any(target == prefix or target.startswith(prefix) for prefix in rule.prefixes):
         return False
@@ -239,14 +227,3 @@ def _allowed(target: str, key: str, rule: Rule) -> bool:
     located = locate(target, key)
     package = target.split(".")[0]
     return getattr(located, "__module__", "").split(".")[0] == package and rule.accepts(located)
-
-
-def _nodes(value: Any, key: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """Every mapping from `value` downwards, with its key."""
-    if isinstance(value, Mapping):
-        yield key, value
-        for name, item in value.items():
-            yield from _nodes(item, f"{key}.{name}")
-    elif isinstance(value, list | tuple):
-        for place, item in enumerate(value):
-            yield from _nodes(item, f"{key}[{place}]")

@@ -33,7 +33,7 @@ def check_targets(config: Config) -> None:
 
     Comes before the images are decoded, which can take an hour.
     """
-    for key, target in named_targets(config):
+    for key, target, _ in named_targets(config):
         locate(target, key)
 
 
