@@ -6,7 +6,6 @@ same config and write the same folders as the commands.
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from fracnet.compare import compare as compare_command
 from fracnet.config.checks import check
 from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
-from fracnet.config.overrides import add_open_keys, quoted
+from fracnet.config.overrides import add_open_keys, override_value
 from fracnet.data.manifest import read_table
 from fracnet.evaluate import evaluate as evaluate_command
 from fracnet.report.run_tables import FURTHER_METRICS, METRICS
@@ -39,8 +38,6 @@ from fracnet.training.preflight import Order, preflight
 from fracnet.training.run import run as run_training
 from fracnet.utils import files
 from fracnet.utils.errors import UserError
-
-UNQUOTED = r"[A-Za-z0-9_.+:%@/-]+"  # what an override may hold without quotes
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def fit(
     """
     arguments = _arguments(overrides, choices)
     if folder is not None:
-        arguments.append(f"hydra.run.dir={_override_value(Path(folder))}")
+        arguments.append(f"hydra.run.dir={override_value(Path(folder))}")
     with _composed(arguments, config_dir) as (job, run_dir, task_overrides):
         plain = resolved(job)
         trainer = check(plain).trainer
@@ -196,11 +193,11 @@ def sweep(
     """
     several = {k: v for k, v in choices.items() if isinstance(v, list | tuple)}
     single = {k: v for k, v in choices.items() if k not in several}
-    swept = [f"{k}={','.join(map(_override_value, v))}" for k, v in several.items()]
+    swept = [f"{k}={','.join(map(override_value, v))}" for k, v in several.items()]
     now = f"runs/sweep_{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(2).hex()}"
     path = Path(folder if folder is not None else now).expanduser().resolve()
     options = [] if config_dir is None else ["--config-dir", str(Path(config_dir).resolve())]
-    place = f"hydra.sweep.dir={_override_value(path)}"
+    place = f"hydra.sweep.dir={override_value(path)}"
     words = [*options, *_arguments(overrides, single), *swept, place]
     command = [sys.executable, "-m", "fracnet.train", "-m", *words]
     lines: list[str] = []
@@ -255,25 +252,15 @@ def compare(*runs: Run | Path | str, **choices: Any) -> Comparison:
 
 
 def _arguments(overrides: Sequence[str], choices: Mapping[str, Any]) -> list[str]:
-    return [*(f"{key}={_override_value(value)}" for key, value in choices.items()), *overrides]
+    """The overrides of a command; a run or a sweep stands for its folder."""
+    given = [f"{key}={override_value(_as_folder(value))}" for key, value in choices.items()]
+    return [*given, *overrides]
 
 
-def _override_value(value: Any) -> str:
-    """A Python value as an override writes it."""
-    if isinstance(value, Run | Sweep):
-        value = value.folder
-    if isinstance(value, Mapping):
-        pairs = (f"{key}: {_override_value(item)}" for key, item in value.items())
-        return "{" + ", ".join(pairs) + "}"
+def _as_folder(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_override_value, value)) + "]"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, str | Path) or re.fullmatch(UNQUOTED, str(value)):
-        return str(value)
-    return quoted(str(value))
+        return [_as_folder(item) for item in value]
+    return value.folder if isinstance(value, Run | Sweep) else value
 
 
 @contextmanager

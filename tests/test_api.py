@@ -15,7 +15,8 @@ from helpers.run_folders import table_of, write_run
 from helpers.tiny_overrides import USER_CONF, tiny_overrides
 
 import fracnet
-from fracnet.api import Run, _composed, _override_value
+from fracnet.api import Run, _composed
+from fracnet.config.overrides import override_value
 from fracnet.utils.errors import UserError
 
 # A notebook passes the folder and the model as arguments.
@@ -106,18 +107,18 @@ def test_a_sweep_from_python_fails_with_the_message_of_the_command(tmp_path: Pat
 
 
 def test_python_values_become_overrides() -> None:
-    assert _override_value(1) == "1"
-    assert _override_value(True) == "true"
-    assert _override_value(None) == "null"
-    assert _override_value({"sensitivity": 0.9}) == "{sensitivity: 0.9}"
-    assert _override_value(["a", 1]) == "[a, 1]"
+    assert override_value(1) == "1"
+    assert override_value(True) == "true"
+    assert override_value(None) == "null"
+    assert override_value({"sensitivity": 0.9}) == "{sensitivity: 0.9}"
+    assert override_value(["a", 1]) == "[a, 1]"
 
 
 @pytest.mark.parametrize("name", ["it's", "a b (1), c=d", "${x}", "a\\b", "end\\", "[no list"])
 def test_any_text_is_passed_unchanged(name: str) -> None:
     overrides = [
-        f"data_dir={_override_value(name)}",
-        f"hydra.run.dir={_override_value('/tmp/' + name)}",
+        f"data_dir={override_value(name)}",
+        f"hydra.run.dir={override_value('/tmp/' + name)}",
     ]
     with _composed(overrides, None) as (job, folder, _):
         assert job.data_dir == name

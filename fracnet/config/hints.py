@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from fracnet.config.instantiate import is_timm_model, near_miss
 from fracnet.config.overrides import OPEN_GROUPS, shell_quoted
 from fracnet.utils.files import config_dir
+from fracnet.utils.text import one_line
 
 # What a key or group was called before version 0.2.
 RENAMED = {
@@ -58,11 +59,6 @@ PHANTOM_KEYS = tuple(
 )
 
 
-def one_line(error: BaseException) -> str:
-    """The error's message with all white space folded."""
-    return " ".join(str(error).split())
-
-
 def explain_error(error: BaseException, config_name: str, arguments: Sequence[str]) -> str:
     """Hydra's or OmegaConf's error in one paragraph, with what is allowed and the near miss.
 
@@ -71,10 +67,12 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
     message = one_line(error)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         return _explain_choice(error)
-    if unknown := re.search(r"Could not override '([\w./@-]+)'", message):
-        return _explain_key(unknown.group(1), config_name, arguments)
-    if unknown := re.search(r"Could not delete (?:from config\. )?'([\w./@-]+)'", message):
-        return _explain_key(unknown.group(1), config_name, arguments, "~")
+    if unknown := re.search(
+        r"Could not (override|delete)(?: from config\.)? '([\w./@-]+)'", message
+    ):
+        return _explain_key(
+            unknown[2], config_name, arguments, "~" if unknown[1] == "delete" else ""
+        )
     if existing := re.search(
         r"(?:already at '|Multiple values for |config groups is not supported: '\+*)"
         r"([\w@/]+(?:\.\w+)*)",
@@ -83,7 +81,7 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
         typed = next((a for a in arguments if a.lstrip("+").startswith(f"{existing[1]}=")), "")
         return f"'{existing[1]}' exists already; type '{typed.lstrip('+')}'."
     if ambiguous := re.match(r"Ambiguous value for argument '([^']*)'", message):
-        argument = ambiguous.group(1)
+        argument = ambiguous[1]
         key, _, value = argument.partition("=")
         in_sweep = ", for one job per value add -m" if config_name == "train" else ""
         return (
@@ -136,9 +134,9 @@ def _one_or_list(words: Sequence[str]) -> str:
 
 def explain_option(option: str, value: str, config_name: str) -> str:
     """The answer to `--epochs 5`, which is not one of Hydra's options."""
-    name = option.lstrip("-").partition("=")
-    key = _meant(name[0].replace("-", "_"), _composed(config_name, ()))
-    value = name[2] or (value if not value.startswith("-") else "")
+    name, _, given = option.lstrip("-").partition("=")
+    key = _meant(name.replace("-", "_"), _composed(config_name, ()))
+    value = given or (value if not value.startswith("-") else "")
     hint = f" Did you mean '{key}={value or '...'}'?" if key else ""
     return f"'{option}' is not an option; overrides are written key=value, without dashes.{hint}"
 
@@ -199,9 +197,7 @@ def explain_added(config_name: str, arguments: Sequence[str]) -> str:
     root = _composed(config_name, arguments) if keys else None
     for key in keys:
         *parents, name = key.split(".")
-        node: Any = root
-        while isinstance(node, DictConfig) and parents and parents[0] in node:
-            node = node._get_node(parents.pop(0))
+        node, parents = _descend(root, parents)
         if not isinstance(node, DictConfig) or (name in node and not parents):
             continue
         first = key.split(".")[0]
@@ -219,11 +215,8 @@ def _explain_key(key: str, config_name: str, arguments: Sequence[str], sign: str
     if key in RENAMED:
         return f"The key '{key}' is now called '{RENAMED[key]}'."
     root = _composed(config_name, arguments, with_hydra=key.startswith("hydra."))
-    node: Any = root
-    known, parts = "", key.split(".")
-    while isinstance(node, DictConfig) and parts and parts[0] in node:
-        known = f"{known}{parts[0]}."
-        node = node._get_node(parts.pop(0))
+    node, parts = _descend(root, key.split("."))
+    known = key.removesuffix(".".join(parts))
     if not parts and isinstance(node, DictConfig):
         names = ", ".join(str(name) for name in node)
         return f"'{key}' was given a key that it does not have; allowed under it: {names}."
@@ -245,6 +238,15 @@ def _explain_key(key: str, config_name: str, arguments: Sequence[str], sign: str
         f"{f' under {known[:-1]!r}' if known else ''}: {', '.join(allowed)}."
         f"{deleted if sign else hint or _did_you_mean(meant, value)}"
     )
+
+
+def _descend(node: Any, names: list[str]) -> tuple[Any, list[str]]:
+    """The deepest node of the config on the path of the names, and the names that are left."""
+    for place, name in enumerate(names):
+        if not isinstance(node, DictConfig) or name not in node:
+            return node, names[place:]
+        node = node._get_node(name)
+    return node, []
 
 
 def _choices_with(key: str) -> str:

@@ -22,7 +22,7 @@ from fracnet.config import hydra_cli
 from fracnet.config.checks import check
 from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
-from fracnet.config.overrides import quoted
+from fracnet.config.overrides import override_value, quoted
 from fracnet.config.search import chosen_at_once
 from fracnet.config.trust import ADVICE, check_trust
 from fracnet.runs.run_folder import read_mapping
@@ -220,19 +220,29 @@ def _check_jobs(plan: SweepPlan, numbers: Sequence[int], trust: bool) -> None:
 
 def _launch(wanted: Resumption, plan: SweepPlan, numbers: Sequence[int]) -> None:
     """Give the numbers of the jobs to Hydra's launcher."""
-    own = [f"launcher.{key}={_plain(value)}" for key, value in plan.launcher.items()]
+    own = [f"launcher.{key}={override_value(value)}" for key, value in plan.launcher.items()]
     own = [f"launcher={plan.launcher['name']}", *(o for o in own if ".name=" not in o)]
     chosen = any(override.startswith("launcher=") for override in wanted.launcher)
+    _run_jobs(
+        wanted,
+        plan,
+        [] if chosen else own,
+        f"hydra.sweep.dir={quoted(str(wanted.folder / sweep.RESUMED))}",
+        "hydra.sweep.subdir='${resumed.job}'",
+        f"+resumed.job={','.join(map(str, numbers))}",
+    )
+
+
+def _run_jobs(wanted: Resumption, plan: SweepPlan, overrides: Sequence[str], *options: str) -> None:
+    """Start Hydra as `fracnet.train -m` does. options: of Hydra."""
     sys.argv[1:] = [
-        *([] if chosen else own),
+        *overrides,
         *wanted.launcher,
         "-m",
         *plan.options,
-        f"hydra.sweep.dir={quoted(str(wanted.folder / sweep.RESUMED))}",
-        "hydra.sweep.subdir='${resumed.job}'",
+        *options,
         f"+resumed.sweep={quoted(str(wanted.folder))}",
-        f"+resumed.trust={str(wanted.trust).lower()}",
-        f"+resumed.job={','.join(map(str, numbers))}",
+        f"+resumed.trust={override_value(wanted.trust)}",
         "hydra/hydra_logging=disabled",
     ]
     hydra_cli.run(_no_task, "train", jobs=sweep)
@@ -274,24 +284,7 @@ def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
         task = [*task, f"sweeper.n_jobs={chosen_at_once('auto', plan.launcher)}"]
     plan.claimed().write(wanted.folder)
     (wanted.folder / sweep.SEARCH_FILE).unlink(missing_ok=True)
-    sys.argv[1:] = [
-        *task,
-        *wanted.launcher,
-        "-m",
-        *plan.options,
-        *own,
-        f"hydra.sweep.dir={quoted(str(wanted.folder))}",
-        f"+resumed.sweep={quoted(str(wanted.folder))}",
-        f"+resumed.trust={str(wanted.trust).lower()}",
-        "hydra/hydra_logging=disabled",
-    ]
-    hydra_cli.run(_no_task, "train", jobs=sweep)
-
-
-def _plain(value: Any) -> str:
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    _run_jobs(wanted, plan, task, *own, f"hydra.sweep.dir={quoted(str(wanted.folder))}")
 
 
 def _no_task(cfg: Any) -> float:

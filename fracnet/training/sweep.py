@@ -47,12 +47,12 @@ from fracnet.training.sweep_plan import (
     STOP_FILE,
     JobRecord,
     SweepPlan,
-    one_line,
 )
 from fracnet.training.sweep_progress import Progress
 from fracnet.utils import distributed, processes, shared
 from fracnet.utils.errors import Diverged, Interrupted, Pruned, UserError
 from fracnet.utils.files import explain_disk_fault
+from fracnet.utils.text import one_line
 
 NO_BEST_JOB = ("No trials are completed", "Record does not exist")
 """Optuna's texts where all jobs have failed, by storage."""

@@ -16,6 +16,7 @@ from typing import Any
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir, write_atomically
+from fracnet.utils.text import one_line
 
 PLAN_FILE = "plan.json"
 JOB_FILE = "job.json"
@@ -165,8 +166,3 @@ class JobRecord:
         if status == "running":
             content["process"] = processes.this_process()
         write_atomically(self.folder / JOB_FILE, json.dumps(content, indent=2) + "\n")
-
-
-def one_line(text: object) -> str:
-    """The text with all white space folded."""
-    return " ".join(str(text).split())

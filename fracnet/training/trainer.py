@@ -49,7 +49,7 @@ from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file
 from fracnet.utils.progress import progress_bar
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, one_line
 
 BEST = "best.ckpt"
 PROFILERS = {
@@ -178,7 +178,7 @@ def make_trainer(
         given_text = ", ".join(f"trainer.{k}={v}" for k, v in config.trainer.passed_on.items())
         raise UserError(
             f"lightning.Trainer rejects its arguments{f' ({given_text})' if given_text else ''}: "
-            f"{' '.join(str(error).split())}"
+            f"{one_line(error)}"
         ) from error
 
 

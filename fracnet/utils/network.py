@@ -5,6 +5,8 @@ import threading
 
 import requests
 
+from fracnet.utils.text import one_line
+
 # Seconds for the whole question, name resolution included.
 PROBE_SECONDS = 6.0
 
@@ -41,7 +43,7 @@ def probe(url: str) -> None:
 
 def clause(error: Exception) -> str:
     """The error in one line of at most 160 characters, with its type."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     text = text if len(text) <= 160 else text[:157] + "..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -38,6 +38,11 @@ def are(n: int) -> str:
     return "is" if n == 1 else "are"
 
 
+def one_line(text: object) -> str:
+    """The text, or an error's message, with all white space folded."""
+    return " ".join(str(text).split())
+
+
 def limits(low: float, high: float, digits: int = 3) -> str:
     """`0.81-0.93`, or `-0.02 to 0.07` where a hyphen would read as a sign."""
     return f"{low:.{digits}f}{'-' if low >= 0 else ' to '}{high:.{digits}f}"
