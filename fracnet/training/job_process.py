@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +115,7 @@ def _run(
     threads = plan.launcher.get("cpus_per_job")
     if threads:  # the numbers of a training on CPUs depend on it
         environment["OMP_NUM_THREADS"] = str(max(1, int(threads)))
-    preempted = _Preemption()
-    with (folder / LOG).open("ab") as log, preempted:
+    with (folder / LOG).open("ab") as log, _preemption() as received:
         child = subprocess.Popen(
             command,
             cwd=plan.folder,
@@ -127,26 +126,24 @@ def _run(
             process_group=0,  # the terminal's Ctrl-C reaches the sweep, which decides
         )
         try:
-            return _wait(child, plan, sweep, preempted)
+            return _wait(child, plan, sweep, received)
         finally:
             _end(child)
 
 
 def _wait(
-    child: subprocess.Popen[bytes], plan: SweepPlan, sweep: Path, preempted: "_Preemption"
+    child: subprocess.Popen[bytes], plan: SweepPlan, sweep: Path, received: Sequence[int]
 ) -> tuple[int, str | None]:
     reason: str | None = None
     deadline = math.inf
     while True:
-        try:
+        with suppress(subprocess.TimeoutExpired):
             return child.wait(timeout=0.2), reason
-        except subprocess.TimeoutExpired:
-            pass
         level = stop_level(sweep) if (sweep / STOP_FILE).exists() else 0
         if reason is None:
             orphan = plan.launcher.get("name") != "slurm" and processes.is_gone(plan.process)
             reason = (
-                preempted.reason
+                (f"by {signal.Signals(received[-1]).name}" if received else None)
                 or ("by Ctrl-C" if level else None)
                 or ("the sweep's own process died" if orphan else None)
             )
@@ -180,34 +177,24 @@ def _unrecorded_end(code: int, stopped: str | None) -> tuple[str, str]:
     return "failed", f"the process exited with code {code}; see {LOG}"
 
 
-class _Preemption:
-    """Signals by which a cluster takes the worker's machine away: stop the job, then obey.
+@contextmanager
+def _preemption() -> Iterator[list[int]]:
+    """The signals, as they come, by which a cluster takes the worker's machine away.
 
-    reason: which signal came; None so far.
+    The job stops first; then the signal is obeyed.
     """
-
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self._before: dict[int, Any] = {}
-        self._received: int | None = None
-
-    def __enter__(self) -> "_Preemption":
-        if os.environ.get("SLURM_JOB_ID") and (
-            threading.current_thread() is threading.main_thread()
-        ):
-            for number in self.SIGNALS:
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+    received: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    before = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (numbers if os.environ.get("SLURM_JOB_ID") and main else ())
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
-        before = self._before.get(self._received) if self._received else None
-        if callable(before):
-            before(self._received, None)  # submitit's own: it asks for the requeue
-
-    def _handle(self, number: int, frame: object) -> None:
-        self._received = number
-        self.reason = f"by {signal.Signals(number).name}"
+        earlier = before.get(received[-1]) if received else None
+        if callable(earlier):
+            earlier(received[-1], None)  # submitit's own: it asks for the requeue

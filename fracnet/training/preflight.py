@@ -7,7 +7,7 @@ after the imports.
 
 import importlib.machinery
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 
 from fracnet.config.checks import check
-from fracnet.config.fields import validated
+from fracnet.config.fields import Open, validated
 from fracnet.config.hints import ALIASES
 from fracnet.config.instantiate import build, is_timm_model, near_miss
 from fracnet.config.schema import Config, Data
@@ -133,29 +133,33 @@ def resolve_test_on(plain: dict[str, Any]) -> dict[str, Any]:
 
 def check_trainer(config: Config) -> None:
     """Raise UserError for a key under `trainer` that is not an argument of `lightning.Trainer`."""
-    given = config.trainer.passed_on
-    for name in given:
+    trainer = config.trainer
+    for name, value in trainer.passed_on.items():
         if name in TRAINER_RESERVED:
             raise UserError(f"trainer.{name} is not allowed: {TRAINER_RESERVED[name]}.")
-    known = arguments_of("lightning.pytorch.trainer.trainer.Trainer") if given else ()
-    own = set(type(config.trainer).model_fields)
-    allowed = sorted({*known, *own} - set(TRAINER_RESERVED))
-    for name, value in given.items():
-        if known and name not in known:
-            meant = ALIASES.get(name, "").partition("trainer.")[2]
-            raise UserError(
-                f"trainer.{name}={value}: lightning.Trainer has no such argument; allowed: "
-                f"{', '.join(allowed)}.{near_miss(meant or name, allowed)}"
-            )
-    for name in ("limit_train_batches", "limit_val_batches"):
-        if name in given and given[name] == 0:
+        if name in ("limit_train_batches", "limit_val_batches") and value == 0:
             raise UserError(f"trainer.{name}=0 is not allowed: validation selects the checkpoint.")
+    path = "lightning.pytorch.trainer.trainer.Trainer"
+    _check_passed_on(trainer, "trainer", "lightning.Trainer", arguments_of(path))
+
+
+def _check_passed_on(node: Open, key: str, target: str, known: Collection[str]) -> None:
+    """Raise UserError for a further key of a node that is not one of target's arguments `known`."""
+    given = node.model_extra or {}
+    allowed = sorted({*known, *type(node).model_fields} - set(TRAINER_RESERVED))
+    for name in (name for name in given if known and name not in known):
+        meant = ALIASES.get(name, "").partition(f"{key}.")[2] or name
+        raise UserError(
+            f"{key}.{name}={given[name]}: {target} has no such argument; allowed: "
+            f"{', '.join(allowed)}.{near_miss(meant, allowed)}"
+        )
 
 
 def check_loggers(config: Config) -> None:
     """Raise UserError for a logger whose package is missing, or a wrong argument of W&B."""
     nodes: dict[str, Any] = dict(config.logger.model_extra or {})
-    if config.logger.wandb is not None and config.logger.wandb.mode != "disabled":
+    wandb = config.logger.wandb
+    if wandb is not None and wandb.mode != "disabled":
         nodes["wandb"] = None
     for name, node in nodes.items():
         target = str((node or {}).get("_target_", name)).rpartition(".")[2]
@@ -165,16 +169,9 @@ def check_loggers(config: Config) -> None:
                 f"logger={name} needs the package {package}, which is not installed: "
                 f"pip install {package}"
             )
-    options = config.logger.wandb
-    if options is not None and options.model_extra:
+    if wandb is not None:
         known = arguments_of("wandb.sdk.wandb_init.init")
-        allowed = sorted({*known, *type(options).model_fields})
-        for name, value in options.model_extra.items():
-            if known and name not in known:
-                raise UserError(
-                    f"logger.wandb.{name}={value}: wandb.init has no such argument; allowed: "
-                    f"{', '.join(allowed)}.{near_miss(name, allowed)}"
-                )
+        _check_passed_on(wandb, "logger.wandb", "wandb.init", known)
 
 
 def check_names(config: Config) -> None:

@@ -177,7 +177,10 @@ class SweepCallback(Callback):
 
 
 def plan_sweep(config: DictConfig, folder: Path) -> None:
-    """Check the config of every job, and write plan.json."""
+    """Check the config of every job, print what they cost and write plan.json.
+
+    With --dry-run, list the jobs instead.
+    """
     try:
         jobs = planned_jobs(config)
         load = state.configs
@@ -188,7 +191,15 @@ def plan_sweep(config: DictConfig, folder: Path) -> None:
             explain_error(error, str(config.hydra.job.config_name), sys.argv[1:])
         ) from error
     options = [sweep_plan.swept_overrides(job) for job in jobs]
-    announce(options, configs)
+    for number, job in enumerate(options if state.dry_run else ()):
+        print(f"job {number:<3} {' '.join(job)}")
+    if configs:
+        print(f"sweep   {sweep_progress.cost(configs)}", flush=True)
+    if state.dry_run:
+        if not jobs:
+            print("sweep   the sweeper chooses its jobs as it goes")
+        state.folder = None
+        sys.exit(0)
     folder.mkdir(parents=True, exist_ok=True)
     plan = SweepPlan(
         program=sweep_plan.program_of(state.task),
@@ -227,23 +238,6 @@ def follow(folder: Path, config: DictConfig) -> None:
     plan = SweepPlan.read(folder)
     state.progress = Progress(folder, plan, lines=own_process)
     state.progress.start()
-
-
-def announce(jobs: Sequence[Sequence[str]], configs: Sequence[dict[str, Any]]) -> None:
-    """Print what the sweep costs; with --dry-run its jobs instead of running them.
-
-    jobs: empty for a sweeper that chooses them as it goes. configs: of each job.
-    """
-    if state.dry_run:
-        for number, job in enumerate(jobs):
-            print(f"job {number:<3} {' '.join(job)}")
-    if configs:
-        print(f"sweep   {sweep_progress.cost(configs)}", flush=True)
-    if state.dry_run:
-        if not jobs:
-            print("sweep   the sweeper chooses its jobs as it goes")
-        state.folder = None
-        sys.exit(0)
 
 
 def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool) -> Any:
@@ -393,14 +387,6 @@ def begin(task: Callable[..., Any], dry_run: bool) -> None:
     job_process.obey_parent()
 
 
-def remove_launch(folder: Path) -> None:
-    """Remove what Hydra makes where a sweep is resumed; what Slurm has printed stays."""
-    (folder / MULTIRUN_FILE).unlink(missing_ok=True)
-    for path in (*folder.glob("*"), folder):
-        with suppress(OSError):  # it is not empty, or not there
-            path.rmdir()
-
-
 def launcher_failed(error: Exception) -> bool:
     """Whether `error` is that of a launcher or a sweeper, which is printed then.
 
@@ -449,7 +435,12 @@ def finish() -> int:
                 (folder / name).unlink(missing_ok=True)
             remove_empty(folder)
             return stopped or 1
-        remove_launch(folder / RESUMED)
+        # What Hydra makes where a sweep is resumed; what Slurm has printed stays.
+        launch = folder / RESUMED
+        (launch / MULTIRUN_FILE).unlink(missing_ok=True)
+        for path in (*launch.glob("*"), launch):
+            with suppress(OSError):  # it is not empty, or not there
+                path.rmdir()
         content = sweep_summary.collect(folder, state.show_test, report=True)
     if content["configurations"] and any(folder.rglob(run_folder.TRACKING)):
         from fracnet.training.loggers import log_repeats  # seconds, for W&B alone
