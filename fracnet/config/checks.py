@@ -1,6 +1,5 @@
 """Turns a resolved config into a typed one, and checks which keys go together."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from fracnet.config.fields import (
     split_metric,
     validated,
 )
+from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import Config
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
@@ -44,11 +44,10 @@ def _check_metrics(config: Config) -> None:
         level, base = split_metric(name)
         if name in config.metrics or (base in known and (base != "loss" or level == "image")):
             continue
-        near = difflib.get_close_matches(base, [*known, *config.metrics], n=1)
+        allowed = [*known, *config.metrics]
         raise UserError(
-            f"{key}={name} is not a known metric; allowed: {', '.join([*known, *config.metrics])}, "
-            "of studies with study_ before the name (study_kappa)."
-            + (f" Did you mean '{near[0]}'?" if near else "")
+            f"{key}={name} is not a known metric; allowed: {', '.join(allowed)}, of studies with "
+            f"study_ before the name (study_kappa).{near_miss(base, allowed)}"
         )
 
 

@@ -1,7 +1,8 @@
 """Types of single values and of nodes, from which the configs of all commands are made."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, cast
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import (
@@ -75,6 +76,19 @@ Size = Annotated[Whole, Field(ge=16, le=2048)]
 """Pixels per side."""
 
 
+def word_or_number(
+    words: Sequence[Any], allowed: str, low: int = 1, high: float = math.inf
+) -> BeforeValidator:
+    """Accept one of the words, or a whole number in the range."""
+
+    def check(value: Any) -> Any:
+        if value in words or (type(value) is int and low <= value <= high):
+            return value
+        raise ValueError(allowed)
+
+    return BeforeValidator(check)
+
+
 def as_items(value: Any) -> Any:
     """`head_C=0.1` is `head_C=[0.1]`."""
     return value if isinstance(value, list) else [value]
@@ -96,11 +110,13 @@ class Target(BaseModel):
     """A node that names a class or function and holds its arguments."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=(), populate_by_name=True)
+    ours: ClassVar[set[str]] = set()
+    """Keys that the class or function does not take."""
     target: str = Field(alias="_target_", min_length=1)
 
     def plain(self) -> dict[str, Any]:
         """The node as a plain dict, ready for `fracnet.config.instantiate.build`."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
+        return self.model_dump(by_alias=True, exclude_unset=True, exclude=self.ours)
 
 
 def as_list(value: Any) -> Any:

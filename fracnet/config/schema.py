@@ -5,10 +5,9 @@ Groups with a `_target_` may have further keys: the arguments of that class, whi
 `fracnet.config.targets` checks. What keys of different groups allow together is in `checks`.
 """
 
-import difflib
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -30,25 +29,9 @@ from fracnet.config.fields import (
     Whole,
     as_items,
     as_list,
+    word_or_number,
 )
-
-
-def _none_backbone_or_epochs(value: Any) -> Any:
-    if value in ("none", "backbone") or (type(value) is int and value >= 1):
-        return value
-    raise ValueError("none, backbone or a number of epochs, 1 or more")
-
-
-def _auto_or_workers(value: Any) -> Any:
-    if value == "auto" or (type(value) is int and 0 <= value <= 256):
-        return value
-    raise ValueError("auto or a number of processes, 0 to 256")
-
-
-def _auto_or_steps(value: Any) -> Any:
-    if value is None or value == "auto" or (type(value) is int and value >= 1):
-        return value
-    raise ValueError("auto or a number of optimizer steps, 1 or more")
+from fracnet.config.instantiate import near_miss
 
 
 def _number_or_list_of_devices(value: Any) -> Any:
@@ -58,19 +41,27 @@ def _number_or_list_of_devices(value: Any) -> Any:
     raise ValueError("an integer of 1 or more, or a list of device numbers such as [0,1]")
 
 
-Freeze = Annotated[Literal["none", "backbone"] | int, BeforeValidator(_none_backbone_or_epochs)]
-
-
+Freeze = Annotated[
+    Literal["none", "backbone"] | int,
+    word_or_number(("none", "backbone"), "none, backbone or a number of epochs, 1 or more"),
+]
 Penalty = Annotated[Real, Field(gt=0)]
 
 
 class Data(Target):
     """A dataset: where the files lie and what to do with faulty ones."""
 
+    ours: ClassVar = {
+        "batch_size", "num_workers", "folds", "fold", "split", "fraction", "test_on", "test_root",
+        "class_map",
+    }  # fmt: skip
     root: str = Field(min_length=1)
     on_bad_file: Literal["error", "skip"]
     batch_size: Count
-    num_workers: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_workers)]
+    num_workers: Annotated[
+        Literal["auto"] | int,
+        word_or_number(("auto",), "auto or a number of processes, 0 to 256", 0, 256),
+    ]
     folds: Annotated[Whole, Field(ge=2, le=100)] | None = None
     fold: Annotated[Whole, Field(ge=0)] = 0
     split: Literal["official", "deduplicated"] = "official"
@@ -89,16 +80,11 @@ class Data(Target):
             raise ValueError(f"data.folds={folds} are numbered 0 to {folds - 1}")
         return fold
 
-    def dataset(self) -> dict[str, Any]:
-        """The arguments of the dataset class."""
-        ours = {"batch_size", "num_workers", "folds", "fold", "split", "fraction"}
-        ours |= {"test_on", "test_root", "class_map"}
-        return {k: v for k, v in self.plain().items() if k not in ours}
-
 
 class Model(Target):
     """A backbone and how grey values reach it."""
 
+    ours: ClassVar = {"fit"}
     normalize: Literal["weights", "imagenet", "half"] = "weights"
     freeze: Freeze = "none"
     pool: Literal["default", "avgmax"] = "default"
@@ -117,10 +103,6 @@ class Model(Target):
     def by_epochs(self) -> bool:
         """Whether it is trained by gradient; else it, or its head, is fitted in one go."""
         return self.fit == "gradient" and self.head in ("linear", "mlp")
-
-    def plain(self) -> dict[str, Any]:
-        """What the model itself takes, and `normalize`."""
-        return {k: v for k, v in super().plain().items() if k != "fit"}
 
 
 class Optim(Target):
@@ -153,7 +135,10 @@ class Scheduler(Target):
     interval: Literal["epoch", "step"] = "epoch"
     frequency: Count = 1
     monitor: Metric = "loss"  # read by ReduceLROnPlateau alone
-    total_steps: Annotated[Literal["auto"] | int | None, BeforeValidator(_auto_or_steps)] = None
+    total_steps: Annotated[
+        Literal["auto"] | int | None,
+        word_or_number((None, "auto"), "auto or a number of optimizer steps, 1 or more"),
+    ] = None
     T_max: Count | None = None
     T_0: Count | None = None
     T_mult: Count | None = None
@@ -250,11 +235,8 @@ class Callbacks(Open):
 class CustomMetric(Target):
     """A torchmetrics metric of probabilities [N, C] and targets [N], logged as `val/<name>`."""
 
+    ours: ClassVar = {"mode"}
     mode: Literal["min", "max"] = "max"
-
-    def plain(self) -> dict[str, Any]:
-        """What the metric itself takes."""
-        return {k: v for k, v in super().plain().items() if k != "mode"}
 
 
 class Pruning(Target):
@@ -442,11 +424,10 @@ def _check_targets(node: Any, own: tuple[str, ...], kind: str) -> None:
         named = value is None or (isinstance(value, Mapping) and "_target_" in value)
         if key in own or named:
             continue
-        near = difflib.get_close_matches(str(key), own, n=1)
-        hint = f". Did you mean '{near[0]}'?" if near else ""
+        hint = near_miss(str(key), own)
         raise ValueError(
             f"{key}={value} is neither {', '.join(own)} nor {kind} named by its _target_, e.g. "
-            f"{key}={{_target_: package.module.Class}}{hint}"
+            f"{key}={{_target_: package.module.Class}}{hint and f'.{hint}'}"
         )
 
 

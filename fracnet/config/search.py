@@ -5,7 +5,7 @@ Hydra's Optuna plugin does the search. Imports nothing heavy.
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -110,7 +110,9 @@ def check_search(config: DictConfig) -> None:
             f"sweeper.sampler={sampler_name} searches for one objective; allowed for several: tpe, "
             "nsgaii, random, grid, qmc."
         )
-    if not config.hydra.sweeper.params and not _swept(config):
+    if not config.hydra.sweeper.params and not any(
+        override.is_sweep_override() for override in _overrides(config)
+    ):
         raise UserError(
             f"sweeper={name} has nothing to choose from; name a space, e.g. search=fine_tuning, or "
             "values, e.g. 'optim.lr=tag(log, interval(1e-5, 1e-2))'."
@@ -128,12 +130,16 @@ def _check_interval(override: Any) -> None:
         raise UserError(f"{override.input_line}: a log scale begins above 0.")
 
 
+def sweep_overrides(hydra: Mapping[str, Any]) -> list[str]:
+    """The overrides of a sweep: of a named space, then of the command line. hydra: its config."""
+    params = (hydra["sweeper"] or {}).get("params") or {}
+    return [*(f"{key}={value}" for key, value in params.items()), *hydra["overrides"]["task"]]
+
+
 def _overrides(config: DictConfig) -> list[Any]:
     """What is swept, parsed; a key of the command line replaces that of a named space."""
-    params = (config.hydra.sweeper.get("params") or {}).items()
-    texts = [*(f"{key}={value}" for key, value in params), *config.hydra.overrides.task]
     try:
-        parsed = OverridesParser.create().parse_overrides(texts)
+        parsed = OverridesParser.create().parse_overrides(sweep_overrides(config.hydra))
     except HydraException:
         return []  # Hydra reports it itself, with the command line at hand
     return list({override.get_key_element(): override for override in parsed}.values())
@@ -141,10 +147,6 @@ def _overrides(config: DictConfig) -> list[Any]:
 
 def _intervals(config: DictConfig) -> list[str]:
     return [str(o.input_line) for o in _overrides(config) if o.is_interval_sweep()]
-
-
-def _swept(config: DictConfig) -> Sequence[Any]:
-    return [override for override in _overrides(config) if override.is_sweep_override()]
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,7 @@ def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
         processes=config.trainer.processes // config.trainer.num_nodes,  # on this machine
     )
     return RadiographData(
-        dataset=dataset or build(config.data.dataset(), "data"),
+        dataset=dataset or build(config.data.plain(), "data"),
         preprocess=config.preprocess.model_dump(),
         augment={"transforms": config.augment.transforms},
         imbalance=config.imbalance.model_dump(),

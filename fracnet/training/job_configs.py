@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config.checks import check
 from fracnet.config.fields import resolved
+from fracnet.config.search import sweep_overrides
 from fracnet.config.targets import check_targets
 
 HYDRA_1_4 = tuple(map(int, version("hydra-core").split(".")[:2])) >= (1, 4)
@@ -99,12 +100,10 @@ def _chooses_a_group(override: Override) -> bool:
 
 def planned_jobs(config: DictConfig) -> list[list[str]]:
     """Overrides of each job of a grid; [] for a sweeper that chooses them by earlier results."""
-    sweeper = config.hydra.sweeper
-    if not str(sweeper._target_).endswith(".BasicSweeper"):
+    if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
         return []
-    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    overrides = parser.parse_overrides([*params, *config.hydra.overrides.task])
+    overrides = parser.parse_overrides(sweep_overrides(config.hydra))
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     return [list(job) for job in jobs]
 
@@ -117,11 +116,9 @@ def search_configs(config: DictConfig, configs: JobConfigs) -> list[dict[str, An
     """
     if "n_trials" not in config.sweeper:
         return []  # another sweeper of Hydra's, with a grammar of its own
-    params = (config.hydra.sweeper.get("params") or {}).items()
-    texts = [*(f"{key}={value}" for key, value in params), *config.hydra.overrides.task]
     swept: dict[str, list[str]] = {}
     base: dict[str, str] = {}
-    for override in OverridesParser.create().parse_overrides(texts):
+    for override in OverridesParser.create().parse_overrides(sweep_overrides(config.hydra)):
         text = str(override.input_line)
         key = text.partition("=")[0]
         swept.pop(key, None)  # the command line replaces the values of a named space

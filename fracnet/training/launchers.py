@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from fracnet.config.fields import Count, Fixed, Real, resolved, validated
+from fracnet.config.fields import Count, Fixed, Real, resolved, validated, word_or_number
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
 
@@ -27,17 +27,13 @@ class Serial(Fixed):
     jobs: Literal[1] = 1
 
 
-def _auto_or_jobs(value: Any) -> Any:
-    if value == "auto" or (type(value) is int and value >= 1):
-        return value
-    raise ValueError("auto or a number of jobs, 1 or more")
-
-
 class Joblib(Fixed):
     """Options of launcher=joblib."""
 
     name: Literal["joblib"]
-    jobs: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_jobs)]
+    jobs: Annotated[
+        Literal["auto"] | int, word_or_number(("auto",), "auto or a number of jobs, 1 or more")
+    ]
     cpus_per_job: Count
 
 

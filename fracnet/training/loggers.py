@@ -34,6 +34,7 @@ from lightning.pytorch.loggers.logger import DummyExperiment
 from fracnet.config.checks import check, mode_of, selecting_metrics
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Config, Wandb
+from fracnet.config.search import sweep_overrides
 from fracnet.config.trust import upload_seal
 from fracnet.data.datamodule import RadiographData
 from fracnet.models.validation import LOGGED
@@ -159,9 +160,7 @@ def swept_keys(sweep: Path) -> tuple[str, ...]:
     record = sweep / "multirun.yaml"
     if not record.is_file():
         return ()
-    hydra = yaml.safe_load(record.read_text(encoding="utf-8"))["hydra"]
-    params = (hydra.get("sweeper") or {}).get("params") or {}
-    overrides = [f"{key}={value}" for key, value in params.items()] + hydra["overrides"]["task"]
+    overrides = sweep_overrides(yaml.safe_load(record.read_text(encoding="utf-8"))["hydra"])
     return tuple(dict.fromkeys(_key_and_value(o)[0] for o in overrides if _has_several_values(o)))
 
 
@@ -186,15 +185,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, list | tuple) else value
     return flat
-
-
-def set_key(key: str) -> str:
-    """Where a value that the command sets is found once more: `set/optim/lr` for `optim.lr`.
-
-    W&B takes a dot for a step into a nested config, so by `optim.lr` it can neither filter nor draw
-    parallel coordinates.
-    """
-    return f"set/{key.replace('.', '/')}"
 
 
 class _Starting:
@@ -391,7 +381,9 @@ class RunLoggers:
         for override in identity.overrides:
             key, _ = _key_and_value(override)
             if key in described:
-                described[set_key(key)] = described[key]
+                # W&B takes a dot for a step into a nested config, so by `optim.lr` it can neither
+                # filter nor draw parallel coordinates; by `set/optim/lr` it can.
+                described[f"set/{key.replace('.', '/')}"] = described[key]
         if identity.in_sweep:
             described["sweep_name"] = (identity.group or "").partition(": ")[0]
         scrubbed: dict[str, Any] = self._scrub(described | flatten(made_from, "provenance."))

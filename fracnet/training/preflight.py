@@ -7,7 +7,7 @@ after the imports.
 
 import importlib.machinery
 import importlib.util
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def preflight(plain: dict[str, Any], order: Order) -> Plan:
     check_names(config)
     if config.resume:
         return Plan(order, config, plain, None)
-    dataset: Dataset = build(config.data.dataset(), "data")
+    dataset: Dataset = build(config.data.plain(), "data")
     if distributed.rank() == 0:
         dataset.prepare()
     return Plan(order, config, plain, dataset)
@@ -124,7 +124,7 @@ def resolve_test_on(plain: dict[str, Any]) -> dict[str, Any]:
             f"{near_miss(name, choices)}"
         )
     overrides = [f"data={name}", f"data_dir={plain['data_dir']}"]
-    test_on = validated(Data, compose("train", overrides).data, "data.test_on").dataset()
+    test_on = validated(Data, compose("train", overrides).data, "data.test_on").plain()
     if root := plain["data"].get("test_root"):
         test_on["root"] = root
     test_on["on_bad_file"] = plain["data"]["on_bad_file"]  # one setting for all images
@@ -140,12 +140,13 @@ def check_trainer(config: Config) -> None:
         if name in ("limit_train_batches", "limit_val_batches") and value == 0:
             raise UserError(f"trainer.{name}=0 is not allowed: validation selects the checkpoint.")
     path = "lightning.pytorch.trainer.trainer.Trainer"
-    _check_passed_on(trainer, "trainer", "lightning.Trainer", arguments_of(path))
+    _check_passed_on(trainer, "trainer", "lightning.Trainer", path)
 
 
-def _check_passed_on(node: Open, key: str, target: str, known: Collection[str]) -> None:
-    """Raise UserError for a further key of a node that is not one of target's arguments `known`."""
+def _check_passed_on(node: Open, key: str, target: str, path: str) -> None:
+    """Raise UserError for a further key of a node that is not an argument of `target` at `path`."""
     given = node.model_extra or {}
+    known = arguments_of(path) if given else ()
     allowed = sorted({*known, *type(node).model_fields} - set(TRAINER_RESERVED))
     for name in (name for name in given if known and name not in known):
         meant = ALIASES.get(name, "").partition(f"{key}.")[2] or name
@@ -170,8 +171,7 @@ def check_loggers(config: Config) -> None:
                 f"pip install {package}"
             )
     if wandb is not None:
-        known = arguments_of("wandb.sdk.wandb_init.init")
-        _check_passed_on(wandb, "logger.wandb", "wandb.init", known)
+        _check_passed_on(wandb, "logger.wandb", "wandb.init", "wandb.sdk.wandb_init.init")
 
 
 def check_names(config: Config) -> None:

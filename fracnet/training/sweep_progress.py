@@ -49,7 +49,7 @@ def _train_images(jobs: Sequence[dict[str, Any]]) -> list[int | None]:
         key = repr(job["data"])
         if key not in known:
             try:
-                dataset = build(check(job).data.dataset(), "data")
+                dataset = build(check(job).data.plain(), "data")
                 known[key] = int((dataset.manifest().table["split"] == "train").sum())
             except UserError:  # each job says what is missing
                 known[key] = None
