@@ -215,7 +215,7 @@ def _own_targets(part: str) -> frozenset[str]:
     """fracnet's own classes and functions for a part of a config: those that conf/ names."""
     files = (config_dir() / part).glob("*.yaml")
     texts = [file.read_text(encoding="utf-8") for file in files]
-    return frozenset(re.findall(r"^_target_: (fracnet\.\S+)", "\n".join(texts), re.MULTILINE))
+    return frozenset(re.findall(r"^ *_target_: (fracnet\.\S+)", "\n".join(texts), re.MULTILINE))
 
 
 def _allowed(target: str, key: str, rule: Rule) -> bool:
