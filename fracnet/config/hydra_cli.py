@@ -60,16 +60,7 @@ _register = OmegaConf.register_resolver if _renamed else OmegaConf.register_new_
 _register("fracnet.run_dir", lambda resume, new: resume or new, replace=True)
 # Runs that start in the same second must not share a folder.
 _register("fracnet.unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
-
-
-def _jobs_at_once(jobs: Any, cpus_per_job: Any) -> int:
-    """How many jobs of a sweep run at once on this machine; `auto`: as many as its cores allow."""
-    if jobs != "auto":
-        return int(jobs)
-    return max(1, len(os.sched_getaffinity(0)) // max(1, int(cpus_per_job)))
-
-
-_register("fracnet.jobs_at_once", _jobs_at_once, replace=True)
+_register("fracnet.jobs_at_once", search.jobs_at_once, replace=True)
 _register("fracnet.sampler", search.sampler, replace=True)
 _register("fracnet.directions", search.directions, replace=True)
 _register("fracnet.chosen_at_once", search.chosen_at_once, replace=True)
@@ -286,20 +277,15 @@ def _with_errors_first(
     def wrapped(cfg: DictConfig) -> Any:
         if jobs is not None and jobs.running():
             return jobs.run_job(task, cfg, full_traceback)
-        completed = False
         try:
-            value = task(cfg)
-            completed = True
-            return value
-        except (UserError, OmegaConfBaseException) as error:
-            if full_traceback:
+            return task(cfg)
+        except BaseException as error:
+            remove_empty(output_dir())
+            if full_traceback or not isinstance(error, UserError | OmegaConfBaseException):
                 raise
             if distributed.rank() > 0 and isinstance(error, Diverged):
                 sys.exit(0)  # process 0 reports it; a failure here would kill that process
             _exit_with(str(error) if isinstance(error, UserError) else one_line(error))
-        finally:
-            if not completed:
-                remove_empty(output_dir())
 
     return wrapped
 

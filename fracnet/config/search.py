@@ -53,6 +53,13 @@ def directions(objective: Any, metrics: Any) -> Any:
     return each if len(each) > 1 else each[0]
 
 
+def jobs_at_once(jobs: Any, cpus_per_job: Any) -> int:
+    """How many jobs of a sweep run at once on this machine; `auto`: as many as its cores allow."""
+    if jobs != "auto":
+        return int(jobs)
+    return max(1, len(os.sched_getaffinity(0)) // max(1, int(cpus_per_job)))
+
+
 def chosen_at_once(jobs: Any, launcher: Any) -> int:
     """How many jobs a sampler chooses before it sees their results."""
     if jobs != "auto":
@@ -60,9 +67,7 @@ def chosen_at_once(jobs: Any, launcher: Any) -> int:
     options = _plain(launcher) or {}
     if options.get("name", "serial") == "serial":
         return 1
-    if str(options.get("jobs", "auto")) != "auto":
-        return int(options["jobs"])
-    return max(1, len(os.sched_getaffinity(0)) // max(1, int(options.get("cpus_per_job", 1))))
+    return jobs_at_once(options.get("jobs", "auto"), options.get("cpus_per_job", 1))
 
 
 def check_search(config: DictConfig) -> None:

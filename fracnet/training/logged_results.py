@@ -62,32 +62,19 @@ class Results:
         for key, (columns, rows) in self.tables.items():
             table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
             chart = CHARTS.get(key.rpartition("/")[2])
-            if chart is None:
-                media[key] = _bound(table, run, key)
-                continue
-            name, roles = chart
-            titles = {"title": key, "x-axis-title": roles.get("x"), "y-axis-title": roles.get("y")}
-            media[key] = wandb.plot_table(
-                name,
-                _bound(table, run, f"{key}_table"),  # where W&B looks for it
-                roles,
-                {role: title for role, title in titles.items() if title},
-            )
+            # By hand: an unbound table is also uploaded as an artifact, whose manifest holds the
+            # local path of every file. Of a chart, W&B looks for it under `_table`.
+            table.bind_to_run(run, f"{key}_table" if chart else key, run.step)
+            media[key] = table
+            if chart:
+                name, roles = chart
+                axes = {f"{axis}-axis-title": roles[axis] for axis in ("x", "y") if axis in roles}
+                media[key] = wandb.plot_table(name, table, roles, {"title": key, **axes})
         for key, examples in self.images.items():
             media[key] = [wandb.Image(pixels, caption=caption) for caption, pixels in examples]
         for key, path in self.figures.items():
             media[key] = wandb.Image(Image.open(path))
         run.log(media)
-
-
-def _bound(table: Any, run: Any, key: str) -> Any:
-    """A wandb.Table stored as a file of the run.
-
-    Bound by hand: an unbound table is also uploaded as an artifact, whose manifest holds the local
-    path of every file.
-    """
-    table.bind_to_run(run, key, run.step)
-    return table
 
 
 def collect(
@@ -100,13 +87,9 @@ def collect(
 ) -> Results:
     """All that is logged of a finished run.
 
-    Args:
-        folder: with metrics.json, and figures if they were drawn.
-        table: predictions for val and test.
-        data: for the cached images.
-        splits: those that may be shown; examples come from the last.
-        salt: of the hashes that stand for patients and studies.
-        with_images: whether pixels may leave the run folder.
+    table: predictions for val and test. splits: those that may be shown; examples come from the
+    last. salt: of the hashes that stand for patients and studies. with_images: whether pixels may
+    leave the run folder.
     """
     metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
     values = summary_of(metrics, splits)
@@ -292,14 +275,8 @@ def examples(
     """Right and wrong images of high and low probability: as a table, and with their pixels.
 
     Probabilities are calibrated and classes are predicted at the operating point, as on the page.
-
-    Args:
-        split: of the images.
-        table: the whole predictions table; `row` is the place in it, counted from 0.
-        data: for the cached images, uint8 [S, S].
-        salt: of the hashes that stand for patients and studies.
-        with_images: otherwise the second answer is empty.
-        decisions: the content of decisions.json; None where validation chose nothing.
+    table: the whole predictions table; `row` is the place in it, counted from 0. decisions: the
+    content of decisions.json; None where validation chose nothing.
     """
     places = np.flatnonzero((table["split"] == split).to_numpy())
     rows = table.iloc[places]

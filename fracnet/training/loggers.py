@@ -74,6 +74,8 @@ SETTINGS: dict[str, Any] = {
 }
 EXIT_CODES = {"finished": 0, "pruned": 0, "interrupted": 130}
 """W&B's exit code by status; 1 for any other."""
+COMPLETE = "metrics.csv and the run folder have everything"
+FINISH = "to finish"
 MAX_GROUP = 128
 """Characters of a group's name in W&B."""
 
@@ -264,18 +266,15 @@ class GuardedWandbLogger(WandbLogger):
 
     def summarize(self, values: Mapping[str, Any]) -> None:
         """Hand over summary metrics."""
-        self._enqueue("to store the summary", lambda: self._add_to_summary(values))
-
-    def _add_to_summary(self, values: Mapping[str, Any]) -> None:
-        self.experiment.summary.update(dict(values))
+        self._enqueue("to store the summary", lambda: self.experiment.summary.update(dict(values)))
 
     def close(self, status: str) -> bool:
         """End the run; whether W&B has everything."""
         deadline = time.monotonic() + self._timeout
         if status == "finished":
             self._enqueue("to store the checkpoint", lambda: WandbLogger.finalize(self, "success"))
-        self._enqueue("to store the status", lambda: self._add_to_summary({"status": status}))
-        self._enqueue("to finish", lambda: self._finish(EXIT_CODES.get(status, 1)))
+        self.summarize({"status": status})
+        self._enqueue(FINISH, lambda: self.experiment.finish(EXIT_CODES.get(status, 1)))
         self._calls.put(None)
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
@@ -289,7 +288,7 @@ class GuardedWandbLogger(WandbLogger):
         while (item := self._calls.get()) is not None:
             action, call = item
             if action == "to start" or self._experiment is not None:
-                self._attempt(action, call)
+                self._finished = self._attempt(action, call) and action == FINISH
             self._started.set()
 
     def _attempt(self, action: str, call: Callable[[], Any]) -> bool:
@@ -325,20 +324,17 @@ class GuardedWandbLogger(WandbLogger):
     def _online_folders(self) -> set[Path]:
         return set(Path(self._wandb_init["dir"]).glob("wandb/run-*"))
 
-    def _finish(self, exit_code: int) -> None:
-        self.experiment.finish(exit_code)
-        self._finished = True
-
     def _warn(self, what: str) -> None:
         """One line per run: what follows from the first failure is no news."""
         if self._warned:
             return
-        result = "metrics.csv and the run folder have everything"
-        if what.startswith("failed to go online"):
-            result = "the run is kept offline"
-        else:
-            self._warned = True
-        Tqdm.write(f"fracnet: warning: W&B {what}; {result}.", file=sys.stderr)
+        online = what.startswith("failed to go online")
+        self._warned = not online
+        _warn(what, "the run is kept offline" if online else COMPLETE)
+
+
+def _warn(what: str, result: str = COMPLETE) -> None:
+    Tqdm.write(f"fracnet: warning: W&B {what}; {result}.", file=sys.stderr)
 
 
 class RunLoggers:
@@ -365,7 +361,11 @@ class RunLoggers:
         self._splits = ("val",) if hidden else ("val", "test")
         self._images = False
         for name, node in nodes.items():
-            self.loggers.append(self._build(name, dict(node)))
+            # A logger of the user's choice; its files lie in the run folder by default.
+            here = {"save_dir": str(folder.path)} if node.get("save_dir", "") is None else {}
+            logger: Logger = build(node | here, f"logger.{name}")
+            logger.log_hyperparams(self._logged)
+            self.loggers.append(logger)
         if options is not None and use_wandb:
             self._images = options.mode == "offline" if options.images is None else options.images
             self._open_wandb(options)
@@ -395,10 +395,8 @@ class RunLoggers:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            text = f"fracnet: warning: W&B could not be started ({error}); metrics.csv and the run"
-            Tqdm.write(f"{text} folder have everything.", file=sys.stderr)
+            _warn(f"could not be started ({error})")
             return
-        extra = dict(options.model_extra or {})
         own = {
             # What a W&B agent or the user sets in the environment comes before our defaults.
             "id": environment.get("WANDB_RUN_ID") or identity.id,
@@ -409,9 +407,7 @@ class RunLoggers:
             "job_type": environment.get("WANDB_JOB_TYPE") or "train",
             "tags": options.tags or None,
         }
-        # Both waits together stay within the timeout.
-        settings = SETTINGS | {"init_timeout": options.timeout / 2}
-        settings |= {"finish_timeout": options.timeout / 2}
+        half = options.timeout / 2  # both waits together stay within the timeout
         self._wandb = GuardedWandbLogger(
             options.timeout,
             self._modes,
@@ -419,22 +415,17 @@ class RunLoggers:
             log_model=options.log_model,
             mode=options.mode,
             config=self._logged,
-            settings=wandb.Settings(**settings),
+            settings=wandb.Settings(**SETTINGS, init_timeout=half, finish_timeout=half),
             reinit="create_new",  # runs of one sweep share nothing
-            **{key: self._scrub(value) for key, value in (own | extra).items()},
+            **{
+                key: self._scrub(value)
+                for key, value in (own | (options.model_extra or {})).items()
+            },
         )
         self.loggers.append(self._wandb)
         if options.mode == "online":  # its user may resume it without being asked again
             seal = upload_seal(identity.id, options.entity, options.project)
             write_json(self._folder.path / TRACKING, asdict(identity) | {"seal": seal})
-
-    def _build(self, name: str, node: dict[str, Any]) -> Logger:
-        """A logger of the user's choice; its files lie in the run folder by default."""
-        if "save_dir" in node and node["save_dir"] is None:
-            node["save_dir"] = str(self._folder.path)
-        logger: Logger = build(node, f"logger.{name}")
-        logger.log_hyperparams(self._logged)
-        return logger
 
     def log_results(self, table: pd.DataFrame, data: RadiographData) -> None:
         """Log the metrics with their intervals, and for W&B tables, figures and examples.
@@ -485,7 +476,9 @@ class RunLoggers:
             print(f"W&B: {logger.url}")
             return
         assert logger.folder is not None
-        place = shlex.quote(_relative(logger.folder))
+        here = Path.cwd()
+        inside = logger.folder.is_relative_to(here)
+        place = shlex.quote(str(logger.folder.relative_to(here) if inside else logger.folder))
         if self._identity.in_sweep:  # the same two commands for each of its jobs would be noise
             images = "; a sync uploads its example images" if self._images else ""
             print(f"W&B, offline{images}: {place}", flush=True)
@@ -493,11 +486,6 @@ class RunLoggers:
         images = ", with its example images" if self._images else ""
         print(f"W&B, offline:\n  wandb leet {place}  shows it here")
         print(f"  wandb sync {place}  uploads it{images}", flush=True)
-
-
-def _relative(path: Path) -> str:
-    """The path as seen from the current folder, where it lies inside."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def log_repeats(sweep: Path, content: Mapping[str, Any]) -> None:
