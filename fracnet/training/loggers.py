@@ -406,6 +406,7 @@ class RunLoggers:
             "name": options.name or environment.get("WANDB_NAME") or identity.name,
             "job_type": environment.get("WANDB_JOB_TYPE") or "train",
             "tags": options.tags or None,
+            **(options.model_extra or {}),
         }
         half = options.timeout / 2  # both waits together stay within the timeout
         self._wandb = GuardedWandbLogger(
@@ -417,10 +418,7 @@ class RunLoggers:
             config=self._logged,
             settings=wandb.Settings(**SETTINGS, init_timeout=half, finish_timeout=half),
             reinit="create_new",  # runs of one sweep share nothing
-            **{
-                key: self._scrub(value)
-                for key, value in (own | (options.model_extra or {})).items()
-            },
+            **{key: self._scrub(value) for key, value in own.items()},
         )
         self.loggers.append(self._wandb)
         if options.mode == "online":  # its user may resume it without being asked again
