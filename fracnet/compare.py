@@ -13,8 +13,7 @@ from fracnet.utils.progress import progress_bar
 def compare(cfg: DictConfig) -> None:
     """Read the runs, compare them, write comparison.json, two CSV files, a page and figures.
 
-    Raises:
-        UserError: an error in the command, fewer than two runs, or runs that do not match.
+    Raises UserError for an error in the command, fewer than two runs, or runs that do not match.
     """
     command = validated(CompareCommand, cfg)
 

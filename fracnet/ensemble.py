@@ -13,8 +13,7 @@ from fracnet.utils.progress import progress_bar
 def ensemble(cfg: DictConfig) -> None:
     """Average the runs' probabilities, write a run folder and evaluate it.
 
-    Raises:
-        UserError: an error in the command, fewer than two runs, or runs that do not match.
+    Raises UserError for an error in the command, fewer than two runs, or runs that do not match.
     """
     command = validated(EnsembleCommand, cfg)
 

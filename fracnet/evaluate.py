@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 def evaluate(cfg: DictConfig) -> "RunEvaluation":
     """Evaluate existing predictions; write and print the metrics.
 
-    Raises:
-        UserError: an error in the command, or in the files that it names.
+    Raises UserError for an error in the command, or in the files that it names.
     """
     command = validated(EvaluateCommand, cfg)
     check_command(command)

@@ -13,8 +13,7 @@ from fracnet.utils.progress import progress_bar
 def explain(cfg: DictConfig) -> None:
     """Make a run's heatmaps, replacing earlier ones, and write its report with them.
 
-    Raises:
-        UserError: an error in the command, a run without heatmaps, or data that have changed.
+    Raises UserError for an error in the command, a run without heatmaps, or data that have changed.
     """
     command = validated(ExplainCommand, cfg)
 

@@ -19,8 +19,7 @@ from fracnet.utils.text import counted
 def node(cfg: DictConfig) -> None:
     """Receive, predict and deliver until Ctrl-C or SIGTERM.
 
-    Raises:
-        UserError: an error in the command, the run folder or the spool, a port in use.
+    Raises UserError for an error in the command, the run folder or the spool, a port in use.
     """
     command = validated(NodeCommand, cfg)
     require_packages("dicom", "pynetdicom", "highdicom", "dicomweb_client", "imagecodecs")

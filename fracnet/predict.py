@@ -16,8 +16,7 @@ from fracnet.utils.progress import progress_bar
 def predict(cfg: DictConfig) -> None:
     """Predict all images that `input` selects into a new folder, and print a summary.
 
-    Raises:
-        UserError: an error in the command, or in the run folder.
+    Raises UserError for an error in the command, or in the run folder.
     """
     command = validated(PredictCommand, cfg)
 

@@ -14,8 +14,7 @@ from fracnet.utils.progress import progress_bar
 def verify(cfg: DictConfig) -> None:
     """Check the file's hashes and golden cases and, with `run`, all images of that run.
 
-    Raises:
-        UserError: an error in the command, a changed file, or wrong answers.
+    Raises UserError for an error in the command, a changed file, or wrong answers.
     """
     command = validated(VerifyCommand, cfg)
 

@@ -19,8 +19,7 @@ from fracnet.utils.text import counted
 def check(plain: Mapping[str, Any]) -> Config:
     """Turn a resolved config into a typed one.
 
-    Raises:
-        UserError: one sentence for each fault, with key, value and what is allowed.
+    Raises UserError with a sentence for each fault: key, value and what is allowed.
     """
     config = validated(Config, plain)
     _check_metrics(config)

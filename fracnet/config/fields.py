@@ -154,8 +154,7 @@ def validated(
 ) -> Checked:
     """Turn a config, or a part of one, into `model`; `under` is where it stands in the config.
 
-    Raises:
-        UserError: one sentence for each fault, with key, value and what is allowed.
+    Raises UserError with a sentence for each fault: key, value and what is allowed.
     """
     try:
         plain = resolved(config) if isinstance(config, DictConfig) else config

@@ -75,14 +75,10 @@ def locate(target: str, key: str) -> Callable[..., Any]:
 def build(config: Mapping[str, Any], key: str, *args: Any, **extra: Any) -> Any:
     """Call `config["_target_"]` with the config's other keys and `extra`.
 
-    Args:
-        config: plain mapping (no OmegaConf node), with `_target_`.
-        key: where it stands in the config, for messages.
-        args: positional arguments that come from the program.
-        extra: keyword arguments that come from the program; they override the config's.
+    config: a plain mapping. key: where it stands in the config, for messages. args, extra: what the
+    program adds; it overrides the config.
 
-    Raises:
-        UserError: the target does not exist, or does not accept one of the keys.
+    Raises UserError where the target does not exist, or does not accept one of the keys.
     """
     target = str(config["_target_"])
     function = locate(target, key)

@@ -142,14 +142,8 @@ def check_trust(
 ) -> None:
     """Refuse a config that names anything but what its parts need, unless `trust`.
 
-    Args:
-        config: plain containers: a run's config or the hyper-parameters of its checkpoint.
-        trust: the user vouches for the run.
-        path: the file that holds the config, for the message.
-        training: whether a training will be resumed, which also builds the augmentation.
-
-    Raises:
-        UserError: names the key, what it holds and what is allowed.
+    config: plain containers, of a run's config or its checkpoint. path: the file that holds it, for
+    the message. training: whether a training will be resumed, which also builds the augmentation.
     """
     if trust:
         return

@@ -342,8 +342,7 @@ def _backbone(pl_module: LightningModule) -> nn.Module:
 def set_frozen(model: nn.Module, frozen: bool) -> None:
     """Freeze or unfreeze all weights except the head's.
 
-    Raises:
-        UserError: the model has no known head.
+    Raises UserError for a model without a known head.
     """
     heads = find_heads(model, "model.freeze")
     trained = {id(weight) for head in heads for weight in head.parameters()}

@@ -44,10 +44,8 @@ def supervise(
 ) -> Any:
     """Run one job to its end in a process of its own; how it ended is in its job.json.
 
-    A job with a checkpoint is resumed, one that is finished is left alone.
-
-    Returns:
-        The objective; NaN for a job that has none.
+    A job with a checkpoint is resumed, one that is finished is left alone. Returns its
+    objective, NaN if it has none.
     """
     record = JobRecord(folder, {"job": number, "overrides": list(overrides)})
     if read_record(folder / JOB_FILE).get("status") in SCORED:

@@ -82,8 +82,7 @@ def preflight(plain: dict[str, Any], order: Order) -> Plan:
 
     plain: the resolved config, as plain containers.
 
-    Raises:
-        UserError: a fault in the config, the run folder or the data.
+    Raises UserError for a fault in the config, the run folder or the data.
     """
     plain = {key: value for key, value in plain.items() if key not in SWEEP_KEYS}
     if isinstance(plain["data"].get("test_on"), str):

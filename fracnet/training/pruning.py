@@ -43,12 +43,8 @@ def open_study(sweep: Path, pruner: Any = None, mode: str = "max") -> optuna.Stu
 class Pruning(Callback):
     """Reports each epoch, and ends the job before the next one if the pruner says so.
 
-    By then its checkpoints are written. A job that has no further epoch is never pruned.
-
-    Args:
-        config: of the run, with `pruning`.
-        sweep: folder of the sweep.
-        job: folder of the job.
+    By then its checkpoints are written. A job that has no further epoch is never pruned. sweep,
+    job: their folders.
     """
 
     def __init__(self, config: Config, sweep: Path, job: Path) -> None:

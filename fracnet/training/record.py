@@ -42,12 +42,9 @@ def write_fit(
 ) -> None:
     """Write predictions.csv, baselines.csv and fit.json.
 
-    Args:
-        folder: of the run; its config.yaml exists.
-        table: predictions for val and test at the selected checkpoint.
-        data: for the baselines and the notes.
-        selected: which epoch, or which setting of a model without epochs, was selected, by what.
-        config: for a metric of the user's own, which nothing but the training can compute.
+    table: predictions for val and test at the selected checkpoint. selected: which epoch, or which
+    setting of a model without epochs, was selected, by what; a metric of the user's own is added,
+    which nothing but the training can compute.
     """
     if own := [name for name in config.objectives if name in config.metrics]:
         val = Predictions.trusted(table[table["split"] == "val"].reset_index(drop=True))

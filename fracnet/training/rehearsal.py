@@ -109,12 +109,9 @@ def check_metrics(config: Config, data: RadiographData) -> None:
 def rehearse(model: Classifier, config: Config) -> None:
     """Build the optimizer and pass two black images through, without training anything.
 
-    Draws no random number from torch's global generator.
-
-    Raises:
-        UserError: a backbone that cannot process images of this size or returns a wrong number of
-            logits, or cannot train on a batch of one image where that is asked for, or arguments
-            that the optimizer or the schedule rejects.
+    Draws no random number from torch's global generator. Raises UserError for a network that cannot
+    process images of this size, returns a wrong number of logits or cannot train on the one image
+    of a batch, and for arguments that the optimizer or the schedule rejects.
     """
     frozen = config.model.freeze != "none"
     why = _why_not_features(model, config) if frozen else ""

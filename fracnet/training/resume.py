@@ -32,14 +32,10 @@ def frozen_config(
 ) -> dict[str, Any]:
     """The run's saved config, with `trainer.max_epochs` from the command line if given there.
 
-    Args:
-        folder: the run to resume.
-        composed: what Hydra composed for this command.
-        overrides: those of this command.
+    composed: what Hydra composed for this command, from `overrides`.
 
-    Raises:
-        UserError: no such run, a finished run, an override that would change it, or a config that
-            names classes that a stranger's folder may not call.
+    Raises UserError where there is no such run, it is finished, an override would change it, or its
+    config names classes that a stranger's folder may not call.
     """
     check_resumable(folder.path)
     keys = [override.lstrip("+~").partition("=")[0] for override in overrides]

@@ -71,8 +71,7 @@ def resume_sweep(wanted: Resumption) -> bool:
     Returns:
         Whether all jobs were done already, so that only the sweep's table may be missing.
 
-    Raises:
-        UserError: no sweep, another process runs it, or the code has changed.
+    Raises UserError: no sweep, another process runs it, or the code has changed.
     """
     folder = wanted.folder
     if not folder.is_dir():

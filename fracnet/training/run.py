@@ -33,8 +33,7 @@ def run(plan: Plan) -> float | list[float]:
     Returns:
         The validation metric that `objective` names, at the selected checkpoint; a list of several.
 
-    Raises:
-        UserError: a fault in config, data or weights, before any training starts.
+    Raises UserError for a fault in config, data or weights, before any training starts.
     """
     config, folder = plan.config, plan.folder
     times = RunTimes(config)

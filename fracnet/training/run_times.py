@@ -169,12 +169,8 @@ def advice(
 ) -> str:
     """What would make such a run faster, in a sentence; empty where nothing dominates.
 
-    Args:
-        seconds: by phase.
-        config: of the run.
-        workers: processes that loaded its images.
-        cores: of the machine, for this run.
-        gpu: whether it trained on one.
+    seconds: by phase. workers: processes that loaded the images. cores: of the machine, for this
+    run. gpu: whether it trained on one.
     """
     total = sum(value for phase, value in seconds.items() if phase != "report")
     if total < WORTH_SECONDS:
