@@ -14,7 +14,7 @@ from fracnet.utils.errors import UserError
 def dashboard(cfg: DictConfig) -> None:
     """Write the workspace's specification, and send it unless the machine is offline.
 
-    Raises UserError for an error in the command, no sweep, no package, or W&B refuses the workspace.
+    Raises UserError for an error in the command, no sweep or package, or a refusal by W&B.
     """
     command = validated(DashboardCommand, cfg)
     if importlib.util.find_spec("wandb_workspaces") is None:

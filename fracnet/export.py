@@ -14,7 +14,7 @@ from fracnet.utils.progress import progress_bar
 def export(cfg: DictConfig) -> None:
     """Export the run into a new folder, and print what was compared.
 
-    Raises UserError for an error in the command or the run folder, or a model that cannot be exported.
+    Raises UserError for an error in the command or run folder, or a model that cannot be exported.
     """
     command = validated(ExportCommand, cfg)
 

@@ -17,7 +17,7 @@ from fracnet.utils.network import is_loopback
 def serve(cfg: DictConfig) -> None:
     """Serve the page and the JSON endpoints until Ctrl-C.
 
-    Raises UserError for an error in the command or the run folder, a missing package, a port in use.
+    Raises UserError for an error in the command or run folder, a missing package, a port in use.
     """
     command = validated(ServeCommand, cfg)
     require_packages("serve", "fastapi", "uvicorn")
