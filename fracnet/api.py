@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pandas as pd
 from hydra import compose, initialize_config_dir
@@ -85,10 +85,27 @@ def _link(page: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Runs that were compared: the folder with the page, figures and tables."""
+class _Runs:
+    """Several runs: the folder with the page and the tables."""
 
     folder: Path
+    _shown: ClassVar[str]
+
+    @property
+    def report(self) -> Path:
+        """The page, index.html."""
+        return self.folder / "index.html"
+
+    def _repr_html_(self) -> str:
+        table = read_table(self.folder / self._shown)
+        html = str(table.to_html(index=False, na_rep="", float_format="{:.4g}".format))
+        return html + _link(self.report)
+
+
+class Comparison(_Runs):
+    """Runs that were compared: the folder with the page, figures and tables."""
+
+    _shown = "standings.csv"
 
     @property
     def standings(self) -> pd.DataFrame:
@@ -100,37 +117,16 @@ class Comparison:
         """One row per pair: the difference with its interval and p-value."""
         return read_table(self.folder / "comparison.csv")
 
-    @property
-    def report(self) -> Path:
-        """The page, index.html."""
-        return self.folder / "index.html"
 
-    def _repr_html_(self) -> str:
-        return _html(self.standings, self.report)
-
-
-@dataclass(frozen=True)
-class Sweep:
+class Sweep(_Runs):
     """A sweep: its folder, which holds one folder per job."""
 
-    folder: Path
+    _shown = TABLE
 
     @property
     def jobs(self) -> pd.DataFrame:
         """One row per job: what differs, its status and its metrics."""
         return read_table(self.folder / TABLE)
-
-    @property
-    def report(self) -> Path:
-        """The page, index.html."""
-        return self.folder / "index.html"
-
-    def _repr_html_(self) -> str:
-        return _html(self.jobs, self.report)
-
-
-def _html(table: pd.DataFrame, page: Path) -> str:
-    return str(table.to_html(index=False, na_rep="", float_format="{:.4g}".format)) + _link(page)
 
 
 def fit(

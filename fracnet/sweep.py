@@ -27,11 +27,20 @@ to finish a sweep that was stopped or killed: python -m fracnet.sweep resume=FOL
 
 
 def main() -> None:
-    """Read FOLDER, write its sweep.json, sweep.csv and index.html anew, and print the table."""
+    """Show a sweep, or with `resume=` run its jobs that are not finished and those of `add=`."""
     words = [word for word in sys.argv[1:] if not word.startswith("--")]
-    if any("=" in word and not Path(word).is_dir() for word in words):
-        resume(sys.argv[1:])
-        return
+    resumes = any("=" in word and not Path(word).is_dir() for word in words)
+    try:
+        if not resumes:
+            options = _parser().parse_args()
+            show(options.folder.resolve(), options.show_test)
+        elif resume_sweep(wanted := _resumption(sys.argv[1:])):
+            show(wanted.folder)  # it may have been killed just before its table was written
+    except UserError as error:
+        hydra_cli.exit_with(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fracnet.sweep",
         description=__doc__,
@@ -45,38 +54,18 @@ def main() -> None:
         default="best",
         help="whose test metrics are shown; recorded in sweep.json",
     )
-    options = parser.parse_args()
-    show(options.folder.resolve(), options.show_test)
+    return parser
 
 
 def show(folder: Path, show_test: str = "best") -> None:
     """Write a sweep's sweep.json, sweep.csv and index.html from its jobs, and print the table."""
-    try:
-        content = collect(folder, show_test)
-    except UserError as error:
-        print(f"fracnet: error: {error}", file=sys.stderr)
-        sys.exit(1)
+    content = collect(folder, show_test)
     print_sweep(Console(highlight=False), content, folder)
     if not any(job["status"] == "finished" for job in content["jobs"]):
-        print(
-            f"fracnet: error: none of the {counted(len(content['jobs']), 'job')} in {folder} has "
-            "finished; finish the sweep with: "
-            f"python -m fracnet.sweep resume={folder}",
-            file=sys.stderr,
+        raise UserError(
+            f"none of the {counted(len(content['jobs']), 'job')} in {folder} has finished; finish "
+            f"the sweep with: python -m fracnet.sweep resume={folder}"
         )
-        sys.exit(1)
-
-
-def resume(words: Sequence[str]) -> None:
-    """Run the jobs of a sweep that are not finished, and those that `add=` adds."""
-    try:
-        wanted = _resumption(words)
-        complete = resume_sweep(wanted)
-    except UserError as error:
-        print(f"fracnet: error: {error}", file=sys.stderr)
-        sys.exit(1)
-    if complete:  # it may have been killed just before its table was written
-        show(wanted.folder)
 
 
 def _resumption(words: Sequence[str]) -> Resumption:

@@ -107,9 +107,9 @@ def run(
         dry_run = len(arguments) < len(sys.argv) - 1
         multirun = asks_for_multirun(arguments)
         if jobs is None and multirun:
-            _exit_with(f"fracnet.{config_name} has no -m{instead and f': {instead}'}.")
+            exit_with(f"fracnet.{config_name} has no -m{instead and f': {instead}'}.")
         if dry_run and not multirun:
-            _exit_with(f"{DRY_RUN[0]} lists the jobs of a sweep: it needs -m.")
+            exit_with(f"{DRY_RUN[0]} lists the jobs of a sweep: it needs -m.")
         sys.argv[1:] = add_open_keys(quote_paths(arguments, multirun))
         with _errors_in_one_paragraph(config_name) as full_traceback:
             if not _answer_option(config_name, sys.argv[1:]):
@@ -227,11 +227,11 @@ def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:
             raise
         for cause in _causes(error):
             if isinstance(cause, UserError):
-                _exit_with(str(cause))
+                exit_with(str(cause))
             if isinstance(cause, HydraException | OmegaConfBaseException):
-                _exit_with(explain_error(cause, config_name, sys.argv[1:]))
+                exit_with(explain_error(cause, config_name, sys.argv[1:]))
             if sentence := explain_disk_fault(cause):
-                _exit_with(sentence)
+                exit_with(sentence)
         raise
     finally:
         if before is None:
@@ -285,7 +285,7 @@ def _with_errors_first(
                 raise
             if distributed.rank() > 0 and isinstance(error, Diverged):
                 sys.exit(0)  # process 0 reports it; a failure here would kill that process
-            _exit_with(str(error) if isinstance(error, UserError) else one_line(error))
+            exit_with(str(error) if isinstance(error, UserError) else one_line(error))
 
     return wrapped
 
@@ -312,6 +312,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _exit_with(message: str) -> NoReturn:
+def exit_with(message: str) -> NoReturn:
+    """Print an error of the user's, and end the command."""
     print(f"fracnet: error: {message}", file=sys.stderr)
     sys.exit(1)

@@ -211,9 +211,8 @@ def _try_one_image(model: Classifier, config: Config) -> None:
         ) from error
 
 
-def check_layer(config: Config, model: object, in_sweep: bool) -> None:
+def check_layer(config: Config, model: Classifier, in_sweep: bool) -> None:
     """Raise UserError, before hours of training, for a layer that does not exist."""
-    if config.explain is None or in_sweep or not isinstance(model, Classifier):
-        return
-    find_layer(model.backbone, config.explain.layer, size=config.image_size)
-    check_method(config.explain.method, config.explain.layer, model.localizer)
+    if config.explain is not None and not in_sweep:
+        find_layer(model.backbone, config.explain.layer, size=config.image_size)
+        check_method(config.explain.method, config.explain.layer, model.localizer)

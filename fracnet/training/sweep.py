@@ -34,7 +34,7 @@ from rich.console import Console
 
 from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
-from fracnet.config.hydra_cli import output_dir, reader_is_gone, remove_empty
+from fracnet.config.hydra_cli import exit_with, output_dir, reader_is_gone, remove_empty
 from fracnet.config.instantiate import near_miss
 from fracnet.config.search import check_search
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
@@ -172,8 +172,7 @@ class SweepCallback(Callback):
             plan_sweep(config, folder)
             follow(folder, config)
         except UserError as error:
-            print(f"fracnet: error: {error}", file=sys.stderr)
-            sys.exit(1)
+            exit_with(str(error))
 
 
 def plan_sweep(config: DictConfig, folder: Path) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
@@ -146,12 +146,11 @@ def make_trainer(
     if overfit := given.pop("overfit_batches", 0):
         # Lightning would replace the sampler, which our loaders need; see `_loaders`.
         given |= {"limit_train_batches": overfit, "limit_val_batches": overfit}
-    several = config.trainer.processes > 1
     arguments: dict[str, Any] = {
         "accelerator": accelerator(config.trainer.accelerator),
         "devices": config.trainer.devices,
         "num_nodes": config.trainer.num_nodes,
-        "strategy": "ddp" if several else "auto",
+        "strategy": "ddp" if config.trainer.processes > 1 else "auto",
         "precision": precision(config),
         "max_epochs": config.trainer.max_epochs,
         "gradient_clip_val": config.trainer.gradient_clip_val,
@@ -218,10 +217,8 @@ def _callbacks(
     if stop is not None:
         node = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", **(stop.model_extra or {})}
         node = {"mode": mode_of(config, stop.metric), "check_finite": False} | node
-        early: EarlyStopping = build(
-            node, "callbacks.early_stopping", f"val/{stop.metric}", patience=stop.patience
-        )
-        callbacks.append(early)
+        monitor = f"val/{stop.metric}"
+        callbacks.append(build(node, "callbacks.early_stopping", monitor, patience=stop.patience))
     for name, node in (config.callbacks.model_extra or {}).items():
         if node is not None:
             callbacks.append(_built(node, f"callbacks.{name}", folder))
@@ -266,11 +263,8 @@ def fit_and_predict(
         data.features = head_features(model, config, data, folder)
     if config.trainer.compile:
         model.backbone.compile()  # in place: names of weights stay, a checkpoint is the same
-    if config.resume:
-        checkpoint = last_checkpoint(folder)
-        trainer.fit(model, **_loaders(config, data), ckpt_path=checkpoint, weights_only=True)
-    else:
-        trainer.fit(model, **_loaders(config, data))
+    checkpoint = last_checkpoint(folder) if config.resume else None
+    trainer.fit(model, **_loaders(config, data), ckpt_path=checkpoint, weights_only=True)
     if not best.best_model_path:
         raise UserError(
             "no epoch was trained and validated, so there is no selected checkpoint; see trainer."
@@ -280,10 +274,9 @@ def fit_and_predict(
     stored = read_checkpoint(path)
     if quick:
         model.load_state_dict(stored["state_dict"])  # no callback can have changed the network
-        selected_model = model
     else:
         # In a resumed run without a better epoch, the file is still that of the folder.
-        selected_model = rebuild(stored, config.trust or not config.resume, path)
+        model = rebuild(stored, config.trust or not config.resume, path)
     assert best.best_model_score is not None
     score = float(best.best_model_score)
     selected = {
@@ -291,7 +284,7 @@ def fit_and_predict(
         "by": best.monitor,
         "value": score if math.isfinite(score) else None,  # never defined
     }
-    return predict(trainer, selected_model, data), selected
+    return predict(trainer, model, data), selected
 
 
 def _fit_head_and_predict(
