@@ -72,6 +72,11 @@ def chosen_at_once(jobs: Any, launcher: Any) -> int:
 
 def check_search(config: DictConfig) -> None:
     """Raise UserError, before the first job, for a sweeper that cannot search as configured."""
+    try:
+        overrides = parsed_overrides(config)
+    except HydraException:
+        return  # whatever reads them next reports it, with the command line at hand
+    intervals = [str(override.input_line) for override in overrides if override.is_interval_sweep()]
     name = str(config.sweeper.get("name"))
     if config.pruning is not None and importlib.util.find_spec("optuna") is None:
         raise UserError(
@@ -79,9 +84,9 @@ def check_search(config: DictConfig) -> None:
         )
     if name == "grid":
         own = str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
-        if own and (values := _intervals(config)):
+        if own and intervals:
             raise UserError(
-                f"{values[0]} has no list of values, so sweeper=grid cannot try them all; allowed: "
+                f"{intervals[0]} has no list of values, so sweeper=grid cannot try them all; allowed: "
                 "sweeper=optuna, sweeper=random, or values such as 1e-4,1e-3."
             )
         return
@@ -103,12 +108,12 @@ def check_search(config: DictConfig) -> None:
         )
     if type(n) is not int or n < 1:
         raise UserError(f"sweeper.n_trials={n} is not allowed: a number of jobs, 1 or more.")
-    if sampler_name == "grid" and (values := _intervals(config)):
+    if sampler_name == "grid" and intervals:
         raise UserError(
-            f"{values[0]} has no list of values, so sweeper.sampler=grid cannot try them all; "
+            f"{intervals[0]} has no list of values, so sweeper.sampler=grid cannot try them all; "
             "allowed: another sampler, or values such as choice(1e-4, 1e-3)."
         )
-    for override in _overrides(config):
+    for override in overrides:
         _check_interval(override)
     if sampler_name in ("cmaes", "gp") and len(objectives_of(_plain(config.objective))) > 1:
         raise UserError(
@@ -116,7 +121,7 @@ def check_search(config: DictConfig) -> None:
             "nsgaii, random, grid, qmc."
         )
     if not config.hydra.sweeper.params and not any(
-        override.is_sweep_override() for override in _overrides(config)
+        override.is_sweep_override() for override in overrides
     ):
         raise UserError(
             f"sweeper={name} has nothing to choose from; name a space, e.g. search=fine_tuning, or "
@@ -141,17 +146,10 @@ def sweep_overrides(hydra: Mapping[str, Any]) -> list[str]:
     return [*(f"{key}={value}" for key, value in params.items()), *hydra["overrides"]["task"]]
 
 
-def _overrides(config: DictConfig) -> list[Any]:
+def parsed_overrides(config: DictConfig) -> list[Any]:
     """What is swept, parsed; a key of the command line replaces that of a named space."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(sweep_overrides(config.hydra))
-    except HydraException:
-        return []  # Hydra reports it itself, with the command line at hand
+    parsed = OverridesParser.create().parse_overrides(sweep_overrides(config.hydra))
     return list({override.get_key_element(): override for override in parsed}.values())
-
-
-def _intervals(config: DictConfig) -> list[str]:
-    return [str(o.input_line) for o in _overrides(config) if o.is_interval_sweep()]
 
 
 def _plain(value: Any) -> Any:

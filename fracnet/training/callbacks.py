@@ -331,7 +331,11 @@ class FreezeBackbone(Callback):
         """Unfreeze after `epochs`; a resumed run gets the same state."""
         frozen = self.epochs is None or trainer.current_epoch < self.epochs
         set_frozen(_backbone(pl_module), frozen)
-        keep_statistics(_backbone(pl_module), frozen)
+        for layer in _backbone(pl_module).modules():
+            # In evaluation mode they normalize with the statistics that came with the weights, and
+            # update nothing; dropout works as in training.
+            if isinstance(layer, _NormBase):
+                layer.train(not frozen)
 
 
 def _backbone(pl_module: LightningModule) -> nn.Module:
@@ -349,16 +353,6 @@ def set_frozen(model: nn.Module, frozen: bool) -> None:
     for weight in model.parameters():
         if id(weight) not in trained:
             weight.requires_grad_(not frozen)
-
-
-def keep_statistics(model: nn.Module, keep: bool) -> None:
-    """Let batch-norm layers normalize with the statistics that came with the weights, or not.
-
-    They are in evaluation mode then and update nothing. Dropout works as in training.
-    """
-    for layer in model.modules():
-        if isinstance(layer, _NormBase):
-            layer.train(not keep)
 
 
 def decay_after(updates: int, decay: float) -> float:

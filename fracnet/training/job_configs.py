@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config.checks import check
 from fracnet.config.fields import resolved
-from fracnet.config.search import sweep_overrides
+from fracnet.config.search import parsed_overrides, sweep_overrides
 from fracnet.config.targets import check_targets
 
 HYDRA_1_4 = tuple(map(int, version("hydra-core").split(".")[:2])) >= (1, 4)
@@ -118,11 +118,9 @@ def search_configs(config: DictConfig, configs: JobConfigs) -> list[dict[str, An
         return []  # another sweeper of Hydra's, with a grammar of its own
     swept: dict[str, list[str]] = {}
     base: dict[str, str] = {}
-    for override in OverridesParser.create().parse_overrides(sweep_overrides(config.hydra)):
+    for override in parsed_overrides(config):
         text = str(override.input_line)
         key = text.partition("=")[0]
-        swept.pop(key, None)  # the command line replaces the values of a named space
-        base.pop(key, None)
         if override.is_choice_sweep() or override.is_range_sweep():
             swept[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         elif override.is_interval_sweep():

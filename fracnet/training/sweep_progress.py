@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,7 @@ class _Job:
 class Progress:
     """Follows the jobs of a sweep in a thread of its own.
 
-    lines: print what the jobs print of their epochs; jobs in
-    this process print it themselves.
+    lines: print what the jobs print of their epochs; jobs in this process print it themselves.
     """
 
     sweep: Path
@@ -120,19 +120,16 @@ class Progress:
 
     def _follow(self) -> None:
         table = self.lines and sys.stdout.isatty()
-        if not table:
-            while True:
+        with Live(self._table(), refresh_per_second=4) if table else nullcontext() as live:
+            last = False
+            while not last:
                 last = self._stop.wait(INTERVAL_SECONDS)
-                for text in self._look():
+                news = self._look()
+                if live is not None:
+                    live.update(self._table())
+                    continue
+                for text in news:
                     print(text, flush=True)
-                if last:
-                    return
-        with Live(self._table(), refresh_per_second=4) as live:
-            while not self._stop.wait(INTERVAL_SECONDS):
-                self._look()
-                live.update(self._table())
-            self._look()
-            live.update(self._table())
 
     def _look(self) -> list[str]:
         """Read what is new; the lines that tell it."""
