@@ -76,7 +76,7 @@ def check_search(config: DictConfig) -> None:
         overrides = parsed_overrides(config)
     except HydraException:
         return  # whatever reads them next reports it, with the command line at hand
-    intervals = [str(override.input_line) for override in overrides if override.is_interval_sweep()]
+    intervals = [override for override in overrides if override.is_interval_sweep()]
     name = str(config.sweeper.get("name"))
     if config.pruning is not None and importlib.util.find_spec("optuna") is None:
         raise UserError(
@@ -86,8 +86,8 @@ def check_search(config: DictConfig) -> None:
         own = str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
         if own and intervals:
             raise UserError(
-                f"{intervals[0]} has no list of values, so sweeper=grid cannot try them all; allowed: "
-                "sweeper=optuna, sweeper=random, or values such as 1e-4,1e-3."
+                f"{intervals[0].input_line} has no list of values, so sweeper=grid cannot try them "
+                "all; allowed: sweeper=optuna, sweeper=random, or values such as 1e-4,1e-3."
             )
         return
     if importlib.util.find_spec(PLUGIN) is None:
@@ -110,11 +110,15 @@ def check_search(config: DictConfig) -> None:
         raise UserError(f"sweeper.n_trials={n} is not allowed: a number of jobs, 1 or more.")
     if sampler_name == "grid" and intervals:
         raise UserError(
-            f"{intervals[0]} has no list of values, so sweeper.sampler=grid cannot try them all; "
-            "allowed: another sampler, or values such as choice(1e-4, 1e-3)."
+            f"{intervals[0].input_line} has no list of values, so sweeper.sampler=grid cannot try "
+            "them all; allowed: another sampler, or values such as choice(1e-4, 1e-3)."
         )
-    for override in overrides:
-        _check_interval(override)
+    for override in intervals:
+        line, interval = override.input_line, override.value()
+        if not interval.start < interval.end:
+            raise UserError(f"{line}: the first number must be smaller than the second.")
+        if "log" in interval.tags and not interval.start > 0:
+            raise UserError(f"{line}: a log scale begins above 0.")
     if sampler_name in ("cmaes", "gp") and len(objectives_of(_plain(config.objective))) > 1:
         raise UserError(
             f"sweeper.sampler={sampler_name} searches for one objective; allowed for several: tpe, "
@@ -127,17 +131,6 @@ def check_search(config: DictConfig) -> None:
             f"sweeper={name} has nothing to choose from; name a space, e.g. search=fine_tuning, or "
             "values, e.g. 'optim.lr=tag(log, interval(1e-5, 1e-2))'."
         )
-
-
-def _check_interval(override: Any) -> None:
-    """Raise UserError for an interval from which nothing can be sampled."""
-    if not override.is_interval_sweep():
-        return
-    interval = override.value()
-    if not interval.start < interval.end:
-        raise UserError(f"{override.input_line}: the first number must be smaller than the second.")
-    if "log" in interval.tags and not interval.start > 0:
-        raise UserError(f"{override.input_line}: a log scale begins above 0.")
 
 
 def sweep_overrides(hydra: Mapping[str, Any]) -> list[str]:
