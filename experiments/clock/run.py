@@ -162,7 +162,7 @@ def prepare(options: argparse.Namespace) -> tuple[list[str], Path, str]:
         overrides += [f"data.counts={{{listed}}}", f"data.context={options.context}"]
     overrides.append(f"image_size={options.size}")
     config = check(compose_config(overrides))
-    dataset = build(config.data.dataset(), "data")
+    dataset = build(config.data.plain(), "data")
     dataset.prepare()
     manifest = dataset.manifest()
     table = manifest.table[["path", "label", "split"]]

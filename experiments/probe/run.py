@@ -60,7 +60,7 @@ def label_errors(folder: Path) -> list[dict[str, Any]]:
     """Precision and recall for labels of which a share was replaced by another class."""
     plain = compose_config([*DATA, "model.freeze=backbone", f"data.root={folder / 'phantoms'}"])
     config = check(plain)
-    dataset = build(config.data.dataset(), "data")
+    dataset = build(config.data.plain(), "data")
     _, features = frozen_features(config, dataset, False)
     data = data_from(config)
     data.prepare_data()

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from fracnet.runs.run_folder import (
     read_status,
     read_trusted_config,
 )
-from fracnet.training.sweep import check_resumable
+from fracnet.training import sweep
+from fracnet.training.sweep_plan import JOB_FILE, JobRecord
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
 from fracnet.utils.text import counted
@@ -37,7 +39,7 @@ def frozen_config(
     Raises UserError where there is no such run, it is finished, an override would change it, or its
     config names classes that a stranger's folder may not call.
     """
-    check_resumable(folder.path)
+    sweep.check_resumable(folder.path)
     keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
     conflicting = [
         override
@@ -159,6 +161,33 @@ def resume_hint(folder: RunFolder) -> str:
     if last_checkpoint(folder).is_file():
         return f"curves and last.ckpt are in {folder.path}"
     return f"no checkpoint was saved yet, so there is nothing to resume in {folder.path}"
+
+
+@contextmanager
+def resumed_job(folder: Path, resumed: bool, overrides: Sequence[str] = ()) -> Iterator[bool]:
+    """Keep job.json up to date while one job of a sweep is resumed; yields whether it is one.
+
+    overrides: those of the command, which replace the job's own.
+    """
+    path = folder / JOB_FILE
+    if not resumed or not path.is_file():
+        yield False
+        return
+    content = read_mapping(path)
+    given = [o for o in overrides if not o.startswith(("resume=", "trust=", "hydra."))]
+    own = [str(override) for override in content.get("overrides") or ()]
+    by_key = {o.lstrip("+~").partition("=")[0]: o for o in [*own, *given]}
+    record = JobRecord(folder, content | {"overrides": list(by_key.values())})
+    record.write("running")
+    try:
+        yield True
+    except BaseException as error:
+        record.write(*sweep.outcome(error))
+        raise
+    record.write("finished")
+    parents = (parent for parent in folder.parents if (parent / sweep.MULTIRUN_FILE).is_file())
+    place = next(parents, folder.parent)
+    print(f"The run is a job of a sweep; `python -m fracnet.sweep {place}` shows all of it.")
 
 
 def check_epochs(folder: RunFolder, max_epochs: int) -> None:

@@ -172,7 +172,7 @@ def recorded(
             data.metadata(),
             loaded_weights(model),
         )
-        with sweep.resumed_job(folder.path, bool(config.resume), order.overrides) as is_job:
+        with resume.resumed_job(folder.path, bool(config.resume), order.overrides) as is_job:
             status, reason = "failed", ""
             stopped: BaseException | None = None
             loggers: RunLoggers | None = None

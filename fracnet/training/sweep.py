@@ -18,8 +18,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -323,35 +323,6 @@ def _search_again(cfg: DictConfig, hydra: Any) -> Any:
     if not same:  # it had not started, or is another one now
         job_process.empty(folder)
     return job_process.supervise(sweep, folder, number, overrides, trust=bool(cfg.resumed.trust))
-
-
-@contextmanager
-def resumed_job(folder: Path, resumed: bool, overrides: Sequence[str] = ()) -> Iterator[bool]:
-    """Keep job.json up to date while one job of a sweep is resumed; yields whether it is one.
-
-    overrides: those of the command, which replace the job's own.
-    """
-    path = folder / JOB_FILE
-    if not resumed or not path.is_file():
-        yield False
-        return
-    from fracnet.runs.run_folder import read_mapping  # pandas, for which --help must not wait
-
-    content = read_mapping(path)
-    given = [o for o in overrides if not o.startswith(("resume=", "trust=", "hydra."))]
-    own = [str(override) for override in content.get("overrides") or ()]
-    by_key = {o.lstrip("+~").partition("=")[0]: o for o in [*own, *given]}
-    record = JobRecord(folder, content | {"overrides": list(by_key.values())})
-    record.write("running")
-    try:
-        yield True
-    except BaseException as error:
-        record.write(*outcome(error))
-        raise
-    record.write("finished")
-    parents = (parent for parent in folder.parents if (parent / MULTIRUN_FILE).is_file())
-    sweep = next(parents, folder.parent)
-    print(f"The run is a job of a sweep; `python -m fracnet.sweep {sweep}` shows all of it.")
 
 
 def outcome(error: BaseException) -> tuple[str, str]:

@@ -112,7 +112,7 @@ def test_one_process_predicts_from_the_checkpoint_what_two_predicted(
     plain["trainer"]["devices"] = 1
     config = check(plain)
     data = RadiographData(
-        dataset=build(config.data.dataset(), "data"),
+        dataset=build(config.data.plain(), "data"),
         preprocess=config.preprocess.model_dump(),
         image_size=config.image_size,
         batch_size=config.data.batch_size,

@@ -161,4 +161,4 @@ def test_a_new_dataset_is_one_file_and_one_yaml(tmp_path, monkeypatch):
         "val": 2,
     }
     with pytest.raises(UserError, match="run on phantoms: data=mura_phantom"):
-        build(config.data.dataset() | {"root": str(tmp_path / "gone")}, "data").prepare()
+        build(config.data.plain() | {"root": str(tmp_path / "gone")}, "data").prepare()

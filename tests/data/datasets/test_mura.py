@@ -205,12 +205,12 @@ def composed(*overrides):
 
 def test_the_shipped_config_reads_the_dataset(base):
     config = composed("data=mura", f"data.root={base}", "data.val_share=0.2")
-    dataset = build(config.data.dataset(), "data")
+    dataset = build(config.data.plain(), "data")
     assert dataset == Mura(root=str(base), val_share=0.2)
     dataset.prepare()
     dataset.manifest().check()
     with pytest.raises(UserError, match=r"data\.val_share=1\.5"):
-        build(composed("data=mura", "data.val_share=1.5").data.dataset(), "data")
+        build(composed("data=mura", "data.val_share=1.5").data.plain(), "data")
 
 
 def test_the_published_setting_differs_only_in_size_and_scaling():
