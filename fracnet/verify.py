@@ -21,14 +21,13 @@ def verify(cfg: DictConfig) -> None:
     if command.run:
         require_packages("export", "onnx", "onnxruntime", "onnxscript")
 
-    from fracnet.onnx_export import verify_file  # needs no torch
+    from fracnet.onnx_export import golden  # needs no torch
 
-    folder = verify_file.open_run(command.run, command.trust) if command.run else None
-    exported = verify_file.open_verified(command.file)
-    if folder:
+    exported = golden.open_verified(command.file)
+    if command.run:
         from fracnet.onnx_export import export_run
 
-        compared = export_run.compare_run(exported, folder, command.trust, progress_bar)
+        compared = export_run.compare_run(exported, command.run, command.trust, progress_bar)
         print(f"Images of {command.run}: {compared.describe()}.")
     answers = "as when it was exported" if exported.model.metadata["quantized"] else "as its run"
     print(f"{command.file} is intact and answers {answers}. Research use only.")

@@ -5,8 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from fracnet.inference.predictor import Predictor
 from fracnet.onnx_export.golden import golden_images
 
 ROUNDS, BATCH = 15, 8
+TORCH, BATCHED, ONNX = "PyTorch, one image", f"PyTorch, batches of {BATCH}", "ONNX Runtime"
 
 
 @dataclass(frozen=True)
@@ -37,47 +37,34 @@ class Speed:
         return self.times[TORCH][1] / self.times[ONNX][1]
 
 
-TORCH, BATCHED, ONNX = "PyTorch, one image", f"PyTorch, batches of {BATCH}", "ONNX Runtime"
-
-
 def measure(path: Path, predictor: Predictor) -> Speed:
     """Preprocessing, network, OOD score and decision of a decoded phantom, on the CPU."""
     image = golden_images()[0]
     model, look = OnnxModel(path, threads=1), predictor._look()
     assert predictor.device == "cpu"
-
-    def run(n: int) -> None:
-        look([predictor.preprocess(image) for _ in range(n)])
-
     tasks: dict[str, tuple[Callable[[], object], int]] = {
-        TORCH: (lambda: run(1), 1),
-        BATCHED: (lambda: run(BATCH), BATCH),
+        TORCH: (lambda: look([predictor.preprocess(image)]), 1),
+        BATCHED: (lambda: look([predictor.preprocess(image) for _ in range(BATCH)]), BATCH),
         ONNX: (lambda: model.run(image), 1),
     }
     times: dict[str, list[float]] = {name: [] for name in tasks}
-    with _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
         for round_number in range(ROUNDS + 1):
             for name, (task, n) in tasks.items():
                 start = time.perf_counter()
                 task()
                 if round_number:  # the first one only warms up
                     times[name].append(1000 * (time.perf_counter() - start) / n)
+    finally:
+        torch.set_num_threads(threads)
     return Speed(
         (image.shape[0], image.shape[1]),
         {name: (min(t), statistics.median(t), max(t)) for name, t in times.items()},
         {"PyTorch": _peak(predictor.path), "ONNX Runtime": _peak(path)},
-        _processor(),
+        processor_name(),
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _peak(source: Path) -> float:
@@ -98,7 +85,8 @@ def _peak(source: Path) -> float:
     return float(done.stdout.split()[-1])
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The model of this machine's processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

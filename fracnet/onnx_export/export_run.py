@@ -13,7 +13,7 @@ from fracnet.data.image_io import read_grey
 from fracnet.evaluation.predictions import PROB
 from fracnet.inference.batch_predict import check_output_free
 from fracnet.inference.inputs import Given, InputFile
-from fracnet.inference.onnx_model import OnnxModel, OnnxPredictor
+from fracnet.inference.onnx_model import OnnxPredictor
 from fracnet.inference.predictor import Predictor
 from fracnet.onnx_export.benchmark import measure
 from fracnet.onnx_export.build_model import build_model, write_model
@@ -66,8 +66,7 @@ def export_run(
         path = work / MODEL
         write_model(model, path, metadata, pack(images, expected))
         exported = OnnxPredictor(path, error=predictor.levels["image"]["limits"].error)
-        golden = compare_golden(exported.model, exported.levels)
-        golden.require("Nothing was exported")
+        golden = compare_golden(exported, "Nothing was exported")
         compared = compare_images(exported, predictor, progress) if compare else None
         if compared:
             compared.require("Nothing was exported")
@@ -76,11 +75,12 @@ def export_run(
             small = work / "model_int8.onnx"
             int8 = quantize_run(predictor, small, margin, progress)
             fast = measure(small, predictor) if benchmark else None
-            int8 = replace(int8, speed=fast, megabytes=_megabytes(small))
+            int8 = replace(int8, speed=fast, megabytes=small.stat().st_size / 1e6)
             if int8.outside:
                 small.unlink()
         speed = measure(path, predictor) if benchmark else None
-        result = Export(out, metadata, golden, compared, speed, _megabytes(path), int8)
+        megabytes = path.stat().st_size / 1e6
+        result = Export(out, metadata, golden, compared, speed, megabytes, int8)
         (work / "report.md").write_text(report_text(result), encoding="utf-8")
         (work / "requirements.txt").write_text("\n".join(RUNTIME) + "\n", encoding="utf-8")
         write_json(work / "metadata.json", metadata)
@@ -91,10 +91,6 @@ def export_run(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return result
-
-
-def _megabytes(path: Path) -> float:
-    return path.stat().st_size / 1e6
 
 
 def expected_outputs(predictor: Predictor, given: Iterable[Given]) -> Iterator[Outputs]:
@@ -132,34 +128,29 @@ def compare_images(
     return comparison
 
 
-def check_belongs(model: OnnxModel, predictor: Predictor) -> None:
-    """Raise UserError unless the file was exported from this run, with its present decisions."""
-    held = model.metadata["decisions"]["sha256"]
-    if held != predictor.decisions["sha256"]:
-        raise UserError(
-            f"{model.path} holds other operating points (SHA-256 {held[:12]}...) than "
-            f"run={predictor.path} ({predictor.decisions['sha256'][:12]}...): export the run again."
-        )
-    if model.metadata["checkpoint_sha256"] != predictor.checkpoint_sha256:
-        raise UserError(
-            f"{model.path} was exported from another checkpoint than that of "
-            f"run={predictor.path}: export the run again."
-        )
-
-
 def compare_run(
-    exported: OnnxPredictor, folder: RunFolder, trust: bool, progress: Progress[Any] = no_progress
+    exported: OnnxPredictor, run: str, trust: bool, progress: Progress[Any] = no_progress
 ) -> Comparison:
     """`compare_images` with a run; UserError for another run's file and for wrong answers.
 
     A quantized file may differ; its golden cases are its own.
     """
-    error = exported.levels["image"]["limits"].error
-    predictor = Predictor(folder.path, trust=trust, error=error, device="cpu")
-    check_belongs(exported.model, predictor)
+    error, held = exported.levels["image"]["limits"].error, exported.model.metadata
+    predictor = Predictor(run, trust=trust, error=error, device="cpu")
+    theirs, ours = held["decisions"]["sha256"], predictor.decisions["sha256"]
+    if theirs != ours:
+        raise UserError(
+            f"{exported.path} holds other operating points (SHA-256 {theirs[:12]}...) than "
+            f"run={predictor.path} ({ours[:12]}...): export the run again."
+        )
+    if held["checkpoint_sha256"] != predictor.checkpoint_sha256:
+        raise UserError(
+            f"{exported.path} was exported from another checkpoint than that of "
+            f"run={predictor.path}: export the run again."
+        )
     comparison = compare_images(exported, predictor, progress)
-    if not exported.model.metadata["quantized"]:
-        comparison.require(f"run={folder.path}")
+    if not held["quantized"]:
+        comparison.require(f"run={predictor.path}")
     return comparison
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from fracnet.data.phantoms.render import Spec, render
-from fracnet.inference.onnx_model import OnnxModel
+from fracnet.inference.onnx_model import OnnxPredictor
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
 
@@ -87,7 +87,6 @@ class Comparison:
             self._fault(f"a probability differs by {TOLERANCE:g} or more", name)
         if got["decision"] != expected["decision"]:
             self._fault(FLIPPED, name)
-        ood = 0.0
         if np.isfinite(expected["ood_score"]):
             ood = float(np.abs(got["ood_score"] - expected["ood_score"]))
             self.ood_score = max(self.ood_score, ood)
@@ -131,10 +130,24 @@ class Comparison:
         return text
 
 
-def compare_golden(model: OnnxModel, levels: Mapping[str, Any]) -> Comparison:
-    """The golden cases inside the file against what this machine's ONNX Runtime answers."""
+def open_verified(path: str) -> OnnxPredictor:
+    """The exported model, after its golden cases; prints their outcome.
+
+    Raises UserError for a changed file and for wrong answers.
+    """
+    exported = OnnxPredictor(path, error=None)
+    print(f"Golden cases: {compare_golden(exported, f'{path}, golden cases').describe()}.")
+    return exported
+
+
+def compare_golden(exported: OnnxPredictor, where: str) -> Comparison:
+    """The golden cases inside the file against what this machine's ONNX Runtime answers.
+
+    Raises UserError, which begins with `where`, for wrong answers.
+    """
     comparison = Comparison()
-    for number, (image, expected) in enumerate(unpack(model.golden)):
+    for number, (image, expected) in enumerate(unpack(exported.model.golden)):
         name = f"golden case {number}, {image.dtype} {image.shape[0]}x{image.shape[1]}"
-        comparison.add(name, model.run(image), expected, levels)
+        comparison.add(name, exported.model.run(image), expected, exported.levels)
+    comparison.require(where)
     return comparison

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+OPSET, IR_VERSION = 20, 10
 Value = str | np.ndarray | np.generic
 """The name of a value in the graph, or a constant."""
 
@@ -56,6 +57,17 @@ class Graph:
         """The value as another NumPy type."""
         return self.Cast(value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
+    def flat(self, value: Value) -> str:
+        """The value in one dimension."""
+        return self.Reshape(value, np.array([-1]))
+
+    def histogram(self, values: Value, bins: int) -> str:
+        """int32 [bins], how often each whole number occurs in `values`, int64."""
+        places = self.flat(values)
+        ones = self.Expand(np.int32(1), self.Shape(places))
+        empty = np.zeros(bins, np.int32)
+        return self.ScatterElements(empty, places, ones, axis=0, reduction="add")
+
     def when(
         self,
         condition: Value,
@@ -63,11 +75,8 @@ class Graph:
         otherwise: Callable[["Graph"], Value],
     ) -> str:
         """One of two values, of which only the chosen one is computed."""
-        return str(
-            self._node(
-                "If", condition, then_branch=self._body(then), else_branch=self._body(otherwise)
-            )
-        )
+        then_branch, else_branch = self._body(then), self._body(otherwise)
+        return self.If(condition, then_branch=then_branch, else_branch=else_branch)
 
     def repeat(self, times: Value, start: Value, step: Callable[["Graph", str, str], Value]) -> str:
         """`start` after `times` (int64) steps, each from the index and the value before."""
@@ -82,7 +91,7 @@ class Graph:
         ]
         outputs = [onnx.ValueInfoProto(name=name) for name in (still, after)]
         body = helper.make_graph(inner.nodes, inner.name("loop"), inputs, outputs)
-        return str(self._node("Loop", times, np.array(True), start, body=body))
+        return self.Loop(times, np.array(True), start, body=body)
 
     def _body(self, build: Callable[["Graph"], Value]) -> onnx.GraphProto:
         inner = Graph(self)
@@ -106,16 +115,10 @@ class Graph:
                 for name, dtype, shape in values
             ]
 
+        stored = list(self.constants.values())
         graph = helper.make_graph(
-            self.nodes,
-            "fracnet",
-            described(inputs),
-            described(outputs),
-            list(self.constants.values()),
+            self.nodes, "fracnet", described(inputs), described(outputs), stored
         )
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
-
-
-OPSET, IR_VERSION = 20, 10

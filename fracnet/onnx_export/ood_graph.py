@@ -13,7 +13,6 @@ from fracnet.models.ood import NEIGHBOR, TINY, Reference
 from fracnet.onnx_export.graph import Graph, Value
 
 F32, F64, I32, I64 = np.float32, np.float64, np.int32, np.int64
-ALL = np.array([-1])
 HALF_LEVEL = F64(0.5 / 255)
 
 
@@ -24,12 +23,12 @@ def ood_score(g: Graph, image: str, features: str, reference: Reference, image_s
     row = g.Reshape(z, np.array([1, -1]))
     product = g.MatMul(row, reference.precision.astype(F64))
     squared = g.ReduceSum(g.Mul(product, row), keepdims=0)
-    logs = [g.Reshape(g.Log(g.Add(g.Sqrt(g.Max(squared, F64(0))), F64(TINY))), ALL)]
+    logs = [g.flat(g.Log(g.Add(g.Sqrt(g.Max(squared, F64(0))), F64(TINY))))]
     if reference.features is not None:
         logs.append(g.Log(g.Add(_to_neighbor(g, features, reference.features), F64(TINY))))
     standard = g.Div(g.Sub(g.Concat(*logs, axis=0), reference.middle), reference.spread)
     largest = g.ReduceMax(standard, keepdims=0)
-    return g.Div(g.Reshape(g.Max(largest, F64(0)), ALL), F64(reference.limit))
+    return g.Div(g.flat(g.Max(largest, F64(0))), F64(reference.limit))
 
 
 def _to_neighbor(g: Graph, features: str, stored: np.ndarray) -> str:
@@ -42,7 +41,7 @@ def _to_neighbor(g: Graph, features: str, stored: np.ndarray) -> str:
     squared = g.Sub(g.Add(own, lengths), g.Mul(F64(2), g.MatMul(unit, others)))
     k = min(NEIGHBOR, len(stored))
     nearest = g.TopK(squared, np.array([k]), axis=1, largest=0, n=2)[0]
-    return g.Reshape(g.Sqrt(g.Max(g.Gather(nearest, I64(k - 1), axis=1), F64(0))), ALL)
+    return g.flat(g.Sqrt(g.Max(g.Gather(nearest, I64(k - 1), axis=1), F64(0))))
 
 
 def _appearance(g: Graph, image: str, side: int) -> str:
@@ -50,7 +49,7 @@ def _appearance(g: Graph, image: str, side: int) -> str:
     size = side * side
     pixels = g.cast(image, F32)
     scaled = g.cast(g.Div(pixels, F32(255)), F64)
-    counts = _histogram(g, g.cast(image, I64), 256)
+    counts = g.histogram(g.cast(image, I64), 256)
     shares = g.Div(g.cast(counts, F32), F32(size))
     cumulated = g.cast(g.CumSum(shares, I64(0)), F64)
     shares = g.cast(shares, F64)
@@ -85,7 +84,7 @@ def _appearance(g: Graph, image: str, side: int) -> str:
     ]
     means, deviations = (
         g.TopK(
-            g.Concat(*(_listed(g, measure(g, strip)) for strip in strips), axis=0),
+            g.Concat(*(g.flat(measure(g, strip)) for strip in strips), axis=0),
             np.array([4]), largest=0, n=2,
         )[0]
         for measure in (_mean, _deviation)
@@ -105,7 +104,7 @@ def _appearance(g: Graph, image: str, side: int) -> str:
         _deviation(g, center),
         *_detail(g, pixels, side),
     ]
-    result = g.Concat(*(_listed(g, value) for value in values), axis=0)
+    result = g.Concat(*(g.flat(value) for value in values), axis=0)
     return g.Reshape(result, np.array([len(APPEARANCE_NAMES)]))
 
 
@@ -122,8 +121,8 @@ def _detail(g: Graph, pixels: str, side: int) -> list[str]:
     slope = g.Div(g.Sqrt(g.Add(g.Mul(x, x), g.Mul(y, y))), F32(8 * 255))
     size = side * side
     above = size - int(0.99 * size)
-    highest = g.TopK(g.Reshape(slope, ALL), np.array([above]), n=2)[0]
-    counts = g.CumSum(_histogram(g, g.cast(g.Abs(second), I64), 4 * 255 + 1), I64(0))
+    highest = g.TopK(g.flat(slope), np.array([above]), n=2)[0]
+    counts = g.CumSum(g.histogram(g.cast(g.Abs(second), I64), 4 * 255 + 1), I64(0))
     ranks = np.array([[(size - 1) // 2], [size // 2]], I32)
     below = g.ReduceSum(g.cast(g.LessOrEqual(counts, ranks), F64), np.array([1]), keepdims=0)
     middle = g.Div(g.ReduceMean(below, keepdims=0), F64(255))
@@ -159,17 +158,6 @@ def _detail(g: Graph, pixels: str, side: int) -> list[str]:
         g.Sub(contrast(x), contrast(y)),
         *bands,
     ]
-
-
-def _histogram(g: Graph, values: str, bins: int) -> str:
-    """int32 [bins] of whole numbers int64."""
-    places = g.Reshape(values, ALL)
-    ones = g.Expand(I32(1), g.Shape(places))
-    return g.ScatterElements(np.zeros(bins, I32), places, ones, axis=0, reduction="add")
-
-
-def _listed(g: Graph, value: str) -> str:
-    return g.Reshape(value, ALL)
 
 
 def _mean(g: Graph, values: str) -> str:

@@ -4,7 +4,8 @@ Each step follows the arithmetic of OpenCV's code for 8-bit images: its order of
 types and its rounding. Tests compare every byte with `fracnet.data.preprocess`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -100,11 +101,9 @@ def pad(g: Graph, image: str, image_size: int) -> str:
         return g.Max(I1, g.cast(g.Round(g.Mul(g.cast(value, F64), scale)), I64))
 
     new_height, new_width = scaled(height), scaled(width)
-    resized = g.when(
-        g.Less(side, longer),
-        lambda g: area(g, image, new_height, new_width),
-        lambda g: linear(g, image, new_height, new_width),
-    )
+    new = new_height, new_width
+    shrinks = g.Less(side, longer)
+    resized = g.when(shrinks, lambda g: area(g, image, *new), lambda g: linear(g, image, *new))
     spare_height, spare_width = g.Sub(side, new_height), g.Sub(side, new_width)
     top, left = g.Div(spare_height, I2), g.Div(spare_width, I2)
     bottom, right = g.Sub(spare_height, top), g.Sub(spare_width, left)
@@ -249,8 +248,7 @@ def clahe(g: Graph, image: str, clip_limit: float, tiles: int) -> str:
         g.Gather(image, _reflected(g, I0, tall, height)), _reflected(g, I0, wide, width), axis=1
     )
     tile_height, tile_width = g.Div(tall, n), g.Div(wide, n)
-    tile_area = g.Mul(tile_height, tile_width)
-    luts = _lookup_tables(g, source, tile_height, tile_width, tile_area, clip_limit, tiles)
+    luts = _lookup_tables(g, source, tile_height, tile_width, clip_limit, tiles)
 
     upper, lower, down = _tile_shares(g, height, tile_height, tiles)
     left, right, across = _tile_shares(g, width, tile_width, tiles)
@@ -279,25 +277,16 @@ def _reflected(g: Graph, start: Value, end: Value, side: Value) -> str:
 
 
 def _lookup_tables(
-    g: Graph,
-    source: str,
-    tile_height: str,
-    tile_width: str,
-    tile_area: str,
-    clip_limit: float,
-    tiles: int,
+    g: Graph, source: str, tile_height: str, tile_width: str, clip_limit: float, tiles: int
 ) -> str:
     """float32 [tiles * tiles * 256] of the extended image: each tile's equalization."""
+    tile_area = g.Mul(tile_height, tile_width)
     tall, wide = _sides(g, source)
     row = g.Div(g.Range(I0, tall, I1), tile_height)
     column = g.Div(g.Range(I0, wide, I1), tile_width)
     tile = g.Add(g.Unsqueeze(g.Mul(row, I64(tiles)), np.array([1])), column)
-    place = g.Reshape(g.Add(g.Mul(tile, I64(256)), g.cast(source, I64)), np.array([-1]))
-    ones = g.Expand(I32(1), g.Shape(place))
-    empty = np.zeros(tiles * tiles * 256, I32)
-    counts = g.Reshape(
-        g.ScatterElements(empty, place, ones, axis=0, reduction="add"), np.array([-1, 256])
-    )
+    place = g.Add(g.Mul(tile, I64(256)), g.cast(source, I64))
+    counts = g.Reshape(g.histogram(place, tiles * tiles * 256), np.array([-1, 256]))
     limit = g.cast(g.Floor(g.Div(g.Mul(F64(clip_limit), g.cast(tile_area, F64)), F64(256))), I32)
     limit = g.Max(limit, I32(1))
     kept = g.Min(counts, limit)
@@ -310,7 +299,7 @@ def _lookup_tables(
     counts = g.Add(g.Add(kept, batch), g.cast(chosen, I32))
     scale = g.Div(F32(255), g.cast(tile_area, F32))
     tables = g.Round(g.Mul(g.cast(g.CumSum(counts, I64(1)), F32), scale))
-    return g.Reshape(g.Min(tables, F32(255)), np.array([-1]))
+    return g.flat(g.Min(tables, F32(255)))
 
 
 def _tile_shares(g: Graph, side: str, tile: str, tiles: int) -> tuple[str, str, str]:
@@ -337,22 +326,19 @@ def _median_by_sorting(g: Graph, padded: str, size: int) -> str:
     back = np.array([size - 1])
     height, width = g.Sub(height, back), g.Sub(width, back)
     n = size * size
-    wires: list[Any] = []
+    wires: list[Callable[[], str]] = []
     for row, column in np.ndindex(size, size):
         end = g.Concat(g.Add(height, np.array([row])), g.Add(width, np.array([column])), axis=0)
-        wires.append(g.Slice(padded, np.array([row, column]), end, np.array([2, 3])))
+        pixels = g.Slice(padded, np.array([row, column]), end, np.array([2, 3]))
+        wires.append(partial(str, pixels))
+
+    def compared(op: Callable[..., str], a: Callable[[], str], b: Callable[[], str]) -> Any:
+        return cache(lambda: op(a(), b()))
+
     for i, j in _comparisons(n):
-        wires[i], wires[j] = ("Min", wires[i], wires[j]), ("Max", wires[i], wires[j])
-    done: dict[int, str] = {}
-
-    def written(wire: Any) -> str:
-        if isinstance(wire, str):
-            return wire
-        if id(wire) not in done:
-            done[id(wire)] = getattr(g, wire[0])(written(wire[1]), written(wire[2]))
-        return done[id(wire)]
-
-    return written(wires[n // 2])
+        a, b = wires[i], wires[j]
+        wires[i], wires[j] = compared(g.Min, a, b), compared(g.Max, a, b)
+    return wires[n // 2]()
 
 
 def _comparisons(n: int) -> Iterator[tuple[int, int]]:

@@ -66,8 +66,7 @@ def quantized(network: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
 
 def calibration_rows(rows: np.ndarray) -> np.ndarray:
     """At most `MAX_CALIBRATION` of validation's rows, evenly spaced."""
-    step = max(1, -(-len(rows) // MAX_CALIBRATION))
-    return rows[::step]
+    return rows[:: max(1, -(-len(rows) // MAX_CALIBRATION))]
 
 
 def quantize_run(
@@ -108,19 +107,13 @@ def _costs(
         pair = align(tables, split)
         flipped += int((decide_rows(pair[FLOAT], cut) != decide_rows(pair[INT8], cut)).sum())
     candidates = [Candidate(name, (Member(name, rows, cut),)) for name, rows in tables.items()]
-    names: dict[str, dict[str, Any]] = {"macro_auc": {}}
-    if len(predictor.classes) == 2:
-        one = {"class_name": predictor.classes[1]}
-        names |= {"sensitivity": one, "specificity": one}
-    else:
-        names |= {"macro_sensitivity": {}, "macro_specificity": {}}
-    changes = {
-        name: compare(candidates, name, reference=FLOAT, margin=margin, **more).models[0]
-        for name, more in names.items()
-    }
-    test = now.split("test")
-    fewest = int(np.bincount(test.targets, minlength=len(predictor.classes)).min())
-    changes = {name: _with_bound(change, fewest, margin) for name, change in changes.items()}
+    # Of two classes, those of the second, which is the default.
+    prefix = "" if len(predictor.classes) == 2 else "macro_"
+    fewest = int(np.bincount(now.split("test").targets, minlength=len(predictor.classes)).min())
+    changes = {}
+    for name in ("macro_auc", f"{prefix}sensitivity", f"{prefix}specificity"):
+        result = compare(candidates, name, reference=FLOAT, margin=margin)
+        changes[name] = _with_bound(result.models[0], fewest, margin)
     return Quantization(changes, margin, flipped, len(now), calibrated_on)
 
 
