@@ -23,9 +23,9 @@ def serve(cfg: DictConfig) -> None:
     require_packages("serve", "fastapi", "uvicorn")
 
     from fracnet.inference import image_predictor
-    from fracnet.serving import app, server
+    from fracnet.serving import app
 
-    with server.listen(command.host, command.port) as listening:
+    with app.listen(command.host, command.port) as listening:
         model = fracnet.load(
             command.run,
             trust=command.trust,
@@ -36,14 +36,14 @@ def serve(cfg: DictConfig) -> None:
         token = command.token
         if token is None and not is_loopback(command.host):
             token = secrets.token_urlsafe(16)
-        place = server.address(listening, command.host, token)
+        place = app.address(listening, command.host, token)
         print(f"Serving {model.path.name}: {place}")
         if not is_loopback(command.host):
             print(
                 "Other machines can reach this server, without encryption: use a network you trust."
             )
         print(f"Nothing is stored. Stop with Ctrl-C.\n\n{image_predictor.CAUTION}", flush=True)
-        server.make_server(app.make_app(model, limits, token)).run(sockets=[listening])
+        app.make_server(app.make_app(model, limits, token)).run(sockets=[listening])
 
 
 if __name__ == "__main__":

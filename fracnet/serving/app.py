@@ -1,4 +1,4 @@
-"""The page and the JSON endpoints of `python -m fracnet.serve`.
+"""The page, the JSON endpoints and the server of `python -m fracnet.serve`.
 
 Nothing is kept: an uploaded file lives in a temporary folder until its answer is sent. One request
 is computed at a time; others wait, up to a limit.
@@ -6,25 +6,27 @@ is computed at a time; others wait, up to a limit.
 
 import base64
 import hmac
+import socket
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from http.cookies import SimpleCookie
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 import pandas as pd
+import uvicorn
 from fastapi import Body, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fracnet.evaluation.conformal import limit_evidence
@@ -33,11 +35,13 @@ from fracnet.evaluation.summary import plain
 from fracnet.inference.image_predictor import CAUTION, LOG_ODDS, Batch, ImagePredictor
 from fracnet.inference.inputs import InputFile
 from fracnet.inference.overlays import EMPTY, heat_on_original
-from fracnet.serving.description import PAGE, describe_model
+from fracnet.serving.web_page import PAGE, describe_model, page_file
+from fracnet.utils.errors import UserError
 from fracnet.utils.network import is_loopback
 from fracnet.utils.text import counted
 
 COOKIE = "fracnet_token"
+FORMATS = "JPEG, PNG, TIFF, BMP or DICOM"
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 HEADERS = {
     # No script, picture or connection from or to anywhere else.
@@ -50,6 +54,11 @@ HEADERS = {
 }
 FORM_MARGIN = 1 << 20
 """Bytes that a form needs besides its files."""
+FIELDS = {
+    "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+    "heatmaps": {"type": "boolean", "default": True},
+}
+FORM = {"schema": {"type": "object", "properties": FIELDS, "required": ["files"]}}
 
 
 @dataclass(frozen=True)
@@ -84,14 +93,14 @@ def make_app(predictor: ImagePredictor, limits: Limits, token: str | None = None
 
     @app.get("/api/model", summary="The model, its limits, and what its answers mean")
     def model() -> dict[str, Any]:
-        return describe(predictor, limits)
+        return describe_model(predictor, predictor.path.name, FORMATS, asdict(limits))
 
     @app.post(
         "/api/predict",
-        summary="Predict radiographs: JPEG, PNG, TIFF, BMP or DICOM",
+        summary=f"Predict radiographs: {FORMATS}",
         description="A form with one or several `files`; `heatmaps=false` leaves the pictures out. "
         "The images of a study belong in one request, or their answers into `/api/studies`.",
-        openapi_extra=_form_schema(),
+        openapi_extra={"requestBody": {"content": {"multipart/form-data": FORM}}},
     )
     async def predict(request: Request) -> dict[str, Any]:
         async with request.form(max_files=limits.files, max_fields=10) as form:
@@ -123,30 +132,13 @@ def make_app(predictor: ImagePredictor, limits: Limits, token: str | None = None
 
     @app.get("/{name:path}", include_in_schema=False)
     def page(name: str) -> Response:
-        files = {file.name: file for file in PAGE.iterdir()}
-        file = files.get(name or "index.html")
-        suffix = Path(file.name).suffix if file else ""
-        if file is None or suffix not in CONTENT_TYPES:
+        file = name or "index.html"
+        if file not in {each.name for each in PAGE.iterdir()}:
             raise HTTPException(404, f"There is no page /{name}.")
-        return Response(file.read_bytes(), media_type=CONTENT_TYPES[suffix])
+        return Response(page_file(file), media_type=CONTENT_TYPES[Path(file).suffix])
 
     app.add_middleware(_Gate, limit=limits.megabytes * 1_000_000 + FORM_MARGIN, token=token)
     return app
-
-
-def _is_local(host: str) -> bool:
-    """Whether the Host of a request, perhaps with a port, is this machine."""
-    name = urlsplit(f"//{host}").hostname
-    return name is not None and is_loopback(name)
-
-
-def _form_schema() -> dict[str, Any]:
-    fields = {
-        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
-        "heatmaps": {"type": "boolean", "default": True},
-    }
-    schema = {"type": "object", "properties": fields, "required": ["files"]}
-    return {"requestBody": {"content": {"multipart/form-data": {"schema": schema}}}}
 
 
 class _Gate:
@@ -166,9 +158,9 @@ class _Gate:
                 message["headers"] = [*message.get("headers", []), *named]
             await send(message)
 
-        headers = Headers(scope=scope)
-        refusal = self._refusal(scope, headers)
-        if refusal is None and self._given(scope):  # the token leaves the address of the page
+        request = HTTPConnection(scope)
+        refusal = self._refusal(request)
+        if refusal is None and request.query_params.get("token"):  # it leaves the page's address
             refusal = Response(status_code=303, headers={"Location": "/"})
             refusal.set_cookie(COOKIE, self.token or "", httponly=True, samesite="lax")
         if refusal is not None:
@@ -186,33 +178,24 @@ class _Gate:
 
         await self.app(scope, receive_within_limit, send_with_headers)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        host = headers.get("host", "")
-        if self.token is None and not _is_local(host):
+    def _refusal(self, request: HTTPConnection) -> Response | None:
+        host = request.headers.get("host", "")
+        if self.token is None and not is_loopback(urlsplit(f"//{host}").hostname or ""):
             # Another name for this machine, which a page of a stranger may have made up.
             return _error(421, "This server answers only to 127.0.0.1 and localhost.")
-        origin = headers.get("origin")
+        origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return _error(403, "Requests from pages of other servers are refused.")
-        if self.token is not None and not self._is_known(scope, headers):
-            return _error(401, "The token is missing or wrong; open the address that it is in.")
-        length = headers.get("content-length", "0")
+        if self.token is not None:
+            kind, _, bearer = request.headers.get("authorization", "").partition(" ")
+            given = [bearer.strip() if kind.lower() == "bearer" else ""]
+            given += [request.query_params.get("token", ""), request.cookies.get(COOKIE, "")]
+            if not any(hmac.compare_digest(t.encode(), self.token.encode()) for t in given):
+                return _error(401, "The token is missing or wrong; open the address that it is in.")
+        length = request.headers.get("content-length", "0")
         if length.isdigit() and int(length) > self.limit:
             return _error(413, self._too_large())
         return None
-
-    def _is_known(self, scope: Scope, headers: Headers) -> bool:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        kind, _, bearer = headers.get("authorization", "").partition(" ")
-        given = [self._given(scope), cookie.value if cookie else ""]
-        given.append(bearer.strip() if kind.lower() == "bearer" else "")
-        assert self.token is not None
-        return any(hmac.compare_digest(token.encode(), self.token.encode()) for token in given)
-
-    @staticmethod
-    def _given(scope: Scope) -> str:
-        """The token in the address, "" if there is none."""
-        return parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
 
     def _too_large(self) -> str:
         megabytes = (self.limit - FORM_MARGIN) // 1_000_000
@@ -221,12 +204,6 @@ class _Gate:
 
 def _error(status: int, sentence: str) -> Response:
     return JSONResponse({"error": sentence}, status, headers={"Connection": "close"})
-
-
-def describe(predictor: ImagePredictor, limits: Limits) -> dict[str, Any]:
-    """What the page and other programs must know before they ask."""
-    formats = "JPEG, PNG, TIFF, BMP or DICOM"
-    return describe_model(predictor, predictor.path.name, formats, asdict(limits))
 
 
 def _saved(upload: UploadFile, folder: Path, number: int) -> tuple[InputFile, str]:
@@ -255,17 +232,15 @@ def predict_files(
             done = f"{len(images)} of {counted(len(inputs), 'image')}"
             raise HTTPException(503, f"The time limit of one request has passed after {done}.")
         batch.table["path"] = [names[path] for path in batch.table["path"]]
-        batch.table["error"] = [_without_path(error) for error in batch.table["error"]]
+        # Without the temporary folder, which means nothing to a reader.
+        batch.table["error"] = [
+            "the file cannot be read" if tempfile.gettempdir() in error else error
+            for error in batch.table["error"]
+        ]
         tables.append(batch.table)
         images += batch_answers(predictor, batch, pictures)
     studies = study_rows(predictor, pd.concat(tables, ignore_index=True))
     return {"caution": CAUTION, "images": images, "studies": studies}
-
-
-def _without_path(error: str) -> str:
-    """A reason without the temporary folder, which means nothing to a reader."""
-    folder = tempfile.gettempdir()
-    return error if folder not in error else "the file cannot be read"
 
 
 def batch_answers(predictor: ImagePredictor, batch: Batch, pictures: bool) -> list[dict[str, Any]]:
@@ -303,23 +278,17 @@ def _answer(predictor: ImagePredictor, row: pd.Series) -> dict[str, Any]:
 
 def table_of(predictor: ImagePredictor, images: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """The rows of `Predictor.predict` that these answers were made of, for `studies`."""
-    readable = [not image["error"] for image in images]
-    columns: dict[str, list[Any]] = {
-        key: [image[key] for image in images] for key in ("path", "patient", "study", "error")
-    }
-    table = pd.DataFrame(columns, dtype=object)
-    table["ood"] = [image.get("ood") for image in images]
-    for name in predictor.classes:
-        table[f"{PROB}{name}"] = [
-            float(image["probabilities"][name]) if good else np.nan
-            for image, good in zip(images, readable, strict=True)
-        ]
-    if len(predictor.classes) == 2:
-        table[LOG_ODDS] = [
-            float(image[LOG_ODDS]) if good else np.nan
-            for image, good in zip(images, readable, strict=True)
-        ]
-    return table
+    rows = []
+    for image in images:
+        row = {key: image[key] for key in ("path", "patient", "study", "error")}
+        row["ood"] = image.get("ood")
+        readable = not image["error"]
+        for name in predictor.classes:
+            row[f"{PROB}{name}"] = float(image["probabilities"][name]) if readable else np.nan
+        if len(predictor.classes) == 2:
+            row[LOG_ODDS] = float(image[LOG_ODDS]) if readable else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def study_rows(predictor: ImagePredictor, table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -338,3 +307,48 @@ def study_rows(predictor: ImagePredictor, table: pd.DataFrame) -> list[dict[str,
 def _data_url(pixels: np.ndarray) -> str:
     _, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, before a model is loaded for it; port 0 is any free one.
+
+    Raises UserError for a port in use and for an address that this machine does not have.
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise UserError(
+            f"host={host} is not an address of this machine; allowed: 127.0.0.1 (this machine "
+            "only), 0.0.0.0 (all of its addresses), or one of them."
+        ) from error
+    listening = socket.socket(family, kind, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(place)
+        listening.listen()
+    except OSError as error:
+        listening.close()
+        raise UserError(
+            f"host={host} port={port}: {error.strerror or error}; choose another port=, or 0 for "
+            "any free one."
+        ) from error
+    return listening
+
+
+def address(listening: socket.socket, host: str, token: str | None) -> str:
+    """The address to open in a browser."""
+    name = host if host not in ("0.0.0.0", "::") else socket.gethostname()
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
+
+
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """The server, which answers until Ctrl-C or SIGTERM. No request is logged."""
+    # The log of requests would hold the token.
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, http="h11", ws="none", lifespan="off",
+        server_header=False, timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    return uvicorn.Server(config)

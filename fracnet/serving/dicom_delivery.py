@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import requests
 from dicomweb_client import DICOMwebClient
@@ -41,20 +41,24 @@ class Undelivered(Exception):
         self.down = down
 
 
-class Destination(Protocol):
+class Destination:
     """A place for answers. name: without spaces; what is recorded as delivered."""
 
     name: str
+
+    def lacks(self, answer: Answer) -> list[Path]:
+        """The objects of the answer that are not recorded as delivered."""
+        return [file for file in answer.objects if not answer.has(self.name, file.name)]
 
     def send(self, answer: Answer) -> int:
         """Deliver what the destination lacks and record it; the number of objects.
 
         Raises Undelivered, for what was not recorded.
         """
-        ...
+        raise NotImplementedError
 
 
-class Table:
+class Table(Destination):
     """The csv files of the node's folder, one of images and one of studies for each model."""
 
     name = "table"
@@ -62,12 +66,16 @@ class Table:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def lacks(self, answer: Answer) -> list[Path]:
+        """The tables that lack the answer's rows."""
+        names = (name for name in answer.tables if not answer.has(self.name, name))
+        return [self.folder / f"{name}.csv" for name in names]
+
     def send(self, answer: Answer) -> int:
         """Append the answer's rows, unless they are there."""
-        for name, text in answer.tables.items():
-            if not answer.has(self.name, name):
-                self._append(self.folder / f"{name}.csv", text, answer.id)
-                answer.record(self.name, name)
+        for path in self.lacks(answer):
+            self._append(path, answer.tables[path.stem], answer.id)
+            answer.record(self.name, path.stem)
         return 0
 
     def _append(self, path: Path, text: str, identity: str) -> None:
@@ -91,7 +99,7 @@ class Table:
         sync_folder(self.folder)
 
 
-class Folder:
+class Folder(Destination):
     """A folder with a folder per study."""
 
     def __init__(self, path: Path) -> None:
@@ -104,10 +112,8 @@ class Folder:
 
     def send(self, answer: Answer) -> int:
         """Write the objects, named by their UIDs."""
-        number = 0
-        for file in answer.objects:
-            if answer.has(self.name, file.name):
-                continue
+        files = self.lacks(answer)
+        for file in files:
             header = dcmread(file, specific_tags=["StudyInstanceUID"])
             place = self.path / str(header.StudyInstanceUID)
             uid = header.file_meta.MediaStorageSOPInstanceUID
@@ -115,11 +121,10 @@ class Folder:
             sync_folder(place)
             sync_folder(self.path)
             answer.record(self.name, file.name)
-            number += 1
-        return number
+        return len(files)
 
 
-class Receiver:
+class Receiver(Destination):
     """A DICOM storage service, such as a PACS."""
 
     def __init__(self, address: str, own_title: str) -> None:
@@ -141,7 +146,7 @@ class Receiver:
 
     def send(self, answer: Answer) -> int:
         """Send the objects in one association."""
-        files = [file for file in answer.objects if not answer.has(self.name, file.name)]
+        files = self.lacks(answer)
         association = self.ae.associate(self.host, self.port, ae_title=self.title)
         if not association.is_established:
             rejected = association.is_rejected
@@ -173,7 +178,7 @@ class Receiver:
         return len(files)
 
 
-class Stow:
+class Stow(Destination):
     """A DICOMweb service (STOW-RS)."""
 
     def __init__(self, url: str) -> None:
@@ -190,7 +195,7 @@ class Stow:
 
     def send(self, answer: Answer) -> int:
         """Send the objects in one request each."""
-        files = [file for file in answer.objects if not answer.has(self.name, file.name)]
+        files = self.lacks(answer)
         refused = ""
         for file in files:
             try:
@@ -245,29 +250,29 @@ def deliver_all(
         for answer in list(inbox.waiting):
             complete = True
             for destination in destinations:
-                if all(answer.has(destination.name, item) for item in items(destination, answer)):
+                if not destination.lacks(answer):
                     continue
                 one = (destination.name, answer.id)
                 if stop.is_set() or not (backoff.ready(destination.name) and backoff.ready(one)):
                     complete = False
                     continue
-                what = what_of(answer)
+                what = answer.title
                 try:
                     if number := destination.send(answer):
                         log(f"{destination.name}: sent {counted(number, 'object')} of {what}")
                     backoff.succeeded(destination.name)
                 except Exception as error:  # of any library: none may end the deliveries
                     complete = False
-                    expected = isinstance(error, Undelivered)
-                    down = error.down if isinstance(error, Undelivered) else True
-                    reason = str(error) if expected else kind_of(error)
+                    down, reason = True, kind_of(error)
+                    if isinstance(error, Undelivered):
+                        down, reason = error.down, str(error)
                     wait = backoff.failed(destination.name if down else one)
                     log(f"{destination.name}: {reason}; {what} is tried again in {wait:g} s")
             if complete:
                 try:
                     answer.finish()
                 except OSError as error:
-                    log(f"{what_of(answer)} cannot be recorded as delivered: {kind_of(error)}")
+                    log(f"{answer.title} cannot be recorded as delivered: {kind_of(error)}")
                 inbox.waiting.remove(answer)
         stop.wait(POLL)
 
@@ -279,17 +284,3 @@ def kind_of(error: BaseException | None) -> str:
     frames = traceback.extract_tb(error.__traceback__) if error else []
     place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"
-
-
-def what_of(answer: Answer) -> str:
-    """An answer in the log."""
-    return f"answer {answer.version} on study {answer.study[:12]}"
-
-
-def items(destination: Destination, answer: Answer) -> list[str]:
-    """What the destination must have of the answer."""
-    return (
-        list(answer.tables)
-        if destination.name == Table.name
-        else [file.name for file in answer.objects]
-    )

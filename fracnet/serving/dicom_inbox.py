@@ -48,6 +48,11 @@ class Answer:
         self._sent = set(sent.read_text(encoding="utf-8").split("\n")[:-1] if sent.exists() else [])
 
     @property
+    def title(self) -> str:
+        """The answer in the log."""
+        return f"answer {self.version} on study {self.study[:12]}"
+
+    @property
     def done(self) -> bool:
         """Whether every destination had everything."""
         return (self.folder / DONE).exists()

@@ -1,15 +1,30 @@
-"""The page without a server: a static folder that runs an exported model in the browser."""
+"""The page's files, what it must know of the model, and the page that needs no server.
+
+That one is a static folder, which runs an exported model in the browser.
+"""
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
+
+from fracnet.evaluation.summary import plain
+from fracnet.inference.batch_predict import COLUMNS
+from fracnet.inference.image_predictor import CAUTION, ImagePredictor
 from fracnet.inference.onnx_model import OnnxPredictor
-from fracnet.serving.description import PAGE, describe_model
+from fracnet.models.ood import MEANING
+from fracnet.saliency.drawing import COLORS, OPACITY
 from fracnet.utils.errors import UserError
 
+PAGE = files("fracnet.serving") / "page"
+"""index.html, page.css, page.js, and engine.js, which asks the server."""
+COLORS_OF_PAGES = files("fracnet.report") / "templates" / "colors.css"
 BUILT = files("fracnet.serving") / "web/dist"
 """What `make web` writes: engine.js and licenses.txt."""
 MEGABYTES, FILES = 200, 200
@@ -24,6 +39,44 @@ POLICY = (
     "style-src 'self'; img-src data: blob:; connect-src 'none'; base-uri 'none'; form-action 'none'"
 )
 HEAD = '<meta charset="utf-8">'
+
+
+def page_file(name: str) -> bytes:
+    """A file of the page; the style sheet begins with the colors that all pages share."""
+    content = (PAGE / name).read_bytes()
+    return COLORS_OF_PAGES.read_bytes() + content if name == "page.css" else content
+
+
+def describe_model(
+    predictor: ImagePredictor, run: str, formats: str, limits: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The model, its operating point and limits, and what its answers mean.
+
+    run: its name. formats: of files, in words. limits: `megabytes` of a file, `files` at once.
+    """
+    level = predictor.levels["image"]
+    colors = cv2.applyColorMap(np.arange(256, dtype=np.uint8), COLORS)[:, 0, ::-1]
+    return dict(plain({
+        "caution": CAUTION,
+        "fracnet": version("fracnet"),
+        "run": run,
+        "classes": list(predictor.classes),
+        "temperature": predictor.decisions["temperature"],
+        "threshold": level["threshold"],
+        "decisions_sha256": predictor.decisions["sha256"],
+        "views": predictor.decisions["views"],
+        "study_decisions": "study" in predictor.levels,
+        "heatmaps": not predictor.why_no_heatmaps,
+        "ood": predictor.ood_description,
+        "ood_score": MEANING,
+        "notes": [note for note in [level["limits"].note] if note],
+        "columns": COLUMNS,
+        "table": list(predictor.predict([]).columns),
+        "formats": formats,
+        "limits": limits,
+        "colors": colors.tolist(),
+        "opacity": OPACITY,
+    }))  # fmt: skip
 
 
 def check_built() -> None:
@@ -48,17 +101,14 @@ def write_web_page(exported: OnnxPredictor, folder: Path) -> None:
         )
     web = folder / "web"
     web.mkdir()
-    page = (PAGE / "index.html").read_text(encoding="utf-8")
+    page = page_file("index.html").decode()
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     assert page.count(HEAD) == 1
     (web / "index.html").write_text(page.replace(HEAD, f"{HEAD}\n{policy}"), encoding="utf-8")
-    for source in (
-        PAGE / "page.css",
-        PAGE / "page.js",
-        BUILT / "engine.js",
-        BUILT / "licenses.txt",
-    ):
-        (web / source.name).write_bytes(source.read_bytes())
+    for name in ("page.css", "page.js"):
+        (web / name).write_bytes(page_file(name))
+    for name in ("engine.js", "licenses.txt"):
+        (web / name).write_bytes((BUILT / name).read_bytes())
     with (web / "model.js").open("w", encoding="ascii") as file:
         file.writelines(_model_script(exported))
 

@@ -86,7 +86,9 @@ def test_a_chart_of_a_page_has_the_page_s_colors_in_light_and_dark() -> None:
     svg = str(drawing(draw).svg)
     assert "var(--s0)" in svg
     assert not re.search(r"#[0-9a-fA-F]{6}", svg)
-    style = (Path(plots.__file__).parent / "templates/base.html").read_text(encoding="utf-8")
+    templates = Path(plots.__file__).parent / "templates"
+    names = ("colors.css", "base.html")
+    style = "".join((templates / name).read_text(encoding="utf-8") for name in names)
     for variable in plots.ON_PAGE.values():
         assert style.count(f"{variable}:") == 3, f"{variable} in light, dark and print"
 

@@ -106,7 +106,9 @@ def test_a_perfect_matrix_is_darkest_on_the_diagonal_alone(tmp_path: Path) -> No
 )
 def test_text_is_legible_on_the_darkest_cell(ink: str, blue: str, ground: str) -> None:
     """Contrast of text, as WCAG 2.2 counts it (AA), in the colors of a page."""
-    style = (Path(plots.__file__).parent / "templates/base.html").read_text(encoding="utf-8")
+    templates = Path(plots.__file__).parent / "templates"
+    names = ("colors.css", "base.html")
+    style = "".join((templates / name).read_text(encoding="utf-8") for name in names)
     assert all(color in style for color in (ink, blue, ground))
 
     def rgb(color: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from fracnet.data.image_io import read_grey
 from fracnet.inference.predictor import Predictor
-from fracnet.serving import server
+from fracnet.serving import app as server
 from fracnet.serving.app import Limits, make_app
 from fracnet.utils.errors import UserError
 
