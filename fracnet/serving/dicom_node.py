@@ -352,10 +352,9 @@ class Node:
         studies = self.predictor.studies(table)
         if self.objects:
             objects.add_report(table, studies)
-        model = objects.model.sha256[:8]
         table["path"] = objects.uids
         csv = {
-            f"{name}_{model}": _csv(rows, objects)
+            f"{name}_{objects.sha256[:8]}": _csv(rows, objects)
             for name, rows in (("predictions", table), ("studies", studies))
         }
         self.inbox.commit(draft, paths, csv, objects.id)

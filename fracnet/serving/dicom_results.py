@@ -7,7 +7,6 @@ model: the same answer has the same ones, however often it is made.
 import io
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -64,27 +63,6 @@ def is_result(header: Dataset) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class Model:
-    """What an answer says of its model."""
-
-    name: str
-    fracnet: str
-    sha256: str
-    decisions_sha256: str
-
-    @classmethod
-    def of(cls, predictor: ImagePredictor) -> "Model":
-        """That of a predictor."""
-        if isinstance(predictor, OnnxPredictor):
-            sha256 = predictor.model.sha256
-        else:
-            assert isinstance(predictor, Predictor)
-            sha256 = predictor.checkpoint_sha256
-        decisions = str(predictor.decisions["sha256"])
-        return cls(_plain(predictor.path.name), version("fracnet"), sha256, decisions)
-
-
 def derived_uid(*parts: str) -> str:
     """A UID that follows from the parts (PS3.5, B.2)."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, chr(0).join(('fracnet', *parts))).int}"
@@ -137,7 +115,7 @@ class AnswerObjects:
     """The objects of one answer, as they are made: first the captures, then the report.
 
     headers: of all images, in the order of `predict`'s rows. number: of the answer on this study.
-    folder: for the files. id: of the answer.
+    folder: for the files. id: of the answer. model, sha256: name and hash of the model.
     """
 
     def __init__(
@@ -145,12 +123,18 @@ class AnswerObjects:
     ) -> None:
         self.predictor, self.headers = predictor, headers
         self.number, self.folder = number, folder
-        self.model = Model.of(predictor)
+        self.model, self.fracnet = _plain(predictor.path.name), version("fracnet")
+        self.decisions_sha256 = str(predictor.decisions["sha256"])
+        if isinstance(predictor, OnnxPredictor):
+            self.sha256 = predictor.model.sha256
+        else:
+            assert isinstance(predictor, Predictor)
+            self.sha256 = predictor.checkpoint_sha256
         self.uids = [str(header.SOPInstanceUID) for header in headers]
         first = headers[0]
         self.id = derived_uid(
             str(first.PatientID), str(first.StudyInstanceUID), *sorted(self.uids),
-            self.model.sha256, self.model.decisions_sha256, self.model.fracnet,
+            self.sha256, self.decisions_sha256, self.fracnet,
             *(repr(level["limits"]) for level in predictor.levels.values()),
         )  # fmt: skip
         self.time = datetime.now()
@@ -164,9 +148,9 @@ class AnswerObjects:
             "sop_instance_uid": derived_uid(self.id, kind, uid),
             "instance_number": place + 1,
             "manufacturer": MANUFACTURER,
-            "manufacturer_model_name": self.model.name[:64],
-            "software_versions": self.model.fracnet[:64],
-            "device_serial_number": self.model.sha256[:16],
+            "manufacturer_model_name": self.model[:64],
+            "software_versions": self.fracnet[:64],
+            "device_serial_number": self.sha256[:16],
             "content_date": self.time.date(),
             "content_time": self.time.time(),
             "transfer_syntax_uid": ExplicitVRLittleEndian,
@@ -178,7 +162,7 @@ class AnswerObjects:
     ) -> None:
         """The picture of the image at this place of `headers`; `heat` is None without a heatmap."""
         header = self.headers[place]
-        picture = result_picture(original, heat, _capture_lines(row, heat, self.model))
+        picture = result_picture(original, heat, self._capture_lines(row, heat))
         result = hd.SOPClass(
             study_instance_uid=header.StudyInstanceUID,
             sop_class_uid=SecondaryCaptureImageStorage,
@@ -207,6 +191,19 @@ class AnswerObjects:
         result.add_new("PixelData", "OB", picture.tobytes() + bytes(picture.size % 2))
         self._write(f"capture_{place + 1:04d}", result)
 
+    def _capture_lines(self, row: pd.Series, heat: np.ndarray | None) -> list[str]:
+        """The decision, large, and what belongs to it."""
+        decision = row["decision"]
+        flag = f"Uncertain: {row['reason']}" if row["uncertain"] else "Confident"
+        prob = row[f"{PROB}{decision}"]
+        lines = [f"Predicted: {decision}, calibrated probability {prob:.3f}", f"{flag}."]
+        if pd.notna(row["ood_score"]):
+            score, relation = row["ood_score"], "above" if row["ood"] else "not above"
+            lines.append(f"Out-of-distribution score {score:.2f}, {relation} the limit of 1.")
+        lines.append(NO_HEATMAP if heat is None else READING if heat.any() else EMPTY)
+        lines.append(f"Model {self.model}, fracnet {self.fracnet}, SHA-256 {self.sha256[:16]}.")
+        return [*lines, CAUTION]
+
     def add_report(self, table: pd.DataFrame, studies: pd.DataFrame) -> None:
         """The Structured Report on all rows of `predict` and the row of `studies`, if any."""
         groups = [
@@ -216,11 +213,11 @@ class AnswerObjects:
         if len(self.headers) > 1 or "study" in self.predictor.levels:
             groups += [self._group(row, "study", self.headers) for _, row in studies.iterrows()]
         device = sr.DeviceObserverIdentifyingAttributes(
-            uid=derived_uid(self.model.sha256),
+            uid=derived_uid(self.sha256),
             name=MANUFACTURER,
             manufacturer_name=MANUFACTURER,
-            model_name=self.model.name,
-            serial_number=self.model.sha256,
+            model_name=self.model,
+            serial_number=self.sha256,
         )
         report = sr.MeasurementReport(
             observation_context=sr.ObservationContext(sr.ObserverContext(codes.DCM.Device, device)),
@@ -249,8 +246,8 @@ class AnswerObjects:
         """The measurement group of an image or the study (TID 1501)."""
         limits = self.predictor.levels.get(level)
         parameters = [
-            f"SHA-256 of the model: {self.model.sha256}",
-            f"SHA-256 of the operating points: {self.model.decisions_sha256}",
+            f"SHA-256 of the model: {self.sha256}",
+            f"SHA-256 of the operating points: {self.decisions_sha256}",
             f"temperature: {self.predictor.decisions['temperature']}",
         ]
         measurements, evaluations = [], [_evaluation("use", "Intended use", "research", RESEARCH)]
@@ -284,7 +281,7 @@ class AnswerObjects:
                 identifier=f"Prediction of the {level}",
             ),
             algorithm_id=sr.AlgorithmIdentification(
-                self.model.name, f"fracnet {self.model.fracnet}", parameters
+                self.model, f"fracnet {self.fracnet}", parameters
             ),
             measurements=measurements,
             qualitative_evaluations=evaluations,
@@ -305,24 +302,6 @@ def _evaluation(name: str, title: str, value: str, meaning: str) -> sr.Qualitati
 def _decimal(number: float) -> float:
     """The number as near as the 16 characters of a decimal string come."""
     return float(format_number_as_ds(float(number)))
-
-
-def _capture_lines(row: pd.Series, heat: np.ndarray | None, model: Model) -> list[str]:
-    """The decision, large, and what belongs to it."""
-    decision = row["decision"]
-    flag = f"Uncertain: {row['reason']}" if row["uncertain"] else "Confident"
-    lines = [
-        f"Predicted: {decision}, calibrated probability {row[f'{PROB}{decision}']:.3f}",
-        f"{flag}.",
-    ]
-    if pd.notna(row["ood_score"]):
-        relation = "above" if row["ood"] else "not above"
-        lines.append(
-            f"Out-of-distribution score {row['ood_score']:.2f}, {relation} the limit of 1."
-        )
-    lines.append(NO_HEATMAP if heat is None else READING if heat.any() else EMPTY)
-    lines.append(f"Model {model.name}, fracnet {model.fracnet}, SHA-256 {model.sha256[:16]}.")
-    return [*lines, CAUTION]
 
 
 def result_picture(original: Original, heat: np.ndarray | None, lines: Sequence[str]) -> np.ndarray:
