@@ -11,7 +11,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
-from fracnet.utils.files import config_dir
+from fracnet.utils.files import choices_of, config_dir
 
 COLUMN = 40  # where a comment starts, unless the value is longer
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.]+):(?P<value>(?: +[^#\n]*)?)(?:# ?(?P<text>.*))?$")
@@ -48,9 +48,7 @@ def _groups() -> str:
     lines = []
     for folder in sorted(path for path in config_dir().iterdir() if path.is_dir()):
         if folder.name != "hydra":
-            lines.append(
-                f"{folder.name}: {', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}"
-            )
+            lines.append(f"{folder.name}: {', '.join(choices_of(folder))}")
     return "\n".join(lines) + "\n"
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from fracnet.config.instantiate import is_timm_model, near_miss
 from fracnet.config.overrides import OPEN_GROUPS, shell_quoted
-from fracnet.utils.files import config_dir
+from fracnet.utils.files import choices_of, config_dir
 from fracnet.utils.text import one_line
 
 # What a key or group was called before version 0.2.
@@ -264,9 +264,7 @@ def _did_you_mean(key: str, value: str) -> str:
         return ""
     folder = config_dir() / key
     if folder.is_dir() and not (folder / f"{value}.yaml").is_file():
-        return (
-            f" Did you mean '{key}' ({', '.join(sorted(p.stem for p in folder.glob('*.yaml')))})?"
-        )
+        return f" Did you mean '{key}' ({', '.join(choices_of(folder))})?"
     return f" Did you mean '{key}={value}'?"
 
 

@@ -9,7 +9,7 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -23,76 +23,59 @@ from fracnet.utils.files import cache_dir, config_dir, write_atomically
 
 @dataclass(frozen=True)
 class Rule:
-    """What one part of a config may name.
+    """What one part of a config may name, besides fracnet's own classes in conf/.
 
-    names: besides fracnet's own in conf/. prefixes: packages in which `accepts` decides.
+    names: these. prefixes: packages, of whose classes those that are derived from one of `bases`
+    and defined below the module `home`.
     """
 
     kind: str
     names: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
-    accepts: Callable[[Any], bool] = lambda target: False
+    bases: tuple[str, ...] = ()
+    home: str = ""
+
+    def accepts(self, target: Any) -> bool:
+        """Whether a class of the right packages is of the right kind; a Lambda calls anything."""
+        if not isinstance(target, type) or target.__name__ == "Lambda":
+            return self is RULES["model"] and _builds_a_network(target)
+        bases = tuple(cast(type, locate(base, base)) for base in self.bases)
+        return target.__module__.startswith(self.home) and issubclass(target, bases)
 
 
-def _is_network(target: Any) -> bool:
-    """A torch module, or a function that timm or torchvision lists as building one."""
-    if isinstance(target, type):
-        return _subclass_of("torch.nn", "Module")(target)
+def _builds_a_network(target: Any) -> bool:
+    """Whether timm or torchvision lists a function as building a network."""
     name = getattr(target, "__name__", "")
     if getattr(target, "__module__", "").startswith("timm."):
         return name == "create_model" or bool(locate("timm.is_model", "model")(name))
     return name in locate("torchvision.models.list_models", "model")()
 
 
-def _subclass_of(module: str, name: str) -> Callable[[Any], bool]:
-    """Whether a target is a subclass of `module.name`, imported when the question comes up."""
-
-    def accepts(target: Any) -> bool:
-        return isinstance(target, type) and issubclass(
-            target, cast(type, locate(f"{module}.{name}", name))
-        )
-
-    return accepts
-
-
-def _is_transform(target: Any) -> bool:
-    """A transform or a group of them; a Lambda calls any function."""
-    single, group = (
-        _subclass_of(f"albumentations{module}", name)(target)
-        for module, name in (("", "BasicTransform"), (".core.composition", "BaseCompose"))
-    )
-    return (single and target.__name__ != "Lambda") or group
-
-
-def _is_metric(target: Any) -> bool:
-    """A metric of classification: those of text and pictures download models."""
-    of_classes = target.__module__.startswith("torchmetrics.classification.")
-    return of_classes and _subclass_of("torchmetrics", "Metric")(target)
-
-
 _TRANSFORMS = Rule(
-    "an albumentations transform", prefixes=("albumentations.",), accepts=_is_transform
+    "an albumentations transform",
+    prefixes=("albumentations.",),
+    bases=("albumentations.BasicTransform", "albumentations.core.composition.BaseCompose"),
 )
 RULES: Mapping[str, Rule] = {
     "model": Rule(
         "a network of fracnet, timm or torch",
         prefixes=("timm.create_model", "timm.models.", "torch.nn.", "torchvision.models."),
-        accepts=_is_network,
+        bases=("torch.nn.Module",),
     ),
     "loss": Rule(
         "a loss of fracnet or torch",
         prefixes=("torch.nn.",),
-        accepts=_subclass_of("torch.nn", "Module"),
+        bases=("torch.nn.Module",),
     ),
     "optim": Rule(
         "an optimizer of torch",
         prefixes=("torch.optim.",),
-        accepts=_subclass_of("torch.optim", "Optimizer"),
+        bases=("torch.optim.Optimizer",),
     ),
     "scheduler": Rule(
         "a learning-rate scheduler of fracnet or torch",
         prefixes=("torch.optim.lr_scheduler.",),
-        accepts=_subclass_of("torch.optim.lr_scheduler", "LRScheduler"),
+        bases=("torch.optim.lr_scheduler.LRScheduler",),
     ),
     "data": Rule("a dataset of fracnet"),
     "augment": _TRANSFORMS,
@@ -100,7 +83,8 @@ RULES: Mapping[str, Rule] = {
     "metrics": Rule(
         "a classification metric of torchmetrics",
         prefixes=("torchmetrics.",),
-        accepts=_is_metric,
+        bases=("torchmetrics.Metric",),
+        home="torchmetrics.classification.",  # those of text and pictures download models,
     ),
     "callbacks": Rule(
         "a callback of Lightning that reads and writes no files",
@@ -115,7 +99,7 @@ RULES: Mapping[str, Rule] = {
     "pruning": Rule(
         "a pruner of Optuna",
         prefixes=("optuna.pruners.",),
-        accepts=_subclass_of("optuna.pruners", "BasePruner"),
+        bases=("optuna.pruners.BasePruner",),
     ),
 }
 

@@ -61,14 +61,13 @@ class Slurm(Fixed):
 
 
 KINDS: dict[str, type[Fixed]] = {"serial": Serial, "joblib": Joblib, "ray": Ray, "slurm": Slurm}
-OWN_PROCESS = ("joblib", "ray", "slurm")
-"""Launchers whose jobs are processes of their own."""
 CONNECT_SECONDS = 5.0
 PACKAGES = {
     "joblib": "hydra_plugins.hydra_joblib_launcher",
     "ray": "hydra_plugins.hydra_ray_launcher",
     "slurm": "hydra_plugins.hydra_submitit_launcher",
 }
+"""What each launcher needs whose jobs are processes of their own."""
 
 
 def check_launcher(config: DictConfig) -> None:

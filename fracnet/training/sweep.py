@@ -125,7 +125,7 @@ def check_run(config: Any, in_sweep: bool) -> None:
             f"trainer.devices={devices} is not possible with -m launcher=serial: each process of a "
             "run starts the whole command, and so the whole sweep. Give each job one device, "
             "trainer.devices=1, or choose a launcher whose jobs are processes of their own: "
-            f"{', '.join(launchers.OWN_PROCESS)}."
+            f"{', '.join(launchers.PACKAGES)}."
         )
 
 

@@ -254,6 +254,11 @@ def config_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+def choices_of(folder: Path) -> list[str]:
+    """The choices of a config group, by its folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
 def cache_dir() -> Path:
     """Folder for everything that can be recomputed: $FRACNET_CACHE, else ~/.cache/fracnet."""
     folder = os.environ.get("FRACNET_CACHE")
