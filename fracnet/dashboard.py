@@ -1,6 +1,5 @@
 """`python -m fracnet.dashboard`: builds the W&B workspace of a project."""
 
-import importlib.util
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -8,7 +7,7 @@ from omegaconf import DictConfig
 from fracnet.config import hydra_cli
 from fracnet.config.commands import DashboardCommand
 from fracnet.config.fields import validated
-from fracnet.utils.errors import UserError
+from fracnet.utils.errors import UserError, is_installed
 
 
 def dashboard(cfg: DictConfig) -> None:
@@ -17,7 +16,7 @@ def dashboard(cfg: DictConfig) -> None:
     Raises UserError for an error in the command, no sweep or package, or a refusal by W&B.
     """
     command = validated(DashboardCommand, cfg)
-    if importlib.util.find_spec("wandb_workspaces") is None:
+    if not is_installed("wandb_workspaces"):
         raise UserError(
             "this command needs a package that is not installed: pip install 'fracnet[dashboard]'"
         )

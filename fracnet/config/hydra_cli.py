@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import Any, NoReturn, TextIO, cast
 
 import hydra
-import omegaconf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -49,14 +48,16 @@ DRY_RUN = ("--dry-run", "sweep.dry_run=true")
 """Either lists the jobs of a sweep without running them; neither is a key of the config."""
 
 
-def _release(number: str) -> tuple[int, ...]:
-    """(1, 10) of "1.10.0rc3"."""
-    return tuple(int(part) for part in number.split(".")[:2])
+def _is_since(package: str, *release: int) -> bool:
+    """Whether the installed package is of this release, or a later one."""
+    return tuple(map(int, version(package).split(".")[:2])) >= release
 
 
+HYDRA_1_4 = _is_since("hydra-core", 1, 4)
 # OmegaConf 2.4 renamed this method; before, the new name belonged to a different one.
-_renamed = _release(omegaconf.__version__) >= (2, 4)
-_register = OmegaConf.register_resolver if _renamed else OmegaConf.register_new_resolver
+_register = (
+    OmegaConf.register_resolver if _is_since("omegaconf", 2, 4) else OmegaConf.register_new_resolver
+)
 _register("fracnet.run_dir", lambda resume, new: resume or new, replace=True)
 # Runs that start in the same second must not share a folder.
 _register("fracnet.unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
@@ -252,7 +253,7 @@ def _run_with_hydra(
     # Up to 1.3 Hydra warns where the base version is left out, from 1.4 where it is given. There
     # it also needs to know which classes its own part of the config may name.
     extra: dict[str, Any] = {"execution_whitelist": ["fracnet.*"]}
-    extra = {"version_base": "1.3"} if _release(hydra.__version__) < (1, 4) else extra
+    extra = extra if HYDRA_1_4 else {"version_base": "1.3"}
     decorate = hydra.main(config_path=str(config_dir()), config_name=config_name, **extra)
     if jobs is not None:
         jobs.begin(task, dry_run)

@@ -44,6 +44,22 @@ def mappings(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from mappings(value, f"{key}[{place}]")
 
 
+def no_module(target: str, key: str, missing: str | None) -> UserError:
+    """The error of a `_target_` in a module of which a part is missing."""
+    return UserError(
+        f"{key}._target_={target}: there is no module '{missing}'; allowed: "
+        "an importable package.module.Class (the current folder is searched as well)."
+    )
+
+
+def no_name(target: str, key: str, names: Iterable[str]) -> UserError:
+    """The error of a `_target_` that its module does not have. names: what it has."""
+    module, _, name = target.rpartition(".")
+    return UserError(
+        f"{key}._target_={target}: module {module} has no '{name}'.{near_miss(name, names)}"
+    )
+
+
 def locate(target: str, key: str) -> Callable[..., Any]:
     """Import the class or function with the dotted path `target`.
 
@@ -57,15 +73,9 @@ def locate(target: str, key: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{key}._target_={target}: there is no module '{error.name}'; allowed: "
-            "an importable package.module.Class (the current folder is searched as well)."
-        ) from error
+        raise no_module(target, key, error.name) from error
     if not hasattr(module, name):
-        raise UserError(
-            f"{key}._target_={target}: module {module_name} has no '{name}'."
-            + near_miss(name, vars(module))
-        )
+        raise no_name(target, key, vars(module))
     located = getattr(module, name)
     if not callable(located):
         raise UserError(f"{key}._target_={target} is not a class or function.")

@@ -3,7 +3,6 @@
 Hydra's Optuna plugin does the search. Imports nothing heavy.
 """
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from fracnet.config.fields import mode
 from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import objectives_of
-from fracnet.utils.errors import UserError
+from fracnet.utils.errors import UserError, is_installed
 
 PLUGIN = "hydra_plugins.hydra_optuna_sweeper"
 SAMPLERS: Mapping[str, Mapping[str, Any]] = {
@@ -78,7 +77,7 @@ def check_search(config: DictConfig) -> None:
         return  # whatever reads them next reports it, with the command line at hand
     intervals = [override for override in overrides if override.is_interval_sweep()]
     name = str(config.sweeper.get("name"))
-    if config.pruning is not None and importlib.util.find_spec("optuna") is None:
+    if config.pruning is not None and not is_installed("optuna"):
         raise UserError(
             "pruning needs a package that is not installed: pip install 'fracnet[optuna]'"
         )
@@ -90,7 +89,7 @@ def check_search(config: DictConfig) -> None:
                 "all; allowed: sweeper=optuna, sweeper=random, or values such as 1e-4,1e-3."
             )
         return
-    if importlib.util.find_spec(PLUGIN) is None:
+    if not is_installed(PLUGIN):
         raise UserError(
             f"sweeper={name} needs packages that are not installed: pip install 'fracnet[optuna]'"
         )
@@ -101,7 +100,7 @@ def check_search(config: DictConfig) -> None:
             f"{near_miss(sampler_name, list(SAMPLERS))}"
         )
     package = PACKAGES.get(sampler_name)
-    if package and importlib.util.find_spec(package) is None:
+    if package and not is_installed(package):
         raise UserError(
             f"sweeper.sampler={sampler_name} needs a package that is not installed: "
             f"pip install {package}"

@@ -17,7 +17,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from fracnet.config.instantiate import locate, mappings, near_miss, not_an_argument
+from fracnet.config.instantiate import locate, mappings, no_module, no_name, not_an_argument
 from fracnet.config.schema import Config
 from fracnet.utils.errors import UserError
 
@@ -73,20 +73,14 @@ def check_target(target: str, key: str) -> None:
             "a class cannot be named; allowed: package.module.Class."
         )
     if missing:
-        raise UserError(
-            f"{key}._target_={target}: there is no module '{missing}'; allowed: "
-            "an importable package.module.Class (the current folder is searched as well)."
-        )
+        raise no_module(target, key, missing)
     text = _source(spec)
     if text is None or re.search(rf"\b{re.escape(name)}\b", text):
         return
     if target.split(".")[0] in SHIPPED:
         locate(target, key)
     elif not re.search(DYNAMIC, text):
-        defined = re.findall(r"^(?:class|def)\s+(\w+)", text, re.M)
-        raise UserError(
-            f"{key}._target_={target}: module {module} has no '{name}'.{near_miss(name, defined)}"
-        )
+        raise no_name(target, key, re.findall(r"^(?:class|def)\s+(\w+)", text, re.M))
 
 
 def arguments_of(target: str) -> tuple[str, ...]:

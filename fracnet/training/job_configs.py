@@ -9,7 +9,6 @@ import copy
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # it has no public name
@@ -20,12 +19,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from fracnet.config import hydra_cli
 from fracnet.config.checks import check
 from fracnet.config.fields import resolved
 from fracnet.config.search import parsed_overrides, sweep_overrides
 from fracnet.config.targets import check_targets
 
-HYDRA_1_4 = tuple(map(int, version("hydra-core").split(".")[:2])) >= (1, 4)
 OF_SWEEP = ("hydra", "launcher", "sweeper")
 """Keys whose values Hydra compares with those of the sweep."""
 
@@ -46,7 +45,9 @@ class JobConfigs:
             values = [parsed for text in texts if _sets_a_value(parsed := _parsed(text))]
             others = tuple(text for text in texts if _parsed(text) not in values)
             # Before Hydra 1.4, the composition also writes down the overrides themselves.
-            if not HYDRA_1_4 or not all(_chooses_a_group(_parsed(text)) for text in others):
+            if not hydra_cli.HYDRA_1_4 or not all(
+                _chooses_a_group(_parsed(text)) for text in others
+            ):
                 return self._load(master_config, texts)
             if others not in self._bases:
                 self._bases[others] = self._load(master_config, list(others))

@@ -1,6 +1,5 @@
 """What runs the jobs of a sweep: which launchers there are, and what each needs."""
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -13,7 +12,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from fracnet.config.fields import Count, Fixed, Real, resolved, validated, word_or_number
-from fracnet.utils.errors import UserError
+from fracnet.utils.errors import UserError, is_installed
 from fracnet.utils.text import counted
 
 Whole = Annotated[int, Field(strict=True, ge=0)]
@@ -81,7 +80,7 @@ def check_launcher(config: DictConfig) -> None:
         raise UserError(f"launcher.name={plain.get('name')}: choose with launcher=serial.")
     name = str(plain["name"])
     validated(kind, plain, "launcher")
-    if name in PACKAGES and _is_missing(PACKAGES[name]):
+    if name in PACKAGES and not is_installed(PACKAGES[name]):
         raise UserError(
             f"launcher={name} needs packages that are not installed: pip install 'fracnet[{name}]'"
         )
@@ -108,13 +107,6 @@ def _check_address(address: str) -> None:
             f"launcher.address={address}: no Ray cluster answers there ({error}); allowed: local, "
             "auto, host:6379, ray://host:10001."
         ) from error
-
-
-def _is_missing(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is None
-    except ModuleNotFoundError:  # nor the package that it is in
-        return True
 
 
 def _check_machine(plain: dict[str, Any]) -> None:

@@ -5,8 +5,6 @@ name must wait for neither. What cannot be decided so is decided by `fracnet.tra
 after the imports.
 """
 
-import importlib.machinery
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from fracnet.data.datasets.base import Dataset
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training import resume, sweep
 from fracnet.utils import distributed
-from fracnet.utils.errors import UserError
+from fracnet.utils.errors import UserError, is_installed
 
 TIMM_BACKBONE = "fracnet.models.backbones.timm_backbone"
 SWEEP_KEYS = ("launcher", "sweeper", "search")
@@ -164,7 +162,7 @@ def check_loggers(config: Config) -> None:
     for name, node in nodes.items():
         target = str((node or {}).get("_target_", name)).rpartition(".")[2]
         package = LOGGER_PACKAGES.get(target)
-        if package and importlib.util.find_spec(package) is None:
+        if package and not is_installed(package):
             raise UserError(
                 f"logger={name} needs the package {package}, which is not installed: "
                 f"pip install {package}"

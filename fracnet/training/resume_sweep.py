@@ -78,7 +78,12 @@ def resume_sweep(wanted: Resumption) -> bool:
         raise UserError(f"resume={folder}: no such folder.")
     plan = SweepPlan.read(folder)
     with processes.locked(folder / LOCK_FILE, f"the sweep in {folder}"):
-        _check_code(folder, plan, wanted.changed_code)
+        if plan.code != (now := code_hash()) and not wanted.changed_code:
+            raise UserError(
+                f"resume={folder}: fracnet has changed since the sweep started ({plan.code} then, "
+                f"{now} now), so further jobs may not be comparable with the finished ones. Use "
+                "that version, or add changed_code=true."
+            )
         _wait_for_jobs(folder)
         extended = _extended(folder, plan, wanted.add)
         started = job_folders(folder)
@@ -103,15 +108,6 @@ def resume_sweep(wanted: Resumption) -> bool:
         extended.claimed().write(folder)
         _launch(wanted, extended, numbers)
     return False
-
-
-def _check_code(folder: Path, plan: SweepPlan, changed_code: bool) -> None:
-    if plan.code != (now := code_hash()) and not changed_code:
-        raise UserError(
-            f"resume={folder}: fracnet has changed since the sweep started ({plan.code} then, "
-            f"{now} now), so further jobs may not be comparable with the finished ones. Use that "
-            "version, or add changed_code=true."
-        )
 
 
 def _status(job: Path | None) -> str:

@@ -38,9 +38,17 @@ class Terminated(Interrupted):
     """SIGTERM ended the command."""
 
 
+def is_installed(module: str) -> bool:
+    """Whether a module can be found; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor the package that it is in
+        return False
+
+
 def require_packages(extra: str, *names: str) -> None:
     """Raise UserError that names the extra where a package of it is not installed."""
-    if any(importlib.util.find_spec(name) is None for name in names):
+    if not all(map(is_installed, names)):
         raise UserError(
             f"this command needs packages that are not installed: pip install 'fracnet[{extra}]'"
         )
