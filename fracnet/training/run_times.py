@@ -35,6 +35,15 @@ WORTH_SECONDS = 30.0
 """Shorter runs get no advice."""
 
 
+def _ends(phase: str) -> Any:
+    """A hook of Lightning's, at which a phase of a step ends."""
+
+    def hook(self: "RunTimes", *_: Any) -> None:
+        self._mark_step(phase)
+
+    return hook
+
+
 class RunTimes(Callback):
     """Attributes each moment to a phase: a mark says what the time since the last mark went to.
 
@@ -113,25 +122,10 @@ class RunTimes(Callback):
         self._workers = getattr(trainer.train_dataloader, "num_workers", 0)
         self.mark("start")
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Preparations."""
-        self._mark_step("other")
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """The batch is there."""
-        self._mark_step("data")
-
-    def on_before_backward(
-        self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor
-    ) -> None:
-        """The loss is computed."""
-        self._mark_step("forward")
-
-    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The gradients are."""
-        self._mark_step("backward")
+    on_train_epoch_start = _ends("other")  # preparations
+    on_train_batch_start = _ends("data")
+    on_before_backward = _ends("forward")
+    on_after_backward = _ends("backward")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

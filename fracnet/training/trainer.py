@@ -88,14 +88,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
             rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
             self._waiting = copy.deepcopy(rest) | {"state_dict": weights}, Path(path)
             return
-        self._write_waiting()
+        self.teardown()
         self._write(checkpoint, Path(path))
 
     def teardown(self) -> None:
-        """Called however the training ends."""
-        self._write_waiting()
-
-    def _write_waiting(self) -> None:
+        """Write what waits; called however the training ends."""
         if self._waiting is not None:
             self._write(*self._waiting)
             self._waiting = None
