@@ -124,28 +124,24 @@ def _definition(target: str, steps: int = MOST_STEPS) -> ast.FunctionDef | None:
         body = _parsed(text).body
     except (SyntaxError, ValueError):  # the import says where
         return None
-    for node in reversed(body):  # the last definition holds
-        if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ImportFrom):
-            if name in _bound_by(node):
-                return None
-            continue
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return node
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return _initializer(node, module, steps)
-        if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    source = _imported_from(node, module, spec)
-                    return _definition(f"{source}.{alias.name}", steps - 1)
+    node = next((n for n in reversed(body) if name in _bound_by(n)), None)  # the last one holds
+    if isinstance(node, ast.FunctionDef):
+        return node
+    if isinstance(node, ast.ClassDef):
+        return _initializer(node, module, steps)
+    if isinstance(node, ast.ImportFrom):
+        alias = next(a for a in node.names if (a.asname or a.name) == name)
+        return _definition(f"{_imported_from(node, module, spec)}.{alias.name}", steps - 1)
     return None
 
 
 def _bound_by(node: ast.AST) -> set[str]:
     """All names that a statement may bind."""
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    if isinstance(node, definitions):
+        return {node.name}
     inner = list(ast.walk(node))
     names = {n.id for n in inner if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     names |= {n.name for n in inner if isinstance(n, definitions)}
     return names | {n.asname or n.name for n in inner if isinstance(n, ast.alias)}
 
