@@ -130,7 +130,7 @@ def _run(
 
 
 def _wait(
-    child: subprocess.Popen[bytes], plan: SweepPlan, sweep: Path, received: Sequence[int]
+    child: subprocess.Popen[bytes], plan: SweepPlan, sweep: Path, received: Sequence[signal.Signals]
 ) -> tuple[int, str | None]:
     reason: str | None = None
     deadline = math.inf
@@ -141,7 +141,7 @@ def _wait(
         if reason is None:
             orphan = plan.launcher.get("name") != "slurm" and processes.is_gone(plan.process)
             reason = (
-                (f"by {signal.Signals(received[-1]).name}" if received else None)
+                (f"by {received[-1].name}" if received else None)
                 or ("by Ctrl-C" if level else None)
                 or ("the sweep's own process died" if orphan else None)
             )
@@ -176,16 +176,16 @@ def _unrecorded_end(code: int, stopped: str | None) -> tuple[str, str]:
 
 
 @contextmanager
-def _preemption() -> Iterator[list[int]]:
+def _preemption() -> Iterator[list[signal.Signals]]:
     """The signals, as they come, by which a cluster takes the worker's machine away.
 
     The job stops first; then the signal is obeyed.
     """
-    received: list[int] = []
+    received: list[signal.Signals] = []
     main = threading.current_thread() is threading.main_thread()
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     before = {
-        number: signal.signal(number, lambda number, _: received.append(number))
+        number: signal.signal(number, lambda number, _: received.append(signal.Signals(number)))
         for number in (numbers if os.environ.get("SLURM_JOB_ID") and main else ())
     }
     try:
