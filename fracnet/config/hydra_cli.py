@@ -48,16 +48,15 @@ DRY_RUN = ("--dry-run", "sweep.dry_run=true")
 """Either lists the jobs of a sweep without running them; neither is a key of the config."""
 
 
-def _is_since(package: str, *release: int) -> bool:
-    """Whether the installed package is of this release, or a later one."""
-    return tuple(map(int, version(package).split(".")[:2])) >= release
+def _release(number: str) -> tuple[int, ...]:
+    """(1, 10) of "1.10.0rc3"."""
+    return tuple(int(part) for part in number.split(".")[:2])
 
 
-HYDRA_1_4 = _is_since("hydra-core", 1, 4)
+HYDRA_1_4 = _release(version("hydra-core")) >= (1, 4)
 # OmegaConf 2.4 renamed this method; before, the new name belonged to a different one.
-_register = (
-    OmegaConf.register_resolver if _is_since("omegaconf", 2, 4) else OmegaConf.register_new_resolver
-)
+_renamed = _release(version("omegaconf")) >= (2, 4)
+_register = OmegaConf.register_resolver if _renamed else OmegaConf.register_new_resolver
 _register("fracnet.run_dir", lambda resume, new: resume or new, replace=True)
 # Runs that start in the same second must not share a folder.
 _register("fracnet.unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
