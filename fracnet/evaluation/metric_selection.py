@@ -38,7 +38,7 @@ from fracnet.metrics.classification import (
     macro,
 )
 from fracnet.metrics.clusters import Clusters
-from fracnet.metrics.hypothesis_tests import AreaDifference, Test, area_test, mcnemar
+from fracnet.metrics.hypothesis_tests import Spread, Test, area_test, mcnemar
 from fracnet.metrics.intervals import (
     CHUNK,
     LEVEL,
@@ -285,17 +285,15 @@ def paired_test(metric: Metric, left: Sample, right: Sample, clusters: Clusters,
     return mcnemar(*(right_rows[rows[metric.name]] for right_rows in correct))
 
 
-def area_interval(difference: AreaDifference, clusters: Clusters) -> Interval:
+def area_interval(difference: Spread, clusters: Clusters) -> Interval:
     """Value plus and minus t standard errors, cut off at -1 and 1.
 
     It excludes 0 exactly where p of `area_test` is below 0.05.
     """
-    test = area_test(difference, clusters)
-    if not difference.error > 0:
+    test, limits = area_test(difference, clusters), difference.limits()
+    if limits is None:
         return Interval(None, None, test.method, test.note)
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, difference.freedom)) * difference.error
-    low, high = difference.value - half, difference.value + half
-    return Interval(max(low, -1.0), min(high, 1.0), test.method)
+    return Interval(max(limits[0], -1.0), min(limits[1], 1.0), test.method)
 
 
 def difference_interval(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import scipy
 from sklearn.tree import DecisionTreeRegressor
 
+from fracnet.metrics.hypothesis_tests import Spread
 from fracnet.metrics.intervals import LEVEL
 
 MIN_JOBS = 8
@@ -45,8 +46,8 @@ def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     """95 % interval of the mean of equally distributed values, by Student's t; None below two."""
     if len(values) < 2 or np.ptp(values) == 0:
         return None, None
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * scipy.stats.sem(values))
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
+    mean, error = float(np.mean(values)), float(scipy.stats.sem(values))
+    return Spread(mean, error, len(values) - 1).limits() or (None, None)
 
 
 def pareto_front(values: np.ndarray) -> list[int]:

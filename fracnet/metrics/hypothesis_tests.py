@@ -56,12 +56,38 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> Test:
 
 
 @dataclass(frozen=True)
-class AreaDifference:
-    """Difference of two areas, its standard error and the error's degrees of freedom."""
+class Spread:
+    """A mean or difference with its standard error and the error's degrees of freedom.
+
+    of_seeds: the error that endless patients would leave.
+    """
 
     value: float
     error: float
     freedom: float
+    of_seeds: float = 0.0
+
+    def limits(self, *, share: bool = False) -> tuple[float, float] | None:
+        """Confidence interval; None where the error is 0 or unknown.
+
+        `share`: the value lies between 0 and 1; the interval is then made on the logit scale.
+        """
+        if not self.error > 0:
+            return None
+        half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, self.freedom)) * self.error
+        if not share:
+            return self.value - half, self.value + half
+        if not 0 < self.value < 1:
+            return None
+        half /= self.value * (1 - self.value)
+        low, high = expit(logit(self.value) - half), expit(logit(self.value) + half)
+        return float(low), float(high)
+
+    def p(self) -> float | None:
+        """Two-sided, of the value being 0; None where the error is 0 or unknown."""
+        if not self.error > 0:
+            return None
+        return float(2 * scipy.stats.t.sf(abs(self.value) / self.error, self.freedom))
 
 
 def area_difference(
@@ -70,7 +96,7 @@ def area_difference(
     prob_b: np.ndarray,
     clusters: Clusters,
     index: int | None = None,
-) -> AreaDifference:
+) -> Spread:
     """Difference of the AUCs of class `index`, or of their macro averages, float64[N, C] each.
 
     Each row moves either area by its influence (`roc.influence`); the variance of the difference is
@@ -82,16 +108,14 @@ def area_difference(
     moves = influence(target, prob_a, clusters) - influence(target, prob_b, clusters)
     columns = np.flatnonzero(~np.isnan(gap)) if index is None else np.array([index])
     if not len(columns):
-        return AreaDifference(math.nan, math.nan, math.nan)
+        return Spread(math.nan, math.nan, math.nan)
     sums = np.bincount(
         clusters.ids, weights=moves[:, columns].mean(axis=1), minlength=clusters.count
     )
-    return AreaDifference(
-        float(gap[columns].mean()), math.sqrt(float((sums**2).sum())), freedom(sums)
-    )
+    return Spread(float(gap[columns].mean()), math.sqrt(float((sums**2).sum())), freedom(sums))
 
 
-def area_test(difference: AreaDifference, clusters: Clusters) -> Test:
+def area_test(difference: Spread, clusters: Clusters) -> Test:
     """Whether two areas differ: t test of `difference`."""
     method = f"{'DeLong' if clusters.trivial else 'Obuchowski'}, paired"
     if math.isnan(difference.error):
@@ -100,8 +124,7 @@ def area_test(difference: AreaDifference, clusters: Clusters) -> Test:
         if difference.value == 0:
             return Test(1.0, method, "the same order of scores")
         return Test(None, method, "degenerate: no variance")
-    statistic = abs(difference.value) / difference.error
-    return Test(float(2 * scipy.stats.t.sf(statistic, difference.freedom)), method)
+    return Test(difference.p(), method)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -142,38 +165,6 @@ def clusters_needed(
     return max(2, math.ceil(clusters * (error**2 - fixed**2) / allowed))
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A mean over runs, or the difference of two; `of_seeds` is the error with endless patients."""
-
-    value: float
-    error: float
-    of_seeds: float
-    freedom: float
-
-    def limits(self, *, share: bool = False) -> tuple[float, float] | None:
-        """Confidence interval; None where the error is 0 or unknown.
-
-        `share`: the value lies between 0 and 1; the interval is then made on the logit scale.
-        """
-        if not self.error > 0:
-            return None
-        half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, self.freedom)) * self.error
-        if not share:
-            return self.value - half, self.value + half
-        if not 0 < self.value < 1:
-            return None
-        half /= self.value * (1 - self.value)
-        low, high = expit(logit(self.value) - half), expit(logit(self.value) + half)
-        return float(low), float(high)
-
-    def p(self) -> float | None:
-        """Two-sided, of the value being 0; None where the error is 0 or unknown."""
-        if not self.error > 0:
-            return None
-        return float(2 * scipy.stats.t.sf(abs(self.value) / self.error, self.freedom))
-
-
 def spread_over_runs(
     values: np.ndarray,
     resampled: np.ndarray,
@@ -212,7 +203,7 @@ def spread_over_runs(
     square = sum(part for part, _ in terms)
     below = sum(part**2 / n for part, n in terms)
     freedom = square**2 / below if below > 0 else math.nan
-    return Spread(value, math.sqrt(square), math.sqrt(fixed), freedom)
+    return Spread(value, math.sqrt(square), freedom, math.sqrt(fixed))
 
 
 def _parts(values: np.ndarray, resampled: np.ndarray) -> tuple[float, float, float]:
