@@ -232,8 +232,16 @@ def _spread_copies(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def identity_notes(table: pd.DataFrame) -> list[str]:
-    """Sentences on what `resolve_identities` changes, and on what it cannot decide."""
-    notes = _copy_notes(table)
+    """Sentences on copies, on what `resolve_identities` changes, and on what it cannot decide."""
+    notes = []
+    for split in SPLITS if COPIES in table else ():
+        pictures = table.loc[(table["split"] == split) & is_known(table[COPIES]), COPIES]
+        if repeats := int(pictures.duplicated().sum()):
+            n = int((table["split"] == split).sum())
+            notes.append(
+                f"{repeats} of {n} {split} images repeat another {split} image (verified copies): "
+                "intervals count all copies of a picture as one observation"
+            )
     rows = _identities(table)
     if rows is None:
         return notes
@@ -257,20 +265,6 @@ def identity_notes(table: pd.DataFrame) -> list[str]:
             f"{counted(n, 'image')} without a patient {are(n)} of study names that several "
             f"patients share (e.g. {name}): images with the same study name count as one study"
         )
-    return notes
-
-
-def _copy_notes(table: pd.DataFrame) -> list[str]:
-    """How many images of each split repeat another one, if any do."""
-    notes = []
-    for split in SPLITS if COPIES in table else ():
-        pictures = table.loc[(table["split"] == split) & is_known(table[COPIES]), COPIES]
-        if repeats := int(pictures.duplicated().sum()):
-            n = int((table["split"] == split).sum())
-            notes.append(
-                f"{repeats} of {n} {split} images repeat another {split} image (verified copies): "
-                "intervals count all copies of a picture as one observation"
-            )
     return notes
 
 
