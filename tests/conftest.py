@@ -1,5 +1,6 @@
 """No test touches the network or the user's own caches."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -15,6 +16,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "disabled"  # saves seconds per run; its tests set the mode
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collection() -> Iterator[None]:
+    """Spare the garbage collector what is imported by now: a tenth of the time of all tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

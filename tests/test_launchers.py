@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import run_train
+from helpers.warm import Warm
 from omegaconf import OmegaConf
 
 from fracnet.training import launchers
@@ -22,7 +23,7 @@ LIGHT = [sys.executable, str(TESTS / "helpers/forked_sweep.py"), "-m"]
 
 
 def started(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return Warm(
         [*LIGHT, *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(TESTS)},

@@ -1,15 +1,13 @@
 """A search that was killed goes on with the jobs that it would have chosen, and with no others."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.command import in_warm_process
 
 TESTS = Path(__file__).parent
 LIGHT = str(TESTS / "helpers/forked_sweep.py")
@@ -18,16 +16,10 @@ pytestmark = pytest.mark.skipif(find_spec("optuna") is None, reason="needs fracn
 
 
 def done(arguments: list[str], folder: Path, code: int = 0, **environment: str) -> str:
-    process = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == code, process.stderr
-    return process.stdout
+    path = f"{TESTS}:{TESTS.parent}"
+    result = in_warm_process(arguments, folder, PYTHONPATH=path, **environment)
+    assert result.code == code, result.err
+    return result.out
 
 
 def jobs(sweep: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.tiny_overrides import tiny_overrides
+from helpers.warm import Warm
 
 from fracnet.sweep import main
 
@@ -30,7 +31,7 @@ KILLS = int(os.environ.get("FRACNET_TEST_KILLS", "1"))
 
 def command(arguments: list[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
     """A command in its own process group, as a shell starts it."""
-    return subprocess.Popen(
+    return Warm(
         [sys.executable, *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"} | environment,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.warm import Warm
 
 TESTS = Path(__file__).parent
 LIGHT = [sys.executable, str(TESTS / "helpers/forked_sweep.py"), "-m"]
@@ -38,7 +39,7 @@ def slurm() -> Iterator[dict[str, str]]:
 
 
 def started(jobs: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return Warm(
         [*LIGHT, jobs, *OPTIONS, f"hydra.sweep.dir={folder}"],
         cwd=folder.parent,
         env=os.environ | environment,

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.command import CommandResult, in_new_process, run_train
+from helpers.command import CommandResult, in_new_process, in_warm_process, run_train
 from helpers.tiny_overrides import tiny_overrides
+from helpers.warm import Warm
 
 from fracnet.data import image_cache
 from fracnet.data.image_io import read_grey
@@ -135,26 +136,25 @@ def test_the_table_can_be_recreated_from_the_folder(mixed: Sweep, tmp_path: Path
     assert result.code == 0
     table = mixed.result.out[mixed.result.out.index("5 jobs, by") :]
     assert result.out.split() == table.split()
-    result = in_new_process(["fracnet.sweep", str(tmp_path)], tmp_path)
+    result = in_warm_process(["-m", "fracnet.sweep", str(tmp_path)], tmp_path)
     assert result.code == 1
     assert result.err.startswith("fracnet: error: ")
 
 
 def test_jobs_in_other_processes_are_in_the_table(tmp_path: Path) -> None:
-    command = [sys.executable, LIGHT, "-m", "optim.lr=4,1,2,3", FORKS]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 1, done.stderr
+    done = in_warm_process([LIGHT, "-m", "optim.lr=4,1,2,3", FORKS], tmp_path)
+    assert done.code == 1, done.err
     (folder,) = (tmp_path / "runs").iterdir()
     jobs = study(folder)["jobs"]
     assert [job["status"] for job in jobs] == ["finished", "finished", "failed", "failed"]
     assert study(folder)["best"] == [1]
-    assert "job 3 failed: optim.lr=3 is not liked" in done.stdout.splitlines()
+    assert "job 3 failed: optim.lr=3 is not liked" in done.out.splitlines()
 
 
 def test_sweeps_started_in_the_same_second_have_separate_folders(tmp_path: Path) -> None:
     command = [sys.executable, LIGHT, "-m", "optim.lr=1,4"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    sweeps = [subprocess.Popen(command, cwd=tmp_path, **quiet) for _ in range(2)]  # type: ignore[call-overload]
+    sweeps = [Warm(command, cwd=tmp_path, **quiet) for _ in range(2)]  # type: ignore[call-overload]
     assert [sweep.wait(timeout=100) for sweep in sweeps] == [0, 0]
     folders = list((tmp_path / "runs").iterdir())
     assert len(folders) == 2
@@ -162,9 +162,9 @@ def test_sweeps_started_in_the_same_second_have_separate_folders(tmp_path: Path)
 
 
 def test_named_sweep_spans_its_axes_and_the_command_line_replaces_one(tmp_path: Path) -> None:
-    command = [sys.executable, LIGHT, "-m", "sweep=lr_batch_epochs", "trainer.max_epochs=3"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
+    command = [LIGHT, "-m", "sweep=lr_batch_epochs", "trainer.max_epochs=3"]
+    done = in_warm_process(command, tmp_path)
+    assert done.code == 0, done.err
     (folder,) = (tmp_path / "runs").iterdir()
     rows = pd.read_csv(folder / "sweep.csv")
     assert len(rows) == 4

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.tiny_overrides import tiny_overrides
+from helpers.warm import Warm
 
 TESTS = Path(__file__).parent
 LIGHT = [sys.executable, str(TESTS / "helpers/forked_sweep.py"), "-m"]
@@ -18,7 +19,7 @@ LIGHT = [sys.executable, str(TESTS / "helpers/forked_sweep.py"), "-m"]
 
 def started(command: list[str], folder: Path) -> subprocess.Popen[str]:
     """A sweep in its own process group, as a shell starts it."""
-    return subprocess.Popen(
+    return Warm(
         [*command, f"hydra.sweep.dir={folder}"],
         cwd=folder.parent,
         env=os.environ | {"PYTHONPATH": str(TESTS)},

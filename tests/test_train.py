@@ -1,7 +1,6 @@
 """`python -m fracnet.train` on small phantoms: what it leaves behind, and that it is repeatable."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,8 +13,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.command import CommandResult, run_train
+from helpers.command import CommandResult, in_warm_process, run_train
 from helpers.tiny_overrides import tiny_overrides
+from helpers.warm import Warm
 
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.predictions import Predictions
@@ -127,12 +127,9 @@ def test_objective_is_the_validation_metric_at_the_selected_checkpoint(
 @pytest.fixture(scope="module")
 def reference(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("reference")
-    subprocess.run(
-        [sys.executable, "-m", "fracnet.train", *overrides, f"hydra.run.dir={run}"],
-        check=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
-        capture_output=True,
-    )
+    command = ["-m", "fracnet.train", *overrides, f"hydra.run.dir={run}"]
+    result = in_warm_process(command, run, PYTHONPATH=str(Path(__file__).parent))
+    assert result.code == 0, result.err
     return run
 
 
@@ -203,7 +200,7 @@ def test_runs_started_in_the_same_second_have_separate_folders(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     command = [sys.executable, "-m", "fracnet.train", *overrides, "trainer.max_epochs=1"]
     command.append("hydra.run.dir=runs/same_${fracnet.unique:}")
-    jobs = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    jobs = [Warm(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [job.wait(timeout=120) for job in jobs] == [0, 0]
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
@@ -213,7 +210,7 @@ def test_an_interrupted_run_keeps_its_curves_and_prints_their_path(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     endless = ["trainer.max_epochs=100000", "callbacks.early_stopping=null"]
-    job = subprocess.Popen(
+    job = Warm(
         [sys.executable, "-m", "fracnet.train", *overrides, *endless, f"hydra.run.dir={tmp_path}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -252,7 +249,7 @@ def test_sigterm_after_the_fit_is_recorded(
         f"sys.argv[1:] = {[*overrides, f'hydra.run.dir={tmp_path}/run']!r}\n"
         "hydra_cli.run(train, 'train', jobs=sweep)\n"
     )
-    job = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    job = Warm([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while not flag.exists() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -17,9 +17,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.command import CommandResult, in_new_process
+from helpers.command import CommandResult, in_warm_process
 from helpers.models import ADAM, TINY
 from helpers.tiny_overrides import tiny_overrides
+from helpers.warm import Warm
 
 from fracnet.config.checks import check
 from fracnet.config.instantiate import build
@@ -55,9 +56,9 @@ def overrides(phantom_overrides: list[str]) -> list[str]:
 
 
 def train(overrides: list[str], folder: Path) -> Run:
-    command = ["fracnet.train", *overrides, "trainer.devices=2"]
+    command = ["-m", "fracnet.train", *overrides, "trainer.devices=2"]
     # Without a fixed folder: both processes have to find the one with the unique name.
-    result = in_new_process(command, folder, PYTHONPATH=str(TESTS), OMP_NUM_THREADS="1")
+    result = in_warm_process(command, folder, PYTHONPATH=str(TESTS), OMP_NUM_THREADS="1")
     assert result.code == 0, result.err
     (run,) = (folder / "runs").iterdir()
     return Run(run, result)
@@ -137,7 +138,7 @@ def test_two_nodes_give_what_two_devices_give(
     common = {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     nodes = [
-        subprocess.Popen(
+        Warm(
             [*command, "trainer.num_nodes=2", f"hydra.run.dir={folder}"],
             env=os.environ | common | {"NODE_RANK": str(rank)},
             stdout=subprocess.PIPE,
@@ -168,7 +169,7 @@ def test_interrupt_and_divergence_are_reported_once(overrides: list[str], tmp_pa
         "interrupted": ["trainer.max_epochs=100000", "callbacks.early_stopping=null"],
     }.items():
         folder = tmp_path / name
-        job = subprocess.Popen(
+        job = Warm(
             [*command, *more, f"hydra.run.dir={folder}"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -220,7 +221,7 @@ def test_gather_orders_by_row_and_drops_repeats() -> None:
 def test_processes_of_one_run_need_one_folder(
     variable: str, tmp_path: Path, overrides: list[str]
 ) -> None:
-    result = in_new_process(["fracnet.train", *overrides], tmp_path, **{variable: "1"})
+    result = in_warm_process(["-m", "fracnet.train", *overrides], tmp_path, **{variable: "1"})
     assert result.code == 1
     assert "hydra.run.dir=" in result.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -17,6 +17,7 @@ import torch
 import yaml
 from helpers.command import run_train
 from helpers.tiny_overrides import tiny_overrides
+from helpers.warm import Warm
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -64,7 +65,7 @@ def killed_in_the_middle_of_epoch(number: int, overrides: list[str], run: Path) 
         f"sys.argv[1:] = {[*overrides, f'hydra.run.dir={run}']!r}\n"
         "hydra_cli.run(train, 'train', jobs=sweep)\n"
     )
-    job = subprocess.Popen(
+    job = Warm(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(TESTS)},
         stdout=subprocess.PIPE,

@@ -13,6 +13,7 @@ import pytest
 from helpers.command import run_train
 from helpers.tiny_overrides import tiny_overrides
 from helpers.wandb_file import only, read
+from helpers.warm import Warm
 
 TESTS = Path(__file__).parents[1]
 
@@ -81,7 +82,7 @@ def test_killed_run_keeps_its_history_and_continues_it(
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of runs of this process, not of the job
     endless = ["trainer.max_epochs=100000", "callbacks.early_stopping=null", "scheduler=none"]
-    job = subprocess.Popen(
+    job = Warm(
         [sys.executable, "-m", "fracnet.train", *overrides, *endless, f"hydra.run.dir={tmp_path}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

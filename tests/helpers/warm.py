@@ -1,0 +1,205 @@
+"""Start `python ...` without its imports: a fork of a process that has done nothing but import.
+
+Most of what a short training takes is the import of torch, Lightning and pandas. `Warm` is a Popen
+of which only the start differs: exit codes, signals, process groups, streams, arguments and the
+environment are those of a new interpreter, and the process is a child of the one that asks for it.
+
+Not for tests of what an interpreter does at its start: imports and their warnings, options such as
+`-X`, the locale, variables that are read before the first line of Python. All forks of one test
+process share the hash seed of strings.
+"""
+
+import atexit
+import functools
+import gc
+import importlib
+import os
+import pickle
+import runpy
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from ctypes import CDLL
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ENVIRONMENT = dict(os.environ)
+"""Of the process that forks: as it was when the tests were collected, before any changed it."""
+IMPORTED = ("fracnet.training.preflight", "fracnet.training.run", "fracnet.training.record")
+"""What `fracnet.train` imports, without itself: `-m` must run it, not find it."""
+PR_SET_CHILD_SUBREAPER = 36
+LENGTH = struct.Struct("!I")
+
+
+class Warm(subprocess.Popen[Any]):
+    """`Popen` for a command that begins with sys.executable, then `-m`, `-c` or a script."""
+
+    def _execute_child(self, args: Any, *details: Any) -> None:  # type: ignore[override]
+        # In the order of Python 3.11 to 3.13.
+        cwd, environment, pipes = details[4], details[5], details[9:15]
+        new_session, group = details[-2:]
+        executable, *arguments = map(str, args)
+        assert executable == sys.executable, executable
+        job = {
+            "arguments": arguments,
+            "folder": os.path.abspath(cwd or "."),
+            "environment": dict(os.environ if environment is None else environment),
+            "new_session": bool(new_session),
+            "group": os.getpgid(0) if group == -1 else group,
+        }
+        streams = (pipes[0], pipes[3], pipes[5])
+        self.pid = _fork(job, [n if fd == -1 else fd for n, fd in enumerate(streams)])
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
+def _fork(job: dict[str, Any], streams: list[int]) -> int:
+    """The process id of a new child of this process."""
+    server, prctl = _server(os.getpid()), CDLL(None).prctl
+    # Whose parent ends becomes a child of the nearest process above that has asked for it.
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        data = pickle.dumps(job)
+        socket.send_fds(server, [LENGTH.pack(len(data))], streams)
+        server.sendall(data)
+        return int(LENGTH.unpack(_receive(server, LENGTH.size))[0])
+    finally:
+        prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+@functools.cache
+def _server(pid: int) -> socket.socket:
+    """The way to the process that forks, which ends with this one. pid: of this process."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())],
+            env=ENVIRONMENT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
+        )  # fmt: skip
+    process.returncode = 0  # it ends after this process, which would warn of it
+    atexit.register(ours.close)
+    return ours
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        if not (more := connection.recv(size - len(data))):
+            raise EOFError
+        data += more
+    return data
+
+
+def _serve(connection: socket.socket) -> dict[str, Any]:
+    """Fork for each request. Returns in the children alone: what each has to run."""
+    while True:
+        try:
+            head, streams, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
+            if not head:
+                raise EOFError
+            job = pickle.loads(_receive(connection, LENGTH.unpack(head)[0]))
+        except EOFError:  # the tests are over
+            os._exit(0)
+        answer, adopted = os.pipe(), os.pipe()
+        if (between := os.fork()) == 0:
+            if child := os.fork():
+                os.write(answer[1], LENGTH.pack(child))
+                os._exit(0)
+            connection.close()
+            os.close(adopted[1])
+            os.read(adopted[0], 1)  # returns when the process between the two has ended
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+            for number in (*answer, adopted[0], *streams):
+                os.close(number)
+            return dict(job)
+        os.waitpid(between, 0)
+        connection.sendall(os.read(answer[0], LENGTH.size))
+        for number in (*answer, *adopted, *streams):
+            os.close(number)
+
+
+def _become(job: dict[str, Any]) -> None:
+    """Give this process what a new one would have."""
+    import numpy as np
+    import torch
+
+    if job["new_session"]:
+        os.setsid()
+    else:
+        os.setpgid(0, job["group"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(job["folder"])
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    if (own := os.environ.get("OMP_NUM_THREADS")) and own != threads:
+        torch.set_num_threads(int(own))
+    encoding, at_once = sys.stdout.encoding, bool(os.environ.get("PYTHONUNBUFFERED"))
+    sys.stdin = open(0, encoding=encoding, closefd=False)
+    sys.stdout = open(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = open(2, "w", 1, encoding, "backslashreplace", closefd=False)
+    sys.stdout.reconfigure(write_through=at_once)
+    np.random.seed()  # noqa: NPY002 - the global state is a copy
+    gc.enable()
+
+
+def _paths(environment: dict[str, str] | Any) -> list[str]:
+    return [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(":") if path]
+
+
+def _end(code: Any) -> None:
+    """End as an interpreter does, but do not take a second to free all that was imported."""
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else bool(code))
+
+
+def _run(arguments: list[str], common: list[str]) -> None:
+    """As the interpreter does with its arguments. common: sys.path without what varies."""
+    option, *rest = arguments
+    if option == "-c":
+        code, *rest = rest
+        sys.argv = [option, *rest]
+        sys.path = ["", *_paths(os.environ), *common]
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        exec(compile(code, "<string>", "exec"), vars(main))
+    elif option == "-m":
+        module, *rest = rest
+        sys.argv = [option, *rest]
+        sys.path = [os.getcwd(), *_paths(os.environ), *common]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = arguments
+        sys.path = [str(Path(option).parent.absolute()), *_paths(os.environ), *common]
+        runpy.run_path(option, run_name="__main__")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests
+    own = {str(Path(__file__).parent), *_paths(os.environ)}
+    common = [path for path in sys.path if path not in own]
+    gc.disable()
+    deferred = importlib.import_module("fracnet.utils.deferred")
+    deferred.defer()  # as each command does
+    for name in IMPORTED:
+        importlib.import_module(name)
+    gc.freeze()  # not to be searched, and so copied, in each child
+    job = _serve(socket.socket(fileno=int(sys.argv[1])))
+    _become(job)
+    try:
+        _run(job["arguments"], common)
+    except SystemExit as stop:
+        _end(stop.code)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        _end(1)
+    _end(0)
