@@ -1,6 +1,7 @@
 """What training does with an audit: its verdict, its fingerprint, a split without copies."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,23 +13,33 @@ from helpers.audited import (
     write_set,
 )
 from helpers.command import CommandResult, run_train
+from helpers.predicting import Silent
 from helpers.tiny_overrides import tiny_overrides
 
 
-@pytest.fixture
-def overrides(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> list[str]:
-    """Overrides of a training on an audited dataset with a copy of a train image in test."""
-    monkeypatch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 10, "family": 3})
-    monkeypatch.setenv("FRACNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    root = write_set(tmp_path / "set")
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an audited dataset, with a copy of a train image in test; and the cache."""
+    folder = tmp_path_factory.mktemp("audited")
+    root = write_set(folder / "set")
     image = read_picture(root / "train/normal/train00.png")
     write_picture(root / "test/normal/copy.png", image[::-1])
-    assert run_audit_command(folder_overrides(root, tmp_path / "out"), capsys).code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 10, "family": 3})
+        patch.setenv("FRACNET_CACHE", str(folder / "cache"))
+        result = run_audit_command(folder_overrides(root, folder / "out"), Silent())  # type: ignore[arg-type]
+    assert result.code == 0
+    return folder
+
+
+@pytest.fixture
+def overrides(audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Overrides of a training on it, with a cache of its own that holds the audit."""
+    shutil.copytree(audited / "cache/audits", tmp_path / "cache/audits")
+    monkeypatch.setenv("FRACNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     quick = ["evaluation.figures=false", "evaluation.resamples=100"]
-    return tiny_overrides(*folder_overrides(root, tmp_path)[:-1], *quick, batch=8)
+    return tiny_overrides(*folder_overrides(audited / "set", tmp_path)[:-1], *quick, batch=8)
 
 
 def trained(overrides: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> CommandResult:
@@ -38,10 +49,10 @@ def trained(overrides: list[str], run: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_run_prints_the_verdict_and_stores_the_fingerprint(
-    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    audited: Path, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = trained(overrides, tmp_path / "run", capsys)
-    audit = json.loads((tmp_path / "out/audit.json").read_text())
+    audit = json.loads((audited / "out/audit.json").read_text())
     unwrapped = " ".join(result.out.split())
     assert f"audit leak: {audit['line']}" in unwrapped
     assert "1 of 9 test images (11.1 %) has a verified copy" in unwrapped
@@ -52,17 +63,20 @@ def test_a_run_prints_the_verdict_and_stores_the_fingerprint(
         assert stored["data"][key] == audit["fingerprint"][key], key
 
 
+@pytest.mark.usefixtures("without_report")
 def test_other_data_get_no_verdict(
-    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    audited: Path, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "set/train/normal/train00.png").unlink()
-    result = trained(overrides, tmp_path / "run", capsys)
+    other = shutil.copytree(audited / "set", tmp_path / "set")
+    (other / "train/normal/train00.png").unlink()
+    result = trained([*overrides, f"data.root={other}"], tmp_path / "run", capsys)
     assert "\naudit " not in result.out
     assert json.loads((tmp_path / "run/provenance.json").read_text())["data"]["audit"] is None
 
 
+@pytest.mark.usefixtures("without_report")
 def test_the_deduplicated_split_leaves_the_copied_image_out_of_train(
-    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    audited: Path, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = trained([*overrides, "data.split=deduplicated"], tmp_path / "run", capsys)
     unwrapped = " ".join(result.out.split())
@@ -70,10 +84,11 @@ def test_the_deduplicated_split_leaves_the_copied_image_out_of_train(
     assert "left out: 1 (verified copy in a later split)" in unwrapped
     assert "of the official split, leak:" in unwrapped
     stored = json.loads((tmp_path / "run/provenance.json").read_text())
-    audit = json.loads((tmp_path / "out/audit.json").read_text())
+    audit = json.loads((audited / "out/audit.json").read_text())
     assert stored["data_fingerprint"] != stored["data"]["dataset"] == audit["fingerprint"]["hash"]
 
 
+@pytest.mark.usefixtures("without_report")
 def test_folds_without_patients_keep_copies_together(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

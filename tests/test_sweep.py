@@ -113,6 +113,7 @@ def test_jobs_of_one_sweep_decode_no_image_twice(mixed: Sweep) -> None:
     assert set(mixed.decoded.values()) == {1}
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_job_gives_the_same_metrics_as_a_single_run(
     mixed: Sweep, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +198,7 @@ def test_an_invalid_sweep_is_rejected_before_the_first_job(
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.usefixtures("without_report")
 def test_cross_validated_sweep_ends_with_mean_and_spread(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,6 +221,7 @@ def test_cross_validated_sweep_ends_with_mean_and_spread(
         )
 
 
+@pytest.mark.usefixtures("without_report")
 def test_one_key_starts_all_models_of_a_sweep_from_random_weights(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

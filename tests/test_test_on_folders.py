@@ -171,6 +171,7 @@ def test_an_unreadable_file_of_the_other_dataset_is_reported_before_training_or_
     assert metrics["test"]["n"] == N - 1
 
 
+@pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("table", [True, False])
 def test_a_dataset_that_needs_more_keys_is_tested_after_training(
     trained: tuple[Path, Path], table: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]

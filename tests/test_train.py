@@ -78,6 +78,7 @@ def test_run_folder_is_self_contained(
         assert part.lower() in result.out.lower(), part
 
 
+@pytest.mark.usefixtures("without_report")
 def test_the_stored_table_gives_identical_metrics(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +90,7 @@ def test_the_stored_table_gives_identical_metrics(
         assert json.loads(json.dumps(recomputed)) == stored[split]
 
 
+@pytest.mark.usefixtures("without_report")
 def test_the_selected_checkpoint_is_the_best_on_validation_and_gives_the_table(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +109,7 @@ def test_the_selected_checkpoint_is_the_best_on_validation_and_gives_the_table(
     assert -np.log(chosen).mean() == pytest.approx(selected["value"], rel=1e-5)
 
 
+@pytest.mark.usefixtures("without_report")
 def test_objective_is_the_validation_metric_at_the_selected_checkpoint(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +141,7 @@ def figures_of(run: Path) -> pd.DataFrame:
     return curves.drop(columns=["seconds", "images_per_second"])
 
 
+@pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("workers", [0, 1, 4])
 def test_same_seed_same_numbers_for_any_number_of_workers(
     workers: int,
@@ -153,6 +157,7 @@ def test_same_seed_same_numbers_for_any_number_of_workers(
     ).read_bytes()
 
 
+@pytest.mark.usefixtures("without_report")
 def test_another_seed_gives_different_metrics(
     reference: Path, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +188,7 @@ def test_best_checkpoint_loads_as_weights_only_and_predicts_the_same(
                 assert logits.numpy() == pytest.approx(stored.to_numpy(float), abs=1e-4)
 
 
+@pytest.mark.usefixtures("without_report")
 def test_early_stopping_stops(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

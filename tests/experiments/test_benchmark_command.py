@@ -2,11 +2,15 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.command import run_command
+from helpers.warm import Warm
 
+from experiments.benchmark import memory_monitor
 from experiments.benchmark.run import benchmark
 
 QUICK = ["quick=true", "image_size=32", "batch_size=4", "num_workers=0", "network=custom_cnn"]
@@ -47,8 +51,10 @@ def test_parts_are_measured_printed_and_written(
 
 @pytest.mark.slow
 def test_memory_is_measured_in_separate_training_processes(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    start = SimpleNamespace(Popen=Warm, PIPE=subprocess.PIPE)
+    monkeypatch.setattr(memory_monitor, "subprocess", start)
     result = run_command(benchmark, "benchmark", [*QUICK, "part=memory", "out=result.json"], capsys)
     assert result.code == 0, result.err
     memory = json.loads((tmp_path / "result.json").read_text())["parts"]["memory"]

@@ -15,7 +15,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fracnet.config import hydra_cli
-from fracnet.runs.run_folder import FORMAT, FORMAT_KEY
 from fracnet.training import sweep
 from fracnet.utils.errors import UserError
 
@@ -35,6 +34,8 @@ def task(cfg: DictConfig) -> float:
             time.sleep(100)
         finally:
             time.sleep(100 * (value == 6))
+    from fracnet.runs.run_folder import FORMAT, FORMAT_KEY  # a second, for jobs that finish alone
+
     metrics = {
         FORMAT_KEY: FORMAT,
         "objective": {"name": "loss", "value": value},

@@ -140,9 +140,9 @@ def _become(job: dict[str, Any]) -> None:
     if (own := os.environ.get("OMP_NUM_THREADS")) and own != threads:
         torch.set_num_threads(int(own))
     encoding, at_once = sys.stdout.encoding, bool(os.environ.get("PYTHONUNBUFFERED"))
-    sys.stdin = open(0, encoding=encoding, closefd=False)
-    sys.stdout = open(1, "w", encoding=encoding, closefd=False)
-    sys.stderr = open(2, "w", 1, encoding, "backslashreplace", closefd=False)
+    sys.stdin = os.fdopen(0, encoding=encoding, closefd=False)
+    sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, encoding, "backslashreplace", closefd=False)
     sys.stdout.reconfigure(write_through=at_once)
     np.random.seed()  # noqa: NPY002 - the global state is a copy
     gc.enable()

@@ -86,6 +86,7 @@ def test_a_classical_run_leaves_the_same_files_except_curves(
     assert result.out.count("  *\n") == 1, "one candidate is marked as chosen"
 
 
+@pytest.mark.usefixtures("without_report")
 def test_stored_model_predicts_what_the_table_holds_and_runs_repeat(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +107,7 @@ def test_stored_model_predicts_what_the_table_holds_and_runs_repeat(
     np.testing.assert_allclose(logits, stored, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("without_report")
 def test_class_weights_reach_the_regression(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +144,7 @@ def test_mistakes_are_reported_before_a_folder_is_created(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("without_report")
 def test_class_weights_reach_the_loss_of_a_network(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +157,7 @@ def test_class_weights_reach_the_loss_of_a_network(
     assert f"elbow {expected[0]:.3g}" in result.out
 
 
+@pytest.mark.usefixtures("without_report")
 def test_an_oversampled_run_reports_the_epoch_size_and_is_reproducible(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,7 @@ def assert_table_is_the_network(run: Path) -> None:
     np.testing.assert_allclose(logits(run), whole, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("without_report")
 def test_as_many_views_as_epochs_give_what_the_whole_network_gives(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +69,7 @@ def test_as_many_views_as_epochs_give_what_the_whole_network_gives(
     assert {"backbone.convolution.weight", "backbone.head.weight", "input.mean"} <= state.keys()
 
 
+@pytest.mark.usefixtures("without_report")
 def test_without_views_the_backbone_runs_once_for_all_epochs_and_jobs(
     overrides: list[str],
     tmp_path: Path,
@@ -92,6 +94,7 @@ def test_without_views_the_backbone_runs_once_for_all_epochs_and_jobs(
     assert first - sum(seen) == 90, "48 + 18 + 24 images, once"
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_run_resumed_between_features_and_fine_tuning_equals_an_uninterrupted_one(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +106,7 @@ def test_a_run_resumed_between_features_and_fine_tuning_equals_an_uninterrupted_
     np.testing.assert_array_equal(logits(tmp_path / "part"), logits(tmp_path / "whole"))
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_run_resumed_while_its_head_trains_equals_an_uninterrupted_one(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

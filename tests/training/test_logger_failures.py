@@ -112,9 +112,9 @@ def _identity(monkeypatch: pytest.MonkeyPatch) -> None:
         ("log disk", ["to log metrics", "No space left on device"]),
         ("image raises", ["to log tables and figures", "as requested"]),
         ("finish raises", ["to finish", "as requested"]),
-        ("init hangs", ["logger.wandb.timeout=2"]),
-        ("log hangs", ["logger.wandb.timeout=2"]),
-        ("finish hangs", ["logger.wandb.timeout=2"]),
+        ("init hangs", ["logger.wandb.timeout=1"]),
+        ("log hangs", ["logger.wandb.timeout=1"]),
+        ("finish hangs", ["logger.wandb.timeout=1"]),
     ],
 )
 def test_any_failure_is_reported_in_one_line_and_costs_no_more_than_the_timeout(
@@ -126,7 +126,7 @@ def test_any_failure_is_reported_in_one_line_and_costs_no_more_than_the_timeout(
 ) -> None:
     run = fake_wandb.install(monkeypatch, fault)
     before = time.monotonic()
-    tracked(tmp_path, timeout=2 if "hangs" in fault else 60)
+    tracked(tmp_path, timeout=1 if "hangs" in fault else 60)
     assert time.monotonic() - before < 15
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == bool(parts), lines
@@ -180,7 +180,7 @@ def test_a_server_that_never_answers_costs_seconds_and_the_run_is_recorded_offli
     monkeypatch.setenv("WANDB_BASE_URL", silent_server)
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.delenv("WANDB_MODE")
-    more = ["logger.wandb.mode=online", "logger.wandb.timeout=16"]
+    more = ["logger.wandb.mode=online", "logger.wandb.timeout=10"]
     result = finished([*overrides, *more], tmp_path, capsys)
     assert "the run is kept offline" in result.err
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
@@ -239,7 +239,7 @@ def test_a_run_that_cannot_go_online_is_recorded_in_full(
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     before = time.monotonic()
-    tracked(tmp_path / "online", timeout=16, mode="online")
+    tracked(tmp_path / "online", timeout=10, mode="online")
     assert time.monotonic() - before < 60
     result = capsys.readouterr()
     (warning,) = [line for line in result.err.splitlines() if "W&B" in line]

@@ -64,6 +64,7 @@ def interrupted(
         return run_train(overrides, capsys)
 
 
+@pytest.mark.usefixtures("without_report")
 @pytest.mark.slow
 def test_a_run_resumed_within_an_epoch_equals_one_that_was_not_stopped(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

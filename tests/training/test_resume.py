@@ -96,6 +96,7 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     return dict(stored["state_dict"])
 
 
+@pytest.mark.usefixtures("without_report")
 @pytest.mark.slow
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_run(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -41,6 +41,7 @@ def test_online_run_without_an_account_is_kept_offline_with_nothing_private_in_i
         "trainer.max_epochs=1",
         "trainer.accelerator=cpu",
         "logger.wandb.mode=online",
+        "logger.wandb.timeout=10",
         "logger.wandb.tags=[ward-nine,of mjones7]",
     ]
     result = run_train([*arguments, f"hydra.run.dir={home}/runs/first"], capsys)
