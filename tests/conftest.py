@@ -11,6 +11,7 @@ import pytest
 from fracnet.utils import deferred
 
 deferred.defer()  # as each command does
+gc.disable()  # until the tests are collected: imports leave no garbage to look for
 # A shell starts background jobs with Ctrl-C ignored, and all their children inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,6 +22,7 @@ os.environ["WANDB_MODE"] = "disabled"  # saves seconds per run; its tests set th
 @pytest.fixture(scope="module", autouse=True)
 def _quick_collection() -> None:
     """Spare the garbage collector what exists by now: searching it takes a tenth of the time."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

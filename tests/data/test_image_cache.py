@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from helpers.caches import PREPROCESS, cache_contents, open_cache
 from helpers.tiny import RESIZE, tiny_manifest
+from helpers.warm import Warm
 
 import fracnet
 from fracnet.data import cache_folders, image_cache
@@ -358,7 +359,7 @@ HELPERS = Path(__file__).parents[1]
 
 def start_build(root: Path, log: Path, pause: float, together: int = 1) -> subprocess.Popen[str]:
     python_path = f"{HELPERS}{os.pathsep}{Path(fracnet.__file__).parents[1]}"
-    return subprocess.Popen(
+    return Warm(
         [sys.executable, "-m", "helpers.slow_build", *map(str, (root, log, pause, together))],
         env=os.environ | {"PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
