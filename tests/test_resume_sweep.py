@@ -28,8 +28,8 @@ with locked(Path(sys.argv[1]), "it"):
 KILLS = int(os.environ.get("FRACNET_TEST_KILLS", "1"))
 """How often the slow test kills a sweep."""
 MOMENTS = [
-    "plan.json", "0/job.json", "0/metrics.csv", "0/checkpoints/last.ckpt", "0/metrics.json",
-    "0/report/index.html", "2/job.json", "2/metrics.csv", "2/checkpoints/last.ckpt",
+    "plan.json", "0/job.json", "0/metrics.csv", "0/metrics.json", "0/report/index.html",
+    "1/checkpoints/last.ckpt", "1/job.json", "1/metrics.json",
 ]  # fmt: skip
 """The file after which it does so, within a second."""
 
@@ -58,7 +58,7 @@ def numbers(sweep: Path) -> dict[str, bytes]:
     """What the jobs have computed: predictions and metrics of each, without times."""
     names = ("predictions.csv", "metrics.json", "decisions.json")
     files = {
-        f"{n}/{name}": (sweep / str(n) / name).read_bytes() for n in range(3) for name in names
+        f"{n}/{name}": (sweep / str(n) / name).read_bytes() for n in range(2) for name in names
     }
     table = json.loads((sweep / "sweep.json").read_text())
     chosen = {key: table[key] for key in ("best", "ties", "objective", "swept")}
@@ -133,7 +133,7 @@ def training(phantom_overrides: list[str]) -> list[str]:
     overrides = tiny_overrides(*phantom_overrides, "scheduler=none", "logger=none", size=40)
     jobs = [
         "trainer.max_epochs=3",
-        "optim.lr=1e-2,2e-2,3e-2",
+        "optim.lr=1e-2,2e-2",
         "callbacks.early_stopping.patience=1",
     ]
     return ["-m", "fracnet.train", "-m", *overrides, *jobs]
@@ -158,8 +158,8 @@ def test_a_sweep_killed_at_any_moment_ends_as_if_it_had_not(
         time.sleep(moments.uniform(0, 1))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        before = {n: job_status(sweep, n) for n in range(3)}
-        launcher = moments.choice(["serial", "joblib", "joblib"])
+        before = {n: job_status(sweep, n) for n in range(2)}
+        launcher = moments.choice(["joblib", "serial"])
         resume = [f"resume={sweep}", f"launcher={launcher}", "trust=true"]
         out = done(["-m", "fracnet.sweep", *resume], tmp_path)
         print(f"killed after {after}: {before}, resumed with {launcher}", flush=True)

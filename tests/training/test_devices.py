@@ -139,7 +139,7 @@ def test_two_nodes_give_what_two_devices_give(
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     nodes = [
         Warm(
-            [*command, "trainer.num_nodes=2", f"hydra.run.dir={folder}"],
+            [*command, "trainer.num_nodes=2", "explain=none", f"hydra.run.dir={folder}"],
             env=os.environ | common | {"NODE_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
