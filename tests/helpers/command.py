@@ -1,5 +1,6 @@
 """Run a command as a user would, in this process or in a new one."""
 
+import logging
 import os
 import resource
 import subprocess
@@ -43,6 +44,7 @@ def run_command(
 ) -> CommandResult:
     """`python -m fracnet.NAME OVERRIDES`; `task` is its main function."""
     argv, sys.argv = sys.argv, [f"fracnet.{name}", *overrides]
+    handlers = logging.root.handlers[:]
     code = 0
     try:
         hydra_cli.run(task, name, jobs=sweep if name == "train" else None)
@@ -50,6 +52,9 @@ def run_command(
         code = int(stop.code or 0)
     finally:
         sys.argv = argv
+        for left in set(logging.root.handlers) - set(handlers):  # Hydra's, of this run's folder
+            left.close()
+        logging.root.handlers[:] = handlers
     out, err = capsys.readouterr()
     return CommandResult(code, out, err)
 

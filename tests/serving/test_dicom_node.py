@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import imagecodecs
 import numpy as np
@@ -33,7 +33,6 @@ from helpers.dicom_peers import (
     storescu,
     wait_for,
 )
-from helpers.warm import Warm
 from highdicom import sr
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -455,13 +454,11 @@ def test_a_damaged_object_never_reaches_the_decoders_of_pydicom(
         r.answered()
 
 
-def start_node(
-    start: type["subprocess.Popen[Any]"], run: Path, folder: Path, *options: str
-) -> tuple["subprocess.Popen[Any]", int]:
+def start_node(run: Path, folder: Path, *options: str) -> tuple[subprocess.Popen[str], int]:
     """`python -m fracnet.node` in a process of its own, once it listens; and its port."""
     port = free_port()
     keys = [f"run={run}", f"port={port}", "quiet=1", "folder=results", "spool=spool", *options]
-    process = start(
+    process = subprocess.Popen(
         [sys.executable, "-m", "fracnet.node", *keys],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -484,14 +481,14 @@ def test_killed_at_any_moment_it_loses_nothing_and_sends_nothing_twice(
     run, acknowledged = predictor.folder.path, 0
     with storescp(port, received):
         for wait in (0.0, 1.6):  # while it receives, and while it predicts or delivers
-            process, own = start_node(Warm, run, tmp_path, target)
+            process, own = start_node(run, tmp_path, target)
             told = storescu(own, files[: 4 if wait else 8]).stderr
             acknowledged = max(acknowledged, told.count("(Success)"))
             time.sleep(wait)
             process.kill()
             process.communicate()
         assert acknowledged == 8
-        process, own = start_node(subprocess.Popen, run, tmp_path, target)
+        process, own = start_node(run, tmp_path, target)
         done = tmp_path / "spool" / "studies"
         wait_for(lambda: len(list(done.glob("*/answers/*/done"))) == 4)
         process.send_signal(signal.SIGTERM)
