@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.audited import (
@@ -16,25 +17,42 @@ from helpers.audited import (
     write_picture,
     write_set,
 )
-from helpers.command import in_new_process, in_quick_process
+from helpers.command import in_quick_process, in_warm_process
 
 from fracnet.data import audit_record
+from fracnet.data_audit import run_audit
+
+RESULTS: dict[Path, run_audit.AuditResult] = {}
 
 
 @pytest.fixture(autouse=True)
 def _small_forests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 20, "family": 5})
+    monkeypatch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 5, "family": 2})
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def leaky(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset with copies of two train images in test, one of them mirrored."""
-    root = write_set(tmp_path / "set")
+    root = write_set(tmp_path_factory.mktemp("leaky") / "set")
     for name, first, step in (("same", "train00", 1), ("mirrored", "train02", -1)):
         image = read_picture(root / f"train/normal/{first}.png")
         write_picture(root / f"test/normal/{name}.png", image[:, ::step])
     return root
+
+
+@pytest.fixture
+def audited(monkeypatch: pytest.MonkeyPatch, leaky: Path) -> Path:
+    """The same dataset, whose audit is computed once for several commands."""
+    compute = run_audit.run_audit
+
+    def once(*arguments: Any, **settings: Any) -> run_audit.AuditResult:
+        if leaky not in RESULTS:
+            RESULTS[leaky] = compute(*arguments, **settings)
+        return RESULTS[leaky]
+
+    monkeypatch.setattr(run_audit, "run_audit", once)
+    return leaky
 
 
 def test_finds_planted_copies_and_writes_the_report(
@@ -62,10 +80,10 @@ def test_finds_planted_copies_and_writes_the_report(
 
 @pytest.mark.parametrize(("fail_on", "code"), [("hint", 2), ("leak", 2), ("error", 0), ("null", 0)])
 def test_exit_code_depends_on_fail_on(
-    fail_on: str, code: int, leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fail_on: str, code: int, audited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = run_audit_command(
-        [*folder_overrides(leaky, tmp_path / "out"), f"fail_on={fail_on}"], capsys
+        [*folder_overrides(audited, tmp_path / "out"), f"fail_on={fail_on}"], capsys
     )
     assert result.code == code
     assert (tmp_path / "out/audit.json").is_file(), "written first"
@@ -73,9 +91,10 @@ def test_exit_code_depends_on_fail_on(
 
 
 def test_a_planted_shortcut_reaches_fail_on_warning(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same images without and with a corner mark on those of one class."""
+    monkeypatch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 20, "family": 5})
     root = write_set(tmp_path / "set", train=44, val=8, test=8)
     command = [*folder_overrides(root, tmp_path / "out"), "fail_on=warning"]
     plain = run_audit_command(command, capsys)
@@ -170,7 +189,7 @@ def test_an_option_that_sets_more_than_data_works_in_an_audit(
 
 
 def test_a_full_disk_is_reported_and_leaves_no_partial_file(
-    leaky: Path,
+    audited: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -179,7 +198,7 @@ def test_a_full_disk_is_reported_and_leaves_no_partial_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fracnet.utils.files.os.fsync", full)
-    result = run_audit_command(folder_overrides(leaky, tmp_path / "out"), capsys)
+    result = run_audit_command(folder_overrides(audited, tmp_path / "out"), capsys)
     assert result.code == 1
     assert f"Cannot write {tmp_path / 'out/audit.json'}: No space left on device" in result.err
     assert not (tmp_path / "out").exists()
@@ -190,8 +209,8 @@ def test_two_audits_of_one_set_into_one_folder_both_succeed(leaky: Path, tmp_pat
     codes = []
 
     def run() -> None:
-        overrides = ["fracnet.audit", *folder_overrides(leaky, tmp_path / "out"), "workers=1"]
-        codes.append(in_new_process(overrides, tmp_path).code)
+        overrides = [*folder_overrides(leaky, tmp_path / "out"), "workers=1"]
+        codes.append(in_warm_process(["-m", "fracnet.audit", *overrides], tmp_path).code)
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:

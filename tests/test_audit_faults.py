@@ -13,7 +13,7 @@ from fracnet.utils.files import cache_dir
 
 @pytest.fixture(autouse=True)
 def _small_forests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 20, "family": 5})
+    monkeypatch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 5, "family": 2})
     monkeypatch.setenv("FRACNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 

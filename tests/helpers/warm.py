@@ -33,12 +33,15 @@ IMPORTED = ("fracnet.training.preflight", "fracnet.training.run", "fracnet.train
 """What `fracnet.train` imports, without itself: `-m` must run it, not find it."""
 PR_SET_CHILD_SUBREAPER = 36
 LENGTH = struct.Struct("!I")
+LOCK = threading.Lock()
 
 
 class Warm(subprocess.Popen[Any]):
     """`Popen` for a command that begins with sys.executable, then `-m`, `-c` or a script."""
 
     def _execute_child(self, args: Any, *details: Any) -> None:  # type: ignore[override]
+        if sys.platform != "linux":
+            return super()._execute_child(args, *details)  # type: ignore[misc]
         # In the order of Python 3.11 to 3.13.
         cwd, environment, pipes = details[4], details[5], details[9:15]
         new_session, group = details[-2:]
@@ -59,16 +62,17 @@ class Warm(subprocess.Popen[Any]):
 
 def _fork(job: dict[str, Any], streams: list[int]) -> int:
     """The process id of a new child of this process."""
-    server, prctl = _server(os.getpid()), CDLL(None).prctl
-    # Whose parent ends becomes a child of the nearest process above that has asked for it.
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
-    try:
-        data = pickle.dumps(job)
-        socket.send_fds(server, [LENGTH.pack(len(data))], streams)
-        server.sendall(data)
-        return int(LENGTH.unpack(_receive(server, LENGTH.size))[0])
-    finally:
-        prctl(PR_SET_CHILD_SUBREAPER, 0)
+    data, prctl = pickle.dumps(job), CDLL(None).prctl
+    with LOCK:
+        server = _server(os.getpid())
+        # Whose parent ends becomes a child of the nearest process above that has asked for it.
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        try:
+            socket.send_fds(server, [LENGTH.pack(len(data))], streams)
+            server.sendall(data)
+            return int(LENGTH.unpack(_receive(server, LENGTH.size))[0])
+        finally:
+            prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 @functools.cache
