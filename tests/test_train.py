@@ -247,11 +247,10 @@ def test_sigterm_after_the_fit_is_recorded(
     code = (
         "import sys, time\n"
         "from fracnet.config import hydra_cli\n"
-        "from fracnet.runs import explain_run\n"
         "from fracnet.train import train\n"
-        "from fracnet.training import sweep\n"
+        "from fracnet.training import record, sweep\n"
         f"def wait(*arguments): open({str(flag)!r}, 'w').close(); time.sleep(100)\n"
-        "explain_run.explain_new_run = wait\n"
+        "record.explain_new_run = wait\n"
         f"sys.argv[1:] = {[*overrides, f'hydra.run.dir={tmp_path}/run']!r}\n"
         "hydra_cli.run(train, 'train', jobs=sweep)\n"
     )

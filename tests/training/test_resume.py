@@ -325,6 +325,7 @@ def test_resuming_an_untrusted_checkpoint_executes_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
 def test_a_schedule_for_all_steps_starts_again_for_added_epochs(
     phantom_overrides: list[str],
     tmp_path: Path,
