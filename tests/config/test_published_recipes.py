@@ -47,6 +47,7 @@ def test_the_published_metric_is_printed_next_to_the_run(
     assert "This run, on upper_limb_phantom:" in flat
 
 
+@pytest.mark.usefixtures("without_report")
 def test_in_a_sweep_published_metrics_appear_only_with_test_metrics(
     phantom_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

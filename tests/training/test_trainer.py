@@ -45,6 +45,7 @@ def recorder(path: Path) -> str:
     return f"callbacks.mine={{_target_: test_trainer.Recorder, path: {path}}}"
 
 
+@pytest.mark.usefixtures("without_report")
 def test_all_extension_points_work_together(
     overrides: list[str],
     tmp_path: Path,

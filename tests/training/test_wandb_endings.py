@@ -131,6 +131,7 @@ def test_killed_run_keeps_its_history_and_continues_it(
         assert second.exit_code == 0
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_job_without_images_mentions_none(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
