@@ -47,7 +47,7 @@ def evaluate(cfg: DictConfig) -> "RunEvaluation":
         else:
             table = full_path(str(command.table))
             out = full_path(command.out or str(table.with_name(f"{table.stem}_evaluation")))
-            evaluation = evaluate_run.evaluate_csv(table, command, out, cited, progress_bar)
+            evaluation = evaluate_run.evaluate_table(table, command, out, cited, progress_bar)
         own = run is not None and run.path == evaluation.folder.path
         report_run.report_evaluation(
             evaluation,

@@ -48,7 +48,7 @@ CASES = [
     (["table=pred.csv"], ["no such file", "Did you mean 'preds.csv'?"]),
     (["table=preds.csv"], ["no column 'label'"]),
     (["run=runs/mine", "cited=no.yaml"], ["cited=no.yaml: no such file"]),
-    (["run=runs/mine", "cited=bad.yaml"], ["cited=bad.yaml is not valid YAML"]),
+    (["run=runs/mine", "cited=bad.yaml"], ["cited=bad.yaml cannot be read"]),
     (["run=runs/mine", "cited=words.yaml"], ["must hold a list of published metrics"]),
     (["run=runs/mine", "cited=odd.yaml"], ["cited.0.metric=acuracy", "allowed: accuracy,"]),
 ]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ from fracnet.inference.inputs import PREDICTION_FILE, InputImages
 from fracnet.inference.overlays import Overlays
 from fracnet.inference.prediction_page import prediction_page
 from fracnet.models.ood import MEANING
-from fracnet.runs.run_folder import with_format, write_json
+from fracnet.runs.run_folder import csv_text, with_format, write_json
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file, write_atomically
 from fracnet.utils.progress import Progress, no_progress
-from fracnet.utils.text import counted, exact_cell, plain_cell
+from fracnet.utils.text import counted, exact_cell
 
 COLUMNS = {
     "path": "the file",
@@ -93,8 +93,8 @@ def predict_into(
 
     Writes predictions.csv, at the end the same rows as predictions.jsonl, predictions.json,
     studies.csv where studies are known, unreadable.csv where files cannot be read, and the page
-    index.html. Raises UserError
-    where the folder cannot be written, and KeyboardInterrupt that states what is done so far.
+    index.html. Raises UserError where the folder cannot be written, and KeyboardInterrupt that
+    states what is done so far.
     """
     summary = PredictionSummary(folder, ood=None if predictor.ood_description is None else 0)
     summary.notes += [*images.notes, *_limit_notes(predictor, "image")]
@@ -117,7 +117,7 @@ def predict_into(
                     study_rows.append(known.drop(columns=["path", "reason"]))
         if study_rows:
             studies = predictor.studies(pd.concat(study_rows, ignore_index=True))
-            write_atomically(folder / "studies.csv", _csv(studies))
+            write_atomically(folder / "studies.csv", csv_text(studies))
             summary.studies = len(studies)
             summary.notes += _limit_notes(predictor, "study")
             if len(studies) == 1 and summary.n > 1:
@@ -165,12 +165,6 @@ def _read_rows(path: Path) -> Iterator[pd.DataFrame]:
         yield part
 
 
-def _csv(table: pd.DataFrame, *, header: bool = True) -> str:
-    """A csv in which a spreadsheet takes no text, such as a stranger's name, for a formula."""
-    plain = table.map(plain_cell)
-    return str(plain.to_csv(index=False, header=header, lineterminator="\n"))
-
-
 def _counting_images(
     batches: Iterator[Batch], progress: Progress[Any], total: int
 ) -> Iterator[Batch]:
@@ -203,7 +197,7 @@ class _RowFile:
 
     def add(self, table: pd.DataFrame) -> None:
         n_bytes, n_rows = self._complete
-        text = _csv(table, header=not n_bytes).encode()
+        text = csv_text(table, header=not n_bytes).encode()
         left = memoryview(text)
         while left:
             left = left[os.write(self._file, left) :]
@@ -234,7 +228,7 @@ def _recorded(
             summary.n = rows.n
             if summary.unreadable:
                 table = pd.DataFrame(summary.unreadable, columns=["path", "error"])
-                write_atomically(folder / "unreadable.csv", _csv(table))
+                write_atomically(folder / "unreadable.csv", csv_text(table))
             write_json(folder / PREDICTION_FILE, _content(summary, predictor, total))
     except OSError as error:
         raise UserError(
@@ -297,7 +291,15 @@ def check_output_free(out: Path) -> None:
 @contextmanager
 def output_folder(out: str | None, name: str) -> Iterator[Path]:
     """The folder `out`, or a new one named after input and time; removed again if left empty."""
-    folder = _create_folder(out, name)
+    folder = _unused_name(name) if out is None else Path(out).expanduser()
+    check_output_free(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=out is not None)
+    except OSError as error:
+        raise UserError(
+            f"out={folder} cannot be created ({error.strerror or error}); name another folder with "
+            "out=."
+        ) from error
     try:
         yield folder
     finally:
@@ -305,30 +307,11 @@ def output_folder(out: str | None, name: str) -> Iterator[Path]:
             folder.rmdir()
 
 
-def _create_folder(out: str | None, name: str) -> Path:
-    if out is not None:
-        folder = Path(out).expanduser()
-        check_output_free(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"out={out} cannot be created: {error.strerror or error}.") from error
-        return folder
+def _unused_name(name: str) -> Path:
     safe_name = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "images"
     base = f"predictions_{safe_name}_{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}"
-    for attempt in count(1):
-        folder = Path(base if attempt == 1 else f"{base}_{attempt}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(
-                f"Cannot write to {Path.cwd()} ({error.strerror or error}); name another folder "
-                "with out=."
-            ) from error
-        return folder
-    raise AssertionError("numbers do not end")
+    names = chain([base], (f"{base}_{number}" for number in count(2)))
+    return next(path for path in map(Path, names) if not path.exists())
 
 
 def print_summary(summary: PredictionSummary, predictor: ImagePredictor) -> None:

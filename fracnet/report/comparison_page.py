@@ -24,7 +24,6 @@ from fracnet.report.html import page
 from fracnet.report.sweep_charts import Trial, learning_curves, swept_keys
 from fracnet.report.sweep_tables import runs_table
 from fracnet.report.tables import (
-    Bar,
     Cell,
     EstimateCell,
     Named,
@@ -39,6 +38,7 @@ from fracnet.utils.text import counted
 SEPARATE_SENTENCES = 5
 """With more differences than this, the undecided ones share a sentence."""
 TRUE_DIFFERENCE = "a true difference"
+PARTS_OF_SWEEPS = ("configurations", "pareto", "importance", "data_curve", "metrics", "test")
 KINDS = {
     "model": "models, one run of each",
     "configuration": "configurations, all runs of each",
@@ -96,7 +96,7 @@ def pointing_sentences(result: Comparison) -> list[str]:
             sentences.append(f"{pair} ({row.note or 'no interval'}).")
         else:
             limits = f"{signed(row.low)} to {signed(row.high)}"
-            sentences.append(f"{pair} ({limits}; {_p_equals(row.holm)}; {row.method}).")
+            sentences.append(f"{pair} ({limits}; {p_equals(row.holm)}; {row.method}).")
     return sentences
 
 
@@ -127,7 +127,7 @@ def _decided(row: Difference, p_name: str) -> str:
     small = ", though by less than the margin" if row.within else ""
     return (
         f"{display_name(row, better)} is better than {display_name(row, worse)} by "
-        f"{abs(row.value):.3f} ({near:.3f} to {far:.3f}){small}; {_p_equals(row.holm, p_name)}."
+        f"{abs(row.value):.3f} ({near:.3f} to {far:.3f}){small}; {p_equals(row.holm, p_name)}."
     )
 
 
@@ -155,7 +155,7 @@ def _undecided(result: Comparison, row: Difference) -> str:
     if row.low is None:
         parts += [note for note in row.note.split("; ") if note and note != TOO_FEW]
         if row.holm is not None and row.holm < ALPHA:
-            parts.append(f"without an interval, the test alone ({_p_equals(row.p)}) is not enough")
+            parts.append(f"without an interval, the test alone ({p_equals(row.p)}) is not enough")
     return "; ".join([*parts, *_disagreement(row), *_planning(result, row)]) + "."
 
 
@@ -167,16 +167,16 @@ def _disagreement(row: Difference) -> Iterator[str]:
     if row.agree is False and row.leaves_out_0:
         yield (
             f"test and interval disagree: {interval} excludes 0, but the test finds no difference "
-            f"({_p_equals(row.p)})"
+            f"({p_equals(row.p)})"
         )
     elif row.agree is False:
         yield (
-            f"test and interval disagree: the test finds a difference ({_p_equals(row.p)}), but "
+            f"test and interval disagree: the test finds a difference ({p_equals(row.p)}), but "
             f"{interval} includes 0"
         )
     elif row.leaves_out_0:
         yield (
-            f"{_p_equals(row.p)} becomes {_p_equals(row.holm, 'p (Holm)')} as one of several "
+            f"{p_equals(row.p)} becomes {p_equals(row.holm, 'p (Holm)')} as one of several "
             "differences"
         )
 
@@ -239,7 +239,8 @@ def p_value(p: float | None) -> str:
     return "n/a" if p is None else ("<0.001" if p < 0.001 else f"{p:.3f}")
 
 
-def _p_equals(p: float | None, name: str = "p") -> str:
+def p_equals(p: float | None, name: str = "p") -> str:
+    """`p = 0.031`, `p < 0.001`."""
     assert p is not None, "no test"
     return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.3f}"
 
@@ -323,24 +324,19 @@ def standings_table(result: Comparison, rows: int | None = None) -> Table:
     cells: list[list[Cell]] = [
         [
             row.name,
-            *([str(len(row.runs))] if several else []),
+            str(len(row.runs)),
             "n/a" if math.isnan(row.validation) else f"{row.validation:.3f}",
-            EstimateCell(row.value, row.low, row.high),
-            Bar(
-                row.value,
-                row.low,
-                row.high,
-                scale,
-                ticks=row.values if len(row.runs) > 1 else (),
-            ),
+            cell := EstimateCell(row.value, row.low, row.high),
+            cell.bar(scale, ticks=row.values if len(row.runs) > 1 else ()),
         ]
         for row in standings
     ]
-    return Table(
+    table = Table(
         f"{result.metric.title}, by validation; test: {describe_test_rows(result)}",
-        ["name", *(["runs"] if several else []), "validation", "test (95 % CI)", f"test, {scale}"],
+        ["name", "runs", "validation", "test (95 % CI)", f"test, {scale}"],
         cells,
     )
+    return table if several else table.without("runs")
 
 
 def differences_table(
@@ -359,20 +355,16 @@ def differences_table(
     top = round_scale([0.0, reach]).high
     scale = Scale(-top, top)
     sides = ("worse", "better") if metric.larger_is_better else ("better", "worse")
-    corrected = len(differences) > 1
     cells: list[list[Cell]] = [
         [
             display_name(row, 0)
             if reference
             else Named(display_name(row, 0), f"minus {display_name(row, 1)}"),
-            EstimateCell(row.value, row.low, row.high, signed=True),
+            cell := EstimateCell(row.value, row.low, row.high, signed=True),
             p_value(row.p),
-            *([p_value(row.holm)] if corrected else []),
+            p_value(row.holm),
             row.verdict or "no test",
-            Bar(
-                row.value,
-                row.low,
-                row.high,
+            cell.bar(
                 scale,
                 guide=0.0,
                 margin=margin,
@@ -382,10 +374,10 @@ def differences_table(
         ]
         for row in differences[:rows]
     ]
-    heads = ["name", "difference (95 % CI)", "p", *(["p (Holm)"] if corrected else []), "verdict"]
+    heads = ["name", "difference (95 % CI)", "p", "p (Holm)", "verdict"]
     axis = f"{sides[0]} \N{LEFTWARDS ARROW} 0 \N{RIGHTWARDS ARROW} {sides[1]}, {scale}"
-    caption = f"{subject}: {KINDS[differences[0].kind]}"
-    return Table(caption, [*heads, axis], cells)
+    table = Table(f"{subject}: {KINDS[differences[0].kind]}", [*heads, axis], cells)
+    return table if len(differences) > 1 else table.without("p (Holm)")
 
 
 def _shared_reference(rows: Sequence[Difference]) -> str:
@@ -463,20 +455,21 @@ def comparison_page(
             "warnings": warnings,
             "standings": standings_table(result, MAX_ROWS),
             "standings_notes": _standings_notes(result),
-            "differences": [differences_part(result, rows, rows is not main) for rows in kinds],
+            "differences": [
+                # The verdict has the sentences of the main ones already.
+                differences_part(
+                    result, rows, [] if rows is main else difference_sentences(result, rows)
+                )
+                for rows in kinds
+            ],
             "no_configurations": "" if result.configurations else too_few_runs_note(result),
             "differences_notes": [],
             "localization": pointing_sentences(result),
-            "configurations": None,
-            "pareto": None,
-            "importance": None,
-            "data_curve": None,
-            "metrics": None,
+            **dict.fromkeys(PARTS_OF_SWEEPS),
             "swept": swept_keys(trials, f"validation {title}"),
             "swept_title": f"validation {title}",
             "curves": learning_curves(trials, result.metric.name, title),
             "runs": runs_table(trials),
-            "test": None,
             "left": skipped,
             "method": [
                 f"Test: {describe_test_rows(result)}. {method_text(result)}",
@@ -568,9 +561,9 @@ def _standings_notes(result: Comparison) -> list[str]:
 
 
 def differences_part(
-    result: Comparison, rows: Sequence[Difference], with_sentences: bool = True
+    result: Comparison, rows: Sequence[Difference], sentences: Sequence[str]
 ) -> dict[str, Any]:
-    """One kind of differences; `with_sentences` unless the verdict already has them."""
+    """One kind of differences, below some sentences."""
     margin = f" Grey: within the margin of {result.margin:g}." if result.margin else ""
     notes = [
         f"{display_name(row, 0)} minus {display_name(row, 1)}: {row.note}."
@@ -579,7 +572,7 @@ def differences_part(
     ]
     return {
         "title": KINDS[rows[0].kind].capitalize(),
-        "sentences": difference_sentences(result, rows) if with_sentences else [],
+        "sentences": sentences,
         "table": differences_table(result, rows, MAX_ROWS),
         "notes": [
             f"Filled marks are significant by interval and corrected test; hollow ones are not."

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from fracnet.evaluation.sweep_statistics import MIN_SEEDS, MIN_SIZES, SMALL
 from fracnet.report.plots import SERIES, WHITE, Chart, Figure, Key, hover
 from fracnet.report.sweep_tables import Sweep, metric_title, settings_text
-from fracnet.report.tables import EstimateCell, Table
+from fracnet.report.tables import Table, mean_cell
 from fracnet.utils.text import are, counted
 
 KEY = "data.fraction"
@@ -34,9 +34,7 @@ def data_curve_table(sweep: Sweep) -> Table | None:
             f"{point['fraction']:g}",
             f"{point['images']:.0f}",
             str(len(point["values"])),
-            EstimateCell(point["mean"], point["low"], point["high"])
-            if point["low"] is not None
-            else EstimateCell(point["mean"]).number,
+            mean_cell(point),
         ]
         for curve in curves
         for point in curve["points"]

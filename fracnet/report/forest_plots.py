@@ -1,5 +1,6 @@
 """Intervals under one another: metrics by group or class, and differences between runs."""
 
+import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +13,10 @@ from matplotlib.ticker import MaxNLocator
 
 from fracnet.evaluation.aggregation import OVERALL
 from fracnet.evaluation.assessment import Stratum
+from fracnet.evaluation.comparison import Comparison, Difference
 from fracnet.evaluation.summary import TOO_FEW, Estimate, Summary
 from fracnet.metrics.hypothesis_tests import ALPHA
+from fracnet.report.comparison_page import describe_test_rows, display_name, p_equals
 from fracnet.report.plots import BLUE, EMPTY, INK, MUTED, VERMILION, WHITE, Chart, Figure
 from fracnet.report.run_content import IMAGE, Evaluated
 from fracnet.report.tables import EstimateCell, estimate_text
@@ -124,21 +127,25 @@ def _column(title: str, lines: Sequence[Line], *, first: bool) -> Chart:
 
 def _draw_estimate(axis: Axes, y: int, estimate: Estimate) -> None:
     few = _few(estimate)
-    if estimate.low is not None and estimate.high is not None:
-        axis.plot([estimate.low, estimate.high], [y, y], color=BLUE, zorder=2.5)
-    mark: dict[str, Any] = {"marker": "o" if y else "D", "markersize": 5.5}
-    fill = WHITE if few else BLUE
-    axis.plot(estimate.value, y, color=BLUE, markerfacecolor=fill, clip_on=False, zorder=3, **mark)
-    axis.text(
-        1.06,
-        y,
-        estimate_text(estimate),
-        transform=axis.get_yaxis_transform(),
-        va="center",
-        fontsize=8.5,
-        color=MUTED if few else INK,
-        weight="normal" if y else "bold",
-    )
+    _draw_row(axis, y, estimate, BLUE, WHITE if few else BLUE, marker="o" if y else "D")
+    look: dict[str, Any] = {"color": MUTED if few else INK, "weight": "normal" if y else "bold"}
+    _digits(axis, 1.06, y, estimate_text(estimate), **look)
+
+
+def _draw_row(
+    axis: Axes, y: int, of: Estimate | Difference, color: str, fill: str, **mark: Any
+) -> None:
+    """Bar and point."""
+    if of.low is not None and of.high is not None:
+        axis.plot([of.low, of.high], [y, y], color=color, zorder=2.5)
+    look: dict[str, Any] = {"markersize": 5.5, "clip_on": False, "zorder": 3} | mark
+    axis.plot(of.value, y, color=color, markerfacecolor=fill, **look)
+
+
+def _digits(axis: Axes, x: float, y: int, text: str, **look: Any) -> None:
+    """Text to the right of a row."""
+    across = axis.get_yaxis_transform()
+    axis.text(x, y, text, transform=across, va="center", fontsize=8.5, **look)
 
 
 def _rows_only(axis: Axes, names: Sequence[str]) -> None:
@@ -161,69 +168,45 @@ def _lowest(lines: Sequence[Line]) -> float:
     return float(max(0.0, np.floor(min(ends) * 10 - 1e-9) / 10))
 
 
-@dataclass(frozen=True)
-class DifferenceRow:
-    """One comparison: `value` is the first run's metric minus the reference's.
+def differences(result: Comparison, rows: Sequence[Difference], name: str) -> Figure:
+    """One line per defined difference of a kind, in the order given; at least one is defined.
 
-    `low` and `high` are the limits of its 95 % interval, None with a `note` where there is none.
-    `p` is the p-value as reported, None without a test; the mark is filled only where `p`, too,
-    is below 0.05.
+    The margin of the comparison is shaded. name: of the files.
     """
-
-    label: str
-    value: float
-    low: float | None
-    high: float | None
-    p: float | None = None
-    note: str = ""
-
-
-def differences(
-    rows: Sequence[DifferenceRow],
-    *,
-    metric: str,
-    reference: str = "",
-    margin: float | None = None,
-    higher_is_better: bool = True,
-    note: str = "",
-    p_name: str = "p",
-    name: str = "differences",
-) -> Figure:
-    """One line per comparison, in the order given.
-
-    Args:
-        rows: at least one.
-        metric: what was measured, in words: `macro AUC`.
-        reference: of all rows, where they share one; named on the axis.
-        margin: the smallest difference that matters, a positive number; shaded from -margin to
-            margin. None shades nothing.
-        higher_is_better: False for a loss or an error: then the sides are named the other way.
-        note: a sentence under the figure: how intervals were made, how many patients.
-        p_name: what `p` is, `p (Holm)` where it is corrected.
-        name: of the files.
-    """
-    assert rows, "nothing to compare"
-    assert margin is None or margin > 0, margin
-    tested = f" and {p_name} < {ALPHA:g}" if any(row.p is not None for row in rows) else ""
-    key = f"Bars: 95 % intervals; filled: 0 lies outside{tested}."
+    metric, margin = result.metric, result.margin
+    p_name = "p (Holm)" if len(rows) > 1 else "p"
+    rows = [row for row in rows if not math.isnan(row.value)]
+    shared = len({row.reference for row in rows}) == 1
+    tested = f" and {p_name} < {ALPHA:g}" if any(row.holm is not None for row in rows) else ""
+    note = f"Bars: 95 % intervals; filled: 0 lies outside{tested}."
     if margin is not None:
-        key += f" Grey: within ±{margin:g}."
-    sides = ("worse", "better") if higher_is_better else ("better", "worse")
-    end = _end(rows, margin or 0.0)
-    labels = [textwrap.fill(row.label, LABEL_WIDTH, max_lines=2, placeholder="…") for row in rows]
-    base = f" from {textwrap.shorten(reference, 40, placeholder='…')}" if reference else ""
+        note += f" Grey: within ±{margin:g}."
+    sides = ("worse", "better") if metric.larger_is_better else ("better", "worse")
+    # Its middle is 0, so that no side looks longer.
+    ends = [abs(v) for row in rows for v in (row.low, row.value, row.high) if v is not None]
+    end = 1.08 * max([1.5 * (margin or 0.0), SHORTEST_AXIS, *(v for v in ends if v == v)])
+    labels = [
+        textwrap.fill(
+            display_name(row, 0) + ("" if shared else f" minus {display_name(row, 1)}"),
+            LABEL_WIDTH,
+            max_lines=2,
+            placeholder="…",
+        )
+        for row in rows
+    ]
+    reference = textwrap.shorten(display_name(rows[0], 1), 40, placeholder="…")
+    title = f"Differences in {metric.title}"
 
     def draw(axis: Axes) -> None:
-
         axis.set(xlim=(-end, end), ylim=(len(rows) - 0.4, -0.6))
         axis.xaxis.set_major_locator(MaxNLocator(nbins=6))
         if margin is not None:
             axis.axvspan(-margin, margin, color=EMPTY, zorder=0.5)
         axis.axvline(0, color=MUTED, linewidth=1)
         for y, row in enumerate(rows):
-            _draw_difference(axis, y, row, higher_is_better, p_name)
+            _draw_difference(axis, y, row, metric.larger_is_better, p_name)
         _rows_only(axis, labels)
-        axis.set_xlabel(f"difference in {metric}{base}")
+        axis.set_xlabel(f"difference in {metric.title}{f' from {reference}' if shared else ''}")
         look: dict[str, Any] = {"fontsize": 8.5, "color": MUTED, "va": "bottom"}
         top = 1 + 0.04 / (DIFFERENCE_ROW * len(rows))
         axis.text(0, top, f"← {sides[0]}", ha="left", transform=axis.transAxes, **look)
@@ -231,35 +214,24 @@ def differences(
 
     longest = max(len(line) for label in labels for line in label.split("\n"))
     size = (3.4, DIFFERENCE_ROW * len(rows))
-    title = f"Differences in {metric}"
     # A blank note leaves room for the names of the sides.
     chart = Chart("", title, draw, [" "], (), size, gap=2.9, left=0.3 + longest / 12)
-    return Figure(name, title, [chart], (), f"{key} {note}".strip())
+    return Figure(name, title, [chart], (), f"{note} {describe_test_rows(result)}.")
 
 
 def _draw_difference(
-    axis: Axes, y: int, row: DifferenceRow, higher_is_better: bool, p_name: str
+    axis: Axes, y: int, row: Difference, larger_is_better: bool, p_name: str
 ) -> None:
     """Point, bar and digits: filled where interval and test show a difference; else hollow."""
-    low = np.nan if row.low is None else row.low
-    high = np.nan if row.high is None else row.high
-    known = bool(np.isfinite([low, high]).all())
-    decided = known and (low > 0 or high < 0) and (row.p is None or row.p < ALPHA)
-    better = (row.value > 0) == higher_is_better
+    decided = row.leaves_out_0 and (row.holm is None or row.holm < ALPHA)
+    better = (row.value > 0) == larger_is_better
     color = MUTED if not decided else BLUE if better else VERMILION
-    axis.plot([low, high], [y, y], color=color, zorder=2.5)
-    mark: dict[str, Any] = {"marker": "o" if better or not decided else "s", "markersize": 6.5}
+    marker = "o" if better or not decided else "s"
     fill = color if decided else WHITE
-    axis.plot(row.value, y, color=color, markerfacecolor=fill, zorder=3, **mark)
+    _draw_row(axis, y, row, color, fill, marker=marker, markersize=6.5, clip_on=True)
     text = str(EstimateCell(row.value, row.low, row.high, signed=True))
-    if row.p is not None:
-        text += f"  {p_name} < 0.001" if row.p < 0.001 else f"  {p_name} = {row.p:.3f}"
+    if row.holm is not None:
+        text += f"  {p_equals(row.holm, p_name)}"
     if row.note:
         text += "\n" + textwrap.fill(row.note, LABEL_WIDTH + 6, max_lines=2, placeholder="…")
-    axis.text(1.03, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8.5)
-
-
-def _end(rows: Sequence[DifferenceRow], margin: float) -> float:
-    """Upper end of the axis, whose middle is 0, so that no side looks longer."""
-    ends = [abs(v) for row in rows for v in (row.low, row.value, row.high) if v is not None]
-    return 1.08 * max([margin * 1.5, SHORTEST_AXIS, *(v for v in ends if not np.isnan(v))])
+    _digits(axis, 1.03, y, text)

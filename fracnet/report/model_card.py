@@ -23,7 +23,7 @@ from fracnet.report.run_tables import (
     format_threshold,
 )
 from fracnet.report.tables import estimate_text
-from fracnet.report.verdict import compare_with_baseline, run_verdict
+from fracnet.report.verdict import run_verdict
 from fracnet.utils.text import without_controls
 
 HUB_NAMES = {
@@ -98,7 +98,7 @@ def _metric(kind: str, title: str, estimate: Estimate) -> dict[str, Any]:
 
 
 def _body(content: RunContent) -> str:
-    verdict = run_verdict(content, compare_with_baseline(content))
+    verdict = run_verdict(content)
     use, data = limits_of_use(content), content.fit.get("data") or {}
     about = [
         f"{title}: {data[field]}"

@@ -451,17 +451,21 @@ def learning_curves(table: pd.DataFrame, selected: int | None) -> Figure | None:
     # A file that mixes training and validation rows has gaps: the last value of an epoch counts.
     values = values.groupby("epoch").last().dropna(axis=1, how="all")
     charts = [
-        _learning_chart(title, values, {k: look for k, look in lines.items() if k in values}, top)
+        _learning_chart(
+            title, values, {k: look for k, look in lines.items() if k in values}, top, selected
+        )
         for title, lines, top in (("Loss", LOSSES, None), ("Validation", RATES, 1))
         if any(name in values for name in lines)
     ]
-    if selected is not None:
-        charts = [_with_selected(chart, selected) for chart in charts]
     return Figure("curves", "Learning curves", charts) if charts else None
 
 
 def _learning_chart(
-    title: str, values: pd.DataFrame, lines: Mapping[str, tuple[str, str, str]], top: int | None
+    title: str,
+    values: pd.DataFrame,
+    lines: Mapping[str, tuple[str, str, str]],
+    top: int | None,
+    selected: int | None,
 ) -> Chart:
     def draw(axis: Axes) -> None:
         for name, (label, color, marker) in lines.items():
@@ -480,20 +484,15 @@ def _learning_chart(
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_ylim(0, top)
         axis.set_xlabel("epoch")
+        if selected is not None:
+            axis.axvline(selected, zorder=1.5, **DASHED)
 
     keys = [
         Key({"color": color, "marker": marker}, label) for label, color, marker in lines.values()
     ]
+    if selected is not None:
+        keys.append(Key(DASHED, f"selected (epoch {selected})"))
     return Chart(title, f"{title} by epoch", draw, (), keys, (3.8, 2.7))
-
-
-def _with_selected(chart: Chart, selected: int) -> Chart:
-    def draw(axis: Axes) -> None:
-        chart.draw(axis)
-        axis.axvline(selected, zorder=1.5, **DASHED)
-
-    keys = [*chart.keys, Key(DASHED, f"selected (epoch {selected})")]
-    return Chart(chart.title, chart.label, draw, chart.notes, keys, chart.size)
 
 
 def save_learning_curves(
@@ -515,15 +514,9 @@ def save_learning_curves(
     return save(figure, folder)
 
 
-def save_confusion_matrix(
-    assessment: Assessment, predictions: Predictions, folder: Path
+def save_figures(
+    assessment: Assessment, predictions: Predictions, folder: Path, everything: bool = True
 ) -> list[Path]:
-    """Draw the one figure of `save_figures` that takes no time: the confusion matrix of images."""
-    summary = Evaluated(assessment, predictions).overall[IMAGE].summary
-    return save(confusion_matrix(summary), folder)
-
-
-def save_figures(assessment: Assessment, predictions: Predictions, folder: Path) -> list[Path]:
     """Draw all figures of an evaluation: confusion, ROC, precision-recall, reliability, forests.
 
     Of the test rows; where there are none, of the validation rows. With two classes they are
@@ -534,12 +527,15 @@ def save_figures(assessment: Assessment, predictions: Predictions, folder: Path)
         assessment: of the predictions.
         predictions: before calibration.
         folder: where to; made if missing.
+        everything: False draws the one that takes no time: the confusion matrix of images.
 
     Returns:
         A PNG and an SVG file a figure: `<what>_<split>`, with `_<level>` after it for levels other
         than the image, and `forest_<column>_<split>` for groups.
     """
     evaluated = Evaluated(assessment, predictions)
+    if not everything:
+        return save(confusion_matrix(evaluated.overall[IMAGE].summary), folder)
     figures = [
         *(confusion_matrix(s.summary, level=level) for level, s in evaluated.overall.items()),
         roc_figure(evaluated),

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from fracnet.evaluation.aggregation import equals_label
 from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
@@ -20,8 +21,8 @@ from fracnet.report import run_charts, run_facts, run_tables
 from fracnet.report.console import explanations
 from fracnet.report.html import page
 from fracnet.report.run_content import IMAGE, RunContent
-from fracnet.report.tables import Bar, Cell, EstimateCell, FileName, Scale, Table, estimate_cell
-from fracnet.report.verdict import BaselineComparison, Verdict, compare_with_baseline, run_verdict
+from fracnet.report.tables import Cell, FileName, Scale, Table, estimate_cell, stored_cell
+from fracnet.report.verdict import run_verdict
 from fracnet.saliency.methods import BASELINE_NAMES, CLASS_AGNOSTIC, METHOD_NAMES
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
@@ -33,13 +34,6 @@ EXPLAIN_COMMAND = "python -m fracnet.explain run=<this run's folder>"
 
 def run_page(content: RunContent) -> str:
     """The page, as HTML."""
-    comparison = compare_with_baseline(content)
-    return page("run.html", _values(content, comparison, run_verdict(content, comparison)))
-
-
-def _values(
-    content: RunContent, comparison: BaselineComparison, verdict: Verdict
-) -> dict[str, Any]:
     data = content.fit.get("data") or {}
     explained = content.explained or {}
     cases = gallery(content)
@@ -52,15 +46,14 @@ def _values(
     if content.curves is not None and "epoch" in content.curves:
         selected = (content.fit.get("selected") or {}).get("epoch")
         learning = run_charts.learning_curves(content.curves, selected)
-    confusion = run_charts.confusion_matrix(content.headline_summary, level=content.level)
-    return {
+    values = {
         "title": _title(content),
         "kicker": _kicker(content),
         "sweep": content.sweep,
         "made": str(content.provenance.get("started", ""))[:10],
-        "verdict": verdict,
+        "verdict": run_verdict(content),
         "meaning": meaning(content),
-        "facts": _headline_facts(content, comparison),
+        "facts": _headline_facts(content),
         "split": content.summary.split,
         "binary": content.binary,
         "operating_point": run_tables.level_table(content) if content.binary else None,
@@ -69,7 +62,7 @@ def _values(
         "official": run_tables.mura_kappa_table(
             content.assessment.official, content.classes[-1], data=content.data
         ),
-        "confusion": confusion,
+        "confusion": run_charts.confusion_matrix(content.headline_summary, level=content.level),
         "confusion_note": _decision_rule(content),
         "roc": run_charts.roc_figure(content),
         "precision_recall": run_charts.precision_recall_figure(content),
@@ -106,6 +99,7 @@ def _values(
             *(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in content.assessment.notes),
         ],
     }
+    return page("run.html", values)
 
 
 def _title(content: RunContent) -> str:
@@ -122,27 +116,26 @@ def _kicker(content: RunContent) -> str:
     return f"Run {content.name}"
 
 
-def _headline_facts(content: RunContent, comparison: BaselineComparison) -> list[dict[str, Any]]:
+def _headline_facts(content: RunContent) -> list[dict[str, Any]]:
     """The metrics that a reader looks for first, as the verdict has them."""
     summary = content.headline_summary
     if content.binary:
         positive = summary.per_class[1]
         pairs = [
-            ("AUC", comparison.model),
-            (f"sensitivity, {comparison.level}", positive.sensitivity),
-            (f"specificity, {comparison.level}", positive.specificity),
+            ("AUC", content.auc),
+            (f"sensitivity, {content.level}", positive.sensitivity),
+            (f"specificity, {content.level}", positive.specificity),
         ]
     else:
         pairs = [
             ("accuracy", summary.metrics["accuracy"]),
             ("macro sensitivity", summary.metrics["macro_sensitivity"]),
             ("macro specificity", summary.metrics["macro_specificity"]),
-            ("macro AUC", comparison.model),
+            ("macro AUC", content.auc),
         ]
     facts = [{"name": name, "value": estimate_cell(value), "more": ""} for name, value in pairs]
     rows = content.summary
-    unit = "group" if "," in rows.unit else rows.unit
-    independent = "" if rows.n == rows.clusters else f"of {counted(rows.clusters, unit)}"
+    independent = run_tables.of_clusters(rows)
     count = counted(rows.n, "image")
     return [*facts, {"name": f"{rows.split} split", "value": count, "more": independent}]
 
@@ -310,32 +303,32 @@ def confident_errors(content: RunContent) -> Table | None:
     if not len(wrong):
         return None
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST]
-    columns = []
     table = rows.table
-    if "region" in table and table["region"].notna().any() and not equals_label(table, "region"):
-        columns.append("region")
-    if content.images:
-        columns.append("path")
+    hidden = [] if content.images else ["file"]
+    regions = table.get("region", pd.Series(index=table.index, dtype=object))
+    if not regions.notna().any() or equals_label(table, "region"):
+        hidden.append("region")
     numbers = content.rows.table.index.to_numpy()  # of predictions.csv, which `calibrate` resets
-    lines: list[list[Cell]] = []
-    for at in worst:
-        values = [str(table[column].iloc[at]) for column in columns]
-        further = [
-            FileName(value) if column == "path" else value
-            for column, value in zip(columns, values, strict=True)
+    lines: list[list[Cell]] = [
+        [
+            str(numbers[at]),
+            content.classes[target[at]],
+            content.classes[predicted[at]],
+            f"{confidence[at]:.3f}",
+            str(regions.iloc[at]),
+            FileName(str(table["path"].iloc[at])),
         ]
-        true, named = content.classes[target[at]], content.classes[predicted[at]]
-        lines.append([str(numbers[at]), true, named, f"{confidence[at]:.3f}", *further])
+        for at in worst
+    ]
     rule = "at the operating point" if threshold is not None else "by the most likely class"
-    heads = ["row", "true", "predicted", "probability"]
     return Table(
         f"The most confident of {len(wrong)} wrong predictions for {len(predicted)} images, {rule}",
-        [*heads, *({"path": "file"}.get(column, column) for column in columns)],
+        ["row", "true", "predicted", "probability", "region", "file"],
         lines,
-        text=[1, 2, *range(4, 4 + len(columns))],
+        text=[1, 2, 4, 5],
         note="Probabilities are calibrated. Rows are those of predictions.csv, counted from 0. A "
         "confident error may be a labeling mistake: look at the image.",
-    )
+    ).without(*hidden)
 
 
 SCORES = {
@@ -369,7 +362,12 @@ def localization(result: Mapping[str, Any]) -> Table:
     names = [name for name in SCORES if name in result["scores"]]
 
     def scores(values: Mapping[str, Any], signed: bool = False) -> list[Cell]:
-        return [_score(values.get(name), signed) for name in names]
+        return [
+            stored_cell(values[name], signed=signed)
+            if (values.get(name) or {}).get("value") is not None
+            else "-"
+            for name in names
+        ]
 
     rows: list[list[Cell]] = [["heatmaps", *scores(result["scores"])]]
     for key, title in BASELINE_NAMES.items():
@@ -379,12 +377,6 @@ def localization(result: Mapping[str, Any]) -> Table:
     caption = f"{result['images']} annotated test images, 95 % intervals by {result['unit']}"
     heads = ["", *(SCORES[name] for name in names)]
     return Table(caption, heads, rows, strong=True, below=True)
-
-
-def _score(values: Mapping[str, Any] | None, signed: bool) -> Cell:
-    if values is None or values["value"] is None:
-        return "-"
-    return EstimateCell(values["value"], values["low"], values["high"], signed=signed)
 
 
 def sanity(result: Mapping[str, Any]) -> Table:
@@ -406,11 +398,8 @@ def sanity(result: Mapping[str, Any]) -> Table:
 
 
 def _correlation(stage: Mapping[str, Any], null: Mapping[str, Any], look: str) -> list[Cell]:
-    value, low, high = stage["correlation"], stage["low"], stage["high"]
-    scale, guide = Scale(-1.0, 1.0), null["correlation"]
-    if value is None:
-        return ["all maps are empty", Bar(math.nan, None, None, scale, guide=guide, look=look)]
-    cell: Cell = f"{value:.2f}"
-    if low is not None:
-        cell = EstimateCell(value, low, high, digits=2)
-    return [cell, Bar(value, low, high, scale, guide=guide, look=look)]
+    cell = stored_cell(stage, "correlation", digits=2)
+    bar = cell.bar(Scale(-1.0, 1.0), guide=null["correlation"], look=look)
+    if stage["correlation"] is None:
+        return ["all maps are empty", bar]
+    return [cell.number if cell.low is None else cell, bar]

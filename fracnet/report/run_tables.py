@@ -13,7 +13,6 @@ from fracnet.report.tables import (
     Cell,
     EstimateCell,
     Table,
-    estimate_bar,
     estimate_cell,
     estimate_scale,
 )
@@ -166,7 +165,7 @@ def class_table(summary: Summary) -> Table:
             row.name,
             str(row.n),
             *map(estimate_cell, (row.sensitivity, row.specificity, row.precision, row.auc)),
-            estimate_bar(row.auc, scale, 0.5),
+            estimate_cell(row.auc).bar(scale, guide=0.5),
         ]
         for row in summary.per_class
     ]
@@ -285,7 +284,7 @@ def group_table(run: Evaluated, by: str, level: str) -> Table:
                 "all" if stratum.by == OVERALL else stratum.value,
                 n if threshold is None else f"{stratum.summary.per_class[1].n}/{n}",
                 estimate_cell(first),
-                estimate_bar(first, scale, metrics[0][0].value),
+                estimate_cell(first).bar(scale, guide=metrics[0][0].value),
                 *map(estimate_cell, others),
             ]
         )
@@ -295,6 +294,12 @@ def group_table(run: Evaluated, by: str, level: str) -> Table:
 
 def _multiclass(stratum: Stratum) -> list[Estimate]:
     return [stratum.summary.metrics[name] for name in MULTICLASS_METRICS]
+
+
+def of_clusters(summary: Summary) -> str:
+    """`of 30 patients`; "" where each image is a cluster of its own."""
+    unit = "group" if "," in summary.unit else summary.unit
+    return "" if summary.clusters == summary.n else f"of {counted(summary.clusters, unit)}"
 
 
 def level_plural(run: Evaluated) -> str:

@@ -194,11 +194,6 @@ def front_chart(points: Sequence[tuple[str, float, float, bool]], titles: Sequen
     return Chart(f"{titles[0]} and {titles[1]}", label, draw, (), (), SIZE)
 
 
-def fact_columns(trials: Sequence[Trial]) -> list[str]:
-    """Names of the facts that at least one trial has."""
-    return list(dict.fromkeys(name for t in trials for name, fact in t.facts.items() if fact))
-
-
 def swept_keys(trials: Sequence[Trial], title: str) -> Figure:
     """A chart for each key that varies, of the validation metric `title` of each trial.
 

@@ -4,6 +4,7 @@ Both show the same tables, made of the content of sweep.json. Test metrics appea
 that sweep.json holds them for.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,32 +22,32 @@ from fracnet.report.data_curve import (
 )
 from fracnet.report.html import page
 from fracnet.report.plots import Figure
+from fracnet.report.published import published_lines
+from fracnet.report.run_tables import MULTICLASS_METRICS
 from fracnet.report.sweep_charts import Trial, front_chart, learning_curves, swept_keys
-from fracnet.report.sweep_notes import (
-    baseline_notes,
-    chance_notes,
-    failures,
-    headline,
-    job_names,
-    result_notes,
-    test_notes,
-)
 from fracnet.report.sweep_tables import (
     INTERVAL,
     MOST_ROWS,
+    REPEATS,
     Sweep,
     configurations_table,
+    has_choice,
     importance_table,
     jobs_table,
     metric_title,
     metrics_table,
     pareto_table,
+    repeats_of,
     runs_table,
+    settings_text,
     test_table,
 )
 from fracnet.report.tables import print_table
-from fracnet.utils.text import counted
+from fracnet.report.verdict import ABOVE_CHANCE, none_above_chance
+from fracnet.utils.text import are, counted, limits
 
+BASELINE_METRIC = "macro_auc"  # compares the best jobs with the baselines
+PRUNED = "could no longer win; sweep.csv says after which epoch and by what"
 COMPARE_NOTE = (
     "`python -m fracnet.compare runs=<this folder>` tells which differences are significant on the "
     "test split."
@@ -194,3 +195,147 @@ def _facts(sweep: Sweep, title: str, made: str, audit: str) -> list[dict[str, st
         "made on": made,
     }
     return [{"name": name, "value": value} for name, value in facts.items()]
+
+
+def result_notes(sweep: Sweep) -> list[str]:
+    """What the table means, the command that repeats the best job, and means over folds."""
+    notes = []
+    if has_choice(sweep):
+        best = (
+            "* marks the best job" if len(sweep["best"]) == 1 else "* marks the best configuration"
+        )
+        rule = f" by the mean over {repeats_of(sweep)}" if sweep["configurations"] else ""
+        notes.append(
+            f"{best}{rule} ({sweep['better']} is better). Each value is that of the job's selected "
+            "epoch; the best of several is chosen on the same images, so it is optimistic."
+        )
+    if sweep["ties"]:
+        notes.append(f"Equally good: {job_names(sweep['ties'])}; the first is chosen.")
+    if len(sweep["objectives"]) > 1:
+        notes.append(
+            f"No best job: the jobs have different objectives ({', '.join(sweep['objectives'])})."
+        )
+    elif not sweep["objectives"]:
+        notes.append("No job finished, so there is nothing to choose from.")
+    elif sweep["pareto"]:
+        ways = ", ".join(f"{metric_title(n)} {b}" for n, b in sweep["pareto"]["better"].items())
+        notes.append(
+            f"Nothing was chosen among the jobs of the front ({ways} is better): choose by what a "
+            "miss and a false alarm cost you, before you look at the test split."
+        )
+    elif not sweep["best"] and sweep["configurations"]:
+        notes.append(f"No best configuration: none has a value for all of its {repeats_of(sweep)}.")
+    if len(sweep["configurations"] or ()) == 1:
+        notes.append(_mean(sweep, sweep["configurations"][0]))
+    if has_choice(sweep):
+        best_job = next(job for job in sweep["jobs"] if job["job"] == sweep["best"][0])
+        notes.append(f"Repeat job {best_job['job']}: `{best_job['command']}`")
+    return notes
+
+
+def failures(sweep: Sweep) -> list[str]:
+    """Why jobs have no value, each reason once."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for job in sweep["jobs"]:
+        if job["status"] != "finished":
+            reason = PRUNED if job["status"] == "pruned" else job["reason"]
+            groups.setdefault((job["status"], reason), []).append(job["job"])
+    return [f"{job_names(jobs)} {status}: {reason}" for (status, reason), jobs in groups.items()]
+
+
+def _mean(sweep: Sweep, row: Mapping[str, Any]) -> str:
+    which = settings_text(row["overrides"])
+    start = f"{which}: " if which else ""
+    scored, repeats = len(row["values"]), f"{len(row['jobs'])} {repeats_of(sweep)}"
+    if not scored:
+        return f"{start}no job has a value."
+    if scored != len(row["jobs"]):
+        repeats = f"{scored} of {repeats}"
+    sd = "" if row["sd"] is None else f", SD {row['sd']:.3f}"
+    interval = "" if row["low"] is None else f", 95 % CI {limits(row['low'], row['high'])}"
+    return (
+        f"{start}mean validation {metric_title(sweep['objective'])} over {repeats}: "
+        f"{row['mean']:.3f}{sd}{interval}, {min(row['values']):.3f} to {max(row['values']):.3f}."
+    )
+
+
+def job_names(jobs: Sequence[int]) -> str:
+    """`job 3`, `jobs 3, 5`."""
+    return f"{'job' if len(jobs) == 1 else 'jobs'} {', '.join(str(job) for job in jobs)}"
+
+
+def test_notes(sweep: Sweep) -> list[str]:
+    """Whose test metrics are shown and what that means; then published results."""
+    jobs = [job for job in sweep["jobs"] if job["test"]]
+    published = published_lines([(f"Job {job['job']}", job["cited"]) for job in jobs])
+    if sweep["show_test"] == "all":
+        note = (
+            "The test metrics of all jobs are shown, which sweep.json records: choosing among them "
+            "turns the test set into a second validation set."
+        )
+    elif not has_choice(sweep):
+        note = (
+            f"All {repeats_of(sweep)} of one configuration on the one test split; nothing was "
+            "chosen among them."
+        )
+    else:
+        note = (
+            f"Test metrics of {job_names(sweep['best'])} alone, which validation chose. "
+            "`python -m fracnet.sweep FOLDER --show-test all` shows the others; sweep.json records "
+            "that."
+        )
+    return [note, *published]
+
+
+def headline(sweep: Sweep, title: str) -> str:
+    """What validation chooses, in one sentence. title: of the objective."""
+    if sweep["pareto"]:
+        front, n = sweep["pareto"]["front"], len(sweep["pareto"]["better"])
+        return f"{counted(len(front), 'job')} on the Pareto front of {n} objectives."
+    if not sweep["best"]:
+        return "There is no best job."
+    best = [job for job in sweep["jobs"] if job["job"] in sweep["best"]]
+    values = [job["value"] for job in best]
+    mean = sum(values) / len(values)
+    settings = settings_text({k: v for k, v in best[0]["overrides"].items() if k not in REPEATS})
+    over = f"{len(best)} {repeats_of(sweep)}"
+    if not has_choice(sweep):
+        return f"Over {over}, validation {title} is {mean:.3f} on average."
+    if sweep["configurations"]:
+        return f"Validation chooses {settings}: mean {title} {mean:.3f} over {over}."
+    of = f" ({settings})" if settings else ""
+    name = job_names(sweep["best"]).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"Validation chooses {name}{of}: {title} {mean:.3f}."
+
+
+def chance_notes(sweep: Sweep) -> list[str]:
+    """That no job with test metrics is shown to do better than chance, where it is so."""
+    jobs = [job for job in sweep["jobs"] if job["test"]]
+    if not none_above_chance([job["test"][BASELINE_METRIC]["low"] for job in jobs]):
+        return []
+    if len(jobs) > 2:
+        return [f"None of the {len(jobs)} jobs with test metrics is {ABOVE_CHANCE}."]
+    names = job_names([job["job"] for job in jobs])
+    return [f"{names[0].upper()}{names[1:]} {are(len(jobs))} not {ABOVE_CHANCE}."]
+
+
+def baseline_notes(sweep: Sweep) -> list[str]:
+    """Which baselines the best jobs do not beat on test, whatever was chosen among jobs."""
+    best = [job for job in sweep["jobs"] if job["job"] in sweep["best"] and job["test"]]
+    notes = []
+    for name in best[0]["baselines"] if best else []:
+        pairs = [(_auc(job["test"]), _auc(job["baselines"][name]), job["job"]) for job in best]
+        behind = [pair for pair in pairs if pair[0] <= pair[1]]  # NaN is behind nothing
+        if behind:
+            own, other, _ = max(behind)
+            verb = "does" if len(behind) == 1 else "do"
+            notes.append(
+                f"On test {job_names([job for *_, job in behind])} {verb} not beat the {name} "
+                f"baseline: {MULTICLASS_METRICS[BASELINE_METRIC]} {own:.3f} against {other:.3f}."
+            )
+    return notes
+
+
+def _auc(metrics: Mapping[str, Any]) -> float:
+    value = metrics[BASELINE_METRIC]["value"]
+    return math.nan if value is None else float(value)

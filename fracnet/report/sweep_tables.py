@@ -5,19 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fracnet.config.fields import split_metric
-from fracnet.evaluation.summary import NOT_FROM_0, Estimate
 from fracnet.report.run_tables import FURTHER_METRICS, METRICS, MULTICLASS_METRICS
-from fracnet.report.sweep_charts import MOST_RUNS, Trial, fact_columns
+from fracnet.report.sweep_charts import MOST_RUNS, Trial
 from fracnet.report.tables import (
-    Bar,
     Cell,
-    EstimateCell,
     Link,
     Named,
-    Scale,
     Table,
-    estimate_cell,
+    mean_cell,
     round_scale,
+    stored_cell,
 )
 from fracnet.utils.text import counted
 
@@ -69,9 +66,9 @@ def jobs_table(sweep: Sweep, links: Mapping[int, str] | None = None) -> Table:
                 *map(short_value, job["overrides"].values()),
                 job["status"],
                 "-" if job["epochs"] is None else str(job["epochs"]),
-                *(estimate_of((job["values"] or {}).get(name, NOTHING)).number for name in further),
+                *(stored_cell((job["values"] or {}).get(name, NOTHING)).number for name in further),
                 *_value_cells(job, objective),
-                _bar(job, scale if objective else None),
+                stored_cell(job if objective else NOTHING).bar(scale),
             ]
         )
     return Table(
@@ -93,39 +90,34 @@ def configurations_table(sweep: Sweep) -> Table | None:
     if not rows or not sweep["objective"]:
         return None
     sign = -1 if sweep["better"] == "larger" else 1
-    complete = [len(row["values"]) == len(row["jobs"]) for row in rows]
 
-    def place(n: int) -> tuple[bool, float]:
-        mean = rows[n]["mean"]
-        return not complete[n], math.inf if mean is None else sign * mean
+    def place(row: Mapping[str, Any]) -> tuple[bool, float]:
+        mean = math.inf if row["mean"] is None else sign * row["mean"]
+        return len(row["values"]) < len(row["jobs"]), mean
 
+    rows = sorted(rows, key=place)
+    best = [n for n, row in enumerate(rows) if row["jobs"] == sweep["best"]]
     ends = [row[key] for row in rows for key in ("mean", "low", "high")]
     scale = round_scale([*ends, *(value for row in rows for value in row["values"])])
-    order = sorted(range(len(rows)), key=place)
-    cells: list[list[Cell]] = []
-    for n in order:
-        row = rows[n]
-        mean = math.nan if row["mean"] is None else row["mean"]
-        cells.append(
-            [
-                Named(
-                    settings_text(row["overrides"]) or "all jobs",
-                    tag="best" if has_choice(sweep) and row["jobs"] == sweep["best"] else "",
-                ),
-                f"{len(row['values'])} of {len(row['jobs'])}",
-                EstimateCell(mean, row["low"], row["high"])
-                if row["low"] is not None
-                else EstimateCell(mean).number,
-                "-" if row["sd"] is None else f"{row['sd']:.3f}",
-                Bar(mean, row["low"], row["high"], scale, ticks=row["values"]),
-            ]
-        )
+    cells: list[list[Cell]] = [
+        [
+            Named(
+                settings_text(row["overrides"]) or "all jobs",
+                tag="best" if n in best and has_choice(sweep) else "",
+            ),
+            f"{len(row['values'])} of {len(row['jobs'])}",
+            mean_cell(row),
+            "-" if row["sd"] is None else f"{row['sd']:.3f}",
+            stored_cell(row, "mean").bar(scale, ticks=row["values"]),
+        ]
+        for n, row in enumerate(rows)
+    ]
     interval = " (95 % CI)" if any(row["low"] is not None for row in rows) else ""
     return Table(
         f"Validation {metric_title(sweep['objective'])} over {repeats_of(sweep)}",
         ["configuration", repeats_of(sweep), f"mean{interval}", "SD", f"{scale}"],
         cells,
-        marked=[n for n, row in enumerate(order) if rows[row]["jobs"] == sweep["best"]],
+        marked=best,
         sortable=True,
     )
 
@@ -150,7 +142,7 @@ def pareto_table(sweep: Sweep) -> Table | None:
             [
                 str(job["job"]),
                 *map(short_value, job["overrides"].values()),
-                *(estimate_of(job["values"][name]) for name in better),
+                *(stored_cell(job["values"][name]) for name in better),
             ]
             for job in jobs
         ],
@@ -169,11 +161,7 @@ def importance_table(sweep: Sweep) -> Table | None:
         f"Importance of the keys for validation {metric_title(sweep['objective'])}",
         ["key", "importance (95 % CI)", f"{scale}"],
         [
-            [
-                row["key"],
-                EstimateCell(row["value"], row["low"], row["high"], signed=False, digits=2),
-                Bar(row["value"], row["low"], row["high"], scale, guide=0.0),
-            ]
+            [row["key"], stored_cell(row, digits=2), stored_cell(row).bar(scale, guide=0.0)]
             for row in rows
         ],
         note="Share of the variance between jobs that regression trees lose when the key's values "
@@ -184,29 +172,16 @@ def importance_table(sweep: Sweep) -> Table | None:
 
 
 def _value_cells(job: Mapping[str, Any], objective: str | None) -> list[Cell]:
-    cell = estimate_of(job)
     if job["value"] is None:
         return ["-", ""]
+    cell = stored_cell(job)
     named = "" if objective else f" {metric_title(job['objective'])}"
     return [f"{cell.number}{named}", cell.interval]
 
 
-def _bar(job: Mapping[str, Any], scale: Scale | None) -> Cell:
-    if scale is None or job["value"] is None:
-        return Bar(math.nan, None, None, scale or Scale(0, 1))
-    return Bar(job["value"], job["low"], job["high"], scale)
-
-
-def estimate_of(metric: Mapping[str, Any]) -> EstimateCell:
-    """A value with its interval, as sweep.json has it."""
-    value = math.nan if metric["value"] is None else metric["value"]
-    return EstimateCell(value, metric["low"], metric["high"])
-
-
 def _cell(name: str, metric: Mapping[str, Any]) -> Cell:
-    cell = estimate_of(metric)
-    note = NOT_FROM_0 if name == "calibration_error" and cell.value == 0 else ""
-    return estimate_cell(Estimate(cell.value, cell.low, cell.high, "", 0, note))
+    near_zero = name == "calibration_error" and metric["value"] == 0
+    return stored_cell(metric, near_zero=near_zero)
 
 
 def metrics_table(sweep: Sweep, links: Mapping[int, str]) -> Table | None:
@@ -247,7 +222,7 @@ def test_table(sweep: Sweep) -> Table | None:
     return Table(
         f"Test split, {counted(jobs[0]['n_test'], 'image')}, 95 % intervals",
         ["", *MULTICLASS_METRICS.values()],
-        [[name, *(estimate_of(of[key]) for key in MULTICLASS_METRICS)] for name, of in lines],
+        [[name, *(stored_cell(of[key]) for key in MULTICLASS_METRICS)] for name, of in lines],
     )
 
 
@@ -255,7 +230,7 @@ def runs_table(trials: Sequence[Trial]) -> Table | None:
     """Seed, time, device and other facts of each run, with a link to its own page."""
     if not trials:
         return None
-    columns = fact_columns(trials)
+    columns = list(dict.fromkeys(name for t in trials for name, fact in t.facts.items() if fact))
     shown = trials[:MOST_RUNS]
     linked = "; a name leads to the run's page" if any(trial.page for trial in shown) else ""
     first = "" if len(shown) == len(trials) else f", the first {MOST_RUNS} of {len(trials)}"

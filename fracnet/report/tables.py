@@ -102,6 +102,10 @@ class EstimateCell:
             return f"{self._format(self.low)} to {self._format(self.high)}"
         return limits(self.low, self.high, self.digits)
 
+    def bar(self, scale: "Scale", **look: Any) -> "Bar":
+        """The same as point and interval; `look` holds further fields of `Bar`."""
+        return Bar(self.value, self.low, self.high, scale, **({"hollow": self.few} | look))
+
     def _format(self, value: float) -> str:
         text = f"{value:{'+' if self.signed else ''}.{self.digits}f}"
         return text.lstrip("+-") if float(text) == 0 else text
@@ -273,31 +277,32 @@ class Table:
         return len(self.heads) <= NARROW
 
 
-def estimate_cell(estimate: Estimate | None) -> Cell:
-    """An estimate as a cell; a dash where there is none."""
-    if estimate is None:
-        return "-"
+def estimate_cell(estimate: Estimate) -> EstimateCell:
+    """An estimate as a cell."""
     few = TOO_FEW in estimate.note.split("; ")
     near_zero = NOT_FROM_0 in estimate.note
     return EstimateCell(estimate.value, estimate.low, estimate.high, few, near_zero=near_zero)
 
 
-def stored_cell(metric: Mapping[str, Any]) -> EstimateCell:
-    """An estimate of metrics.json, in which an undefined value is null, as a cell."""
-    value = math.nan if metric["value"] is None else metric["value"]
-    return EstimateCell(value, metric["low"], metric["high"])
+def stored_cell(metric: Mapping[str, Any], value: str = "value", **look: Any) -> EstimateCell:
+    """An estimate of a JSON file, in which an undefined value is null, as a cell.
+
+    value: its key. look: further fields of `EstimateCell`.
+    """
+    number = math.nan if metric[value] is None else metric[value]
+    return EstimateCell(number, metric["low"], metric["high"], **look)
+
+
+def mean_cell(row: Mapping[str, Any]) -> Cell:
+    """`mean`, `low` and `high` of a JSON file; the digits alone where there is no interval."""
+    cell = stored_cell(row, "mean")
+    return cell.number if cell.low is None else cell
 
 
 def estimate_text(estimate: Estimate, name: str = "") -> str:
     """`AUC 0.984 (0.944-0.996)`, `AUC 0.984 (no interval)` or `AUC n/a`."""
     few_unsaid = replace(estimate, note=NOT_FROM_0 if NOT_FROM_0 in estimate.note else "")
     return f"{name} {estimate_cell(few_unsaid)}".strip()
-
-
-def estimate_bar(estimate: Estimate, scale: Scale, guide: float | None = None) -> Bar:
-    """An estimate as point and interval, hollow where it rests on too few cases."""
-    few = TOO_FEW in estimate.note.split("; ")
-    return Bar(estimate.value, estimate.low, estimate.high, scale, guide=guide, hollow=few)
 
 
 def print_table(console: Console, table: Table) -> None:

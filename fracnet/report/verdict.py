@@ -27,6 +27,7 @@ from fracnet.evaluation.summary import FEW, Estimate, Summary, summarize
 from fracnet.metrics.intervals import wilson
 from fracnet.report.caveats import FLAWED_DATA, SEVERITIES, SYNTHETIC, UNKNOWN_WITHOUT_AUDIT
 from fracnet.report.run_content import RunContent
+from fracnet.report.run_tables import of_clusters
 from fracnet.report.tables import estimate_text
 from fracnet.utils.text import are, counted
 
@@ -62,14 +63,11 @@ HEATMAP_SEVERITIES = {
 class BaselineComparison:
     """Paired differences between the model and both baselines on the test rows.
 
-    level, model, baseline, difference: the AUC (`RunContent.auc`) of the model and of the shortcut
-    baseline at `level`. majority, majority_difference: the metrics of the majority class, and the
-    model's accuracy minus its accuracy, of images by the likeliest class. None without that
-    baseline or without test rows.
+    baseline, difference: the AUC (`RunContent.auc`) of the shortcut baseline. majority,
+    majority_difference: the metrics of the majority class, and the model's accuracy minus its
+    accuracy, of images by the likeliest class. None without that baseline or without test rows.
     """
 
-    level: str
-    model: Estimate
     baseline: Estimate | None = None
     difference: Difference | None = None
     majority: Summary | None = None
@@ -102,7 +100,7 @@ class Verdict:
 def compare_with_baseline(content: RunContent) -> BaselineComparison:
     """The model against both baselines on the same rows, by paired differences."""
     level, classes = content.level, content.classes
-    comparison = BaselineComparison(level, content.auc)
+    comparison = BaselineComparison()
     if content.assessment.test is None:
         return comparison
     shortcut, majority = content.baselines.get(SHORTCUT), content.baselines.get(MAJORITY)
@@ -135,25 +133,21 @@ def paired_difference(metric: Metric, model: Predictions, baseline: Predictions)
     return with_verdicts([difference], clusters, True, None)[0]
 
 
-def includes_chance(low: float) -> bool:
-    """Whether an interval of an AUC with this lower limit does not exclude chance or worse."""
-    return low <= CHANCE
-
-
 def none_above_chance(lows: Sequence[float | None]) -> bool:
-    """Whether each of these intervals, given by its lower limit, includes chance.
+    """Whether each of these intervals of an AUC, given by its lower limit, includes chance.
 
     False if one has no interval: a missing interval is not evidence of failure.
     """
-    return bool(lows) and all(low is not None and includes_chance(low) for low in lows)
+    return bool(lows) and all(low is not None and low <= CHANCE for low in lows)
 
 
-def run_verdict(content: RunContent, comparison: BaselineComparison) -> Verdict:
+def run_verdict(content: RunContent) -> Verdict:
     """What the run shows.
 
     A leak or fault of the data outranks every metric; then come a missing test split, chance, and
     shortcuts. What merely limits a good result is stated too, and rules out "no fault found".
     """
+    comparison = compare_with_baseline(content)
     statements = [
         *test_split_statements(content),
         *discrimination_statements(content, comparison),
@@ -229,11 +223,9 @@ def discrimination_statements(
     """The AUC against chance, then against shortcuts."""
     name = "AUC" if content.binary else "Macro AUC"
     task = _task(content)
-    area, summary = comparison.model, content.headline_summary
-    rows = counted(summary.n, f"{summary.split} {comparison.level}")
-    if summary.clusters != summary.n:
-        unit = "group" if "," in summary.unit else summary.unit
-        rows += f" of {counted(summary.clusters, unit)}"
+    area, summary = content.auc, content.headline_summary
+    rows = counted(summary.n, f"{summary.split} {content.level}")
+    rows = f"{rows} {of_clusters(summary)}".strip()
     if math.isnan(area.value):
         yield Statement(
             "warning",
@@ -242,47 +234,40 @@ def discrimination_statements(
         )
         return
     sentence = f"{estimate_text(area, name)} on {rows}; chance is 0.5."
-    baseline = _baseline(comparison)
-    if baseline:
-        sentence += f" {baseline}"
-    verdict = comparison.difference.verdict if comparison.difference else None
+    difference = comparison.difference
+    if difference is not None and comparison.baseline is not None:
+        sentence += (
+            " A baseline that sees image sizes and brightness but no anatomy reaches "
+            f"{estimate_text(comparison.baseline)}; the difference is "
+            f"{_difference_text(difference)}."
+        )
+    severity = "warning"
     if area.low is None or area.high is None:
+        sentence += f" There is no interval: {area.note}."
         headline = "It is unclear whether the model does better than chance."
-        yield Statement("warning", f"{sentence} There is no interval: {area.note}.", headline)
     elif area.high < CHANCE:
+        severity = "error"
         headline = "The model does worse than chance. Are labels or classes swapped?"
-        yield Statement("error", sentence, headline)
-    elif includes_chance(area.low):
-        yield Statement("warning", sentence, "The model is not shown to do better than chance.")
-    elif not baseline:
-        yield Statement("ok", sentence, f"The model {task} better than chance.")
+    elif area.low <= CHANCE:
+        headline = "The model is not shown to do better than chance."
+    elif difference is None:
+        severity, headline = "ok", f"The model {task} better than chance."
+    elif difference.verdict == BETTER:
+        severity = "ok"
+        headline = f"The model {task} better than chance and better than the shortcut baseline."
+    elif difference.verdict == WORSE:
+        headline = "A shortcut baseline that never sees anatomy does better than the model."
+    else:
+        headline = (
+            "The model is not shown to do better than a shortcut baseline that never sees anatomy."
+        )
+    yield Statement(severity, sentence, headline)
+    if severity == "ok" and difference is None:
         yield Statement(
             "hint",
             "There is no shortcut baseline to compare with, so it is unknown how much of this "
             "a frame, the image size or the brightness alone would achieve.",
         )
-    elif verdict == BETTER:
-        headline = f"The model {task} better than chance and better than the shortcut baseline."
-        yield Statement("ok", sentence, headline)
-    elif verdict == WORSE:
-        headline = "A shortcut baseline that never sees anatomy does better than the model."
-        yield Statement("warning", sentence, headline)
-    else:
-        headline = (
-            "The model is not shown to do better than a shortcut baseline that never sees anatomy."
-        )
-        yield Statement("warning", sentence, headline)
-
-
-def _baseline(comparison: BaselineComparison) -> str:
-    """The shortcut baseline's AUC on the same rows; "" if unknown."""
-    difference = comparison.difference
-    if difference is None or comparison.baseline is None:
-        return ""
-    return (
-        "A baseline that sees image sizes and brightness but no anatomy reaches "
-        f"{estimate_text(comparison.baseline)}; the difference is {_difference_text(difference)}."
-    )
 
 
 def _difference_text(difference: Difference) -> str:

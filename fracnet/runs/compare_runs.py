@@ -1,23 +1,21 @@
 """From run folders to the candidates of a comparison, and from its result to files."""
 
-import csv
-import io
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fracnet.config.commands import CompareCommand
 from fracnet.evaluation.aggregation import level_problems, to_level
 from fracnet.evaluation.comparison import (
     Candidate,
     Comparison,
-    Difference,
     Member,
     PointingGames,
     compare,
@@ -25,8 +23,8 @@ from fracnet.evaluation.comparison import (
 )
 from fracnet.evaluation.decisions import calibrate, cut_of
 from fracnet.evaluation.predictions import clusters_of, concatenate
-from fracnet.report.comparison_page import comparison_page, describe_test_rows, display_name
-from fracnet.report.forest_plots import DifferenceRow, differences
+from fracnet.report.comparison_page import comparison_page
+from fracnet.report.forest_plots import differences
 from fracnet.report.plots import save
 from fracnet.report.sweep_charts import Trial
 from fracnet.runs.evaluate_run import run_decisions
@@ -39,51 +37,19 @@ from fracnet.runs.find_runs import (
     group_by_config,
     one_per_run,
 )
-from fracnet.runs.run_folder import read_mapping, read_run_metadata, write_json
-from fracnet.runs.trials import (
-    PAGE,
-    difference_warnings,
-    naming_keys_first,
-    run_trial,
-    sort_trials,
-    today,
-)
+from fracnet.runs.run_folder import csv_text, read_mapping, read_run_metadata, write_json
+from fracnet.runs.trials import PAGE, difference_warnings, read_trial, sort_trials, today
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
 from fracnet.utils.progress import Progress, no_progress
-from fracnet.utils.text import plain_cell
 
 DIFFERENCE_COLUMNS = (
-    "kind",
-    "name",
-    "reference",
-    "value",
-    "low",
-    "high",
-    "method",
-    "error",
-    "p",
-    "holm",
-    "test",
-    "verdict",
-    "agree",
-    "within",
-    "detectable",
-    "needed",
-    "alpha",
-    "note",
-)
+    "kind", "name", "reference", "value", "low", "high", "method", "error", "p", "holm", "test",
+    "verdict", "agree", "within", "detectable", "needed", "alpha", "note",
+)  # fmt: skip
 STANDING_COLUMNS = (
-    "name",
-    "runs",
-    "chosen",
-    "validation",
-    "value",
-    "low",
-    "high",
-    "method",
-    "note",
-)
+    "name", "runs", "chosen", "validation", "value", "low", "high", "method", "note",
+)  # fmt: skip
 PATH_OPTIONS = {"runs", "out"}
 """Options that hold paths; the page omits them because it may be shared."""
 
@@ -215,9 +181,13 @@ def write_comparison(
     }
     write_json(folder / COMPARISON, content)
     rows = [*content["models"], *content["configurations"]]
-    write_atomically(folder / "comparison.csv", _as_csv(DIFFERENCE_COLUMNS, rows))
     standings = [row | {"runs": " ".join(row["runs"])} for row in content["standings"]]
-    write_atomically(folder / "standings.csv", _as_csv(STANDING_COLUMNS, standings))
+    for name, of, columns in (
+        ("comparison.csv", rows, DIFFERENCE_COLUMNS),
+        ("standings.csv", standings, STANDING_COLUMNS),
+    ):
+        table = pd.DataFrame(of, columns=columns, dtype=object)
+        write_atomically(folder / name, csv_text(table))
     html = comparison_page(
         result,
         _trials(folder, result, configurations),
@@ -249,54 +219,32 @@ def _trials(
 ) -> list[Trial]:
     """The runs for the page, in the order of the standings and then of validation."""
     groups = group_by_config([run for c in configurations for run in c.runs])
-    settings = {
-        run.name: naming_keys_first(group.differs) for group in groups for run in group.runs
-    }
-    standings = {standing.name: standing for standing in result.standings}
+    settings = {run.name: group.differs for group in groups for run in group.runs}
+    runs = {run.name: run for c in configurations for run in c.runs}
     best = result.standings[0]
+    chosen = None if math.isnan(best.validation) else best.chosen
     trials = []
-    for configuration in configurations:
-        name = configuration.name
-        values = dict(zip(standings[name].runs, standings[name].validations, strict=True))
-        for run in configuration.runs:
-            chosen = run.name == best.chosen and not math.isnan(best.validation)
-            value = values[run.name]
-            trials.append(run_trial(folder, run, name, settings[run.name], value, chosen))
-    order = list(standings)
-    trials = sort_trials(trials, result.metric.larger_is_better)
-    return sorted(trials, key=lambda trial: order.index(trial.of))
-
-
-def _as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: plain_cell(row.get(name)) for name in columns} for row in rows)
-    return text.getvalue()
+    for standing in result.standings:
+        of_standing = [
+            read_trial(
+                folder,
+                runs[name].folder,
+                name,
+                standing.name,
+                settings[name],
+                value,
+                name == chosen,
+            )
+            for name, value in zip(standing.runs, standing.validations, strict=True)
+        ]
+        trials += sort_trials(of_standing, result.metric.larger_is_better)
+    return trials
 
 
 def _figures(folder: Path, result: Comparison) -> list[Path]:
     paths = []
-    kinds = {"models": result.models, "configurations": result.configurations}
-    for kind, rows in kinds.items():
-        defined = [row for row in rows if not math.isnan(row.value)]
-        if not defined:
-            continue
-        shared = len({row.reference for row in defined}) == 1
-        figure = differences(
-            [_figure_row(row, shared) for row in defined],
-            metric=result.metric.title,
-            reference=display_name(defined[0], 1) if shared else "",
-            margin=result.margin,
-            higher_is_better=result.metric.larger_is_better,
-            note=f"{describe_test_rows(result)}.",
-            p_name="p (Holm)" if len(rows) > 1 else "p",
-            name=f"differences_{kind}",
-        )
-        paths += save(figure, folder / "figures")
+    for kind, rows in (("models", result.models), ("configurations", result.configurations)):
+        if any(not math.isnan(row.value) for row in rows):
+            figure = differences(result, rows, f"differences_{kind}")
+            paths += save(figure, folder / "figures")
     return [path for path in paths if path.suffix == ".png"]
-
-
-def _figure_row(row: Difference, shared: bool) -> DifferenceRow:
-    label = display_name(row, 0) + ("" if shared else f" minus {display_name(row, 1)}")
-    return DifferenceRow(label, row.value, row.low, row.high, row.holm, row.note)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from scipy.special import log_softmax
 
 from fracnet.config.commands import EvaluateCommand
@@ -34,9 +33,9 @@ from fracnet.report.published import compare_with_published
 from fracnet.runs.run_folder import (
     RunFolder,
     RunMetadata,
-    parse_yaml,
     read_baselines,
     read_mapping,
+    read_plain,
     read_predictions,
     read_run_metadata,
     with_format,
@@ -137,21 +136,21 @@ def evaluate_run(
 
 
 def evaluate_table(
-    predictions: Predictions,
-    data: str,
-    notes: Sequence[str],
-    options: Evaluation,
+    path: Path,
+    command: EvaluateCommand,
     folder: Path,
-    *,
-    origin: Mapping[str, Any] | None = None,
     cited: Sequence[Cited] = (),
     progress: Progress = no_progress,
 ) -> RunEvaluation:
-    """Evaluate any predictions; writes the table as it was read, decisions and metrics.json.
+    """Evaluate any csv of predictions, with the command's columns, labels and options.
 
-    data, notes: the table's name, and sentences that a reader of the metrics must know. origin: the
-    file and how it was read, kept in metrics.json under "table".
+    Writes the table as it was read, decisions and metrics.json. Raises UserError for a file that
+    cannot be read, or options that do not fit its classes.
     """
+    predictions, notes = csv_import.read_csv_predictions(path, command.columns, command.labels)
+    options = validated(Evaluation, command.changes())
+    if command.operating_point is not None:
+        check_operating_point(command.operating_point, len(predictions.classes))
     val = predictions.split("val")
     decisions = decide(val, options) if len(val) else None
     assessment = evaluate(predictions, options, decisions, progress=progress)
@@ -161,34 +160,9 @@ def evaluate_table(
     out.decisions.unlink(missing_ok=True)
     if decisions is not None:
         write_json(out.decisions, decisions)
-    metadata = RunMetadata(options, (), (), None, data, tuple(notes))
+    metadata = RunMetadata(options, (), (), None, path.name, tuple(notes))
+    origin = csv_import.origin(path, command.columns, command.labels)
     return _write_metrics(assessment, metadata, predictions, out, cited, {}, origin)
-
-
-def evaluate_csv(
-    path: Path,
-    command: EvaluateCommand,
-    folder: Path,
-    cited: Sequence[Cited],
-    progress: Progress = no_progress,
-) -> RunEvaluation:
-    """`evaluate_table` of a csv file, with the command's columns, labels and options.
-
-    Raises UserError for a file that cannot be read, or options that do not fit its classes.
-    """
-    predictions, notes = csv_import.read_csv_predictions(path, command.columns, command.labels)
-    if command.operating_point is not None:
-        check_operating_point(command.operating_point, len(predictions.classes))
-    return evaluate_table(
-        predictions,
-        path.name,
-        notes,
-        validated(Evaluation, command.changes()),
-        folder,
-        origin=csv_import.origin(path, command.columns, command.labels),
-        cited=cited,
-        progress=progress,
-    )
 
 
 def _write_metrics(
@@ -200,14 +174,13 @@ def _write_metrics(
     baselines: Mapping[str, Predictions],
     origin: Mapping[str, Any] | None = None,
 ) -> RunEvaluation:
-    objectives: list[float] = []
     content: dict[str, Any] = {"table": dict(origin)} if origin else {}
+    objectives: dict[str, float] = {}
     if metadata.objectives and assessment.val is not None:
         val = predictions.split("val")
-        names = metadata.objectives
-        objectives = [_objective_value(name, assessment.val, val, metadata) for name in names]
-        pairs_of = zip(names, objectives, strict=True)
-        entries = [{"name": name, "value": value} for name, value in pairs_of]
+        for name in metadata.objectives:
+            objectives[name] = _objective_value(name, assessment.val, val, metadata)
+        entries = [{"name": name, "value": value} for name, value in objectives.items()]
         content["objective"] = entries[0]
         if len(entries) > 1:
             content["objectives"] = entries
@@ -217,18 +190,18 @@ def _write_metrics(
     summary = assessment.test or assessment.val
     assert summary is not None
 
-    def pairs(entries: Sequence[Cited]) -> list[dict[str, str]]:
-        plain_entries = [entry.model_dump() for entry in entries]
-        return compare_with_published(plain_entries, summary, metadata.data, assessment.official)
-
+    all_cited = compare_with_published(
+        [entry.model_dump() for entry in (*metadata.cited, *cited)],
+        summary,
+        metadata.data,
+        assessment.official,
+    )
     if metadata.cited:
-        content["cited"] = pairs(metadata.cited)
+        content["cited"] = all_cited[: len(metadata.cited)]
     content["data"] = {"name": metadata.data, "notes": list(metadata.notes)}
     write_json(folder.metrics, with_format(plain(content)))  # undefined: null
-    all_cited = pairs([*metadata.cited, *cited])
-    return RunEvaluation(
-        assessment, metadata, predictions, folder, tuple(objectives), all_cited, baselines
-    )
+    values = tuple(objectives.values())
+    return RunEvaluation(assessment, metadata, predictions, folder, values, all_cited, baselines)
 
 
 def run_decisions(run: RunFolder, val: Predictions, metadata: RunMetadata) -> dict[str, Any]:
@@ -270,12 +243,7 @@ def read_cited(path: Path) -> list[Cited]:
     """Published metrics from a YAML file: a list, or one under the key `cited`."""
     if not path.is_file():
         raise UserError(f"cited={path}: no such file.")
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"cited={path} is not valid YAML: {' '.join(str(error).split())}."
-        ) from error
+    content = read_plain(path, "cited=")
     rows = content.get("cited") if isinstance(content, dict) else content
     if not isinstance(rows, list):
         raise UserError(

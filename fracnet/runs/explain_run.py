@@ -32,6 +32,7 @@ from fracnet.utils.progress import Progress, no_progress, progress_bar
 from fracnet.utils.text import counted
 
 NO_MAPS = "{} is not a network: it has no spatial layer, so there are no heatmaps."
+PARTS = ("method", "layer", "model_dependent", "localization", "sanity")
 MAX_BATCH = 64
 
 
@@ -43,7 +44,8 @@ def explain_new_run(
         return
     folder = evaluation.folder
     if config.model.fit == "classical":
-        content = _no_heatmaps(config)
+        content: dict[str, Any] = dict.fromkeys(PARTS)
+        content |= {"cases": [], "notes": [NO_MAPS.format(config.model.target)]}
         with atomic_folder(folder.explain) as new:
             write_json(new / folder.explanation.name, content)
     else:
@@ -72,12 +74,6 @@ def explain_finished_run(
     check_method(options.method, options.layer, model.localizer, "")
     data = load_run_data(run, config, f"run={run.path}")
     return write_heatmaps(evaluation, config, options, data, model, progress)
-
-
-def _no_heatmaps(config: Config) -> dict[str, Any]:
-    """The content of explain.json for a model without heatmaps."""
-    parts = dict.fromkeys(("method", "layer", "model_dependent", "localization", "sanity"))
-    return parts | {"cases": [], "notes": [NO_MAPS.format(config.model.target)]}
 
 
 def write_heatmaps(

@@ -76,16 +76,14 @@ class SkippedRun:
 
 @dataclass(frozen=True)
 class Configuration:
-    """Runs of equal config. `differs` holds the keys in which configurations differ."""
+    """Runs of equal config. `differs`: keys in which configurations differ, naming ones first."""
 
     name: str
     runs: tuple[FinishedRun, ...]
     differs: Mapping[str, Any]
 
 
-def find_runs(
-    patterns: Sequence[str], key: str = "runs"
-) -> tuple[list[FinishedRun], list[SkippedRun]]:
+def find_runs(patterns: Sequence[str]) -> tuple[list[FinishedRun], list[SkippedRun]]:
     """Read the runs whose folders match, in the order of their names.
 
     A sweep folder stands for its runs; the folder of a comparison is ignored. Names are paths
@@ -93,13 +91,13 @@ def find_runs(
 
     Raises:
         UserError: nothing matches, a run of another version of fracnet, or a table that cannot be
-            evaluated or whose val and test share a patient; `key` holds the patterns.
+            evaluated or whose val and test share a patient.
     """
     hydra: Any = HydraConfig.instance().cfg  # Hydra has created this command's own folder
     own = Path(hydra.hydra.runtime.output_dir).resolve() if hydra else None
     paths = [
         path
-        for path in _folders(patterns, key)
+        for path in _folders(patterns)
         if not (path / COMPARISON).exists() and path.resolve() != own
     ]
     # Names begin one folder above what all runs share, which shows where they are.
@@ -107,11 +105,12 @@ def find_runs(
     start = Path(commonpath(parents)).parent if parents else Path()
     runs, skipped = [], []
     for path in paths:
-        folder, name = RunFolder.open(path, key), relpath(path.resolve(), start)
+        folder, name = RunFolder.open(path, "runs"), relpath(path.resolve(), start)
         if reason := _why_unusable(folder):
             skipped.append(SkippedRun(name, reason))
         else:
-            runs.append(_read(folder, name))
+            config = read_mapping(folder.config)
+            runs.append(FinishedRun(name, folder, config, read_predictions(folder)))
     return runs, skipped
 
 
@@ -135,7 +134,7 @@ def find_two_or_more(
     return runs, skipped
 
 
-def _folders(patterns: Sequence[str], key: str) -> Iterator[Path]:
+def _folders(patterns: Sequence[str]) -> Iterator[Path]:
     seen = set()
     for pattern in patterns:
         matches = sorted(Path(name) for name in glob.glob(str(Path(pattern).expanduser())))
@@ -143,7 +142,7 @@ def _folders(patterns: Sequence[str], key: str) -> Iterator[Path]:
         if not folders:
             what = "only files" if matches else "nothing"
             raise UserError(
-                f"{key}={pattern} matches {what}; allowed: run folders, or a pattern for them such "
+                f"runs={pattern} matches {what}; allowed: run folders, or a pattern for them such "
                 f"as 'runs/*' (relative to the current folder, {Path.cwd()})."
             )
         for path in [run for folder in folders for run in _runs_in(folder)]:
@@ -170,10 +169,6 @@ def _why_unusable(folder: RunFolder) -> str:
     return "has no predictions.csv" if folder.config.is_file() else "not a run folder"
 
 
-def _read(folder: RunFolder, name: str) -> FinishedRun:
-    return FinishedRun(name, folder, read_mapping(folder.config), read_predictions(folder))
-
-
 def group_by_config(runs: Sequence[FinishedRun]) -> list[Configuration]:
     """The configurations of these runs, in the order of their first ones.
 
@@ -186,6 +181,7 @@ def group_by_config(runs: Sequence[FinishedRun]) -> list[Configuration]:
     flat = [_flat(members[0].config) for members in groups.values()]
     keys = dict.fromkeys(key for config in flat for key in config)
     differing = [key for key in keys if len({_as_json(c.get(key)) for c in flat}) > 1]
+    differing.sort(key=lambda key: key not in NAMING_KEYS)
     naming = _naming_keys(differing, flat)
     result = []
     for config, members in zip(flat, groups.values(), strict=True):
@@ -228,7 +224,7 @@ def _naming_keys(
     """Keys that suffice to distinguish the configs, each with its short form."""
     keys: list[str] = []
     distinct = 1
-    for key in sorted(differing, key=lambda key: key not in NAMING_KEYS):
+    for key in differing:
         values = {tuple(_as_json(config.get(name)) for name in (*keys, key)) for config in flat}
         if len(values) > distinct:
             keys, distinct = [*keys, key], len(values)

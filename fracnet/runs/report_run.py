@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -13,13 +14,13 @@ from rich.console import Console
 from fracnet.config.schema import Config
 from fracnet.report.console import print_assessment
 from fracnet.report.model_card import model_card_text
-from fracnet.report.run_charts import save_confusion_matrix, save_figures, save_learning_curves
+from fracnet.report.run_charts import save_figures, save_learning_curves
 from fracnet.report.run_content import RunContent
 from fracnet.report.run_page import run_page
 from fracnet.report.tables import Link
-from fracnet.report.verdict import compare_with_baseline, run_verdict
+from fracnet.report.verdict import run_verdict
 from fracnet.runs.evaluate_run import RunEvaluation
-from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
+from fracnet.runs.run_folder import RunFolder, read_curves, read_mapping, write_json
 from fracnet.utils.files import path_text, write_atomically
 from fracnet.utils.progress import spinner
 from fracnet.utils.redaction import Scrubber
@@ -62,10 +63,8 @@ def draw_figures(evaluation: RunEvaluation, everything: bool = True) -> list[Pat
     epoch = (evaluation.metadata.selected or {}).get("epoch")
     if epoch is not None and run.curves.is_file():
         paths += save_learning_curves(run.curves, run.figures, selected=epoch)
-    if not everything:
-        return paths + save_confusion_matrix(assessment, evaluation.predictions, run.figures)
-    with spinner("drawing figures"):  # takes seconds
-        return paths + save_figures(assessment, evaluation.predictions, run.figures)
+    with spinner("drawing figures") if everything else nullcontext():  # takes seconds
+        return paths + save_figures(assessment, evaluation.predictions, run.figures, everything)
 
 
 def print_evaluation(
@@ -81,7 +80,7 @@ def print_evaluation(
     print_assessment(
         Console(highlight=False, soft_wrap=False, force_jupyter=False),  # one text in a notebook
         content,
-        run_verdict(content, compare_with_baseline(content)),
+        run_verdict(content),
         notes=evaluation.metadata.notes,
         cited=evaluation.cited,
         data=content.data,
@@ -172,7 +171,7 @@ def report_content(
         config=config,
         fit=read_mapping(home.fit),
         provenance=provenance,
-        curves=pd.read_csv(home.curves) if home.curves.is_file() else None,
+        curves=read_curves(home),
         explained=explained or None,
         explain_folder=home.explain,
         cited=evaluation.cited,

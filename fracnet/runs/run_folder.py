@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from fracnet.config.checks import check
@@ -30,6 +31,7 @@ from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import CannotWrite, overwrite, sha256_of, write_atomically
 from fracnet.utils.shared import shared
+from fracnet.utils.text import plain_cell
 
 FORMAT = 2
 """Version of the layout of run folders. Increase it when a file or a key gets another meaning."""
@@ -179,9 +181,21 @@ def read_trusted_config(
     return plain
 
 
+def read_curves(run: RunFolder) -> pd.DataFrame | None:
+    """The table of metrics.csv; None for a run without epochs."""
+    known = run.curves.is_file() and run.curves.stat().st_size
+    return pd.read_csv(run.curves) if known else None
+
+
 def write_config(folder: RunFolder, plain: Mapping[str, Any]) -> None:
     """Write the resolved config as YAML."""
     write_atomically(folder.config, yaml.safe_dump(dict(plain), sort_keys=False))
+
+
+def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
+    """A csv in which a spreadsheet takes no text, such as a stranger's name, for a formula."""
+    plain = table.map(plain_cell)
+    return str(plain.to_csv(index=False, header=header, lineterminator="\n"))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -206,16 +220,19 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
     Raises UserError for a file that cannot be parsed or holds no mapping.
     """
-    if not path.is_file():
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
+    content = read_plain(path) if path.is_file() else {}
     if not isinstance(content, dict):
         raise UserError(f"{path} cannot be read: it does not hold keys with values.")
     return content
+
+
+def read_plain(path: Path, key: str = "") -> Any:
+    """The content of a JSON or YAML file; UserError, which begins with `key`, for a broken one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix == ".json" else parse_yaml(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{key}{path} cannot be read: {' '.join(str(error).split())}.") from error
 
 
 def parse_yaml(text: str) -> Any:

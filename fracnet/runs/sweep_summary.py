@@ -7,8 +7,6 @@ for the jobs that validation chose, for all on request; each time, sweep.json re
 command and for which jobs.
 """
 
-import csv
-import io
 import math
 import shlex
 import statistics
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -46,6 +45,8 @@ from fracnet.runs.report_run import draw_figures, write_report
 from fracnet.runs.run_folder import (
     PROCESS_DIED,
     RunFolder,
+    csv_text,
+    read_curves,
     read_mapping,
     read_status,
     write_json,
@@ -54,7 +55,6 @@ from fracnet.runs.trials import PAGE, read_trial, sort_trials, today
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import CannotWrite, write_atomically
 from fracnet.utils.processes import is_gone
-from fracnet.utils.text import plain_cell
 
 JOB, RECORD, TABLE = "job.json", "sweep.json", "sweep.csv"
 PLAN = "plan.json"
@@ -65,6 +65,10 @@ DATA_FRACTION = "data.fraction"
 GRID_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 MOST_COMPARED, RESAMPLES = 20, 200
 """Configurations that are compared on the page, and resamples of the validation images."""
+
+NO_RESULT = (
+    "epochs", "selected_epoch", "objective", "value", "low", "high", "values", "val", "metrics",
+)  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -128,17 +132,17 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
         "importance": _importance(finished, swept) if objective else [],
         "data_curves": _data_curves(folder, finished, better) if better and not pareto else [],
         "show_test": show_test,
-        "test_views": [*_earlier_views(folder), *_new_view(viewed, show_test)],
+        "test_views": _test_views(folder, viewed, show_test),
     }
-    compared, why_not = compare_jobs(folder, content)
+    compared, why_not = _compare_jobs(folder, content)
     rows_of = [*compared.configurations, *compared.models] if compared else []
     content["differences"] = plain(rows_of)
     write_json(folder / RECORD, content)
-    write_atomically(folder / TABLE, _as_csv(content))
+    write_atomically(folder / TABLE, csv_text(_as_table(content)))
     if report:
         chosen = best or (pareto["front"] if pareto else [])
         _report([RunFolder(folder / row["folder"]) for row in finished if row["job"] in chosen])
-    write_sweep_page(folder, content, compared, why_not)
+    _write_page(folder, content, compared, why_not)
     return content
 
 
@@ -158,7 +162,7 @@ def _report(runs: Sequence[RunFolder]) -> None:
             print(f"No report of {run.path}: {error}")
 
 
-def compare_jobs(folder: Path, sweep: Mapping[str, Any]) -> tuple[Comparison | None, str]:
+def _compare_jobs(folder: Path, sweep: Mapping[str, Any]) -> tuple[Comparison | None, str]:
     """The best configurations against the best of all, on the validation images.
 
     None where fewer than two can be compared, with the reason if the page should state it.
@@ -207,13 +211,10 @@ def _name(overrides: Mapping[str, Any]) -> str:
     return settings_text({k: v for k, v in overrides.items() if k not in REPEAT_KEYS})
 
 
-def write_sweep_page(
-    folder: Path, sweep: Mapping[str, Any], compared: Comparison | None = None, why_not: str = ""
-) -> Path:
-    """Write index.html for a sweep, whose sweep.json holds `sweep`; its path.
-
-    compared: the best jobs on validation; why_not: the reason if they are not compared.
-    """
+def _write_page(
+    folder: Path, sweep: Mapping[str, Any], compared: Comparison | None, why_not: str
+) -> None:
+    """Write index.html. compared, why_not: as from `_compare_jobs`."""
     trials = []
     comparable = sweep["objective"] is not None  # values of several objectives share no axis
     for job in sweep["jobs"]:
@@ -226,29 +227,24 @@ def write_sweep_page(
                 _name(job["overrides"]) or name,
                 {key: short_value(value) for key, value in job["overrides"].items()},
                 job["value"] if job["value"] is not None and comparable else math.nan,
-                selected=job["selected_epoch"],
-                best=job["job"] in sweep["best"],
+                job["job"] in sweep["best"],
             )
         )
     trials = sort_trials(trials, sweep["better"] != "smaller")
-    parts = (
-        [rows for rows in (compared.configurations, compared.models) if rows] if compared else []
-    )
+    kinds = (compared.configurations, compared.models) if compared else ()
     html = sweep_page(
         sweep,
         trials,
         name=folder.name,
         made=today(),
         differences=[
-            differences_part(compared, rows, with_sentences=False)
-            | {"sentences": [headline(compared, rows)]}
-            for rows in parts
-            if compared
+            differences_part(compared, rows, [headline(compared, rows)])
+            for rows in kinds
+            if compared and rows
         ],
         not_compared=why_not,
     )
     write_atomically(folder / PAGE, html)
-    return folder / PAGE
 
 
 def _planned(folder: Path, reason: str) -> list[Row]:
@@ -256,8 +252,12 @@ def _planned(folder: Path, reason: str) -> list[Row]:
 
     reason: why they have not. Empty for a sweeper that chooses the next values by earlier results.
     """
-    if planned := read_mapping(folder / PLAN).get("jobs"):
-        return [_row(n, str(n), list(job), "not run", reason) for n, job in enumerate(planned)]
+    jobs = read_mapping(folder / PLAN).get("jobs") or _grid(folder)
+    return [_row(n, str(n), list(job), "not run", reason) for n, job in enumerate(jobs)]
+
+
+def _grid(folder: Path) -> Sequence[Sequence[str]]:
+    """The overrides of each job, by Hydra's record."""
     hydra = read_mapping(folder / MULTIRUN).get("hydra") or {}
     sweeper = hydra.get("sweeper") or {}
     if sweeper.get("_target_") != GRID_SWEEPER:
@@ -269,9 +269,7 @@ def _planned(folder: Path, reason: str) -> list[Row]:
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     except (HydraException, TypeError):
         return []  # a sweep over a pattern of names, which only its own config could expand
-    return [
-        _row(number, str(number), list(job), "not run", reason) for number, job in enumerate(jobs)
-    ]
+    return list(jobs)
 
 
 def _row(number: int, folder: str, overrides: Sequence[str], status: str, reason: str) -> Row:
@@ -284,16 +282,7 @@ def _row(number: int, folder: str, overrides: Sequence[str], status: str, reason
         "command": shlex.join(["python", "-m", "fracnet.train", *overrides]),
         "status": status,
         "reason": reason,
-        "epochs": None,
-        "selected_epoch": None,
-        "objective": None,
-        "value": None,
-        "low": None,
-        "high": None,
-        "values": None,
-        "val": None,
-        "metrics": None,
-    }
+    } | dict.fromkeys(NO_RESULT)
 
 
 def _read_job(path: Path, run: RunFolder) -> Row:
@@ -323,9 +312,10 @@ def _read(path: Path, folder: Path) -> Row:
     """One job, from its folder."""
     run = RunFolder.open(path.parent, "sweep")
     row = _read_job(path, run)
+    curves = read_curves(run)
     row |= {
         "folder": path.parent.relative_to(folder).as_posix(),
-        "epochs": _epochs(run.curves),
+        "epochs": None if curves is None else len(curves),
     }
     if row["status"] == "finished" and run.metrics.is_file():
         metrics = read_mapping(run.metrics)
@@ -346,14 +336,6 @@ def _read(path: Path, folder: Path) -> Row:
             "metrics": metrics,
         }
     return row
-
-
-def _epochs(curves: Path) -> int | None:
-    """Rows of the curves; None for a job without any."""
-    if not curves.is_file():
-        return None
-    with curves.open(newline="", encoding="utf-8") as file:
-        return sum(1 for _ in csv.DictReader(file))
 
 
 def _swept(rows: Sequence[Row]) -> list[str]:
@@ -490,49 +472,35 @@ def _configuration(group: Sequence[Row], by_seed: bool) -> Row:
     }
 
 
-def _earlier_views(folder: Path) -> list[Row]:
+def _test_views(folder: Path, viewed: Sequence[Row], show_test: str) -> list[Row]:
+    """Which jobs' test metrics were viewed, when and by which command, up to now."""
     views: list[Row] = read_mapping(folder / RECORD).get("test_views") or []
-    return views
-
-
-def _new_view(viewed: Sequence[Row], show_test: str) -> list[Row]:
-    """One entry for the record: which jobs' test metrics were viewed, when and by which command."""
-    if not viewed:
-        return []
-    return [
-        {
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-            "show_test": show_test,
-            "jobs": [row["job"] for row in viewed],
-        }
-    ]
-
-
-def _as_csv(content: Mapping[str, Any]) -> str:
-    """One row per job, with all validation metrics; test metrics only where they are viewed."""
-    jobs = content["jobs"]
-    names = {
-        split: list(dict.fromkeys(name for job in jobs for name in job[split] or {}))
-        for split in ("val", "test")
+    view = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "show_test": show_test,
+        "jobs": [row["job"] for row in viewed],
     }
-    ends = {"": "value", "_low": "low", "_high": "high"}
-    metrics = [(split, name, end) for split in names for name in names[split] for end in ends]
+    return [*views, view] if viewed else views
+
+
+def _as_table(content: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per job, with all validation metrics; test metrics only where they are viewed."""
+    jobs, ends = content["jobs"], {"": "value", "_low": "low", "_high": "high"}
     own = ("status", "epochs", "selected_epoch", "objective", "value")
-    columns = [f"{split}/{name}{end}" for split, name, end in metrics]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["job", *content["swept"], *own, "best", *columns, "folder", "reason"])
-    for job in jobs:
-        writer.writerow(
-            [
-                job["job"],
-                *map(plain_cell, job["overrides"].values()),
-                *(job[key] for key in own),
-                int(job["job"] in content["best"]),
-                *((job[split] or {}).get(name, {}).get(ends[end]) for split, name, end in metrics),
-                plain_cell(job["folder"]),
-                plain_cell(job["reason"]),
-            ]
-        )
-    return text.getvalue()
+    rows = [
+        job["overrides"]
+        | {"job": job["job"], "best": int(job["job"] in content["best"])}
+        | {key: job[key] for key in (*own, "folder", "reason")}
+        | {
+            f"{split}/{name}{suffix}": metric.get(end)
+            for split in ("val", "test")
+            for name, metric in (job[split] or {}).items()
+            for suffix, end in ends.items()
+        }
+        for job in jobs
+    ]
+    names = dict.fromkeys(key for row in rows for key in row)
+    metrics = [key for split in ("val/", "test/") for key in names if key.startswith(split)]
+    columns = ["job", *content["swept"], *own, "best", *metrics, "folder", "reason"]
+    return pd.DataFrame(rows, columns=columns, dtype=object)

@@ -12,8 +12,8 @@ import pandas as pd
 
 from fracnet.evaluation.predictions import classes_of
 from fracnet.report.sweep_charts import Trial
-from fracnet.runs.find_runs import NAMING_KEYS, FinishedRun
-from fracnet.runs.run_folder import RunFolder, read_mapping
+from fracnet.runs.find_runs import FinishedRun
+from fracnet.runs.run_folder import RunFolder, read_curves, read_mapping
 
 PAGE = "index.html"
 
@@ -25,52 +25,29 @@ def read_trial(
     of: str,
     settings: Mapping[str, Any],
     value: float,
-    *,
-    selected: int | None,
-    best: bool,
+    chosen: bool,
 ) -> Trial:
-    """A run's `Trial` for the page in `folder`; the arguments are its fields."""
-    provenance = read_mapping(run.provenance)
+    """A run's `Trial` for the page in `folder`; the other arguments are its fields."""
+    provenance, fit = read_mapping(run.provenance), read_mapping(run.fit)
     data = provenance.get("data") or {}
-    audit = {k: str(v) for k, v in (data["audit"] or {}).items()} if "audit" in data else None
-    classes: tuple[str, ...] = ()
-    if run.predictions.is_file():
-        classes = classes_of(pd.read_csv(run.predictions, nrows=0))
-    curves = None
-    if run.curves.is_file() and run.curves.stat().st_size:
-        curves = pd.read_csv(run.curves)
-    page = ""
-    if run.report.is_file():
-        page = quote(Path(os.path.relpath(run.report, folder)).as_posix())
+    selected = (fit.get("selected") or {}).get("epoch")
+    page = quote(Path(os.path.relpath(run.report, folder)).as_posix())
     return Trial(
         name=name,
         of=of,
         settings=settings,
         value=value,
-        curves=curves,
+        curves=read_curves(run),
         selected=selected,
-        page=page,
-        chosen=best,
+        page=page if run.report.is_file() else "",
+        chosen=chosen,
         facts=_facts(provenance, selected),
-        data=str((read_mapping(run.fit).get("data") or {}).get("name", "")),
-        audit=audit,
-        classes=classes,
+        data=str((fit.get("data") or {}).get("name", "")),
+        audit={k: str(v) for k, v in (data["audit"] or {}).items()} if "audit" in data else None,
+        classes=classes_of(pd.read_csv(run.predictions, nrows=0))
+        if run.predictions.is_file()
+        else (),
     )
-
-
-def run_trial(
-    folder: Path, run: FinishedRun, of: str, settings: Mapping[str, Any], value: float, best: bool
-) -> Trial:
-    """The `Trial` of a finished run that is compared."""
-    selected = (read_mapping(run.folder.fit).get("selected") or {}).get("epoch")
-    return read_trial(
-        folder, run.folder, run.name, of, settings, value, selected=selected, best=best
-    )
-
-
-def naming_keys_first(differs: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that name a configuration best before the others."""
-    return {key: differs[key] for key in sorted(differs, key=lambda key: key not in NAMING_KEYS)}
 
 
 def sort_trials(trials: Sequence[Trial], larger_is_better: bool) -> list[Trial]:

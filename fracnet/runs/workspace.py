@@ -25,6 +25,7 @@ from fracnet.utils.errors import UserError
 SPECIFICATION = "workspace.json"
 ALWAYS = ("model", "data", "optim", "scheduler", "augment", "seed")
 """Keys of the parallel coordinates where no sweep says what was swept."""
+SPLITS = ("test", "val")
 LOGARITHMIC = ("lr", "weight_decay", "l1")
 
 
@@ -69,11 +70,17 @@ def build_workspace(command: DashboardCommand, swept: Swept | None = None) -> wo
         settings=workspaces.WorkspaceSettings(group_by_prefix="first", x_axis="epoch"),
         sections=[
             _section("Test metrics with 95 % intervals", _estimates(metric)),
-            _section("Metrics of each class", _of_classes()),
+            _section(
+                "Metrics of each class",
+                [WeavePanelSummaryTable(table_name=f"{split}/per_class") for split in SPLITS],
+            ),
             _section("What was swept", _swept(list(keys), list(objectives))),
-            _section("Confusion matrices", _tables("confusion_matrix")),
+            _section("Confusion matrices", [_confusion_matrix(split) for split in SPLITS]),
             _section("Curves by epoch", _curves(metric)),
-            _section("Examples", _examples()),
+            _section(
+                "Examples",
+                [reports.MediaBrowser(media_keys=[f"{split}/example_images"]) for split in SPLITS],
+            ),
         ],
         runset_settings=workspaces.RunsetSettings(
             filters=filters,
@@ -100,7 +107,7 @@ def _estimates(metric: str) -> list[Any]:
     names = dict.fromkeys(["macro_sensitivity", "macro_specificity", "macro_auc", metric])
     panels = []
     for name in names:
-        for split in ("test", "val"):
+        for split in SPLITS:
             bars = [f"{split}/{name}{end}" for end in ("", "_low", "_high")]
             panels.append(
                 reports.BarPlot(
@@ -114,11 +121,6 @@ def _estimates(metric: str) -> list[Any]:
                 )
             )
     return panels
-
-
-def _of_classes() -> list[Any]:
-    """The table of each run's classes: sensitivity, specificity and AUC with intervals."""
-    return [WeavePanelSummaryTable(table_name=f"{s}/per_class") for s in ("test", "val")]
 
 
 def _swept(keys: Sequence[str], objectives: Sequence[str]) -> list[Any]:
@@ -152,27 +154,19 @@ def _swept(keys: Sequence[str], objectives: Sequence[str]) -> list[Any]:
     return panels
 
 
-def _tables(name: str) -> list[Any]:
+def _confusion_matrix(split: str) -> Any:
     """Drawn from the tables that the runs log."""
-    roles = ("Actual", "Predicted", "nPredictions")
-    return [
-        reports.CustomChart(
-            query={"summaryTable": {"tableKey": f"{split}/{name}_table"}},
-            chart_name="wandb/confusion_matrix/v1",
-            chart_fields={role: role for role in roles},
-            chart_strings={"title": f"{split}: confusion matrix"},
-        )
-        for split in ("test", "val")
-    ]
+    return reports.CustomChart(
+        query={"summaryTable": {"tableKey": f"{split}/confusion_matrix_table"}},
+        chart_name="wandb/confusion_matrix/v1",
+        chart_fields={role: role for role in ("Actual", "Predicted", "nPredictions")},
+        chart_strings={"title": f"{split}: confusion matrix"},
+    )
 
 
 def _curves(metric: str) -> list[Any]:
     names = dict.fromkeys(["train/loss", "val/loss", f"val/{metric}", "train/lr"])
     return [reports.LinePlot(title=name, x="epoch", y=[name]) for name in names]
-
-
-def _examples() -> list[Any]:
-    return [reports.MediaBrowser(media_keys=[f"{s}/example_images"]) for s in ("test", "val")]
 
 
 def _words(name: str) -> str:

@@ -47,6 +47,7 @@ from typing import Any, Unpack
 
 import cv2
 import numpy as np
+import pandas as pd
 import scipy
 import torch
 from torch import Tensor, nn
@@ -148,11 +149,8 @@ def run_sanity_check(
 def _choose_rows(data: RadiographData, images: int, seed: int) -> tuple[np.ndarray, Clusters]:
     """At most `images` rows of the test split: one of each patient before any second one."""
     rows = np.random.default_rng(seed).permutation(data.rows("test"))
-    turns: list[int] = []
-    counts: dict[int, int] = {}
-    for cluster in clusters_of(data.table.iloc[rows]).ids.tolist():
-        turns.append(counts.get(cluster, 0))
-        counts[cluster] = turns[-1] + 1
+    ids = pd.Series(clusters_of(data.table.iloc[rows]).ids)
+    turns = ids.groupby(ids).cumcount()
     chosen = rows[np.argsort(turns, kind="stable")[:images]]
     return chosen, clusters_of(data.table.iloc[chosen])
 

@@ -17,7 +17,6 @@ from fracnet.models.classifier import Classifier
 from fracnet.models.validation import ValidationMetrics
 from fracnet.runs.evaluate_run import RunEvaluation, evaluate_run
 from fracnet.runs.explain_run import explain_new_run
-from fracnet.runs.external_test import run_external_test
 from fracnet.runs.ood_reference import write_ood_reference
 from fracnet.runs.report_run import (
     config_shows_images,
@@ -25,6 +24,7 @@ from fracnet.runs.report_run import (
     print_evaluation,
     write_report,
 )
+from fracnet.runs.repredict import run_external_test
 from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
 from fracnet.training.classical import Classical
 from fracnet.training.run_header import model_name, training_options

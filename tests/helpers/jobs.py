@@ -36,10 +36,12 @@ def add_job(
         return
     rows = "".join(f"{epoch},0.5\n" for epoch in range(1, epochs + 1))
     (folder / "metrics.csv").write_text(f"epoch,val/loss\n{rows}")
+    selected = {"epoch": 2, "by": "val/loss", "value": 0.5}
+    (folder / "fit.json").write_text(json.dumps({"selected": selected}))
     metrics = {
         FORMAT_KEY: FORMAT,
         "objective": {"name": objective, "value": value},
-        "selected": {"epoch": 2, "by": "val/loss", "value": 0.5},
+        "selected": selected,
         "val": TEST,
         "test": TEST,
         "baselines_on_test": {"majority": TEST, "shortcut": TEST},

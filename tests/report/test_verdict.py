@@ -29,7 +29,7 @@ from fracnet.report.verdict import (
 
 
 def verdict_of(content: RunContent) -> Verdict:
-    return run_verdict(content, compare_with_baseline(content))
+    return run_verdict(content)
 
 
 @pytest.fixture(scope="module")
@@ -289,16 +289,16 @@ def test_verdict_card_table_and_curve_have_the_same_area(saturated: RunContent) 
     area = f"{summary.per_class[1].auc.value:.3f}"
     assert area == f"{summary.metrics['macro_auc'].value:.3f}", "logits tie nowhere"
     assert "Macro AUC is the mean" not in overall_table(saturated).note
-    comparison = compare_with_baseline(saturated)
-    assert f"{comparison.model.value:.3f}" == area
-    assert f"AUC {area} (" in " ".join(run_verdict(saturated, comparison).sentences)
+    assert f"{saturated.auc.value:.3f}" == area
+    assert f"AUC {area} (" in " ".join(run_verdict(saturated).sentences)
     assert f"AUC {area} (" in model_card_text(saturated)
     table = level_table(saturated)
     assert table is not None
     row = next(row for row in table.rows if row[0] == "study")
     assert str(row[3]).startswith(area)
     assert f"AUC {area} (" in roc_figure(saturated).charts[0].notes[0]
+    comparison = compare_with_baseline(saturated)
     assert comparison.difference is not None
     assert comparison.baseline is not None
-    gap = comparison.model.value - comparison.baseline.value
+    gap = saturated.auc.value - comparison.baseline.value
     assert comparison.difference.value == pytest.approx(gap), "of the same metric"

@@ -16,6 +16,7 @@ from helpers.run_files import (
     write_run,
 )
 
+from fracnet.config.commands import EvaluateCommand
 from fracnet.config.schema import Evaluation
 from fracnet.data.manifest import write_table
 from fracnet.evaluation.decisions import decide, rows_digest
@@ -230,9 +231,13 @@ def test_a_leaky_run_is_refused_before_anything_is_written(tmp_path: Path) -> No
 
 
 def test_a_foreign_table_gets_decisions_if_it_has_validation_rows(tmp_path: Path) -> None:
-    options = Evaluation(resamples=100)
-    evaluate_table(Predictions(TABLE), "preds.csv", ["a note"], options, tmp_path / "a")
-    assert content(tmp_path / "a/decisions.json") == decide(VAL, options)
-    evaluate_table(Predictions(TABLE).split("test"), "preds.csv", [], options, tmp_path / "a")
+    table, test = tmp_path / "preds.csv", tmp_path / "test.csv"
+    TABLE.to_csv(table, index=False)
+    TABLE[TABLE["split"] == "test"].to_csv(test, index=False)
+    unset = dict.fromkeys(EvaluateCommand.model_fields)
+    command = EvaluateCommand.model_construct(**unset | {"resamples": 100})
+    evaluate_table(table, command, tmp_path / "a")
+    assert content(tmp_path / "a/decisions.json") == decide(VAL, Evaluation(resamples=100))
+    evaluate_table(test, command, tmp_path / "a")
     assert not (tmp_path / "a/decisions.json").exists(), "decisions from other rows are removed"
     assert content(tmp_path / "a/metrics.json")["decisions"] is None
