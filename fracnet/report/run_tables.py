@@ -60,7 +60,7 @@ def level_table(run: Evaluated) -> Table | None:
     if not run.binary:
         if len(strata) < 2:
             return None
-        rows = [
+        rows: list[list[Cell]] = [
             [level, str(s.summary.n), *map(estimate_cell, _multiclass(s))]
             for level, s in strata.items()
         ]
@@ -160,7 +160,7 @@ def overall_table(run: Evaluated, metrics: Mapping[str, str] = METRICS | FURTHER
 def class_table(summary: Summary) -> Table:
     """Each class against the rest, with bars of its AUC."""
     scale = estimate_scale([row.auc for row in summary.per_class], also=[0.5, 1.0])
-    rows = [
+    rows: list[list[Cell]] = [
         [
             row.name,
             str(row.n),
@@ -188,7 +188,7 @@ def mura_kappa_table(
         return None
     cells = {(row.region, row.level): row for row in official}
     levels = list(dict.fromkeys(row.level for row in official))
-    rows = []
+    rows: list[list[Cell]] = []
     for region in dict.fromkeys(row.region for row in official):
         line: list[Cell] = [region]
         for level in levels:
@@ -276,7 +276,7 @@ def group_table(run: Evaluated, by: str, level: str) -> Table:
         rule = f"predicted {positive}: {above}"
         count = "cases/n"
     scale = estimate_scale([row[0] for row in metrics], also=[1.0])
-    rows = []
+    rows: list[list[Cell]] = []
     for stratum, (first, *others) in zip(members, metrics, strict=True):
         n = str(stratum.summary.n)
         rows.append(
