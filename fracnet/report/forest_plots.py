@@ -1,6 +1,5 @@
-"""Intervals under one another: metrics by group or class, and differences between runs."""
+"""Intervals under one another: metrics by group or class."""
 
-import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,22 +8,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from fracnet.evaluation.aggregation import OVERALL
 from fracnet.evaluation.assessment import Stratum
-from fracnet.evaluation.comparison import Comparison, Difference
+from fracnet.evaluation.comparison import Difference
 from fracnet.evaluation.summary import TOO_FEW, Estimate, Summary
-from fracnet.metrics.hypothesis_tests import ALPHA
-from fracnet.report.comparison_page import describe_test_rows, display_name, p_equals
-from fracnet.report.plots import BLUE, EMPTY, INK, MUTED, VERMILION, WHITE, Chart, Figure
+from fracnet.report.plots import BLUE, INK, MUTED, WHITE, Chart, Figure
 from fracnet.report.run_content import IMAGE, Evaluated
-from fracnet.report.tables import EstimateCell, estimate_text
+from fracnet.report.tables import estimate_text
 
 NAME_WIDTH, LABEL_WIDTH = 28, 34  # characters
 COLUMN, DIGITS = 1.95, 1.75  # inches of a column's axes, and of the digits to its right
-ROW, DIFFERENCE_ROW = 0.3, 0.4
-SHORTEST_AXIS = 0.01
+ROW = 0.3
 
 MACRO = {
     "accuracy": "accuracy",
@@ -109,7 +104,7 @@ def _column(title: str, lines: Sequence[Line], *, first: bool) -> Chart:
 
     def draw(axis: Axes) -> None:
         axis.set(xlim=(low, 1.0), ylim=(len(lines) - 0.5, -0.5))
-        _rows_only(axis, names if first else [""] * len(lines))
+        rows_only(axis, names if first else [""] * len(lines))
         if first:
             axis.get_yticklabels()[0].set_fontweight("bold")
         overall = lines[0].estimates[title]
@@ -127,12 +122,12 @@ def _column(title: str, lines: Sequence[Line], *, first: bool) -> Chart:
 
 def _draw_estimate(axis: Axes, y: int, estimate: Estimate) -> None:
     few = _few(estimate)
-    _draw_row(axis, y, estimate, BLUE, WHITE if few else BLUE, marker="o" if y else "D")
+    draw_row(axis, y, estimate, BLUE, WHITE if few else BLUE, marker="o" if y else "D")
     look: dict[str, Any] = {"color": MUTED if few else INK, "weight": "normal" if y else "bold"}
-    _digits(axis, 1.06, y, estimate_text(estimate), **look)
+    row_digits(axis, 1.06, y, estimate_text(estimate), **look)
 
 
-def _draw_row(
+def draw_row(
     axis: Axes, y: int, of: Estimate | Difference, color: str, fill: str, **mark: Any
 ) -> None:
     """Bar and point."""
@@ -142,13 +137,13 @@ def _draw_row(
     axis.plot(of.value, y, color=color, markerfacecolor=fill, **look)
 
 
-def _digits(axis: Axes, x: float, y: int, text: str, **look: Any) -> None:
+def row_digits(axis: Axes, x: float, y: int, text: str, **look: Any) -> None:
     """Text to the right of a row."""
     across = axis.get_yaxis_transform()
     axis.text(x, y, text, transform=across, va="center", fontsize=8.5, **look)
 
 
-def _rows_only(axis: Axes, names: Sequence[str]) -> None:
+def rows_only(axis: Axes, names: Sequence[str]) -> None:
     """Names instead of ticks on the left, and no horizontal lines."""
     axis.set_yticks(range(len(names)), names)
     axis.grid(axis="y", visible=False)
@@ -166,72 +161,3 @@ def _lowest(lines: Sequence[Line]) -> float:
         for estimate in line.estimates.values():
             ends += [v for v in (estimate.low, estimate.value) if v is not None and v == v]
     return float(max(0.0, np.floor(min(ends) * 10 - 1e-9) / 10))
-
-
-def differences(result: Comparison, rows: Sequence[Difference], name: str) -> Figure:
-    """One line per defined difference of a kind, in the order given; at least one is defined.
-
-    The margin of the comparison is shaded. name: of the files.
-    """
-    metric, margin = result.metric, result.margin
-    p_name = "p (Holm)" if len(rows) > 1 else "p"
-    rows = [row for row in rows if not math.isnan(row.value)]
-    shared = len({row.reference for row in rows}) == 1
-    tested = f" and {p_name} < {ALPHA:g}" if any(row.holm is not None for row in rows) else ""
-    note = f"Bars: 95 % intervals; filled: 0 lies outside{tested}."
-    if margin is not None:
-        note += f" Grey: within ±{margin:g}."
-    sides = ("worse", "better") if metric.larger_is_better else ("better", "worse")
-    # Its middle is 0, so that no side looks longer.
-    ends = [abs(v) for row in rows for v in (row.low, row.value, row.high) if v is not None]
-    end = 1.08 * max([1.5 * (margin or 0.0), SHORTEST_AXIS, *(v for v in ends if v == v)])
-    labels = [
-        textwrap.fill(
-            display_name(row, 0) + ("" if shared else f" minus {display_name(row, 1)}"),
-            LABEL_WIDTH,
-            max_lines=2,
-            placeholder="…",
-        )
-        for row in rows
-    ]
-    reference = textwrap.shorten(display_name(rows[0], 1), 40, placeholder="…")
-    title = f"Differences in {metric.title}"
-
-    def draw(axis: Axes) -> None:
-        axis.set(xlim=(-end, end), ylim=(len(rows) - 0.4, -0.6))
-        axis.xaxis.set_major_locator(MaxNLocator(nbins=6))
-        if margin is not None:
-            axis.axvspan(-margin, margin, color=EMPTY, zorder=0.5)
-        axis.axvline(0, color=MUTED, linewidth=1)
-        for y, row in enumerate(rows):
-            _draw_difference(axis, y, row, metric.larger_is_better, p_name)
-        _rows_only(axis, labels)
-        axis.set_xlabel(f"difference in {metric.title}{f' from {reference}' if shared else ''}")
-        look: dict[str, Any] = {"fontsize": 8.5, "color": MUTED, "va": "bottom"}
-        top = 1 + 0.04 / (DIFFERENCE_ROW * len(rows))
-        axis.text(0, top, f"← {sides[0]}", ha="left", transform=axis.transAxes, **look)
-        axis.text(1, top, f"{sides[1]} →", ha="right", transform=axis.transAxes, **look)
-
-    longest = max(len(line) for label in labels for line in label.split("\n"))
-    size = (3.4, DIFFERENCE_ROW * len(rows))
-    # A blank note leaves room for the names of the sides.
-    chart = Chart("", title, draw, [" "], (), size, gap=2.9, left=0.3 + longest / 12)
-    return Figure(name, title, [chart], (), f"{note} {describe_test_rows(result)}.")
-
-
-def _draw_difference(
-    axis: Axes, y: int, row: Difference, larger_is_better: bool, p_name: str
-) -> None:
-    """Point, bar and digits: filled where interval and test show a difference; else hollow."""
-    decided = row.leaves_out_0 and (row.holm is None or row.holm < ALPHA)
-    better = (row.value > 0) == larger_is_better
-    color = MUTED if not decided else BLUE if better else VERMILION
-    marker = "o" if better or not decided else "s"
-    fill = color if decided else WHITE
-    _draw_row(axis, y, row, color, fill, marker=marker, markersize=6.5, clip_on=True)
-    text = str(EstimateCell(row.value, row.low, row.high, signed=True))
-    if row.holm is not None:
-        text += f"  {p_equals(row.holm, p_name)}"
-    if row.note:
-        text += "\n" + textwrap.fill(row.note, LABEL_WIDTH + 6, max_lines=2, placeholder="…")
-    _digits(axis, 1.03, y, text)

@@ -23,8 +23,7 @@ from fracnet.evaluation.comparison import (
 )
 from fracnet.evaluation.decisions import calibrate, cut_of
 from fracnet.evaluation.predictions import clusters_of, concatenate
-from fracnet.report.comparison_page import comparison_page
-from fracnet.report.forest_plots import differences
+from fracnet.report.comparison_page import comparison_page, differences_figure
 from fracnet.report.plots import save
 from fracnet.report.sweep_charts import Trial
 from fracnet.runs.evaluate_run import run_decisions
@@ -245,6 +244,6 @@ def _figures(folder: Path, result: Comparison) -> list[Path]:
     paths = []
     for kind, rows in (("models", result.models), ("configurations", result.configurations)):
         if any(not math.isnan(row.value) for row in rows):
-            figure = differences(result, rows, f"differences_{kind}")
+            figure = differences_figure(result, rows, f"differences_{kind}")
             paths += save(figure, folder / "figures")
     return [path for path in paths if path.suffix == ".png"]

@@ -36,7 +36,8 @@ from fracnet.evaluation.sweep_statistics import (
     mean_interval,
     pareto_front,
 )
-from fracnet.report.comparison_page import differences_part, headline
+from fracnet.report.comparison_page import differences_part
+from fracnet.report.comparison_text import headline
 from fracnet.report.sweep_page import sweep_page
 from fracnet.report.sweep_tables import settings_text, short_value
 from fracnet.runs.evaluate_run import evaluate_run

@@ -10,7 +10,7 @@ from helpers.figures import check_pair, has_color, refuse_collisions, text_of
 
 from fracnet.evaluation.comparison import Difference
 from fracnet.report import plots
-from fracnet.report.forest_plots import differences
+from fracnet.report.comparison_page import differences_figure
 from fracnet.report.plots import Figure, save
 
 
@@ -41,7 +41,7 @@ def drawn(
     clusters: Any = SimpleNamespace(trivial=True)
     of: Any = SimpleNamespace(title=metric, larger_is_better=larger)
     result: Any = SimpleNamespace(metric=of, margin=0.02, n=547, level="image", clusters=clusters)
-    return differences(result, rows, name)
+    return differences_figure(result, rows, name)
 
 
 def test_each_line_has_its_digits_and_its_reason(

@@ -12,7 +12,7 @@ from helpers.run_folders import table_of
 
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
 from fracnet.evaluation.predictions import Predictions
-from fracnet.report.comparison_page import headline
+from fracnet.report.comparison_text import headline
 from fracnet.runs.sweep_summary import collect
 
 
