@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from fracnet.evaluation.sweep_statistics import MIN_SEEDS, MIN_SIZES, SMALL
-from fracnet.report.plots import SERIES, WHITE, Chart, Figure, Key, hover
+from fracnet.report.plots import SERIES, Chart, Figure, Key, Look
+from fracnet.report.sweep_charts import mark
 from fracnet.report.sweep_tables import Sweep, metric_title, settings_text
 from fracnet.report.tables import Table, mean_cell
 from fracnet.utils.text import are, counted
@@ -103,17 +104,9 @@ def data_curve_figure(sweep: Sweep) -> Figure | None:
             which = settings_text(curve["overrides"])
             for point in curve["points"]:
                 for images, value in zip(point["each"], point["values"], strict=True):
-                    (mark,) = axis.plot(
-                        images,
-                        value,
-                        color=color,
-                        marker=marker,
-                        alpha=0.55,
-                        linestyle="",
-                        markersize=7,
-                        markeredgecolor=WHITE,
-                    )
-                    hover(mark, f"{which} {images} images: {value:.3f}".strip())
+                    label = f"{which} {images} images: {value:.3f}".strip()
+                    look: Look = {"color": color, "marker": marker, "alpha": 0.55, "zorder": 2}
+                    mark(axis, images, value, label, **look)
             if fit := curve["fit"]:
                 x = np.geomspace(min(curve["points"][0]["each"]), 2 * fit["images"], 60)
                 error = fit["floor"] + fit["scale"] * x ** -fit["exponent"]

@@ -154,16 +154,7 @@ def _learning_chart(
             if not at and len(points) == 1:
                 at, label = list(points), trial.name
             for epoch, value in at:
-                (mark,) = axis.plot(
-                    epoch,
-                    value,
-                    **look,
-                    linestyle="",
-                    markersize=6.5,
-                    markeredgecolor=WHITE,
-                    zorder=3,
-                )
-                hover(mark, f"{label}: {value:.3f}")
+                mark(axis, epoch, value, f"{label}: {value:.3f}", **look, markersize=6.5)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_xlabel("epoch")
 
@@ -176,12 +167,10 @@ def front_chart(points: Sequence[tuple[str, float, float, bool]], titles: Sequen
 
     def draw(axis: Axes) -> None:
         for name, x, y, on_front in points:
-            look = (
-                {"color": VERMILION, "marker": "D"} if on_front else {"color": BLUE, "marker": "o"}
-            )
-            _mark(
-                axis, x, y, 0.0, f"{name}: {x:.3f}, {y:.3f}", **look, alpha=1 if on_front else 0.55
-            )
+            look: Look = {"color": BLUE, "marker": "o", "alpha": 0.55}
+            if on_front:
+                look = {"color": VERMILION, "marker": "D", "alpha": 1}
+            mark(axis, x, y, f"{name}: {x:.3f}, {y:.3f}", **look)
         front = sorted((x, y) for _, x, y, on_front in points if on_front)
         if len(front) > 1:
             axis.plot(*zip(*front, strict=True), color=VERMILION, linewidth=1.2, alpha=0.6)
@@ -253,14 +242,15 @@ def _key_chart(
             axis.plot(*zip(*means, strict=True), color=INK, linewidth=1.2, alpha=0.45)
         for trial, x, side in _aside(trials, along.places):
             label = f"{trial.name}: {_short(trial.settings.get(key))}, {trial.value:.3f}"
-            _mark(axis, x, trial.value, side, label, color=BLUE, marker="o", alpha=0.55)
+            mark(axis, x, trial.value, label, side, color=BLUE, marker="o", alpha=0.55)
         for trial, x in zip(trials, along.places, strict=True):
             if trial.chosen:
                 label = f"{trial.name}, the best: {trial.value:.3f}"
-                _mark(axis, x, trial.value, 0.0, label, color=VERMILION, marker="D")
+                mark(axis, x, trial.value, label, color=VERMILION, marker="D")
         for x, mean in means if repeated else ():
             label = f"mean of {len(groups[x])}: {mean:.3f}"
-            _mark(axis, x, mean, 0.0, label, color=INK, marker="_", markersize=14, mew=2.2)
+            look: Look = {"color": INK, "markeredgecolor": INK, "markersize": 14, "mew": 2.2}
+            mark(axis, x, mean, label, marker="_", **look)
         if along.ticks is not None:
             axis.set_xticks(list(along.ticks), list(along.ticks.values()))
             axis.minorticks_off()
@@ -291,15 +281,19 @@ def _aside(trials: Sequence[Trial], places: Sequence[float]) -> list[tuple[Trial
     return marks
 
 
-def _mark(axis: Axes, x: float, y: float, side: float, label: str, **look: Any) -> None:
-    """One mark, `side` points to the right of its place."""
-    inches = axis.figure.dpi_scale_trans
-    moved = axis.transData + ScaledTranslation(side / 72, 0, inches)
-    style: dict[str, Any] = {"linestyle": "", "markersize": 7, "markeredgecolor": WHITE} | look
-    if look["marker"] == "_":
-        style["markeredgecolor"] = look["color"]
-    (mark,) = axis.plot([x], [y], transform=moved, zorder=3, **style)
-    hover(mark, label)
+def mark(axis: Axes, x: float, y: float, label: str, side: float = 0.0, **look: Any) -> None:
+    """One mark, `side` points to the right of its place, with a label under the pointer."""
+    style: dict[str, Any] = {
+        "linestyle": "",
+        "markersize": 7,
+        "markeredgecolor": WHITE,
+        "zorder": 3,
+    }
+    if side:
+        inches = axis.figure.dpi_scale_trans
+        style["transform"] = axis.transData + ScaledTranslation(side / 72, 0, inches)
+    (drawn,) = axis.plot([x], [y], **style | look)
+    hover(drawn, label)
 
 
 def _without_note(key: str, without: Sequence[Trial]) -> str:

@@ -181,18 +181,13 @@ def data_statements(content: RunContent) -> Iterator[Statement]:
         )
         return
     if audit is None:
-        if content.run_known:
-            yield Statement(
-                "hint",
-                f"The data have not been audited: {UNKNOWN_WITHOUT_AUDIT} "
-                "(python -m fracnet.audit).",
-            )
-        else:
-            yield Statement(
-                "hint",
-                "The training data of this model are unknown, so it may have been trained on "
-                "images of this test set.",
-            )
+        unknown = (
+            f"The data have not been audited: {UNKNOWN_WITHOUT_AUDIT} (python -m fracnet.audit)."
+            if content.run_known
+            else "The training data of this model are unknown, so it may have been trained on "
+            "images of this test set."
+        )
+        yield Statement("hint", unknown)
         return
     severity, audit_verdict = str(audit["severity"]), str(audit["verdict"])
     if severity == "ok":

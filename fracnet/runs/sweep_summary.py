@@ -106,7 +106,9 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
     groups = _group_by_setting(rows) if repeated else [[row] for row in rows]
     better = _better(finished[0], objective) if objective else None
     pareto = _pareto(finished) if objective else None
-    best, ties = _best(groups, better) if better and pareto is None else ([], [])
+    ranked = _ranked(groups, better) if better and pareto is None else []
+    first = [group for group in ranked if _mean(group) == _mean(ranked[0])]
+    best, *ties = [[row["job"] for row in group] for group in first] or [[]]
     viewed = [row for row in finished if show_test == "all" or row["job"] in best]
     for row in rows:
         metrics = row.pop("metrics")
@@ -126,7 +128,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
         "swept": swept,
         "jobs": rows,
         "best": best,
-        "ties": ties,
+        "ties": [job for group in ties for job in group],
         "repeated": repeated,
         "configurations": configurations,
         "pareto": pareto,
@@ -135,7 +137,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
         "show_test": show_test,
         "test_views": _test_views(folder, viewed, show_test),
     }
-    compared, why_not = _compare_jobs(folder, content)
+    compared, why_not = _compare_jobs(folder, content, ranked)
     rows_of = [*compared.configurations, *compared.models] if compared else []
     content["differences"] = plain(rows_of)
     write_json(folder / RECORD, content)
@@ -163,32 +165,23 @@ def _report(runs: Sequence[RunFolder]) -> None:
             print(f"No report of {run.path}: {error}")
 
 
-def _compare_jobs(folder: Path, sweep: Mapping[str, Any]) -> tuple[Comparison | None, str]:
-    """The best configurations against the best of all, on the validation images.
+def _compare_jobs(
+    folder: Path, sweep: Mapping[str, Any], ranked: Sequence[Sequence[Row]]
+) -> tuple[Comparison | None, str]:
+    """The best of the `ranked` configurations against the best of all, on the validation images.
 
     None where fewer than two can be compared, with the reason if the page should state it.
     """
-    if len(sweep["best"]) == 0 or "data.fold" in sweep["repeated"]:
+    if len(ranked) < 2 or "data.fold" in sweep["repeated"]:
         return None, ""
-    jobs = {job["job"]: job for job in sweep["jobs"] if job["value"] is not None}
-    groups = [c["jobs"] for c in sweep["configurations"] or []] or [[job] for job in jobs]
-    sign = 1 if sweep["better"] == "smaller" else -1
-    means = {
-        tuple(group): sign * statistics.fmean(jobs[job]["value"] for job in group)
-        for group in groups
-        if all(job in jobs for job in group)
-    }
-    ranked = sorted(means, key=lambda group: (group != tuple(sweep["best"]), means[group]))
     try:
         candidates = [
             Candidate(
-                _name(jobs[group[0]]["overrides"]) or f"job {group[0]}",
-                tuple(_on_validation(folder, jobs[job]) for job in group),
+                _name(group[0]["overrides"]) or f"job {group[0]['job']}",
+                tuple(_on_validation(folder, job) for job in group),
             )
             for group in ranked[:MOST_COMPARED]
         ]
-        if len(candidates) < 2:
-            return None, ""
         level, metric = split_metric(sweep["objective"])
         if level != "image":
             return None, f"Differences in {sweep['objective']} are not tested."
@@ -432,22 +425,17 @@ def _data_curve(
     return {"overrides": dict(overrides), "points": points, "fit": fit}
 
 
-def _best(groups: Sequence[Sequence[Row]], better: str) -> tuple[list[int], list[int]]:
-    """Jobs of the group with the best (mean) validation metric, and of groups with the same mean.
+def _ranked(groups: Sequence[Sequence[Row]], better: str) -> list[Sequence[Row]]:
+    """The groups by their (mean) validation metric, the best first, in order where they are equal.
 
-    The first counts. A group in which a job has no value is not compared.
+    Without those in which a job has no value.
     """
-    means = {
-        number: statistics.fmean(row["value"] for row in group)
-        for number, group in enumerate(groups)
-        if all(row["status"] == "finished" and row["value"] is not None for row in group)
-    }
-    if not means:
-        return [], []
-    top = min(means.values()) if better == "smaller" else max(means.values())
-    first, *others = (number for number, mean in means.items() if mean == top)
-    jobs = [[row["job"] for row in groups[number]] for number in (first, *others)]
-    return jobs[0], [job for group in jobs[1:] for job in group]
+    complete = [group for group in groups if all(row["value"] is not None for row in group)]
+    return sorted(complete, key=_mean, reverse=better == "larger")
+
+
+def _mean(group: Sequence[Row]) -> float:
+    return statistics.fmean(row["value"] for row in group)
 
 
 def _configuration(group: Sequence[Row], by_seed: bool) -> Row:
