@@ -8,7 +8,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
-from rich.text import Text
 
 from fracnet.evaluation.comparison import BETTER, WORSE, Comparison, Difference
 from fracnet.metrics.hypothesis_tests import ALPHA
@@ -28,7 +27,7 @@ from fracnet.report.comparison_text import (
     standing_notes,
     too_few_runs_note,
 )
-from fracnet.report.console import RESEARCH_ONLY
+from fracnet.report.console import RESEARCH_ONLY, print_text
 from fracnet.report.forest_plots import LABEL_WIDTH, draw_row, row_digits, rows_only
 from fracnet.report.html import page
 from fracnet.report.plots import BLUE, EMPTY, MUTED, VERMILION, WHITE, Chart, Figure
@@ -120,19 +119,14 @@ def differences_table(
 def print_comparison(console: Console, result: Comparison) -> None:
     """Print standings, differences, and in sentences what they show."""
     print_table(console, standings_table(result))
-    for sentence in standing_notes(result):
-        console.print(Text(sentence))
+    print_text(console, *standing_notes(result))
     for rows in filter(None, (result.models, result.configurations)):
         console.print()
         print_table(console, differences_table(result, rows))
-        for sentence in difference_sentences(result, rows):
-            console.print(Text(sentence))
+        print_text(console, *difference_sentences(result, rows))
     if not result.configurations:
-        console.print(Text(too_few_runs_note(result)))
-    for sentence in pointing_sentences(result):
-        console.print(Text(sentence))
-    console.print(Text(method_text(result)))
-    console.print(RESEARCH_ONLY)
+        print_text(console, too_few_runs_note(result))
+    print_text(console, *pointing_sentences(result), method_text(result), RESEARCH_ONLY)
 
 
 def comparison_page(

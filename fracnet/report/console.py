@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rich.console import Console
+from rich.text import Text
 
 from fracnet.evaluation.summary import FEW, TOO_FEW, Estimate, Summary
 from fracnet.metrics.calibration import ESTIMATOR
@@ -19,6 +20,10 @@ from fracnet.report.verdict import Verdict
 from fracnet.utils.text import counted
 
 RESEARCH_ONLY = "For research use only; not a medical device."
+NO_TEST = (
+    "There are no test rows. These metrics come from the rows that chose the threshold and the "
+    "temperature, so they are optimistic."
+)
 
 
 def print_assessment(
@@ -50,26 +55,15 @@ def print_assessment(
     if run.binary and calibration is not None:  # the tables above are calibrated
         print_table(console, calibration)
     if assessment.test is None:
-        print_text(
-            console,
-            "There are no test rows. These metrics come from the rows that chose the threshold and "
-            "the temperature, so they are optimistic.",
-        )
-    for note in assessment.notes:
-        print_text(console, f"{note[0].upper()}{note[1:].rstrip('.')}.")
+        print_text(console, NO_TEST)
+    print_text(console, *evaluation_notes(run))
     print_summary(console, run)
     if not run.binary and calibration is not None:
         print_table(console, calibration)
-    for sentence in [*explanations(summary), *run_tables.probability_rule(run)]:
-        print_text(console, sentence)
+    print_text(console, *explanations(summary), *run_tables.probability_rule(run))
     print_text(console, f"Verdict ({verdict.tag}): {verdict.headline}", style="bold")
-    for sentence in verdict.sentences:
-        print_text(console, sentence)
-    for note in notes:
-        print_text(console, f"Note: {note}")
-    print_text(console, RESEARCH_ONLY)
-    for line in published_lines([("This run", cited)]):
-        print_text(console, line)
+    print_text(console, *verdict.sentences, *(f"Note: {note}" for note in notes))
+    print_text(console, RESEARCH_ONLY, *published_lines([("This run", cited)]))
 
 
 def _print_strata(console: Console, run: Evaluated) -> None:
@@ -78,8 +72,7 @@ def _print_strata(console: Console, run: Evaluated) -> None:
     if levels is not None:
         levels = levels.without("NPV", "on validation") if run.binary else levels
         print_table(console, replace(levels, note=""))
-    for sentence in run_tables.threshold_notes(run.assessment.decisions or {}):
-        print_text(console, sentence)
+    print_text(console, *run_tables.threshold_notes(run.assessment.decisions or {}))
     groups = run_tables.group_strata(run.assessment)
     for by in dict.fromkeys(by for by, _ in groups):
         level = "study" if (by, "study") in groups else "image"
@@ -92,6 +85,11 @@ def print_summary(console: Console, run: Evaluated) -> None:
     print_table(console, run_tables.class_table(run.summary).without("precision"))
     further = run_tables.overall_table(run, FURTHER_METRICS)
     print_table(console, replace(further, caption="Further metrics"))
+
+
+def evaluation_notes(run: Evaluated) -> list[str]:
+    """What the evaluation notes on the rows, in sentences."""
+    return [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in run.assessment.notes]
 
 
 def explanations(model: Summary) -> list[str]:
@@ -138,6 +136,7 @@ def _estimates(model: Summary) -> Iterator[tuple[str, Estimate]]:
         yield f"AUC of {row.name}", row.auc
 
 
-def print_text(console: Console, text: str, style: str | None = None) -> None:
-    """Print a sentence as it is, without interpreting its brackets and colons."""
-    console.print(text, style=style, markup=False, highlight=False, emoji=False)
+def print_text(console: Console, *sentences: str, style: str = "") -> None:
+    """Print sentences as they are, without interpreting their brackets and colons."""
+    for sentence in sentences:
+        console.print(Text(sentence, style))

@@ -18,7 +18,7 @@ from fracnet.evaluation.aggregation import equals_label
 from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.summary import Estimate
 from fracnet.report import run_charts, run_facts, run_tables
-from fracnet.report.console import explanations
+from fracnet.report.console import evaluation_notes, explanations
 from fracnet.report.html import page
 from fracnet.report.run_content import IMAGE, RunContent
 from fracnet.report.tables import Cell, FileName, Scale, Table, estimate_cell, stored_cell
@@ -96,7 +96,7 @@ def run_page(content: RunContent) -> str:
         "method": [
             *explanations(content.summary),
             *run_tables.probability_rule(content),
-            *(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in content.assessment.notes),
+            *evaluation_notes(content),
         ],
     }
     return page("run.html", values)

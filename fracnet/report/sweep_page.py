@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fracnet.report.caveats import data_notes, overall_severity, summarize_audits
-from fracnet.report.console import RESEARCH_ONLY
+from fracnet.report.console import RESEARCH_ONLY, print_text
 from fracnet.report.data_curve import (
     METHOD,
     data_curve_figure,
@@ -80,9 +80,7 @@ def print_sweep(console: Console, sweep: Sweep, folder: Path) -> None:
     test = test_table(sweep)
     if test is not None:
         print_table(console, test)
-        for sentence in test_notes(sweep):
-            console.print(Text(sentence))
-        console.print(RESEARCH_ONLY)
+        print_text(console, *test_notes(sweep), RESEARCH_ONLY)
     console.print(
         f"\nSweep folder: {folder}\n  sweep.json\n  sweep.csv\n  index.html", soft_wrap=True
     )

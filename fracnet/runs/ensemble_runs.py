@@ -58,7 +58,15 @@ def write_ensemble(
         contents = {path.read_bytes() for path in baselines}
         if len(contents) == 1:
             write_atomically(folder.baselines, contents.pop())
-    provenance = _provenance(runs) | {HASHES: predictions_hashes(folder)}
+    data = {read_mapping(run.folder.provenance).get("data_fingerprint") for run in runs}
+    provenance = {
+        "status": "finished",
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.executable).name, "-m", "fracnet.ensemble", *sys.argv[1:]],
+        "data_fingerprint": data.pop() if len(data) == 1 else None,
+        "code": code_version(),
+        HASHES: predictions_hashes(folder),
+    }
     write_json(folder.provenance, with_format(provenance))
     return ensemble
 
@@ -100,15 +108,4 @@ def _member(run: FinishedRun, start: Path) -> dict[str, Any]:
         "seed": run.config.get("seed"),
         "fold": data.get("fold") if data.get("folds") else None,
         "predictions_sha256": run.fingerprint(),
-    }
-
-
-def _provenance(runs: Sequence[FinishedRun]) -> dict[str, Any]:
-    data = {read_mapping(run.folder.provenance).get("data_fingerprint") for run in runs}
-    return {
-        "status": "finished",
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.executable).name, "-m", "fracnet.ensemble", *sys.argv[1:]],
-        "data_fingerprint": data.pop() if len(data) == 1 else None,
-        "code": code_version(),
     }

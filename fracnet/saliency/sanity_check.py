@@ -186,7 +186,7 @@ def _cascade(
                 correlations[number].append((before[share] * after).sum(axis=1)[present])
                 empty[number] += int((~present).sum())
     sizes = [
-        sum(weight.numel() for module in stage.modules for weight in _own_weights(module))
+        sum(w.numel() for module in stage.modules for w in module.parameters(recurse=False))
         for stage in stages
     ]
     randomized = np.cumsum(sizes)
@@ -216,7 +216,8 @@ def randomization_stages(backbone: nn.Module, images: Tensor, most: int = STAGES
     `images`, float [N, 3, S, S], reach them, so the order in which a class lists its layers does
     not matter; what is never reached is in the last stage.
     """
-    holders = [(name, m) for name, m in backbone.named_modules() if _own_weights(m)]
+    modules = backbone.named_modules()
+    holders = [(name, m) for name, m in modules if list(m.parameters(recurse=False))]
     order = _call_order(backbone, [module for _, module in holders], images)
     blocks: dict[str, list[nn.Module]] = {}
     for name, module in sorted(holders, key=lambda pair: -order.get(pair[1], -1)):
@@ -230,10 +231,6 @@ def randomization_stages(backbone: nn.Module, images: Tensor, most: int = STAGES
         Stage(group[-1] or "input", tuple(module for name in group for module in blocks[name]))
         for group in groups
     ]
-
-
-def _own_weights(module: nn.Module) -> list[nn.Parameter]:
-    return list(module.parameters(recurse=False))
 
 
 def _call_order(
