@@ -194,7 +194,9 @@ def write_config(folder: RunFolder, plain: Mapping[str, Any]) -> None:
 
 def csv_text(table: pd.DataFrame, *, header: bool = True) -> str:
     """A csv in which a spreadsheet takes no text, such as a stranger's name, for a formula."""
-    plain = table.map(plain_cell)
+    cells = [list(map(plain_cell, row)) for row in table.itertuples(index=False)]
+    # As objects: pandas would make floats of numbers beside a missing one.
+    plain = pd.DataFrame(cells, columns=table.columns, dtype=object)
     return str(plain.to_csv(index=False, header=header, lineterminator="\n"))
 
 

@@ -476,20 +476,29 @@ def _test_views(folder: Path, viewed: Sequence[Row], show_test: str) -> list[Row
 def _as_table(content: Mapping[str, Any]) -> pd.DataFrame:
     """One row per job, with all validation metrics; test metrics only where they are viewed."""
     jobs, ends = content["jobs"], {"": "value", "_low": "low", "_high": "high"}
+    metrics = [
+        (split, name, suffix)
+        for split in ("val", "test")
+        for name in dict.fromkeys(name for job in jobs for name in job[split] or {})
+        for suffix in ends
+    ]
     own = ("status", "epochs", "selected_epoch", "objective", "value")
+    names = [f"{split}/{name}{suffix}" for split, name, suffix in metrics]
     rows = [
-        job["overrides"]
-        | {"job": job["job"], "best": int(job["job"] in content["best"])}
-        | {key: job[key] for key in (*own, "folder", "reason")}
-        | {
-            f"{split}/{name}{suffix}": metric.get(end)
-            for split in ("val", "test")
-            for name, metric in (job[split] or {}).items()
-            for suffix, end in ends.items()
-        }
+        [
+            job["job"],
+            *job["overrides"].values(),
+            *(job[key] for key in own),
+            int(job["job"] in content["best"]),
+            *(
+                (job[split] or {}).get(name, {}).get(ends[suffix])
+                for split, name, suffix in metrics
+            ),
+            job["folder"],
+            job["reason"],
+        ]
         for job in jobs
     ]
-    names = dict.fromkeys(key for row in rows for key in row)
-    metrics = [key for split in ("val/", "test/") for key in names if key.startswith(split)]
-    columns = ["job", *content["swept"], *own, "best", *metrics, "folder", "reason"]
+    # A swept key may have the name of a column, as `objective` has.
+    columns = ["job", *content["swept"], *own, "best", *names, "folder", "reason"]
     return pd.DataFrame(rows, columns=columns, dtype=object)

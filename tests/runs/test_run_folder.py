@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -31,6 +32,7 @@ from fracnet.runs.run_folder import (
     FORMAT_KEY,
     TRACKING,
     RunFolder,
+    csv_text,
     read_mapping,
     read_status,
     with_format,
@@ -441,3 +443,8 @@ def test_a_torn_row_of_the_curves_is_dropped(
     folder.curves.write_text(curves)
     trim_curves(folder)
     assert (folder.curves.read_text() if folder.curves.exists() else None) == rest
+
+
+def test_a_csv_keeps_whole_numbers_beside_missing_ones_and_disarms_formulas() -> None:
+    table = pd.DataFrame({"n": [3, None], "name": ["=1+1", "-5"]}, dtype=object)
+    assert csv_text(table) == "n,name\n3,'=1+1\n,-5\n"
