@@ -206,11 +206,16 @@ def test_a_full_disk_is_reported_and_leaves_no_partial_file(
 
 @pytest.mark.slow
 def test_two_audits_of_one_set_into_one_folder_both_succeed(leaky: Path, tmp_path: Path) -> None:
+    code = (
+        "from fracnet.audit import audit; from fracnet.config import hydra_cli;"
+        "from fracnet.data_audit import shortcuts; shortcuts.TREES.update(all=5, family=2);"
+        "hydra_cli.run(audit, 'audit')"
+    )
     codes = []
 
     def run() -> None:
         overrides = [*folder_overrides(leaky, tmp_path / "out"), "workers=1"]
-        codes.append(in_warm_process(["-m", "fracnet.audit", *overrides], tmp_path).code)
+        codes.append(in_warm_process(["-c", code, *overrides], tmp_path).code)
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:

@@ -88,6 +88,7 @@ def test_an_audit_does_not_import_torch(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", train=4, val=2, test=2)
     code = (
         "import sys; from fracnet.config import hydra_cli; from fracnet.audit import audit;"
+        "from fracnet.data_audit import shortcuts; shortcuts.TREES.update(all=5, family=2);"
         "hydra_cli.run(audit, 'audit');"
         "print('heavy:', *{'torch', 'albumentations', 'lightning'} & set(sys.modules))"
     )
