@@ -5,6 +5,7 @@ PYTHONPATH=tests FRACATLAS_ROOT=<folder> python experiments/duplicates/fit.py
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from fracnet.data.phantoms.render import REGIONS, Spec, render
 from fracnet.data_audit import pixel_match
 from fracnet.data_audit.keypoints import describe
-from fracnet.data_audit.near_duplicates import Index, Pair, consistent_pairs
+from fracnet.data_audit.near_duplicates import Index, Pair, as_pair, consistent_pairs
 
 PHANTOM_SEEDS, PLANTING_SEEDS, ALONE_SEED = (900, 910), (900, 901, 902), 920
 SHIFTS = np.arange(-1, 2.1, 0.25)  # of the intercept
@@ -44,7 +45,7 @@ def plant_all(seed: int, n_phantoms: int, copies: int) -> Planted:
     return plant(originals, seed, recipes)
 
 
-def measure_pairs(planted: Planted) -> tuple[list[tuple[int, int]], np.ndarray]:
+def measure_pairs(planted: Planted) -> tuple[list[Pair], np.ndarray]:
     """All candidate pairs that align, and their measurements float [n, M], named by `WEIGHTS`."""
     described = [describe(image) for image in planted.images]
     order = sorted(range(len(planted)), key=lambda i: described[i].digest)
@@ -59,7 +60,7 @@ def measure_pairs(planted: Planted) -> tuple[list[tuple[int, int]], np.ndarray]:
     for i, j, is_mirrored, is_inverted in sorted(candidates):
         match = pixel_match.compare(images[i], images[j], is_mirrored, is_inverted)
         if match is not None:
-            pairs.append((min(order[i], order[j]), max(order[i], order[j])))
+            pairs.append(as_pair(match, order[i], order[j], is_mirrored, is_inverted))
             rows.append([match.measured[name] for name in pixel_match.WEIGHTS])
     return pairs, np.array(rows)
 
@@ -82,18 +83,22 @@ def main() -> None:
     alone = Planted(images, [frozenset([str(i)]) for i in range(len(images))], [()] * len(images))
     apart = (alone, *measure_pairs(alone))
     values = np.concatenate([values for _, _, values in sets])
-    is_copy = [bool(p.origins[a] & p.origins[b]) for p, pairs, _ in sets for a, b in pairs]
+    is_copy = [
+        bool(planted.origins[pair.a] & planted.origins[pair.b])
+        for planted, pairs, _ in sets
+        for pair in pairs
+    ]
     scale = values.std(axis=0)
     model = LogisticRegression(C=10, max_iter=5000).fit(values / scale, is_copy)
     weights = (model.coef_[0] / scale).round(2).tolist()
     print(f"INTERCEPT = {model.intercept_[0]:.2f}")
     print(dict(zip(pixel_match.WEIGHTS, weights, strict=True)))
     for shift in SHIFTS:
-        results = [score_search(each[0], _search(model, shift, *each, scale)) for each in sets]
+        results = [score_search(each[0], _search(model, shift, *each[1:], scale)) for each in sets]
         recall = np.average([r.recall for r in results], weights=[r.copies for r in results])
         false = sum(len(r.false) for r in results)
         precision = 1 - false / sum(r.pairs for r in results)
-        n = len(_search(model, shift, *apart, scale))
+        n = len(_search(model, shift, *apart[1:], scale))
         print(
             f"{shift:+.2f}: recall {recall:.4f}, precision {precision:.4f}; "
             f"{n} pairs among {len(alone)} images without copies",
@@ -104,18 +109,17 @@ def main() -> None:
 def _search(
     model: LogisticRegression,
     shift: float,
-    planted: Planted,
-    pairs: list[tuple[int, int]],
+    pairs: list[Pair],
     values: np.ndarray,
     scale: np.ndarray,
 ) -> list[Pair]:
     """What the search detects if the intercept is shifted."""
     log_odds = model.decision_function(values / scale) + shift
-    best: dict[tuple[int, int], float] = {}
+    best: dict[tuple[int, int], Pair] = {}
     for pair, score in zip(pairs, 1 / (1 + np.exp(-log_odds)), strict=True):
-        best[pair] = max(float(score), best.get(pair, 0.0))
-    scored = [Pair(*pair, "copy", score=score) for pair, score in best.items()]
-    return consistent_pairs(scored, len(planted))
+        if (pair.a, pair.b) not in best or best[pair.a, pair.b].score < score:
+            best[pair.a, pair.b] = replace(pair, score=float(score))
+    return consistent_pairs(list(best.values()))
 
 
 if __name__ == "__main__":

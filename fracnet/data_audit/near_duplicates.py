@@ -32,7 +32,7 @@ from fracnet.data_audit.keypoints import (
     root_sift,
     variant,
 )
-from fracnet.data_audit.pixel_match import COPY_SCORE, compare
+from fracnet.data_audit.pixel_match import COPY_SCORE, Match, compare, compose
 from fracnet.utils.progress import Progress, no_progress
 
 COMPONENTS = 48  # principal components of a descriptor, and bits of its signature
@@ -42,13 +42,16 @@ ROUNDS = 8  # of k-means
 BITS = 12  # in which signatures of matching descriptors may differ
 BLOCK = 2048  # descriptors assigned to words at once
 TURNS = 16  # bins of the angle between two images
-CANDIDATES = 20  # that each image is compared with
+CANDIDATES = 20  # images that each image is compared with
+RUNNER_UP = 0.6  # of the votes of the best variant from which another one is compared, too
 LIKELY = 0.2  # score of a pair that its clusters support
-# Log-odds that two images without other copies need; that one pair adds at most to those of two
-# clusters; of a pair that needs no support; of a pair with nothing in common, which may still be
-# two images that a third one shows side by side.
-ALONE, CLIPPED, SURE, UNRELATED = 3.0, 3.0, 7.0, -4.0
-OWN = 0.35  # of the log-odds within two clusters that those between them must reach
+# Log-odds that two images without other copies need; of a pair that needs no support; of a pair
+# with nothing in common, which may still be parts of one image; that a pair counts with at most.
+ALONE, SURE, UNRELATED, RANGE = 3.0, 7.0, -4.0, (-3.0, 6.0)
+OWN = 0.4  # of the log-odds within two clusters that those between them must reach
+# Ellipses of one standard deviation are apart if their centers are, by this many times what both
+# reach towards each other: 1.7 where two filled rectangles touch.
+APART = 1.3
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # mirrored, inverted
 
 Kind = Literal["same bytes", "same pixels", "copy"]
@@ -62,7 +65,7 @@ class Pair:
 
     transform: float64 [2, 3], from pixels (x, y) of `a` to pixels of `b`, including a mirror; None
     where the pixels are the same. mirrored: whether one is flipped. score: 0 to 1, how certain it
-    is. inverted: whether black and white are exchanged.
+    is. inverted: whether black and white are exchanged. region: `Match.region` of `a`.
     """
 
     a: int
@@ -72,6 +75,14 @@ class Pair:
     mirrored: bool = False
     score: float = 1.0
     inverted: bool = False
+    region: Affine | None = None
+
+    @property
+    def region_of_b(self) -> Affine | None:
+        """The same ellipse in pixels of `b`."""
+        if self.region is None or self.transform is None:
+            return None
+        return compose(self.region, self.transform)
 
 
 def find_duplicates(
@@ -95,13 +106,16 @@ def find_duplicates(
     The result depends only on the pixels: not on workers, timing or a seed. Another order of the
     images gives the same pairs.
     """
+
+    def describe_image(i: int) -> Features | None:
+        image = images(i)
+        return None if image is None else describe(image)
+
     limit_opencv_threads()
     with threadpool_limits(1):
         pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
         try:
-            results = _parallel(
-                pool, lambda i: _describe_image(images, i), range(n), progress, "read images"
-            )
+            results = _parallel(pool, describe_image, range(n), progress, "read images")
             described = {i: features for i, features in enumerate(results) if features is not None}
             pairs, unique = _same_pixels(described, files)
             pairs += _altered_copies(pool, unique, progress)
@@ -167,15 +181,17 @@ class Index:
         self.scale = 1 / np.sqrt(np.maximum(counts, 1))
 
     def candidates(self, query: int) -> list[tuple[int, bool, bool]]:
-        """(image, mirrored, inverted): at most `CANDIDATES`, in no order, not the image itself."""
+        """(image, mirrored, inverted), in no order: at most `CANDIDATES` images, not itself, each
+        in the variant with most votes and in those with nearly as many.
+        """
         votes = np.stack([self._votes(query, *flags) for flags in VARIANTS]) * self.scale
         votes[:, query] = 0
         best = votes.max(axis=0)
         k = min(CANDIDATES, len(best))
         top = np.argpartition(-best, k - 1)[:k]
         top = top[best[top] > 0]
-        flags = votes[:, top].argmax(axis=0)
-        return [(int(image), *VARIANTS[flag]) for image, flag in zip(top, flags, strict=True)]
+        flags, places = np.nonzero(votes[:, top] >= RUNNER_UP * best[top])
+        return [(int(top[i]), *VARIANTS[flag]) for flag, i in zip(flags, places, strict=True)]
 
     def _votes(self, query: int, is_mirrored: bool, is_inverted: bool) -> Floats:
         """Votes of one image for each image, float [N]."""
@@ -223,11 +239,6 @@ def _k_means(values: Floats, n: int) -> Floats:
     return np.ascontiguousarray(words, np.float32)
 
 
-def _describe_image(images: Callable[[int], Grey | None], i: int) -> Features | None:
-    image = images(i)
-    return None if image is None else describe(image)
-
-
 def _same_pixels(
     described: dict[int, Features], files: Sequence[Path] | None
 ) -> tuple[list[Pair], dict[int, Features]]:
@@ -268,10 +279,7 @@ def _altered_copies(
         match = compare(images[i], images[j], is_mirrored, is_inverted)
         if match is None:
             return None
-        a, b, transform = rows[i], rows[j], match.transform
-        if a > b:
-            a, b, transform = b, a, invert(transform)
-        return Pair(a, b, "copy", transform, is_mirrored, match.score, is_inverted)
+        return as_pair(match, rows[i], rows[j], is_mirrored, is_inverted)
 
     best: dict[tuple[int, int], Pair] = {}
     for pair in _parallel(pool, compare_candidate, candidates, progress, "compare images"):
@@ -279,35 +287,48 @@ def _altered_copies(
             previous = best.get((pair.a, pair.b))
             if previous is None or pair.score > previous.score:
                 best[pair.a, pair.b] = pair
-    return consistent_pairs(list(best.values()), max(rows) + 1)
+    return consistent_pairs(list(best.values()))
 
 
-def consistent_pairs(pairs: Sequence[Pair], n: int) -> list[Pair]:
+def as_pair(match: Match, a: int, b: int, is_mirrored: bool, is_inverted: bool) -> Pair:
+    """The pair of two images, in either order, of which the first is mapped onto the second."""
+    transform, region = match.transform, match.region
+    if a > b:
+        a, b, transform, region = b, a, invert(transform), compose(region, transform)
+    return Pair(a, b, "copy", transform, is_mirrored, match.score, is_inverted, region)
+
+
+def consistent_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs that are copies, by their scores and by those of their copies.
 
-    Copies of one image are copies of each other. So clusters grow from the most certain pair to the
-    least, and two of them merge if the pairs between them say so together. Of two exposures with
-    several copies each, a blurred copy may look like one of the other exposure, but each resembles
-    the copies of its own exposure much more (`OWN`). Two images without other copies must be more
-    certain (`ALONE`), because most images have none.
+    Copies of one picture are copies of each other. So clusters grow from the most certain pair to
+    the least, and two of them merge if the pairs between them say so together. Of two exposures
+    with several copies each, a blurred copy may look like one of the other exposure, but each
+    resembles the copies of its own exposure much more (`OWN`). Two pictures without other copies
+    must be more certain (`ALONE`), because most have none.
     """
+    ends = _pictures(pairs)
+    n = 1 + max((picture for both in ends for picture in both), default=0)
     cluster, members = np.arange(n), {i: [i] for i in range(n)}
-    links: dict[int, dict[int, list[Pair]]] = {i: {} for i in range(n)}  # between two clusters
-    for pair in pairs:
-        if _log_odds(pair) > UNRELATED:
-            links[pair.a][pair.b] = links[pair.b][pair.a] = [pair]
-    own = np.zeros(n)  # log-odds of each image's most certain copy
-    for pair in sorted(pairs, key=lambda pair: (-pair.score, pair.a, pair.b)):
+    # Between two clusters: log-odds and both pictures of each pair.
+    links: dict[int, dict[int, list[tuple[float, int, int]]]] = {i: {} for i in range(n)}
+    for pair, (p, q) in zip(pairs, ends, strict=True):
+        if (odds := _log_odds(pair)) > UNRELATED:
+            links[p].setdefault(q, []).append((odds, p, q))
+            links[q][p] = links[p][q]
+    own = np.zeros(n)  # log-odds of each picture's most certain copy
+    for pair, (p, q) in sorted(zip(pairs, ends, strict=True), key=lambda each: _order(each[0])):
         if pair.score < COPY_SCORE:
             break
-        x, y = sorted((int(cluster[pair.a]), int(cluster[pair.b])), key=lambda c: len(members[c]))
+        odds = _log_odds(pair)
+        x, y = sorted((int(cluster[p]), int(cluster[q])), key=lambda c: len(members[c]))
         if x != y:
             between = links[x][y]
             needed = ALONE if len(members[y]) == 1 else 0.0
             if len(members[x]) > 1:
-                needed = OWN * float(np.mean([min(own[p.a], own[p.b]) for p in between]))
-            evidence = np.mean(np.clip([_log_odds(p) for p in between], -CLIPPED, CLIPPED))
-            if evidence < needed and _log_odds(pair) < SURE:
+                needed = OWN * float(np.mean([min(own[i], own[j]) for _, i, j in between]))
+            evidence = np.mean(np.clip([each for each, _, _ in between], *RANGE))
+            if evidence < needed and odds < SURE:
                 continue
             cluster[members[x]] = y
             members[y] += members.pop(x)
@@ -315,8 +336,49 @@ def consistent_pairs(pairs: Sequence[Pair], n: int) -> list[Pair]:
                 del links[other][x]
                 if other != y:
                     links[y][other] = links[other][y] = [*links[y].get(other, []), *more]
-        own[[pair.a, pair.b]] = np.maximum(own[[pair.a, pair.b]], _log_odds(pair))
-    return [p for p in pairs if cluster[p.a] == cluster[p.b] and p.score >= LIKELY]
+        own[[p, q]] = np.maximum(own[[p, q]], odds)
+    return [
+        pair
+        for pair, (p, q) in zip(pairs, ends, strict=True)
+        if cluster[p] == cluster[q] and pair.score >= LIKELY
+    ]
+
+
+def _pictures(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
+    """Numbers of the two pictures that each pair compares.
+
+    An image is one picture, unless it agrees with two others at different places: then it shows
+    several side by side, whose copies need not resemble each other.
+    """
+    pictures: dict[int, list[tuple[int, Affine | None]]] = defaultdict(list)  # of each image
+    ends: dict[tuple[int, int], tuple[int, int]] = {}
+    n = 0
+    for pair in sorted(pairs, key=_order):
+        both = []
+        for image, region in ((pair.a, pair.region), (pair.b, pair.region_of_b)):
+            known = pictures[image]
+            number = next((i for i, other in known if not _are_apart(region, other)), None)
+            if number is None:
+                number, n = n, n + 1
+                known.append((number, region))
+            both.append(number)
+        ends[pair.a, pair.b] = both[0], both[1]
+    return [ends[pair.a, pair.b] for pair in pairs]
+
+
+def _are_apart(first: Affine | None, second: Affine | None) -> bool:
+    """Whether two ellipses, around the places of two matches, hardly overlap."""
+    if first is None or second is None:
+        return False
+    step = first[:, 2] - second[:, 2]
+    length = float(np.hypot(*step))
+    reach = sum(np.linalg.norm(step @ region[:, :2]) for region in (first, second))
+    return length**2 > APART * reach
+
+
+def _order(pair: Pair) -> tuple[float, int, int]:
+    """The most certain first."""
+    return -pair.score, pair.a, pair.b
 
 
 def _log_odds(pair: Pair) -> float:

@@ -64,11 +64,13 @@ class Match:
     """Two images that align.
 
     transform: float64 [2, 3], from pixels (x, y) of one image to those of the other, including a
-    mirror. score: 0 to 1, from `COPY_SCORE` on a copy.
+    mirror. region: float64 [2, 3], maps the unit circle to an ellipse of one standard deviation
+    around what agrees, in pixels of the first image. score: 0 to 1, from `COPY_SCORE` on a copy.
     measured: what the score is made of, named by `WEIGHTS`.
     """
 
     transform: Affine
+    region: Affine
     score: float
     measured: dict[str, float]
 
@@ -101,22 +103,24 @@ def compare(a: Features, b: Features, is_mirrored: bool, is_inverted: bool) -> M
     if fit is None:
         return None
     affine, agreeing = fit
-    small = _compose(
+    small = compose(
         _rescale(source.small.shape, source.work), affine, _rescale(b.work, b.small.shape)
     )
     aligned = align(source.small, b.small, small)
     if aligned is None:
         return None
-    small, forward = aligned
-    measured = _combined(forward, forward, agreeing)
+    small, windows = aligned
+    forward = backward = _measure(windows)
+    measured = _combined(forward, backward, agreeing)
     if score_of(measured) > UNLIKELY:
         # A blurred picture is best compared on its own grid, a small part is not.
         other = align(b.small, source.small, invert(small), refined=True)
-        measured = _combined(forward, (other or aligned)[1], agreeing)
-    full = _compose(_rescale(a.size, a.small.shape), small, _rescale(b.small.shape, b.size))
-    if is_mirrored:
-        full = _compose(np.array([[-1.0, 0, a.size[1] - 1], [0, 1, 0]]), full, np.eye(2, 3))
-    return Match(full, score_of(measured), measured)
+        backward = _measure(other[1]) if other else forward
+        measured = _combined(forward, backward, agreeing)
+    mirror = np.array([[-1.0, 0, a.size[1] - 1], [0, 1, 0]]) if is_mirrored else np.eye(2, 3)
+    back = compose(_rescale(a.small.shape, a.size), mirror)
+    full = compose(invert(back), small, _rescale(b.small.shape, b.size))
+    return Match(full, compose(_region(windows), back), score_of(measured), measured)
 
 
 def _combined(
@@ -137,8 +141,8 @@ def score_of(measured: dict[str, float]) -> float:
 
 def align(
     a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], small: Affine, refined: bool = False
-) -> tuple[Affine, dict[str, float]] | None:
-    """The refined map from small picture `a` to `b`, and their agreement; None if there is none.
+) -> tuple[Affine, _Windows] | None:
+    """The refined map from small picture `a` to `b`, and its windows; None if there is none.
 
     refined: the map is from such an alignment, so the first one is left out.
     """
@@ -154,7 +158,7 @@ def align(
             return None
     if _independent(_trusted(windows)) < FEWEST_WINDOWS:
         return None
-    return small, _measure(windows)
+    return small, windows
 
 
 def _independent(weights: Affine) -> float:
@@ -178,6 +182,14 @@ def _measure(windows: _Windows) -> dict[str, float]:
         "bend": _bend(windows, offset, trusted),
         "windows": float(np.log(len(windows) / 50)),
     }
+
+
+def _region(windows: _Windows) -> Affine:
+    """As in `Match`, in pixels of the small picture."""
+    places, trusted = np.vstack([windows.x, windows.y]), _trusted(windows)
+    center = np.average(places, axis=1, weights=trusted)
+    spread = np.cov(places, aweights=trusted, ddof=0) + np.eye(2)
+    return np.column_stack([np.linalg.cholesky(spread), center])
 
 
 def _trusted(windows: _Windows) -> Affine:
@@ -342,9 +354,9 @@ def _rescale(old: tuple[int, ...], new: tuple[int, ...]) -> Affine:
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
 
 
-def _compose(first: Affine, second: Affine, third: Affine) -> Affine:
-    """Three affine maps, applied in this order."""
+def compose(*maps: Affine) -> Affine:
+    """Affine maps, applied in this order."""
     whole = np.eye(3)
-    for step in (first, second, third):
+    for step in maps:
         whole = np.vstack([step, [0, 0, 1]]) @ whole
     return whole[:2]

@@ -136,8 +136,20 @@ def run_audit(
     trained = readable if on_bad_file == "skip" else manifest
     splits = table["split"].to_numpy(str)
     across = {(pair.a, pair.b) for pair in pairs if splits[pair.a] != splits[pair.b]}
+    paths = table["path"].to_numpy(str)
+    # Patients, joined where they share copies.
+    groups = np.array(join_copied_groups(table, [(paths[p.a], paths[p.b]) for p in pairs]))
     unit = _group_unit(manifest, pairs)
-    scores = _score_shortcuts(manifest, scan, pairs, unit, progress, workers)
+    rows = scan.readable[table["label"].isin(manifest.classes).to_numpy()[scan.readable]]
+    scores = shortcuts.score_families(
+        scan.features[rows],
+        _targets(manifest, rows),
+        list(groups[rows]),
+        unit,
+        len(manifest.classes),
+        progress,
+        workers,
+    )
     findings = [
         checks.check_readable(manifest, scan.bad, on_bad_file),
         *checks.check_unreadable_copies(manifest, scan.bad),
@@ -151,7 +163,7 @@ def run_audit(
     ]
     doubts: Sequence[Doubt] = ()
     if network is not None:
-        found, n = _doubt_labels(manifest, pairs, network, progress)
+        found, n = _doubt_labels(manifest, groups, network, progress)
         findings.append(check_labels(manifest, found, n, network.name))
         doubts = () if isinstance(found, str) else found
     features = scan.features[:, : len(SHORTCUT_NAMES)]
@@ -167,28 +179,26 @@ def run_audit(
 
 
 def _doubt_labels(
-    manifest: Manifest, pairs: Sequence[Pair], network: NamedFeatures, progress: Progress
+    manifest: Manifest, groups: np.ndarray, network: NamedFeatures, progress: Progress
 ) -> tuple[list[Doubt] | str, int]:
     """The labels in doubt, or why they could not be checked, and how many were."""
     try:
         paths, features = network.compute()
     except UserError as error:
         return str(error), 0
-    table, classes = manifest.table, list(manifest.classes)
-    place = {path: row for row, path in enumerate(table["path"])}
+    place = {path: row for row, path in enumerate(manifest.table["path"])}
     rows = np.array([place[path] for path in paths], np.int64)
-    targets = np.array([classes.index(label) for label in table["label"].iloc[rows]], np.int64)
-    groups = np.array(_joined_groups(manifest, pairs))[rows]
-    probs = held_out_probabilities(features, targets, list(groups), len(classes), progress)
+    targets, classes = _targets(manifest, rows), manifest.classes
+    probs = held_out_probabilities(features, targets, list(groups[rows]), len(classes), progress)
     if isinstance(probs, str):
         return f"{probs}.", len(rows)
     return find_doubts(probs, targets, rows, classes), len(rows)
 
 
-def _joined_groups(manifest: Manifest, pairs: Sequence[Pair]) -> Sequence[str]:
-    """The group of each row: patients, joined where they share copies."""
-    paths = manifest.table["path"].to_numpy(str)
-    return list(join_copied_groups(manifest.table, [(paths[p.a], paths[p.b]) for p in pairs]))
+def _targets(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
+    """Class numbers int64 [n] of these rows."""
+    number = {label: i for i, label in enumerate(manifest.classes)}
+    return np.array([number[label] for label in manifest.table["label"].iloc[rows]], np.int64)
 
 
 def audit_without_images(dataset: Dataset, fault: DataFault) -> AuditResult:
@@ -219,24 +229,6 @@ def audit_without_images(dataset: Dataset, fault: DataFault) -> AuditResult:
         shortcuts=[],
         groups="",
         has_images=False,
-    )
-
-
-def _score_shortcuts(
-    manifest: Manifest,
-    scan: ImageScan,
-    pairs: Sequence[Pair],
-    unit: str,
-    progress: Progress,
-    workers: int,
-) -> list[shortcuts.FamilyScore] | str:
-    table = manifest.table
-    groups = np.array(_joined_groups(manifest, pairs))
-    rows = scan.readable[table["label"].isin(manifest.classes).to_numpy()[scan.readable]]
-    classes = list(manifest.classes)
-    targets = np.array([classes.index(label) for label in table["label"].iloc[rows]], np.int64)
-    return shortcuts.score_families(
-        scan.features[rows], targets, list(groups[rows]), unit, len(classes), progress, workers
     )
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -183,27 +184,44 @@ def test_a_likely_pair_is_a_copy_if_the_certain_copies_of_its_images_say_so() ->
     """Images 0 to 2 are certain copies; of 3, two of three comparisons say that it is one, too."""
     certain = [scored(0, 1, CERTAIN), scored(0, 2, CERTAIN), scored(1, 2, CERTAIN)]
     likely = [scored(0, 3, 0.9), scored(1, 3, 0.8), scored(2, 3, 0.4)]
-    assert consistent_pairs([*certain, *likely], 4) == [*certain, *likely]
+    assert consistent_pairs([*certain, *likely]) == [*certain, *likely]
     unlikely = [scored(0, 3, 0.6), scored(1, 3, 0.2), scored(2, 3, 0.2)]
-    assert consistent_pairs([*certain, *unlikely], 4) == certain
+    assert consistent_pairs([*certain, *unlikely]) == certain
 
 
 def test_two_exposures_with_copies_stay_apart_although_some_pairs_look_like_copies() -> None:
     certain = [scored(0, 1, CERTAIN), scored(2, 3, CERTAIN)]
     across = [scored(0, 2, 0.7), scored(0, 3, 0.6), scored(1, 3, 0.9)]
-    assert consistent_pairs([*certain, *across], 4) == certain
+    assert consistent_pairs([*certain, *across]) == certain
     one = [*certain, scored(0, 2, 0.99), scored(0, 3, 0.4), scored(1, 2, 0.3), scored(1, 3, 0.05)]
-    assert consistent_pairs(one, 4) == certain
+    assert consistent_pairs(one) == certain
 
 
 def test_two_images_without_other_copies_must_be_more_certain() -> None:
-    assert consistent_pairs([scored(0, 1, 0.9)], 2) == []
+    assert consistent_pairs([scored(0, 1, 0.9)]) == []
     sure = [scored(0, 1, 0.96)]
-    assert consistent_pairs(sure, 2) == sure
+    assert consistent_pairs(sure) == sure
+
+
+LEFT, RIGHT = (np.array([[25.0, 0, x], [0, 50, 100]]) for x in (50, 150))
 
 
 def test_two_images_side_by_side_are_copies_of_both() -> None:
-    """Image 1 shows 0 beside 3, which do not resemble each other at all."""
-    copies = [scored(0, 1, CERTAIN), scored(0, 2, CERTAIN), scored(1, 3, 0.98), scored(3, 4, 0.99)]
-    unlike = [scored(0, 3, 0.001), scored(2, 3, 0.001), scored(2, 4, 0.001)]
-    assert consistent_pairs([*copies, *unlike], 5) == copies
+    """Image 0 shows 1 and its copy 2 on the left, 3 and its copy 4 on the right."""
+    copies = [
+        *(replace(scored(0, i, 0.98), region=LEFT) for i in (1, 2)),
+        *(replace(scored(0, i, 0.97), region=RIGHT) for i in (3, 4)),
+        scored(1, 2, CERTAIN),
+        scored(3, 4, CERTAIN),
+    ]
+    alike = [scored(1, 3, 0.3), scored(1, 4, 0.3), scored(2, 3, 0.3), scored(2, 4, 0.3)]
+    assert consistent_pairs([*copies, *alike]) == copies
+
+
+def test_an_image_that_resembles_two_exposures_at_one_place_is_a_copy_of_one() -> None:
+    own = [*(replace(scored(0, i, 0.98), region=LEFT) for i in (1, 2)), scored(1, 2, CERTAIN)]
+    next_ones = [replace(scored(0, i, 0.7), region=LEFT) for i in (3, 4)]
+    assert consistent_pairs([*own, *next_ones, scored(3, 4, CERTAIN)]) == [
+        *own,
+        scored(3, 4, CERTAIN),
+    ]

@@ -20,7 +20,7 @@ def match_of(
 ) -> Match | None:
     """The match, if it alone makes a pair of copies."""
     match = compare(describe(a), describe(b), is_mirrored, is_inverted)
-    if match is None or not consistent_pairs([Pair(0, 1, "copy", score=match.score)], 2):
+    if match is None or not consistent_pairs([Pair(0, 1, "copy", score=match.score)]):
         return None
     return match
 
