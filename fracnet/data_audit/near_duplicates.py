@@ -372,7 +372,7 @@ def _are_apart(first: Affine | None, second: Affine | None) -> bool:
         return False
     step = first[:, 2] - second[:, 2]
     length = float(np.hypot(*step))
-    reach = sum(np.linalg.norm(step @ region[:, :2]) for region in (first, second))
+    reach = sum(float(np.linalg.norm(step @ region[:, :2])) for region in (first, second))
     return length**2 > APART * reach
 
 
