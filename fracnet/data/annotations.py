@@ -53,19 +53,15 @@ class AnnotationMaps:
     def __init__(self, manifest: Manifest, rows: np.ndarray, preprocess: Preprocess) -> None:
         """rows: int64 [n], of the manifest."""
         table = manifest.table.iloc[rows]
-        names = ("label", "polygons", "boxes", "width", "height")
-        records = zip(*(table[name] for name in names), strict=True)
+        records = dict(zip(rows.tolist(), table.to_dict("records"), strict=True))
         self._size = preprocess.image_size
         self._outlines = {
-            int(row): annotation_outlines(dict(zip(names, record, strict=True)), preprocess)
-            for row, record in zip(rows, records, strict=True)
+            row: annotation_outlines(record, preprocess) for row, record in records.items()
         }
+        annotated = {records[row]["label"] for row, outlines in self._outlines.items() if outlines}
         self.annotated = sum(map(bool, self._outlines.values()))
-        annotated = set(table["label"].to_numpy()[[bool(self._outlines[int(row)]) for row in rows]])
         empty = set(negative_classes(manifest)) - annotated if annotated else set()
-        self._empty = {
-            int(r) for r, label in zip(rows, table["label"], strict=True) if label in empty
-        }
+        self._empty = {row for row, record in records.items() if record["label"] in empty}
         self.side = min(MAP_SIDE, self._size)
 
     def mask(self, row: int) -> np.ndarray:

@@ -18,7 +18,6 @@ import random
 import struct
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pkgutil import resolve_name
 from typing import Any
 
 import albumentations as A
@@ -28,7 +27,7 @@ from albumentations.core.composition import BaseCompose
 from albumentations.core.transforms_interface import BasicTransform
 from pydantic import ValidationError
 
-from fracnet.config.instantiate import near_miss
+from fracnet.config.instantiate import locate, not_an_argument
 from fracnet.utils.errors import UserError
 
 Image = np.ndarray
@@ -118,10 +117,7 @@ def affine_matrix(
     c, d = (along_y * cos - sin) * scale["x"], (along_y * sin + cos) * scale["y"]
     x, y = shape[1] / 2 - 0.5, shape[0] / 2 - 0.5
     return np.array(
-        [
-            [a, b, x + translate["x"] - a * x - b * y],
-            [c, d, y + translate["y"] - c * x - d * y],
-        ]
+        [[a, b, x + translate["x"] - a * x - b * y], [c, d, y + translate["y"] - c * x - d * y]]
     )
 
 
@@ -249,15 +245,18 @@ def _instantiate(node: Any, where: str) -> Any:
 
 
 def _build_transform(target: str, arguments: dict[str, Any], where: str) -> Any:
-    cls = _transform_class(target, where)
+    cls = locate(target, where)
+    if not isinstance(cls, type) or not issubclass(cls, BasicTransform | BaseCompose):
+        raise UserError(
+            f"{where}._target_={target} is not an albumentations transform; use one from "
+            "albumentations or a subclass of albumentations.ImageOnlyTransform or "
+            "albumentations.DualTransform."
+        )
     parameters = inspect.signature(cls).parameters
     any_key = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    for key in arguments:
+    for key, value in arguments.items():
         if key not in parameters and not any_key:
-            raise UserError(
-                f"{where}.{key} is not an argument of {target}; allowed: {', '.join(parameters)}."
-                f"{near_miss(key, parameters)}"
-            )
+            raise UserError(not_an_argument(f"{where}.{key}", value, target, list(parameters)))
     # albumentations only warns about an argument that it ignores or changes: make it an error.
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -274,19 +273,3 @@ def _reason(error: Exception) -> str:
         return str(error)
     faults = {f"{fault['loc'][0]}={fault['input']!r}: {fault['msg']}" for fault in cause.errors()}
     return "; ".join(sorted(faults)) + "."
-
-
-def _transform_class(target: str, where: str) -> type:
-    try:
-        cls = resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        module, _, name = target.rpartition(".")
-        hint = near_miss(name, dir(A)) if module == "albumentations" else ""
-        raise UserError(f"{where}._target_={target} cannot be imported.{hint}") from error
-    if not isinstance(cls, type) or not issubclass(cls, BasicTransform | BaseCompose):
-        raise UserError(
-            f"{where}._target_={target} is not an albumentations transform; use one from "
-            "albumentations or a subclass of albumentations.ImageOnlyTransform or "
-            "albumentations.DualTransform."
-        )
-    return cls

@@ -124,10 +124,8 @@ def remove_cache(folder: Path) -> int | None:
     with locked(folder, wait=False) as free:
         if not free:
             return None
-        part = part_path(folder)
-        freed = _size(folder) + _size(part)
+        freed = _size(folder) + _size(part_path(folder))
         discard(folder)
-        shutil.rmtree(part, ignore_errors=True)
         _remove_lock(folder)
         return freed
 

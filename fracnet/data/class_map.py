@@ -1,12 +1,11 @@
 """Translate the labels of one dataset into the classes of a model, by an explicit map."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import pandas as pd
+import numpy as np
 
-from fracnet.data.manifest import Manifest
+from fracnet.data.manifest import Manifest, without_rows
 from fracnet.utils.errors import UserError
 
 KEY = "class_map"
@@ -23,9 +22,8 @@ def align_labels(
         are counted as excluded). May be None if the dataset has the model's classes.
     key: config key of the map, for messages.
 
-    Raises:
-        UserError: a class of the dataset is not mapped, or mapped to none of `classes`. Only a
-            dataset with the same class names needs no map; names are never guessed.
+    Raises UserError if a class of the dataset is not mapped, or mapped to none of `classes`. Only a
+    dataset with the same class names needs no map; names are never guessed.
     """
     if class_map is None and set(manifest.classes) == set(classes):
         return replace(manifest, classes=tuple(classes))
@@ -48,21 +46,14 @@ def align_labels(
             raise UserError(
                 f"{key}: {name}={label} is not a class of the model; allowed: {allowed} or null."
             )
-    table = manifest.table.assign(label=manifest.table["label"].map(mapping))
-    left_out = table["label"].isna()
-    if left_out.all():
+    for name in (name for name, label in mapping.items() if label is None):
+        rows = np.flatnonzero(manifest.table["label"] == name).tolist()
+        manifest = without_rows(manifest, rows, f"class {name} left out")
+    if manifest.table.empty:
         raise UserError(f"{key} leaves out all classes of {manifest.name}.")
-    counts = Counter(zip(manifest.table["split"], manifest.table["label"], strict=True))
-    excluded = manifest.excluded.to_dict("records")
-    excluded += [
-        {"split": split, "reason": f"class {label} left out", "n": n}
-        for (split, label), n in counts.items()
-        if mapping[label] is None
-    ]
     return replace(
         manifest,
-        table=table[~left_out].reset_index(drop=True),
+        table=manifest.table.assign(label=manifest.table["label"].map(mapping)),
         classes=tuple(classes),
         task="binary" if len(classes) == 2 else "multiclass",
-        excluded=pd.DataFrame(excluded, columns=["split", "reason", "n"]),
     )

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -117,34 +117,24 @@ def mark_copies(
     return table.assign(copies=repeated) if len(repeated) else table
 
 
+@dataclass(eq=False)
 class RadiographDataset(TorchDataset[Batch]):
     """Grey images from the cache; with `augment`, augmented as a function of seed and draw.
 
+    targets: class index of each row of the cache.
     features: take the place of images in the epochs of which they say so; `train` tells whether
     these are of the training.
     maps: of the annotations, which then go with the images, augmented in the same way.
     """
 
-    def __init__(
-        self,
-        cache: ImageCache,
-        targets: np.ndarray,
-        *,
-        seed: int,
-        augment: Augment | AugmentByClass | None = None,
-        features: HeadFeatures | None = None,
-        train: bool = False,
-        maps: AnnotationMaps | None = None,
-    ) -> None:
-        """`targets`: int64 [N], class index of each row of the cache."""
-        assert len(targets) == len(cache.images), (len(targets), len(cache.images))
-        self.cache = cache
-        self.targets = targets
-        self.seed = seed
-        self.augment = augment
-        self.features = features
-        self.train = train
-        self.maps = maps
+    cache: ImageCache
+    targets: npt.NDArray[np.int64]
+    _: KW_ONLY
+    seed: int
+    augment: Augment | AugmentByClass | None = None
+    features: HeadFeatures | None = None
+    train: bool = False
+    maps: AnnotationMaps | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -156,10 +146,7 @@ class RadiographDataset(TorchDataset[Batch]):
     def __getitems__(self, draws: Sequence[Draw]) -> Batch:
         """A whole batch, written directly into its tensors: there is nothing to collate."""
         rows = np.array([draw.row for draw in draws], dtype=np.int64)
-        labels = {
-            "target": torch.from_numpy(self.targets[rows]),
-            "row": torch.from_numpy(rows),
-        }
+        labels = {"target": torch.from_numpy(self.targets[rows]), "row": torch.from_numpy(rows)}
         if self.features is not None and self.features.used_in(draws[0].epoch):
             return {
                 "features": torch.from_numpy(self.features.of(draws, train=self.train)),
@@ -263,8 +250,8 @@ def shared_memory_lacks(batch_size: int, image_size: int, workers: int) -> str |
 class RadiographData(LightningDataModule):
     """One dataset, preprocessed once and augmented for training.
 
-    preprocess: {"steps": [...]} as in conf/preprocess, or a pipeline.
-    augment: {"transforms": [...]} as in conf/augment, a pipeline, or None; train only.
+    preprocess: {"steps": [...]} as in conf/preprocess.
+    augment: {"transforms": [...]} as in conf/augment, or None; train only.
     imbalance: {"method": ...} as in conf/imbalance, or None; train only.
     seed: determines the order of rows, the augmentation and the choice of `fraction`.
     folds, fold: number of cross-validation folds and the one that validates; None for the
@@ -275,14 +262,21 @@ class RadiographData(LightningDataModule):
     localize: add maps of the annotations to the batches of training and validation.
     key: equal where all that `setup` reads is equal, so that jobs of a sweep share it; None: never.
 
-    After `setup`: `manifest` (without unreadable files), `classes`, `task`, `cache`, `rows`.
+    After `setup`: opened, what it has read; manifest, without unreadable files: row i is image i of
+    the open cache; classes in the order of the logits; task, multiclass or binary.
     """
+
+    opened: Opened
+    manifest: Manifest
+    cache: ImageCache
+    classes: tuple[str, ...]
+    task: str
 
     def __init__(
         self,
         dataset: Dataset,
-        preprocess: Mapping[str, Any] | Preprocess,
-        augment: Mapping[str, Any] | Augment | None = None,
+        preprocess: Mapping[str, Any],
+        augment: Mapping[str, Any] | None = None,
         *,
         image_size: int,
         batch_size: int,
@@ -299,17 +293,8 @@ class RadiographData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.dataset = dataset
-        self.preprocess = (
-            preprocess
-            if isinstance(preprocess, Preprocess)
-            else Preprocess(preprocess.get("steps", ()), image_size)
-        )
-        self.augment = (
-            augment
-            if isinstance(augment, Augment)
-            else build_augment((augment or {}).get("transforms"))
-        )
-        assert self.preprocess.image_size == image_size, (self.preprocess.image_size, image_size)
+        self.preprocess = Preprocess(preprocess["steps"], image_size)
+        self.augment = build_augment((augment or {}).get("transforms"))
         self.augment.check(image_size)
         self.imbalance = Imbalance(imbalance, image_size)
         self.batch_size = batch_size
@@ -323,20 +308,21 @@ class RadiographData(LightningDataModule):
         self.fraction = fraction
         self.localize = localize
         self.key = key
-        self._opened: Opened | None = None
 
     # --- Lightning's hooks; callers may also call them first, and any number of times
 
     def prepare_data(self) -> None:
         """Provide the files and build the cache; only one process per machine calls it."""
-        if self._opened is None:
+        if not hasattr(self, "opened"):
             self.dataset.prepare()
             self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check the manifest and open the cache. Raises UserError for invalid data."""
-        if self._opened is None:
-            self._opened = shared("data", self.key, self._open)
+        if not hasattr(self, "opened"):
+            self.opened = shared("data", self.key, self._open)
+            self.manifest, self.cache = self.opened.manifest, self.opened.cache
+            self.classes, self.task = self.manifest.classes, self.manifest.task
 
     def _open(self) -> Opened:
         official = full = self.dataset.manifest()
@@ -380,32 +366,6 @@ class RadiographData(LightningDataModule):
         return [self.loader(split, features=features) for split in ("val", "test")]
 
     # --- what the rest of fracnet uses
-
-    @property
-    def opened(self) -> Opened:
-        """What `setup` has read."""
-        assert self._opened is not None, "call prepare_data() or setup() first"
-        return self._opened
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest without unreadable files; row i is image i of the cache."""
-        return self.opened.manifest
-
-    @property
-    def cache(self) -> ImageCache:
-        """The open cache of preprocessed images."""
-        return self.opened.cache
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the logits."""
-        return self.manifest.classes
-
-    @property
-    def task(self) -> str:
-        """multiclass or binary."""
-        return self.manifest.task
 
     @property
     def audit(self) -> audit_record.AuditRecord | None:

@@ -150,15 +150,11 @@ def _padding(dataset: Dataset, numbers: npt.NDArray[np.int_]) -> npt.NDArray[np.
 def _modality(dataset: Dataset, values: Values) -> Values:
     if tables := dataset.get("ModalityLUTSequence"):
         return _look_up(dataset, tables[0], values)[0]
-    slope, intercept = (
-        _decimal(dataset, "RescaleSlope", 1),
-        _decimal(dataset, "RescaleIntercept", 0),
-    )
-    assert slope is not None
-    assert intercept is not None
+    slope, intercept = _decimal(dataset, "RescaleSlope"), _decimal(dataset, "RescaleIntercept")
+    slope = 1.0 if slope is None else slope
     if abs(slope) < 1e-9:
         raise ValueError(f"its rescale slope is {slope:g}")
-    return values * slope + intercept
+    return values * slope + (intercept or 0)
 
 
 def _voi(dataset: Dataset, values: Values) -> Scale | None:
@@ -219,13 +215,13 @@ def _look_up(dataset: Dataset, table: Dataset, values: Values) -> tuple[Values, 
     return data[np.clip(np.rint(values) - first, 0, n - 1).astype(np.intp)], data[:n]
 
 
-def _decimal(dataset: Dataset, key: str, default: float | None = None) -> float | None:
-    """The first value of a numeric header element."""
+def _decimal(dataset: Dataset, key: str) -> float | None:
+    """The first value of a numeric header element, None without one."""
     value = dataset.get(key)
     if isinstance(value, list) or hasattr(value, "append"):
         value = value[0] if len(value) else None
     if value is None or value == "":
-        return default
+        return None
     number = float(value)
     if not abs(number) < 1e9:
         raise ValueError(f"its {key} is {number}")
@@ -294,27 +290,20 @@ def _whole_text(dataset: Dataset, key: str) -> str | None:
 
 
 def decode(
-    data: bytes,
-    path: Path | str,
-    max_pixels: int,
-    memory_for: Callable[[int, int], AbstractContextManager[None]],
+    data: bytes, path: Path, memory_for: Callable[[Path, int, int], AbstractContextManager[None]]
 ) -> npt.NDArray[np.uint8]:
     """The image of a DICOM file, uint8 [H, W], dark to bright as MONOCHROME2 shows it.
 
-    See `display_pixels` for the grey scale. `path` is for messages; `memory_for(width, height)`
-    reserves the memory that decoding takes. Raises ValueError for anything but one complete grey
-    image of 8 to 16 bits, NoDecoder if its compression needs another package.
+    See `display_pixels` for the grey scale. `path` is for messages; `memory_for(path, width,
+    height)` checks the size and reserves the memory that decoding takes. Raises ValueError for
+    anything but one complete grey image of 8 to 16 bits, NoDecoder if its compression needs another
+    package.
     """
     dataset = _read_dataset(io.BytesIO(data))
     if "PixelData" not in dataset:
         raise ValueError("this DICOM file has no pixel data, or is truncated before them")
     _check_is_grey(dataset)
-    width, height = _integer(dataset, "Columns"), _integer(dataset, "Rows")
-    if width < 1 or height < 1:
-        raise ValueError(f"it has no pixels ({width}x{height})")
-    if width * height > max_pixels:
-        raise ValueError(f"its {width}x{height} pixels exceed the limit of {max_pixels}")
-    with memory_for(width, height):
+    with memory_for(path, _integer(dataset, "Columns"), _integer(dataset, "Rows")):
         return display_pixels(dataset, _stored_pixels(dataset, path))
 
 
@@ -343,10 +332,8 @@ def _check_is_grey(dataset: Dataset) -> None:
     frames = _integer(dataset, "NumberOfFrames", 1)
     if frames != 1:
         raise ValueError(f"it has {frames} frames; only single images are supported")
-    kind, samples = (
-        dataset.get("PhotometricInterpretation"),
-        _integer(dataset, "SamplesPerPixel", 1),
-    )
+    kind = dataset.get("PhotometricInterpretation")
+    samples = _integer(dataset, "SamplesPerPixel", 1)
     if kind not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
         raise ValueError(
             f"it is a color image ({kind}, {samples} samples per pixel); only MONOCHROME1 and "
@@ -359,7 +346,7 @@ def _check_is_grey(dataset: Dataset) -> None:
         raise ValueError(f"its pixels end at bit {dataset.HighBit} instead of {stored - 1}")
 
 
-def _stored_pixels(dataset: Dataset, path: Path | str) -> npt.NDArray[np.integer[Any]]:
+def _stored_pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.integer[Any]]:
     """The pixel values as stored, [H, W]."""
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:
@@ -430,7 +417,7 @@ def _decode_baseline(coded: bytes) -> np.ndarray:
         return np.asarray(image)
 
 
-def _decoder(syntax: Any, path: Path | str) -> Callable[[bytes], npt.NDArray[np.integer[Any]]]:
+def _decoder(syntax: Any, path: Path) -> Callable[[bytes], npt.NDArray[np.integer[Any]]]:
     if syntax == _BASELINE_JPEG:
         return _decode_baseline
     try:

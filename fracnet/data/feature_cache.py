@@ -48,14 +48,10 @@ def cached_features(
 ) -> Features:
     """Features float32 [N, F] of N images, memory-mapped; computed first where they are not cached.
 
-    Args:
-        depends_on: plain values that name the network, the images and what was done to them.
-        images: their number N and their pixels per side.
-        batches: all images in order, uint8 [n, S, S] each.
-        some: the images of given places, uint8 [n, S, S].
-        compute: the network.
-        name: what they are, for the list of caches.
-        progress: show the progress and print how long it took.
+    depends_on: plain values that name the network, the images and what was done to them. images:
+    their number N and their pixels per side. batches: all images in order, uint8 [n, S, S] each.
+    some: the images of given places, uint8 [n, S, S]. compute: the network. name: what they are,
+    for the list of caches. progress: show the progress and print how long it took.
 
     Raises UserError where the cache cannot be written, or the features are not finite.
     """

@@ -40,7 +40,6 @@ from fracnet.utils.progress import progress_bar
 from fracnet.utils.text import list_some
 
 FORMAT = 2
-ON_BAD_FILE = ("error", "skip")
 SAMPLED = 32
 """Images that are compared with their checksums whenever a cache is opened."""
 
@@ -123,20 +122,17 @@ class CachedImages(np.memmap):
         return _map_images, (Path(self.filename).parent, self.shape, self.checksums)
 
     def __getitem__(self, index: Any) -> Any:
-        """Images by row, rows, slice or mask; a part of images after these, as in NumPy."""
+        """Images by row, rows, slice or mask of rows; a part of them after these, as in NumPy."""
         plain = self.view(np.ndarray)
         if self.checksums is None:
             return plain[index]
-        if isinstance(index, int | np.integer):
-            row = int(index) % len(self) if -len(self) <= index < len(self) else int(index)
-            return self.checksums.correct(row, plain[row])
         first, *rest = index if isinstance(index, tuple) else (index,)
         if isinstance(first, int | np.integer):
-            return self[first][tuple(rest)]
-        all_rows = np.arange(len(self))
-        if not isinstance(first, slice) and np.ndim(first) != 1:  # a mask of pixels, for example
-            return self.checksums.correct_all(all_rows, plain, slice(None))[index]
-        images = self.checksums.correct_all(all_rows[first], plain, first)
+            row = range(len(self))[first]
+            image = self.checksums.correct(row, plain[row])
+            return image[tuple(rest)] if rest else image
+        rows = np.arange(len(self))[first]
+        images = self.checksums.correct_all(rows, plain, first)
         return images[(slice(None), *rest)] if rest else images
 
 
@@ -171,7 +167,6 @@ class ImageCache:
         the same cache at the same time build it once. Raises UserError for unreadable files if
         `on_bad_file` is "error" (it names all of them), and if the cache cannot be written.
         """
-        assert on_bad_file in ON_BAD_FILE, on_bad_file
         # Paths as text: a Path object per file would stay in memory.
         states = [_file_state(manifest.file(path)) for path in manifest.table["path"]]
         folder = images_dir() / _key(manifest, states, preprocess)

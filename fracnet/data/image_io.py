@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import cv2
@@ -70,12 +69,7 @@ class _Strict:
                 warnings.filterwarnings("ignore", module=r"pydicom\.")
                 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._threads -= 1
             if self._threads == 0:
@@ -144,8 +138,8 @@ def decode_grey(data: bytes, path: Path) -> Grey:
     with strict_decoding:
         try:
             if dicom.is_dicom(data[: dicom.HEADER_LENGTH]):
-                return dicom.decode(data, path, MAX_PIXELS, _memory_for)
-            with _open(path, io.BytesIO(data)) as image, _memory_for(*image.size):
+                return dicom.decode(data, path, _memory_for)
+            with _open(path, io.BytesIO(data)) as image, _memory_for(path, *image.size):
                 deep = _is_deep(image)  # known only before the pixels are decoded
                 image.load()
                 if image.format in ("JPEG", "MPO") and _ends_early(image, data):
@@ -239,7 +233,8 @@ def _is_deep(image: ImageFile.ImageFile) -> bool:
     return any(";16" in str(tile.args) for tile in image.tile)
 
 
-def _memory_for(width: int, height: int) -> AbstractContextManager[None]:
+def _memory_for(path: Path, width: int, height: int) -> AbstractContextManager[None]:
+    _check_size(path, width, height)
     return decoding_memory.reserve(BYTES_PER_PIXEL * width * height)
 
 

@@ -154,9 +154,7 @@ def with_manifest_types(table: pd.DataFrame) -> pd.DataFrame:
             table[column] = pd.array(values, dtype="Int64")
             continue
         missing = None if column in SHAPE_COLUMNS else np.nan
-        objects = np.empty(len(values), dtype=object)
-        for row, value in enumerate(values):
-            objects[row] = missing if not isinstance(value, list) and pd.isna(value) else value
+        objects = [missing if not isinstance(v, list) and pd.isna(v) else v for v in values]
         table[column] = pd.Series(objects, dtype=object)
     others = [column for column in table.columns if column not in COLUMNS]
     for column in others:
@@ -177,17 +175,6 @@ def serialize(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def deserialize(table: pd.DataFrame) -> pd.DataFrame:
-    """The inverse of `serialize`, with the manifest's dtypes restored (see `typed`)."""
-    table = table.copy()
-    for column in SHAPE_COLUMNS:
-        parsed = np.empty(len(table), dtype=object)
-        for row, text in enumerate(table[column]):
-            parsed[row] = json.loads(text) if isinstance(text, str) else None
-        table[column] = pd.Series(parsed, index=table.index, dtype=object)
-    return with_manifest_types(table)
-
-
 def write_table(table: pd.DataFrame, path: Path | str) -> None:
     """Write a manifest or predictions table as CSV; `read_table` restores it exactly."""
     write_atomically(Path(path), serialize(table).to_csv(index=False, lineterminator="\n"))
@@ -201,14 +188,15 @@ def read_table(path: Path | str) -> pd.DataFrame:
     Manifest columns that the file lacks are added as missing.
     """
     table = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""])
-    table = table.assign(**{name: np.nan for name in COLUMNS if name not in table})
-    for column in table.columns:
-        if column not in COLUMNS:
-            table[column] = _infer_numbers(table[column])
-    for column in SIZE_COLUMNS:
-        sizes = [None if pd.isna(text) else int(text) for text in table[column]]
-        table[column] = pd.array(sizes, dtype="Int64")
-    return deserialize(table)
+    for column, texts in table.items():
+        if column in SIZE_COLUMNS:
+            table[column] = [None if pd.isna(text) else int(text) for text in texts]
+        elif column in SHAPE_COLUMNS:
+            shapes = [json.loads(text) if isinstance(text, str) else None for text in texts]
+            table[column] = pd.Series(shapes, index=table.index, dtype=object)
+        elif column not in COLUMNS:
+            table[column] = _infer_numbers(texts)
+    return with_manifest_types(table)
 
 
 def _infer_numbers(texts: pd.Series) -> pd.Series:

@@ -5,7 +5,6 @@ the same pixels, steps and library versions give the same bytes, in any thread o
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,60 +22,37 @@ Image = np.ndarray
 
 
 @dataclass(frozen=True)
-class Number:
-    """A number from `low` to `high`, inclusive; optionally whole or odd."""
+class Parameter:
+    """One of `names`, or a number from `low` to `high`, whole where the default is."""
 
-    default: float
-    low: float
-    high: float
-    whole: bool = False
+    default: str | float
+    low: float = 0
+    high: float = 0
     odd: bool = False
+    names: tuple[str, ...] = ()
 
-    def accepts(self, value: object) -> bool:
-        """Whether `value` is such a number; booleans are not."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        if not math.isfinite(value) or not self.low <= value <= self.high:
-            return False
-        return (not self.whole or value == int(value)) and (not self.odd or value % 2 == 1)
-
-    def convert(self, value: Any) -> int | float:
-        """`value` in the pipeline's type, so that 2 and 2.0 give the same pipeline."""
-        return int(value) if self.whole else float(value)
+    def accepts(self, value: Any) -> bool:
+        """Whether it may have this value."""
+        if self.names or isinstance(value, bool) or not isinstance(value, int | float):
+            return value in self.names
+        whole = not isinstance(self.default, int) or value % 1 == 0
+        return self.low <= value <= self.high and whole and (not self.odd or value % 2 == 1)
 
     def __str__(self) -> str:
-        kind = "an odd number" if self.odd else "a whole number" if self.whole else "a number"
-        return f"{kind} from {self.low:g} to {self.high:g}"
+        whole = "a whole number" if isinstance(self.default, int) else "a number"
+        kind = "an odd number" if self.odd else whole
+        return " or ".join(self.names) or f"{kind} from {self.low:g} to {self.high:g}"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One of several names."""
-
-    default: str
-    names: tuple[str, ...]
-
-    def accepts(self, value: object) -> bool:
-        """Whether `value` is one of the names."""
-        return value in self.names
-
-    def convert(self, value: Any) -> str:
-        """`value` as a string."""
-        return str(value)
-
-    def __str__(self) -> str:
-        return " or ".join(self.names)
-
-
-STEPS: dict[str, dict[str, Number | Choice]] = {
-    "resize": {"mode": Choice("squash", ("squash", "pad"))},
-    "clahe": {"clip_limit": Number(2.0, 1, 100), "tiles": Number(8, 1, 64, whole=True)},
-    "median": {"size": Number(3, 3, 31, whole=True, odd=True)},
-    "gaussian": {"size": Number(3, 3, 31, whole=True, odd=True), "sigma": Number(0.0, 0, 20)},
+STEPS = {
+    "resize": {"mode": Parameter("squash", names=("squash", "pad"))},
+    "clahe": {"clip_limit": Parameter(2.0, 1, 100), "tiles": Parameter(8, 1, 64)},
+    "median": {"size": Parameter(3, 3, 31, odd=True)},
+    "gaussian": {"size": Parameter(3, 3, 31, odd=True), "sigma": Parameter(0.0, 0, 20)},
     "bilateral": {
-        "diameter": Number(5, 2, 25, whole=True),
-        "sigma_color": Number(50.0, 0.1, 255),
-        "sigma_space": Number(50.0, 0.1, 255),
+        "diameter": Parameter(5, 2, 25),
+        "sigma_color": Parameter(50.0, 0.1, 255),
+        "sigma_space": Parameter(50.0, 0.1, 255),
     },
 }
 
@@ -120,10 +96,7 @@ class Preprocess:
 
     def key(self) -> str:
         """Canonical JSON of everything that affects the pixels: steps, size, library versions."""
-        libraries = {
-            "opencv": cv2.__version__,
-            "pillow": PIL.__version__,
-        }
+        libraries = {"opencv": cv2.__version__, "pillow": PIL.__version__}
         content = {"steps": self.steps, "image_size": self.image_size, "libraries": libraries}
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
@@ -159,7 +132,8 @@ def _check_steps(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 )
             if not allowed[key].accepts(value):
                 raise UserError(f"{where}.{key}={value!r} is not allowed; give {allowed[key]}.")
-        values = {key: rule.convert(step.get(key, rule.default)) for key, rule in allowed.items()}
+        # In the type of the default, so that 2 and 2.0 give the same pipeline.
+        values = {key: type(p.default)(step.get(key, p.default)) for key, p in allowed.items()}
         checked.append({"name": str(name), **values})
     resizes = sum(step["name"] == "resize" for step in checked)
     if resizes != 1:

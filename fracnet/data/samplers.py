@@ -12,10 +12,12 @@ With several processes, each gets a shard of the epoch.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch.distributed as dist
 from torch.utils.data import Sampler
 
@@ -131,41 +133,26 @@ class Undersampler(_ClassSampler):
 
 def earlier_occurrences(values: np.ndarray) -> npt.NDArray[np.int64]:
     """How often each value occurred before: [7, 5, 7, 7] -> [0, 0, 1, 2]; int64 [N]."""
-    by_value = np.argsort(values, kind="stable")
-    _, first, counts = np.unique(values[by_value], return_index=True, return_counts=True)
-    result = np.empty(len(values), dtype=np.int64)
-    result[by_value] = np.arange(len(values)) - np.repeat(first, counts)
-    return result
+    return pd.Series(values).groupby(values).cumcount().to_numpy(np.int64)
 
 
+@dataclass(frozen=True, eq=False)
 class AugmentByClass:
-    """Applies one of two pipelines; like `Augment`, a function of its arguments alone."""
+    """Applies one of two pipelines; like `Augment`, a function of its arguments alone.
 
-    def __init__(self, ordinary: Augment, strong: Augment, is_minority: np.ndarray) -> None:
-        """`is_minority`: bool [rows of the manifest], true where `strong` applies."""
-        self.ordinary = ordinary
-        self.strong = strong
-        self.is_minority = is_minority
+    is_minority: bool [rows of the manifest], true where `strong` applies.
+    """
 
-    def __call__(
-        self, image: np.ndarray, *, seed: int, epoch: int, row: int, copy: int = 0
-    ) -> np.ndarray:
-        """Augment uint8 [H, W] -> uint8 [H, W]."""
-        return self.with_mask(image, None, seed=seed, epoch=epoch, row=row, copy=copy)[0]
+    ordinary: Augment
+    strong: Augment
+    is_minority: npt.NDArray[np.bool_]
 
     def with_mask(
-        self,
-        image: np.ndarray,
-        mask: np.ndarray | None,
-        *,
-        seed: int,
-        epoch: int,
-        row: int,
-        copy: int = 0,
+        self, image: np.ndarray, mask: np.ndarray | None, *, row: int, **draw: int
     ) -> Pair:
         """As `Augment.with_mask`."""
         augment = self.strong if self.is_minority[row] else self.ordinary
-        return augment.with_mask(image, mask, seed=seed, epoch=epoch, row=row, copy=copy)
+        return augment.with_mask(image, mask, row=row, **draw)
 
 
 class Imbalance:
@@ -239,6 +226,7 @@ def class_weights(counts: np.ndarray) -> npt.NDArray[np.float64]:
     return np.asarray(counts.sum() / (len(counts) * counts), dtype=np.float64)
 
 
+@dataclass(eq=False)
 class ShardSampler(Sampler[Draw]):
     """The shard of one of `world` processes in the draws of a sampler.
 
@@ -249,15 +237,12 @@ class ShardSampler(Sampler[Draw]):
     that gathers the shards must drop the repeated rows.
     """
 
-    def __init__(
-        self, sampler: EpochSampler, *, rank: int, world: int, batch_size: int, training: bool
-    ) -> None:
-        assert 0 <= rank < world, (rank, world)
-        self.sampler = sampler
-        self.rank = rank
-        self.world = world
-        self.batch_size = batch_size
-        self.training = training
+    sampler: EpochSampler
+    _: KW_ONLY
+    rank: int
+    world: int
+    batch_size: int
+    training: bool
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the training loop before each epoch."""

@@ -273,6 +273,14 @@ def _row_pairs(table: pd.DataFrame, pairs: Pairs) -> list[tuple[int, int]]:
     return [(row_of[a], row_of[b]) for a, b in pairs if a in row_of and b in row_of]
 
 
+def _grouped(table: pd.DataFrame, copies: Pairs | None) -> tuple[pd.DataFrame, str, pd.Series]:
+    """The table, its unit and the name of each row's group; copies join groups, as patients."""
+    if copies is None:
+        return table, *name_groups(groups_of(table))
+    names = pd.Series(join_copied_groups(table, copies), index=table.index)
+    return table.assign(patient=names), "group", names
+
+
 def apply_fold(
     manifest: Manifest, n_folds: int, fold: int, copies: Pairs | None = None
 ) -> Manifest:
@@ -283,19 +291,13 @@ def apply_fold(
     copies: paths of verified copies, which are then kept together as well, and are all that is
     kept together without patients; the file name then ends in `_deduplicated.csv`.
 
-    Raises:
-        UserError: the dataset has no patients or studies, or too few; the file is damaged.
+    Raises UserError if the dataset has no or too few patients or studies, or the file is damaged.
     """
     assert 0 <= fold < n_folds, (fold, n_folds)
     pooled = (manifest.table["split"] != "test").to_numpy()
     table = manifest.table[pooled]
-    groups = groups_of(table)
-    ungrouped = int((groups["unit"] == "image").sum())
-    if copies is not None:
-        # Folds are assigned by patient, so the joined groups take that column.
-        table = table.assign(patient=join_copied_groups(table, copies))
-        groups = groups.assign(unit="group", group=table["patient"])
-    elif ungrouped:
+    ungrouped = int((groups_of(table)["unit"] == "image").sum())
+    if copies is None and ungrouped:
         raise UserError(
             f"data.folds={n_folds}: {manifest.name} gives no patient or study for {ungrouped} of "
             f"{len(table)} images, so two images of one person could be in both train and val. "
@@ -303,7 +305,7 @@ def apply_fold(
             "dataset's own split, or data.split=deduplicated, whose folds keep verified copies "
             "together."
         )
-    unit, names = name_groups(groups)
+    table, unit, names = _grouped(table, copies)
     file = SplitFile(
         folder=manifest.root,
         file_name=f"fracnet_folds_{n_folds}{'' if copies is None else '_deduplicated'}.csv",
@@ -346,17 +348,10 @@ def apply_fraction(
     Patients (if unknown, studies, then images) are chosen whole, with a similar mix of labels and
     regions. The share of a smaller fraction is part of that of a larger one with the same seed.
     Rows keep their order, so that all fractions share a cache. copies: paths of verified copies,
-    which then count as one group.
-
-    Raises:
-        UserError: a class has no image left.
+    which then count as one group. Raises UserError if a class has no image left.
     """
     train = (manifest.table["split"] == "train").to_numpy()
-    table = manifest.table[train]
-    unit, names = name_groups(groups_of(table))
-    if copies is not None:
-        unit, names = "group", pd.Series(join_copied_groups(table, copies), index=table.index)
-        table = table.assign(patient=names)
+    table, unit, names = _grouped(manifest.table[train], copies)
     used = nested_share(table, fraction, seed)
     lost = [label for label in manifest.classes if label not in set(table["label"][used])]
     if lost:

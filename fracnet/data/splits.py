@@ -105,17 +105,9 @@ def assign_folds(table: pd.DataFrame, n_folds: int, seed: int) -> npt.NDArray[np
     """Assign whole groups to folds of about equal size and a similar mix of the strata.
 
     table: columns patient, study, label and `STRATA`, of the images to assign (not the test).
-    Returns int64 [N], the fold of each row, 0 to n_folds - 1. Raises UserError if an image has
-    neither patient nor study, or if there are fewer groups than folds.
+    Returns int64 [N], the fold of each row, 0 to n_folds - 1. Raises UserError if there are fewer
+    groups than folds.
     """
-    if n_folds < 2:
-        raise UserError(f"data.folds={n_folds}: cross-validation needs at least 2 folds.")
-    unknown = int((groups_of(table)["unit"] == "image").sum())
-    if unknown:
-        raise UserError(
-            f"data.folds={n_folds}: folds need patients or studies, so that nobody is in both the "
-            f"train and the val images, but {unknown} of the {len(table)} images have neither."
-        )
     tally = _Tally.of(table)
     if len(tally.counts) < n_folds:
         raise UserError(

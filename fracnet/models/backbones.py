@@ -40,15 +40,12 @@ def timm_backbone(
 ) -> nn.Module:
     """A timm model that maps float32 [N, 3, H, W] to logits [N, num_classes].
 
-    Args:
-        name: any timm name, e.g. `resnet18` or `convnext_tiny.fb_in22k`.
-        num_classes: width of the new classifier; pretrained weights keep all but theirs.
-        pretrained: load the weights that timm names for the model from the hub.
-        weights: a local file of that architecture to load instead (see `models.weights`), or the
-            best.ckpt of a run with the same number of classes.
+    name: any timm name, e.g. `resnet18` or `convnext_tiny.fb_in22k`. num_classes: width of the new
+    classifier; pretrained weights keep all but theirs. pretrained: load the weights that timm names
+    for the model from the hub. weights: a local file of that architecture to load instead (see
+    `models.weights`), or the best.ckpt of a run with the same number of classes.
 
-    Raises:
-        UserError: unknown name, or weights that cannot be loaded.
+    Raises UserError for an unknown name, or weights that cannot be loaded.
     """
     check_name(name)
     if weights is not None:

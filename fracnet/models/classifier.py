@@ -55,14 +55,9 @@ class GreyInput(nn.Module):
 
 
 def grey_input(backbone: nn.Module, normalize: str) -> GreyInput:
-    """The input layer for `model.normalize`.
+    """The input layer for `model.normalize`: `imagenet`, `half`, or `weights` for the backbone's.
 
-    Args:
-        backbone: gives the statistics of its weights where `normalize` is `weights`.
-        normalize: `weights`, `imagenet` or `half`.
-
-    Raises:
-        UserError: `weights`, but the backbone names no statistics.
+    Raises UserError where the backbone names no statistics of its weights.
     """
     if normalize in FIXED:
         return GreyInput(*FIXED[normalize])
@@ -90,12 +85,9 @@ def make_optimizer(
     learning rate, the head's first (see `rate_factors`). Weight decay, schedule and the rest apply
     to all. Frozen weights are included: without a gradient they do not change.
 
-    Args:
-        node: `_target_`, its arguments, and fracnet's own keys.
-        module: everything that is trained.
-        backbone: the part that maps images to logits.
-        fuse: take a step in one pass over the weights where torch's optimizer can; on a CPU this
-            takes about a third of the time of Adam's usual step.
+    node: `_target_`, its arguments, and fracnet's own keys. module: everything that is trained.
+    backbone: the part that maps images to logits. fuse: take a step in one pass over the weights
+    where torch's optimizer can; on a CPU in about a third of the time of Adam's usual step.
     """
     arguments = {key: value for key, value in node.items() if key not in OPTIMIZER_OWN_KEYS}
     if fuse and _can_fuse(arguments, module):

@@ -122,11 +122,7 @@ class MuraCNN(nn.Module):
     """Four layers of parallel filters, three dense ones; see the module for the choices.
 
     Maps float32 [N, 3, S, S] to logits [N, num_classes]; 5,676,578 parameters for two classes
-    at 150.
-
-    Args:
-        num_classes: width of the last layer.
-        image_size: pixels per side, 16 or more.
+    at 150. image_size: pixels per side, 16 or more.
     """
 
     def __init__(self, num_classes: int, image_size: int = 150) -> None:

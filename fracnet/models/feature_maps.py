@@ -61,16 +61,11 @@ def find_layer(
     after the last attention to a class token. Attention itself is skipped: its parts are keys and
     values, not features. The backbone is left unchanged.
 
-    Args:
-        backbone: maps float32 [N, 3, S, S] to logits.
-        name: as in `backbone.named_modules()`.
-        size: S, which networks with dense layers fix.
-        cells: the fewest cells per side of the last map; does not concern a named layer.
-        key: of the config, for messages.
+    backbone: maps float32 [N, 3, S, S] to logits. name: as in `backbone.named_modules()`. size: S,
+    which networks with dense layers fix. cells: the fewest cells per side of the last map; does not
+    concern a named layer. key: of the config, for messages.
 
-    Raises:
-        UserError: there is no such layer, or none that puts out a map; the message lists those
-            that do.
+    Raises UserError that lists the layers with a map, if there is no such layer or none has one.
     """
     outputs, logits, names = _record_outputs(backbone, size)
     kind = type(backbone).__name__

@@ -8,6 +8,8 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import albumentations
@@ -86,44 +88,48 @@ def _pass(backbone: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return seen[0], seen[1], logits
 
 
+@dataclass(eq=False)
 class NetworkFeatures:
     """Features of the images of `data`, which is set up, in the body of a network."""
 
-    def __init__(
-        self, model: Classifier, config: Config, data: RadiographData, device: str, progress: bool
-    ) -> None:
-        self._model, self._config, self._data = model, config, data
-        self._device, self._progress = device, progress
-        self._body = _body_hash(model, config)
+    model: Classifier
+    config: Config
+    data: RadiographData
+    device: str
+    progress: bool
+
+    @cached_property
+    def _body(self) -> str:
+        return _body_hash(self.model, self.config)
 
     def _compute(self, pixels: np.ndarray) -> np.ndarray:
-        with eval_mode(self._model):
-            features = logits_and_features(self._model, self._device)(pixels)[1]
+        with eval_mode(self.model):
+            features = logits_and_features(self.model, self.device)(pixels)[1]
         assert features is not None
         return features
 
     def of_images(self) -> Features:
         """Float32 [N, F] of the rows of the manifest."""
-        return self._cached(np.arange(len(self._data.manifest.table)), None)
-
-    def of_view(self, view: int) -> Features:
-        """Float32 [n, F] of the train rows, augmented as epoch `view`, counted from 0, does it."""
-        return self._cached(self._data.rows("train"), view)
+        return self._cached(np.arange(len(self.data.manifest.table)), None)
 
     def for_training(self) -> HeadFeatures:
-        """All that a head trains on, by the config's `model.freeze` and `augment.views`."""
-        freeze, views = self._config.model.freeze, self._config.augment.views
+        """All that a head trains on, by the config's `model.freeze` and `augment.views`.
+
+        A view has the train rows, augmented as in the epoch of its number.
+        """
+        freeze, train = self.config.model.freeze, self.data.rows("train")
+        places = np.full(len(self.data.manifest.table), -1, np.int64)
+        places[train] = np.arange(len(train))
+        views = [self._cached(train, view) for view in range(self.config.augment.views)]
         epochs = None if freeze == "backbone" else int(freeze)
-        places = np.full(len(self._data.manifest.table), -1, np.int64)
-        places[self._data.rows("train")] = np.arange(len(self._data.rows("train")))
-        of_views = [self.of_view(view) for view in range(views)]
-        return HeadFeatures(self.of_images(), of_views, places, epochs)
+        return HeadFeatures(self.of_images(), views, places, epochs)
 
     def _cached(self, rows: np.ndarray, view: int | None) -> Features:
-        data, config = self._data, self._config
+        data, config = self.data, self.config
         depends_on: dict[str, Any] = {"body": self._body, "images": data.cache.path.name}
         what = f"{data.manifest.name}, features of {config.model.target.rpartition('.')[2]}"
         if view is not None:
+            targets = data.manifest.targets()[rows]
             what += f", augmented view {view + 1}"
             depends_on |= {
                 "view": view,
@@ -132,7 +138,7 @@ class NetworkFeatures:
                 "imbalance": config.imbalance.model_dump(),
                 "version": albumentations.__version__,
                 # Which class a row has decides how augment_minority augments it.
-                "rows": _digest(rows, data.manifest.targets()[rows]),
+                "rows": hashlib.sha256(rows.tobytes() + targets.tobytes()).hexdigest(),
             }
 
         def batches() -> Iterator[np.ndarray]:
@@ -149,7 +155,7 @@ class NetworkFeatures:
         def cached() -> Features:
             size = len(rows), config.image_size
             return cached_features(
-                depends_on, size, batches, some, self._compute, name=what, progress=self._progress
+                depends_on, size, batches, some, self._compute, name=what, progress=self.progress
             )
 
         return shared(f"features {view}", json.dumps(depends_on), cached)
@@ -158,32 +164,20 @@ class NetworkFeatures:
 def _body_hash(model: Classifier, config: Config) -> str:
     """Identifies the input layer, the architecture and the weights of all but the head."""
     head = find_heads(model.backbone, "model.freeze")[0]
+    inside = {id(module) for module in head.modules()}
+    layers = [
+        f"{name} {type(module).__qualname__}({module.extra_repr()})"
+        for name, module in model.backbone.named_modules()
+        if id(module) not in inside
+    ]
     own = {id(tensor) for tensor in [*head.parameters(), *head.buffers()]}
     node = config.model.plain()
     digest = xxhash.xxh3_128(json.dumps([node["_target_"], torch.__version__]).encode())
-    digest.update(_layers(model, head).encode())
+    digest.update("\n".join(layers).encode())
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) in own or not name.startswith(("backbone.", "input.")):
             continue
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
         digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _layers(model: Classifier, head: nn.Module) -> str:
-    """The layers of the body in words, as `print` shows them."""
-    inside = {id(module) for module in head.modules()}
-    lines = [
-        f"{name} {type(module).__qualname__}({module.extra_repr()})"
-        for name, module in model.backbone.named_modules()
-        if id(module) not in inside
-    ]
-    return "\n".join(lines)
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

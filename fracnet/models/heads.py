@@ -25,13 +25,7 @@ def find_heads(model: nn.Module, key: str) -> list[nn.Module]:
 
     One that `set_head` has put there; else a timm model names them (`get_classifier`), and in any
     other class it is the last `nn.Linear` in the order of creation.
-
-    Args:
-        model: maps images to logits.
-        key: the config key that needs the head, for the message.
-
-    Raises:
-        UserError: there is no such layer.
+    Raises UserError, which names the config key that needs it, where there is none.
     """
     for layer in model.modules():
         if isinstance(layer, MlpHead | KnnHead):
@@ -66,18 +60,6 @@ class DropoutLinear(nn.Linear):
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""
         return f"{super().extra_repr()}, dropout={self.dropout}"
-
-
-def add_head_dropout(model: nn.Module, dropout: float) -> None:
-    """Put dropout before the head, in place; UserError where it is not a linear layer."""
-    key = f"model.head_dropout={dropout}"
-    for head in find_heads(model, key):
-        if type(head) is not nn.Linear:
-            raise UserError(
-                f"{key}: the head of {type(model).__name__} is a {type(head).__name__}; "
-                "allowed: a model whose head is an nn.Linear."
-            )
-        _replace(model, head, DropoutLinear(head, dropout))
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -142,19 +124,25 @@ def set_head(model: nn.Module, node: Mapping[str, Any], num_classes: int) -> Non
     if node.get("pool", "default") != "default":
         _pool_by_average_and_maximum(model, num_classes)
     kind, dropout = node.get("head", "linear"), float(node.get("head_dropout", 0.0))
-    if kind in ("mlp", "knn", "logistic"):
-        heads = find_heads(model, f"model.head={kind}")
-        if len(heads) != 1 or type(heads[0]) is not nn.Linear:
-            raise UserError(
-                f"model.head={kind} takes the place of one linear layer, and the head of "
-                f"{type(model).__name__} is not one; allowed: model.head=linear."
-            )
+    if kind == "linear" and not dropout:
+        return
+    key = f"model.head_dropout={dropout}" if kind == "linear" else f"model.head={kind}"
+    heads = find_heads(model, key)
+    other = next((head for head in heads if type(head) is not nn.Linear), None)
+    if other is not None or (len(heads) > 1 and kind != "linear"):
+        raise UserError(
+            f"{key} needs one linear layer as the head of {type(model).__name__}, which has "
+            f"{len(heads) if other is None else f'a {type(other).__name__}'}; allowed: "
+            "model.head=linear model.head_dropout=0."
+        )
+    for head in heads:
+        assert isinstance(head, nn.Linear)
         if kind == "mlp":
-            _replace(model, heads[0], MlpHead(heads[0], int(node.get("head_hidden", 256)), dropout))
-        if kind == "knn":
-            _replace(model, heads[0], KnnHead(heads[0]))
-    elif dropout:
-        add_head_dropout(model, dropout)
+            _replace(model, head, MlpHead(head, int(node.get("head_hidden", 256)), dropout))
+        elif kind == "knn":
+            _replace(model, head, KnnHead(head))
+        elif kind == "linear":
+            _replace(model, head, DropoutLinear(head, dropout))
 
 
 def _pool_by_average_and_maximum(model: nn.Module, num_classes: int) -> None:

@@ -103,16 +103,11 @@ class HogLogistic:
     ) -> dict[str, Any]:
         """Fit once for each C and keep the fit with the lowest validation log loss.
 
-        Args:
-            images: uint8 [N, S, S].
-            targets: int64 [N]; every class occurs in train.
-            train: int64 rows to fit.
-            val: int64 rows that choose C.
-            class_weights: one factor per class for the loss of its training images.
-            progress: shows the steps that take time.
+        images: uint8 [N, S, S]. targets: int64 [N]; every class occurs in train. train: int64 rows
+        to fit. val: int64 rows that choose C. class_weights: one factor per class for the loss of
+        its training images.
 
-        Returns:
-            What was chosen, by which metric, and all candidates; plain values.
+        Returns what was chosen, by which metric, and all candidates; plain values.
         """
         fit = fit_logistic(
             self.features(images, train, progress),
@@ -127,14 +122,11 @@ class HogLogistic:
         self.weights, self.bias = fit.weights, fit.bias
         return fit.selected
 
-    def _logits(self, features: Features) -> Logits:
-        return features @ self.weights.T + self.bias
-
     def logits(
         self, images: np.ndarray, rows: np.ndarray, progress: Progress[Any] = no_progress
     ) -> Logits:
         """float64 [n, num_classes] of `rows` int64 [n] of `images` uint8 [N, S, S]."""
-        return self._logits(self.features(images, rows, progress))
+        return self.features(images, rows, progress) @ self.weights.T + self.bias
 
     def save(self, path: Path) -> None:
         """Write coefficients and settings as .npz, without pickle."""

@@ -94,11 +94,8 @@ def localization_loss(cells: Cells, maps: Tensor, known: Tensor, target: Tensor)
     arXiv:1504.06375): an annotation covers a few per cent of an image. The cross-entropy of the
     classes, the mean over what is annotated, is added.
 
-    Args:
-        cells: of the N images.
-        maps: share of each cell that is annotated, in 255ths: uint8 [N, g, g], at any resolution.
-        known: bool [N], images whose map is known; the others do not count.
-        target: classes of the images, int64 [N].
+    maps: share of each cell that is annotated, in 255ths: uint8 [N, g, g], at any resolution.
+    known: bool [N], images whose map is known; the others do not count. target: int64 [N].
     """
     annotated, classes = cells
     height, width = annotated.shape[-2:]
@@ -123,11 +120,8 @@ def localization_scores(cells: Tensor, maps: Tensor) -> Tensor:
 
     As in `fracnet.saliency.localization`, at the resolution of the maps: whether the maximum of the
     probabilities lies in a cell of which at least half is annotated (or as much as of any), and the
-    share of their sum inside.
-
-    Args:
-        cells: logits float [N, h, w] of being annotated.
-        maps: as for `localization_loss`.
+    share of their sum inside. cells: logits float [N, h, w] of being annotated. maps: as for
+    `localization_loss`.
     """
     maps = maps.float() / 255
     heat = functional.interpolate(

@@ -38,15 +38,9 @@ def fit_logistic(
 ) -> LogisticFit:
     """Fit to standardized features once for each C; keep the lowest validation log loss.
 
-    Args:
-        x: float32 [n, F].
-        targets: int64 [n]; every class occurs.
-        x_val: float32 [m, F].
-        targets_val: int64 [m].
-        candidates: inverse penalty weights C.
-        class_weights: one factor per class for the loss of its training images.
-        progress: shows the fits.
-        key: of the candidates, for the note that they may not reach far enough.
+    x, x_val: float32 [n, F]. targets, targets_val: int64 [n]; every class occurs in training.
+    candidates: inverse penalty weights C. class_weights: one factor per class for the loss of its
+    training images. key: of the candidates, for the note that they may not reach far enough.
     """
     scaler = StandardScaler().fit(x)
     scaled = scaler.transform(x)

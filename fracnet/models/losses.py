@@ -37,9 +37,8 @@ class _Weighted(nn.Module):
 class CrossEntropy(_Weighted):
     """Cross-entropy of logits float [N, C] and targets int64 [N], as a scalar.
 
-    Args:
-        label_smoothing: share of the target's probability that is spread evenly over all classes.
-        weight: one weight per class; the mean over the batch is weighted by those of its targets.
+    label_smoothing: share of the target's probability that is spread evenly over all classes.
+    weight: one weight per class; the mean over the batch is weighted by those of its targets.
     """
 
     def __init__(
@@ -61,10 +60,8 @@ class Focal(_Weighted):
     softmax, q the smoothed target and w the class weight; the batch's is the sum of those over
     the sum of its targets' weights. With gamma = 0 this is `CrossEntropy`.
 
-    Args:
-        gamma: how strongly an easy image is downweighted; 2 in the paper.
-        label_smoothing: as in `CrossEntropy`.
-        weight: one weight per class (alpha in the paper).
+    gamma: how strongly an easy image is downweighted; 2 in the paper. label_smoothing: as in
+    `CrossEntropy`. weight: one weight per class (alpha in the paper).
     """
 
     def __init__(
@@ -91,15 +88,9 @@ class Focal(_Weighted):
 def make_loss(
     node: Mapping[str, Any], classes: Sequence[str], class_weights: Sequence[float] | None
 ) -> nn.Module:
-    """The loss that `loss._target_` names.
+    """The loss that `loss._target_` names, with `class_weights`, if any, as its `weight`.
 
-    Args:
-        node: `_target_` and its arguments.
-        classes: class names in the order of the logits.
-        class_weights: one per class, passed as `weight`; None omits that argument.
-
-    Raises:
-        UserError: a wrong argument, or not one weight per class.
+    Raises UserError for a wrong argument, or not one weight per class.
     """
     extra: dict[str, Any] = {} if class_weights is None else {"weight": list(class_weights)}
     given = node.get("weight")

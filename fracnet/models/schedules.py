@@ -29,9 +29,7 @@ def rate_factors(node: Mapping[str, Any], backbone: nn.Module) -> dict[nn.Parame
 
     `backbone_lr_factor` times `layer_decay` to the power of the number of stages between the
     weight and the head (Bao et al., 2022, arXiv:2106.08254).
-
-    Raises:
-        UserError: the network has no known head.
+    Raises UserError for a network without a known head.
     """
     factor, decay = (float(node.get(key, 1.0)) for key in ("backbone_lr_factor", "layer_decay"))
     if factor == decay == 1.0:

@@ -100,14 +100,10 @@ class _Fit:
 def load_weights(model: nn.Module, path: Path, name: str, heads: Sequence[str]) -> LoadedWeights:
     """Load a file of weights into a timm model, in place.
 
-    Args:
-        path: written by torch.save (.pth, .pt, .bin, .ckpt), or a .safetensors file.
-        name: timm's name of the model, for messages and to find its twin in torchvision.
-        heads: the names of the head's layers in the model.
-
-    Raises:
-        UserError: a file that cannot be read, that does not hold this network, or that holds
-            several different ones.
+    path: written by torch.save (.pth, .pt, .bin, .ckpt), or a .safetensors file. name: timm's name
+    of the model, for messages and to find its twin in torchvision. heads: the names of the head's
+    layers in the model. Raises UserError for a file that cannot be read, that does not hold this
+    network, or that holds several different ones.
     """
     stored = read_weights(path)
     own = model.state_dict()
@@ -143,8 +139,7 @@ def load_weights(model: nn.Module, path: Path, name: str, heads: Sequence[str]) 
 def read_weights(path: Path) -> State:
     """Every tensor of a file under its dotted name, e.g. `model_state_dict.module.conv1.weight`.
 
-    Raises:
-        UserError: a file that cannot be read, or with objects that are no plain values.
+    Raises UserError for a file that cannot be read, or with objects that are no plain values.
     """
     scalar = np.float64(0.0).__reduce__()[0]
     # What training scripts save besides the weights: their options and best scores.

@@ -20,7 +20,6 @@ from fracnet.models.heads import (
     DropoutLinear,
     KnnHead,
     MlpHead,
-    add_head_dropout,
     find_heads,
     set_head,
 )
@@ -54,7 +53,7 @@ def test_head_dropout_drops_features_in_training_alone() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     images = torch.rand(2, 3, 16, 16)
     plain = model.eval()(images)
-    add_head_dropout(model, 0.5)
+    set_head(model, {"head_dropout": 0.5}, 3)
     assert isinstance(model.head, DropoutLinear)
     torch.testing.assert_close(model.eval()(images), plain)
     assert model.state_dict().keys() == before.keys(), "a checkpoint loads with and without it"
@@ -69,8 +68,8 @@ def test_head_dropout_drops_features_in_training_alone() -> None:
 
 def test_a_head_that_is_not_linear_takes_no_dropout() -> None:
     model = timm.create_model("resnetv2_50x1_bit", num_classes=3)
-    with pytest.raises(UserError, match=r"model.head_dropout=0.5: the head of .* is a Conv2d"):
-        add_head_dropout(model, 0.5)
+    with pytest.raises(UserError, match=r"model.head_dropout=0.5 needs one linear .* has a Conv2d"):
+        set_head(model, {"head_dropout": 0.5}, 3)
 
 
 def test_checkpoint_with_head_dropout_gives_the_same_network() -> None:
@@ -141,5 +140,5 @@ def test_pooling_by_average_and_maximum_doubles_the_features() -> None:
     assert resnet(torch.rand(2, 3, 32, 32)).shape == (2, 3)
     with pytest.raises(UserError, match=r"model.pool=avgmax: TinyNet has no such pooling"):
         set_head(TinyNet(3), {"pool": "avgmax"}, 3)
-    with pytest.raises(UserError, match=r"model.head=knn takes the place of one linear layer"):
+    with pytest.raises(UserError, match=r"model.head=knn needs one linear layer"):
         set_head(timm.create_model("resnetv2_50x1_bit", num_classes=3), {"head": "knn"}, 3)

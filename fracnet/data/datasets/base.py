@@ -15,13 +15,7 @@ from pydantic import Field
 
 from fracnet.config.hints import phantom_command
 from fracnet.data import dicom
-from fracnet.data.image_io import (
-    MAX_PIXELS,
-    BadImage,
-    class_without_image,
-    image_size,
-    read_ids,
-)
+from fracnet.data.image_io import MAX_PIXELS, BadImage, class_without_image, image_size, read_ids
 from fracnet.data.manifest import Manifest, with_manifest_types
 from fracnet.data.split_file import SplitFile
 from fracnet.data.splits import groups_of, name_groups, sample_groups
@@ -142,8 +136,7 @@ class Dataset(ABC):
             table=with_manifest_types(table),
             root=folder,
             excluded=pd.DataFrame(
-                [(*key, n) for key, n in (excluded or {}).items()],
-                columns=["split", "reason", "n"],
+                [(*key, n) for key, n in (excluded or {}).items()], columns=["split", "reason", "n"]
             ),
             notes=tuple(path_text(note) for note in notes),
             **({key: getattr(self, key) for key in keys} | facts | id_facts),
@@ -305,7 +298,7 @@ def add_dicom_ids(
         ids = list(pool.map(_header_ids, files))
     notes, used = [], []
     for key in absent:
-        values = [file_ids[key] for file_ids in ids]
+        values = [getattr(file_ids, key) for file_ids in ids]
         n = sum(value is not None for value in values)
         if n > 1 and len(set(values) - {None}) == 1:
             notes.append(
@@ -324,12 +317,11 @@ def add_dicom_ids(
     return filled, notes, {"groups": "DICOM headers"}
 
 
-def _header_ids(path: Path) -> dict[str, str | None]:
+def _header_ids(path: Path) -> dicom.Ids:
     try:
-        return dict(zip(("patient", "study"), read_ids(path), strict=True))
-    except BadImage:
-        # on_bad_file applies when the pixels are read, where all bad files are listed.
-        return {"patient": None, "study": None}
+        return read_ids(path)
+    except BadImage:  # on_bad_file applies when the pixels are read, where all bad files are listed
+        return dicom.Ids(None, None)
 
 
 def header_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
@@ -338,30 +330,18 @@ def header_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
     length = min(64, len(files) // 32 + 1)  # one task per file would cost more
     batches = [files[start : start + length] for start in range(0, len(files), length)]
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return [size for sizes in pool.map(_sizes, batches) for size in sizes]
+        sizes = pool.map(lambda batch: list(map(_size, batch)), batches)
+        return [size for batch in sizes for size in batch]
 
 
-def _sizes(files: Sequence[Path]) -> list[tuple[int, int] | None]:
-    return [_png_size(file) or _header_size(file) for file in files]
-
-
-def _png_size(path: Path) -> tuple[int, int] | None:
-    """Shortcut: the first 24 bytes of a PNG hold its size. None for anything else."""
+def _size(path: Path) -> tuple[int, int] | None:
     try:
         with open(path, "rb", buffering=0) as file:
-            head = file.read(24)
-    except OSError:
-        return None  # `image_size` deals with everything unusual
-    width, height = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
-    usual = head[:16] == PNG_START and 0 < width * height <= MAX_PIXELS
-    return (width, height) if usual else None
-
-
-def _header_size(path: Path) -> tuple[int, int] | None:
-    try:
-        return image_size(path)
-    except BadImage:
-        # on_bad_file applies when the pixels are read, where all bad files are listed.
+            head = file.read(24)  # a shortcut: in most PNG files these hold the size
+        width, height = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+        usual = head[:16] == PNG_START and 0 < width * height <= MAX_PIXELS
+        return (width, height) if usual else image_size(path)
+    except (BadImage, OSError):  # as in `_header_ids`
         return None
 
 

@@ -9,7 +9,6 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from filelock import FileLock
 
 from fracnet.data.datasets.base import Dataset, describe_folder, visible_entries
 from fracnet.utils import network
+from fracnet.utils.files import atomic_folder
 from fracnet.utils.progress import progress_bar
 
 FIGSHARE = "https://api.figshare.com/v2"
@@ -72,7 +72,7 @@ def download_figshare(article: int, file: int, target: Path, *, find: Find, note
 
     def install() -> None:
         if not target.exists():
-            _fetch_and_unpack(describe(article, file), target, find)
+            _fetch_and_unpack(*_describe(article, file), target, find)
 
     _run_locked(target.parent, install, note)
 
@@ -113,17 +113,8 @@ def _run_locked(folder: Path, install: Callable[[], None], note: str) -> None:
         raise DownloadFailed(f"the download failed ({network.clause(error)})") from error
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file as figshare describes it. size: bytes."""
-
-    url: str
-    size: int
-    md5: str
-
-
-def describe(article: int, file: int) -> RemoteFile:
-    """URL, size and MD5 of a file, from the newest version of the article that lists it."""
+def _describe(article: int, file: int) -> tuple[str, int, str]:
+    """URL, bytes and MD5 of a file, from the newest version of the article that lists it."""
     url = f"{FIGSHARE}/articles/{article}"
     entry = _file_entry(_json(url), file)
     if entry is None:
@@ -135,7 +126,7 @@ def describe(article: int, file: int) -> RemoteFile:
     md5 = str(entry.get("computed_md5") or entry.get("supplied_md5") or "").lower()
     if len(md5) != 32:
         raise DownloadFailed(f"figshare states no MD5 for the file {file}")
-    return RemoteFile(str(entry["download_url"]), int(entry["size"]), md5)
+    return str(entry["download_url"]), int(entry["size"]), md5
 
 
 def _file_entry(article: Any, file: int) -> dict[str, Any] | None:
@@ -148,17 +139,17 @@ def _json(url: str) -> Any:
         return response.json()
 
 
-def _fetch_and_unpack(remote: RemoteFile, target: Path, find: Find) -> None:
+def _fetch_and_unpack(url: str, size: int, md5: str, target: Path, find: Find) -> None:
     partial = target.with_name(".download.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a killed run; this process holds the lock
     try:
         partial.mkdir()
         archive = partial / "archive.zip"
-        _fetch(remote, archive)
+        _fetch(url, size, md5, archive)
         with zipfile.ZipFile(archive) as packed:
-            size = sum(member.file_size for member in packed.infolist())
-            if size > MAX_UNPACKED:
-                raise DownloadFailed(f"its {size} bytes unpacked are more than {MAX_UNPACKED}")
+            unpacked = sum(member.file_size for member in packed.infolist())
+            if unpacked > MAX_UNPACKED:
+                raise DownloadFailed(f"its {unpacked} bytes unpacked are more than {MAX_UNPACKED}")
             packed.extractall(partial / "content")
         content = find(partial / "content")
         if content is None:
@@ -168,26 +159,23 @@ def _fetch_and_unpack(remote: RemoteFile, target: Path, find: Find) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fetch(remote: RemoteFile, target: Path) -> None:
+def _fetch(url: str, expected: int, md5: str, target: Path) -> None:
     digest, size = hashlib.md5(usedforsecurity=False), 0
-    with (
-        requests.get(remote.url, stream=True, timeout=TIMEOUT) as response,
-        target.open("wb") as file,
-    ):
+    with requests.get(url, stream=True, timeout=TIMEOUT) as response, target.open("wb") as file:
         response.raise_for_status()
         if response.status_code != 200:
             raise DownloadFailed(f"figshare answered {response.status_code} instead of the file")
         blocks = response.iter_content(BLOCK)
-        for block in progress_bar(blocks, -(-remote.size // BLOCK), "download, MB"):
+        for block in progress_bar(blocks, -(-expected // BLOCK), "download, MB"):
             size += len(block)
-            if size > remote.size:
+            if size > expected:
                 break
             digest.update(block)
             file.write(block)
-    if (size, digest.hexdigest()) != (remote.size, remote.md5):
+    if (size, digest.hexdigest()) != (expected, md5):
         raise DownloadFailed(
             f"the downloaded file is not the expected one: {size} bytes with MD5 "
-            f"{digest.hexdigest()}, but figshare states {remote.size} bytes with MD5 {remote.md5}"
+            f"{digest.hexdigest()}, but figshare states {expected} bytes with MD5 {md5}"
         )
 
 
@@ -210,17 +198,11 @@ def probe_kaggle(handle: str) -> None:
 
 
 def _install(content: Path, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a killed run; this process holds the lock
-    try:
-        partial.mkdir()
+    with atomic_folder(target) as draft:
         # Not shutil.copytree, which would try every further file on a full disk.
         for path in sorted(content.rglob("*")):
-            copy = partial / path.relative_to(content)
+            copy = draft / path.relative_to(content)
             copy.mkdir() if path.is_dir() else _link_or_copy(path, copy)
-        os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _link_or_copy(path: Path, target: Path) -> None:

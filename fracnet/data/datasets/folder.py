@@ -277,12 +277,10 @@ def read_class_folders(root: Path) -> Images:
     """
     entries = subfolders(root)
     split_of = {entry.name: split_named(entry.name) for entry in entries}
-    splits = {split for split in split_of.values() if split}
-    images = Images()
-    if not splits:
+    images = Images(splits={split for split in split_of.values() if split})
+    if not images.splits:
         for entry in entries:
             _add_class(images, root, entry, None)
-        _check_inner_splits(root, images)
     else:
         if other := [name for name, split in split_of.items() if split is None]:
             raise DataFault(
@@ -290,20 +288,16 @@ def read_class_folders(root: Path) -> Images:
                 f"others ({list_some(other, len(other), 6)}). Move the others away, or move class "
                 "folders into a split."
             )
-        if len(splits) < len(entries):
+        if len(images.splits) < len(entries):
             raise DataFault(f"{root} has two folders for one split: {', '.join(split_of)}.")
-        if "train" not in splits:
-            raise DataFault(f"{root} has no folder train, but {', '.join(split_of)}.")
         for entry in entries:
             if not subfolders(entry):
                 raise DataFault(f"{entry} has no class folders; {describe_folder(entry)}.")
             for folder in subfolders(entry):
                 _add_class(images, root, folder, split_of[entry.name])
-        images.splits = splits
     if not images.rows:
         raise UserError(f"{root} has no image in its folders {', '.join(split_of)}.")
-    if images.splits:
-        _check_same_classes(root, images)
+    _check_splits(root, images)
     return images
 
 
@@ -337,25 +331,20 @@ def _add_class(images: Images, root: Path, folder: Path, split: str | None) -> N
     images.notes += skipped_note(folder, others)
 
 
-def _check_inner_splits(root: Path, images: Images) -> None:
-    """Take the splits of root/class/split; DataFault unless they cover all images."""
-    images.splits = {row["split"] for row in images.rows if "split" in row}
+def _check_splits(root: Path, images: Images) -> None:
+    """Add those of root/class/split; DataFault unless all splits cover all images and classes."""
+    images.splits |= {row["split"] for row in images.rows if "split" in row}
     if not images.splits:
         return
+    named = ", ".join(sorted(images.splits))
     if outside := [row["path"] for row in images.rows if "split" not in row]:
-        named = ", ".join(sorted(images.splits))
         raise DataFault(
             f"{root} has class folders with folders of splits ({named}), but "
             f"{counted(len(outside), 'image')} {are(len(outside))} in none of them: "
             f"{list_some(outside, len(outside), 3)}. Move every image into a split, or none."
         )
     if "train" not in images.splits:
-        raise DataFault(
-            f"{root}: the class folders have no folder train, but {', '.join(images.splits)}."
-        )
-
-
-def _check_same_classes(root: Path, images: Images) -> None:
+        raise DataFault(f"{root} has no folder train, but {named}.")
     trained = {row["label"] for row in images.rows if row["split"] == "train"}
     for split in images.splits - {"train"}:
         names = {row["label"] for row in images.rows if row["split"] == split}
@@ -406,12 +395,8 @@ def read_listed(roots: tuple[Path, Path], csv: Path, columns: Mapping[str, str |
             except ValueError:
                 bad_boxes.append(i)
         images.rows.append(row)
-    if bad_boxes:
-        table.reject(
-            bad_boxes,
-            column["boxes"],
-            "[[x0, y0, x1, y1], ...], upper left and lower right corner, inside the image",
-        )
+    expected = "[[x0, y0, x1, y1], ...], upper left and lower right corner, inside the image"
+    table.reject(bad_boxes, column.get("boxes", ""), expected)
     if not images.rows:
         raise DataFault(f"{table.path}: no line has a label in the column {column['label']!r}.")
     if splits and "train" not in images.splits:

@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -145,42 +145,6 @@ class ImagePath:
         return f"{self.region}/{self.patient}/{self.study}"
 
 
-@dataclass
-class Tree:
-    """The files of one official part: images by path, and the others.
-
-    repeated: folders that are other paths of folders in the tree.
-    """
-
-    images: dict[str, ImagePath] = field(default_factory=dict)
-    n_hidden: int = 0
-    others: list[str] = field(default_factory=list)
-    misplaced: list[str] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
-
-
-def read_tree(base: Path, part: str) -> Tree:
-    """Walk base/train or base/valid without opening a file."""
-    tree = Tree()
-
-    def fail(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be listed: {error.strerror}.") from error
-
-    top = str(base / part)
-    for folder, names in walk(top, onerror=fail, repeated=tree.repeated):
-        relative = part + folder[len(top) :].replace(os.sep, "/")
-        for name in names:
-            if is_ignored(name):  # macOS leaves ._image1.png and .DS_Store behind
-                tree.n_hidden += 1
-            elif os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
-                tree.others.append(path_text(name))
-            elif image := ImagePath.parse(path_text(f"{relative}/{name}")):
-                tree.images[image.path] = image
-            else:
-                tree.misplaced.append(path_text(f"{relative}/{name}"))
-    return tree
-
-
 def read_image_list(file: Path, part: str) -> list[ImagePath]:
     """The images that {part}_image_paths.csv names, without hidden files of macOS.
 
@@ -224,13 +188,11 @@ def study_labels(base: Path, part: str, images: Iterable[ImagePath]) -> dict[str
             "the other."
         )
     if unlabeled:
-        folders = list_some(unlabeled, len(unlabeled))
-        if list_label is None:
-            raise DataFault(
-                f"{base} has {counted(len(unlabeled), 'study folder')} with neither _positive nor "
-                f"_negative at the end of the name, and no {file.name} with labels: {folders}."
-            )
-        raise DataFault(f"{file} gives no label for {counted(len(unlabeled), 'study')}: {folders}.")
+        raise DataFault(
+            f"{base} has {counted(len(unlabeled), 'study folder')} without a label, neither in "
+            f"{file.name} nor as _positive or _negative at the end of the name: "
+            f"{list_some(unlabeled, len(unlabeled))}."
+        )
     return labels
 
 
@@ -280,31 +242,51 @@ def _read_part(
     base: Path, part: str, notes: list[str], excluded: Counter[tuple[str, str]]
 ) -> list[ImagePath]:
     """The images of one official part, sorted by path; adds to notes and excluded."""
-    tree = read_tree(base, part)
     folder = base / part
-    if n := tree.n_hidden:
-        notes.append(f"{folder}: skipped {counted(n, 'hidden file')} left by macOS.")
-    notes += skipped_note(folder, tree.others)
-    if n := len(tree.repeated):
+    images: dict[str, ImagePath] = {}
+    n_hidden = 0
+    others: list[str] = []
+    misplaced: list[str] = []
+    repeated: list[str] = []
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be listed: {error.strerror}.") from error
+
+    for parent, names in walk(folder, onerror=fail, repeated=repeated):
+        relative = path_text(Path(parent).relative_to(base).as_posix())
+        for name in names:
+            path = f"{relative}/{path_text(name)}"
+            if is_ignored(name):  # macOS leaves ._image1.png and .DS_Store behind
+                n_hidden += 1
+            elif os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
+                others.append(path_text(name))
+            elif image := ImagePath.parse(path):
+                images[image.path] = image
+            else:
+                misplaced.append(path)
+    if n_hidden:
+        notes.append(f"{folder}: skipped {counted(n_hidden, 'hidden file')} left by macOS.")
+    notes += skipped_note(folder, others)
+    if n := len(repeated):
         notes.append(
             f"{folder}: skipped {counted(n, 'link')} to folders that are already read "
-            f"({list_some(tree.repeated, n, 3)})."
+            f"({list_some(repeated, n, 3)})."
         )
-    if n := len(tree.misplaced):
-        paths = list_some(tree.misplaced, n, 3)
+    if n := len(misplaced):
+        paths = list_some(misplaced, n, 3)
         notes.append(f"{folder}: skipped {counted(n, 'image')} outside the study folders: {paths}.")
-    images = tree.images
     file = base / f"{part}_image_paths.csv"
     if file.is_file():
-        images = {image.path: image for image in read_image_list(file, part)}
-        if absent := [path for path in images if path not in tree.images]:
+        listed = {image.path: image for image in read_image_list(file, part)}
+        if absent := [path for path in listed if path not in images]:
             raise DataFault(
                 f"{file} names {counted(len(absent), 'image')} that {are(len(absent))} missing: "
                 f"{list_some(absent, len(absent))}. Unpack the dataset again, or delete these "
                 "lines from the list."
             )
-        if n := len(tree.images) - len(images):
+        if n := len(images) - len(listed):
             excluded[PARTS[part], f"not in {file.name}"] += n
+        images = listed
     else:
         notes.append(f"{file} does not exist; using the images in the folders.")
     if not images:

@@ -123,24 +123,17 @@ def _parse(line: str, position: str, names: Mapping[int, str]) -> Mark:
     def fault(why: str) -> DataFault:
         return DataFault(f"{position}: {why}: {excerpt!r}. {FORMAT}")
 
-    first, *rest = line.split()
     try:
-        number = float(first)  # some tools write 1.0
-        class_id = int(number)
-    except (ValueError, OverflowError):
-        number, class_id = math.nan, -1
-    if class_id != number:
-        raise fault(f"{first!r} is not a class id")
-    try:
-        numbers = [float(cell) for cell in rest]
+        number, *numbers = map(float, line.split())
     except ValueError as error:
-        raise fault("not all coordinates are numbers") from error
-    if len(numbers) < 4:
-        raise fault(f"{counted(len(numbers), 'coordinate')} {are(len(numbers))} too few")
-    if len(numbers) % 2:
-        raise fault(f"{len(numbers)} coordinates do not make x,y pairs")
-    if not all(math.isfinite(number) for number in numbers):
-        raise fault("a coordinate is not finite")
+        raise fault("not all of it are numbers") from error
+    if not all(map(math.isfinite, (number, *numbers))):
+        raise fault("a number is not finite")
+    class_id = int(number)  # some tools write 1.0
+    if class_id != number:
+        raise fault(f"{number:g} is not a class id")
+    if len(numbers) < 4 or len(numbers) % 2:
+        raise fault(f"{counted(len(numbers), 'coordinate')} do not make a polygon or a box")
     if class_id not in names:
         known = ", ".join(f"{key} {name}" for key, name in names.items())
         raise DataFault(f"{position}: class id {class_id} is not among the names ({known}).")

@@ -9,16 +9,7 @@ from fracnet.data.phantoms.geometry import Array, Camera, Tube
 from fracnet.data.phantoms.poses import Scene
 from fracnet.data.phantoms.xray import RADIUS, Film, Framing, Layer
 
-KINDS = (
-    "transverse",
-    "oblique",
-    "spiral",
-    "comminuted",
-    "step",
-    "angled",
-    "impacted",
-    "buckle",
-)
+KINDS = ("transverse", "oblique", "spiral", "comminuted", "step", "angled", "impacted", "buckle")
 
 
 @dataclass(frozen=True)

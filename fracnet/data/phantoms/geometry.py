@@ -4,7 +4,7 @@ Each solid paints planes of path length in mm: the whole part, the inside of its
 its trabecular bone.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -152,12 +152,11 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A thin plate: corners [n, 3] in mm, thickness in mm, a rim of rim mm half-width."""
+    """A thin plate across z: corners [n, 3], thickness and half-width of the rim in mm."""
 
     corners: Array
     thickness: float
     rim: float
-    normal: Array = field(default_factory=lambda: np.array([0.0, 0.0, 1.0]))
 
     def paint(self, camera: Camera) -> tuple[Box, Array] | None:
         """(box, planes [h, w, 3]) or None outside the image."""
@@ -175,7 +174,7 @@ class Sheet:
         cv2.polylines(edge, [fixed], True, 255, width, cv2.LINE_AA, 4)
         sigma = 0.35 * self.rim * camera.scale + 0.5
         soft = cv2.GaussianBlur(edge.astype(np.float32) / 255, (0, 0), sigma)
-        slant = 1 / max(0.3, abs(float(self.normal @ camera.ray)))
+        slant = 1 / max(0.3, abs(float(camera.ray[2])))
         outer = self.thickness * slant * mask.astype(np.float32) / 255 + self.rim * soft
         return box, np.stack([outer, 0.6 * outer, 0.4 * outer], axis=-1)
 

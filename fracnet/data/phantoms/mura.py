@@ -77,10 +77,12 @@ def write_mura(
 def _build(folder: Path, recipe: dict, workers: int | None, progress: bool) -> None:
     for part in PARTS:
         (folder / part).mkdir(parents=True)
-    write_images(__name__, folder, recipe, workers, progress)
-    images = [planned.path for planned in plan(folder, recipe)]
-    _gather_polygons(folder, images)
-    _write_lists(folder, images)
+    images = list(plan(folder, recipe))
+    paths = [image.path.relative_to(folder) for image in images]
+    outlines = zip(paths, write_images(images, write_image, workers, progress), strict=True)
+    lines = (f'"{path.as_posix()}": {json.dumps(shapes)}' for path, shapes in outlines if shapes)
+    (folder / POLYGONS).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    _write_lists(folder, paths)
 
 
 def plan(folder: Path, recipe: dict) -> Iterator[PlannedImage]:
@@ -95,7 +97,8 @@ def plan(folder: Path, recipe: dict) -> Iterator[PlannedImage]:
             patient = first + index
             n_studies[patient, region] += 1
             name = f"study{n_studies[patient, region]}_{'positive' if broken else 'negative'}"
-            study_folder = folder / part / region_folder(region) / f"patient{patient:05d}" / name
+            xr = f"XR_{'FINGER' if region == 'fingers' else region.upper()}"
+            study_folder = folder / part / xr / f"patient{patient:05d}" / name
             for view in range(1 + int(rng.choice(len(VIEWS), p=VIEWS))):
                 spec = Spec(region, recipe["seed"], patient, study, view, bool(broken))
                 yield PlannedImage(study_folder / f"image{view + 1}.png", spec)
@@ -122,35 +125,14 @@ def draw_labels(rng: np.random.Generator, regions: list[str], abnormal: float) -
     return labels
 
 
-def region_folder(region: str) -> str:
-    """The folder of a region, such as XR_FINGER."""
-    return f"XR_{'FINGER' if region == 'fingers' else region.upper()}"
-
-
-def write_image(planned: PlannedImage) -> None:
-    """Render one image; write its PNG and, next to it, the outlines of its fractures."""
+def write_image(planned: PlannedImage) -> list[list[list[float]]]:
+    """Render one image and write its PNG; the outlines of its fractures."""
     rendered = render_visible(planned.spec, "view", SAME_PROJECTION)
     ok, data = cv2.imencode(".png", rendered.image, PNG)
     assert ok
     planned.path.parent.mkdir(parents=True, exist_ok=True)
     planned.path.write_bytes(data.tobytes())
-    if rendered.polygons:
-        outlines = [np.round(polygon, 6).tolist() for polygon in rendered.polygons]
-        planned.path.with_suffix(".json").write_text(json.dumps(outlines), encoding="utf-8")
-
-
-def _gather_polygons(folder: Path, images: list[Path]) -> None:
-    """Merge the outlines into one file: the folders of MURA hold nothing but images."""
-    outlines = {}
-    for path in images:
-        file = path.with_suffix(".json")
-        if file.exists():
-            outlines[path.relative_to(folder).as_posix()] = json.loads(
-                file.read_text(encoding="utf-8")
-            )
-            file.unlink()
-    lines = (f"{json.dumps(path)}: {json.dumps(polygons)}" for path, polygons in outlines.items())
-    (folder / POLYGONS).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    return [np.round(polygon, 6).tolist() for polygon in rendered.polygons]
 
 
 def read_polygons(folder: Path) -> dict[str, list[list[list[float]]]]:
@@ -168,7 +150,7 @@ def read_polygons(folder: Path) -> dict[str, list[list[list[float]]]]:
 def _write_lists(folder: Path, images: list[Path]) -> None:
     """The official lists, without a header; the path of a study ends with a slash, as in MURA."""
     for part in PARTS:
-        paths = [path.relative_to(folder) for path in images if (folder / part) in path.parents]
+        paths = [path for path in images if path.parts[0] == part]
         studies = dict.fromkeys(path.parent for path in paths)
         image_lines = "".join(f"{MURA_FOLDER}/{path.as_posix()}\n" for path in paths)
         study_lines = "".join(

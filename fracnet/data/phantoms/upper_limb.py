@@ -10,11 +10,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from fracnet.data.datasets.layouts import (
-    UPPER_LIMB_FOLDER,
-    UPPER_LIMB_MERGED,
-    UPPER_LIMB_NAMES,
-)
+from fracnet.data.datasets.layouts import UPPER_LIMB_FOLDER, UPPER_LIMB_MERGED, UPPER_LIMB_NAMES
 from fracnet.data.phantoms.poses import WIDE_SCENES
 from fracnet.data.phantoms.render import VERSION, Spec, render_visible
 from fracnet.data.phantoms.workers import build_once, proportional, write_images
@@ -90,7 +86,7 @@ def _build(folder: Path, recipe: dict, workers: int | None, progress: bool) -> N
     for name in FOLDERS.values():
         (folder / name / "images").mkdir(parents=True)
         (folder / name / "labels").mkdir()
-    write_images(__name__, folder, recipe, workers, progress)
+    write_images(list(plan(folder, recipe)), write_image, workers, progress)
     (folder / "data.yaml").write_text(
         "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\n"
         f"nc: {len(UPPER_LIMB_NAMES)}\nnames: {json.dumps(list(UPPER_LIMB_NAMES))}\n",

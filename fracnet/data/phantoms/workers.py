@@ -1,8 +1,7 @@
 """Writing a phantom dataset once, complete or not at all, with several processes.
 
-A writer is a module with `plan(folder, recipe)`, all images in a fixed order, and
-`write_image(planned)`. A complete folder holds its recipe; a folder without one is not fracnet's.
-Unfinished work is under a hidden name next to it, which no dataset reads.
+A complete folder holds its recipe; a folder without one is not fracnet's. Unfinished work is under
+a hidden name next to it, which no dataset reads.
 
 Plain child processes instead of multiprocessing: no child runs the caller's main module again, and
 none inherits threads or locks of a parent that may already have loaded a deep-learning runtime.
@@ -10,23 +9,26 @@ none inherits threads or locks of a parent that may already have loaded a deep-l
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from subprocess import PIPE
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from filelock import FileLock
 
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import CannotWrite, disk_faults
+from fracnet.utils.files import disk_faults
 from fracnet.utils.progress import progress_bar
+
+Image = TypeVar("Image")
+Result = TypeVar("Result")
 
 
 def proportional(n: int, shares: Mapping[str, int]) -> list[str]:
@@ -38,7 +40,6 @@ def proportional(n: int, shares: Mapping[str, int]) -> list[str]:
 
 
 RECIPE = "phantom.json"
-FULL = 28  # exit code of a child that cannot write, for example because the disk is full
 
 
 def build_once(
@@ -92,90 +93,64 @@ def _is_complete(target: Path, recipe: dict[str, Any]) -> bool:
 
 
 def write_images(
-    module: str, folder: Path, recipe: dict[str, Any], workers: int | None, progress: bool
-) -> None:
-    """Write the images with several processes; progress: whether to show how many are done."""
-    total = sum(1 for _ in import_module(module).plan(folder, recipe))
-    images = write_in_parallel(module, folder, recipe, total, workers)
-    for _ in progress_bar(images, total, "drawing phantoms", visible=progress):
-        pass
+    images: Sequence[Image],
+    write: Callable[[Image], Result],
+    workers: int | None,
+    progress: bool,
+) -> list[Result]:
+    """What `write`, a function of a module, returns for each image, in order.
 
-
-def write_in_parallel(
-    module: str, folder: Path, recipe: dict[str, Any], total: int, workers: int | None
-) -> Iterator[None]:
-    """Write the images of a writer in equal shares; yields once per image.
-
-    total: number of images; workers: processes, by default one per CPU. A single process, or too
-    little work for more, runs in this one. Raises RuntimeError with the output of a child that
-    fails, CannotWrite if it cannot write.
+    workers: processes, by default one per CPU. A single process, or too little work for more, runs
+    in this one. progress: whether to show how many are done. Raises what `write` raises.
     """
-    count = max(1, min(workers or _cpus(), 32, total // 8))
-    if count == 1:
-        yield from _write_share(module, folder, recipe, 0, 1)
-        return
+    count = max(1, min(workers or len(os.sched_getaffinity(0)), 32, len(images) // 8))
+    results = map(write, images) if count == 1 else _in_parallel(images, write, count)
+    return list(progress_bar(results, len(images), "drawing phantoms", visible=progress))
+
+
+def _in_parallel(
+    images: Sequence[Image], write: Callable[[Image], Result], count: int
+) -> Iterator[Result]:
     # Not `-m`, because importing the package has already loaded this module.
-    code = f"from {__name__} import main; main()"
-    common = [sys.executable, "-c", code, module, str(folder), json.dumps(recipe)]
+    command = [sys.executable, "-c", f"from {__name__} import main; main()"]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with tempfile.TemporaryFile() as errors:
-        children = [
-            subprocess.Popen(
-                [*common, str(k), str(count)], stdout=subprocess.PIPE, stderr=errors, env=one_thread
-            )
-            for k in range(count)
-        ]
-        try:
-            # The shares are equal, so reading the children in turn keeps pace with all of them.
-            streams = [child.stdout for child in children]
-            while streams:
-                for stream in list(streams):
-                    assert stream is not None
-                    if stream.readline():
-                        yield
-                    else:
-                        streams.remove(stream)
-            codes = [child.wait() for child in children]
-        finally:
-            for child in children:
-                child.kill()
-                child.wait()
-                if child.stdout:
-                    child.stdout.close()
-        if any(codes):
-            errors.seek(0)
-            output = errors.read().decode(errors="replace")[-2000:]
-            if FULL in codes:
-                raise CannotWrite(output.strip().splitlines()[-1])
-            raise RuntimeError(f"Could not generate phantoms (exit codes {codes}): {output}")
-
-
-def _write_share(
-    module: str, folder: Path, recipe: dict[str, Any], first: int, step: int
-) -> Iterator[None]:
-    """Write every step-th image, starting with number `first`."""
-    writer = import_module(module)
-    for planned in islice(writer.plan(folder, recipe), first, None, step):
-        with disk_faults(folder):
-            writer.write_image(planned)
-        yield
-
-
-def _cpus() -> int:
-    """CPUs that this process may use; on some systems those of the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    children = [
+        subprocess.Popen(
+            command, stdin=PIPE, stdout=PIPE, stderr=subprocess.DEVNULL, env=one_thread
+        )
+        for _ in range(count)
+    ]
+    try:
+        for number, child in enumerate(children):
+            assert child.stdin is not None
+            pickle.dump((write, images[number::count]), child.stdin)
+            child.stdin.flush()
+        # The shares are equal, so reading the children in turn keeps pace with all of them.
+        for number in range(len(images)):
+            answers = children[number % count].stdout
+            assert answers is not None
+            result = pickle.load(answers)
+            if isinstance(result, Exception):
+                raise result
+            yield result
+    except (BrokenPipeError, EOFError) as error:
+        raise RuntimeError("A process that draws phantoms died; is memory short?") from error
+    finally:
+        for child in children:
+            child.kill()
+            with suppress(BrokenPipeError), child:
+                pass  # closes its pipes and waits for its end
 
 
 def main() -> None:
-    """A child process; arguments: module of the writer, folder, recipe, index, number of shares."""
+    """A child process: gets the function and its images, answers with results or an exception."""
     cv2.setNumThreads(1)  # the processes share the cores already
-    module, folder, recipe, first, step = sys.argv[1:]
-    try:
-        for _ in _write_share(module, Path(folder), json.loads(recipe), int(first), int(step)):
-            # If the parent dies, this pipe breaks, which ends the child.
-            print(flush=True)
-    except CannotWrite as error:
-        print(error, file=sys.stderr)
-        sys.exit(FULL)
+    write, images = pickle.load(sys.stdin.buffer)
+    for image in images:
+        try:
+            result = write(image)
+        except Exception as error:  # the parent raises it
+            result = error
+        # If the parent dies, this pipe breaks, which ends the child.
+        pickle.dump(result, sys.stdout.buffer)
+        sys.stdout.buffer.flush()

@@ -235,7 +235,7 @@ def test_kaggle_downloads_once_and_then_reads(tmp_path, fetched, caplog):
     assert len(dataset.manifest().table) == 21
     visible = [entry.name for entry in dataset.folder.iterdir() if entry.name[0] != "."]
     assert visible == [UPPER_LIMB_FOLDER]
-    assert list(dataset.folder.glob(".*partial")) == []
+    assert list(dataset.folder.glob(".*part")) == []
 
 
 def test_the_kaggle_copy_survives_clearing_the_kagglehub_cache(tmp_path, fetched):
@@ -309,11 +309,12 @@ def test_kaggle_leaves_nothing_that_looks_complete_on_a_full_disk(tmp_path, fetc
 
 
 def test_kaggle_replaces_the_remains_of_a_killed_run(tmp_path, fetched):
-    partial = tmp_path / "set" / f".{UPPER_LIMB_FOLDER}.partial" / "train" / "images"
+    partial = tmp_path / "set" / f".{UPPER_LIMB_FOLDER}.0123456789abcdef.part" / "train" / "images"
     partial.mkdir(parents=True)
     (partial / "half.jpg").write_bytes(b"\xff\xd8")
     dataset = UpperLimb(root=str(tmp_path / "set"))
     dataset.prepare()
+    assert not partial.exists()
     assert not dataset.manifest().table["path"].str.contains("half").any()
 
 

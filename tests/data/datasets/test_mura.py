@@ -149,7 +149,7 @@ def test_a_study_without_a_suffix_takes_its_label_from_the_list(base):
     assert set(rows["label"]) == {"abnormal"}
     (base / "train_labeled_studies.csv").unlink()
     (base / "fracnet_split.csv").unlink()
-    with pytest.raises(UserError, match="1 study folder with neither _positive nor _negative"):
+    with pytest.raises(UserError, match="1 study folder without a label, neither"):
         read(base)
 
 
@@ -249,7 +249,7 @@ def test_an_unlabeled_study_is_rejected(base):
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[1:]))
     message = error(base)
-    assert "valid_labeled_studies.csv gives no label for 1 study:" in message
+    assert "1 study folder without a label, neither in valid_labeled_studies.csv" in message
     assert lines[0].removeprefix("MURA-v1.1/").partition("/,")[0] in message
 
 

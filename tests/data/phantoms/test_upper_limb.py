@@ -1,6 +1,7 @@
 """The upper-limb phantom: layout, reproducible bytes, complete or absent."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from fracnet.data.phantoms import upper_limb
 from fracnet.data.phantoms.poses import WIDE_SCENES
 from fracnet.data.phantoms.render import Spec, render, render_visible
 from fracnet.data.phantoms.upper_limb import SHARES, plan, write_upper_limb
-from fracnet.data.phantoms.workers import RECIPE, proportional, write_in_parallel
+from fracnet.data.phantoms.workers import RECIPE, proportional, write_images
 from fracnet.utils.errors import UserError
 
 COUNTS = {"train": 18, "val": 12, "test": 12}
@@ -207,9 +208,12 @@ def test_a_killed_process_leaves_nothing_that_looks_complete(tmp_path: Path) -> 
     assert not list(tmp_path.glob(f".{UPPER_LIMB_FOLDER}.*"))
 
 
-def test_a_failure_in_a_worker_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="no_such_writer"):
-        list(write_in_parallel("no_such_writer", tmp_path, {}, total=100, workers=2))
+def test_a_failure_in_a_worker_is_reported() -> None:
+    with pytest.raises(ValueError, match="could not convert string to float: 'x'"):
+        write_images([*"1234567", *"x2345678"], float, workers=2, progress=False)
+    assert write_images(range(-16, 0), abs, 2, False) == [*range(16, 0, -1)]
+    with pytest.raises(RuntimeError, match="process that draws phantoms died"):
+        write_images([1] * 16, os._exit, workers=2, progress=False)
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
