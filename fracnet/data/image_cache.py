@@ -131,8 +131,10 @@ class CachedImages(np.memmap):
             row = range(len(self))[first]
             image = self.checksums.correct(row, plain[row])
             return image[tuple(rest)] if rest else image
-        rows = np.arange(len(self))[first]
-        images = self.checksums.correct_all(rows, plain, first)
+        rows = np.arange(len(self))
+        if not isinstance(first, slice) and np.ndim(first) != 1:  # a mask of pixels, for example
+            return self.checksums.correct_all(rows, plain, slice(None))[index]
+        images = self.checksums.correct_all(rows[first], plain, first)
         return images[(slice(None), *rest)] if rest else images
 
 
@@ -310,13 +312,17 @@ def _write_cache(
                 pass
         finally:
             pool.shutdown(cancel_futures=True)
-        _close_gaps(handle, bad, len(files), n_pixels)
+        good = [row for row in range(len(files)) if row not in bad]
+        for place, row in enumerate(good):
+            if place < row:  # close the gaps of bad ones
+                image = np.frombuffer(os.pread(handle, n_pixels, row * n_pixels), np.uint8)
+                _write(handle, image, place * n_pixels)
+        os.ftruncate(handle, len(good) * n_pixels)
         os.fsync(handle)
     finally:
         os.close(handle)
-    if len(bad) == len(files):
+    if not good:
         raise UserError(f"Cannot read any of the {len(files)} images of {manifest.name}: {bad[0]}.")
-    good = [row for row in range(len(files)) if row not in bad]
     digests = {}
     for name, values in (("features", features[good]), ("checksums", checksums[good])):
         np.save(folder / f"{name}.npy", values)
@@ -342,16 +348,3 @@ def _write(handle: int, image: np.ndarray, offset: int) -> None:
     while data:
         written = os.pwrite(handle, data, offset)
         data, offset = data[written:], offset + written
-
-
-def _close_gaps(handle: int, bad: dict[int, str], n_files: int, n_pixels: int) -> None:
-    """Move images up over the gaps of bad ones, so that the good ones are contiguous."""
-    if not bad:
-        return
-    target = min(bad)
-    for row in range(target, n_files):
-        if row not in bad:
-            image = os.pread(handle, n_pixels, row * n_pixels)
-            _write(handle, np.frombuffer(image, np.uint8), target * n_pixels)
-            target += 1
-    os.ftruncate(handle, target * n_pixels)

@@ -8,9 +8,9 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +21,6 @@ from fracnet.data import dicom
 from fracnet.utils.errors import UserError
 
 Grey = npt.NDArray[np.uint8]
-Header = TypeVar("Header")
 
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP")
 # Pillow's own limit for errors. The largest stitched long-leg radiographs have about 40 million.
@@ -156,16 +155,13 @@ def decode_grey(data: bytes, path: Path) -> Grey:
 def image_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in pixels, from the header only; BadImage if there is none."""
     path = Path(path)
-
-    def size(file: io.BufferedReader, is_dicom: bool) -> tuple[int, int]:
-        if is_dicom:
-            width, height = dicom.read_size(file)
-            _check_size(path, width, height)
-            return width, height
-        with _open(path, file) as image:
-            return image.size
-
-    return _read_header(path, size)
+    with _header(path) as (file, is_dicom):
+        if not is_dicom:
+            with _open(path, file) as image:
+                return image.size
+        width, height = dicom.read_size(file)
+        _check_size(path, width, height)
+        return width, height
 
 
 def read_ids(path: Path | str) -> dicom.Ids:
@@ -173,11 +169,8 @@ def read_ids(path: Path | str) -> dicom.Ids:
 
     Works even if the pixels are broken; BadImage if the header cannot be read.
     """
-
-    def ids(file: io.BufferedReader, is_dicom: bool) -> dicom.Ids:
+    with _header(Path(path)) as (file, is_dicom):
         return dicom.read_ids(file) if is_dicom else dicom.Ids(None, None)
-
-    return _read_header(Path(path), ids)
 
 
 def class_without_image(path: Path | str) -> str | None:
@@ -187,23 +180,22 @@ def class_without_image(path: Path | str) -> str | None:
     """
     if not dicom.may_be_dicom(path):
         return None
-    try:
-        return _read_header(
-            Path(path), lambda file, is_dicom: dicom.class_without_image(file) if is_dicom else None
-        )
-    except BadImage:
-        return None  # whatever reads its pixels reports it
+    # Whatever reads its pixels reports a broken one.
+    with suppress(BadImage), _header(Path(path)) as (file, is_dicom):
+        return dicom.class_without_image(file) if is_dicom else None
+    return None
 
 
-def _read_header(path: Path, read: Callable[[io.BufferedReader, bool], Header]) -> Header:
-    """The result of `read`, called with the open file and whether it is DICOM."""
+@contextmanager
+def _header(path: Path) -> Iterator[tuple[io.BufferedReader, bool]]:
+    """The open file and whether it is DICOM; errors inside become BadImage."""
     with strict_decoding:
         try:
             _check_is_file(path)
             with path.open("rb") as file:
                 is_dicom = dicom.is_dicom(file.read(dicom.HEADER_LENGTH))
                 file.seek(0)
-                return read(file, is_dicom)
+                yield file, is_dicom
         except BadImage:
             raise
         except Exception as error:

@@ -57,9 +57,7 @@ class MuraPhantom(Mura):
         manifest = super().manifest()
         outlines = read_polygons(manifest.root)
         polygons = [
-            [{"label": "abnormal", "points": points} for points in outlines[path]]
-            if path in outlines
-            else None
+            [{"label": "abnormal", "points": points} for points in outlines.get(path, [])] or None
             for path in manifest.table["path"]
         ]
         table = manifest.table.assign(polygons=pd.Series(polygons, dtype=object))

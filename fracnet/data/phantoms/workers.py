@@ -10,7 +10,6 @@ none inherits threads or locks of a parent that may already have loaded a deep-l
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import disk_faults
+from fracnet.utils.files import atomic_folder
 from fracnet.utils.progress import progress_bar
 
 Image = TypeVar("Image")
@@ -52,26 +51,14 @@ def build_once(
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / ".phantom.lock")
-        lock.acquire()
+        lock = FileLock(root / ".phantom.lock").acquire()
     except OSError as error:
         raise UserError(f"data.root={root} cannot be written: {error}.") from error
-    try:
-        for stale in root.glob(f".{folder}.*"):
-            shutil.rmtree(stale)
-        if _is_complete(root / folder, recipe):
-            return
-        building = root / f".{folder}.{os.getpid()}"
-        try:
-            with disk_faults(root / folder):
-                build(building)
-                (building / RECIPE).write_text(_text(recipe), encoding="utf-8")
-                os.replace(building, root / folder)
-        finally:
-            if building.exists():
-                shutil.rmtree(building)
-    finally:
-        lock.release()
+    with lock:
+        if not _is_complete(root / folder, recipe):
+            with atomic_folder(root / folder) as draft:
+                build(draft)
+                (draft / RECIPE).write_text(_text(recipe), encoding="utf-8")
 
 
 def _text(recipe: dict[str, Any]) -> str:
