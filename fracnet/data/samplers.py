@@ -133,7 +133,7 @@ class Undersampler(_ClassSampler):
 
 def earlier_occurrences(values: np.ndarray) -> npt.NDArray[np.int64]:
     """How often each value occurred before: [7, 5, 7, 7] -> [0, 0, 1, 2]; int64 [N]."""
-    return pd.Series(values).groupby(values).cumcount().to_numpy(np.int64)
+    return np.asarray(pd.Series(values).groupby(values).cumcount(), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
