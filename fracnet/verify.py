@@ -23,7 +23,7 @@ def verify(cfg: DictConfig) -> None:
 
     from fracnet.onnx_export import golden  # needs no torch
 
-    exported = golden.open_verified(command.file)
+    exported = golden.open_verified(command.file, command.run, command.trust)
     if command.run:
         from fracnet.onnx_export import export_run
 

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 
 from fracnet.data.phantoms.render import Spec, render
 from fracnet.inference.onnx_model import OnnxPredictor
+from fracnet.runs.run_folder import RunFolder, read_trusted_config
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
 
@@ -130,11 +132,15 @@ class Comparison:
         return text
 
 
-def open_verified(path: str) -> OnnxPredictor:
+def open_verified(path: str, run: str | None = None, trust: bool = False) -> OnnxPredictor:
     """The exported model, after its golden cases; prints their outcome.
 
-    Raises UserError for a changed file and for wrong answers.
+    run: the folder with which it is compared next, checked first because that takes no time.
+
+    Raises UserError for a run that is missing or not trusted, a changed file and wrong answers.
     """
+    if run:
+        read_trusted_config(RunFolder.open(Path(run).expanduser().resolve()), trust)
     exported = OnnxPredictor(path, error=None)
     print(f"Golden cases: {compare_golden(exported, f'{path}, golden cases').describe()}.")
     return exported
