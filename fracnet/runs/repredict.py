@@ -4,7 +4,6 @@ import filecmp
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,8 @@ from fracnet.data.manifest import Manifest, without_rows
 from fracnet.data.preprocess import Preprocess
 from fracnet.evaluation.predictions import COPIES, NEVER, Predictions, assemble
 from fracnet.runs.checkpoint import Logits, load_model, load_run_data
-from fracnet.runs.evaluate_run import NewPredictions, evaluate_run
+from fracnet.runs.evaluate_run import NewPredictions
 from fracnet.runs.find_runs import FinishedRun
-from fracnet.runs.report_run import (
-    config_shows_images,
-    draw_figures,
-    print_evaluation,
-    write_report,
-)
 from fracnet.runs.run_folder import (
     RunFolder,
     read_baselines,
@@ -43,7 +36,7 @@ from fracnet.runs.run_folder import (
     read_run_metadata,
 )
 from fracnet.utils.errors import UserError
-from fracnet.utils.progress import Progress, no_progress, progress_bar
+from fracnet.utils.progress import Progress, no_progress
 
 COMPARED_FILES = 20
 """Files whose bytes are compared: equal names and sizes alone may be a convention."""
@@ -150,28 +143,6 @@ def predict_external(
     metadata = replace(metadata, data=name, notes=tuple(notes), cited=())
     baselines = _majority(run, rows, classes)
     return NewPredictions(predictions, metadata, baselines, includes_validation=False)
-
-
-def run_external_test(folder: RunFolder, config: Config, in_sweep: bool) -> None:
-    """`data.test_on`: predict its test split; write evaluations/data-<name>, and print it.
-
-    in_sweep: print nothing; the sweep decides whose test metrics are shown.
-    """
-    node = config.data.test_on
-    if node is None:
-        return
-    assert isinstance(node, Mapping)
-    progress = partial(progress_bar, visible=config.trainer.progress_bar)
-    logits = load_model(folder, config, trust=True)  # this process has trained it
-    dataset = build(node, "data.test_on")
-    new = predict_external(folder, config, dataset, config.data.class_map, logits, progress)
-    name = new.metadata.data
-    evaluation = evaluate_run(folder, name=f"data-{name}", new=new, progress=progress)
-    figures = draw_figures(evaluation, config.evaluation.figures)
-    write_report(evaluation, folder, images=config_shows_images(config))
-    if not in_sweep:
-        print(f"\nThe same model on another dataset, {name}:\n")
-        print_evaluation(evaluation, figures, "Evaluation", folder)
 
 
 def read_manifest(dataset: Dataset) -> Manifest:

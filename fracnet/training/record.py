@@ -1,12 +1,14 @@
 """What a training leaves in its run folder: predictions, baselines, fit.json, metrics, report."""
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from fracnet.config.checks import mode_of
+from fracnet.config.instantiate import build
 from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.manifest import write_table
@@ -15,6 +17,7 @@ from fracnet.evaluation import baselines
 from fracnet.evaluation.predictions import COPIES, PROB, Predictions
 from fracnet.models.classifier import Classifier
 from fracnet.models.validation import ValidationMetrics
+from fracnet.runs.checkpoint import load_model
 from fracnet.runs.evaluate_run import RunEvaluation, evaluate_run
 from fracnet.runs.explain_run import explain_new_run
 from fracnet.runs.ood_reference import write_ood_reference
@@ -24,7 +27,7 @@ from fracnet.runs.report_run import (
     print_evaluation,
     write_report,
 )
-from fracnet.runs.repredict import run_external_test
+from fracnet.runs.repredict import predict_external
 from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
 from fracnet.training.classical import Classical
 from fracnet.training.run_header import model_name, training_options
@@ -81,6 +84,30 @@ def evaluate_and_print(
         print_evaluation(evaluation, figures, "Run")
     run_external_test(folder, config, in_sweep)
     return evaluation
+
+
+def run_external_test(folder: RunFolder, config: Config, in_sweep: bool) -> None:
+    """`data.test_on`: predict its test split; write evaluations/data-<name>, and print it.
+
+    in_sweep: print nothing; the sweep decides whose test metrics are shown.
+    """
+    node = config.data.test_on
+    if node is None:
+        return
+    assert isinstance(node, Mapping)
+    progress = partial(progress_bar, visible=config.trainer.progress_bar)
+    logits = load_model(folder, config, trust=True)  # this process has trained it
+    dataset = build(node, "data.test_on")
+    new = predict_external(folder, config, dataset, config.data.class_map, logits, progress)
+    name = new.metadata.data
+    evaluation = evaluate_run(folder, name=f"data-{name}", new=new, progress=progress)
+    figures = []
+    if not without_report(config, in_sweep):
+        figures = draw_figures(evaluation, config.evaluation.figures)
+        write_report(evaluation, folder, images=config_shows_images(config))
+    if not in_sweep:
+        print(f"\nThe same model on another dataset, {name}:\n")
+        print_evaluation(evaluation, figures, "Evaluation", folder)
 
 
 def explain(
