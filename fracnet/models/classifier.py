@@ -307,11 +307,10 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the sum of losses and the number of images of an epoch that is not over.
 
-        And for how many epochs the schedule was planned, and how many steps were before it.
+        And the number of steps before the schedule, see `on_load_checkpoint`.
         """
         checkpoint["epoch_loss"] = (self._loss, self._seen)
-        planned = self.trainer.max_epochs if self._trainer else None  # none: a fitted head
-        checkpoint["schedule"] = (planned, self._steps_before)
+        checkpoint["steps_before"] = self._steps_before
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue that epoch's sum; start a schedule that is planned for all steps again.
@@ -320,10 +319,12 @@ class Classifier(LightningModule):
         """
         self._loss, self._seen = checkpoint.get("epoch_loss", (torch.zeros(()), 0))
         self._loss = self._loss.to(self.device)
-        planned, self._steps_before = checkpoint.get("schedule", (None, 0))
+        self._steps_before = checkpoint.get("steps_before", 0)
         node = self.hparams["scheduler"]
         if self._trainer is None or node is None or node.get("total_steps") != "auto":
             return
+        states = checkpoint["callbacks"].values()
+        planned = next((state["max_epochs"] for state in states if "max_epochs" in state), None)
         if planned not in (None, self.trainer.max_epochs):
             epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
             steps = checkpoint["global_step"]

@@ -134,11 +134,11 @@ class LastCheckpoint(MovableCheckpoint):
         if self._done:  # Lightning does this itself, unless a schedule has asked for the steps
             assert trainer.train_dataloader is not None
             trainer.train_dataloader.load_state_dict({"done": self._done})
+        stopped = [each for each in _early(trainer) if each.wait_count >= max(1, each.patience)]
         if self._planned == trainer.max_epochs:  # Lightning does not remember that it had stopped
-            stopped = [early.wait_count >= max(1, early.patience) for early in _early(trainer)]
-            trainer.should_stop = trainer.should_stop or any(stopped)
-        elif self._planned is not None:  # epochs were added: patience starts with them
-            for early in _early(trainer):
+            trainer.should_stop = trainer.should_stop or bool(stopped)
+        else:  # epochs were added
+            for early in stopped:
                 early.wait_count = 0
         if trainer.world_size == 1:
             processes.preemption.wait()

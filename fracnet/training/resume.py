@@ -122,9 +122,10 @@ def _check_schedule(plain: Mapping[str, Any], max_epochs: Any, finished: bool) -
         print("note    the learning rate starts its schedule again for the added epochs")
         return
     if steps:
+        allowed = "train again with more of both" if finished else f"allowed with resume: {before}"
         raise UserError(
             f"trainer.max_epochs={max_epochs}: the schedule {scheduler['_target_']} is planned for "
-            f"all steps of {before} epochs; allowed with resume: {before}."
+            f"all steps of {before} epochs (scheduler.total_steps={steps}); {allowed}."
         )
     by_epoch = scheduler.get("interval", "epoch") == "epoch"
     lowest = scheduler.get("T_max", max_epochs)

@@ -79,20 +79,22 @@ class AtomicCheckpoints(TorchCheckpointIO):
         if self._quick and Path(path).name == BEST:
             # Copying hundreds of weights that are frozen would take longer than training the head.
             before = self._waiting[0]["state_dict"] if self._waiting else {}
-            weights = {
-                name: before[name]
-                if name in before and torch.equal(before[name], weight)
-                else weight.clone()
-                for name, weight in checkpoint["state_dict"].items()
+            same = {
+                id(value): before[name]
+                for name, value in checkpoint["state_dict"].items()
+                if isinstance(value, torch.Tensor) and name in before
+                if torch.equal(before[name], value)
             }
-            rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
-            self._waiting = copy.deepcopy(rest) | {"state_dict": weights}, Path(path)
+            self._waiting = copy.deepcopy(checkpoint, same), Path(path)
             return
-        self.teardown()
+        self._write_waiting()
         self._write(checkpoint, Path(path))
 
     def teardown(self) -> None:
-        """Write what waits; called however the training ends."""
+        """Called however the training ends."""
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
         if self._waiting is not None:
             self._write(*self._waiting)
             self._waiting = None
