@@ -12,11 +12,12 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -88,7 +89,8 @@ def write_images(
     """What `write`, a function of a module, returns for each image, in order.
 
     workers: processes, by default one per CPU. A single process, or too little work for more, runs
-    in this one. progress: whether to show how many are done. Raises what `write` raises.
+    in this one. progress: whether to show how many are done. Raises what `write` raises, and
+    RuntimeError with the output of a process that died.
     """
     count = max(1, min(workers or len(os.sched_getaffinity(0)), 32, len(images) // 8))
     results = map(write, images) if count == 1 else _in_parallel(images, write, count)
@@ -101,43 +103,59 @@ def _in_parallel(
     # Not `-m`, because importing the package has already loaded this module.
     command = [sys.executable, "-c", f"from {__name__} import main; main()"]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    children = [
-        subprocess.Popen(
-            command, stdin=PIPE, stdout=PIPE, stderr=subprocess.DEVNULL, env=one_thread
-        )
-        for _ in range(count)
-    ]
+    with tempfile.TemporaryFile() as output:
+        children = [
+            subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=output, env=one_thread)
+            for _ in range(count)
+        ]
+        try:
+            for number, child in enumerate(children):
+                with _deaths(child, output):
+                    assert child.stdin is not None
+                    pickle.dump((write, images[number::count]), child.stdin)
+                    child.stdin.flush()
+            # The shares are equal, so reading the children in turn keeps pace with all of them.
+            for number in range(len(images)):
+                child = children[number % count]
+                with _deaths(child, output):
+                    assert child.stdout is not None
+                    result = pickle.load(child.stdout)
+                if isinstance(result, Exception):
+                    raise result
+                yield result
+        finally:
+            for child in children:
+                child.kill()
+                child.communicate()  # closes its pipes and waits for its end
+
+
+@contextmanager
+def _deaths(child: subprocess.Popen[bytes], output: IO[bytes]) -> Iterator[None]:
+    """Raise RuntimeError with the end of the output if the child ends before its work does."""
     try:
-        for number, child in enumerate(children):
-            assert child.stdin is not None
-            pickle.dump((write, images[number::count]), child.stdin)
-            child.stdin.flush()
-        # The shares are equal, so reading the children in turn keeps pace with all of them.
-        for number in range(len(images)):
-            answers = children[number % count].stdout
-            assert answers is not None
-            result = pickle.load(answers)
-            if isinstance(result, Exception):
-                raise result
-            yield result
-    except (BrokenPipeError, EOFError) as error:
-        raise RuntimeError("A process that draws phantoms died; is memory short?") from error
-    finally:
-        for child in children:
-            child.kill()
-            with suppress(BrokenPipeError), child:
-                pass  # closes its pipes and waits for its end
+        yield
+    except (BrokenPipeError, EOFError, pickle.UnpicklingError) as error:
+        code = child.wait()
+        output.seek(0)
+        why = output.read().decode(errors="replace")[-2000:].strip() or "is memory short?"
+        raise RuntimeError(
+            f"A process that draws phantoms died (exit code {code}): {why}"
+        ) from error
 
 
 def main() -> None:
     """A child process: gets the function and its images, answers with results or an exception."""
     cv2.setNumThreads(1)  # the processes share the cores already
+    # What `write` prints must not get between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     write, images = pickle.load(sys.stdin.buffer)
     for image in images:
         try:
             result = write(image)
-        except Exception as error:  # the parent raises it
-            result = error
+        except Exception as error:
+            # The parent raises it. One that cannot be sent ends this process with a traceback.
+            result = pickle.loads(pickle.dumps(error))
         # If the parent dies, this pipe breaks, which ends the child.
-        pickle.dump(result, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        pickle.dump(result, answers)
+        answers.flush()
