@@ -203,6 +203,9 @@ def _install(content: Path, target: Path) -> None:
         for path in sorted(content.rglob("*")):
             copy = draft / path.relative_to(content)
             copy.mkdir() if path.is_dir() else _link_or_copy(path, copy)
+        # Files that somebody put there during the download would be replaced.
+        if target.exists() or target.is_symlink():
+            raise DownloadFailed(f"{target} appeared during the download; it is left unchanged")
 
 
 def _link_or_copy(path: Path, target: Path) -> None:

@@ -308,6 +308,19 @@ def test_kaggle_leaves_nothing_that_looks_complete_on_a_full_disk(tmp_path, fetc
     assert len(dataset.manifest().table) == 21
 
 
+def test_files_that_appear_during_the_download_are_kept(tmp_path, fetched, monkeypatch):
+    real, own = download._link_or_copy, tmp_path / "set" / UPPER_LIMB_FOLDER / "own.txt"
+
+    def copy(path: Path, target: Path) -> None:
+        real(path, target)
+        own.parent.mkdir(exist_ok=True)
+        own.write_text("mine")
+
+    monkeypatch.setattr(download, "_link_or_copy", copy)
+    assert "appeared during the download" in str(kaggle_error(tmp_path / "set"))
+    assert own.read_text() == "mine"
+
+
 def test_kaggle_replaces_the_remains_of_a_killed_run(tmp_path, fetched):
     partial = tmp_path / "set" / f".{UPPER_LIMB_FOLDER}.0123456789abcdef.part" / "train" / "images"
     partial.mkdir(parents=True)
