@@ -116,8 +116,9 @@ class CachedImages(np.memmap):
         super().__array_finalize__(obj)
         self.checksums = None  # of views, whose rows are others
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        assert self.filename is not None
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self.checksums is None or self.filename is None:  # a view, or a result in memory
+            return super().__reduce__()
         # The other process maps the file itself.
         return _map_images, (Path(self.filename).parent, self.shape, self.checksums)
 

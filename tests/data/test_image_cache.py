@@ -73,6 +73,12 @@ def test_pixels_are_mapped_read_only_and_not_pickled(manifest: Manifest) -> None
     np.testing.assert_array_equal(copy.images, cache.images)
 
 
+def test_views_and_results_are_pickled_with_their_own_pixels(manifest: Manifest) -> None:
+    images = open_cache(manifest).images
+    for part in (images.view()[1:, ::2], np.flip(images, 0), images + 1):
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(part)), part)
+
+
 # --- validity
 
 
