@@ -287,11 +287,16 @@ def _reference_from(held: Mapping[str, np.ndarray]) -> Reference:
         "spread": (columns,), "limit": (),
     }  # fmt: skip
     if features is not None:
-        shapes["features"] = features.shape if features.ndim == 2 and features.size else (1, 1)
+        if features.ndim != 2 or not features.size:
+            given = list(features.shape)
+            raise ValueError(f"features has the shape {given} instead of [n, width], both above 0")
+        shapes["features"] = features.shape
     for name, shape in shapes.items():
         values = held[name]
-        if values.shape != shape or values.dtype.kind != "f" or not np.isfinite(values).all():
-            raise ValueError(f"{name} does not hold finite numbers of the shape {list(shape)}")
+        if values.shape != shape:
+            raise ValueError(f"{name} has the shape {list(values.shape)} instead of {list(shape)}")
+        if values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise ValueError(f"{name} holds a value that is not a finite number")
         if name in ("scale", "spread", "limit") and not (values > 0).all():
             raise ValueError(f"{name} is not above 0")
     counts = zip(held["counted"].tolist(), held["counts"].tolist(), strict=True)

@@ -64,19 +64,19 @@ def test_a_reference_of_another_checkpoint_is_rejected(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mean": np.zeros(3, np.float32)}, "mean does not hold"),
+        ({"mean": np.zeros(3, np.float32)}, "mean has the shape .3. instead of .[1-9]"),
         ({"scale": np.zeros(len(APPEARANCE_NAMES), np.float32)}, "scale is not above 0"),
         (
             {"precision": np.full((len(APPEARANCE_NAMES),) * 2, np.nan, np.float32)},
-            "precision does not hold",
+            "precision holds a value that is not a finite number",
         ),
-        ({"precision": np.eye(len(APPEARANCE_NAMES) - 1)}, "precision does not hold"),
-        ({"spread": np.ones(3)}, "spread does not hold"),
-        ({"middle": np.array([np.inf] * 2)}, "middle does not hold"),
-        ({"limit": np.nan}, "limit does not hold"),
+        ({"precision": np.eye(len(APPEARANCE_NAMES) - 1)}, "precision has the shape"),
+        ({"spread": np.ones(3)}, "spread has the shape .3. instead of .2."),
+        ({"middle": np.array([np.inf] * 2)}, "middle holds a value"),
+        ({"limit": np.nan}, "limit holds a value"),
         ({"limit": -1.0}, "limit is not above 0"),
-        ({"features": np.zeros((0, 5), np.float16)}, "features does not hold"),
-        ({"features": np.zeros(5, np.float16)}, "features does not hold"),
+        ({"features": np.zeros((0, 5), np.float16)}, "features has the shape .0, 5."),
+        ({"features": np.zeros(5, np.float16)}, "features has the shape .5. instead"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -126,18 +126,21 @@ def _parse(line: str, position: str, names: Mapping[int, str]) -> Mark:
     try:
         number, *numbers = map(float, line.split())
     except ValueError as error:
-        raise fault("not all of it are numbers") from error
+        raise fault("not all values are numbers") from error
     if not all(map(math.isfinite, (number, *numbers))):
         raise fault("a number is not finite")
     class_id = int(number)  # some tools write 1.0
     if class_id != number:
         raise fault(f"{number:g} is not a class id")
-    if len(numbers) < 4 or len(numbers) % 2:
-        raise fault(f"{counted(len(numbers), 'coordinate')} do not make a polygon or a box")
+    n = len(numbers)
+    if n < 4:
+        raise fault(f"{counted(n, 'coordinate')} {are(n)} too few")
+    if n % 2:
+        raise fault(f"{n} coordinates do not make x,y pairs")
     if class_id not in names:
         known = ", ".join(f"{key} {name}" for key, name in names.items())
         raise DataFault(f"{position}: class id {class_id} is not among the names ({known}).")
-    is_box = len(numbers) == 4
+    is_box = n == 4
     if is_box:
         x, y, width, height = numbers
         if width <= 0 or height <= 0:
