@@ -5,7 +5,7 @@ out of reach.
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -157,12 +157,29 @@ def _efficientnet_lite(variant: int, num_classes: int, pretrained: bool) -> nn.M
     # The models without `tf_` pad otherwise.
     model = timm_backbone(f"tf_efficientnet_lite{variant}", num_classes, pretrained=False)
     if pretrained:
-        own = model.state_dict()
+        own, stored = model.state_dict(), packaged_weights(variant)
         # The package has other names than timm, in the same order.
-        for name, value in zip(own, packaged_weights(variant).values(), strict=True):
+        if _layout(own) != _layout(stored):
+            raise UserError(
+                f"the ImageNet weights of model=efficientnet_lite{variant} do not fit the layers "
+                f"of the installed timm {timm.__version__}. Either install another version of "
+                "timm, or start at random with model.pretrained=false."
+            )
+        for name, value in zip(own, stored.values(), strict=True):
             own[name] = own[name] if name.startswith("classifier.") else value
         model.load_state_dict(own)
     return model
+
+
+def _layout(state: Mapping[str, Tensor]) -> list[tuple[str, torch.Size]]:
+    """Kind (weight, running_mean, ...) and shape of each tensor; all classifiers count as equal."""
+    return [
+        (
+            name.rpartition(".")[2],
+            torch.Size() if name.startswith(("classifier.", "_fc.")) else value.shape,
+        )
+        for name, value in state.items()
+    ]
 
 
 def packaged_weights(variant: int) -> dict[str, Tensor]:

@@ -91,6 +91,16 @@ def test_checkpoint_loads_without_the_package(
         assert torch.equal(loaded.state_dict()[name], value)
 
 
+def test_weights_in_another_order_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = timm.create_model("tf_efficientnet_lite0", num_classes=1000).state_dict()
+    names = [name.replace("classifier.", "_fc.") for name in state]
+    names[1], names[2] = names[2], names[1]  # weight and bias of a layer, of equal shape
+    stored = dict(zip(names, state.values(), strict=True))
+    monkeypatch.setattr(backbones, "packaged_weights", lambda variant: stored)
+    with pytest.raises(UserError, match="do not fit the layers of the installed timm"):
+        backbones.efficientnet_lite0(num_classes=6)
+
+
 def test_a_missing_package_is_named_with_both_alternatives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
