@@ -233,12 +233,16 @@ def _parts(
     by_region = levels_for_groups(test, "region", ("image", "study"))
     if two and not problems["study"] and "study" not in by_region:
         notes += [_images_only("region")] if _images_only("region") not in notes else []
-    cuts: dict[str, tuple[float | None, float | None]] = dict.fromkeys(levels, (None, None))
+    thresholds: dict[str, float | None] = dict.fromkeys(levels)
+    cuts: dict[str, float | None] = dict.fromkeys(levels)
     if two:
-        cuts = dict.fromkeys(levels, (DEFAULT_THRESHOLD, 0.0))
-        cuts |= {lvl: (points[lvl]["threshold"], cut_of(decisions, lvl)) for lvl in points}
+        for level in levels:
+            thresholds[level] = points[level]["threshold"] if points else DEFAULT_THRESHOLD
+            cuts[level] = cut_of(decisions, level) if points else 0.0
     parts = [
-        _Part(level, by, value, to_level(rows, level, options.views), *cuts[level])
+        _Part(
+            level, by, value, to_level(rows, level, options.views), thresholds[level], cuts[level]
+        )
         for by, (fit, groups) in strata.items()
         for level in fit
         for value, rows in groups

@@ -252,15 +252,17 @@ def summarize(
     floored = int((prob[np.arange(n), target] < classification.FLOOR).sum())
     bins = int(bins_of(prob.max(axis=1), clusters).max()) + 1
     notes = {
-        "macro_precision": refused
-        and f"{counted(refused, 'class')} that {are(refused)} never predicted: precision 0",
-        "log_loss": floored
-        and f"in {counted(floored, 'row')} the true class has a probability near 0",
         "calibration_error": _joined(
             counted(bins, "bin") if bins < BINS else "",
             NOT_FROM_0 if values["calibration_error"] == 0 else "",
-        ),
+        )
     }
+    if refused:
+        unused = counted(refused, "class")
+        notes["macro_precision"] = f"{unused} that {are(refused)} never predicted: precision 0"
+    if floored:
+        rows = counted(floored, "row")
+        notes["log_loss"] = f"in {rows} the true class has a probability near 0"
     overall = {}
     averaged = rates | {"precision": classification.precision_or_zero(matrix)}
     for name in classification.OVERALL:
@@ -270,7 +272,7 @@ def summarize(
             # With two classes, kappa and MCC rest on the rarer one.
             cases = int(counts.min()) if len(classes) == 2 and name in AGREEMENT else n
             metric = estimate(values[name], intervals[name], n, cases=cases)
-        overall[name] = replace(metric, note=_joined(metric.note, notes.get(name)))
+        overall[name] = replace(metric, note=_joined(metric.note, notes.get(name, "")))
     per_class = []
     for c, name in enumerate(classes):
         cases, rest, positives = int(counts[c]), int(n - counts[c]), int(predicted_counts[c])
@@ -326,8 +328,8 @@ def _macro(values: np.ndarray, interval: Interval, n: int) -> Estimate:
     return Estimate(value, interval.low, interval.high, interval.method, n, note, scored)
 
 
-def _joined(*notes: str | int | None) -> str:
-    return "; ".join(str(note) for note in notes if note)
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def plain(value: Any) -> Any:

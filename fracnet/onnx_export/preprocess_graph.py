@@ -4,8 +4,7 @@ Each step follows the arithmetic of OpenCV's code for 8-bit images: its order of
 types and its rounding. Tests compare every byte with `fracnet.data.preprocess`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -326,19 +325,30 @@ def _median_by_sorting(g: Graph, padded: str, size: int) -> str:
     back = np.array([size - 1])
     height, width = g.Sub(height, back), g.Sub(width, back)
     n = size * size
-    wires: list[Callable[[], str]] = []
+    values = []
     for row, column in np.ndindex(size, size):
         end = g.Concat(g.Add(height, np.array([row])), g.Add(width, np.array([column])), axis=0)
-        pixels = g.Slice(padded, np.array([row, column]), end, np.array([2, 3]))
-        wires.append(partial(str, pixels))
+        values.append(g.Slice(padded, np.array([row, column]), end, np.array([2, 3])))
+    for i, j, lower, upper in _for_median(n):
+        a, b = values[i], values[j]
+        if lower:
+            values[i] = g.Min(a, b)
+        if upper:
+            values[j] = g.Max(a, b)
+    return values[n // 2]
 
-    def compared(op: Callable[..., str], a: Callable[[], str], b: Callable[[], str]) -> Any:
-        return cache(lambda: op(a(), b()))
 
-    for i, j in _comparisons(n):
-        a, b = wires[i], wires[j]
-        wires[i], wires[j] = compared(g.Min, a, b), compared(g.Max, a, b)
-    return wires[n // 2]()
+def _for_median(n: int) -> list[tuple[int, int, bool, bool]]:
+    """The comparisons that the median of n values depends on.
+
+    Two places, and whether the lower value, to the first, and the upper one, to the second, count.
+    """
+    used, kept = {n // 2}, []
+    for i, j in reversed([*_comparisons(n)]):
+        if i in used or j in used:
+            kept.append((i, j, i in used, j in used))
+            used |= {i, j}
+    return kept[::-1]
 
 
 def _comparisons(n: int) -> Iterator[tuple[int, int]]:

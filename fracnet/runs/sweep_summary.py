@@ -108,7 +108,8 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
     pareto = _pareto(finished) if objective else None
     ranked = _ranked(groups, better) if better and pareto is None else []
     first = [group for group in ranked if _mean(group) == _mean(ranked[0])]
-    best, *ties = [[row["job"] for row in group] for group in first] or [[]]
+    leaders = [[row["job"] for row in group] for group in first]
+    best = leaders[0] if leaders else []
     viewed = [row for row in finished if show_test == "all" or row["job"] in best]
     for row in rows:
         metrics = row.pop("metrics")
@@ -128,7 +129,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
         "swept": swept,
         "jobs": rows,
         "best": best,
-        "ties": [job for group in ties for job in group],
+        "ties": [job for group in leaders[1:] for job in group],
         "repeated": repeated,
         "configurations": configurations,
         "pareto": pareto,

@@ -213,7 +213,19 @@ def score_maps(maps: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> Score
     """
     singles = (heat for batch in maps for heat in batch)
     rows = [_score_map(heat, mask) for heat, mask in zip(singles, masks, strict=True)]
-    return Scores(*map(np.array, zip(*rows, strict=True))) if rows else Scores(*[np.empty(0)] * 7)
+
+    def column(place: int, dtype: type) -> np.ndarray:
+        return np.array([row[place] for row in rows], dtype=dtype)
+
+    return Scores(
+        pointing=column(0, bool),
+        pointing_tolerance=column(1, bool),
+        energy=column(2, np.float64),
+        overlaps=column(3, np.float64).reshape(-1, len(THRESHOLDS)),
+        area=column(4, np.float64),
+        tolerance_area=column(5, np.float64),
+        empty=column(6, bool),
+    )
 
 
 def _score_map(

@@ -267,6 +267,12 @@ def test_an_empty_map_scores_0_and_is_counted() -> None:
     assert result.empty.tolist() == [True]
 
 
+def test_no_maps_have_columns_of_length_0() -> None:
+    result = score_maps([], [])
+    assert result.overlaps.shape == (0, len(THRESHOLDS))
+    assert result.pointing.dtype == result.empty.dtype == bool
+
+
 def test_the_tolerance_reaches_15_pixels_of_224() -> None:
     mask = np.zeros((224, 224), bool)
     mask[100:110, 100:110] = True
