@@ -1,4 +1,8 @@
-"""Where the answers of the DICOM node go, and how they get there: once, whatever fails."""
+"""Where the answers of the DICOM node go, and how they get there, whatever fails.
+
+An object is recorded as delivered after the receiver has stored it. Where the node is killed in
+between, the same file goes again: with the same UIDs, which tell the receiver that it has it.
+"""
 
 import os
 import re

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders import JPEGLSLosslessDecoder
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import ComprehensiveSRStorage  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    ComprehensiveSRStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from fracnet.data.image_io import read_grey
 from fracnet.inference.predictor import Predictor
@@ -110,6 +114,21 @@ def running(
         node.stop.set()
         thread.join()
         server.ae.shutdown()
+
+
+@contextmanager
+def receiver(store: Callable[[evt.Event], int], *kinds: str) -> Iterator[int]:
+    """The port of a receiver named PACS. store: takes an object and returns the status."""
+    peer = AE("PACS")
+    for kind in kinds:
+        peer.add_supported_context(kind)
+    handlers = [(evt.EVT_C_STORE, store)]
+    server = peer.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def by_modality(files: Sequence[Path]) -> dict[str, list[Dataset]]:
@@ -285,18 +304,12 @@ def test_a_refused_object_does_not_hold_back_the_others(
         received.append(event.request.AffectedSOPClassUID)
         return 0x0111
 
-    peer = AE("PACS")
-    peer.add_supported_context(ComprehensiveSRStorage)
-    port = free_port()
-    handlers = [(evt.EVT_C_STORE, store)]
-    server = peer.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
-    target = Receiver(f"PACS@127.0.0.1:{port}", "FRACNET")
-    with running(predictor, tmp_path / "spool", [target]) as r:
-        storescu(r.port, scans)
-        wait_for(lambda: received)
-        time.sleep(3)  # the captures are tried again, the report is not
-    server.shutdown()
-    server.server_close()
+    with receiver(store, ComprehensiveSRStorage) as port:
+        target = Receiver(f"PACS@127.0.0.1:{port}", "FRACNET")
+        with running(predictor, tmp_path / "spool", [target]) as r:
+            storescu(r.port, scans)
+            wait_for(lambda: received)
+            time.sleep(3)  # the captures are tried again, the report is not
     assert received == [ComprehensiveSRStorage]
 
 
@@ -457,7 +470,7 @@ def test_a_damaged_object_never_reaches_the_decoders_of_pydicom(
 def start_node(run: Path, folder: Path, *options: str) -> tuple[subprocess.Popen[str], int]:
     """`python -m fracnet.node` in a process of its own, once it listens; and its port."""
     port = free_port()
-    keys = [f"run={run}", f"port={port}", "quiet=1", "folder=results", "spool=spool", *options]
+    keys = [f"run={run}", f"port={port}", "folder=results", "spool=spool", *options]
     process = subprocess.Popen(
         [sys.executable, "-m", "fracnet.node", *keys],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -470,25 +483,34 @@ def start_node(run: Path, folder: Path, *options: str) -> tuple[subprocess.Popen
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_loses_nothing_and_sends_nothing_twice(
+def test_killed_it_loses_nothing_and_repeats_the_object_on_its_way_alone(
     predictor: Predictor, pixels: list[np.ndarray], tmp_path: Path
 ) -> None:
+    """Killed after it has received, and between the storage of an object and the status."""
     files = [tmp_path / f"{n}.dcm" for n in range(8)]
     for n, file in enumerate(files):
         file.write_bytes(radiograph(pixels[n % 2], f"{STUDY}.{n // 2}", n + 1))
-    received, port = tmp_path / "received", free_port()
-    target = f"send_to=STORE@127.0.0.1:{port}"
-    run, acknowledged = predictor.folder.path, 0
-    with storescp(port, received):
-        for wait in (0.0, 1.6):  # while it receives, and while it predicts or delivers
-            process, own = start_node(run, tmp_path, target)
-            told = storescu(own, files[: 4 if wait else 8]).stderr
-            acknowledged = max(acknowledged, told.count("(Success)"))
-            time.sleep(wait)
+    received: list[bytes] = []
+
+    def store(event: evt.Event) -> int:
+        received.append(event.encoded_dataset())
+        if len(received) == 2:
             process.kill()
-            process.communicate()
-        assert acknowledged == 8
-        process, own = start_node(run, tmp_path, target)
+            process.wait()
+        return 0
+
+    run = predictor.folder.path
+    with receiver(store, SecondaryCaptureImageStorage, ComprehensiveSRStorage) as port:
+        target = f"send_to=PACS@127.0.0.1:{port}"
+        process, own = start_node(run, tmp_path, target, "quiet=60")
+        assert storescu(own, files).stderr.count("(Success)") == 8
+        process.kill()
+        process.communicate()
+        process, own = start_node(run, tmp_path, target, "quiet=1")
+        storescu(own, files[:4])  # nothing new
+        process.communicate(timeout=60)
+        assert len(received) == 2
+        process, own = start_node(run, tmp_path, target, "quiet=1")
         done = tmp_path / "spool" / "studies"
         wait_for(lambda: len(list(done.glob("*/answers/*/done"))) == 4)
         process.send_signal(signal.SIGTERM)
@@ -496,10 +518,12 @@ def test_killed_at_any_moment_it_loses_nothing_and_sends_nothing_twice(
     assert process.returncode == 0
     assert "stopped" in out
     assert PATIENT not in out
-    results = by_modality(list(received.iterdir()))
-    assert {kind: len(objects) for kind, objects in results.items()} == {"OT": 8, "SR": 4}
-    for objects in results.values():
-        assert len({r.SOPInstanceUID for r in objects}) == len(objects)
+    assert received.pop(2) == received[1], "the same object, byte by byte"
+    objects = [dcmread(io.BytesIO(data)) for data in received]
+    assert Counter(each.Modality for each in objects) == {"OT": 8, "SR": 4}
+    uids = {each.SOPInstanceUID for each in objects}
+    assert len(uids) == len(objects)
+    assert {file.stem for file in (tmp_path / "results").rglob("*.dcm")} == uids
     (table,) = (tmp_path / "spool").glob("predictions_*.csv")
     assert len(pd.read_csv(table)) == 8
 
