@@ -189,7 +189,7 @@ def sweep(
     """
     several = {k: v for k, v in choices.items() if isinstance(v, list | tuple)}
     single = {k: v for k, v in choices.items() if k not in several}
-    swept = [f"{k}={','.join(map(override_value, v))}" for k, v in several.items()]
+    swept = [f"{k}={','.join(map(override_value, _as_folder(v)))}" for k, v in several.items()]
     now = f"runs/sweep_{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(2).hex()}"
     path = Path(folder if folder is not None else now).expanduser().resolve()
     options = [] if config_dir is None else ["--config-dir", str(Path(config_dir).resolve())]
@@ -254,6 +254,8 @@ def _arguments(overrides: Sequence[str], choices: Mapping[str, Any]) -> list[str
 
 
 def _as_folder(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_folder(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_as_folder(item) for item in value]
     return value.folder if isinstance(value, Run | Sweep) else value

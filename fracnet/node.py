@@ -34,6 +34,7 @@ def node(cfg: DictConfig) -> None:
             f"host={command.host} lets other machines in: name who may send, e.g. callers=[PACS]."
         )
 
+    from fracnet.inference.image_predictor import CAUTION
     from fracnet.serving import dicom_delivery, dicom_inbox, dicom_node
 
     tls = dicom_node.tls_context(command.tls.cert, command.tls.key, command.tls.ca)
@@ -79,7 +80,7 @@ def node(cfg: DictConfig) -> None:
                 f"Resuming: {counted(inbox.open_studies, 'study')} to predict and "
                 f"{counted(len(inbox.waiting), 'answer')} to deliver."
             )
-        print(f"\n{dicom_node.CAUTION}", flush=True)
+        print(f"\n{CAUTION}", flush=True)
         try:
             receiver.run()
         finally:

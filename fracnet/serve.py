@@ -22,6 +22,7 @@ def serve(cfg: DictConfig) -> None:
     command = validated(ServeCommand, cfg)
     require_packages("serve", "fastapi", "uvicorn")
 
+    from fracnet.inference.image_predictor import CAUTION
     from fracnet.serving import app
 
     with app.listen(command.host, command.port) as listening:
@@ -41,7 +42,7 @@ def serve(cfg: DictConfig) -> None:
             print(
                 "Other machines can reach this server, without encryption: use a network you trust."
             )
-        print(f"Nothing is stored. Stop with Ctrl-C.\n\n{app.CAUTION}", flush=True)
+        print(f"Nothing is stored. Stop with Ctrl-C.\n\n{CAUTION}", flush=True)
         app.make_server(app.make_app(model, limits, token)).run(sockets=[listening])
 
 

@@ -19,7 +19,7 @@ from fracnet.models.classifier import Classifier
 from fracnet.runs.build import data_from
 from fracnet.runs.checkpoint import load_classifier, read_config
 from fracnet.runs.run_folder import RunFolder
-from fracnet.saliency.cam import CAM_METHODS, heatmaps
+from fracnet.saliency.cam import CAM_METHODS, Settings, heatmaps
 from fracnet.saliency.drawing import draw_overlay
 from fracnet.saliency.localization import annotated_rows, localize
 from fracnet.saliency.sanity_check import run_sanity_check
@@ -44,15 +44,10 @@ def measure(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for method, layer in methods_and_layers(fine):
-        settings: dict[str, Any] = {
-            "method": method,
-            "layer": layer,
-            "device": device,
-            "progress": progress_bar,
-        }
+        settings = Settings(method, layer, device=device, progress=progress_bar)
         result = {
-            "localization": localize(model, data, **settings),
-            "sanity": run_sanity_check(model, data, images=images, **settings),
+            "localization": localize(model, data, settings),
+            "sanity": run_sanity_check(model, data, settings, images=images),
         }
         for check in result.values():
             lines = (check or {}).get("sentences", [])
@@ -68,7 +63,9 @@ def picture(model: Classifier, data: RadiographData, fine: str) -> np.ndarray:
     outlines = [annotation_outlines(data.manifest.table.iloc[row], data.preprocess) for row in rows]
     bands = [np.hstack([draw_overlay(image) for image in images])]
     for method, layer in methods_and_layers(fine):
-        maps = np.concatenate(list(heatmaps(model, images, targets, method=method, layer=layer)))
+        maps = np.concatenate(
+            list(heatmaps(model, images, targets, Settings(method=method, layer=layer)))
+        )
         overlays = [draw_overlay(*parts) for parts in zip(images, maps, outlines, strict=True)]
         bands.append(np.hstack(overlays))
     return np.vstack(bands)

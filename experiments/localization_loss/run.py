@@ -23,7 +23,7 @@ from fracnet.models.inference import predict_logits
 from fracnet.runs.build import classifier_from, data_from
 from fracnet.runs.checkpoint import read_checkpoint, rebuild
 from fracnet.runs.run_folder import RunFolder
-from fracnet.saliency.cam import heatmaps
+from fracnet.saliency.cam import Settings, heatmaps
 from fracnet.saliency.localization import center_prior, score_maps
 from fracnet.training.run_header import quiet_libraries
 from fracnet.training.trainer import make_trainer
@@ -77,7 +77,7 @@ def train(seed: int, weight: float, folder: Path, overrides: list[str]) -> dict[
     ]
     images, target = data.cache.images[rows], result["test target"]
     for method in ("gradcam", "localization") if weight else ("gradcam",):
-        maps = heatmaps(selected, images, target, method=method)
+        maps = heatmaps(selected, images, target, Settings(method=method))
         result[method] = score_maps(maps, masks).pointing
     center = center_prior(size)[None]
     result["center"] = score_maps((center for _ in rows), masks).pointing

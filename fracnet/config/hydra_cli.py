@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NoReturn, TextIO, cast
+from typing import Any, NoReturn, Protocol, TextIO, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -78,11 +77,33 @@ def output_dir() -> Path:
 _register("fracnet.output_dir", lambda: str(output_dir()), replace=True)
 
 
+class Jobs(Protocol):
+    """What runs the jobs of a sweep (`-m`): the module `fracnet.training.sweep`."""
+
+    def begin(self, task: Callable[..., Any], dry_run: bool) -> None:
+        """Forget any sweep that this process has run before.
+
+        task: what runs one job. dry_run: list the jobs and run none.
+        """
+
+    def running(self) -> bool:
+        """Whether the present task is a job of a sweep."""
+
+    def run_job(self, task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool) -> Any:
+        """Run one job and record how it ended."""
+
+    def launcher_failed(self, error: Exception) -> bool:
+        """Whether `error` is that of a launcher whose jobs had started; it is reported then."""
+
+    def finish(self) -> int:
+        """Print the table of all jobs, if there was a sweep. Returns the exit code."""
+
+
 def run(
     task: Callable[[DictConfig], Any],
     config_name: str,
     *,
-    jobs: ModuleType | None = None,
+    jobs: Jobs | None = None,
     instead: str = "",
 ) -> None:
     """Run `task` with the config that Hydra composes from conf/ and the command line.
@@ -90,7 +111,7 @@ def run(
     Args:
         task: what to do with the config.
         config_name: name of the YAML file in conf/, and of the command.
-        jobs: what runs the jobs of a sweep, `fracnet.training.sweep`; None where there is no `-m`.
+        jobs: what runs the jobs of a sweep; None where there is no `-m`.
         instead: advice for a user who gives `-m` to a command that cannot be swept.
 
     Exit codes: 0 done, 1 an error the user can fix (one paragraph on stderr), 130 interrupted, 143
@@ -243,7 +264,7 @@ def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:
 def _run_with_hydra(
     task: Callable[[DictConfig], Any],
     config_name: str,
-    jobs: ModuleType | None,
+    jobs: Jobs | None,
     full_traceback: bool,
     dry_run: bool,
 ) -> None:
@@ -270,7 +291,7 @@ def _run_with_hydra(
 
 
 def _with_errors_first(
-    task: Callable[[DictConfig], Any], full_traceback: bool, jobs: ModuleType | None
+    task: Callable[[DictConfig], Any], full_traceback: bool, jobs: Jobs | None
 ) -> Callable[[DictConfig], Any]:
     """The task, which reports a user's error before Hydra adds its own lines about it."""
 

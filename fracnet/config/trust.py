@@ -26,7 +26,7 @@ class Rule:
     """What one part of a config may name, besides fracnet's own classes in conf/.
 
     names: these. prefixes: packages, of whose classes those that are derived from one of `bases`
-    and defined below the module `home`.
+    and defined below the module `home`. functions: also those that build a network.
     """
 
     kind: str
@@ -34,11 +34,12 @@ class Rule:
     prefixes: tuple[str, ...] = ()
     bases: tuple[str, ...] = ()
     home: str = ""
+    functions: bool = False
 
     def accepts(self, target: Any) -> bool:
         """Whether a class of the right packages is of the right kind; a Lambda calls anything."""
         if not isinstance(target, type) or target.__name__ == "Lambda":
-            return self is RULES["model"] and _builds_a_network(target)
+            return self.functions and _builds_a_network(target)
         bases = tuple(cast(type, locate(base, base)) for base in self.bases)
         return target.__module__.startswith(self.home) and issubclass(target, bases)
 
@@ -61,6 +62,7 @@ RULES: Mapping[str, Rule] = {
         "a network of fracnet, timm or torch",
         prefixes=("timm.create_model", "timm.models.", "torch.nn.", "torchvision.models."),
         bases=("torch.nn.Module",),
+        functions=True,
     ),
     "loss": Rule(
         "a loss of fracnet or torch",

@@ -46,7 +46,8 @@ CANDIDATES = 20  # images that each image is compared with
 RUNNER_UP = 0.6  # of the votes of the best variant from which another one is compared, too
 LIKELY = 0.2  # score of a pair that its clusters support
 # Log-odds that two images without other copies need; of a pair that needs no support; of a pair
-# with nothing in common, which may still be parts of one image; that a pair counts with at most.
+# with nothing in common, which may still be parts of one image; the range to which a pair's
+# log-odds are clipped.
 ALONE, SURE, UNRELATED, RANGE = 3.0, 7.0, -4.0, (-3.0, 6.0)
 OWN = 0.4  # of the log-odds within two clusters that those between them must reach
 # Ellipses of one standard deviation are apart if their centers are, by this many times what both
@@ -100,8 +101,9 @@ def find_duplicates(
     CPU). files: distinguishes equal bytes from equal pixels.
 
     Of m images with the same pixels, m - 1 pairs with the first one are listed; the first one
-    stands for all of them in other pairs. Each image is compared with `CANDIDATES`
-    others, so not every pair of many copies of one image is listed, but `clusters` joins them.
+    stands for all of them in other pairs. Each image is compared with `CANDIDATES` others, in the
+    likeliest of `VARIANTS` and those with nearly as many votes; so not every pair of many copies of
+    one image is listed, but `clusters` joins them.
 
     The result depends only on the pixels: not on workers, timing or a seed. Another order of the
     images gives the same pairs.
@@ -314,8 +316,7 @@ def consistent_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     links: dict[int, dict[int, list[tuple[float, int, int]]]] = {i: {} for i in range(n)}
     for pair, (p, q) in zip(pairs, ends, strict=True):
         if (odds := _log_odds(pair)) > UNRELATED:
-            links[p].setdefault(q, []).append((odds, p, q))
-            links[q][p] = links[p][q]
+            links[p][q] = links[q][p] = [(odds, p, q)]
     own = np.zeros(n)  # log-odds of each picture's most certain copy
     for pair, (p, q) in sorted(zip(pairs, ends, strict=True), key=lambda each: _order(each[0])):
         if pair.score < COPY_SCORE:

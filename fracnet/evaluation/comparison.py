@@ -213,8 +213,9 @@ class ScoredRuns:
         if len(names) == 1:
             count = MIN_RESAMPLES if metric.closed_form else len(self.resampled[chosen])
             summary = summarize(rows[chosen], self.samples[chosen].predicted, resamples=count)
-            one = metric.estimate(summary)
-            return Standing(*common, one.value, one.low, one.high, one.method, one.note)
+            single = metric.estimate(summary)
+            limits = single.low, single.high
+            return Standing(*common, single.value, *limits, single.method, single.note)
         if len(names) < MIN_RUNS:
             note = f"{len(names)} runs are too few for an interval of their mean"
             return Standing(*common, float(values.mean()), None, None, "", note)

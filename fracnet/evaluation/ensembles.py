@@ -75,10 +75,10 @@ def _folds(runs: Mapping[str, Predictions]) -> tuple[tuple[str, ...], ...]:
         )
     groups = names_by(runs, lambda run: frozenset(run.split("val").table["path"]))
     if overlap := _overlap({names[0]: paths for paths, names in groups.items()}):
-        first, second, shared = overlap
+        name, other_name, shared = overlap
         raise UserError(
-            f"{first} and {second} share {len(shared)} of their val images (e.g. {shared[0]}) but "
-            "not all: one may have trained on images that the other validates on, so no threshold "
+            f"{name} and {other_name} share {len(shared)} of their val images (e.g. {shared[0]}) "
+            "but not all: one may have trained on images that the other validates on, so no threshold "
             "can be chosen without bias. Allowed: runs with the same val images, or the folds of "
             "one cross-validation."
         )
@@ -91,9 +91,9 @@ def _folds(runs: Mapping[str, Predictions]) -> tuple[tuple[str, ...], ...]:
         )
     folds = [names[0] for names in groups.values()]
     if overlap := _overlap({name: known_groups(runs[name].split("val").table) for name in folds}):
-        first, second, shared = overlap
+        name, other_name, shared = overlap
         raise UserError(
-            f"{first} and {second} both validate on images of {shared[0].replace(':', ' ', 1)} "
+            f"{name} and {other_name} both validate on images of {shared[0].replace(':', ' ', 1)} "
             f"({len(shared)} such patients or studies): each may have trained on images of "
             "patients that the other validates on. Allowed: folds that keep the images of each "
             "patient and study together."

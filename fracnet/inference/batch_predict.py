@@ -291,15 +291,13 @@ def check_output_free(out: Path) -> None:
 @contextmanager
 def output_folder(out: str | None, name: str) -> Iterator[Path]:
     """The folder `out`, or a new one named after input and time; removed again if left empty."""
-    folder = _unused_name(name) if out is None else Path(out).expanduser()
-    check_output_free(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=out is not None)
-    except OSError as error:
-        raise UserError(
-            f"out={folder} cannot be created ({error.strerror or error}); name another folder with "
-            "out=."
-        ) from error
+    folder = _new_folder(name) if out is None else Path(out).expanduser()
+    if out is not None:
+        check_output_free(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"out={out} cannot be created: {error.strerror or error}.") from error
     try:
         yield folder
     finally:
@@ -307,11 +305,23 @@ def output_folder(out: str | None, name: str) -> Iterator[Path]:
             folder.rmdir()
 
 
-def _unused_name(name: str) -> Path:
+def _new_folder(name: str) -> Path:
+    """A folder that no other command has, even one that starts in the same second."""
     safe_name = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "images"
     base = f"predictions_{safe_name}_{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}"
     names = chain([base], (f"{base}_{number}" for number in count(2)))
-    return next(path for path in map(Path, names) if not path.exists())
+    while True:
+        folder = Path(next(names))
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(
+                f"Cannot write to {Path.cwd()} ({error.strerror or error}); name another folder "
+                "with out=."
+            ) from error
+        return folder
 
 
 def print_summary(summary: PredictionSummary, predictor: ImagePredictor) -> None:

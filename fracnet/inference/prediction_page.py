@@ -86,7 +86,7 @@ def prediction_page(
         ],
         "studies": None if studies is None else study_table(studies, predictor),
         "rules": rules(predictor),
-        "limits": [limits_table(level, of) for level, of in predictor.levels.items()],
+        "limits": [limits_table(level, values) for level, values in predictor.levels.items()],
         "files": [
             (Link(name, quote(name)), what)
             for name, what in LINKED_FILES.items()

@@ -16,7 +16,7 @@ from fracnet.runs.checkpoint import checkpoint_file, load_classical, load_classi
 from fracnet.runs.evaluate_run import run_decisions
 from fracnet.runs.ood_reference import read_ood_reference
 from fracnet.runs.run_folder import RunFolder, read_config, read_predictions, read_run_metadata
-from fracnet.saliency.cam import heatmaps
+from fracnet.saliency.cam import Settings, heatmaps
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
@@ -75,7 +75,7 @@ class Predictor(ImagePredictor):
 
     def heatmaps(self, batch: Batch) -> list[np.ndarray]:
         """Grad-CAM; see `ImagePredictor`."""
-        maps = heatmaps(self.model, batch.images, batch.choices, device=self.device)
+        maps = heatmaps(self.model, batch.images, batch.choices, Settings(device=self.device))
         return [heat for part in maps for heat in part]
 
     @property

@@ -128,13 +128,13 @@ def _draw_estimate(axis: Axes, y: int, estimate: Estimate) -> None:
 
 
 def draw_row(
-    axis: Axes, y: int, of: Estimate | Difference, color: str, fill: str, **mark: Any
+    axis: Axes, y: int, estimate: Estimate | Difference, color: str, fill: str, **mark: Any
 ) -> None:
     """Bar and point."""
-    if of.low is not None and of.high is not None:
-        axis.plot([of.low, of.high], [y, y], color=color, zorder=2.5)
+    if estimate.low is not None and estimate.high is not None:
+        axis.plot([estimate.low, estimate.high], [y, y], color=color, zorder=2.5)
     look: dict[str, Any] = {"markersize": 5.5, "clip_on": False, "zorder": 3} | mark
-    axis.plot(of.value, y, color=color, markerfacecolor=fill, **look)
+    axis.plot(estimate.value, y, color=color, markerfacecolor=fill, **look)
 
 
 def row_digits(axis: Axes, x: float, y: int, text: str, **look: Any) -> None:

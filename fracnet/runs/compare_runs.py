@@ -181,11 +181,11 @@ def write_comparison(
     write_json(folder / COMPARISON, content)
     rows = [*content["models"], *content["configurations"]]
     standings = [row | {"runs": " ".join(row["runs"])} for row in content["standings"]]
-    for name, of, columns in (
+    for name, records, columns in (
         ("comparison.csv", rows, DIFFERENCE_COLUMNS),
         ("standings.csv", standings, STANDING_COLUMNS),
     ):
-        table = pd.DataFrame(of, columns=columns, dtype=object)
+        table = pd.DataFrame(records, columns=columns, dtype=object)
         write_atomically(folder / name, csv_text(table))
     html = comparison_page(
         result,

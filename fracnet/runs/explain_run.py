@@ -9,6 +9,7 @@ None without annotations, or where not requested), and `notes`, sentences.
 
 import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from fracnet.models.localizer import check_method
 from fracnet.runs.checkpoint import load_classifier, load_run_data, run_device
 from fracnet.runs.evaluate_run import RunEvaluation
 from fracnet.runs.run_folder import RunFolder, write_json
+from fracnet.saliency.cam import Settings
 from fracnet.saliency.gallery import choose_cases, draw_cases, heatmap_notes
 from fracnet.saliency.localization import better_method, localize
 from fracnet.saliency.methods import LOCALIZATION
@@ -92,19 +94,20 @@ def write_heatmaps(
         data: of the run, set up.
         model: of the run's checkpoint.
     """
-    settings: dict[str, Any] = {
-        "batch_size": min(config.data.batch_size, MAX_BATCH),
-        "device": run_device(config),
-        "progress": progress,
-    }
+    settings = Settings(
+        layer=options.layer,
+        batch_size=min(config.data.batch_size, MAX_BATCH),
+        device=run_device(config),
+        progress=progress,
+    )
     method, why = str(options.method), ""
     if method == "auto":
-        method, why = better_method(model, data, layer=options.layer, **settings)
+        method, why = better_method(model, data, settings)
     name = options.layer
     if method == LOCALIZATION and model.localizer is not None:
         name = model.localizer.layer
     layer = find_layer(model.backbone, name, size=config.image_size)
-    settings |= {"method": method, "layer": layer.name}
+    settings = replace(settings, method=method, layer=layer.name)
     folder, predictions = evaluation.folder, evaluation.predictions
     decisions = evaluation.assessment.decisions
     assert decisions is not None, "a trained run has validation rows"
@@ -112,18 +115,18 @@ def write_heatmaps(
         predictions, decisions, options.cases, error=DEFAULT_ERROR, seed=config.seed
     )
     with atomic_folder(folder.explain) as new:
-        entries, empty = draw_cases(model, data, predictions.table, cases, new, **settings)
+        entries, empty = draw_cases(model, data, predictions.table, cases, new, settings)
         sanity = None
         if options.sanity:
             sanity = run_sanity_check(
-                model, data, images=options.sanity, seed=config.seed, **settings
+                model, data, settings, images=options.sanity, seed=config.seed
             )
         content = {
             "method": method,
             "layer": layer.name,
             "model_dependent": sanity and sanity["model_dependent"],
             "cases": entries,
-            "localization": localize(model, data, **settings),
+            "localization": localize(model, data, settings),
             "sanity": sanity,
             "notes": [
                 *heatmap_notes(layer, method, data, len(entries), empty),

@@ -8,6 +8,7 @@ command that reads a run goes through them.
 import json
 import os
 import subprocess
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from pandas.errors import EmptyDataError, ParserWarning
 
 from fracnet.config.checks import check
 from fracnet.config.fields import validated
@@ -182,9 +184,18 @@ def read_trusted_config(
 
 
 def read_curves(run: RunFolder) -> pd.DataFrame | None:
-    """The table of metrics.csv; None for a run without epochs."""
-    known = run.curves.is_file() and run.curves.stat().st_size
-    return pd.read_csv(run.curves) if known else None
+    """The table of metrics.csv; None for a run without epochs.
+
+    Raises UserError for a damaged file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ParserWarning)  # rows with more cells than the header
+            return pd.read_csv(run.curves, index_col=False)
+    except (FileNotFoundError, EmptyDataError):
+        return None
+    except (OSError, ValueError, ParserWarning) as error:
+        raise UserError(f"{run.curves} cannot be read: {str(error).strip()}") from error
 
 
 def write_config(folder: RunFolder, plain: Mapping[str, Any]) -> None:

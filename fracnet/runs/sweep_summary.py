@@ -118,7 +118,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
             baselines = metrics["baselines_on_test"]
             row["n_test"] = metrics["test"]["n"]
             row["cited"] = metrics.get("cited", [])
-            row["baselines"] = {name: of["metrics"] for name, of in baselines.items()}
+            row["baselines"] = {name: values["metrics"] for name, values in baselines.items()}
     configurations = None
     if repeated and objective:
         configurations = [_configuration(group, repeated == ["seed"]) for group in groups]
@@ -307,7 +307,9 @@ def _read(path: Path, folder: Path) -> Row:
     """One job, from its folder."""
     run = RunFolder.open(path.parent, "sweep")
     row = _read_job(path, run)
-    curves = read_curves(run)
+    curves = None
+    with suppress(UserError):  # damaged, which the page's trial reports
+        curves = read_curves(run)
     row |= {
         "folder": path.parent.relative_to(folder).as_posix(),
         "epochs": None if curves is None else len(curves),

@@ -14,6 +14,7 @@ from fracnet.evaluation.predictions import classes_of
 from fracnet.report.sweep_charts import Trial
 from fracnet.runs.find_runs import FinishedRun
 from fracnet.runs.run_folder import RunFolder, read_curves, read_mapping
+from fracnet.utils.errors import UserError
 
 PAGE = "index.html"
 
@@ -27,7 +28,15 @@ def read_trial(
     value: float,
     chosen: bool,
 ) -> Trial:
-    """A run's `Trial` for the page in `folder`; the other arguments are its fields."""
+    """A run's `Trial` for the page in `folder`; the other arguments are its fields.
+
+    Damaged curves are reported and left out: the page of all runs must not be lost for them.
+    """
+    curves = None
+    try:
+        curves = read_curves(run)
+    except UserError as error:
+        print(f"No curves of {run.path}: {error}")
     provenance, fit = read_mapping(run.provenance), read_mapping(run.fit)
     data = provenance.get("data") or {}
     selected = (fit.get("selected") or {}).get("epoch")
@@ -37,7 +46,7 @@ def read_trial(
         of=of,
         settings=settings,
         value=value,
-        curves=read_curves(run),
+        curves=curves,
         selected=selected,
         page=page if run.report.is_file() else "",
         chosen=chosen,

@@ -7,7 +7,8 @@ Sources: Grad-CAM, Selvaraju et al. 2017 (ICCV); HiResCAM, Draelos and Carin 202
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypedDict, Unpack
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +28,10 @@ from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress, no_progress
 
 CAM_METHODS = tuple(name for name in METHOD_NAMES if name != LOCALIZATION)
-GRADCAM, BATCH_SIZE, DEVICE = "gradcam", 16, "cpu"
-"""Of `Settings` without their keys."""
 
 
-class Settings(TypedDict, total=False):
+@dataclass(frozen=True)
+class Settings:
     """How heatmaps are made.
 
     method: one of `METHOD_NAMES`. layer: of the backbone; None: as `find_layer` finds it. The
@@ -39,15 +39,18 @@ class Settings(TypedDict, total=False):
     "cuda". progress: shows the batches.
     """
 
-    method: str
-    layer: str | None
-    batch_size: int
-    device: str
-    progress: Progress[Any]
+    method: str = "gradcam"
+    layer: str | None = None
+    batch_size: int = 16
+    device: str = "cpu"
+    progress: Progress[Any] = no_progress
+
+
+DEFAULTS = Settings()
 
 
 def heatmaps(
-    model: Classifier, images: np.ndarray, classes: np.ndarray, **settings: Unpack[Settings]
+    model: Classifier, images: np.ndarray, classes: np.ndarray, settings: Settings = DEFAULTS
 ) -> Iterator[np.ndarray]:
     """Heatmaps of images, batch by batch in their order: float32 [b, S, S].
 
@@ -63,7 +66,7 @@ def heatmaps(
     Raises:
         UserError: an unknown method, or a layer that cannot be found.
     """
-    method, batch_size = settings.get("method", GRADCAM), settings.get("batch_size", BATCH_SIZE)
+    method, batch_size = settings.method, settings.batch_size
     if method not in METHOD_NAMES:
         raise UserError(
             f"explain.method={method} is not allowed; allowed: {', '.join(METHOD_NAMES)}."
@@ -76,11 +79,10 @@ def heatmaps(
     if method == LOCALIZATION:
         check_method(method, None, model.localizer)
     else:
-        explained = find_layer(model.backbone, settings.get("layer"), size=images.shape[-1])
+        explained = find_layer(model.backbone, settings.layer, size=images.shape[-1])
     starts = range(0, len(images), batch_size)
-    progress = settings.get("progress", no_progress)
-    with _on_device(model, settings.get("device", DEVICE)):
-        for start in progress(starts, len(starts), "heatmaps"):
+    with _on_device(model, settings.device):
+        for start in settings.progress(starts, len(starts), "heatmaps"):
             batch = slice(start, start + batch_size)
             if explained is None:
                 yield _localization_maps(model, images[batch])

@@ -6,7 +6,7 @@ Cases are right and wrong, confident and uncertain ones, chosen at random and no
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions, classes_of
 from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import Layer
-from fracnet.saliency.cam import Settings, heatmaps
+from fracnet.saliency.cam import DEFAULTS, Settings, heatmaps
 from fracnet.saliency.drawing import draw_overlay, enlarge, write_png
 from fracnet.saliency.localization import join_names
 from fracnet.saliency.methods import CLASS_AGNOSTIC, LOCALIZATION, METHOD_NAMES
@@ -166,7 +166,7 @@ def draw_cases(
     table: pd.DataFrame,
     cases: Sequence[Case],
     folder: Path,
-    **settings: Unpack[Settings],
+    settings: Settings = DEFAULTS,
 ) -> tuple[list[dict[str, Any]], int]:
     """Write two pictures of each case; entries for explain.json, and the number of empty maps.
 
@@ -186,7 +186,7 @@ def draw_cases(
     assert (rows >= 0).all(), "a predicted image that is not in the manifest"
     images = data.cache.images[rows]
     classes = np.array([case.predicted for case in cases], dtype=np.int64)
-    maps = [heat for batch in heatmaps(model, images, classes, **settings) for heat in batch]
+    maps = [heat for batch in heatmaps(model, images, classes, settings) for heat in batch]
     entries = []
     for i, (case, row, heat) in enumerate(zip(cases, rows, maps, strict=True), start=1):
         outlines = annotation_outlines(data.manifest.table.iloc[row], data.preprocess)

@@ -29,9 +29,9 @@ the reason.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Unpack
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +51,7 @@ from fracnet.metrics.intervals import (
 )
 from fracnet.metrics.intervals import score_bootstrap as score_limits
 from fracnet.models.classifier import Classifier
-from fracnet.saliency.cam import GRADCAM, Settings, heatmaps
+from fracnet.saliency.cam import DEFAULTS, Settings, heatmaps
 from fracnet.saliency.methods import (
     BASELINE_NAMES,
     CLASS_AGNOSTIC,
@@ -84,10 +84,10 @@ EDGE_SPREAD = 1 / 28
 def localize(
     model: Classifier,
     data: RadiographData,
+    settings: Settings = DEFAULTS,
     *,
     most: int = MAX_IMAGES,
     seed: int = 0,
-    **settings: Unpack[Settings],
 ) -> dict[str, Any] | None:
     """Score the true class's maps on annotated test images; see the top of this file.
 
@@ -102,13 +102,13 @@ def localize(
     annotated = {split: annotated_rows(data, split) for split in ("val", "test")}
     if not len(annotated["test"]):
         return None
-    compute = partial(heatmaps, model, **settings)
+    compute = partial(heatmaps, model, settings=settings)
     rows = {split: _sample(every, most, seed) for split, every in annotated.items()}
     scores = {split: _score_rows(data, chosen, compute) for split, chosen in rows.items()}
     table, hits = data.table.iloc[rows["test"]], scores["test"]["map"].pointing
     result: dict[str, Any] = {
-        "method": settings.get("method", GRADCAM),
-        "layer": settings.get("layer"),
+        "method": settings.method,
+        "layer": settings.layer,
         "split": "test",
         "images": len(table),
         "annotated": len(annotated["test"]),
@@ -121,7 +121,7 @@ def localize(
 
 
 def better_method(
-    model: Classifier, data: RadiographData, *, seed: int = 0, **settings: Unpack[Settings]
+    model: Classifier, data: RadiographData, settings: Settings = DEFAULTS, *, seed: int = 0
 ) -> tuple[str, str]:
     """Grad-CAM, or the localization head if it scores higher on validation; a sentence on why.
 
@@ -129,8 +129,8 @@ def better_method(
     without such a head, for a named layer, and where no validation image is annotated. Arguments
     as for `localize`, but the method.
     """
-    methods = (GRADCAM, LOCALIZATION)
-    if model.localizer is None or settings.get("layer") is not None:
+    methods = ("gradcam", LOCALIZATION)
+    if model.localizer is None or settings.layer is not None:
         return methods[0], ""
     rows = _sample(annotated_rows(data, "val"), MAX_IMAGES, seed)
     if not len(rows):
@@ -138,8 +138,7 @@ def better_method(
     images, classes = data.cache.images[rows], data.manifest.targets()[rows]
     scores = []
     for method in methods:
-        settings["method"] = method
-        maps = heatmaps(model, images, classes, **settings)
+        maps = heatmaps(model, images, classes, replace(settings, method=method))
         each = score_maps(maps, _masks(data, rows))
         scores.append((float(each.pointing.mean()), float(each.energy.mean())))
     chosen = methods[int(scores[1] > scores[0])]

@@ -41,9 +41,9 @@ true of an untrained network as well.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Unpack
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,7 +59,7 @@ from fracnet.metrics.intervals import LEVEL
 from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import eval_mode
 from fracnet.models.inference import predict_logits
-from fracnet.saliency.cam import BATCH_SIZE, DEVICE, GRADCAM, Settings, heatmaps
+from fracnet.saliency.cam import DEFAULTS, Settings, heatmaps
 from fracnet.saliency.methods import METHOD_NAMES
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import are, counted, limits
@@ -89,12 +89,12 @@ MODEL_DEPENDENT = {"passed": True, "partial": True, "failed": False, "inconclusi
 def run_sanity_check(
     model: Classifier,
     data: RadiographData,
+    settings: Settings = DEFAULTS,
     *,
     images: int = IMAGES,
     draws: int = DRAWS,
     most_stages: int = STAGES,
     seed: int = 0,
-    **settings: Unpack[Settings],
 ) -> dict[str, Any] | None:
     """Correlations of maps before and after randomizing weights; see the top of this file.
 
@@ -104,8 +104,8 @@ def run_sanity_check(
     rows, clusters = _choose_rows(data, images, seed)
     pixels = data.cache.images[rows]
     original_device = next(model.parameters()).device
-    progress = settings.pop("progress", no_progress)
-    batch_size, device = settings.get("batch_size", BATCH_SIZE), settings.get("device", DEVICE)
+    progress, batch_size, device = settings.progress, settings.batch_size, settings.device
+    settings = replace(settings, progress=no_progress)  # shown by stages, not by batches
     try:
         with eval_mode(model):
             every = np.arange(len(rows))
@@ -113,7 +113,7 @@ def run_sanity_check(
             classes = logits.argmax(axis=1)
 
             def ranked(places: np.ndarray) -> np.ndarray:
-                batches = heatmaps(model, pixels[places], classes[places], **settings)
+                batches = heatmaps(model, pixels[places], classes[places], settings)
                 return rank_maps(np.concatenate(list(batches)))
 
             before = ranked(every)
@@ -129,8 +129,8 @@ def run_sanity_check(
         model.to(original_device)
     verdict = sanity_verdict(stages[-1], null, len(used))
     result: dict[str, Any] = {
-        "method": settings.get("method", GRADCAM),
-        "layer": settings.get("layer"),
+        "method": settings.method,
+        "layer": settings.layer,
         "images": len(used),
         "units": len(np.unique(clusters.ids[used])),
         "unit": clusters.unit,

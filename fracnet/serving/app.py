@@ -32,8 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fracnet.evaluation.conformal import limit_evidence
 from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
-from fracnet.inference.image_predictor import CAUTION as CAUTION
-from fracnet.inference.image_predictor import LOG_ODDS, Batch, ImagePredictor
+from fracnet.inference.image_predictor import CAUTION, LOG_ODDS, Batch, ImagePredictor
 from fracnet.inference.inputs import InputFile
 from fracnet.inference.overlays import EMPTY, heat_on_original
 from fracnet.serving.web_page import PAGE, describe_model, page_file
@@ -134,9 +133,10 @@ def make_app(predictor: ImagePredictor, limits: Limits, token: str | None = None
     @app.get("/{name:path}", include_in_schema=False)
     def page(name: str) -> Response:
         file = name or "index.html"
-        if file not in {each.name for each in PAGE.iterdir()}:
+        content_type = CONTENT_TYPES.get(Path(file).suffix)
+        if content_type is None or file not in {each.name for each in PAGE.iterdir()}:
             raise HTTPException(404, f"There is no page /{name}.")
-        return Response(page_file(file), media_type=CONTENT_TYPES[Path(file).suffix])
+        return Response(page_file(file), media_type=content_type)
 
     app.add_middleware(_Gate, limit=limits.megabytes * 1_000_000 + FORM_MARGIN, token=token)
     return app
@@ -161,7 +161,8 @@ class _Gate:
 
         request = HTTPConnection(scope)
         refusal = self._refusal(request)
-        if refusal is None and request.query_params.get("token"):  # it leaves the page's address
+        if refusal is None and any(request.query_params.getlist("token")):
+            # The token leaves the address of the page.
             refusal = Response(status_code=303, headers={"Location": "/"})
             refusal.set_cookie(COOKIE, self.token or "", httponly=True, samesite="lax")
         if refusal is not None:
@@ -190,7 +191,7 @@ class _Gate:
         if self.token is not None:
             kind, _, bearer = request.headers.get("authorization", "").partition(" ")
             given = [bearer.strip() if kind.lower() == "bearer" else ""]
-            given += [request.query_params.get("token", ""), request.cookies.get(COOKIE, "")]
+            given += [*request.query_params.getlist("token"), request.cookies.get(COOKIE, "")]
             if not any(hmac.compare_digest(t.encode(), self.token.encode()) for t in given):
                 return _error(401, "The token is missing or wrong; open the address that it is in.")
         length = request.headers.get("content-length", "0")
@@ -289,7 +290,10 @@ def table_of(predictor: ImagePredictor, images: Sequence[dict[str, Any]]) -> pd.
         if len(predictor.classes) == 2:
             row[LOG_ODDS] = float(image[LOG_ODDS]) if readable else np.nan
         rows.append(row)
-    return pd.DataFrame(rows)
+    # As objects: pandas would make floats of numbers beside a missing one, as in a study's name.
+    table = pd.DataFrame(rows, dtype=object)
+    numbers = [name for name in map(str, table) if name.startswith(PROB) or name == LOG_ODDS]
+    return table.astype(dict.fromkeys(numbers, float))
 
 
 def study_rows(predictor: ImagePredictor, table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -44,7 +44,6 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from fracnet.data.dicom import COMPRESSED_SYNTAXES, read_ids
 from fracnet.data.image_io import BadImage, decode_grey
-from fracnet.inference.image_predictor import CAUTION as CAUTION
 from fracnet.inference.image_predictor import ImagePredictor
 from fracnet.inference.inputs import InputFile
 from fracnet.serving.dicom_delivery import Backoff, Destination, deliver_all, kind_of

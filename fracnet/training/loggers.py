@@ -330,10 +330,10 @@ class GuardedWandbLogger(WandbLogger):
             return
         online = what.startswith("failed to go online")
         self._warned = not online
-        _warn(what, "the run is kept offline" if online else COMPLETE)
+        _print_warning(what, "the run is kept offline" if online else COMPLETE)
 
 
-def _warn(what: str, result: str = COMPLETE) -> None:
+def _print_warning(what: str, result: str = COMPLETE) -> None:
     Tqdm.write(f"fracnet: warning: W&B {what}; {result}.", file=sys.stderr)
 
 
@@ -395,7 +395,7 @@ class RunLoggers:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            _warn(f"could not be started ({error})")
+            _print_warning(f"could not be started ({error})")
             return
         own = {
             # What a W&B agent or the user sets in the environment comes before our defaults.

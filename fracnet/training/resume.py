@@ -1,13 +1,10 @@
 """Resume an interrupted run: same folder, same config, no epoch trained twice."""
 
-import io
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from fracnet.config.checks import check
 from fracnet.config.schema import Config
@@ -241,17 +238,26 @@ def trim_curves(folder: RunFolder) -> None:
     """
     if not folder.curves.is_file():
         return
-    text = folder.curves.read_text(encoding="utf-8", errors="replace")
-    text = text[: text.rfind("\n") + 1]
-    if not text:
+    done = epochs_done(folder)
+    with folder.curves.open(newline="", encoding="utf-8", errors="replace") as file:
+        lines = [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
+    if not lines:
         folder.curves.unlink()
         return
-    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    if "epoch" not in table:
+    header, *rows = lines
+    columns = next(csv.reader([header]))
+    if "epoch" not in columns:
         raise UserError(f"{folder.curves} cannot be read: it has no column epoch.")
-    epochs = pd.to_numeric(table["epoch"], errors="coerce")
-    if not np.isfinite(epochs).all():
-        row = ",".join(map(str, table[~np.isfinite(epochs)].iloc[0]))
-        raise UserError(f"{folder.curves} cannot be read: {row[:80]!r} is not a row of an epoch.")
-    remaining = table[epochs <= epochs_done(folder)]
-    write_atomically(folder.curves, remaining.to_csv(index=False, lineterminator="\n"))
+    place = columns.index("epoch")
+    remaining = []
+    for row in rows:
+        cells = next(csv.reader([row]))
+        try:
+            epoch = int(float(cells[place]))
+        except (ValueError, IndexError, OverflowError) as error:
+            raise UserError(
+                f"{folder.curves} cannot be read: {row.strip()[:80]!r} is not a row of an epoch."
+            ) from error
+        if epoch <= done:
+            remaining.append(row)
+    write_atomically(folder.curves, "".join([header, *remaining]))

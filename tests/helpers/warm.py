@@ -129,6 +129,8 @@ def _serve(connection: socket.socket) -> dict[str, Any]:
 
 def _become(job: dict[str, Any]) -> None:
     """Give this process what a new one would have."""
+    # Not at the top: the process that forks has imported both by now, and a start of the tests,
+    # which imports this module too, need not wait for them.
     import numpy as np
     import torch
 

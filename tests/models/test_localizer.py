@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fracnet.data.datamodule import RadiographData
 from fracnet.models.classifier import Classifier
 from fracnet.models.localizer import Cells, Localizer, localization_loss, localization_scores
-from fracnet.saliency.cam import heatmaps
+from fracnet.saliency.cam import Settings, heatmaps
 from fracnet.saliency.localization import better_method, localize
 from fracnet.training.callbacks import ExponentialAverage, FreezeBackbone
 from fracnet.utils.errors import UserError
@@ -151,7 +151,7 @@ def test_the_head_learns_to_find_what_is_annotated(
     logged = {name: float(value) for name, value in fitted[1].callback_metrics.items()}
     assert logged["val/pointing_game"] >= 0.9
     assert logged["val/energy_inside"] > 0.1  # of 3.5 % of the area
-    scores = localize(fitted[0], data, method="localization")
+    scores = localize(fitted[0], data, Settings("localization"))
     assert scores is not None
     assert scores["scores"]["pointing"]["value"] >= 0.9
     assert sum(scores["hits"].values()) == round(scores["scores"]["pointing"]["value"] * 12)
@@ -165,7 +165,7 @@ def test_heatmaps_come_from_the_head_where_it_is_better_on_validation(
     method, why = better_method(model, data)
     assert method == "localization"
     assert "12 annotated validation images: 0.000 and " in why
-    assert better_method(model, data, layer="convolution") == ("gradcam", "")
+    assert better_method(model, data, Settings(layer="convolution")) == ("gradcam", "")
     model.localizer = None
     assert better_method(model, data) == ("gradcam", "")
 
@@ -186,7 +186,7 @@ def test_a_checkpoint_holds_the_head_and_predicts_the_same_without_it(
     with pytest.raises(UserError, match=r"loss\.localization=; allowed: gradcam"):
         next(
             heatmaps(
-                plain, data.cache.images[:2], data.manifest.targets()[:2], method="localization"
+                plain, data.cache.images[:2], data.manifest.targets()[:2], Settings("localization")
             )
         )
 

@@ -7,7 +7,7 @@ from helpers.exported import CNN, SIDE, TIMM, classifier
 
 from fracnet.models.inference import feature_head, logits_and_features
 from fracnet.onnx_export.network import network_model, why_no_map
-from fracnet.saliency.cam import heatmaps
+from fracnet.saliency.cam import Settings, heatmaps
 from fracnet.saliency.drawing import upsample
 
 
@@ -46,7 +46,9 @@ def test_a_network_gives_the_same_and_a_map_where_it_is_exact(
             bias = feature_head(model).bias.detach().numpy()
             np.testing.assert_allclose(means + bias, logits, atol=1e-4)
             # At the layer before the pooling, Grad-CAM is the class activation map.
-            (heat,) = heatmaps(model, image, logits[0].argmax(keepdims=True), layer="layer4")
+            (heat,) = heatmaps(
+                model, image, logits[0].argmax(keepdims=True), Settings(layer="layer4")
+            )
             own = np.maximum(outputs["network_maps"][0, logits[0].argmax()], 0)
             np.testing.assert_allclose(upsample(own, SIDE), heat[0], atol=1e-4)
 

@@ -433,6 +433,7 @@ def test_a_last_checkpoint_cannot_delete_files_outside_the_run_folder(tmp_path: 
         ("epoch,lr\n1,0.1\n2,0.1\n3,0.1\n4,0", "epoch,lr\n1,0.1\n2,0.1\n"),
         ("epo", None),
         ("epoch,lr\n1,0.1\n2,", "epoch,lr\n1,0.1\n"),
+        ('epoch,lr\n1,0.1,5\n2,"0.1\n3,0\n', 'epoch,lr\n1,0.1,5\n2,"0.1\n'),
     ],
 )
 def test_a_torn_row_of_the_curves_is_dropped(
@@ -443,6 +444,22 @@ def test_a_torn_row_of_the_curves_is_dropped(
     folder.curves.write_text(curves)
     trim_curves(folder)
     assert (folder.curves.read_text() if folder.curves.exists() else None) == rest
+
+
+def test_damaged_curves_are_an_error_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fracnet.training.resume.epochs_done", lambda folder: 2)
+    folder = RunFolder(tmp_path)
+    assert read_curves(folder) is None
+    folder.curves.write_text("\n")
+    assert read_curves(folder) is None
+    with pytest.raises(UserError, match="has no column epoch"):
+        trim_curves(folder)
+    for rows in ("1,2,3\n", "1,2\n1,2,3\n", '1,"2\n'):
+        folder.curves.write_text(f"epoch,lr\n{rows}")
+        with pytest.raises(UserError, match=r"metrics\.csv cannot be read"):
+            read_curves(folder)
 
 
 def test_a_csv_keeps_whole_numbers_beside_missing_ones_and_disarms_formulas() -> None:

@@ -15,7 +15,7 @@ from fracnet.config.instantiate import build
 from fracnet.config.schema import Method
 from fracnet.models.classifier import OWN_KEYS, Classifier
 from fracnet.models.feature_maps import find_layer
-from fracnet.saliency.cam import CAM_METHODS, heatmaps
+from fracnet.saliency.cam import CAM_METHODS, Settings, heatmaps
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir
 
@@ -42,14 +42,14 @@ def backbone_of(model: Classifier) -> Any:
 
 
 def maps_of(model: Classifier, images: np.ndarray, classes: np.ndarray, **how: Any) -> np.ndarray:
-    return np.concatenate(list(heatmaps(model, images, classes, **how)))
+    return np.concatenate(list(heatmaps(model, images, classes, Settings(**how))))
 
 
 @pytest.mark.parametrize("method", CAM_METHODS)
 def test_each_map_has_the_size_of_its_image_and_a_maximum_of_1(method: str) -> None:
     images = noise(5)
     model = classifier(TINY)
-    batches = list(heatmaps(model, images, np.zeros(5, np.int64), method=method, batch_size=2))
+    batches = list(heatmaps(model, images, np.zeros(5, np.int64), Settings(method, batch_size=2)))
     assert [len(batch) for batch in batches] == [2, 2, 1]
     maps = np.concatenate(batches)
     assert maps.shape == images.shape
@@ -63,8 +63,8 @@ def test_each_map_has_the_size_of_its_image_and_a_maximum_of_1(method: str) -> N
 def test_a_map_does_not_depend_on_the_other_images_of_its_batch(method: str) -> None:
     images, model = noise(3), classifier(TINY)
     classes = np.array([0, 1, 0])
-    whole = np.concatenate(list(heatmaps(model, images, classes, method=method)))
-    single = np.concatenate(list(heatmaps(model, images, classes, method=method, batch_size=1)))
+    whole = np.concatenate(list(heatmaps(model, images, classes, Settings(method))))
+    single = np.concatenate(list(heatmaps(model, images, classes, Settings(method, batch_size=1))))
     np.testing.assert_allclose(whole, single, atol=1e-4)
 
 
@@ -164,7 +164,7 @@ def test_the_model_is_left_as_it_was() -> None:
     modes = [module.training for module in model.modules()]
     flags = [weight.requires_grad for weight in model.parameters()]
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    for _ in heatmaps(model, noise(4), np.zeros(4, np.int64), batch_size=2):
+    for _ in heatmaps(model, noise(4), np.zeros(4, np.int64), Settings(batch_size=2)):
         assert [module.training for module in model.modules()] == modes
         assert not any(module._forward_hooks for module in model.modules())
     assert [weight.requires_grad for weight in model.parameters()] == flags
@@ -192,7 +192,7 @@ def test_a_layer_whose_output_is_changed_in_place_afterwards_is_read_before() ->
 
 def test_a_mistyped_method_lists_the_available_ones() -> None:
     with pytest.raises(UserError, match=r"explain\.method=gradcm .*hirescam.*mean 'gradcam'"):
-        next(heatmaps(classifier(TINY), noise(1), np.zeros(1, np.int64), method="gradcm"))
+        next(heatmaps(classifier(TINY), noise(1), np.zeros(1, np.int64), Settings("gradcm")))
 
 
 def test_no_images_have_no_maps() -> None:

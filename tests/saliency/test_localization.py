@@ -12,6 +12,7 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.intervals import wilson
 from fracnet.saliency import localization
+from fracnet.saliency.cam import Settings
 from fracnet.saliency.localization import (
     THRESHOLDS,
     annotated_rows,
@@ -35,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> RadiographData:
 def test_a_network_that_detects_the_annotations_beats_every_baseline(
     data: RadiographData,
 ) -> None:
-    result = localize(known_classifier(BrightnessDetector), data, layer="map")
+    result = localize(known_classifier(BrightnessDetector), data, Settings(layer="map"))
     assert result is not None
     assert (result["images"], result["units"], result["unit"]) == (20, 20, "patient")
     assert result["annotated_area"] == pytest.approx((6 / 32) ** 2)
@@ -54,7 +55,7 @@ def test_a_network_that_detects_the_annotations_beats_every_baseline(
 def test_a_network_that_responds_in_a_corner_does_not_beat_the_baselines(
     data: RadiographData,
 ) -> None:
-    result = localize(known_classifier(CornerDetector), data, layer="map")
+    result = localize(known_classifier(CornerDetector), data, Settings(layer="map"))
     assert result is not None
     assert result["scores"]["pointing"]["value"] <= 0.1
     assert result["verdict"] == "not better"
@@ -66,7 +67,7 @@ def test_a_network_that_responds_in_a_corner_does_not_beat_the_baselines(
 
 
 def test_a_difference_is_the_difference_of_both_scores(data: RadiographData) -> None:
-    result = localize(known_classifier(BrightnessDetector), data, layer="map")
+    result = localize(known_classifier(BrightnessDetector), data, Settings(layer="map"))
     assert result is not None
     for name, of in result["differences"].items():
         for score, gap in of.items():
@@ -77,7 +78,7 @@ def test_a_difference_is_the_difference_of_both_scores(data: RadiographData) -> 
 def test_the_threshold_is_chosen_on_validation_only(tmp_path: Path) -> None:
     data = annotated_data(tmp_path, annotated_splits=("train", "test"))
     assert len(annotated_rows(data, "val")) == 0
-    result = localize(known_classifier(BrightnessDetector), data, layer="map")
+    result = localize(known_classifier(BrightnessDetector), data, Settings(layer="map"))
     assert result is not None
     assert result["thresholds"] is None
     assert set(result["scores"]) == {"pointing", "pointing_tolerance", "energy"}
@@ -93,28 +94,36 @@ def test_without_annotations_there_is_nothing_to_score(tmp_path: Path) -> None:
 def test_of_many_annotated_images_a_random_sample_is_scored(
     data: RadiographData,
 ) -> None:
-    result = localize(known_classifier(BrightnessDetector), data, layer="map", most=5)
+    result = localize(known_classifier(BrightnessDetector), data, Settings(layer="map"), most=5)
     assert result is not None
     assert (result["images"], result["annotated"]) == (5, 20)
     assert "5 of 20 annotated test images" in " ".join(result["sentences"])
     assert result["verdict"] == "too few"
     assert "It is unclear whether the heatmaps" in result["sentences"][0]
-    assert result == localize(known_classifier(BrightnessDetector), data, layer="map", most=5)
-    sample = localize(known_classifier(BrightnessDetector), data, layer="map", most=5, seed=1)
+    assert result == localize(
+        known_classifier(BrightnessDetector), data, Settings(layer="map"), most=5
+    )
+    sample = localize(
+        known_classifier(BrightnessDetector), data, Settings(layer="map"), most=5, seed=1
+    )
     assert sample is not None
     assert sample["baselines"]["center"] != result["baselines"]["center"]
 
 
 def test_a_padded_image_is_scored_in_its_frame(tmp_path: Path) -> None:
     result = localize(
-        known_classifier(BrightnessDetector), annotated_data(tmp_path, mode="pad"), layer="map"
+        known_classifier(BrightnessDetector),
+        annotated_data(tmp_path, mode="pad"),
+        Settings(layer="map"),
     )
     assert result is not None
     assert result["scores"]["iou"]["value"] == pytest.approx(1.0)
 
 
 def test_the_sentences_name_what_a_reader_must_know(data: RadiographData) -> None:
-    result = localize(known_classifier(BrightnessDetector), data, method="eigencam", layer="map")
+    result = localize(
+        known_classifier(BrightnessDetector), data, Settings(method="eigencam", layer="map")
+    )
     assert result is not None
     text = " ".join(localization_sentences(result | {"empty": 2}))
     assert "true class" not in text, "Eigen-CAM knows none"
@@ -125,7 +134,7 @@ def test_the_sentences_name_what_a_reader_must_know(data: RadiographData) -> Non
 
 
 def test_only_the_primary_score_decides(data: RadiographData) -> None:
-    result = localize(known_classifier(CornerDetector), data, layer="map")
+    result = localize(known_classifier(CornerDetector), data, Settings(layer="map"))
     assert result is not None
     for gaps in result["differences"].values():
         gaps["energy"] |= {"low": 0.1, "high": 0.2}

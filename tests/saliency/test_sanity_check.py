@@ -22,6 +22,7 @@ from torch import nn
 from fracnet.data.datamodule import RadiographData
 from fracnet.models.classifier import Classifier
 from fracnet.saliency import sanity_check
+from fracnet.saliency.cam import Settings
 from fracnet.saliency.sanity_check import (
     draws_estimate,
     null_distribution,
@@ -50,7 +51,7 @@ def test_a_fixed_spot_is_never_called_dependent(
     data: RadiographData, width: float, noise: float
 ) -> None:
     model = known_classifier(CenterBlob, width=width, noise=noise)
-    result = run_sanity_check(model, data, layer="map")
+    result = run_sanity_check(model, data, Settings(layer="map"))
     assert result is not None
     assert result["model_dependent"] is None, (result["null"], result["stages"][-1])
     if result["stages"][-1]["high"] >= 0.7:
@@ -58,7 +59,7 @@ def test_a_fixed_spot_is_never_called_dependent(
 
 
 def test_an_edge_map_fails(data: RadiographData) -> None:
-    result = run_sanity_check(known_classifier(EdgeDetector), data, layer="map")
+    result = run_sanity_check(known_classifier(EdgeDetector), data, Settings(layer="map"))
     assert result is not None
     assert result["verdict"] == "failed"
 
@@ -88,7 +89,7 @@ def test_one_trained_layer_is_not_enough(tmp_path: Path, all_layers: bool, expec
 
 
 def test_a_map_that_survives_random_weights_fails(data: RadiographData) -> None:
-    result = run_sanity_check(known_classifier(BrightnessDetector), data, layer="map")
+    result = run_sanity_check(known_classifier(BrightnessDetector), data, Settings(layer="map"))
     assert result is not None
     assert result["verdict"] == "failed"
     assert result["model_dependent"] is False
@@ -102,7 +103,7 @@ def test_a_map_that_survives_random_weights_fails(data: RadiographData) -> None:
 
 def test_a_map_that_the_weights_make_passes(data: RadiographData) -> None:
     model = known_classifier(WeightMap)
-    result = run_sanity_check(model, data, layer="map", draws=4)
+    result = run_sanity_check(model, data, Settings(layer="map"), draws=4)
     assert result is not None
     assert result["verdict"] == "passed"
     assert result["model_dependent"] is True
@@ -110,7 +111,7 @@ def test_a_map_that_the_weights_make_passes(data: RadiographData) -> None:
     assert result["stages"][-1]["correlation"] < result["null"]["high"] - 0.3
     assert "depend on the weights" in result["sentences"][0]
     assert (result["draws"], result["images"], result["units"]) == (4, 16, 8)
-    assert result == run_sanity_check(model, data, layer="map", draws=4)
+    assert result == run_sanity_check(model, data, Settings(layer="map"), draws=4)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -139,7 +140,8 @@ def test_one_image_of_each_patient_comes_first(data: RadiographData) -> None:
 
 
 def test_a_single_image_gives_no_sanity_check(data: RadiographData) -> None:
-    assert run_sanity_check(known_classifier(WeightMap), data, layer="map", images=1) is None
+    settings = Settings(layer="map")
+    assert run_sanity_check(known_classifier(WeightMap), data, settings, images=1) is None
 
 
 def test_correlations_are_of_ranks() -> None:
@@ -261,7 +263,7 @@ def test_empty_maps_are_no_evidence(data: RadiographData, monkeypatch: pytest.Mo
 
     model = known_classifier(WeightMap)
     monkeypatch.setattr(sanity_check, "randomize", black)
-    result = run_sanity_check(model, data, layer="map", draws=2)
+    result = run_sanity_check(model, data, Settings(layer="map"), draws=2)
     assert result is not None
     assert result["stages"][-1]["empty"] == result["images"]
     assert result["stages"][-1]["correlation"] is None
@@ -275,7 +277,7 @@ def test_eigen_cam_ignores_the_head_and_so_the_class(
     node = TINY | {"_target_": "helpers.models.TinyNormNet"}
     model = Classifier(node, ["normal", "fracture"], ADAM)
     model.backbone.norm.running_mean.fill_(0.1)  # not what these images would give
-    result = run_sanity_check(model, data, method="eigencam", layer="norm", draws=2)
+    result = run_sanity_check(model, data, Settings(method="eigencam", layer="norm"), draws=2)
     assert result is not None
     assert result["stages"][0]["name"] == "head"
     assert result["stages"][0]["correlation"] == pytest.approx(1.0)
