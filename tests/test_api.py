@@ -98,6 +98,17 @@ def test_runs_are_evaluated_and_compared_from_python(
         fracnet.compare()
 
 
+def test_runs_among_swept_values_stand_for_their_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(command: list[str], **_: Any) -> None:
+        raise InterruptedError(*command)
+
+    monkeypatch.setattr(subprocess, "Popen", stop)
+    run = Run(Path("/runs/a"), 0.5)
+    with pytest.raises(InterruptedError) as stopped:
+        fracnet.sweep(init=[run, {"from": run}])
+    assert "init=/runs/a,{from: /runs/a}" in stopped.value.args
+
+
 def test_a_sweep_from_python_fails_with_the_message_of_the_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^optim.lr=-1 is not allowed") as caught:
         fracnet.sweep("optim.lr=0.1,-1", folder=tmp_path / "sweep", model=["vgg16", "custom_cnn"])

@@ -78,9 +78,9 @@ def _folds(runs: Mapping[str, Predictions]) -> tuple[tuple[str, ...], ...]:
         name, other_name, shared = overlap
         raise UserError(
             f"{name} and {other_name} share {len(shared)} of their val images (e.g. {shared[0]}) "
-            "but not all: one may have trained on images that the other validates on, so no threshold "
-            "can be chosen without bias. Allowed: runs with the same val images, or the folds of "
-            "one cross-validation."
+            "but not all: one may have trained on images that the other validates on, so no "
+            "threshold can be chosen without bias. Allowed: runs with the same val images, or the "
+            "folds of one cross-validation."
         )
     if len({len(names) for names in groups.values()}) > 1:
         listed = "; ".join(f"{len(names)} of {list_names(names)}" for names in groups.values())

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fracnet.inference.batch_predict import _RowFile, _write_jsonl
+from fracnet.inference.batch_predict import _RowFile, _write_jsonl, output_folder
+from fracnet.utils.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["NA", "None", "null", "nan", "007", "1.0", "True"])
@@ -36,3 +37,28 @@ def test_names_that_begin_like_a_formula_are_text_in_a_spreadsheet_and_exact_as_
     stored = [json.loads(x) for x in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert [row["path"] for row in stored] == [row["patient"] for row in stored] == names
     assert stored[0]["prob_x"] == -0.5
+
+
+def test_a_new_folder_is_one_that_no_other_command_has_made_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make, made = Path.mkdir, []
+
+    def second(path: Path, *details: object) -> None:
+        if not made:
+            make(path)  # by the other command
+        made.append(path)
+        make(path)
+
+    monkeypatch.setattr(Path, "mkdir", second)
+    with output_folder(None, "scan 1") as folder:
+        assert [*map(str, made)] == [folder.name.removesuffix("_2"), folder.name]
+
+    def refuse(path: Path, *details: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    reason = rf"Cannot write to {tmp_path} \(Permission denied\); name another folder with out=\."
+    with pytest.raises(UserError, match=reason), output_folder(None, "scan 1"):
+        pass

@@ -33,6 +33,7 @@ from fracnet.runs.run_folder import (
     TRACKING,
     RunFolder,
     csv_text,
+    read_curves,
     read_mapping,
     read_status,
     with_format,

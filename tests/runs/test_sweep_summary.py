@@ -123,6 +123,18 @@ def test_the_mean_over_seeds_chooses_the_configuration(tmp_path: Path) -> None:
     assert [bool(job["test"]) for job in content["jobs"]] == [False] * 3 + [True] * 3
 
 
+def test_damaged_curves_of_a_job_do_not_end_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_job(tmp_path, 0, ["optim.lr=1"], 0.4)
+    add_job(tmp_path, 1, ["optim.lr=2"], 0.5)
+    (curves,) = tmp_path.glob("1*/metrics.csv")
+    curves.write_text('epoch,lr\n1,"2\n')
+    content = collect(tmp_path)
+    assert (content["best"], content["jobs"][1]["epochs"]) == ([1], None)
+    assert f"{curves} cannot be read" in capsys.readouterr().out
+
+
 def test_a_pruned_job_is_listed_and_cannot_win(tmp_path: Path) -> None:
     add_job(tmp_path, 0, ["optim.lr=1"], 0.4)
     add_job(tmp_path, 1, ["optim.lr=2"], status="pruned", reason="after epoch 2 of 9")

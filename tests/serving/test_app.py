@@ -83,6 +83,9 @@ def test_studies_can_be_decided_from_single_answers(client: TestClient, scans: P
     single = [send(client, file)["images"][0] for file in files]
     later = client.post("/api/studies", json={"images": single})
     assert later.json()["studies"] == together["studies"]
+    numbered = [single[0] | {"study": 5}, single[1] | {"study": None}]
+    (study,) = client.post("/api/studies", json={"images": numbered}).json()["studies"]
+    assert repr(study["study"]) == "5"
     wrong = client.post("/api/studies", json={"images": [{"path": "a"}]})
     assert wrong.status_code == 422
 
@@ -131,21 +134,26 @@ def test_only_this_machine_is_answered_without_a_token(predictor: Predictor) -> 
 def test_other_machines_need_the_token(predictor: Predictor) -> None:
     app = make_app(predictor, LIMITS, token="secret-token")
     client = TestClient(app, base_url="http://hospital:80")
-    for path in ("/", "/page.js", "/api/model", "/openapi.json", "/?token=wrong"):
+    for path in ("/", "/page.js", "/api/model", "/openapi.json", "/?token=wrong&token="):
         assert client.get(path).status_code == 401, path
     bearer = {"Authorization": "Bearer secret-token"}
     assert client.get("/api/model", headers=bearer).status_code == 200
-    opened = client.get("/?token=secret-token", follow_redirects=False)
+    opened = client.get("/?token=secret-token&token=", follow_redirects=False)
     assert (opened.status_code, opened.headers["location"]) == (303, "/")
     assert client.get("/").status_code == 200  # by its cookie
 
 
-def test_every_answer_forbids_other_sources(client: TestClient) -> None:
+def test_every_answer_forbids_other_sources(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path in ("/", "/page.js", "/page.css", "/api/model", "/nothing", "/..%2fapp.py"):
         answer = client.get(path)
         assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert client.get("/nothing").json()["error"]
     assert client.get("/app.py").status_code == 404
+    (tmp_path / "page.js~").touch()
+    monkeypatch.setattr(server, "PAGE", tmp_path)
+    assert client.get("/page.js~").status_code == 404
     assert "/api/predict" in client.get("/openapi.json").json()["paths"]
 
 
