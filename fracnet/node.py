@@ -10,6 +10,7 @@ from fracnet.config import hydra_cli
 from fracnet.config.commands import NodeCommand
 from fracnet.config.fields import validated
 from fracnet.config.overrides import model_as_run
+from fracnet.inference import CAUTION
 from fracnet.utils.errors import UserError, require_packages
 from fracnet.utils.network import is_loopback
 from fracnet.utils.processes import locked
@@ -34,7 +35,6 @@ def node(cfg: DictConfig) -> None:
             f"host={command.host} lets other machines in: name who may send, e.g. callers=[PACS]."
         )
 
-    from fracnet.inference.image_predictor import CAUTION
     from fracnet.serving import dicom_delivery, dicom_inbox, dicom_node
 
     tls = dicom_node.tls_context(command.tls.cert, command.tls.key, command.tls.ca)

@@ -10,6 +10,7 @@ from fracnet.config import hydra_cli
 from fracnet.config.commands import ServeCommand
 from fracnet.config.fields import validated
 from fracnet.config.overrides import model_as_run
+from fracnet.inference import CAUTION
 from fracnet.utils.errors import require_packages
 from fracnet.utils.network import is_loopback
 
@@ -22,7 +23,6 @@ def serve(cfg: DictConfig) -> None:
     command = validated(ServeCommand, cfg)
     require_packages("serve", "fastapi", "uvicorn")
 
-    from fracnet.inference.image_predictor import CAUTION
     from fracnet.serving import app
 
     with app.listen(command.host, command.port) as listening:

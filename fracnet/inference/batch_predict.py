@@ -20,7 +20,8 @@ import pandas as pd
 
 from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
-from fracnet.inference.image_predictor import CAUTION, Batch, ImagePredictor
+from fracnet.inference import CAUTION
+from fracnet.inference.image_predictor import Batch, ImagePredictor
 from fracnet.inference.inputs import PREDICTION_FILE, InputImages
 from fracnet.inference.overlays import Overlays
 from fracnet.inference.prediction_page import prediction_page

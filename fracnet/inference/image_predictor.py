@@ -30,10 +30,6 @@ from fracnet.inference.inputs import (
 )
 from fracnet.metrics.classification import log_odds
 
-CAUTION = (
-    "Research use only, not a medical device: these predictions are the output of an experiment "
-    "and never a diagnosis."
-)
 OOD_REASON = "out of distribution"
 LOG_ODDS = "log_odds"
 UNREADABLE_VIEW = "a view cannot be read"

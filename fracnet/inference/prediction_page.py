@@ -14,7 +14,8 @@ import pandas as pd
 
 from fracnet.evaluation.conformal import NEVER, Limits, limit_evidence
 from fracnet.evaluation.predictions import PROB
-from fracnet.inference.image_predictor import CAUTION, ImagePredictor
+from fracnet.inference import CAUTION
+from fracnet.inference.image_predictor import ImagePredictor
 from fracnet.inference.overlays import plain_picture
 from fracnet.report.html import page
 from fracnet.report.run_tables import UNSCALED, format_threshold

@@ -32,7 +32,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fracnet.evaluation.conformal import limit_evidence
 from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
-from fracnet.inference.image_predictor import CAUTION, LOG_ODDS, Batch, ImagePredictor
+from fracnet.inference import CAUTION
+from fracnet.inference.image_predictor import LOG_ODDS, Batch, ImagePredictor
 from fracnet.inference.inputs import InputFile
 from fracnet.inference.overlays import EMPTY, heat_on_original
 from fracnet.serving.web_page import PAGE, describe_model, page_file

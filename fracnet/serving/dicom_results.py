@@ -29,7 +29,8 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import PersonName, format_number_as_ds
 
 from fracnet.evaluation.predictions import PROB
-from fracnet.inference.image_predictor import CAUTION, ImagePredictor
+from fracnet.inference import CAUTION
+from fracnet.inference.image_predictor import ImagePredictor
 from fracnet.inference.inputs import Original
 from fracnet.inference.onnx_model import OnnxPredictor
 from fracnet.inference.overlays import EMPTY, color_bar, heat_on_original, wrapped

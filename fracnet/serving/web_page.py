@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from fracnet.evaluation.summary import plain
+from fracnet.inference import CAUTION
 from fracnet.inference.batch_predict import COLUMNS
-from fracnet.inference.image_predictor import CAUTION, ImagePredictor
+from fracnet.inference.image_predictor import ImagePredictor
 from fracnet.inference.onnx_model import OnnxPredictor
 from fracnet.models.ood import MEANING
 from fracnet.saliency.drawing import COLORS, OPACITY
