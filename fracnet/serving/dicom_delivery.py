@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 from dicomweb_client import DICOMwebClient
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     ComprehensiveSRStorage,
@@ -31,8 +31,10 @@ from fracnet.utils.text import counted
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
 """Seconds between two attempts: the first, doubled up to the longest."""
 POLL = 0.25
-DUPLICATE = 0x0111
-"""Status of an object that the receiver has already."""
+DUPLICATES = (0x0111, 45070)
+"""Status, or reason of a failure, for an object that the receiver has already: of the standard, and
+of Azure's DICOM service.
+"""
 TAIL = 1 << 24
 """Bytes at the end of a table that hold the rows of the latest answer."""
 
@@ -168,7 +170,7 @@ class Receiver(Destination):
                 if status is None:
                     raise Undelivered("the association ended")
                 # A warning means stored; so does "duplicate SOP instance", after a crash of ours.
-                if status not in (0, DUPLICATE) and status & 0xF000 != 0xB000:
+                if status not in (0, *DUPLICATES) and status & 0xF000 != 0xB000:
                     refused = f"it answers with status 0x{status:04X}"
                     if status & 0xFF00 == 0xA700:
                         raise Undelivered(refused)
@@ -204,21 +206,32 @@ class Stow(Destination):
         for file in files:
             try:
                 stored = self.client.store_instances([dcmread(file)])
+                refusal = "it refuses an object" if stored.get("FailedSOPSequence") else ""
             except requests.HTTPError as error:
                 code = error.response.status_code if error.response is not None else 0
-                refused = f"it answers with status {code}"
+                refusal = f"it answers with status {code}"
                 if code >= 500:
-                    raise Undelivered(refused) from error
-                continue
+                    raise Undelivered(refusal) from error
+                stored = _stow_response(error.response)
             except requests.RequestException as error:
                 raise Undelivered(type(error).__name__) from error
-            if stored.get("FailedSOPSequence"):
-                refused = "it refuses an object"
+            failures = [item.get("FailureReason") for item in stored.get("FailedSOPSequence") or ()]
+            if refusal and not (failures and all(reason in DUPLICATES for reason in failures)):
+                refused = refusal
                 continue
             answer.record(self.name, file.name)
         if refused:
             raise Undelivered(refused, down=False)
         return len(files)
+
+
+def _stow_response(response: requests.Response | None) -> Dataset:
+    """What a service that refuses objects says about them; empty where it does not."""
+    try:
+        content = response.json() if response is not None else {}
+        return Dataset.from_json(content[0] if isinstance(content, list) else content)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return Dataset()
 
 
 class Backoff:

@@ -2,7 +2,9 @@
 
 import http.server
 import io
+import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -21,6 +23,7 @@ import imagecodecs
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 from helpers.command import run_command
 from helpers.dicom_files import compressed, rle
 from helpers.dicom_peers import (
@@ -36,6 +39,7 @@ from helpers.dicom_peers import (
 )
 from highdicom import sr
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders import JPEGLSLosslessDecoder
 from pynetdicom import AE, evt
@@ -47,8 +51,15 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from fracnet.data.image_io import read_grey
 from fracnet.inference.predictor import Predictor
 from fracnet.node import node
-from fracnet.serving.dicom_delivery import Destination, Folder, Receiver, Stow, Table
-from fracnet.serving.dicom_inbox import Inbox
+from fracnet.serving.dicom_delivery import (
+    Destination,
+    Folder,
+    Receiver,
+    Stow,
+    Table,
+    Undelivered,
+)
+from fracnet.serving.dicom_inbox import ANSWER, Answer, Inbox
 from fracnet.serving.dicom_node import Node, Settings, tls_context
 
 pytestmark = [
@@ -563,6 +574,39 @@ def test_dicomweb_gets_each_object_once_it_is_up(
     for file in objects:
         uid = dcmread(file).SOPInstanceUID.encode()
         assert sum(uid in body for body in _Web.bodies[1:]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "stored"), [(0x0111, True), (45070, True), (0x0110, False), (None, False)]
+)
+def test_dicomweb_that_has_an_object_already_need_not_get_it_again(
+    reason: int | None, stored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service may answer a repeated object with a conflict, and say why."""
+    failure = Dataset()
+    failure.FailureReason = reason
+    said = Dataset()
+    said.FailedSOPSequence = [failure]
+    response = requests.Response()
+    response.status_code = 409
+    response._content = said.to_json().encode() if reason else b"no JSON"
+
+    def refuse(*_: object) -> Dataset:
+        raise requests.HTTPError(response=response)
+
+    target = Stow("http://127.0.0.1:1/dicom-web")
+    monkeypatch.setattr(target.client, "store_instances", refuse)
+    content = {"study": "s", "version": 1, "images": [], "id": "a", "tables": {}}
+    (tmp_path / ANSWER).write_text(json.dumps(content))
+    shutil.copy(str(get_testdata_file("CT_small.dcm")), tmp_path / "0.dcm")
+    answer = Answer(tmp_path)
+    if stored:
+        assert target.send(answer) == 1
+        assert target.lacks(answer) == []
+    else:
+        with pytest.raises(Undelivered, match="409"):
+            target.send(answer)
+        assert len(target.lacks(answer)) == 1
 
 
 @pytest.mark.parametrize(
