@@ -40,9 +40,9 @@ class Warm(subprocess.Popen[Any]):
     """`Popen` for a command that begins with sys.executable, then `-m`, `-c` or a script."""
 
     def _execute_child(self, args: Any, *details: Any) -> None:  # type: ignore[override]
-        if sys.platform != "linux":
+        # The order of the details is that of these versions.
+        if sys.platform != "linux" or not (3, 11) <= sys.version_info < (3, 14):
             return super()._execute_child(args, *details)  # type: ignore[misc]
-        # In the order of Python 3.11 to 3.13.
         cwd, environment, pipes = details[4], details[5], details[9:15]
         new_session, group = details[-2:]
         executable, *arguments = map(str, args)
