@@ -9,6 +9,7 @@ import re
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Undelivered(Exception):
         self.down = down
 
 
-class Destination:
+class Destination(ABC):
     """A place for answers. name: without spaces; what is recorded as delivered."""
 
     name: str
@@ -56,12 +57,12 @@ class Destination:
         """The objects of the answer that are not recorded as delivered."""
         return [file for file in answer.objects if not answer.has(self.name, file.name)]
 
+    @abstractmethod
     def send(self, answer: Answer) -> int:
         """Deliver what the destination lacks and record it; the number of objects.
 
         Raises Undelivered, for what was not recorded.
         """
-        raise NotImplementedError
 
 
 class Table(Destination):

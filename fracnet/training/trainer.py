@@ -77,15 +77,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """Write next to the path, then rename. Raises CannotWrite, for example on a full disk."""
         assert storage_options is None, storage_options
         if self._quick and Path(path).name == BEST:
-            # Copying hundreds of weights that are frozen would take longer than training the head.
-            before = self._waiting[0]["state_dict"] if self._waiting else {}
-            same = {
-                id(value): before[name]
-                for name, value in checkpoint["state_dict"].items()
-                if isinstance(value, torch.Tensor) and name in before
-                if torch.equal(before[name], value)
-            }
-            self._waiting = copy.deepcopy(checkpoint, same), Path(path)
+            self._waiting = copy.deepcopy(checkpoint), Path(path)
             return
         self._write_waiting()
         self._write(checkpoint, Path(path))
