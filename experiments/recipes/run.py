@@ -38,6 +38,7 @@ COMMON = [
     "callbacks.early_stopping=null",
     "logger=none",
     "explain=none",
+    "loss.localization=0",
 ]
 ADAMW = ["optim=adamw", "optim.weight_decay=0.05", "scheduler=warmup_cosine"]
 PLAIN = ["loss.label_smoothing=0", "callbacks.ema=null"]

@@ -77,12 +77,16 @@ Size = Annotated[Whole, Field(ge=16, le=2048)]
 
 
 def word_or_number(
-    words: Sequence[Any], allowed: str, low: int = 1, high: float = math.inf
+    words: Sequence[Any],
+    allowed: str,
+    low: float = 1,
+    high: float = math.inf,
+    kinds: tuple[type, ...] = (int,),
 ) -> BeforeValidator:
-    """Accept one of the words, or a whole number in the range."""
+    """Accept one of the words, or a number in the range: a whole one, or one of other `kinds`."""
 
     def check(value: Any) -> Any:
-        if value in words or (type(value) is int and low <= value <= high):
+        if value in words or (type(value) in kinds and low <= value <= high):
             return value
         raise ValueError(allowed)
 

@@ -6,6 +6,7 @@ Groups with a `_target_` may have further keys: the arguments of that class, whi
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -118,10 +119,16 @@ class Optim(Target):
 class Loss(Target):
     """Arguments of a loss on logits, and what is added to it.
 
-    localization: weight of the loss of an auxiliary head that is trained to find the annotations.
+    localization: weight of the loss of an auxiliary head that is trained to find the annotations;
+        `auto` becomes a number before the training, see `fracnet.training.run.settled`.
     """
 
-    localization: Annotated[Real, Field(ge=0)] = 0.0
+    localization: Annotated[
+        Literal["auto"] | float,
+        word_or_number(
+            ("auto",), "auto or a number, 0 or more", 0, sys.float_info.max, (int, float)
+        ),
+    ] = 0.0
     label_smoothing: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     gamma: Annotated[Real, Field(ge=0)] = 2.0
 

@@ -60,6 +60,7 @@ class AnnotationMaps:
         }
         annotated = {records[row]["label"] for row, outlines in self._outlines.items() if outlines}
         self.annotated = sum(map(bool, self._outlines.values()))
+        self.annotated_classes = annotated
         empty = set(negative_classes(manifest)) - annotated if annotated else set()
         self._empty = {row for row, record in records.items() if record["label"] in empty}
         self.side = min(MAP_SIDE, self._size)

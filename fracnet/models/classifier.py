@@ -20,7 +20,13 @@ from torchmetrics import CatMetric
 from fracnet.config.instantiate import build, locate
 from fracnet.metrics import classification
 from fracnet.models.heads import find_heads, set_head
-from fracnet.models.localizer import Cells, Localizer, localization_loss, localization_scores
+from fracnet.models.localizer import (
+    AUTO_WEIGHT,
+    Cells,
+    Localizer,
+    localization_loss,
+    localization_scores,
+)
 from fracnet.models.losses import make_loss
 from fracnet.models.schedules import REHEARSAL_STEPS, build_schedule, interval_of, rate_factors
 from fracnet.utils.errors import Diverged, UserError
@@ -192,7 +198,8 @@ class Classifier(LightningModule):
         optim: `_target_` of a torch optimizer and its arguments, and `OPTIMIZER_OWN_KEYS`.
         scheduler: `_target_` of a torch scheduler and its arguments, or None.
         loss: `_target_` of a loss and its arguments, and `localization`, the weight of the loss of
-            the auxiliary head (`models.localizer`); None for the cross-entropy.
+            the auxiliary head (`models.localizer`), `auto` for one wherever the backbone has a
+            feature map; None for the cross-entropy.
         class_weights: one per class, passed to the loss as `weight`, or None.
         image_size: pixels per side, with which the auxiliary head finds its layer.
     """
@@ -221,12 +228,18 @@ class Classifier(LightningModule):
         self.input = grey_input(self.backbone, str(model["normalize"]))
         self.classes = list(classes)
         loss_node = dict(loss or DEFAULT_LOSS)
-        self.localization = float(loss_node.pop("localization", 0.0))
+        localization = loss_node.pop("localization", 0.0)
         self.loss = make_loss(loss_node, self.classes, class_weights)
         self.localizer: Localizer | None = None
+        self.localization = AUTO_WEIGHT if localization == "auto" else float(localization)
         if self.localization:
             key = f"loss.localization={self.localization:g}"
-            self.localizer = Localizer(self.backbone, image_size, len(self.classes), key)
+            try:
+                self.localizer = Localizer(self.backbone, image_size, len(self.classes), key)
+            except UserError:
+                if localization != "auto":
+                    raise
+                self.localization = 0.0
         self.l1 = float(optim.get("l1", 0.0))
         # The whole split is gathered first: no metric is a mean over batches.
         self.val_logits = CatMetric(nan_strategy="disable")  # by default NaN is dropped
@@ -239,7 +252,7 @@ class Classifier(LightningModule):
                 "classes": self.classes,
                 "optim": dict(optim),
                 "scheduler": dict(scheduler) if scheduler else None,
-                "loss": dict(loss) if loss else None,
+                "loss": {**loss, "localization": self.localization} if loss else None,
                 "class_weights": None if class_weights is None else list(class_weights),
                 "image_size": image_size,
             },

@@ -18,6 +18,8 @@ from fracnet.models.feature_maps import find_layer
 from fracnet.utils import network
 from fracnet.utils.errors import UserError
 
+AUTO_WEIGHT = 4.0
+"""Of the loss, for `loss.localization=auto` (experiments/localization_loss)."""
 STRIDE = 16
 """Pixels per cell at most, where the network has such a layer. At 32, the usual last stride, a cell
 is larger than most fractures."""

@@ -8,6 +8,7 @@ import torch
 
 from fracnet.config.instantiate import build
 from fracnet.config.schema import Config
+from fracnet.data.annotations import AnnotationMaps
 from fracnet.data.datamodule import RadiographData, loader_workers
 from fracnet.data.datasets.base import Dataset
 from fracnet.models.classifier import Classifier, without_weights
@@ -39,7 +40,7 @@ def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
         fold=config.data.fold,
         split=config.data.split,
         fraction=config.data.fraction,
-        localize=config.loss.localization > 0,
+        localize=config.loss.localization != 0,
         key=json.dumps(
             [
                 config.data.model_dump(exclude={"batch_size", "num_workers"}),
@@ -69,6 +70,19 @@ def frozen_features(
     return list(data.manifest.table["path"]), features
 
 
+def _localizes(config: Config, data: RadiographData) -> bool:
+    """Whether `loss.localization=auto` adds a head, if the network has a feature map.
+
+    As measured: pretrained weights are fine-tuned, and images of every class are annotated, so
+    that the annotated part decides the class.
+    """
+    model = config.model.plain()
+    if config.model.freeze != "none" or not (model.get("pretrained") or model.get("weights")):
+        return False
+    maps = AnnotationMaps(data.manifest, data.rows("train"), data.preprocess)
+    return maps.annotated_classes == set(data.classes)
+
+
 def classifier_from(
     config: Config, data: RadiographData, *, fetch_weights: bool = True
 ) -> Classifier:
@@ -79,13 +93,15 @@ def classifier_from(
 
     Raises UserError for a model, optimizer, scheduler or loss that cannot be built.
     """
-    node = config.model.plain()
+    node, loss = config.model.plain(), config.loss.plain()
+    if loss.get("localization") == "auto" and not _localizes(config, data):
+        loss["localization"] = 0.0
     model = Classifier(
         model=node if fetch_weights else without_weights(node),
         classes=data.classes,
         optim=config.optim.plain(),
         scheduler=config.scheduler.plain() if config.scheduler else None,
-        loss=config.loss.plain(),
+        loss=loss,
         class_weights=data.class_weights(),
         image_size=config.image_size,
     )

@@ -56,7 +56,7 @@ def check_devices(config: Config, kind: str) -> None:
 def check_localization(config: Config, data: RadiographData) -> None:
     """Raise UserError where there is nothing that the auxiliary head could be trained towards."""
     weight = config.loss.localization
-    if not weight:
+    if weight in (0, "auto"):
         return
     key = f"loss.localization={weight:g}"
     if config.model.fit == "classical":

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,6 +44,8 @@ def run(plan: Plan) -> float | list[float]:
     data = check_and_open_data(plan)
     seed_everything(config.seed, verbose=False)
     model = build_and_check_model(plan, data)
+    plan = settled(plan, model)
+    config, data.localize = plan.config, plan.config.loss.localization != 0
     if config.trainer.passed_on.get("fast_dev_run"):
         return dry_run(model, plan, data)
     callbacks = pruning_callbacks(plan)
@@ -130,6 +133,14 @@ def build_and_check_model(plan: Plan, data: RadiographData) -> Classifier | Clas
     rehearsal.rehearse(model, config)
     rehearsal.check_layer(config, model, plan.order.in_sweep)
     return model
+
+
+def settled(plan: Plan, model: Classifier | Classical) -> Plan:
+    """The plan with the number that `loss.localization=auto` has become."""
+    weight = model.localization if isinstance(model, Classifier) else 0.0
+    loss = plan.config.loss.model_copy(update={"localization": weight})
+    plain = {**plan.plain, "loss": {**plan.plain["loss"], "localization": weight}}
+    return replace(plan, config=plan.config.model_copy(update={"loss": loss}), plain=plain)
 
 
 def dry_run(model: Classifier | Classical, plan: Plan, data: RadiographData) -> float:

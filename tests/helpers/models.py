@@ -55,6 +55,22 @@ TINY = {"_target_": "helpers.models.TinyNet", "normalize": "half"}
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
 
 
+class Pretrained(TinyNet):
+    """As TinyNet; `pretrained` stands for weights from elsewhere. flat: no map of the image."""
+
+    def __init__(self, num_classes: int, pretrained: bool = False, flat: bool = False) -> None:
+        super().__init__(num_classes)
+        self.flat = flat
+        if flat:
+            del self.convolution
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.flat:
+            return super().forward(images)
+        logits: Tensor = self.head(images.flatten(1)[:, : self.head.in_features])
+        return logits
+
+
 class TwoLogits(TinyNet):
     """Always gives two logits."""
 

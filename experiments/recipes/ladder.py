@@ -1,0 +1,178 @@
+"""Train the default, experiment=fast and experiment=strong with several seeds: cost and gain.
+
+OMP_NUM_THREADS=1 python -m experiments.recipes.ladder limb
+OMP_NUM_THREADS=1 python -m experiments.recipes.ladder mura
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.published.run import commit
+from fracnet.data.manifest import read_table
+from fracnet.evaluation.aggregation import to_level
+from fracnet.evaluation.comparison import Candidate, Member, compare
+from fracnet.evaluation.predictions import Predictions
+
+COMMON = [
+    "model=efficientnet_lite0",
+    "data.num_workers=0",
+    "data.batch_size=16",
+    "trainer.accelerator=cpu",
+    "trainer.progress_bar=false",
+    "logger=none",
+    "explain=none",
+    "evaluation.figures=false",
+    "evaluation.resamples=200",
+]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """One dataset and the recipes for it.
+
+    data: the real dataset. phantoms: overrides of the small ones that stand in. recipes: overrides,
+    and sizes for the small phantoms, which keep the proportions: 96 to 136 pixels is 224 to 320.
+    level: image or study. metrics: those compared at that level, on the test split.
+    """
+
+    data: str
+    phantoms: list[str]
+    recipes: dict[str, tuple[list[str], list[str]]]
+    level: str
+    metrics: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+LADDERS = {
+    "limb": Ladder(
+        "upper_limb",
+        [
+            "data=upper_limb_phantom",
+            "data.context=wide",
+            "data.counts={train: 280, val: 100, test: 600}",
+            "data.unlabeled=0",
+        ],
+        {
+            "default": (["loss.localization=0"], ["image_size=96"]),
+            "localization": (["loss.localization=4"], ["image_size=96"]),
+            "fast": (["experiment=fast"], ["image_size=96", "trainer.image_sizes=[48,72,96]"]),
+            "strong": (["experiment=strong"], ["image_size=136"]),
+        },
+        "image",
+        ("accuracy", "macro_auc"),
+        (0, 1, 2, 3, 4),
+    ),
+    "mura": Ladder(
+        "mura",
+        ["data=mura_phantom", "data.patients={train: 110, valid: 160}"],
+        {
+            "default": ([], ["image_size=128"]),
+            "mura_fast": (
+                ["experiment=mura_fast"],
+                ["image_size=184", "trainer.image_sizes=[72,128,184]"],
+            ),
+            "mura_strong": (["experiment=mura_strong"], ["image_size=184"]),
+        },
+        "study",
+        ("auc", "kappa"),
+        (0, 1, 2),
+    ),
+}
+
+
+def call(command: str, *words: str) -> float:
+    """Run a command of fracnet and return the processor seconds that it took.
+
+    The output goes to the terminal. Raises CalledProcessError where it fails.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", f"fracnet.{command}", *words], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def load(name: str, run: Path, level: str) -> Member:
+    """The predictions of a run folder."""
+    predictions = Predictions.trusted(read_table(run / "predictions.csv"))
+    return Member(name, to_level(predictions.split("test"), level))
+
+
+def estimates(candidates: Sequence[Candidate], metrics: Sequence[str]) -> dict[str, Any]:
+    """Each metric of each candidate, and its difference to the first candidate, with intervals."""
+    content: dict[str, Any] = {}
+    for metric in metrics:
+        result = compare(candidates, metric, reference=candidates[0].name, resamples=2000)
+        several = len(candidates[0].members) > 1
+        content[metric] = {
+            "values": {
+                row.name: [row.value, row.low, row.high, *row.values] for row in result.standings
+            },
+            "differences": {
+                row.name: [row.value, row.low, row.high, row.holm, row.verdict]
+                for row in (result.configurations if several else result.models)
+            },
+        }
+    return content
+
+
+def climb(ladder: Ladder, root: str | None, folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Train what `folder` lacks, average the seeds of each recipe, and compare."""
+    seconds: dict[str, float] = {}
+    recipes, ensembles = [], []
+    for name, (recipe, sizes) in ladder.recipes.items():
+        words = [*recipe, *(COMMON if root is None else [COMMON[0]])]
+        words += [*ladder.phantoms, *sizes] if root is None else [f"data={ladder.data}"]
+        words += [f"data.root={root or folder / 'phantoms'}"]
+        place, mean = folder / name, folder / f"{name}_mean"
+        spent = folder / f"{name}.json"
+        if not spent.is_file():
+            options = [f"seed={','.join(map(str, seeds))}", f"hydra.sweep.dir={place}"]
+            took = {"training": call("train", "-m", *words, *options)}
+            runs = f"runs={place}/[0-9]"
+            took["ensemble"] = call("ensemble", runs, "tta=hflip", f"hydra.run.dir={mean}")
+            spent.write_text(json.dumps({"command": words, **took}))
+        seconds[name] = json.loads(spent.read_text())["training"] / len(seeds)
+        members = [
+            load(f"{name}, seed {seed}", place / str(k), ladder.level)
+            for k, seed in enumerate(seeds)
+        ]
+        recipes.append(Candidate(name, tuple(members)))
+        ensembles.append(Candidate(f"{name}, mean", (load(f"{name}, mean", mean, ladder.level),)))
+    return {
+        "commit": commit(),
+        "seeds": list(seeds),
+        "processor seconds a run": {name: round(value) for name, value in seconds.items()},
+        "recipes": estimates(recipes, ladder.metrics),
+        "means over seeds and mirror images": estimates(ensembles, ladder.metrics),
+    }
+
+
+def main() -> None:
+    """Write ladder_<name>.json beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ladder", choices=list(LADDERS))
+    parser.add_argument("--root", help="folder of the real dataset; default: small phantoms")
+    parser.add_argument("--folder", type=Path, default=Path("data/studies/ladder"))
+    parser.add_argument("--seeds", type=int, nargs="+")
+    options = parser.parse_args()
+    ladder = LADDERS[options.ladder]
+    folder = options.folder.resolve() / options.ladder
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("FRACNET_CACHE", str(folder / "cache"))
+    content = climb(ladder, options.root, folder, options.seeds or ladder.seeds)
+    kind = "phantoms" if options.root is None else "real"
+    path = Path(__file__).with_name(f"ladder_{options.ladder}_{kind}.json")
+    path.write_text(json.dumps(content, indent=1, default=float) + "\n")
+    print(path.read_text())
+
+
+if __name__ == "__main__":
+    main()
