@@ -70,7 +70,9 @@ def test_only_where_images_of_every_class_are_annotated(phantom_overrides: list[
     table = data.manifest.table.copy()
     elbows = table["label"] == data.classes[0]
     for column in ("polygons", "boxes"):
-        table[column] = [None if elbow else v for v, elbow in zip(table[column], elbows)]
+        table[column] = [
+            None if elbow else v for v, elbow in zip(table[column], elbows, strict=True)
+        ]
     data.manifest = replace(data.manifest, table=table)
     assert classifier_from(config, data).localization == 0.0
 
