@@ -19,7 +19,7 @@ from torchmetrics import CatMetric
 
 from fracnet.config.instantiate import build, locate
 from fracnet.metrics import classification
-from fracnet.models.heads import find_heads, set_head
+from fracnet.models.heads import FITTED, find_heads, set_head
 from fracnet.models.localizer import (
     AUTO_WEIGHT,
     Cells,
@@ -146,10 +146,11 @@ def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
     return dict(model) | {key: value for key, value in random.items() if key in model}
 
 
-def build_model(node: Mapping[str, Any], num_classes: int) -> Any:
+def build_model(node: Mapping[str, Any], num_classes: int, channels_last: bool = False) -> Any:
     """Call the `_target_` of a model's node with its arguments and `num_classes`.
 
     Any model accepts `pretrained: false`: one without pretrained weights starts at random anyway.
+    channels_last: what the caller makes of the weights' layout.
     """
     arguments = {key: value for key, value in node.items() if key not in OWN_KEYS}
     pretrained = arguments.get("pretrained", False)
@@ -164,10 +165,17 @@ def build_model(node: Mapping[str, Any], num_classes: int) -> Any:
     if node.get("freeze") != "backbone" or not in_use():
         return make()[0]
     # A copy of the network, and the generators as they were left, give what building it would.
-    key = json.dumps([arguments, num_classes]), torch.get_rng_state().numpy().tobytes()
+    options = json.dumps([arguments, num_classes, node.get("pool"), channels_last])
+    key = options, torch.get_rng_state().numpy().tobytes()
     network, states = shared("network", key, make)
     _set_rng_states(states)
-    return copy.deepcopy(network)
+    kept: dict[int, Any] = {}
+    if node.get("head") in FITTED:  # then nothing changes the other layers but a move to a GPU
+        heads = set(find_heads(network.cpu(), f"model.head={node['head']}"))
+        kept = {
+            id(layer): layer for layer in network.modules() if heads.isdisjoint(layer.modules())
+        }
+    return copy.deepcopy(network, kept)
 
 
 def validation_metrics(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
@@ -202,6 +210,8 @@ class Classifier(LightningModule):
             feature map; None for the cross-entropy.
         class_weights: one per class, passed to the loss as `weight`, or None.
         image_size: pixels per side, with which the auxiliary head finds its layer.
+        channels_last: memory format of the weights, which convolutions follow whatever that of
+            their input.
     """
 
     def __init__(
@@ -213,9 +223,11 @@ class Classifier(LightningModule):
         loss: Mapping[str, Any] | None = None,
         class_weights: Sequence[float] | None = None,
         image_size: int = 224,
+        *,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone: nn.Module = build_model(model, len(classes))
+        self.backbone: nn.Module = build_model(model, len(classes), channels_last)
         self.extra_metrics: ExtraMetrics | None = None
         self.why_whole: str | None = None
         """Why no head trains on features, where one was to; "" where it does."""
@@ -258,6 +270,8 @@ class Classifier(LightningModule):
             },
             logger=False,  # loggers get the run's whole config, without private paths
         )
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits float [N, C] of uint8 [N, 1, H, W]."""

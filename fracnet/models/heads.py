@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from fracnet.utils.errors import UserError
 
+FITTED = ("logistic", "knn")
+"""Heads that are fitted to features in one go; the others train by gradient."""
 TEMPERATURE = 0.07
 """Of the similarities of neighbors, as in Z. Wu et al. 2018, Unsupervised feature learning via
 non-parametric instance discrimination, CVPR."""

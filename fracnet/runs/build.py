@@ -96,7 +96,7 @@ def classifier_from(
     node, loss = config.model.plain(), config.loss.plain()
     if loss.get("localization") == "auto" and not _localizes(config, data):
         loss["localization"] = 0.0
-    model = Classifier(
+    return Classifier(
         model=node if fetch_weights else without_weights(node),
         classes=data.classes,
         optim=config.optim.plain(),
@@ -104,8 +104,5 @@ def classifier_from(
         loss=loss,
         class_weights=data.class_weights(),
         image_size=config.image_size,
+        channels_last=config.trainer.channels_last,
     )
-    if config.trainer.channels_last:
-        # Convolutions follow the memory format of their weights, whatever that of the input.
-        model.to(memory_format=torch.channels_last)
-    return model

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import pandas as pd
 import torch
@@ -29,6 +30,7 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.data.feature_cache import HeadFeatures
 from fracnet.evaluation.predictions import assemble
 from fracnet.models.classifier import LOCALIZATION_METRICS, Classifier
+from fracnet.models.feature_maps import eval_mode
 from fracnet.models.features import NetworkFeatures
 from fracnet.models.validation import ValidationMetrics
 from fracnet.runs.checkpoint import read_checkpoint, rebuild, run_device
@@ -80,7 +82,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
             self._waiting = copy.deepcopy(checkpoint), Path(path)
             return
         self._write_waiting()
-        self._write(checkpoint, Path(path))
+        write_checkpoint(checkpoint, Path(path))
 
     def teardown(self) -> None:
         """Called however the training ends."""
@@ -88,15 +90,17 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def _write_waiting(self) -> None:
         if self._waiting is not None:
-            self._write(*self._waiting)
+            write_checkpoint(*self._waiting)
             self._waiting = None
 
-    def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
-        # Through memory, as Lightning does: torch hides a full disk behind an error of its own.
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        with atomic_file(path) as file:
-            file.write(content.getbuffer())
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write it atomically. Raises CannotWrite, for example on a full disk."""
+    # Through memory, as Lightning does: torch hides a full disk behind an error of its own.
+    content = io.BytesIO()
+    torch.save(checkpoint, content)
+    with atomic_file(path) as file:
+        file.write(content.getbuffer())
 
 
 class SameBuffers(Callback):
@@ -283,7 +287,8 @@ def _fit_head_and_predict(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Fit the head to features in one go; the rest as `fit_and_predict`.
 
-    It is fitted to the images as they are and to all their augmented copies.
+    It is fitted to the images as they are and to all their augmented copies. Building a Trainer
+    would take longer than what is left to do.
     """
     from fracnet.models.fitted_heads import fit_head  # scikit-learn, which other runs need later
 
@@ -300,10 +305,20 @@ def _fit_head_and_predict(
         partial(progress_bar, visible=config.trainer.progress_bar),
     )
     print_choice(selected)
-    trainer, _ = make_trainer(config, folder)
-    trainer.strategy.connect(model)
-    trainer.save_checkpoint(folder.checkpoints / BEST, weights_only=True)
-    return predict(trainer, model, data), selected
+    model.cpu()  # a GPU may have computed the features
+    checkpoint = {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": lightning.__version__,
+        "state_dict": model.state_dict(),
+        model.CHECKPOINT_HYPER_PARAMS_KEY: dict(model.hparams),
+    }
+    model.on_save_checkpoint(checkpoint)
+    write_checkpoint(checkpoint, folder.checkpoints / BEST)
+    with eval_mode(model), torch.inference_mode():
+        loaders = data.predict_dataloader()
+        batches = [model.predict_step(batch, 0) for loader in loaders for batch in loader]
+    return assembled(batches, data), selected
 
 
 def head_features(
@@ -359,10 +374,16 @@ def gather(rows: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def predict(trainer: Trainer, model: Classifier, data: RadiographData) -> pd.DataFrame:
-    """The predictions table: a row an image of val and test (see `evaluation.predictions`)."""
-    of_loaders = trainer.predict(model, datamodule=data)
-    assert of_loaders is not None
-    batches: list[Any] = [batch for batches in of_loaders for batch in batches]
+    """The predictions table of a network; see `assembled`."""
+    of_loaders: Any = trainer.predict(model, datamodule=data)
+    return assembled([batch for batches in of_loaders for batch in batches], data)
+
+
+def assembled(batches: Sequence[Mapping[str, torch.Tensor]], data: RadiographData) -> pd.DataFrame:
+    """The predictions table: a row an image of val and test (see `evaluation.predictions`).
+
+    batches: what `Classifier.predict_step` returns, of this process.
+    """
     rows, logits = gather(
         torch.cat([batch["row"] for batch in batches]).numpy(),
         torch.cat([batch["logits"] for batch in batches]).numpy(),
