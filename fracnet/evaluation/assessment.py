@@ -37,6 +37,7 @@ from fracnet.evaluation.summary import (
     Summary,
     agreement_intervals,
     estimate,
+    losses,
     plain,
     summarize,
 )
@@ -154,14 +155,16 @@ def evaluate(
         notes += part_notes
     jobs = [_Part(name, "", "", rows) for name, rows in splits.items()]
     jobs += [_Part(name, BASELINE, "", rows) for name, rows in (baselines or {}).items()]
-    if temperature != 1 and "val" in calibrated:
-        jobs.append(_Part("val", "calibrated", "", calibrated["val"]))
     summaries = {}
     for job in progress([*jobs, *parts], len(jobs) + len(parts), "scoring"):
         summaries[job.level, job.by, job.value] = job.score(options.resamples)
     raw = {name: summaries[name, "", ""] for name in splits}
-    after = {"val": summaries.get(("val", "calibrated", ""))}
-    after["test"] = summaries.get(("image", OVERALL, OVERALL)) if temperature != 1 else None
+    before = {name: summary.metrics for name, summary in raw.items()}
+    after: dict[str, Mapping[str, Estimate]] = {}
+    if temperature != 1 and "val" in splits:
+        after["val"] = losses(calibrated["val"])
+    if temperature != 1 and "test" in splits:
+        after["test"] = summaries["image", OVERALL, OVERALL].metrics
     test = splits.get("test")
     return Assessment(
         options=options,
@@ -174,9 +177,9 @@ def evaluate(
         else (),
         calibration={
             split: {
-                moment: {name: summary.metrics[name] for name in CALIBRATION}
-                for moment, summary in (("before", raw[split]), ("after", after[split]))
-                if summary is not None
+                moment: {name: metrics[split][name] for name in CALIBRATION}
+                for moment, metrics in (("before", before), ("after", after))
+                if split in metrics
             }
             for split in splits
         },

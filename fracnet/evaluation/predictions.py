@@ -167,7 +167,8 @@ def safe_log(prob: np.ndarray) -> np.ndarray:
 
 def is_known(column: pd.Series) -> np.ndarray:
     """bool[N], whether a value is present and not blank."""
-    return np.asarray(column.notna() & (column.astype(str).str.strip() != ""))
+    known = column.notna().to_numpy()
+    return known & [bool(str(value).strip()) for value in column]
 
 
 class _Identities(NamedTuple):
@@ -180,11 +181,13 @@ class _Identities(NamedTuple):
 
 
 def _identities(table: pd.DataFrame) -> _Identities | None:
-    """None where a column is missing."""
+    """None where a column is missing, or no row names both."""
     if "study" not in table or "patient" not in table:
         return None
     patient, study = is_known(table["patient"]), is_known(table["study"])
     both = patient & study
+    if not both.any():
+        return None
     names = table["study"].astype(str).reset_index(drop=True)
     people = table["patient"].astype(str).reset_index(drop=True)
     patients = people[both].groupby(names[both]).nunique()

@@ -83,9 +83,7 @@ def primary_intervals(
         "macro_precision": _macro_precision_interval(case, positive, clusters),
         "macro_auc": areas[-1],
         "macro_average_precision": precisions[-1],
-        "brier": mean_loss(classification.brier_rows(target, prob), clusters),
-        "log_loss": mean_loss(classification.log_loss_rows(target, prob), clusters),
-        "calibration_error": calibration_interval(target, prob, clusters),
+        **_loss_intervals(target, prob, clusters),
         **agreement_intervals(
             target, predicted, prob.shape[1], clusters, resamples=resamples, seed=seed
         ),
@@ -103,6 +101,15 @@ def primary_intervals(
         "auc": areas[:-1],
         "average_precision": precisions[:-1],
     }
+
+
+def _loss_intervals(
+    target: np.ndarray, prob: np.ndarray, clusters: Clusters
+) -> dict[str, Interval]:
+    """Intervals of the metrics in `classification.LOSSES`."""
+    rows = {name: loss(target, prob) for name, loss in classification.ROW_LOSSES.items()}
+    means = {name: mean_loss(values, clusters) for name, values in rows.items()}
+    return {**means, "calibration_error": calibration_interval(target, prob, clusters)}
 
 
 def _macro_precision_interval(
@@ -249,20 +256,10 @@ def summarize(
     )
     n, counts, predicted_counts = len(target), matrix.sum(axis=1), matrix.sum(axis=0)
     refused = int(((predicted_counts == 0) & (counts > 0)).sum())
-    floored = int((prob[np.arange(n), target] < classification.FLOOR).sum())
-    bins = int(bins_of(prob.max(axis=1), clusters).max()) + 1
-    notes = {
-        "calibration_error": _joined(
-            counted(bins, "bin") if bins < BINS else "",
-            NOT_FROM_0 if values["calibration_error"] == 0 else "",
-        )
-    }
+    notes = _loss_notes(target, prob, clusters, float(values["calibration_error"]))
     if refused:
         unused = counted(refused, "class")
         notes["macro_precision"] = f"{unused} that {are(refused)} never predicted: precision 0"
-    if floored:
-        rows = counted(floored, "row")
-        notes["log_loss"] = f"in {rows} the true class has a probability near 0"
     overall = {}
     averaged = rates | {"precision": classification.precision_or_zero(matrix)}
     for name in classification.OVERALL:
@@ -300,6 +297,37 @@ def summarize(
         confusion=tuple(tuple(int(n) for n in row) for row in matrix),
         definitions=_definitions(len(classes)),
     )
+
+
+def losses(predictions: Predictions) -> dict[str, Estimate]:
+    """The metrics in `classification.LOSSES` of the rows of one split, as `summarize` has them."""
+    predictions = predictions.by_path()
+    prob, target, clusters = predictions.probabilities, predictions.targets, predictions.clusters
+    rows = classification.ROW_LOSSES.items()
+    values = {name: float(loss(target, prob).mean()) for name, loss in rows}
+    values["calibration_error"] = calibration_error(target, prob, clusters)
+    notes = _loss_notes(target, prob, clusters, values["calibration_error"])
+    estimates = {
+        name: estimate(values[name], interval, len(target), cases=len(target))
+        for name, interval in _loss_intervals(target, prob, clusters).items()
+    }
+    return {
+        name: replace(metric, note=_joined(metric.note, notes.get(name, "")))
+        for name, metric in estimates.items()
+    }
+
+
+def _loss_notes(
+    target: np.ndarray, prob: np.ndarray, clusters: Clusters, error: float
+) -> dict[str, str]:
+    """Remarks on the calibration error, which is `error`, and the log loss."""
+    bins = int(bins_of(prob.max(axis=1), clusters).max()) + 1
+    few = counted(bins, "bin") if bins < BINS else ""
+    notes = {"calibration_error": _joined(few, NOT_FROM_0 if error == 0 else "")}
+    if floored := int((prob[np.arange(len(target)), target] < classification.FLOOR).sum()):
+        rows = counted(floored, "row")
+        notes["log_loss"] = f"in {rows} the true class has a probability near 0"
+    return notes
 
 
 def _definitions(n_classes: int) -> dict[str, str]:

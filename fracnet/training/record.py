@@ -42,8 +42,12 @@ def write_fit(
     data: RadiographData,
     selected: dict[str, Any],
     config: Config,
+    model: Classifier | Classical,
 ) -> None:
     """Write predictions.csv, baselines.csv and fit.json.
+
+    Whether a report shows images depends on the config and on where W&B runs; fit.json keeps it,
+    because the environment may be another one later.
 
     table: predictions for val and test at the selected checkpoint. selected: which epoch, or which
     setting of a model without epochs, was selected, by what; a metric of the user's own is added,
@@ -58,7 +62,9 @@ def write_fit(
     write_atomically(
         folder.baselines, shared("baselines.csv", data.opened, lambda: _baselines_csv(data))
     )
-    write_json(folder.fit, {"selected": selected, "data": _data_facts(data)})
+    shown = {"images": config_shows_images(config)}
+    facts = {"data": _data_facts(data), "model": _model_facts(folder, config, model)}
+    write_json(folder.fit, {"selected": selected, **facts, "report": shown})
     # From a run that had this folder before: its predictions were others.
     folder.decisions.unlink(missing_ok=True)
 
@@ -127,24 +133,8 @@ def without_report(config: Config, in_sweep: bool) -> bool:
     return in_sweep and config.model.freeze == "backbone"
 
 
-def report(
-    evaluation: RunEvaluation, config: Config, model: Classifier | Classical, in_sweep: bool
-) -> None:
-    """Write the report of a run that has just been trained, and complete fit.json for it.
-
-    Whether the report shows images depends on the config and on where W&B runs; fit.json keeps it,
-    because the environment may be another one later.
-    """
-    fit_file = evaluation.folder.fit
-    description: dict[str, Any] = {"name": model_name(config)}
-    if isinstance(model, Classifier):
-        description["parameters"] = sum(p.numel() for p in model.parameters())
-        weights = read_mapping(evaluation.folder.provenance).get("weights")
-        description["recipe"] = [*([weights] if weights else []), *training_options(config, model)]
-    else:
-        description["name"] = model.describe()
-    shown = {"images": config_shows_images(config)}
-    write_json(fit_file, read_mapping(fit_file) | {"model": description, "report": shown})
+def report(evaluation: RunEvaluation, config: Config, in_sweep: bool) -> None:
+    """Write the report of a run that has just been trained."""
     if without_report(config, in_sweep):
         return
     paths = write_report(evaluation)
@@ -174,6 +164,20 @@ def _baselines_csv(data: RadiographData) -> str:
         part.insert(0, "baseline", name)
         parts.append(part)
     return pd.concat(parts).to_csv(index=False, lineterminator="\n")
+
+
+def _model_facts(
+    folder: RunFolder, config: Config, model: Classifier | Classical
+) -> Mapping[str, Any]:
+    """What fit.json holds of the model."""
+    if not isinstance(model, Classifier):
+        return {"name": model.describe()}
+    weights = read_mapping(folder.provenance).get("weights")
+    return {
+        "name": model_name(config),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "recipe": [*([weights] if weights else []), *training_options(config, model)],
+    }
 
 
 def _data_facts(data: RadiographData) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def run(plan: Plan) -> float | list[float]:
         from fracnet.training import record
 
         # Evaluate, from the files that any later evaluation reads as well.
-        record.write_fit(folder, table, data, selected, config)
+        record.write_fit(folder, table, data, selected, config, model)
         provenance.add_hashes()
         evaluation = record.evaluate_and_print(folder, selected, config, in_sweep)
         loggers.log_results(table, data)
@@ -82,8 +82,9 @@ def run(plan: Plan) -> float | list[float]:
             record.explain(evaluation, config, data, in_sweep)
         finally:
             times.mark("heatmaps")
-            provenance.update()
-            record.report(evaluation, config, model, in_sweep)
+            if not record.without_report(config, in_sweep):
+                provenance.update()
+            record.report(evaluation, config, in_sweep)
             times.mark("report")
         if not in_sweep:
             print(*provenance.lines(), sep="\n", flush=True)

@@ -30,7 +30,6 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.data.feature_cache import HeadFeatures
 from fracnet.evaluation.predictions import assemble
 from fracnet.models.classifier import LOCALIZATION_METRICS, Classifier
-from fracnet.models.feature_maps import eval_mode
 from fracnet.models.features import NetworkFeatures
 from fracnet.models.validation import ValidationMetrics
 from fracnet.runs.checkpoint import read_checkpoint, rebuild, run_device
@@ -305,7 +304,8 @@ def _fit_head_and_predict(
         partial(progress_bar, visible=config.trainer.progress_bar),
     )
     print_choice(selected)
-    model.cpu()  # a GPU may have computed the features
+    if model.device.type != "cpu":  # it has computed the features there
+        model.cpu()
     checkpoint = {
         "epoch": 0,
         "global_step": 0,
@@ -315,7 +315,7 @@ def _fit_head_and_predict(
     }
     model.on_save_checkpoint(checkpoint)
     write_checkpoint(checkpoint, folder.checkpoints / BEST)
-    with eval_mode(model), torch.inference_mode():
+    with torch.inference_mode():  # no head of this kind has a mode of evaluation
         loaders = data.predict_dataloader()
         batches = [model.predict_step(batch, 0) for loader in loaders for batch in loader]
     return assembled(batches, data), selected
