@@ -12,7 +12,7 @@ images of a good model they cover kappa in 91 %, and the F1 of a class of six im
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -362,8 +362,8 @@ def _joined(*notes: str) -> str:
 
 def plain(value: Any) -> Any:
     """Dataclasses and sequences as plain containers for JSON; non-finite numbers become None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -5,8 +5,8 @@ it composes one for each choice of groups, and sets the values in copies of it, 
 the end of a composition.
 """
 
-import copy
 import math
+import pickle
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -34,7 +34,8 @@ class JobConfigs:
 
     def __init__(self) -> None:
         self._load = GlobalHydra.instance().config_loader().load_sweep_config
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._bases: dict[tuple[str, ...], bytes] = {}
+        """Pickled, because that copies a config in a sixth of the time of `deepcopy`."""
 
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: Sequence[str]
@@ -50,8 +51,8 @@ class JobConfigs:
             ):
                 return self._load(master_config, texts)
             if others not in self._bases:
-                self._bases[others] = self._load(master_config, list(others))
-            config = copy.deepcopy(self._bases[others])
+                self._bases[others] = pickle.dumps(self._load(master_config, list(others)))
+            config: DictConfig = pickle.loads(self._bases[others])
             for override in values:
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
         except (HydraException, OmegaConfBaseException):  # such as a key that does not exist
