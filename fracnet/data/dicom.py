@@ -10,7 +10,6 @@ C.11.2; PS3.14 calls the result P-values).
 
 import io
 import logging
-import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -28,13 +27,13 @@ from pydicom.filereader import data_element_generator
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
+from fracnet.data.codestreams import coded_precision, coded_size, ends_early, has_end
+from fracnet.data.dicom_files import HEADER_LENGTH, Ids
 from fracnet.utils.errors import UserError
 
 Values = npt.NDArray[np.float64]
 
 LOOKUP_BLOCK = 1 << 20  # pixels looked up at a time: an index takes eight bytes
-SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
-HEADER_LENGTH = 132  # bytes that identify DICOM: a preamble of 128, then "DICM"
 
 # The imagecodecs decoder of each transfer syntax. pydicom's usual decoders are not used: for
 # lossless JPEG, a damaged file can crash gdcm, and pylibjpeg-libjpeg is under the GPL;
@@ -56,10 +55,6 @@ _JPEG = (_BASELINE_JPEG, *(name for name, decode in _DECODERS.items() if decode 
 _JPEG_2000 = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")
 # Lossy JPEG and near-lossless JPEG-LS, whose values may exceed the range of the original ones.
 _OVERSHOOTING = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
-_END_OF_IMAGE = b"\xff\xd9"
-# Entropy-coded bytes without a marker; any will do that are not all equal.
-_FILLER = bytes((37 * i + 11) % 251 for i in range(4096))
-_MAX_PADDING = 64  # bytes of any value after the end of an image; a pad byte makes its length even
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
 COMPRESSED_SYNTAXES = (*_DECODERS, _BASELINE_JPEG, _RLE)
@@ -73,13 +68,6 @@ _IDS = ("PatientID", "StudyInstanceUID")
 
 class NoDecoder(UserError):
     """A package is missing. The file is not at fault, so data.on_bad_file does not apply."""
-
-
-class Ids(NamedTuple):
-    """Ids from a header as text, None where it has none."""
-
-    patient: str | None
-    study: str | None
 
 
 class Scale(NamedTuple):
@@ -228,11 +216,6 @@ def _decimal(dataset: Dataset, key: str) -> float | None:
     return number
 
 
-def is_dicom(head: bytes) -> bool:
-    """Whether a file that starts with these bytes is DICOM."""
-    return head[128:HEADER_LENGTH] == b"DICM"
-
-
 def class_without_image(file: BinaryIO) -> str | None:
     """Name of the SOP class of an open DICOM file if it is not one of images, else None.
 
@@ -253,12 +236,6 @@ def class_without_image(file: BinaryIO) -> str | None:
 def _text(value: object) -> str:
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
     return text.strip("\0 ")
-
-
-def may_be_dicom(path: Path | str) -> bool:
-    """Whether the name suits a DICOM file: suffix .dcm, none, or the end of a UID."""
-    suffix = os.path.splitext(path)[1].lower()
-    return suffix in SUFFIXES or suffix[1:].isdecimal() or suffix in ("", ".")
 
 
 def read_size(file: BinaryIO) -> tuple[int, int]:
@@ -371,7 +348,7 @@ def _stored_pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.integer[Any]]
         raise ValueError(
             f"its header says {shape[1]}x{shape[0]}, grey, but its compressed data are {coded_as}"
         )
-    if not syntax.startswith(_JPEG_2000) and not _has_end(coded):
+    if not syntax.startswith(_JPEG_2000) and not has_end(coded):
         raise ValueError("its compressed data are truncated")
     decode = _decoder(syntax, path)
     pixels = decode(coded)
@@ -388,28 +365,6 @@ def _stored_pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.integer[Any]]
     if pixels.shape != shape or (pixels.dtype.kind == "u" and int(pixels.max()) >> bits):
         raise ValueError(f"its compressed data are not {shape[1]}x{shape[0]} pixels of {bits} bits")
     return pixels
-
-
-def _has_end(coded: bytes) -> bool:
-    """Whether a JPEG or JPEG-LS codestream is complete but for padding."""
-    end = coded.rfind(_END_OF_IMAGE)
-    padding = coded[end + 2 :]
-    return end >= 0 and (len(padding) <= _MAX_PADDING or not padding.strip(padding[:1]))
-
-
-def ends_early(coded: bytes, pixels: np.ndarray, decode: Callable[[bytes], np.ndarray]) -> bool:
-    """Whether a JPEG's end marker comes before its last block, which `pixels` hold all the same.
-
-    libjpeg silently fills in what is missing. Such a file, and no other, changes when coded data is
-    inserted before the end marker.
-    """
-    end = coded.rfind(_END_OF_IMAGE)
-    if end < 0:
-        return False
-    try:
-        return not np.array_equal(decode(coded[:end] + _FILLER + coded[end:]), pixels)
-    except Exception:  # decoders raise almost anything
-        return True
 
 
 def _decode_baseline(coded: bytes) -> np.ndarray:
@@ -429,35 +384,3 @@ def _decoder(syntax: Any, path: Path) -> Callable[[bytes], npt.NDArray[np.intege
         ) from error
     decode: Callable[[bytes], np.ndarray] = getattr(imagecodecs, _DECODERS[syntax])
     return decode
-
-
-def coded_precision(coded: bytes) -> int | None:
-    """Bits of the first component of a JPEG 2000 codestream; None if unclear."""
-    start = coded.find(b"\xff\x4f\xff\x51", 0, 4096)
-    precision = coded[start + 42 : start + 43] if start >= 0 else b""
-    return (precision[0] & 0x7F) + 1 if precision else None
-
-
-def coded_size(coded: bytes) -> tuple[int, int, int] | None:
-    """(width, height, channels) from a JPEG, JPEG-LS or JPEG 2000 codestream; None if unclear."""
-    start = coded.find(b"\xff\x4f\xff\x51", 0, 4096)  # at the start, or inside a JP2 file's boxes
-    if start >= 0 and coded[:2] != b"\xff\xd8":
-        size = coded[start + 8 : start + 42]
-        if len(size) < 34:
-            return None
-        right, lower, left, upper = (int.from_bytes(size[i : i + 4]) for i in range(0, 16, 4))
-        return right - left, lower - upper, int.from_bytes(size[32:34])
-    if coded[:2] != b"\xff\xd8":
-        return None
-    offset = 2
-    while offset + 9 < len(coded) and coded[offset] == 0xFF:
-        marker = coded[offset + 1]
-        if marker == 0xFF:  # padding
-            offset += 1
-            continue
-        # SOF0 to SOF15 without DHT, JPG and DAC, and SOF55 of JPEG-LS.
-        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
-            height, width = (int.from_bytes(coded[offset + i : offset + i + 2]) for i in (5, 7))
-            return width, height, coded[offset + 9]
-        offset += 2 + int.from_bytes(coded[offset + 2 : offset + 4])
-    return None

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from fracnet.data import dicom
+from fracnet.data import dicom, dicom_files
+from fracnet.data.codestreams import ends_early
 from fracnet.utils.errors import UserError
 
 Grey = npt.NDArray[np.uint8]
@@ -136,7 +137,7 @@ def decode_grey(data: bytes, path: Path) -> Grey:
     """As `read_grey`, from the bytes of a file; `path` is for messages."""
     with strict_decoding:
         try:
-            if dicom.is_dicom(data[: dicom.HEADER_LENGTH]):
+            if dicom_files.is_dicom(data[: dicom_files.HEADER_LENGTH]):
                 return dicom.decode(data, path, _memory_for)
             with _open(path, io.BytesIO(data)) as image, _memory_for(path, *image.size):
                 deep = _is_deep(image)  # known only before the pixels are decoded
@@ -164,13 +165,13 @@ def image_size(path: Path | str) -> tuple[int, int]:
         return width, height
 
 
-def read_ids(path: Path | str) -> dicom.Ids:
+def read_ids(path: Path | str) -> dicom_files.Ids:
     """(patient, study) from a DICOM header, None where missing and for other formats.
 
     Works even if the pixels are broken; BadImage if the header cannot be read.
     """
     with _header(Path(path)) as (file, is_dicom):
-        return dicom.read_ids(file) if is_dicom else dicom.Ids(None, None)
+        return dicom.read_ids(file) if is_dicom else dicom_files.Ids(None, None)
 
 
 def class_without_image(path: Path | str) -> str | None:
@@ -178,7 +179,7 @@ def class_without_image(path: Path | str) -> str | None:
 
     None for images, also broken ones, and for files that are not DICOM or cannot be read.
     """
-    if not dicom.may_be_dicom(path):
+    if not dicom_files.may_be_dicom(path):
         return None
     # Whatever reads its pixels reports a broken one.
     with suppress(BadImage), _header(Path(path)) as (file, is_dicom):
@@ -193,7 +194,7 @@ def _header(path: Path) -> Iterator[tuple[io.BufferedReader, bool]]:
         try:
             _check_is_file(path)
             with path.open("rb") as file:
-                is_dicom = dicom.is_dicom(file.read(dicom.HEADER_LENGTH))
+                is_dicom = dicom_files.is_dicom(file.read(dicom_files.HEADER_LENGTH))
                 file.seek(0)
                 yield file, is_dicom
         except BadImage:
@@ -259,7 +260,7 @@ def _ends_early(image: Image.Image, data: bytes) -> bool:
         with Image.open(io.BytesIO(coded), formats=FORMATS) as longer:
             return np.asarray(longer)
 
-    return dicom.ends_early(data, np.asarray(image), decode)
+    return ends_early(data, np.asarray(image), decode)
 
 
 def _to_grey(image: ImageFile.ImageFile, data: bytes, deep: bool) -> Grey:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 from pydicom import dcmread
 
-from fracnet.data import dicom
+from fracnet.data import dicom_files
 from fracnet.data.image_features import SHORTCUT_NAMES, shortcut_features
 from fracnet.data.image_io import BadImage, Grey, read_grey, strict_decoding
 from fracnet.data_audit.traces import TRACES, measure_traces
@@ -64,7 +64,7 @@ def storage(path: Path) -> tuple[int, float]:
     other formats.
     """
     with strict_decoding, path.open("rb") as file:
-        if dicom.is_dicom(file.read(dicom.HEADER_LENGTH)):
+        if dicom_files.is_dicom(file.read(dicom_files.HEADER_LENGTH)):
             file.seek(0)
             head = dcmread(file, force=True, specific_tags=["BitsStored"], stop_before_pixels=True)
             return int(head.get("BitsStored") or 8), 0.0

@@ -1,4 +1,4 @@
-"""Packages that our dependencies import at their start and few runs use: loaded at first use.
+"""Packages that are imported at the start and few runs use: loaded at first use.
 
 Lightning imports all of torchmetrics for two of its classes, and torch's compiler for one;
 torchvision and torch's optimizers import the compiler as well. Together that is half of what a
@@ -146,6 +146,7 @@ def _passed_on(module: str, name: str) -> Callable[..., Any]:
     """A function that loads its module when it is called."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        _load(module)
         return getattr(sys.modules[module], name)(*args, **kwargs)
 
     return call
@@ -189,6 +190,8 @@ class _NoInstanceYet(type):
 
 
 STAND_INS: dict[str, dict[str, Any]] = {
+    "fracnet.data.dicom": {},  # pydicom
+    "requests": {},
     "torch._dynamo": {
         "disable": _disable,
         "graph_break": _graph_break,

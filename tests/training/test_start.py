@@ -10,11 +10,12 @@ AFTER_THE_FIT = (
     "sklearn", "matplotlib", "pytorch_grad_cam", "jinja2", "fracnet.report.run_page",
     "fracnet.saliency.cam", "fracnet.saliency.sanity_check",
 )
-FOR_FEW_RUNS = (  # Lightning, torchmetrics, timm and torchvision import them
+FOR_FEW_RUNS = (  # Lightning, torchmetrics, timm, torchvision and we import them
     "torch._inductor.compile_fx", "torch._dynamo.symbolic_convert", "sympy",
     "torch.distributed.tensor",
     "torchmetrics.functional", "torchmetrics.classification", "scipy.signal", "wandb.sdk",
-    "optuna",
+    "optuna", "triton", "torchvision.models.resnet", "scipy.sparse", "pydicom",
+    "requests.api",
 )
 # fmt: on
 

@@ -79,3 +79,20 @@ assert torch._inductor.config.max_autotune in (True, False) and torch._inductor.
 )
 def test_any_other_name_loads_the_package(code: str) -> None:
     run(code + "\nassert sys.modules['torch._dynamo'].__class__.__name__ == 'module'")
+
+
+def test_what_lightning_and_timm_import_for_few_runs_works_at_first_use() -> None:
+    run("""
+import timm, torch
+from lightning.pytorch.utilities.model_summary import ModelSummary
+from timm.layers._fx import get_graph_node_names
+assert "triton" not in sys.modules and "torchvision.models.resnet" not in sys.modules
+layer = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU())
+assert get_graph_node_names(layer)[0] == ["input", "0", "1"]
+from torch.utils.flop_counter import FlopCounterMode
+with FlopCounterMode(display=False) as counter:
+    layer(torch.ones(3, 4))
+assert counter.get_total_flops() == 2 * 3 * 4 * 2
+import torchvision
+assert sum(p.numel() for p in torchvision.models.resnet18().parameters()) > 1e7
+""")

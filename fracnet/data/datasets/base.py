@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import Field
 
 from fracnet.config.hints import phantom_command
-from fracnet.data import dicom
+from fracnet.data import dicom_files
 from fracnet.data.image_io import MAX_PIXELS, BadImage, class_without_image, image_size, read_ids
 from fracnet.data.manifest import Manifest, with_manifest_types
 from fracnet.data.split_file import SplitFile
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 SPLIT_FILE = "fracnet_split.csv"
 JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp"}
-IMAGE_SUFFIXES = dicom.SUFFIXES | JPEG_SUFFIXES | {".png", ".gif", ".bmp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = dicom_files.SUFFIXES | JPEG_SUFFIXES | {".png", ".gif", ".bmp", ".tif", ".tiff"}
 SYSTEM_FOLDERS = {
     "__macosx",
     "@eadir",
@@ -290,7 +290,7 @@ def add_dicom_ids(
     """
     filled: list[Row] = [dict(row) for row in rows]
     absent = [key for key in ("patient", "study") if not any(key in row for row in filled)]
-    candidates = [row for row in filled if dicom.may_be_dicom(row["path"])] if absent else []
+    candidates = [row for row in filled if dicom_files.may_be_dicom(row["path"])] if absent else []
     if not candidates:
         return filled, [], {}
     with ThreadPoolExecutor(max_workers=8) as pool:
@@ -317,11 +317,11 @@ def add_dicom_ids(
     return filled, notes, {"groups": "DICOM headers"}
 
 
-def _header_ids(path: Path) -> dicom.Ids:
+def _header_ids(path: Path) -> dicom_files.Ids:
     try:
         return read_ids(path)
     except BadImage:  # on_bad_file applies when the pixels are read, where all bad files are listed
-        return dicom.Ids(None, None)
+        return dicom_files.Ids(None, None)
 
 
 def header_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
@@ -446,11 +446,11 @@ def is_image(file: Path | str) -> bool:
     A DICOM file of a class without images, such as a structured report, is none.
     """
     named_as_image = os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
-    if not dicom.may_be_dicom(file):
+    if not dicom_files.may_be_dicom(file):
         return named_as_image
     try:
         with open(file, "rb") as opened:
-            is_dicom = dicom.is_dicom(opened.read(dicom.HEADER_LENGTH))
+            is_dicom = dicom_files.is_dicom(opened.read(dicom_files.HEADER_LENGTH))
     except OSError:
         return named_as_image  # a broken image, or any other file
     return class_without_image(file) is None if is_dicom else named_as_image
