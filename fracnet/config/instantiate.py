@@ -3,7 +3,6 @@
 Hydra's own `instantiate` does this too; this one answers a wrong key with the allowed ones.
 """
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -16,12 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fracnet.config.fields import refusal
 from fracnet.utils.errors import UserError
-
-
-def near_miss(word: str, allowed: Iterable[str]) -> str:
-    """` Did you mean 'x'?`, or nothing where no allowed word is close."""
-    matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+from fracnet.utils.text import near_miss as near_miss
 
 
 def is_timm_model(name: str) -> bool:

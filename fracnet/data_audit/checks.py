@@ -24,6 +24,7 @@ from fracnet.data_audit.findings import (
 )
 from fracnet.data_audit.near_duplicates import Pair, clusters
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import without_waiting
 from fracnet.utils.text import are, counted
 
 NUMBERED = 3.0  # images per name within a split from which names only number images
@@ -102,7 +103,7 @@ def check_unreadable_copies(manifest: Manifest, bad: Mapping[int, str]) -> list[
 def _file_digest(path: Path) -> bytes:
     """Digest of a file's bytes; empty if the file is empty or cannot be opened."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=without_waiting) as file:
             empty = not os.fstat(file.fileno()).st_size
             return b"" if empty else hashlib.file_digest(file, "sha256").digest()
     except OSError:

@@ -1,6 +1,5 @@
 """Predictions from any csv, with its columns mapped by name."""
 
-import csv
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from fracnet.evaluation.predictions import (
     is_known,
     locate_row,
 )
+from fracnet.utils.csv_table import read_csv
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
 from fracnet.utils.text import counted, list_some
@@ -111,18 +111,11 @@ def _read(path: Path) -> pd.DataFrame:
         hint = f" Did you mean '{names[near[0]]}'?" if near else ""
         raise UserError(f"table={path}: no such file.{hint}")
     try:
-        table = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""])
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = [name.strip() for name in next(csv.reader(file), [])]
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"table={path} is not a csv with a header ({error}).") from error
-    if twice := sorted({name for name in header if name and header.count(name) > 1}):
-        raise UserError(
-            f"table={path} has more than one column {' and '.join(map(repr, twice))}; rename or "
-            "remove all but one."
-        )
-    table.columns = [str(name).strip() for name in table.columns]
-    return table
+        table = read_csv(path)
+    except UserError as error:
+        raise UserError(f"table={path} is not a csv of predictions: {error}") from error
+    cells = pd.DataFrame(table.rows, columns=list(table.columns), dtype=object)
+    return cells.where(cells != "", np.nan)
 
 
 def _rename(table: pd.DataFrame, columns: Mapping[str, Any], path: Path) -> pd.DataFrame:

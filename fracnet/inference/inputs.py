@@ -21,7 +21,6 @@ import numpy as np
 
 from fracnet.config.instantiate import near_miss
 from fracnet.data.datasets.base import describe_folder, is_ignored, is_image, skipped_note, walk
-from fracnet.data.datasets.csv_table import BLANKS, listed_path, read_csv, read_text
 from fracnet.data.dicom import NoDecoder
 from fracnet.data.image_io import (
     BadImage,
@@ -33,6 +32,7 @@ from fracnet.data.image_io import (
 )
 from fracnet.data.manifest import list_some
 from fracnet.data.preprocess import Preprocess
+from fracnet.utils.csv_table import BLANKS, listed_path, read_csv, read_text
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import file_key, path_text
 from fracnet.utils.text import are, counted

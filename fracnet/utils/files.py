@@ -197,6 +197,11 @@ def _remove_unused(draft: Path) -> None:
         os.close(descriptor)
 
 
+def without_waiting(path: str, flags: int) -> int:
+    """An `opener` for `open`: a named pipe reads as empty; waiting for a writer could block."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 ESCAPED = re.compile(rb"\\x(0d|[89a-f][0-9a-f])")
 
 

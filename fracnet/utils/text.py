@@ -1,5 +1,6 @@
 """Numbers and intervals in sentences; text that a terminal, page or spreadsheet may show."""
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,6 +13,12 @@ def counted(n: int, noun: str) -> str:
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{n} {noun[:-1]}ies"
     return f"{n} {noun}es" if noun.endswith(("s", "x", "tch", "nch")) else f"{n} {noun}s"
+
+
+def near_miss(word: str, allowed: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, or nothing where no allowed word is close."""
+    matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
+    return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
 def duration(seconds: float) -> str:

@@ -57,6 +57,25 @@ def test_the_probability_of_the_positive_class_is_enough(tmp_path: Path) -> None
     assert predictions.probabilities == pytest.approx(Predictions(OURS).probabilities)
 
 
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16")])
+def test_a_table_is_read_as_spreadsheets_write_it(
+    tmp_path: Path, separator: str, encoding: str
+) -> None:
+    path = tmp_path / "preds.csv"
+    OURS.to_csv(path, index=False, sep=separator, encoding=encoding)
+    predictions, _ = read_csv_predictions(path)
+    assert (predictions.probabilities == Predictions(OURS).probabilities).all()
+
+
+def test_a_quotation_mark_without_its_pair_swallows_no_row(tmp_path: Path) -> None:
+    path = written(tmp_path, OURS)
+    text = path.read_text().splitlines()
+    text[3], text[5] = '"' + text[3], '"' + text[5]
+    path.write_text("\n".join(text))
+    with pytest.raises(UserError, match=r"line 4: a cell cannot be read"):
+        read_csv_predictions(path)
+
+
 def test_a_column_of_copies_joins_their_rows(tmp_path: Path) -> None:
     twins = THEIRS.drop(columns="who").assign(twin=np.where(THEIRS.index < 3, "a", None))
     columns = {"path": "image", "label": "truth", "prob_abnormal": "p1", "copies": "twin"}
@@ -113,7 +132,7 @@ def test_rows_without_a_path_are_numbered(tmp_path: Path) -> None:
         (OURS.assign(prob_normal="high"), None, None, ["'prob_normal' holds 'high'"]),
         (OURS.assign(logit_normal="high"), None, None, ["'logit_normal' holds 'high' in row 0"]),
         (OURS.assign(split="train"), None, None, ["'split' holds 'train'", "val, test"]),
-        (OURS[:0], None, None, ["has no rows"]),
+        (OURS[:0], None, None, ["has no line below its header"]),
     ],
 )
 def test_faults_are_reported(

@@ -20,7 +20,7 @@ from fracnet.data.manifest import Manifest, with_manifest_types
 from fracnet.data.split_file import SplitFile
 from fracnet.data.splits import groups_of, name_groups, sample_groups
 from fracnet.utils.errors import DataFault, UserError
-from fracnet.utils.files import file_key, path_from_text, path_text
+from fracnet.utils.files import file_key, path_from_text, path_text, without_waiting
 from fracnet.utils.text import are, counted, list_some
 
 Row = dict[str, Any]
@@ -336,7 +336,7 @@ def header_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
 
 def _size(path: Path) -> tuple[int, int] | None:
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=without_waiting) as file:
             head = file.read(24)  # a shortcut: in most PNG files these hold the size
         width, height = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
         usual = head[:16] == PNG_START and 0 < width * height <= MAX_PIXELS
@@ -359,8 +359,8 @@ def subfolders(folder: Path) -> list[Path]:
     """The visible folders in a folder; none if the folder does not exist."""
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        return sorted(folder / e.name for e in entries if not is_ignored(e.name) and e.is_dir())
+    # Not DirEntry.is_dir, which raises for a link to itself.
+    return [entry for entry in visible_entries(folder) if entry.is_dir()]
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[str]]:
@@ -371,18 +371,23 @@ def image_files(folder: Path) -> tuple[list[Path], list[str]]:
     return images, sorted(path_text(file.name) for file in others)
 
 
+def _unlisted(error: OSError) -> None:
+    raise UserError(f"{error.filename} cannot be listed: {error.strerror}.") from error
+
+
 def walk(
     folder: Path | str,
     *,
     ignored: Sequence[str] = (),
     repeated: list[str] | None = None,
-    onerror: Callable[[OSError], None] | None = None,
+    onerror: Callable[[OSError], None] = _unlisted,
 ) -> Iterator[tuple[str, list[str]]]:
     """Each folder in `folder` and below with the sorted names of its files, hidden ones included.
 
     Follows links, but visits a folder that has several paths only once, so that a link to a parent
     does not repeat its files; the other paths are appended to `repeated`. Folders that
-    `is_ignored`, or that are named in `ignored`, are left out.
+    `is_ignored`, or that are named in `ignored`, are left out. By default, a folder that cannot be
+    listed raises UserError.
     """
     visited: set[int | str] = set()
     for parent, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
@@ -449,7 +454,7 @@ def is_image(file: Path | str) -> bool:
     if not dicom_files.may_be_dicom(file):
         return named_as_image
     try:
-        with open(file, "rb") as opened:
+        with open(file, "rb", opener=without_waiting) as opened:
             is_dicom = dicom_files.is_dicom(opened.read(dicom_files.HEADER_LENGTH))
     except OSError:
         return named_as_image  # a broken image, or any other file

@@ -23,11 +23,12 @@ from fracnet.data.datasets.base import (
     skipped_note,
     subfolders,
     valid_rows,
+    visible_entries,
 )
-from fracnet.data.datasets.csv_table import Table, listed_path, read_csv
 from fracnet.data.image_io import class_without_image
 from fracnet.data.manifest import Manifest
 from fracnet.data.splits import SPLITS
+from fracnet.utils.csv_table import Table, listed_path, read_csv
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.files import path_from_text, path_text
 from fracnet.utils.text import are, counted, list_some
@@ -174,7 +175,7 @@ class Folder(UnsplitDataset):
                 )
             raise UserError(
                 f"{origin} has {counted(len(names), 'class')} ({', '.join(names) or 'none'}) but "
-                f"needs at least two.{hint}"
+                f"needs at least two.{hint}{''.join(f' {note}' for note in images.notes)}"
             )
         if len(names) > 2:
             return tuple(names), []
@@ -278,6 +279,8 @@ def read_class_folders(root: Path) -> Images:
     entries = subfolders(root)
     split_of = {entry.name: split_named(entry.name) for entry in entries}
     images = Images(splits={split for split in split_of.values() if split})
+    parents = [root, *(entry for entry in entries if split_of[entry.name])]
+    images.notes += [note for parent in parents for note in _stray_note(parent)]
     if not images.splits:
         for entry in entries:
             _add_class(images, root, entry, None)
@@ -301,9 +304,20 @@ def read_class_folders(root: Path) -> Images:
     return images
 
 
+def _stray_note(folder: Path) -> list[str]:
+    """A note on images and broken links beside the class folders, if any: they have no class."""
+    entries = [entry for entry in visible_entries(folder) if not entry.is_dir()]
+    stray = [path_text(e.name) for e in entries if is_image(e) or not e.exists()]
+    if not (n := len(stray)):
+        return []
+    what = "image or broken link" if n == 1 else "images or broken links"
+    return [f"{folder}: skipped {n} {what} outside the class folders ({list_some(stray, n, 3)})."]
+
+
 def _add_class(images: Images, root: Path, folder: Path, split: str | None) -> None:
     """Add the images in a class folder; a folder in it that is named like a split is its split."""
     others, contradicting = [], []
+    known = len(images.rows)
     depth = len(folder.relative_to(root).parts)
     label = path_text(folder.name)
     spellings: dict[str, set[str]] = defaultdict(set)
@@ -329,6 +343,8 @@ def _add_class(images: Images, root: Path, folder: Path, split: str | None) -> N
     if double := [names for names in spellings.values() if len(names) > 1]:
         raise DataFault(f"{folder} has two folders for one split: {', '.join(sorted(double[0]))}.")
     images.notes += skipped_note(folder, others)
+    if len(images.rows) == known:
+        images.notes.append(f"{folder} holds no image and does not count as a class.")
 
 
 def _check_splits(root: Path, images: Images) -> None:

@@ -9,9 +9,9 @@ from PIL import Image
 
 from fracnet.data.datasets import download
 from fracnet.data.datasets.base import UnsplitDataset, describe_folder, image_files, skipped_note
-from fracnet.data.datasets.csv_table import read_csv
 from fracnet.data.datasets.yolo import LabelFiles, shapes
 from fracnet.data.manifest import Manifest
+from fracnet.utils.csv_table import read_csv
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.files import path_text, sha256_of
 from fracnet.utils.text import are, counted, list_some

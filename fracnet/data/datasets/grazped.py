@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fracnet.data.datasets.base import UnsplitDataset, describe_folder, files_below, is_image
-from fracnet.data.datasets.csv_table import Table, read_csv
 from fracnet.data.datasets.yolo import LabelFiles, shapes
 from fracnet.data.manifest import Manifest
+from fracnet.utils.csv_table import Table, read_csv
 from fracnet.utils.errors import DataFault
 from fracnet.utils.files import file_key, path_from_text
 from fracnet.utils.text import are, counted, list_some

@@ -24,10 +24,10 @@ from fracnet.data.datasets.base import (
     subfolders,
     walk,
 )
-from fracnet.data.datasets.csv_table import read_text
 from fracnet.data.datasets.layouts import MURA_FOLDER
 from fracnet.data.manifest import Manifest
-from fracnet.utils.errors import DataFault, UserError
+from fracnet.utils.csv_table import read_text
+from fracnet.utils.errors import DataFault
 from fracnet.utils.files import path_text
 from fracnet.utils.text import are, counted, list_some
 
@@ -249,10 +249,7 @@ def _read_part(
     misplaced: list[str] = []
     repeated: list[str] = []
 
-    def fail(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be listed: {error.strerror}.") from error
-
-    for parent, names in walk(folder, onerror=fail, repeated=repeated):
+    for parent, names in walk(folder, repeated=repeated):
         relative = path_text(Path(parent).relative_to(base).as_posix())
         for name in names:
             path = f"{relative}/{path_text(name)}"

@@ -1,6 +1,7 @@
 """A user's own images: class folders with and without splits, a CSV file, and faults."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -166,6 +167,35 @@ def test_dicom_files_without_an_image_are_left_out_and_counted_by_class(tmp_path
     assert manifest.excluded["reason"].tolist() == ["no image (Basic Text SR Storage)"]
 
 
+def test_a_pipe_and_links_to_themselves_neither_block_nor_raise(tmp_path):
+    root = write_folders(tmp_path, "fractured", "normal", n=6)
+    os.mkfifo(root / "normal" / "pipe.png")
+    os.mkfifo(root / "normal" / "pipe")
+    (root / "loop").symlink_to("loop")
+    (root / "normal" / "loop.png").symlink_to("loop.png")
+    manifest = read(root)
+    unreadable = manifest.table.loc[manifest.table["width"].isna(), "path"]
+    assert sorted(unreadable) == ["normal/loop.png", "normal/pipe.png"]
+
+
+def test_what_belongs_to_no_class_is_named(tmp_path):
+    root = write_folders(tmp_path, "fractured", "normal", n=6)
+    (root / "implant").mkdir()
+    (root / "cast").symlink_to("gone")
+    (root / "loose.png").write_bytes(encoded(picture(), "PNG"))
+    (root / "readme.txt").write_text("none of these")
+    notes = read(root).notes
+    assert any(
+        "images or broken links outside the class folders (cast, loose.png)" in n for n in notes
+    )
+    assert f"{root}/implant holds no image and does not count as a class." in notes
+    for file in (root / "normal").iterdir():
+        file.unlink()
+    (root / "normal" / "all.zip").write_bytes(b"PK")
+    (root / SPLIT).unlink()
+    assert "all.zip. " + f"{root}/normal holds no image" in error(root)
+
+
 def test_a_broken_image_is_left_to_on_bad_file(tmp_path):
     root = write_folders(tmp_path, "normal", "fractured")
     (root / "normal" / "0.png").write_bytes(encoded(picture(), "PNG")[:200])
@@ -219,6 +249,26 @@ def test_columns_may_have_any_name_and_other_separators(root, separator):
     }
     table = read_csv(root, columns=columns).table.set_index("path")
     assert table.loc["images/7.png", "study"] == "p7-1"
+
+
+@pytest.mark.parametrize("cell", ['"p1', '"p1" 2', '"'])
+def test_a_quotation_mark_without_its_pair_swallows_no_line(root, cell):
+    rows = lines()
+    rows[3] = rows[3].rpartition(",")[0] + "," + cell
+    write(root, rows)
+    assert "line 5: a cell cannot be read" in csv_error(root)
+
+
+def test_a_table_in_another_encoding_is_read_or_named(root):
+    write(root, lines())
+    file = root / "labels.csv"
+    text = file.read_text()
+    file.write_text(text, encoding="utf-16")
+    assert len(read_csv(root).table) == 12
+    file.write_bytes(text.replace("normal", "gesund-\xe4").encode("latin-1"))
+    assert "it is not UTF-8 text" in csv_error(root)
+    file.write_bytes(b"PK\3\4\xb5")
+    assert "it is an Excel workbook or ZIP file" in csv_error(root)
 
 
 def test_a_created_split_keeps_patients_together(root):
@@ -316,7 +366,7 @@ class TestInvalidTables:
         assert "no line below its header" in csv_error(root)
         write(root, [lines()[0] + ",more,cells"])
         assert "line 2: 6 cells, but the header has 4" in csv_error(root)
-        (root / "labels.csv").write_bytes(b"\xff\xfe\x00\x00")
+        (root / "labels.csv").write_bytes(b"\x89PNG\r\n\xff")
         assert "cannot be read" in csv_error(root)
         write(root, [line.replace("normal", "").replace("broken", "") for line in lines()])
         assert "no line has a label" in csv_error(root)

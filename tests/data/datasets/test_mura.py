@@ -291,7 +291,7 @@ def test_list_lines_without_a_path_or_label_are_rejected(base, name, line):
 def test_empty_and_binary_lists_are_rejected(base):
     (base / "train_image_paths.csv").write_text("path\n")
     assert "train_image_paths.csv names no image" in error(base)
-    (base / "train_image_paths.csv").write_bytes(b"\xff\xfe\x00")
+    (base / "train_image_paths.csv").write_bytes(b"\x89PNG\r\n\xff")
     assert "train_image_paths.csv cannot be read" in error(base)
 
 

@@ -1,5 +1,6 @@
-"""CSV tables that come with datasets: cells by column, and messages that name file and line."""
+"""CSV tables that others wrote: cells by column, and messages that name file and line."""
 
+import codecs
 import csv
 import io
 from collections import Counter
@@ -7,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fracnet.config.instantiate import near_miss
 from fracnet.utils.errors import DataFault, UserError
-from fracnet.utils.text import list_some
+from fracnet.utils.text import are, counted, list_some, near_miss
 
 BLANKS = " \t\r\n\xa0"
 """Removed around cells; other white space, such as a form feed, may belong to an id."""
@@ -37,7 +37,8 @@ class Table:
         if rows:
             cells = (f"line {self.lines[row]} ({self.rows[row][column]!r})" for row in rows)
             raise DataFault(
-                f"{self.path}: {len(rows)} values of the column {column!r} are invalid: "
+                f"{self.path}: {counted(len(rows), 'value')} of the column {column!r} "
+                f"{are(len(rows))} invalid: "
                 f"{list_some(cells, len(rows))}; expected {expected}."
             )
 
@@ -50,12 +51,21 @@ class Table:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file with its own line breaks. Raises UserError."""
+    """The text of a file with its own line breaks: UTF-8, or UTF-16 with its mark (Excel's "Unicode
+    text"). Raises UserError.
+    """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+        data = path.read_bytes()
+        marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return data.decode("utf-16" if marked else "utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        kind = "an Excel workbook or ZIP file" if data.startswith(b"PK\3\4") else "not UTF-8 text"
+        raise UserError(
+            f"{path} cannot be read: it is {kind} ({error.reason} at byte {error.start}). Save it "
+            "as CSV in UTF-8."
+        ) from error
 
 
 def listed_path(text: str, folder: Path) -> Path:
@@ -70,11 +80,14 @@ def read_csv(path: Path) -> Table:
     text = read_text(path)
     separator = max(",;\t", key=text.lstrip("\r\n").replace("\r", "\n").partition("\n")[0].count)
     # Not splitlines: a form feed, for example, is part of a cell.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    # Strict: otherwise a quotation mark without its pair swallows the lines up to the next one.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     columns: tuple[str, ...] = ()
     rows, lines, long = [], [], []
+    start = 1
     try:
         for cells in reader:
+            start = reader.line_num + 1
             cells = [cell.strip(BLANKS) for cell in cells]
             if not any(cells):
                 continue
@@ -93,7 +106,9 @@ def read_csv(path: Path) -> Table:
             rows.append(dict(zip(columns, cells, strict=False)))
             lines.append(reader.line_num)
     except csv.Error as error:
-        raise DataFault(f"{path}, line {reader.line_num}: {error}.") from error
+        raise DataFault(
+            f"{path}, line {start}: a cell cannot be read ({error}). Check its quotation marks."
+        ) from error
     if long:
         raise DataFault(f"{path}, {list_some(long, len(long))}, but the header has {len(columns)}.")
     if not rows:
