@@ -13,7 +13,7 @@ agree: a perfect classifier of six cases is not known to be perfect.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,11 +25,13 @@ from fracnet.metrics.clusters import Clusters
 from fracnet.metrics.intervals import (
     LEVEL,
     RESAMPLES,
+    ROUNDING,
     Interval,
     bootstrap,
     logit_interval,
     score_limits,
 )
+from fracnet.utils.text import counted
 
 
 def auc_intervals(
@@ -38,11 +40,13 @@ def auc_intervals(
     """Intervals of each class's AUC and, last, of their macro average over the defined classes.
 
     The variance is DeLong's (1988, Biometrics 44:837); where rows cluster, the influences are
-    summed by cluster first, as Obuchowski does (1997, Biometrics 53:567).
+    summed by cluster first, as Obuchowski does (1997, Biometrics 53:567). An AUC of 0 or 1 has no
+    variance, but an exact limit (`_limit_at_end`).
     """
     method = "logit, DeLong" if clusters.trivial else "logit, Obuchowski"
     values, moves = classification.auc(target, prob), influence(target, prob, clusters)
-    return _intervals("AUC", values, moves, target, clusters, method, level)
+    pairs = [_independent_pairs(target == c, clusters) for c in range(len(values))]
+    return _intervals("AUC", values, moves, target, clusters, method, level, pairs)
 
 
 def average_precision_intervals(
@@ -67,14 +71,18 @@ def _intervals(
     clusters: Clusters,
     method: str,
     level: float,
+    pairs: Sequence[int] = (),
 ) -> list[Interval]:
-    def interval(value: float, moves: np.ndarray, why: str) -> Interval:
+    def interval(value: float, moves: np.ndarray, why: str, pairs: int = 0) -> Interval:
         if why:
             return Interval(None, None, method, why)
+        if pairs and not ROUNDING < value < 1 - ROUNDING:
+            return _limit_at_end(round(value), pairs, method, level)
         return logit_interval(value, moves, clusters, method, name, level)
 
     reasons = [_no_interval_reason(target == c, clusters) for c in range(len(values))]
-    results = [interval(float(v), moves[:, c], reasons[c]) for c, v in enumerate(values)]
+    pairs = pairs or [0] * len(values)
+    results = [interval(float(v), moves[:, c], reasons[c], pairs[c]) for c, v in enumerate(values)]
     defined = ~np.isnan(values)
     if not defined.any():
         return [*results, interval(math.nan, moves, "undefined: every row is of one class")]
@@ -82,7 +90,27 @@ def _intervals(
     why = next((why for why, known in zip(reasons, defined, strict=True) if known and why), "")
     why = f"a class without an interval: {why}" if why else ""
     mean = moves[:, defined].mean(axis=1)
-    return [*results, interval(float(values[defined].mean()), mean, why)]
+    # If their mean is below x, then so is one of them: the fewest pairs bound the mean, too.
+    fewest = min(n for n, known in zip(pairs, defined, strict=True) if known)
+    return [*results, interval(float(values[defined].mean()), mean, why, fewest)]
+
+
+def _independent_pairs(case: np.ndarray, clusters: Clusters) -> int:
+    """The most pairs of a case and another row of which no two share a cluster, nor do the two."""
+    holders = [np.unique(clusters.ids[rows]) for rows in (case, ~case)]
+    return min(*map(len, holders), len(np.union1d(*holders)) // 2)
+
+
+def _limit_at_end(value: int, pairs: int, method: str, level: float) -> Interval:
+    """Exact interval of an AUC of 1 (or 0): all cases score higher (lower) than all others.
+
+    Then those of `pairs` independent pairs do, which has a probability of AUC**pairs at most. For
+    that alone Clopper and Pearson's limit for `pairs` of `pairs` successes holds its level.
+    """
+    limit = ((1 - level) / 2) ** (1 / pairs)
+    note = f"the AUC is {value}: exact limit from {counted(pairs, 'independent pair')}"
+    low, high = (limit, 1.0) if value else (0.0, 1 - limit)
+    return Interval(low, high, method, note)
 
 
 def _no_interval_reason(case: np.ndarray, clusters: Clusters) -> str:

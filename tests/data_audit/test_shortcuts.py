@@ -40,6 +40,16 @@ def test_the_responsible_family_is_named(name: str) -> None:
     assert f"can be predicted from {name} alone, AUC {format_score(score)}" in finding.title
 
 
+def test_a_shortcut_that_never_fails_is_a_warning() -> None:
+    targets = np.arange(200) % 2
+    features = noise(200)
+    features[:, FEATURES.index("file_size")] = 1000 + 500 * targets
+    scores = scores_of(features, targets, [str(i) for i in range(200)])
+    finding = check_shortcuts(scores, 2, "image")
+    assert finding.severity == "warning"
+    assert "file size alone, AUC 1.000 (0.9" in finding.title
+
+
 def test_a_family_is_not_diluted_by_the_others() -> None:
     """AUC 0.81 of one family, as of a small letter, where all measurements together say less."""
     telling = FamilyScore("corner marks", 0.81, 0.74, 0.86)

@@ -141,6 +141,7 @@ def test_perfect_scores_are_never_given_as_an_interval_of_no_width() -> None:
             assert "degenerate" in estimate.note or "too few for an interval" in estimate.note
         else:
             assert estimate.low < 1
+    assert summary.metrics["macro_auc"].low is not None
     scores = [e for name, e in summary.metrics.items() if name not in LOSSES]
     assert {estimate.value for estimate in scores} == {1.0}
     assert summary.metrics["kappa"].note == "degenerate: the value is 1"

@@ -86,12 +86,24 @@ def test_an_auc_that_depends_on_one_row_has_a_wide_interval() -> None:
     assert 2.5 < half_width * value * (1 - value) / error < 3
 
 
-def test_a_perfect_auc_is_degenerate() -> None:
-    target = np.repeat([0, 1], 5)
-    intervals = auc_intervals(target, np.eye(2)[target], Clusters(np.arange(10), 10, "image"))
+def test_a_perfect_auc_has_an_exact_limit() -> None:
+    target = np.repeat([0, 1], [12, 5])
+    score = np.eye(2)[target]
+    intervals = auc_intervals(target, score, Clusters(np.arange(17), 17, "image"))
     for interval in intervals:
-        assert (interval.low, interval.high) == (None, None)
-        assert interval.note == "degenerate: the AUC is 1"
+        assert interval.low == pytest.approx(0.025 ** (1 / 5))  # Clopper-Pearson, 5 of 5
+        assert interval.high == 1
+        assert interval.note == "the AUC is 1: exact limit from 5 independent pairs"
+    worst = auc_intervals(target, 1 - score, Clusters(np.arange(17), 17, "image"))[1]
+    assert (worst.low, worst.high) == (0, pytest.approx(1 - 0.025 ** (1 / 5)))
+
+
+def test_the_exact_limit_counts_patients_and_no_pair_within_one() -> None:
+    target = np.tile([0, 1], 12)  # each patient has a case and another row
+    by_patient = Clusters(np.repeat(np.arange(12), 2), 12, "patient")
+    assert auc_intervals(target, np.eye(2)[target], by_patient)[1].low == pytest.approx(
+        0.025 ** (1 / 6)
+    )
 
 
 def test_equal_scores_are_degenerate() -> None:
@@ -196,7 +208,8 @@ def test_equal_scores_have_no_interval_of_width_zero(intervals: Any) -> None:
     rng = np.random.default_rng(0)
     clusters = Clusters(np.arange(180) // 3, 60, "patient")
     target = rng.integers(0, 2, 60)[clusters.ids]
-    for prob in (np.full((180, 2), 0.5), np.eye(2)[1 - target]):
+    wrong = [] if intervals is auc_intervals else [np.eye(2)[1 - target]]  # an AUC of 0 has a limit
+    for prob in (np.full((180, 2), 0.5), *wrong):
         macro = intervals(target, prob, clusters)[-1]
         assert (macro.low, macro.high) == (None, None)
         assert macro.note.startswith("degenerate: ")
