@@ -96,7 +96,7 @@ def sample_groups(table: pd.DataFrame, share: float, seed: int) -> npt.NDArray[n
         raise UserError(
             f"Cannot split off a part of {counted(len(table), 'image')} in "
             f"{counted(len(chosen), 'group')} (patients, else studies, else images): a class would "
-            "lose its last train image. Each class needs at least two groups."
+            "lose its last train image. Each class needs a group for train and one for each part."
         )
     return chosen[tally.group]
 

@@ -9,7 +9,7 @@ from fracnet.evaluation.summary import NOT_FROM_0, Estimate, Summary
 from fracnet.metrics.classification import brier_range
 from fracnet.report.run_content import Evaluated
 from fracnet.report.tables import (
-    NEAR_0,
+    UNCLEAR,
     Cell,
     EstimateCell,
     Table,
@@ -148,7 +148,7 @@ def overall_table(run: Evaluated, metrics: Mapping[str, str] = METRICS | FURTHER
     best, worst = brier_range(len(summary.classes))
     note = f"Lower is better for Brier score ({best} to {worst}), log loss and calibration error."
     if any(isinstance(cell, EstimateCell) and cell.near_zero for row in rows for cell in row):
-        note += f" {NEAR_0.capitalize()}: {NOT_FROM_0}."
+        note += f" {UNCLEAR.capitalize()}: {NOT_FROM_0}."
     return Table(
         f"{counted(summary.n, f'{summary.split} image')}; {rule}; uncalibrated; 95 % intervals",
         ["metric", "model", *baselines],

@@ -253,7 +253,8 @@ def _mean(sweep: Sweep, row: Mapping[str, Any]) -> str:
     interval = "" if row["low"] is None else f", 95 % CI {limits(row['low'], row['high'])}"
     return (
         f"{start}mean validation {metric_title(sweep['objective'])} over {repeats}: "
-        f"{row['mean']:.3f}{sd}{interval}, {min(row['values']):.3f} to {max(row['values']):.3f}."
+        f"{row['mean']:.3f}{sd}{interval}, range {min(row['values']):.3f} to "
+        f"{max(row['values']):.3f}."
     )
 
 

@@ -65,7 +65,7 @@ def estimate_scale(estimates: Sequence[Estimate], also: Sequence[float] = ()) ->
     return Scale(scale.low, min(scale.high, 1.0) if highest <= 1 else scale.high)
 
 
-NEAR_0 = "near 0"
+UNCLEAR = "unclear"
 """NOT_FROM_0 in a table."""
 
 
@@ -88,7 +88,7 @@ class EstimateCell:
     def number(self) -> str:
         """The value in digits, `n/a` where it is undefined."""
         if self.near_zero:
-            return NEAR_0
+            return UNCLEAR
         return "n/a" if not math.isfinite(self.value) else self._format(self.value)
 
     @property

@@ -185,7 +185,7 @@ def data_statements(content: RunContent) -> Iterator[Statement]:
             f"The data have not been audited: {UNKNOWN_WITHOUT_AUDIT} (python -m fracnet.audit)."
             if content.run_known
             else "The training data of this model are unknown, so it may have been trained on "
-            "images of this test set."
+            "these images."
         )
         yield Statement("hint", unknown)
         return
@@ -224,7 +224,8 @@ def discrimination_statements(
     if math.isnan(area.value):
         yield Statement(
             "warning",
-            f"{name} is undefined on {rows}: {area.note or 'a class has no cases'}.",
+            f"{name} is undefined on {rows}: "
+            f"{area.note.removeprefix('undefined: ') or 'a class has no cases'}.",
             "These rows cannot show whether the model works.",
         )
         return
@@ -238,7 +239,7 @@ def discrimination_statements(
         )
     severity = "warning"
     if area.low is None or area.high is None:
-        sentence += f" There is no interval: {area.note}."
+        sentence += f" There is no interval ({area.note})."
         headline = "It is unclear whether the model does better than chance."
     elif area.high < CHANCE:
         severity = "error"
@@ -266,10 +267,13 @@ def discrimination_statements(
 
 
 def _difference_text(difference: Difference) -> str:
-    """`+0.120 (+0.031 to +0.209)`."""
+    """`+0.120 (+0.031 to +0.209)`; with p where the test does not confirm the interval."""
     interval = "no interval"
     if difference.low is not None and difference.high is not None:
         interval = f"{difference.low:+.3f} to {difference.high:+.3f}"
+        shown = difference.verdict in (BETTER, WORSE)
+        if not shown and difference.p is not None and difference.low * difference.high > 0:
+            interval += f", but p = {difference.p:.3f}"
     return f"{difference.value:+.3f} ({interval})"
 
 

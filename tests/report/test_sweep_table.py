@@ -96,7 +96,7 @@ def test_ties_and_folds_are_reported(tmp_path: Path) -> None:
     assert "Equally good: jobs 1, 2; the first is chosen." in ties
     assert "smaller is better" in ties
     folds = " ".join(printed(tmp_path / "folds").split())
-    assert "mean validation macro AUC over 3 folds: 0.600, SD 0.100, 0.500 to 0.700." in folds
+    assert "mean validation macro AUC over 3 folds: 0.600, SD 0.100, range 0.500 to 0.700." in folds
     assert "Equally good" not in folds
     assert "*" not in folds, "no fold is better than another"
     assert "nothing was chosen" in folds

@@ -23,6 +23,7 @@ from fracnet.report.verdict import (
     Verdict,
     calibration_statements,
     compare_with_baseline,
+    majority_statements,
     paired_difference,
     run_verdict,
 )
@@ -173,6 +174,15 @@ def test_an_accuracy_is_compared_with_a_constant_prediction_by_pairs(good: RunCo
     itself = compare_with_baseline(replace(good, baselines={"majority": test}))
     assert itself.majority_difference is not None
     assert itself.majority_difference.verdict not in (BETTER, WORSE)
+
+
+def test_an_interval_that_the_test_does_not_confirm_comes_with_its_p(good: RunContent) -> None:
+    comparison = compare_with_baseline(good)
+    assert comparison.majority_difference is not None
+    pair = replace(comparison.majority_difference, value=0.1, low=0.01, high=0.19, p=0.074)
+    undecided = replace(comparison, majority_difference=replace(pair, verdict=None))
+    (statement,) = majority_statements(good, undecided)
+    assert "+0.100 (+0.010 to +0.190, but p = 0.074)." in statement.sentence
 
 
 def test_few_cases_are_named(tmp_path: Path) -> None:

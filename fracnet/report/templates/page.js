@@ -34,7 +34,7 @@
     const rows = [...table.tBodies[0].rows];
     if (rows.length < 6) continue;
     // Words that a row must hold, and comparisons with a column: "adam lr<0.01".
-    const input = element("input", { type: "search", placeholder: "adam lr<0.01" });
+    const input = element("input", { type: "search", placeholder: "word column<0.5" });
     const form = element("form", { className: "filters" });
     const label = element("label", { textContent: "filter rows " });
     const output = element("output", { className: "muted" });
