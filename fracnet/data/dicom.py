@@ -310,8 +310,6 @@ def _check_is_grey(dataset: Dataset) -> None:
     if frames != 1:
         raise ValueError(f"it has {frames} frames; only single images are supported")
     kind = dataset.get("PhotometricInterpretation")
-    if not kind:
-        raise ValueError("its DICOM header has no PhotometricInterpretation")
     samples = _integer(dataset, "SamplesPerPixel", 1)
     if kind not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
         raise ValueError(
