@@ -12,6 +12,8 @@ from sklearn.metrics import recall_score, roc_auc_score
 from torch.utils.data import DataLoader
 
 from fracnet.models.classifier import Classifier
+from fracnet.models.heads import find_heads
+from fracnet.utils import shared
 from fracnet.utils.errors import UserError
 
 CLASSES = ["elbow", "fingers", "wrist"]
@@ -126,3 +128,34 @@ def test_divergence_is_named(tmp_path: Path) -> None:
 def test_an_invalid_user_class_is_named(node: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Classifier(node | {"normalize": "half"}, CLASSES, ADAM)
+
+
+def test_jobs_with_fitted_heads_share_the_frozen_layers_and_no_head() -> None:
+    shared.begin()
+    try:
+        torch.manual_seed(0)
+        state = torch.get_rng_state()
+        models = {}
+        for name in ("knn", "logistic", "knn again", "linear"):
+            torch.set_rng_state(state)
+            node = {**TINY, "freeze": "backbone", "head": name.split()[0]}
+            models[name] = Classifier(node, CLASSES, ADAM)
+            (head,) = find_heads(models[name].backbone, "head")
+            with torch.no_grad():
+                for tensor in (*head.parameters(), *head.buffers()):
+                    tensor.fill_(7)  # what is fitted, of which the next job must see nothing
+    finally:
+        shared.end()
+    torch.set_rng_state(state)
+    whole = Classifier(TINY, CLASSES, ADAM).backbone
+    inside = {id(weight) for weight in find_heads(whole, "head")[0].parameters()}
+    body = {key: w for key, w in whole.named_parameters() if id(w) not in inside}
+    assert body
+    weights = {name: dict(model.backbone.named_parameters()) for name, model in models.items()}
+    for key, weight in body.items():
+        assert torch.equal(weights["knn again"][key], weight), key
+        assert weights["knn again"][key] is weights["logistic"][key] is weights["knn"][key], key
+        assert weights["linear"][key] is not weights["knn"][key], key
+    heads = [find_heads(model.backbone, "head")[0] for model in models.values()]
+    tensors = [id(t) for head in heads for t in (*head.parameters(), *head.buffers())]
+    assert len(set(tensors)) == len(tensors)
