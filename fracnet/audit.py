@@ -32,7 +32,8 @@ def audit(cfg: DictConfig) -> None:
     """
     command = validated(AuditCommand, cfg)
 
-    training = None if command.label_errors is None else training_config(command)
+    name = network_name(command)
+    training = None if name is None else training_config(command, name)
 
     # Imported late: --help and typos need not wait for them.
     from fracnet.data_audit import findings, page, run_audit
@@ -52,11 +53,11 @@ def audit(cfg: DictConfig) -> None:
             result = run_audit.audit_without_images(dataset, fault)
         else:
             network = None
-            if training is not None:
+            if name is not None and training is not None:
                 from fracnet.runs.build import frozen_features  # torch; other audits need none
 
                 compute = partial(frozen_features, training, dataset, command.progress_bar)
-                network = run_audit.NamedFeatures(str(command.label_errors), compute)
+                network = run_audit.NamedFeatures(name, compute)
             result = run_audit.run_audit(
                 manifest,
                 on_bad_file=command.data.on_bad_file,
@@ -80,18 +81,32 @@ def audit(cfg: DictConfig) -> None:
         sys.exit(FAILED)
 
 
-def training_config(command: AuditCommand) -> Config:
-    """The config of a training with the network `label_errors` on these data.
+def network_name(command: AuditCommand) -> str | None:
+    """The network whose features are used; `label_errors` is the older key.
 
-    Raises UserError for a network that is not among the choices of `model=`.
+    Raises UserError for a network that is not among the choices of `model=`, or for two networks.
     """
-    name = command.label_errors
+    given = {"features": command.features, "label_errors": command.label_errors}
+    named = {key: name for key, name in given.items() if name is not None}
+    if not named:
+        return None
+    if len({*named.values()}) > 1:
+        raise UserError(
+            f"features={command.features} and label_errors={command.label_errors} name two "
+            "networks; label_errors is the older name of features: leave it out."
+        )
+    (key, name), *_ = named.items()
     choices = sorted(GlobalHydra.instance().config_loader().get_group_options("model"))
     if name not in choices:
         raise UserError(
-            f"label_errors={name} is not a choice of model=; allowed: {', '.join(choices)}."
-            f"{near_miss(str(name), choices)}"
+            f"{key}={name} is not a choice of model=; allowed: {', '.join(choices)}."
+            f"{near_miss(name, choices)}"
         )
+    return name
+
+
+def training_config(command: AuditCommand, name: str) -> Config:
+    """The config of a training with a network, a choice of `model=`, on these data."""
     data = HydraConfig.get().runtime.choices["data"]
     overrides = [f"data={data}", f"model={name}", f"data_dir={command.data_dir}"]
     overrides += ["model.freeze=backbone", f"data.root={command.data.root}"]

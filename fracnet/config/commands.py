@@ -224,6 +224,7 @@ class AuditCommand(DataCommand):
     pictures: Annotated[Whole, Field(ge=0, le=1000)]
     workers: Annotated[Whole, Field(ge=1, le=256)] | None
     progress_bar: bool
+    features: Text | None = None
     label_errors: Text | None = None
 
 

@@ -15,7 +15,6 @@ import pandas as pd
 from fracnet.data.manifest import Manifest
 from fracnet.data.splits import SPLITS, group_overlap
 from fracnet.data_audit.findings import (
-    MAX_LISTED,
     Finding,
     image_detail,
     image_name,
@@ -25,7 +24,7 @@ from fracnet.data_audit.findings import (
 from fracnet.data_audit.near_duplicates import Pair, clusters
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import without_waiting
-from fracnet.utils.text import are, counted
+from fracnet.utils.text import are, counted, have
 
 NUMBERED = 3.0  # images per name within a split from which names only number images
 COMMON = 50  # images with the same name from which the name identifies no picture
@@ -63,9 +62,8 @@ def check_readable(manifest: Manifest, bad: Mapping[int, str], policy: str) -> F
         else "Training leaves them out (data.on_bad_file=skip).",
         "Repair them or download them again"
         + (", or leave them out with data.on_bad_file=skip." if policy == "error" else "."),
-        [f"{image_name(table, row)}: {bad[row]}" for row in rows[:MAX_LISTED]],
+        [f"{image_name(table, row)}: {bad[row]}" for row in rows],
         [image_detail(table, row) | {"reason": bad[row]} for row in rows],
-        n,
     )
 
 
@@ -90,14 +88,20 @@ def check_unreadable_copies(manifest: Manifest, bad: Mapping[int, str]) -> list[
             f"They hold {counted(len(copies), 'picture')}{across}. Once repaired, they will be "
             "copies like any others.",
             "Download them again, then repeat the audit.",
-            [
-                " and ".join(image_name(table, row) for row in rows[:4])
-                for rows in copies[:MAX_LISTED]
-            ],
-            [{"images": [image_detail(table, row) for row in rows]} for rows in copies],
-            len(copies),
+            [_names(table, rows) for rows in copies],
+            [_images(table, rows) for rows in copies],
         )
     ]
+
+
+def _names(table: pd.DataFrame, rows: Sequence[int]) -> str:
+    """Up to four images, for the page."""
+    return " and ".join(image_name(table, row) for row in rows[:4])
+
+
+def _images(table: pd.DataFrame, rows: Sequence[int]) -> dict[str, Any]:
+    """The images of one picture, for the JSON."""
+    return {"images": [image_detail(table, row) for row in rows]}
 
 
 def _file_digest(path: Path) -> bytes:
@@ -160,12 +164,8 @@ def check_stems(manifest: Manifest, copies: set[tuple[int, int]]) -> Finding:
         f"{n_verified} {are(n_verified)} verified as copies by their pixels. A shared name is only "
         "a hint: unrelated images can have the same name.",
         "",
-        [
-            f"{image_name(table, a)} and {image_name(table, b)}"
-            for a, b in sorted(pairs)[:MAX_LISTED]
-        ],
+        [_names(table, pair) for pair in sorted(pairs)],
         [{"a": image_detail(table, a), "b": image_detail(table, b)} for a, b in sorted(pairs)],
-        len(pairs),
     )
 
 
@@ -233,19 +233,8 @@ class _Copies:
     cluster: npt.NDArray[np.int64]
 
     def list_pairs(self, pairs: Sequence[Pair]) -> list[str]:
-        """The first pairs, for the page."""
-        return [
-            f"{image_name(self.table, pair.a)} and {image_name(self.table, pair.b)}: "
-            f"{describe_pair(pair)}"
-            for pair in pairs[:MAX_LISTED]
-        ]
-
-    def list_pictures(self, pictures: Sequence[Sequence[int]]) -> list[str]:
-        """The first pictures, for the page, with up to four images each."""
-        return [
-            " and ".join(image_name(self.table, row) for row in rows[:4])
-            for rows in pictures[:MAX_LISTED]
-        ]
+        """For the page."""
+        return [f"{_names(self.table, (pair.a, pair.b))}: {describe_pair(pair)}" for pair in pairs]
 
     def pictures(self, mask: npt.NDArray[np.bool_] | None = None) -> list[list[int]]:
         """Rows of each picture that several images show, optionally among the rows of a mask."""
@@ -253,10 +242,6 @@ class _Copies:
         for row in range(len(self.table)) if mask is None else np.flatnonzero(mask).tolist():
             rows_of[int(self.cluster[row])].append(row)
         return [rows for rows in rows_of.values() if len(rows) > 1]
-
-    def details(self, rows: Sequence[int]) -> dict[str, Any]:
-        """One picture for the JSON."""
-        return {"images": [image_detail(self.table, row) for row in rows]}
 
 
 def check_copies(manifest: Manifest, pairs: Sequence[Pair]) -> list[Finding]:
@@ -289,9 +274,7 @@ def _check_across(copies: _Copies) -> list[Finding]:
         pairs = [
             pair
             for pair in copies.pairs
-            if splits[pair.a] != splits[pair.b]
-            and split in (splits[pair.a], splits[pair.b])
-            and {str(splits[pair.a]), str(splits[pair.b])} <= {split, *earlier}
+            if {split} < {splits[pair.a], splits[pair.b]} <= {split, *earlier}
         ]
         kinds = Counter(pair.kind for pair in pairs)
         kind_counts = ", ".join(f"{KIND_NAMES[kind]}: {count}" for kind, count in kinds.items())
@@ -301,14 +284,12 @@ def _check_across(copies: _Copies) -> list[Finding]:
                 "copies across splits",
                 "leak",
                 f"{len(leaked)} of {n} {split} images ({percent(len(leaked), n)}) "
-                f"{'has' if len(leaked) == 1 else 'have'} a verified copy in "
-                f"{' or '.join(earlier)}.",
+                f"{have(len(leaked))} a verified copy in {' or '.join(earlier)}.",
                 f"The model may have memorized them, so {use} cannot be trusted "
                 + (f"(pairs: {kind_counts})." if kind_counts else "(through copies of copies)."),
                 "data.split=deduplicated trains without them.",
                 copies.list_pairs(pairs),
                 [image_detail(copies.table, int(row)) for row in leaked],
-                len(pairs),
             )
         )
     return findings
@@ -342,8 +323,7 @@ def _check_within(copies: _Copies) -> list[Finding]:
                 if train
                 else "",
                 copies.list_pairs(pairs),
-                [copies.details(rows) for rows in pictures],
-                len(pairs),
+                [_images(copies.table, rows) for rows in pictures],
             )
         )
     return findings
@@ -359,12 +339,11 @@ def _check_two_patients(copies: _Copies) -> list[Finding]:
     }
     if not mixed:
         return []
-    pictures = [list(rows) for rows in mixed]
     return [
         Finding(
             "two patients",
             "warning",
-            f"{counted(len(mixed), 'picture')} {'has' if len(mixed) == 1 else 'have'} copies under "
+            f"{counted(len(mixed), 'picture')} {have(len(mixed))} copies under "
             f"different patients ({len(set().union(*mixed.values()))} in total), so patient ids "
             "may be wrong.",
             "A person with two ids can end up in two splits even if the split is by patient, also "
@@ -372,13 +351,12 @@ def _check_two_patients(copies: _Copies) -> list[Finding]:
             "Look at the pairs and correct the ids. data.split=deduplicated data.folds=5 treats "
             "such patients as one; data.split=deduplicated alone leaves out the copies, but not "
             "other images of the same person.",
-            copies.list_pictures(pictures),
+            [_names(copies.table, rows) for rows in mixed],
             [
-                copies.details(rows)
+                _images(copies.table, rows)
                 | {"patients": [str(patients[row]) if known[row] else None for row in rows]}
-                for rows in pictures
+                for rows in mixed
             ],
-            len(mixed),
         )
     ]
 
@@ -392,13 +370,11 @@ def _check_two_labels(copies: _Copies) -> list[Finding]:
         Finding(
             "two labels",
             "warning",
-            f"{counted(len(mixed), 'picture')} {'has' if len(mixed) == 1 else 'have'} copies with "
-            "different labels.",
+            f"{counted(len(mixed), 'picture')} {have(len(mixed))} copies with different labels.",
             "One of the labels is wrong, or the labels mean less than they seem to.",
             "Look at the pairs, and correct the labels or leave out the images.",
-            copies.list_pictures(mixed),
-            [copies.details(rows) for rows in mixed],
-            len(mixed),
+            [_names(copies.table, rows) for rows in mixed],
+            [_images(copies.table, rows) for rows in mixed],
         )
     ]
 
@@ -440,7 +416,7 @@ def check_balance(manifest: Manifest) -> list[Finding]:
                 Finding(
                     "balance",
                     "warning" if any(n == 0 for _, n in few) else "hint",
-                    f"{counted(len(few), 'class')} {'has' if len(few) == 1 else 'have'} fewer than "
+                    f"{counted(len(few), 'class')} {have(len(few))} fewer than "
                     f"{FEW} {split} images{'' if len(few) == 1 else ' each'}.",
                     "The interval of a sensitivity from so few images is tens of points wide.",
                     "",
@@ -496,7 +472,7 @@ def check_groups(manifest: Manifest) -> Finding:
     return Finding(
         "groups",
         "leak",
-        f"{counts} {'has' if len(overlap) == 1 else 'have'} images in more than one split.",
+        f"{counts} {have(len(overlap))} images in more than one split.",
         f"The {counted(n_images, 'image')} of these groups make test metrics too good: a model can "
         f"recognize the person. {rest}".strip(),
         "Split by patient: no group may be in two splits. Training rejects this split.",

@@ -20,6 +20,7 @@ CONSEQUENCE = (
     "two patients",
     "copies within splits",
     "labels",
+    "similar images",
     "files",
     "copies of unreadable files",
     "balance",
@@ -53,9 +54,8 @@ MAX_IN_VERDICT = 4  # findings that the verdict names
 class Finding:
     """The result of one check.
 
-    title: one sentence with the numbers. text: what it means. advice: what to do. items: the first
-    `MAX_LISTED` for the page, without patient names, of `n` in total (None: these are all).
-    details: all of them, for the JSON.
+    title: one sentence with the numbers. text: what it means. advice: what to do. items: for the
+    page, without patient names. details: for the JSON.
     """
 
     check: str
@@ -65,7 +65,6 @@ class Finding:
     advice: str = ""
     items: Sequence[str] = ()
     details: Sequence[dict[str, Any]] = ()
-    n: int | None = None
 
     def __post_init__(self) -> None:
         assert self.severity in SEVERITIES, self.severity
@@ -73,13 +72,8 @@ class Finding:
     @property
     def listed(self) -> list[str]:
         """The first items, and how many more there are."""
-        more = self.total - len(self.items[:MAX_LISTED])
+        more = len(self.items) - MAX_LISTED
         return [*self.items[:MAX_LISTED], *([f"and {more} more in audit.json"] if more > 0 else [])]
-
-    @property
-    def total(self) -> int:
-        """Number of items."""
-        return len(self.items) if self.n is None else self.n
 
 
 def rank(severity: str) -> int:

@@ -25,6 +25,7 @@ from fracnet.data_audit.label_errors import Doubt
 from fracnet.data_audit.near_duplicates import Pair
 from fracnet.data_audit.run_audit import AuditResult
 from fracnet.data_audit.shortcuts import FamilyScore, area_name, format_score
+from fracnet.data_audit.similar_images import SimilarPair
 from fracnet.report.console import RESEARCH_ONLY, print_text
 from fracnet.report.html import page
 from fracnet.report.tables import Bar, Scale
@@ -82,7 +83,7 @@ def render_audit_page(result: AuditResult, pictures: int) -> str:
                     "text": finding.text,
                     "advice": finding.advice,
                     "listed": finding.listed,
-                    "listed_title": f"Details ({finding.total})",
+                    "listed_title": f"Details ({len(finding.items)})",
                 }
                 for finding in by_severity(result.findings)
             ],
@@ -93,7 +94,12 @@ def render_audit_page(result: AuditResult, pictures: int) -> str:
             "n_pairs": n_pairs,
             "pair_counts": f"{counted(n_pairs, 'pair')} {are(n_pairs)} verified; {len(chosen)} "
             f"{are(len(chosen))} shown, pairs across splits first.",
-            "pairs": [_pair_card(manifest, pair) for pair in chosen],
+            "pairs": [_pair_card(manifest, pair, describe_pair(pair)) for pair in chosen],
+            "n_similar": len(result.similar),
+            "similar": [
+                _pair_card(manifest, pair, f"similarity {pair.similarity:.2f}")
+                for pair in result.similar[:pictures]
+            ],
             "n_doubts": len(result.doubts),
             "doubts": [_doubt_card(manifest, doubt) for doubt in result.doubts[:pictures]],
             "area": area_name(len(manifest.classes)),
@@ -138,8 +144,8 @@ def print_findings(result: AuditResult, folder: Path) -> None:
     print(f"\npage    {folder / 'index.html'}\njson    {folder / 'audit.json'}", flush=True)
 
 
-def _pair_card(manifest: Manifest, pair: Pair) -> dict[str, Any]:
-    """Two pictures and, if the pixels differ, the second one aligned with the first."""
+def _pair_card(manifest: Manifest, pair: Pair | SimilarPair, description: str) -> dict[str, Any]:
+    """Two pictures and, of an altered copy, the second one aligned with the first."""
     table = manifest.table.iloc[[pair.a, pair.b]]
     a, b = (read_grey(manifest.file(path)) for path in table["path"])
     names = [image_name(manifest.table, row) for row in (pair.a, pair.b)]
@@ -147,14 +153,14 @@ def _pair_card(manifest: Manifest, pair: Pair) -> dict[str, Any]:
         {"src": _data_url(image), "alt": f"Radiograph {name}", "caption": name}
         for image, name in zip((a, b), names, strict=True)
     ]
-    if pair.transform is not None:
+    if isinstance(pair, Pair) and pair.transform is not None:
         alt = f"Radiograph {names[1]}, aligned with {names[0]}"
         aligned = {"alt": alt, "caption": "the second image aligned with the first"}
         pictures.append({"src": _data_url(overlay(a, b, pair)), **aligned})
     return {
-        "description": describe_pair(pair),
+        "description": description,
         "splits": " and ".join(dict.fromkeys(table["split"].astype(str))),
-        "across": table["split"].nunique() > 1,
+        "across": isinstance(pair, Pair) and table["split"].nunique() > 1,
         "two_labels": table["label"].nunique() > 1,
         "pictures": pictures,
     }

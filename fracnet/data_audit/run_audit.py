@@ -32,6 +32,7 @@ from fracnet.data_audit.findings import (
 from fracnet.data_audit.image_scan import ImageScan
 from fracnet.data_audit.label_errors import Doubt, check_labels, find_doubts, held_out_probabilities
 from fracnet.data_audit.near_duplicates import Pair, find_duplicates
+from fracnet.data_audit.similar_images import SimilarPair, check_similar, similar_across
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.progress import Progress
 
@@ -49,7 +50,8 @@ class AuditResult:
     """An audit: its findings, and what the page and training need.
 
     has_images: False if the dataset could not even list its images. groups: the unit that shortcut
-    scores hold out. doubts: labels that may be wrong, the least supported first.
+    scores hold out. doubts: labels that may be wrong, the least supported first. similar: images of
+    two splits that are not copies, the most similar first.
     """
 
     manifest: Manifest
@@ -60,6 +62,7 @@ class AuditResult:
     groups: str
     has_images: bool = True
     doubts: Sequence[Doubt] = ()
+    similar: Sequence[SimilarPair] = ()
     created: str = ""
 
     def __post_init__(self) -> None:
@@ -120,7 +123,7 @@ def run_audit(
     """Read every image of the manifest once and run all checks.
 
     on_bad_file: what training does with unreadable files. workers: threads. network: gives the
-    features by which labels are checked; None: they are not.
+    features by which labels are checked and similar images are found; None: they are not.
     Raises UserError if no image can be read.
     """
     table = manifest.table
@@ -162,10 +165,10 @@ def run_audit(
         shortcuts.check_shortcuts(scores, len(manifest.classes), unit),
     ]
     doubts: Sequence[Doubt] = ()
+    similar: Sequence[SimilarPair] = ()
     if network is not None:
-        found, n = _doubt_labels(manifest, groups, network, progress)
-        findings.append(check_labels(manifest, found, n, network.name))
-        doubts = () if isinstance(found, str) else found
+        more, doubts, similar = _check_features(manifest, splits, groups, network, progress)
+        findings += more
     features = scan.features[:, : len(SHORTCUT_NAMES)]
     return AuditResult(
         manifest=manifest,
@@ -175,24 +178,31 @@ def run_audit(
         shortcuts=[] if isinstance(scores, str) else scores,
         groups=unit,
         doubts=doubts,
+        similar=similar,
     )
 
 
-def _doubt_labels(
-    manifest: Manifest, groups: np.ndarray, network: NamedFeatures, progress: Progress
-) -> tuple[list[Doubt] | str, int]:
-    """The labels in doubt, or why they could not be checked, and how many were."""
+def _check_features(
+    manifest: Manifest,
+    splits: np.ndarray,
+    groups: np.ndarray,
+    network: NamedFeatures,
+    progress: Progress,
+) -> tuple[list[Finding], list[Doubt], list[SimilarPair]]:
+    """Findings by the features of a network, labels in doubt, and similar images across splits."""
     try:
         paths, features = network.compute()
     except UserError as error:
-        return str(error), 0
+        return [check_labels(manifest, str(error), 0, network.name)], [], []
     place = {path: row for row, path in enumerate(manifest.table["path"])}
     rows = np.array([place[path] for path in paths], np.int64)
     targets, classes = _targets(manifest, rows), manifest.classes
     probs = held_out_probabilities(features, targets, list(groups[rows]), len(classes), progress)
-    if isinstance(probs, str):
-        return f"{probs}.", len(rows)
-    return find_doubts(probs, targets, rows, classes), len(rows)
+    doubts = [] if isinstance(probs, str) else find_doubts(probs, targets, rows, classes)
+    reason = f"{probs}." if isinstance(probs, str) else None
+    similar = similar_across(features, rows, splits, groups)
+    labels = check_labels(manifest, reason or doubts, len(rows), network.name)
+    return [labels, *check_similar(manifest.table, similar, network.name)], doubts, similar
 
 
 def _targets(manifest: Manifest, rows: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ def write_ood_reference(
 ) -> Reference | None:
     """Write ood.npz for the selected checkpoint; None, and no file, where there are too few data.
 
-    At most `ood.MOST` train images are stored, drawn with the run's seed. Test images choose
+    At most `ood.MAX_TRAIN` train images are stored, drawn with the run's seed. Test images choose
     nothing: only how many of them are flagged is counted, for the report.
     """
     folder.ood.unlink(missing_ok=True)  # of an earlier run in this folder

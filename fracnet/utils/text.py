@@ -45,6 +45,11 @@ def are(n: int) -> str:
     return "is" if n == 1 else "are"
 
 
+def have(n: int) -> str:
+    """The verb that goes with `n` things: has or have."""
+    return "has" if n == 1 else "have"
+
+
 def one_line(text: object) -> str:
     """The text, or an error's message, with all white space folded."""
     return " ".join(str(text).split())

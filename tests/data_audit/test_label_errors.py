@@ -57,7 +57,7 @@ def test_classes_of_one_group_are_not_judged() -> None:
     assert reason == "that needs at least two groups of images of each class"
 
 
-def test_the_audit_lists_them_on_request(
+def test_the_audit_lists_them_and_similar_images_on_request(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_set(tmp_path / "set")
@@ -71,6 +71,13 @@ def test_the_audit_lists_them_on_request(
     assert "may be wrong: the image looks like another class" in finding["title"]
     assert {"path", "suggested", "given_probability"} <= finding["details"][0].keys()
     assert "Labels in doubt" in page
+
+    (finding,) = [each for each in audit["findings"] if each["check"] == "similar images"]
+    assert finding["severity"] == "hint"
+    assert finding["details"]
+    for pair in finding["details"]:
+        assert pair["a"]["split"] != pair["b"]["split"]
+    assert "Similar images across splits" in page
 
     result = run_audit_command([*command, "label_errors=resnet81"], capsys)
     assert "label_errors=resnet81 is not a choice of model=" in result.err

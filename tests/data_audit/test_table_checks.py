@@ -121,7 +121,7 @@ def test_the_verdict_lists_the_worst_first() -> None:
 
 
 def test_long_lists_say_how_many_more_items_there_are() -> None:
-    finding = Finding("a", "hint", "A.", items=[str(i) for i in range(MAX_LISTED)], n=100)
+    finding = Finding("a", "hint", "A.", items=[str(i) for i in range(100)])
     assert finding.listed[-1] == f"and {100 - MAX_LISTED} more in audit.json"
     assert Finding("a", "hint", "A.", items=["x"]).listed == ["x"]
 

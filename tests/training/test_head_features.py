@@ -54,17 +54,24 @@ def assert_table_is_the_network(run: Path) -> None:
 
 @pytest.mark.usefixtures("without_report")
 def test_as_many_views_as_epochs_give_what_the_whole_network_gives(
-    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The views are the augmentation of those epochs, and the rest is the same training."""
     whole = run_in(tmp_path / "whole", [*overrides, *FROZEN, "augment.views=3", WATCH], capsys)
     assert "the whole network runs in each batch: callbacks.watch may use or change it" in whole.out
+    monkeypatch.setattr("fracnet.runs.ood_reference.load_classifier", None)  # it uses the cache
     quick = run_in(tmp_path / "quick", [*overrides, *FROZEN, "augment.views=3"], capsys)
     assert "cached features of 3 augmented copies of each image, in turn" in quick.out
     np.testing.assert_allclose(
         logits(tmp_path / "quick"), logits(tmp_path / "whole"), rtol=1e-4, atol=1e-4
     )
     assert_table_is_the_network(tmp_path / "quick")
+    with np.load(tmp_path / "quick/ood.npz") as cached, np.load(tmp_path / "whole/ood.npz") as new:
+        for name in ("features", "middle", "spread", "limit"):
+            np.testing.assert_allclose(cached[name], new[name], rtol=1e-3, atol=1e-3)
     state = torch.load(tmp_path / "quick/checkpoints/best.ckpt", weights_only=True)["state_dict"]
     assert {"backbone.convolution.weight", "backbone.head.weight", "input.mean"} <= state.keys()
 

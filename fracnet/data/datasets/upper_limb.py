@@ -25,7 +25,7 @@ from fracnet.data.manifest import Manifest
 from fracnet.data.splits import SPLITS
 from fracnet.utils.errors import DataFault
 from fracnet.utils.files import path_text
-from fracnet.utils.text import are, counted, list_some
+from fracnet.utils.text import are, counted, have, list_some
 
 HANDLE = "pkdarabi/bone-fracture-detection-computer-vision-project"
 CLASS_OF = UPPER_LIMB_MERGED | {name: name for name in UPPER_LIMB_CLASSES}
@@ -141,7 +141,7 @@ class UpperLimb(Dataset):
         missing = ""
         if n := len(unused):
             missing = (
-                f"{base}: {counted(n, 'label file')} {'has' if n == 1 else 'have'} no image "
+                f"{base}: {counted(n, 'label file')} {have(n)} no image "
                 f"({list_some(map(path_text, unused), n, 3)})."
             )
             notes.append(missing)
