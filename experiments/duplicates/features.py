@@ -29,8 +29,7 @@ SIZE, BATCH = 224, 8
 def images_with_copies(held_out: bool, n_alone: int) -> Planted:
     """As in measure.py, together with radiographs and phantoms without copies.
 
-    held_out: the half of measure.py and its seeds; otherwise the other half and other seeds, on
-    which the number of neighbors was chosen.
+    held_out: the half of measure.py and its seeds; otherwise the other half and other seeds.
     """
     seed, planting = (PHANTOM_SEED, PLANTING_SEED) if held_out else (950, 952)
     sources = radiographs(Path(os.environ["FRACATLAS_ROOT"]), held_out=held_out)

@@ -52,10 +52,11 @@ def similar_across(
         best[own], other[own] = similarity.max(axis=1), similarity.argmax(axis=1)
     each = np.arange(len(rows))
     mutual = np.flatnonzero((other[other] == each) & (each < other) & np.isfinite(best))
-    first = mutual[np.argsort(-best[mutual], kind="stable")][:LISTED]
-    return [
-        SimilarPair(*sorted((int(rows[i]), int(rows[other[i]]))), float(best[i])) for i in first
-    ]
+    pairs = []
+    for i in mutual[np.argsort(-best[mutual], kind="stable")][:LISTED]:
+        a, b = sorted((int(rows[i]), int(rows[other[i]])))
+        pairs.append(SimilarPair(a, b, float(best[i])))
+    return pairs
 
 
 def check_similar(table: pd.DataFrame, pairs: Sequence[SimilarPair], model: str) -> list[Finding]:
