@@ -72,7 +72,7 @@ LADDERS = {
     ),
     "mura": Ladder(
         "mura",
-        ["data=mura_phantom", "data.patients={train: 80, valid: 160}"],
+        ["data=mura_phantom", "data.patients={train: 100, valid: 160}", "data.val_share=0.25"],
         {
             "default": ([], ["image_size=128"]),
             "mura_fast": (
