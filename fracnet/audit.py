@@ -32,8 +32,7 @@ def audit(cfg: DictConfig) -> None:
     """
     command = validated(AuditCommand, cfg)
 
-    name = network_name(command)
-    training = None if name is None else training_config(command, name)
+    training = None if command.features is None else training_config(command, command.features)
 
     # Imported late: --help and typos need not wait for them.
     from fracnet.data_audit import findings, page, run_audit
@@ -53,11 +52,11 @@ def audit(cfg: DictConfig) -> None:
             result = run_audit.audit_without_images(dataset, fault)
         else:
             network = None
-            if name is not None and training is not None:
+            if training is not None:
                 from fracnet.runs.build import frozen_features  # torch; other audits need none
 
                 compute = partial(frozen_features, training, dataset, command.progress_bar)
-                network = run_audit.NamedFeatures(name, compute)
+                network = run_audit.NamedFeatures(str(command.features), compute)
             result = run_audit.run_audit(
                 manifest,
                 on_bad_file=command.data.on_bad_file,
@@ -81,32 +80,17 @@ def audit(cfg: DictConfig) -> None:
         sys.exit(FAILED)
 
 
-def network_name(command: AuditCommand) -> str | None:
-    """The network whose features are used; `label_errors` is the older key.
+def training_config(command: AuditCommand, name: str) -> Config:
+    """The config of a training with the network `name` on these data.
 
-    Raises UserError for a network that is not among the choices of `model=`, or for two networks.
+    Raises UserError for a network that is not among the choices of `model=`.
     """
-    given = {"features": command.features, "label_errors": command.label_errors}
-    named = {key: name for key, name in given.items() if name is not None}
-    if not named:
-        return None
-    if len({*named.values()}) > 1:
-        raise UserError(
-            f"features={command.features} and label_errors={command.label_errors} name two "
-            "networks; label_errors is the older name of features: leave it out."
-        )
-    (key, name), *_ = named.items()
     choices = sorted(GlobalHydra.instance().config_loader().get_group_options("model"))
     if name not in choices:
         raise UserError(
-            f"{key}={name} is not a choice of model=; allowed: {', '.join(choices)}."
+            f"features={name} is not a choice of model=; allowed: {', '.join(choices)}."
             f"{near_miss(name, choices)}"
         )
-    return name
-
-
-def training_config(command: AuditCommand, name: str) -> Config:
-    """The config of a training with a network, a choice of `model=`, on these data."""
     data = HydraConfig.get().runtime.choices["data"]
     overrides = [f"data={data}", f"model={name}", f"data_dir={command.data_dir}"]
     overrides += ["model.freeze=backbone", f"data.root={command.data.root}"]

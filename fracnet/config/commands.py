@@ -225,7 +225,6 @@ class AuditCommand(DataCommand):
     workers: Annotated[Whole, Field(ge=1, le=256)] | None
     progress_bar: bool
     features: Text | None = None
-    label_errors: Text | None = None
 
 
 class CompareCommand(Fixed):

@@ -27,6 +27,7 @@ RENAMED = {
     "operating": "operating_point",
     "unsure": "confident_errors",
     "of": "class_name",
+    "label_errors": "features",
     "data.unlabelled": "data.unlabeled",
     **{
         f"logger.{key}": f"logger.wandb.{key}"

@@ -62,7 +62,7 @@ def test_the_audit_lists_them_and_similar_images_on_request(
 ) -> None:
     root = write_set(tmp_path / "set")
     command = ["--config-dir", str(USER_CONF), *folder_overrides(root, tmp_path / "out")]
-    result = run_audit_command([*command, "label_errors=tiny_norm"], capsys)
+    result = run_audit_command([*command, "features=tiny_norm"], capsys)
     assert result.code == 0, result.err
     audit = json.loads((tmp_path / "out/audit.json").read_text())
     (finding,) = [finding for finding in audit["findings"] if finding["check"] == "labels"]
@@ -79,6 +79,6 @@ def test_the_audit_lists_them_and_similar_images_on_request(
         assert pair["a"]["split"] != pair["b"]["split"]
     assert "Similar images across splits" in page
 
-    result = run_audit_command([*command, "label_errors=resnet81"], capsys)
-    assert "label_errors=resnet81 is not a choice of model=" in result.err
+    result = run_audit_command([*command, "features=resnet81"], capsys)
+    assert "features=resnet81 is not a choice of model=" in result.err
     assert "Did you mean 'resnet18'?" in result.err

@@ -38,9 +38,11 @@ def test_only_the_most_similar_are_listed(monkeypatch: pytest.MonkeyPatch) -> No
     assert ends(similar_across(FEATURES, ROWS, SPLITS, GROUPS)) == [(1, 2)]
 
 
-def test_one_known_network_may_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_that_is_not_a_choice_and_the_key_of_before_are_answered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = folder_overrides(tmp_path / "set", tmp_path / "out")
     result = run_audit_command([*command, "features=resnet81"], capsys)
     assert "features=resnet81 is not a choice of model=" in result.err
-    result = run_audit_command([*command, "features=resnet18", "label_errors=resnet50"], capsys)
-    assert "name two networks" in result.err
+    result = run_audit_command([*command, "label_errors=resnet18"], capsys)
+    assert "The key 'label_errors' is now called 'features'." in result.err
