@@ -1,6 +1,8 @@
 """`python -m fracnet.export`, `python -m fracnet.verify` and `fracnet.load("model.onnx")`."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -207,6 +209,20 @@ def test_nothing_is_written_where_the_answers_differ(
     assert result.code == 1
     assert "Nothing was exported" in result.err
     assert "preprocessed pixels differ" in result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_names_the_folder_of_the_export(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as from a write to an open file
+
+    monkeypatch.setattr("fracnet.onnx_export.export_run.write_model", full)
+    out = tmp_path / "out"
+    result = run_command(export, "export", [f"run={run}", f"out={out}"], capsys)
+    assert result.code == 1
+    assert result.err.startswith(f"fracnet: error: Cannot write {out}: No space left on device;")
     assert not list(tmp_path.iterdir())
 
 

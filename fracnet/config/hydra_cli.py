@@ -302,10 +302,14 @@ def _with_errors_first(
             return task(cfg)
         except BaseException as error:
             remove_empty(output_dir())
-            if full_traceback or not isinstance(error, UserError | OmegaConfBaseException):
+            fault = next(filter(None, map(explain_disk_fault, _causes(error))), None)
+            known = isinstance(error, UserError | OmegaConfBaseException)
+            if full_traceback or not (known or fault):
                 raise
             if distributed.rank() > 0 and isinstance(error, Diverged):
                 sys.exit(0)  # process 0 reports it; a failure here would kill that process
+            if not known:
+                exit_with(str(fault))
             exit_with(str(error) if isinstance(error, UserError) else one_line(error))
 
     return wrapped

@@ -39,10 +39,12 @@ def cannot_write(path: Path | str, error: OSError) -> CannotWrite:
 def _free_space(path: Path | str, error: OSError) -> str:
     if error.errno not in _SPACE:
         return ""
+    limit = "`ulimit -f` may limit a file's size" if error.errno == errno.EFBIG else ""
+    if not path:
+        return limit and f"; {limit}"
     parent = next(p for p in Path(os.path.abspath(path)).parents if p.is_dir())
-    limit = ", and `ulimit -f` may limit a file's size" if error.errno == errno.EFBIG else ""
     free = shutil.disk_usage(parent).free / 1e6
-    return f"; {free:,.1f} MB are free in {path_text(parent)}{limit}"
+    return f"; {free:,.1f} MB are free in {path_text(parent)}{limit and f', and {limit}'}"
 
 
 def explain_disk_fault(error: BaseException) -> str | None:
@@ -55,7 +57,7 @@ def explain_disk_fault(error: BaseException) -> str | None:
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if error.errno not in _SPACE:
         return f"Cannot use {path_text(name) or 'a file'}: {error.strerror}."
-    space = _free_space(name or os.path.join(os.getcwd(), "file"), error)
+    space = _free_space(name, error)
     return f"Cannot write {path_text(name) or 'a file'}: {error.strerror}{space}."
 
 
