@@ -239,8 +239,9 @@ def test_an_interrupted_run_keeps_its_curves_and_prints_their_path(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cleanup", ["pass", "open('/gone')"], ids=["", "a clean-up fails"])
 def test_sigterm_after_the_fit_is_recorded(
-    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cleanup: str, overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     flag = tmp_path / "explaining"
@@ -249,7 +250,9 @@ def test_sigterm_after_the_fit_is_recorded(
         "from fracnet.config import hydra_cli\n"
         "from fracnet.train import train\n"
         "from fracnet.training import record, sweep\n"
-        f"def wait(*arguments): open({str(flag)!r}, 'w').close(); time.sleep(100)\n"
+        "def wait(*arguments):\n"
+        f"    open({str(flag)!r}, 'w').close()\n"
+        f"    try: time.sleep(100)\n    finally: {cleanup}\n"
         "record.explain_new_run = wait\n"
         f"sys.argv[1:] = {[*overrides, f'hydra.run.dir={tmp_path}/run']!r}\n"
         "hydra_cli.run(train, 'train', jobs=sweep)\n"

@@ -34,7 +34,7 @@ from fracnet.config.hints import (
 )
 from fracnet.config.overrides import add_open_keys, quote_paths
 from fracnet.utils import deferred, distributed
-from fracnet.utils.errors import Diverged, Interrupted, Terminated, UserError
+from fracnet.utils.errors import Diverged, Interrupted, Terminated, UserError, stop_behind
 from fracnet.utils.files import config_dir, explain_disk_fault, valid_text
 from fracnet.utils.text import one_line, without_controls
 
@@ -240,12 +240,12 @@ def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:
     try:
         yield full_traceback
     except (KeyboardInterrupt, Interrupted) as stop:
-        print(f"fracnet: interrupted{f'; {stop}' if str(stop) else ''}.", file=sys.stderr)
-        terminated = any(isinstance(cause, Terminated) for cause in _causes(stop))
-        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+        _exit_interrupted(stop)
     except Exception as error:
         if full_traceback:
             raise
+        if interruption := stop_behind(error):
+            _exit_interrupted(interruption)
         for cause in _causes(error):
             if isinstance(cause, UserError):
                 exit_with(str(cause))
@@ -259,6 +259,12 @@ def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _exit_interrupted(stop: BaseException) -> NoReturn:
+    print(f"fracnet: interrupted{f'; {stop}' if str(stop) else ''}.", file=sys.stderr)
+    terminated = any(isinstance(cause, Terminated) for cause in _causes(stop))
+    sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
 
 
 def _run_with_hydra(

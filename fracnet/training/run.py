@@ -22,7 +22,7 @@ from fracnet.training.preflight import Plan
 from fracnet.training.run_header import loaded_weights, print_header, quiet_libraries
 from fracnet.training.run_times import RunTimes
 from fracnet.utils import devices, distributed
-from fracnet.utils.errors import Interrupted
+from fracnet.utils.errors import Interrupted, stop_behind
 from fracnet.utils.files import disk_faults, remove_drafts
 from fracnet.utils.processes import ask_for_requeue, sigterm_raises
 from fracnet.utils.shared import shared
@@ -198,8 +198,13 @@ def recorded(
                 yield provenance, loggers, order.in_sweep or is_job
                 status = "finished"
             except Exception as error:
-                status, reason = sweep.outcome(error)
-                raise
+                # Stopped before it predicts, Lightning may fail on loaders that are not open yet.
+                stopped = stop_behind(error)
+                if stopped is None:
+                    status, reason = sweep.outcome(error)
+                    raise
+                status = "interrupted"
+                raise KeyboardInterrupt(resume.resume_hint(folder)) from stopped
             # Lightning ends an interrupted fit with SystemExit, whose exit code says nothing.
             except (Interrupted, KeyboardInterrupt, SystemExit) as stop:
                 status = "interrupted"

@@ -38,6 +38,14 @@ class Terminated(Interrupted):
     """SIGTERM ended the command."""
 
 
+def stop_behind(error: BaseException) -> BaseException | None:
+    """The Ctrl-C or signal from which an error arose, as in a library's clean-up, if any."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, Interrupted | KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
 def is_installed(module: str) -> bool:
     """Whether a module can be found; it is not imported."""
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fracnet.utils.errors import Terminated, UserError
+from fracnet.utils.errors import Terminated, UserError, stop_behind
 from fracnet.utils.processes import is_gone, locked, sigterm_raises, this_process
 
 HOLD = """
@@ -69,3 +69,16 @@ def test_sigterm_is_raised_once_and_then_ignored_until_the_block_ends() -> None:
     with pytest.raises(Terminated):
         end_twice()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_error_of_a_cleanup_does_not_hide_the_signal() -> None:
+    def fail() -> None:
+        try:
+            raise Terminated("by SIGTERM")
+        finally:
+            raise RuntimeError("a loader is not open")
+
+    with pytest.raises(RuntimeError) as caught:
+        fail()
+    assert isinstance(stop_behind(caught.value), Terminated)
+    assert stop_behind(ValueError("x")) is None
