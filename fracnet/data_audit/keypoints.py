@@ -202,6 +202,15 @@ def fit_affine(a: Features, b: Features) -> tuple[Affine, float] | None:
     return maps[best], float(counts[best] / len(from_a))
 
 
+def share_explained(a: Features, b: Features, affine: Affine) -> float:
+    """Share of the matching key points that a map of working pixels explains; 0 without any."""
+    from_a, from_b = _match(a, b)
+    if not len(from_a):
+        return 0.0
+    miss = from_a[:, :2] @ affine[:, :2].T + affine[:, 2] - from_b[:, :2]
+    return float(np.mean(np.hypot(*miss.T) < TIGHTENING[-1]))
+
+
 def invert(affine: Affine) -> Affine:
     """The inverse affine map [2, 3]."""
     back = np.linalg.inv(affine[:, :2])

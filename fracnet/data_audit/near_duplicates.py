@@ -10,10 +10,11 @@ link the same copies are decided together. Memory grows with the number of image
 """
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -32,7 +33,7 @@ from fracnet.data_audit.keypoints import (
     root_sift,
     variant,
 )
-from fracnet.data_audit.pixel_match import COPY_SCORE, Match, compare, compose
+from fracnet.data_audit.pixel_match import COPY_SCORE, Match, Source, compose
 from fracnet.utils.progress import Progress, no_progress
 
 COMPONENTS = 48  # principal components of a descriptor, and bits of its signature
@@ -42,13 +43,14 @@ ROUNDS = 8  # of k-means
 BITS = 12  # in which signatures of matching descriptors may differ
 BLOCK = 2048  # descriptors assigned to words at once
 TURNS = 16  # bins of the angle between two images
-CANDIDATES = 20  # images that each image is compared with
+CANDIDATES = 14  # images that each image is compared with
 RUNNER_UP = 0.6  # of the votes of the best variant from which another one is compared, too
 LIKELY = 0.2  # score of a pair that its clusters support
+CERTAIN = 0.95  # score of a pair over whose copies further ones are looked for
 # Log-odds that two images without other copies need; of a pair that needs no support; of a pair
 # with nothing in common, which may still be parts of one image; the range to which a pair's
 # log-odds are clipped.
-ALONE, SURE, UNRELATED, RANGE = 3.0, 7.0, -4.0, (-3.0, 6.0)
+ALONE, SURE, UNRELATED, RANGE = 3.3, 7.0, -4.0, (-3.0, 6.0)
 OWN = 0.4  # of the log-odds within two clusters that those between them must reach
 # Ellipses of one standard deviation are apart if their centers are, by this many times what both
 # reach towards each other: 1.7 where two filled rectangles touch.
@@ -56,6 +58,9 @@ APART = 1.3
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # mirrored, inverted
 
 Kind = Literal["same bytes", "same pixels", "copy"]
+# Comparisons, by an image and a variant of it, which is prepared once: the other images, each with
+# a map to start from if one is known.
+_Tasks = dict[tuple[int, bool, bool], dict[int, Affine | None]]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -114,6 +119,7 @@ def find_duplicates(
         return None if image is None else describe(image)
 
     limit_opencv_threads()
+    _keep_freed_memory()
     with threadpool_limits(1):
         pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
         try:
@@ -200,16 +206,18 @@ class Index:
         features = variant(self.images[query], is_mirrored, is_inverted)
         values, words = self._project(features.descriptors)
         signatures = self._sign(values, words)
-        size = self.size[words]
+        n, size = len(self.images), self.size[words]
         row = np.repeat(np.arange(len(words)), size)
         place = np.arange(size.sum()) + np.repeat(self.start[words] - np.cumsum(size) + size, size)
         distance = np.bitwise_count(self.signatures[place] ^ signatures[row])
-        near = distance <= BITS
+        near = np.flatnonzero(distance <= BITS)
+        # A point votes once for an image, so that repeated structures, e.g. letters, do not add up.
+        near = near[np.argsort(distance[near], kind="stable")]
+        near = near[np.unique(row[near] * n + self.image[place[near]], return_index=True)[1]]
         place, row, distance = place[near], row[near], distance[near]
         vote = self.weight[words[row]] * (1 - distance / (2 * BITS))
         turn = (self.angle[place] - features.points[row, 3]) / (2 * np.pi) % 1
         bin_ = np.minimum((turn * TURNS).astype(np.int64), TURNS - 1)
-        n = len(self.images)
         total = np.bincount(self.image[place] * TURNS + bin_, vote, minlength=n * TURNS)
         total = total.reshape(n, TURNS)
         return (total + np.roll(total, 1, axis=1)).max(axis=1)
@@ -268,36 +276,82 @@ def _altered_copies(
         return []
     index = Index(images)
     neighbors = _parallel(pool, index.candidates, range(len(rows)), progress, "find candidates")
-    candidates = sorted(
-        {
-            (min(i, j), max(i, j), is_mirrored, is_inverted)
-            for i, others in enumerate(neighbors)
-            for j, is_mirrored, is_inverted in others
-        }
-    )
+    tasks: _Tasks = defaultdict(dict)
+    for i, others in enumerate(neighbors):
+        for j, *flags in others:
+            tasks[min(i, j), *flags][max(i, j)] = None
 
-    def compare_candidate(candidate: tuple[int, int, bool, bool]) -> Pair | None:
-        i, j, is_mirrored, is_inverted = candidate
-        match = compare(images[i], images[j], is_mirrored, is_inverted)
-        if match is None:
-            return None
-        return as_pair(match, rows[i], rows[j], is_mirrored, is_inverted)
+    def compare_all(task: tuple[tuple[int, bool, bool], dict[int, Affine | None]]) -> list[Pair]:
+        (i, *flags), others = task
+        source = Source(images[i], *flags)
+        matches = [(j, source.compare(images[j], start)) for j, start in sorted(others.items())]
+        return [as_pair(match, i, j, *flags) for j, match in matches if match]
 
     best: dict[tuple[int, int], Pair] = {}
-    for pair in _parallel(pool, compare_candidate, candidates, progress, "compare images"):
-        if pair is not None:
+
+    def keep_best(results: Iterable[list[Pair]]) -> None:
+        for pair in chain.from_iterable(results):
             previous = best.get((pair.a, pair.b))
             if previous is None or pair.score > previous.score:
                 best[pair.a, pair.b] = pair
-    return consistent_pairs(list(best.values()))
+
+    items = sorted(tasks.items())
+    keep_best(_parallel(pool, compare_all, items, progress, "compare images"))
+    keep_best(pool.map(compare_all, sorted(over_copies(best).items())))
+    found = consistent_pairs(list(best.values()))
+    return [_ordered(replace(pair, a=rows[pair.a], b=rows[pair.b])) for pair in found]
+
+
+def over_copies(best: dict[tuple[int, int], Pair]) -> _Tasks:
+    """Further comparisons: a copy's copy is a copy, which key points may have missed.
+
+    Compares two copies of one picture, one of them certain, from the map over that picture, unless
+    they have been compared; if both are certain, also if no map between them was found then.
+    """
+    around: dict[int, list[Pair]] = defaultdict(list)
+    for pair in sorted(best.values(), key=_order):
+        if pair.score >= COPY_SCORE:
+            around[pair.a].append(pair)
+            around[pair.b].append(_reversed(pair))
+    routes: dict[tuple[int, int], tuple[float, Pair, Pair]] = {}
+    for pairs in around.values():
+        for first, second in combinations(sorted(pairs, key=lambda pair: pair.b), 2):
+            strong, weak = max(first.score, second.score), min(first.score, second.score)
+            known = best.get((first.b, second.b))
+            wanted = known is None or (weak >= CERTAIN and known.score < COPY_SCORE)
+            if strong < CERTAIN or not wanted or _are_apart(first.region, second.region):
+                continue
+            if weak > routes.get((first.b, second.b), (0.0,))[0]:
+                routes[first.b, second.b] = weak, first, second
+    tasks: _Tasks = defaultdict(dict)
+    number: Counter[int] = Counter()
+    for (i, j), (_, first, second) in sorted(
+        routes.items(), key=lambda item: (-item[1][0], item[0])
+    ):
+        if max(number[i], number[j]) < CANDIDATES:
+            number.update([i, j])
+            flags = first.mirrored != second.mirrored, first.inverted != second.inverted
+            assert first.transform is not None
+            assert second.transform is not None
+            tasks[i, *flags][j] = compose(invert(first.transform), second.transform)
+    return tasks
 
 
 def as_pair(match: Match, a: int, b: int, is_mirrored: bool, is_inverted: bool) -> Pair:
     """The pair of two images, in either order, of which the first is mapped onto the second."""
     transform, region = match.transform, match.region
-    if a > b:
-        a, b, transform, region = b, a, invert(transform), compose(region, transform)
-    return Pair(a, b, "copy", transform, is_mirrored, match.score, is_inverted, region)
+    return _ordered(Pair(a, b, "copy", transform, is_mirrored, match.score, is_inverted, region))
+
+
+def _ordered(pair: Pair) -> Pair:
+    return pair if pair.a < pair.b else _reversed(pair)
+
+
+def _reversed(pair: Pair) -> Pair:
+    """The same pair, from `b` to `a`."""
+    assert pair.transform is not None
+    transform, region = invert(pair.transform), pair.region_of_b
+    return replace(pair, a=pair.b, b=pair.a, transform=transform, region=region)
 
 
 def consistent_pairs(pairs: Sequence[Pair]) -> list[Pair]:
@@ -385,6 +439,13 @@ def _order(pair: Pair) -> tuple[float, int, int]:
 def _log_odds(pair: Pair) -> float:
     score = min(max(pair.score, 1e-6), 1 - 1e-6)
     return float(np.log(score / (1 - score)))
+
+
+def _keep_freed_memory() -> None:
+    """Saves page faults with glibc, which returns freed memory to the system at
+    once, to be mapped page by page for the next image, until a larger block has been freed.
+    """
+    np.empty(16 << 20, np.uint8)  # never touched, so it takes no memory
 
 
 def _parallel(

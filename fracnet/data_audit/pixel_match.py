@@ -13,6 +13,7 @@ images. Key points alone are fooled by lead markers, implants and the like.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import cv2
@@ -20,12 +21,22 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from fracnet.data_audit.keypoints import Affine, Features, Floats, fit_affine, invert, variant
+from fracnet.data_audit.keypoints import (
+    Affine,
+    Features,
+    Floats,
+    Grey,
+    fit_affine,
+    invert,
+    share_explained,
+    variant,
+)
 
 COPY_SCORE = 0.5  # of a copy
 UNLIKELY = 0.01  # score on one grid from which on the other may change the decision
 HOPELESS = 0.55  # mean correlation of the first alignment that no refinement makes a copy's
 WINDOW = 32  # pixels of a side
+BLOCK = 32  # windows transformed at once, so that they stay in the processor's cache
 STRIDES = (24, 24, 16)  # pixels between windows, of one alignment after the other
 SHIFTS = (6, 4, 3)  # pixels that a window may be off
 LOST = (3.0, 2.2, np.inf)  # pixels that windows are off afterwards, which no copy's are
@@ -55,7 +66,9 @@ WEIGHTS = {
     "agreeing": 4.13,
 }
 
-_HANN = np.outer(*[np.hanning(WINDOW + 2)[1:-1]] * 2).astype(np.float32)
+_TAPER = np.hanning(WINDOW + 2)[1:-1].astype(np.float32)
+_HANN = np.outer(_TAPER, np.repeat(_TAPER, 2))  # of both components of each pixel
+Rows = npt.NDArray[np.int64]
 _DISK = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (MARGIN, MARGIN))
 
 
@@ -96,31 +109,67 @@ class _Windows:
         return len(self.x)
 
 
+class _Picture:
+    """A small picture, and what comparisons need of it."""
+
+    def __init__(self, pixels: Grey) -> None:
+        self.pixels = pixels
+
+    @cached_property
+    def clipped(self) -> Grey:
+        """1 where a pixel is clipped or filled."""
+        return ((self.pixels <= DARK) | (self.pixels >= BRIGHT)).astype(np.uint8)
+
+    @cached_property
+    def gradient(self) -> tuple[Floats, Floats, Floats, float]:
+        return _gradient(self.pixels)
+
+
+class Source:
+    """An image, mirrored or inverted or not, that is compared with several others."""
+
+    def __init__(self, image: Features, is_mirrored: bool, is_inverted: bool) -> None:
+        self.features = variant(image, is_mirrored, is_inverted)
+        self.picture = _Picture(self.features.small)
+        # From the small picture to the image as it is.
+        self.back = _rescale(image.small.shape, image.size)
+        if is_mirrored:
+            self.back = compose(self.back, np.array([[-1.0, 0, image.size[1] - 1], [0, 1, 0]]))
+
+    def compare(self, b: Features, start: Affine | None = None) -> Match | None:
+        """What maps the image onto `b`; None if nothing does.
+
+        start: a map from pixels to pixels that is almost right, instead of one by key points.
+        """
+        a, other = self.features, _Picture(b.small)
+        to_work, from_work = _rescale(a.small.shape, a.work), _rescale(b.work, b.small.shape)
+        if start is None:
+            fit = fit_affine(a, b)
+            if fit is None:
+                return None
+            small, agreeing = compose(to_work, fit[0], from_work), fit[1]
+        else:
+            small = compose(self.back, start, _rescale(b.size, b.small.shape))
+            agreeing = share_explained(a, b, compose(invert(to_work), small, invert(from_work)))
+        aligned = align(self.picture, other, small)
+        if aligned is None:
+            return None
+        small, windows = aligned
+        forward = backward = _measure(windows)
+        measured = _combined(forward, backward, agreeing)
+        if score_of(measured) > UNLIKELY:
+            # A blurred picture is best compared on its own grid, a small part is not.
+            reverse = align(other, self.picture, invert(small), refined=True)
+            backward = _measure(reverse[1]) if reverse else forward
+            measured = _combined(forward, backward, agreeing)
+        full = compose(invert(self.back), small, _rescale(b.small.shape, b.size))
+        region = compose(_region(windows), self.back)
+        return Match(full, region, score_of(measured), measured)
+
+
 def compare(a: Features, b: Features, is_mirrored: bool, is_inverted: bool) -> Match | None:
     """What maps `a`, mirrored or inverted or not, onto `b`; None if nothing does."""
-    source = variant(a, is_mirrored, is_inverted)
-    fit = fit_affine(source, b)
-    if fit is None:
-        return None
-    affine, agreeing = fit
-    small = compose(
-        _rescale(source.small.shape, source.work), affine, _rescale(b.work, b.small.shape)
-    )
-    aligned = align(source.small, b.small, small)
-    if aligned is None:
-        return None
-    small, windows = aligned
-    forward = backward = _measure(windows)
-    measured = _combined(forward, backward, agreeing)
-    if score_of(measured) > UNLIKELY:
-        # A blurred picture is best compared on its own grid, a small part is not.
-        other = align(b.small, source.small, invert(small), refined=True)
-        backward = _measure(other[1]) if other else forward
-        measured = _combined(forward, backward, agreeing)
-    mirror = np.array([[-1.0, 0, a.size[1] - 1], [0, 1, 0]]) if is_mirrored else np.eye(2, 3)
-    back = compose(_rescale(a.small.shape, a.size), mirror)
-    full = compose(invert(back), small, _rescale(b.small.shape, b.size))
-    return Match(full, compose(_region(windows), back), score_of(measured), measured)
+    return Source(a, is_mirrored, is_inverted).compare(b)
 
 
 def _combined(
@@ -140,20 +189,19 @@ def score_of(measured: dict[str, float]) -> float:
 
 
 def align(
-    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], small: Affine, refined: bool = False
+    a: _Picture, b: _Picture, small: Affine, refined: bool = False
 ) -> tuple[Affine, _Windows] | None:
     """The refined map from small picture `a` to `b`, and its windows; None if there is none.
 
-    refined: the map is from such an alignment, so the first one is left out.
+    refined: the map is from such an alignment, so only the last step is left.
     """
-    gradient = _gradient(a)
-    for stride, shift, lost in list(zip(STRIDES, SHIFTS, LOST, strict=True))[refined:]:
-        windows = _compare(a, gradient, b, small, stride, shift)
+    for stride, shift, lost in list(zip(STRIDES, SHIFTS, LOST, strict=True))[-refined:]:
+        windows = _compare(a, b, small, stride, shift)
         if len(windows) < 6:
             return None
         if stride == STRIDES[0] and np.average(windows.peak, weights=windows.power) < HOPELESS:
             return None
-        small, windows = _realigned(small, windows, a.shape)
+        small, windows = _realigned(small, windows, a.pixels.shape)
         if _quantile(np.hypot(windows.dx, windows.dy), _trusted(windows), 0.7) > lost:
             return None
     if _independent(_trusted(windows)) < FEWEST_WINDOWS:
@@ -236,44 +284,31 @@ def _realigned(small: Affine, windows: _Windows, shape: tuple[int, ...]) -> tupl
     return (np.vstack([small, [0, 0, 1]]) @ step)[:2], replace(windows, dx=dx, dy=dy)
 
 
-def _compare(
-    a: npt.NDArray[np.uint8],
-    gradient: tuple[Floats, Floats, Floats, float],
-    b: npt.NDArray[np.uint8],
-    small: Affine,
-    stride: int,
-    shift: int,
-) -> _Windows:
+def _compare(a: _Picture, b: _Picture, small: Affine, stride: int, shift: int) -> _Windows:
     """Windows of `a` with information, against `b` warped onto it by `small`."""
-    height, width = a.shape
+    height, width = a.pixels.shape
     back = cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(
-        b,
+        b.pixels,
         small,
         (width, height),
         flags=cv2.INTER_LINEAR | back,
         borderMode=cv2.BORDER_REPLICATE,
     )
     clipped: npt.NDArray[Any] = cv2.warpAffine(
-        _clipped(b), small, (width, height), flags=cv2.INTER_NEAREST | back, borderValue=1
+        b.clipped, small, (width, height), flags=cv2.INTER_NEAREST | back, borderValue=1
     )
-    mask = (cv2.dilate(clipped | _clipped(a), _DISK) == 0).astype(np.float32)
+    mask = (cv2.dilate(clipped | a.clipped, _DISK) == 0).astype(np.float32)
     known = cv2.blur(mask, (NEARBY, NEARBY)) + 1e-3
-    rows = np.arange(0, max(1, height - WINDOW + 1), stride)
-    columns = np.arange(0, max(1, width - WINDOW + 1), stride)
-    cut_a = _cut(_directions(gradient, mask, known), stride)
-    cut_b = _cut(_directions(_gradient(np.asarray(warped, np.uint8)), mask, known), stride)
-    power = np.sqrt(_power(cut_a) * _power(cut_b))
-    use = power > 1
-    y, x = (grid.ravel()[use] for grid in np.meshgrid(rows, columns, indexing="ij"))
-    power = power[use].astype(np.float64) + 1e-6
-    product = np.conj(scipy.fft.fft2(cut_a[use])) * scipy.fft.fft2(cut_b[use])
-    # The inverse transform of the few shifts that count.
+    of_a, strength = _directions(a.gradient, mask, known)
+    of_b, other = _directions(_gradient(np.asarray(warped, np.uint8)), mask, known)
+    across, down = _tapers(width, stride), _tapers(height, stride)
+    power = np.sqrt((down @ strength @ across.T) * (down @ other @ across.T))
+    row, column = np.nonzero(power > 1)
+    power = power[row, column].astype(np.float64) + 1e-6
+    y, x = row * stride, column * stride
+    correlation = _correlation(of_a, of_b, y, x, shift) / power[:, None, None]
     n = 2 * shift + 1
-    turn = np.outer(np.arange(-shift, shift + 1), np.arange(WINDOW)) / WINDOW
-    inverse = (np.exp(2j * np.pi * turn) / WINDOW).astype(np.complex64)
-    partial = (product.reshape(-1, WINDOW) @ inverse.T).reshape(-1, WINDOW, n)
-    correlation = (inverse @ partial).real / power[:, None, None]
     row, column = np.divmod(correlation.reshape(-1, n * n).argmax(axis=1), n)
     each = np.arange(len(power))
     peak = correlation[each, row, column]
@@ -292,6 +327,46 @@ def _compare(
         center=correlation[:, shift, shift],
         spread=np.sqrt(noise / np.maximum(peak, 0.2) ** 2 + 0.03**2),
     )
+
+
+def _correlation(a: Floats, b: Floats, y: Rows, x: Rows, shift: int) -> Floats:
+    """Correlation of windows at (y, x) of two fields [H, W, 2], float32 [n, shifts, shifts]."""
+    n = 2 * shift + 1
+    # The inverse transform of the few shifts that count.
+    turn = np.outer(np.arange(-shift, shift + 1), np.arange(WINDOW)) / WINDOW
+    inverse = (np.exp(2j * np.pi * turn) / WINDOW).astype(np.complex64)
+    correlation = np.empty((len(y), n, n), np.float32)
+    views = [_views(field) for field in (a, b)]
+    for start in range(0, len(y), BLOCK):
+        rows = slice(start, start + BLOCK)
+        of_a, of_b = (
+            scipy.fft.fft2((view[y[rows], 2 * x[rows]] * _HANN).view(np.complex64))
+            for view in views
+        )
+        product = np.conj(of_a, out=of_a)
+        product *= of_b
+        partial = (product.reshape(-1, WINDOW) @ inverse.T).reshape(-1, WINDOW, n)
+        correlation[rows] = (inverse @ partial).real
+    return correlation
+
+
+def _views(field: Floats) -> Floats:
+    """All windows of a field [H, W, 2], float32 [H', 2 W', WINDOW, 2 WINDOW]."""
+    lacking = [max(0, WINDOW - side) for side in field.shape[:2]]
+    if any(lacking):
+        field = np.pad(field, [*((0, n) for n in lacking), (0, 0)])
+    rows = field.reshape(len(field), -1)
+    return np.lib.stride_tricks.sliding_window_view(rows, (WINDOW, 2 * WINDOW))
+
+
+@lru_cache(maxsize=256)
+def _tapers(side: int, stride: int) -> Floats:
+    """The squared taper of each window along a side, float32 [windows, side]."""
+    starts = range(0, max(1, side - WINDOW + 1), stride)
+    tapers = np.zeros((len(starts), max(side, WINDOW)), np.float32)
+    for taper, start in zip(tapers, starts, strict=True):
+        taper[start : start + WINDOW] = _TAPER**2
+    return tapers[:, :side]
 
 
 def _vertex(left: Affine, middle: Affine, right: Affine) -> tuple[Affine, Affine]:
@@ -315,37 +390,24 @@ def _gradient(image: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats, float]:
 
 def _directions(
     gradient: tuple[Floats, Floats, Floats, float], mask: Floats, known: Floats
-) -> npt.NDArray[np.complex64]:
-    """Gradients of strength 0 to 1, relative to those in their surroundings."""
+) -> tuple[Floats, Floats]:
+    """Gradients [H, W, 2] of strength 0 to 1, relative to their surroundings, and their squares."""
     x, y, magnitude, floor = gradient
-    nearby = cv2.blur(magnitude * mask, (NEARBY, NEARBY)) / known
-    scale = mask / (nearby + magnitude + floor)
-    field = np.empty(x.shape, np.complex64)
-    field.real, field.imag = x * scale, y * scale
-    return field
-
-
-def _cut(field: npt.NDArray[np.complex64], stride: int) -> npt.NDArray[np.complex64]:
-    """Tapered windows, complex64 [n, WINDOW, WINDOW], row by row."""
-    lacking = [max(0, WINDOW - side) for side in field.shape]
-    if any(lacking):
-        field = np.pad(field, [(0, n) for n in lacking])
-    view = np.lib.stride_tricks.sliding_window_view(field, (WINDOW, WINDOW))
-    return (view[::stride, ::stride] * _HANN).reshape(-1, WINDOW, WINDOW)
-
-
-def _power(windows: npt.NDArray[np.complex64]) -> Floats:
-    return (windows.real**2 + windows.imag**2).sum(axis=(1, 2))
+    scale: npt.NDArray[Any] = cv2.blur(magnitude * mask, (NEARBY, NEARBY))
+    scale /= known
+    scale += magnitude
+    scale += floor
+    np.divide(mask, scale, out=scale)
+    field: npt.NDArray[Any] = cv2.merge((x * scale, y * scale))
+    scale *= magnitude
+    scale *= scale
+    return field, scale
 
 
 def _quantile(values: Affine, weights: Affine, share: float) -> float:
     order = np.argsort(values)
     total = np.cumsum(weights[order])
     return float(values[order][min(np.searchsorted(total, share * total[-1]), len(values) - 1)])
-
-
-def _clipped(small: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return ((small <= DARK) | (small >= BRIGHT)).astype(np.uint8)
 
 
 def _rescale(old: tuple[int, ...], new: tuple[int, ...]) -> Affine:

@@ -16,6 +16,7 @@ from fracnet.data_audit.near_duplicates import (
     clusters,
     consistent_pairs,
     find_duplicates,
+    over_copies,
 )
 
 T = TypeVar("T")
@@ -198,8 +199,8 @@ def test_two_exposures_with_copies_stay_apart_although_some_pairs_look_like_copi
 
 
 def test_two_images_without_other_copies_must_be_more_certain() -> None:
-    assert consistent_pairs([scored(0, 1, 0.9)]) == []
-    sure = [scored(0, 1, 0.96)]
+    assert consistent_pairs([scored(0, 1, 0.95)]) == []
+    sure = [scored(0, 1, 0.97)]
     assert consistent_pairs(sure) == sure
 
 
@@ -223,3 +224,22 @@ def test_an_image_that_resembles_two_exposures_at_one_place_is_a_copy_of_one() -
     others = [replace(scored(0, i, 0.7), region=LEFT) for i in (3, 4)]
     found = consistent_pairs([*own, *others, scored(3, 4, CERTAIN)])
     assert [(pair.a, pair.b) for pair in found] == [(0, 1), (0, 2), (1, 2), (3, 4)]
+
+
+def test_two_copies_of_one_picture_are_compared_over_it() -> None:
+    """Images 1 and 2 are copies of 0: the map from 1 to 2 leads over 0."""
+    double, shift = np.array([[2.0, 0, 0], [0, 2, 0]]), np.array([[1.0, 0, 7], [0, 1, 3]])
+    first = replace(scored(0, 1, CERTAIN), transform=double, mirrored=True, inverted=True)
+    second = replace(scored(0, 2, 0.6), transform=shift, inverted=True)
+    tasks = over_copies({(0, 1): first, (0, 2): second})
+    assert list(tasks) == [(1, True, False)]
+    assert np.allclose(tasks[1, True, False][2], [[0.5, 0, 7], [0, 0.5, 3]])
+    compared = {(0, 1): first, (0, 2): second, (1, 2): scored(1, 2, 0.1)}
+    assert over_copies(compared) == {}
+    certain = {**compared, (0, 2): replace(second, score=CERTAIN)}
+    assert over_copies(certain).keys() == tasks.keys()
+
+
+def test_two_pictures_side_by_side_are_not_compared_over_their_image() -> None:
+    left, right = (replace(scored(0, i, CERTAIN), region=r) for i, r in ((1, LEFT), (2, RIGHT)))
+    assert over_copies({(0, 1): left, (0, 2): right}) == {}

@@ -12,7 +12,7 @@ from fracnet.data.phantoms.render import Spec, render
 from fracnet.data.phantoms.upper_limb import PlannedImage, write_image
 from fracnet.data_audit.keypoints import describe, fit_affine, invert
 from fracnet.data_audit.near_duplicates import Pair, consistent_pairs
-from fracnet.data_audit.pixel_match import COPY_SCORE, Match, compare
+from fracnet.data_audit.pixel_match import COPY_SCORE, Match, Source, compare
 
 
 def match_of(
@@ -51,6 +51,19 @@ def test_the_transform_leads_from_pixel_to_pixel() -> None:
     match = match_of(image, copy)
     assert match is not None
     assert np.abs(corners(image) @ (match.transform - turn).T).max() < 1
+
+
+def test_a_map_that_is_almost_right_replaces_the_one_by_key_points() -> None:
+    image = phantom(4)
+    copy = np.ascontiguousarray(image[20:, 30:])
+    true = np.array([[1.0, 0, -30], [0, 1, -20]])
+    source = Source(describe(image), False, False)
+    for off, found in ((2.0, True), (60.0, False)):
+        match = source.compare(describe(copy), np.add(true, [[0, 0, off], [0, 0, -off]]))
+        assert (match is not None and match.score > COPY_SCORE) == found
+        if found:
+            assert match is not None
+            assert np.abs(corners(image) @ (match.transform - true).T).max() < 1
 
 
 def test_the_transform_holds_the_mirror() -> None:
