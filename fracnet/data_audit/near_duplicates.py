@@ -278,8 +278,8 @@ def _altered_copies(
     neighbors = _parallel(pool, index.candidates, range(len(rows)), progress, "find candidates")
     tasks: _Tasks = defaultdict(dict)
     for i, others in enumerate(neighbors):
-        for j, *flags in others:
-            tasks[min(i, j), *flags][max(i, j)] = None
+        for j, is_mirrored, is_inverted in others:
+            tasks[min(i, j), is_mirrored, is_inverted][max(i, j)] = None
 
     def compare_all(task: tuple[tuple[int, bool, bool], dict[int, Affine | None]]) -> list[Pair]:
         (i, *flags), others = task

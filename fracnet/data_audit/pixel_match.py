@@ -341,8 +341,8 @@ def _compare(a: _Picture, b: _Picture, small: Affine, stride: int, shift: int) -
     dx, bend_x = _vertex(*(correlation[each, row, column + k] for k in (-1, 0, 1)))
     noise = (1 - np.minimum(peak, 0.999) ** 2) / (power * np.sqrt(bend_x * bend_y))
     return _Windows(
-        x=x + (WINDOW - 1) / 2,
-        y=y + (WINDOW - 1) / 2,
+        x=(x + (WINDOW - 1) / 2).astype(np.float64),
+        y=(y + (WINDOW - 1) / 2).astype(np.float64),
         dx=column - shift + dx,
         dy=row - shift + dy,
         power=power,
