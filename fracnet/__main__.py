@@ -41,7 +41,7 @@ def help_text() -> str:
 def main() -> None:
     """Run one command as `python -m` would."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in ("-h", "--help"):
+    if name in ("-h", "--help", "help"):
         print(help_text(), end="")
     elif script := completion_script(sys.argv[1:3]):
         print(script, end="")

@@ -191,6 +191,20 @@ def test_few_cases_are_named(tmp_path: Path) -> None:
     assert "separates its 6 classes" in verdict.headline
 
 
+def test_three_cases_do_not_show_skill(tmp_path: Path) -> None:
+    table = two_class_table(40, 40, confident=4.0)
+    rare = (table["split"] == "test") & (table["label"] == "abnormal")
+    kept = table[rare].drop_duplicates("patient").sort_values("prob_abnormal").tail(3)
+    table = table[~rare | table.index.isin(kept.index)].reset_index(drop=True)
+    content = content_of(two_classes(tmp_path / "run", table))
+    assert content.auc.low is not None
+    assert content.auc.low > 0.5, "its interval alone would claim it"
+    headline = verdict_of(content).headline
+    assert (
+        headline == "3 abnormal cases are too few to show that the model does better than chance."
+    )
+
+
 def test_an_undefined_auc_is_not_a_failure(tmp_path: Path) -> None:
     table = two_class_table(40, 40)
     table = table[(table["split"] == "val") | (table["label"] == "normal")]
