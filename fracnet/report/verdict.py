@@ -37,8 +37,8 @@ RESAMPLES = 2
 CHANCE = 0.5
 ABOVE_CHANCE = f"shown to do better than chance ({CHANCE:g}) on test"
 FEWEST_CASES = 5
-"""With fewer, the interval of an AUC excludes chance too often: of 1,500 simulated test sets without
-skill and with 100 others, in 9 % with 2 cases, 5 % with 3 and 2.7 % with 5, where 2.5 % are meant."""
+"""With fewer, the interval of an AUC excludes chance too often: of 1,500 simulated test sets with
+100 others and no skill, in 9 % with 2 cases, 5 % with 3 and 2.7 % with 5; 2.5 % are meant."""
 WIDE = 0.2
 """A wider interval of an AUC does not separate good models from poor ones."""
 MISCALIBRATED = 0.05
