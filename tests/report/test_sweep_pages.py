@@ -144,7 +144,7 @@ def test_seeds_are_averaged_and_none_is_called_the_best(tmp_path: Path) -> None:
         add_job(tmp_path, seed, [f"seed={seed}"], 0.5 + seed / 10)
     text = text_of(collected(tmp_path))
     assert "Over 3 seeds, validation macro AUC is 0.600 on average." in text
-    assert "SD 0.100, 95 % CI 0.352-0.848, 0.500 to 0.700." in text
+    assert "SD 0.100, 95 % CI 0.352-0.848, range 0.500 to 0.700." in text
     assert 'class="tag ok"' not in collected(tmp_path)
 
 
