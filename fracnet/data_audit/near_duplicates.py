@@ -46,7 +46,7 @@ TURNS = 16  # bins of the angle between two images
 CANDIDATES = 14  # images that each image is compared with
 RUNNER_UP = 0.6  # of the votes of the best variant from which another one is compared, too
 LIKELY = 0.2  # score of a pair that its clusters support
-CERTAIN = 0.95  # score of a pair over whose copies further ones are looked for
+CERTAIN = 0.95  # score of two copies of one picture that are compared over it
 # Log-odds that two images without other copies need; of a pair that needs no support; of a pair
 # with nothing in common, which may still be parts of one image; the range to which a pair's
 # log-odds are clipped.
@@ -305,22 +305,23 @@ def _altered_copies(
 def over_copies(best: dict[tuple[int, int], Pair]) -> _Tasks:
     """Further comparisons: a copy's copy is a copy, which key points may have missed.
 
-    Compares two copies of one picture, one of them certain, from the map over that picture, unless
-    they have been compared; if both are certain, also if no map between them was found then.
+    Compares two certain copies of one picture, from the map over that picture, unless known to be
+    copies. Less certain ones would link another exposure with all copies of one.
     """
     around: dict[int, list[Pair]] = defaultdict(list)
     for pair in sorted(best.values(), key=_order):
-        if pair.score >= COPY_SCORE:
+        if pair.score >= CERTAIN:
             around[pair.a].append(pair)
             around[pair.b].append(_reversed(pair))
     routes: dict[tuple[int, int], tuple[float, Pair, Pair]] = {}
     for pairs in around.values():
         for first, second in combinations(sorted(pairs, key=lambda pair: pair.b), 2):
-            strong, weak = max(first.score, second.score), min(first.score, second.score)
             known = best.get((first.b, second.b))
-            wanted = known is None or (weak >= CERTAIN and known.score < COPY_SCORE)
-            if strong < CERTAIN or not wanted or _are_apart(first.region, second.region):
+            if known is not None and known.score >= COPY_SCORE:
                 continue
+            if _are_apart(first.region, second.region):
+                continue
+            weak = min(first.score, second.score)
             if weak > routes.get((first.b, second.b), (0.0,))[0]:
                 routes[first.b, second.b] = weak, first, second
     tasks: _Tasks = defaultdict(dict)
