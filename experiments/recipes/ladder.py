@@ -1,4 +1,4 @@
-"""Train the default, experiment=fast and experiment=strong with several seeds: cost and gain.
+"""Train the default, experiment=fast and experiment=strong with three seeds: cost and gain.
 
 OMP_NUM_THREADS=1 python -m experiments.recipes.ladder limb
 OMP_NUM_THREADS=1 python -m experiments.recipes.ladder mura
@@ -61,14 +61,14 @@ LADDERS = {
             "data.unlabeled=0",
         ],
         {
-            "default": (["loss.localization=0"], ["image_size=96"]),
-            "localization": (["loss.localization=4"], ["image_size=96"]),
+            "no localization": (["loss.localization=0"], ["image_size=96"]),
+            "default": ([], ["image_size=96"]),
             "fast": (["experiment=fast"], ["image_size=96", "trainer.image_sizes=[48,72,96]"]),
             "strong": (["experiment=strong"], ["image_size=136"]),
         },
         "image",
         ("accuracy", "macro_auc"),
-        (0, 1, 2, 3, 4),
+        (0, 1, 2),
     ),
     "mura": Ladder(
         "mura",
@@ -125,34 +125,42 @@ def estimates(candidates: Sequence[Candidate], metrics: Sequence[str]) -> dict[s
 
 def climb(ladder: Ladder, root: str | None, folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """Train what `folder` lacks, average the seeds of each recipe, and compare."""
-    seconds: dict[str, float] = {}
-    recipes, ensembles = [], []
+    spent, recipes, means = {}, [], []
     for name, (recipe, sizes) in ladder.recipes.items():
         words = [*recipe, *(COMMON if root is None else [COMMON[0]])]
         words += [*ladder.phantoms, *sizes] if root is None else [f"data={ladder.data}"]
-        words += [f"data.root={root or folder / 'phantoms'}"]
-        place, mean = folder / name, folder / f"{name}_mean"
-        spent = folder / f"{name}.json"
-        if not spent.is_file():
-            options = [f"seed={','.join(map(str, seeds))}", f"hydra.sweep.dir={place}"]
-            took = {"training": call("train", "-m", *words, *options)}
-            runs = f"runs={place}/[0-9]"
-            took["ensemble"] = call("ensemble", runs, "tta=hflip", f"hydra.run.dir={mean}")
-            spent.write_text(json.dumps({"command": words, **took}))
-        seconds[name] = json.loads(spent.read_text())["training"] / len(seeds)
-        members = [
-            load(f"{name}, seed {seed}", place / str(k), ladder.level)
-            for k, seed in enumerate(seeds)
+        words += [f"seed={','.join(map(str, seeds))}"]
+        place = folder / name.replace(" ", "_")
+        spent[name] = trained(words, f"data.root={root or folder / 'phantoms'}", place)
+        runs = [
+            load(f"{name}, seed {s}", place / str(k), ladder.level) for k, s in enumerate(seeds)
         ]
-        recipes.append(Candidate(name, tuple(members)))
-        ensembles.append(Candidate(f"{name}, mean", (load(f"{name}, mean", mean, ladder.level),)))
+        recipes.append(Candidate(name, tuple(runs)))
+        mean = load(f"{name}, mean", place / "mean", ladder.level)
+        means.append(Candidate(mean.name, (mean,)))
     return {
-        "commit": commit(),
-        "seeds": list(seeds),
-        "processor seconds a run": {name: round(value) for name, value in seconds.items()},
-        "recipes": estimates(recipes, ladder.metrics),
-        "means over seeds and mirror images": estimates(ensembles, ladder.metrics),
+        "recipes": spent,
+        "seeds": estimates(recipes, ladder.metrics),
+        "means over seeds and mirror images": estimates(means, ladder.metrics),
     }
+
+
+def trained(words: list[str], root: str, place: Path) -> dict[str, Any]:
+    """What training and averaging took, which is done unless `place` has it already.
+
+    Raises SystemExit where `place` holds runs of another command.
+    """
+    record = place / "spent.json"
+    if not record.is_file():
+        training = call("train", "-m", *words, root, f"hydra.sweep.dir={place}")
+        mean = call("ensemble", f"runs={place}/[0-9]", "tta=hflip", f"hydra.run.dir={place}/mean")
+        spent = {"command": words, "commit": commit()}
+        spent |= {"processor seconds, training": training, "averaging": mean}
+        record.write_text(json.dumps(spent))
+    content: dict[str, Any] = json.loads(record.read_text())
+    if content["command"] != words:
+        raise SystemExit(f"{place} holds runs of another command: give another --folder.")
+    return content
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def data_from(config: Config, dataset: Dataset | None = None) -> RadiographData:
         fold=config.data.fold,
         split=config.data.split,
         fraction=config.data.fraction,
-        localize=config.loss.localization != 0,
+        localize=config.loss.localization not in (0, "auto"),
         key=json.dumps(
             [
                 config.data.model_dump(exclude={"batch_size", "num_workers"}),
@@ -89,6 +89,7 @@ def classifier_from(
     """The untrained network for the classes of `data`, which must be set up.
 
     Random weights come from torch's global generator, unless the config names pretrained ones.
+    Where `loss.localization=auto` adds a head, the batches of `data` hold its maps from now on.
     fetch_weights: False where a checkpoint will bring the weights.
 
     Raises UserError for a model, optimizer, scheduler or loss that cannot be built.
@@ -96,7 +97,7 @@ def classifier_from(
     node, loss = config.model.plain(), config.loss.plain()
     if loss.get("localization") == "auto" and not _localizes(config, data):
         loss["localization"] = 0.0
-    return Classifier(
+    model = Classifier(
         model=node if fetch_weights else without_weights(node),
         classes=data.classes,
         optim=config.optim.plain(),
@@ -106,3 +107,5 @@ def classifier_from(
         image_size=config.image_size,
         channels_last=config.trainer.channels_last,
     )
+    data.localize = model.localization > 0
+    return model

@@ -41,11 +41,13 @@ def run(plan: Plan) -> float | list[float]:
     quiet_libraries()
 
     # Check all that can be checked before hours of training.
+    if devices.accelerator(config.trainer.accelerator) == "cpu":
+        devices.reuse_memory()
     data = check_and_open_data(plan)
     seed_everything(config.seed, verbose=False)
     model = build_and_check_model(plan, data)
     plan = settled(plan, model)
-    config, data.localize = plan.config, plan.config.loss.localization != 0
+    config = plan.config
     if config.trainer.passed_on.get("fast_dev_run"):
         return dry_run(model, plan, data)
     callbacks = pruning_callbacks(plan)
