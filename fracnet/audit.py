@@ -15,6 +15,7 @@ from fracnet.config.checks import check
 from fracnet.config.commands import AuditCommand
 from fracnet.config.fields import resolved, validated
 from fracnet.config.instantiate import build, near_miss
+from fracnet.config.overrides import quoted
 from fracnet.config.schema import Config
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.progress import progress_bar
@@ -92,8 +93,8 @@ def training_config(command: AuditCommand, name: str) -> Config:
             f"{near_miss(name, choices)}"
         )
     data = HydraConfig.get().runtime.choices["data"]
-    overrides = [f"data={data}", f"model={name}", f"data_dir={command.data_dir}"]
-    overrides += ["model.freeze=backbone", f"data.root={command.data.root}"]
+    overrides = [f"data={data}", f"model={name}", "model.freeze=backbone"]
+    overrides += [f"data_dir={quoted(command.data_dir)}", f"data.root={quoted(command.data.root)}"]
     return check(resolved(compose("train", overrides)))
 
 

@@ -17,7 +17,7 @@ MAP = "data.class_map={no_fracture: normal, fracture: abnormal}"
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("sets")
+    folder = tmp_path_factory.mktemp("sets") / "a, b {1}"  # both have a meaning to Hydra
     write_mura(folder / "MURA-v1.1")
     (folder / "fracatlas").mkdir()
     write_fracatlas(folder / "fracatlas")

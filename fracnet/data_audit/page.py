@@ -153,6 +153,7 @@ def _pair_card(manifest: Manifest, pair: Pair | SimilarPair, description: str) -
         {"src": _data_url(image), "alt": f"Radiograph {name}", "caption": name}
         for image, name in zip((a, b), names, strict=True)
     ]
+    copies = isinstance(pair, Pair)
     if isinstance(pair, Pair) and pair.transform is not None:
         alt = f"Radiograph {names[1]}, aligned with {names[0]}"
         aligned = {"alt": alt, "caption": "the second image aligned with the first"}
@@ -160,8 +161,9 @@ def _pair_card(manifest: Manifest, pair: Pair | SimilarPair, description: str) -
     return {
         "description": description,
         "splits": " and ".join(dict.fromkeys(table["split"].astype(str))),
-        "across": isinstance(pair, Pair) and table["split"].nunique() > 1,
-        "two_labels": table["label"].nunique() > 1,
+        # Similar images of different people may well differ in both.
+        "across": copies and table["split"].nunique() > 1,
+        "two_labels": copies and table["label"].nunique() > 1,
         "pictures": pictures,
     }
 

@@ -51,7 +51,7 @@ class AuditResult:
 
     has_images: False if the dataset could not even list its images. groups: the unit that shortcut
     scores hold out. doubts: labels that may be wrong, the least supported first. similar: images of
-    two splits that are not copies, the most similar first.
+    two splits not found to be copies, the most similar first.
     """
 
     manifest: Manifest

@@ -1,4 +1,4 @@
-"""Images of two splits that a network's features find similar, though they are not copies.
+"""Images of two splits that a network's features find similar, not found to be copies.
 
 They may show one person, which nobody knows where patients are unknown: the same implant, another
 exposure, or the other side.
@@ -20,7 +20,7 @@ BLOCK = 512  # images compared with all others at once
 
 @dataclass(frozen=True)
 class SimilarPair:
-    """Rows a < b of two images that are not copies; similarity: cosine of centered features."""
+    """Rows a < b of two images not found to be copies; similarity: cosine of centered features."""
 
     a: int
     b: int
@@ -69,11 +69,12 @@ def check_similar(table: pd.DataFrame, pairs: Sequence[SimilarPair], model: str)
         Finding(
             "similar images",
             "hint" if n_unknown else "ok",
-            f"{counted(len(pairs), 'pair')} of similar images across splits may show one person.",
-            f"By the features of {model}, a network that was not trained on these data, each is "
-            "the other's most similar image in another split. They are not copies, but may show "
-            "the same implant, another exposure or the other side. Some pair is always the most "
-            "similar one, so the list alone does not show that splits share patients.",
+            f"{counted(len(pairs), 'pair')} of similar images across splits"
+            + (" may show one person." if n_unknown else ", of different patients by their ids."),
+            f"By the features of {model}, each is the other's most similar image in another split. "
+            "They were not found to be copies, but may show the same implant, another exposure or "
+            "the other side. Some pair is always the most similar one, so the list alone does not "
+            "show that splits share patients.",
             "Look at them. If two show one person, give them one patient id or move them into one "
             "split.",
             [

@@ -168,7 +168,7 @@ def safe_log(prob: np.ndarray) -> np.ndarray:
 def is_known(column: pd.Series) -> np.ndarray:
     """bool[N], whether a value is present and not blank."""
     known = column.notna().to_numpy()
-    return known & [bool(str(value).strip()) for value in column]
+    return known & np.array([bool(str(value).strip()) for value in column], dtype=bool)
 
 
 class _Identities(NamedTuple):

@@ -77,7 +77,7 @@ def _intervals(
         if why:
             return Interval(None, None, method, why)
         if pairs and not ROUNDING < value < 1 - ROUNDING:
-            return _limit_at_end(round(value), pairs, method, level)
+            return _limit_at_end(round(value), pairs, level)
         return logit_interval(value, moves, clusters, method, name, level)
 
     reasons = [_no_interval_reason(target == c, clusters) for c in range(len(values))]
@@ -96,12 +96,12 @@ def _intervals(
 
 
 def _independent_pairs(case: np.ndarray, clusters: Clusters) -> int:
-    """The most pairs of a case and another row of which no two share a cluster, nor do the two."""
+    """The most pairs of a case and a non-case of which no two share a cluster, nor do the two."""
     holders = [np.unique(clusters.ids[rows]) for rows in (case, ~case)]
     return min(*map(len, holders), len(np.union1d(*holders)) // 2)
 
 
-def _limit_at_end(value: int, pairs: int, method: str, level: float) -> Interval:
+def _limit_at_end(value: int, pairs: int, level: float) -> Interval:
     """Exact interval of an AUC of 1 (or 0): all cases score higher (lower) than all others.
 
     Then those of `pairs` independent pairs do, which has a probability of AUC**pairs at most. For
@@ -110,7 +110,7 @@ def _limit_at_end(value: int, pairs: int, method: str, level: float) -> Interval
     limit = ((1 - level) / 2) ** (1 / pairs)
     note = f"the AUC is {value}: exact limit from {counted(pairs, 'independent pair')}"
     low, high = (limit, 1.0) if value else (0.0, 1 - limit)
-    return Interval(low, high, method, note)
+    return Interval(low, high, "exact, Clopper-Pearson", note)
 
 
 def _no_interval_reason(case: np.ndarray, clusters: Clusters) -> str:

@@ -169,9 +169,10 @@ def build_model(node: Mapping[str, Any], num_classes: int, channels_last: bool =
     key = options, torch.get_rng_state().numpy().tobytes()
     network, states = shared("network", key, make)
     _set_rng_states(states)
+    network.cpu()  # a job that failed may have left layers that it shares on a GPU
     kept: dict[int, Any] = {}
     if node.get("head") in FITTED:  # then nothing changes the other layers but a move to a GPU
-        heads = set(find_heads(network.cpu(), f"model.head={node['head']}"))
+        heads = set(find_heads(network, f"model.head={node['head']}"))
         kept = {
             id(layer): layer for layer in network.modules() if heads.isdisjoint(layer.modules())
         }

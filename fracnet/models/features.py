@@ -107,11 +107,15 @@ class NetworkFeatures:
         return _body_hash(self.model, self.config)
 
     def _compute(self, pixels: np.ndarray) -> np.ndarray:
-        n = CPU_BATCH if self.device == "cpu" else len(pixels)
+        n = CPU_BATCH if self.device == "cpu" else len(pixels) or 1
+        parts = []
         with eval_mode(self.model):
             compute = logits_and_features(self.model, self.device)
-            parts = [compute(pixels[start : start + n])[1] for start in range(0, len(pixels), n)]
-        return np.concatenate([part for part in parts if part is not None])
+            for start in range(0, len(pixels) or 1, n):
+                features = compute(pixels[start : start + n])[1]
+                assert features is not None, "`why_whole` found one head"
+                parts.append(features)
+        return np.concatenate(parts)
 
     def of_images(self) -> Features:
         """Float32 [N, F] of the rows of the manifest."""

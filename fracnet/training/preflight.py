@@ -17,6 +17,7 @@ from fracnet.config.checks import check
 from fracnet.config.fields import Open, validated
 from fracnet.config.hints import ALIASES
 from fracnet.config.instantiate import build, is_timm_model, near_miss
+from fracnet.config.overrides import quoted
 from fracnet.config.schema import Config, Data
 from fracnet.config.targets import arguments_of, check_targets
 from fracnet.data.datasets.base import Dataset
@@ -120,7 +121,7 @@ def resolve_test_on(plain: dict[str, Any]) -> dict[str, Any]:
             f"data.test_on={name} is not a dataset; allowed: {', '.join(choices)}."
             f"{near_miss(name, choices)}"
         )
-    overrides = [f"data={name}", f"data_dir={plain['data_dir']}"]
+    overrides = [f"data={name}", f"data_dir={quoted(plain['data_dir'])}"]
     test_on = validated(Data, compose("train", overrides).data, "data.test_on").plain()
     if root := plain["data"].get("test_root"):
         test_on["root"] = root

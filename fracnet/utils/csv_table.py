@@ -1,8 +1,9 @@
-"""CSV tables that others wrote: cells by column, and messages that name file and line."""
+"""CSV tables from other programs: cells by column, and messages that name file and line."""
 
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -54,18 +55,28 @@ def read_text(path: Path) -> str:
     """The text of a file with its own line breaks: UTF-8, or UTF-16 with its mark (Excel's "Unicode
     text"). Raises UserError.
     """
+    encoding = "utf-8-sig"
     try:
         data = path.read_bytes()
-        marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return data.decode("utf-16" if marked else "utf-8-sig")
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            encoding = "utf-16"
+        text = data.decode(encoding)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        kind = "an Excel workbook or ZIP file" if data.startswith(b"PK\3\4") else "not UTF-8 text"
+        kind = f"not {encoding.removesuffix('-sig').upper()} text"
+        if data.startswith(b"PK\3\4"):
+            kind = "an Excel workbook or ZIP file"
         raise UserError(
             f"{path} cannot be read: it is {kind} ({error.reason} at byte {error.start}). Save it "
             "as CSV in UTF-8."
         ) from error
+    if (place := text.find("\0")) >= 0:
+        raise UserError(
+            f"{path} cannot be read: character {place + 1} is NUL, as in UTF-16 without its mark "
+            "or in a file that is no text. Save it as CSV in UTF-8."
+        )
+    return text
 
 
 def listed_path(text: str, folder: Path) -> Path:
@@ -76,11 +87,17 @@ def listed_path(text: str, folder: Path) -> Path:
 
 
 def read_csv(path: Path) -> Table:
-    """A table with a header, separated by commas, semicolons or tabs. Raises UserError."""
+    """A table with a header, separated by commas, semicolons or tabs. Raises UserError.
+
+    Columns without a name, such as the empty ones at the end that spreadsheets write, are left out.
+    """
     text = read_text(path)
     separator = max(",;\t", key=text.lstrip("\r\n").replace("\r", "\n").partition("\n")[0].count)
+    # A strict reader refuses blanks behind a closing quotation mark.
+    quoted = rf'((?:\A|[{separator}\r\n])"(?:[^"]|"")*+")[ \xa0]*+(?=[{separator}\r\n]|\Z)'
+    text = re.sub(quoted, r"\1", text)
     # Not splitlines: a form feed, for example, is part of a cell.
-    # Strict: otherwise a quotation mark without its pair swallows the lines up to the next one.
+    # Strict: otherwise an unpaired quotation mark swallows the lines up to the next one.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     columns: tuple[str, ...] = ()
     rows, lines, long = [], [], []
@@ -103,7 +120,8 @@ def read_csv(path: Path) -> Table:
                 long.append(f"line {reader.line_num}: {len(cells)} cells")
                 continue
             cells += [""] * (len(columns) - len(cells))
-            rows.append(dict(zip(columns, cells, strict=False)))
+            named = zip(columns, cells, strict=False)
+            rows.append({name: cell for name, cell in named if name})
             lines.append(reader.line_num)
     except csv.Error as error:
         raise DataFault(
@@ -113,4 +131,4 @@ def read_csv(path: Path) -> Table:
         raise DataFault(f"{path}, {list_some(long, len(long))}, but the header has {len(columns)}.")
     if not rows:
         raise DataFault(f"{path} has no line below its header.")
-    return Table(path, columns, rows, lines)
+    return Table(path, tuple(filter(None, columns)), rows, lines)

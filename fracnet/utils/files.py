@@ -200,7 +200,10 @@ def _remove_unused(draft: Path) -> None:
 
 
 def without_waiting(path: str, flags: int) -> int:
-    """An `opener` for `open`: a named pipe reads as empty; waiting for a writer could block."""
+    """An `opener` for `open`: a named pipe reads as empty; waiting for a writer could block.
+
+    Where a writer has the pipe open, `read` returns None.
+    """
     return os.open(path, flags | os.O_NONBLOCK)
 
 

@@ -60,7 +60,7 @@ def test_classes_of_one_group_are_not_judged() -> None:
 def test_the_audit_lists_them_and_similar_images_on_request(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_set(tmp_path / "set")
+    root = write_set(tmp_path / "a, b {1}")  # brackets and commas have a meaning to Hydra
     command = ["--config-dir", str(USER_CONF), *folder_overrides(root, tmp_path / "out")]
     result = run_audit_command([*command, "features=tiny_norm"], capsys)
     assert result.code == 0, result.err
@@ -78,6 +78,8 @@ def test_the_audit_lists_them_and_similar_images_on_request(
     for pair in finding["details"]:
         assert pair["a"]["split"] != pair["b"]["split"]
     assert "Similar images across splits" in page
+    assert any(pair["a"]["label"] != pair["b"]["label"] for pair in finding["details"])
+    assert ">two labels<" not in page, "that is a fault of copies only"
 
     result = run_audit_command([*command, "features=resnet81"], capsys)
     assert "features=resnet81 is not a choice of model=" in result.err

@@ -1,5 +1,6 @@
 """A foreign CSV of predictions: columns by name, labels by name, and messages about faults."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,22 @@ def test_a_table_is_read_as_spreadsheets_write_it(
     path = tmp_path / "preds.csv"
     OURS.to_csv(path, index=False, sep=separator, encoding=encoding)
     predictions, _ = read_csv_predictions(path)
+    assert (predictions.probabilities == Predictions(OURS).probabilities).all()
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_columns_without_a_name_and_blanks_around_cells_are_left_out(
+    tmp_path: Path, separator: str
+) -> None:
+    path = tmp_path / "preds.csv"
+    odd = OURS.assign(path='"a"  ,b' + OURS["path"])
+    odd.to_csv(path, sep=separator, quoting=csv.QUOTE_NONNUMERIC)
+    header, *rows = path.read_text().splitlines()
+    lines = [f"{header}{2 * separator}", *(f'{row}{separator}"" {separator}' for row in rows)]
+    path.write_text("\n".join(line.replace(f'"{separator}', f'" {separator}') for line in lines))
+    predictions, _ = read_csv_predictions(path)
+    assert predictions.table["path"].tolist() == odd["path"].tolist()
+    assert "" not in predictions.table
     assert (predictions.probabilities == Predictions(OURS).probabilities).all()
 
 

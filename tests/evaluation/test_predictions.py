@@ -20,6 +20,7 @@ from fracnet.evaluation.predictions import (
     classes_of,
     clusters_of,
     identity_notes,
+    known_groups,
     resolve_identities,
 )
 from fracnet.utils.errors import UserError
@@ -104,6 +105,12 @@ def test_clusters_are_patients_else_studies_else_images() -> None:
     clusters = clusters_of(table)
     assert (clusters.count, clusters.unit) == (2, "patient")
     assert clusters.ids.tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_a_split_without_rows_has_no_groups() -> None:
+    table = make_table((2, 2)).assign(patient="p", study="s", copies="x")
+    empty = Predictions(table).split("val").identified.table
+    assert (len(empty), clusters_of(empty).count, known_groups(empty)) == (0, 0, set())
 
 
 def test_a_patient_and_a_study_of_one_name_are_two_clusters() -> None:

@@ -93,6 +93,7 @@ def test_a_perfect_auc_has_an_exact_limit() -> None:
     for interval in intervals:
         assert interval.low == pytest.approx(0.025 ** (1 / 5))  # Clopper-Pearson, 5 of 5
         assert interval.high == 1
+        assert interval.method == "exact, Clopper-Pearson"
         assert interval.note == "the AUC is 1: exact limit from 5 independent pairs"
     worst = auc_intervals(target, 1 - score, Clusters(np.arange(17), 17, "image"))[1]
     assert (worst.low, worst.high) == (0, pytest.approx(1 - 0.025 ** (1 / 5)))

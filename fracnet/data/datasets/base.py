@@ -337,7 +337,7 @@ def header_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
 def _size(path: Path) -> tuple[int, int] | None:
     try:
         with open(path, "rb", buffering=0, opener=without_waiting) as file:
-            head = file.read(24)  # a shortcut: in most PNG files these hold the size
+            head = file.read(24) or b""  # a shortcut: in most PNG files these hold the size
         width, height = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
         usual = head[:16] == PNG_START and 0 < width * height <= MAX_PIXELS
         return (width, height) if usual else image_size(path)
@@ -455,7 +455,8 @@ def is_image(file: Path | str) -> bool:
         return named_as_image
     try:
         with open(file, "rb", opener=without_waiting) as opened:
-            is_dicom = dicom_files.is_dicom(opened.read(dicom_files.HEADER_LENGTH))
+            head = opened.read(dicom_files.HEADER_LENGTH) or b""
+            is_dicom = dicom_files.is_dicom(head)
     except OSError:
         return named_as_image  # a broken image, or any other file
     return class_without_image(file) is None if is_dicom else named_as_image

@@ -344,7 +344,9 @@ def _add_class(images: Images, root: Path, folder: Path, split: str | None) -> N
         raise DataFault(f"{folder} has two folders for one split: {', '.join(sorted(double[0]))}.")
     images.notes += skipped_note(folder, others)
     if len(images.rows) == known:
-        images.notes.append(f"{folder} holds no image and does not count as a class.")
+        # A class of train may lack images in another split.
+        uncounted = " and does not count as a class" if split in (None, "train") else ""
+        images.notes.append(f"{folder} holds no image{uncounted}.")
 
 
 def _check_splits(root: Path, images: Images) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -167,15 +168,19 @@ def test_dicom_files_without_an_image_are_left_out_and_counted_by_class(tmp_path
     assert manifest.excluded["reason"].tolist() == ["no image (Basic Text SR Storage)"]
 
 
-def test_a_pipe_and_links_to_themselves_neither_block_nor_raise(tmp_path):
+def test_a_pipe_and_links_to_themselves_neither_block_nor_raise(tmp_path, request):
     root = write_folders(tmp_path, "fractured", "normal", n=6)
     os.mkfifo(root / "normal" / "pipe.png")
     os.mkfifo(root / "normal" / "pipe")
+    for name in ("written.png", "written"):
+        os.mkfifo(root / "normal" / name)
+        writer = os.open(root / "normal" / name, os.O_RDWR)
+        request.addfinalizer(partial(os.close, writer))
     (root / "loop").symlink_to("loop")
     (root / "normal" / "loop.png").symlink_to("loop.png")
     manifest = read(root)
     unreadable = manifest.table.loc[manifest.table["width"].isna(), "path"]
-    assert sorted(unreadable) == ["normal/loop.png", "normal/pipe.png"]
+    assert sorted(unreadable) == [f"normal/{name}.png" for name in ("loop", "pipe", "written")]
 
 
 def test_what_belongs_to_no_class_is_named(tmp_path):
@@ -194,6 +199,18 @@ def test_what_belongs_to_no_class_is_named(tmp_path):
     (root / "normal" / "all.zip").write_bytes(b"PK")
     (root / SPLIT).unlink()
     assert "all.zip. " + f"{root}/normal holds no image" in error(root)
+
+
+def test_a_class_of_train_may_lack_images_in_another_split(tmp_path):
+    root = write_folders(tmp_path, "train/a", "train/b", "val/a", "val/b", "test/a", n=4)
+    for name in ("train/c", "test/b", "test/c"):
+        (root / name).mkdir()
+    notes = read(root, class_order=["a", "b"]).notes
+    assert sorted(note for note in notes if "holds no image" in note) == [
+        f"{root}/test/b holds no image.",
+        f"{root}/test/c holds no image.",
+        f"{root}/train/c holds no image and does not count as a class.",
+    ]
 
 
 def test_a_broken_image_is_left_to_on_bad_file(tmp_path):
@@ -267,6 +284,10 @@ def test_a_table_in_another_encoding_is_read_or_named(root):
     assert len(read_csv(root).table) == 12
     file.write_bytes(text.replace("normal", "gesund-\xe4").encode("latin-1"))
     assert "it is not UTF-8 text" in csv_error(root)
+    file.write_bytes(text.encode("utf-16")[:-1])
+    assert "it is not UTF-16 text" in csv_error(root)
+    file.write_bytes(text.encode("utf-16-le"))
+    assert "character 2 is NUL, as in UTF-16 without its mark" in csv_error(root)
     file.write_bytes(b"PK\3\4\xb5")
     assert "it is an Excel workbook or ZIP file" in csv_error(root)
 
