@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.audited import folder_overrides, run_audit_command
 
 from fracnet.data_audit import similar_images
-from fracnet.data_audit.similar_images import SimilarPair, similar_across
+from fracnet.data_audit.similar_images import SimilarPair, check_similar, similar_across
 
 ROWS = np.array([1, 2, 4, 5, 7])  # 0, 3 and 6 cannot be read
 ANGLES = np.radians([0, 5, 120, 128, 240])
@@ -46,3 +47,19 @@ def test_a_network_that_is_not_a_choice_and_the_key_of_before_are_answered(
     assert "features=resnet81 is not a choice of model=" in result.err
     result = run_audit_command([*command, "label_errors=resnet18"], capsys)
     assert "The key 'label_errors' is now called 'features'." in result.err
+
+
+@pytest.mark.parametrize(
+    ("patient", "severity", "title"),
+    [
+        (None, "hint", "1 pair of similar images across splits may show one person."),
+        ("p2", "ok", "1 pair of similar images across splits, of different patients by their ids."),
+    ],
+)
+def test_only_images_of_unknown_patients_are_a_hint(
+    patient: str | None, severity: str, title: str
+) -> None:
+    table = pd.DataFrame({"path": ["a.png", "b.png"], "split": ["train", "test"], "label": "x"})
+    table["patient"] = ["p1", patient]
+    (finding,) = check_similar(table, [SimilarPair(0, 1, 0.9)], "resnet18")
+    assert (finding.severity, finding.title) == (severity, title)
