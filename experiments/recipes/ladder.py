@@ -105,21 +105,22 @@ def load(name: str, run: Path, level: str) -> Member:
     return Member(name, to_level(predictions.split("test"), level))
 
 
-def estimates(candidates: Sequence[Candidate], metrics: Sequence[str]) -> dict[str, Any]:
-    """Each metric of each candidate, and its difference to the first candidate, with intervals."""
+def estimates(
+    candidates: Sequence[Candidate], metrics: Sequence[str], reference: str
+) -> dict[str, Any]:
+    """Each metric of each candidate, and its difference to `reference`, with intervals.
+
+    Differences are those of one model each; of a few seeds, none are computed.
+    """
     content: dict[str, Any] = {}
     for metric in metrics:
-        result = compare(candidates, metric, reference=candidates[0].name, resamples=2000)
-        several = len(candidates[0].members) > 1
-        content[metric] = {
-            "values": {
-                row.name: [row.value, row.low, row.high, *row.values] for row in result.standings
-            },
-            "differences": {
-                row.name: [row.value, row.low, row.high, row.holm, row.verdict]
-                for row in (result.configurations if several else result.models)
-            },
-        }
+        result = compare(candidates, metric, reference=reference, resamples=2000)
+        values = {r.name: [r.value, r.low, r.high, *r.values] for r in result.standings}
+        content[metric] = {"values": values}
+        if len(candidates[0].members) == 1:
+            content[metric][f"minus {reference}"] = {
+                r.name: [r.value, r.low, r.high, r.holm, r.verdict] for r in result.models
+            }
     return content
 
 
@@ -140,8 +141,8 @@ def climb(ladder: Ladder, root: str | None, folder: Path, seeds: Sequence[int]) 
         means.append(Candidate(mean.name, (mean,)))
     return {
         "recipes": spent,
-        "seeds": estimates(recipes, ladder.metrics),
-        "means over seeds and mirror images": estimates(means, ladder.metrics),
+        "seeds": estimates(recipes, ladder.metrics, "default"),
+        "means over seeds and mirror images": estimates(means, ladder.metrics, "default, mean"),
     }
 
 

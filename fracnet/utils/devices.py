@@ -34,6 +34,6 @@ def reuse_memory() -> None:
     EfficientNet-Lite0 on a CPU. Peak memory rises by a tenth. Other allocators are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    # Older versions refuse so high a threshold; to set the other alone would make them slower.
+    if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, 1 << 30):
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
