@@ -37,8 +37,9 @@ RESAMPLES = 2
 CHANCE = 0.5
 ABOVE_CHANCE = f"shown to do better than chance ({CHANCE:g}) on test"
 FEWEST_CASES = 5
-"""With fewer, the interval of an AUC excludes chance too often: of 1,500 simulated test sets with
-100 others and no skill, in 9 % with 2 cases, 5 % with 3 and 2.7 % with 5; 2.5 % are meant."""
+"""With fewer independent ones (more images of one patient do not help), the interval of an AUC lies
+above chance too often: of 1,500 simulated test sets with 100 others and no skill, in 9 % with 2
+cases, 5 % with 3 and 2.7 % with 5; 2.5 % are meant."""
 WIDE = 0.2
 """A wider interval of an AUC does not separate good models from poor ones."""
 MISCALIBRATED = 0.05
@@ -241,20 +242,16 @@ def discrimination_statements(
             f"{_difference_text(difference)}."
         )
     severity = "warning"
-    rarest = min(summary.per_class, key=lambda row: row.n)
     if area.low is None or area.high is None:
         sentence += f" There is no interval ({area.note})."
         headline = "It is unclear whether the model does better than chance."
+    elif few := _too_few_cases(content):
+        headline = f"{few} are too few to tell whether the model does better than chance."
     elif area.high < CHANCE:
         severity = "error"
         headline = "The model does worse than chance. Are labels or classes swapped?"
     elif area.low <= CHANCE:
         headline = "The model is not shown to do better than chance."
-    elif content.binary and rarest.n < FEWEST_CASES:  # one case has no interval
-        headline = (
-            f"{rarest.n} {rarest.name} cases are too few to show that the model does better than "
-            "chance."
-        )
     elif difference is None:
         severity, headline = "ok", f"The model {task} better than chance."
     elif difference.verdict == BETTER:
@@ -273,6 +270,18 @@ def discrimination_statements(
             "There is no shortcut baseline to compare with, so it is unknown how much of this "
             "a frame, the image size or the brightness alone would achieve.",
         )
+
+
+def _too_few_cases(content: RunContent) -> str:
+    """`6 abnormal cases of 2 patients` if a class of two has too few independent cases, else ""."""
+    summary, rows = content.headline_summary, content.rows
+    ids = [np.unique(rows.clusters.ids[rows.targets == c]) for c in range(len(content.classes))]
+    rarest = min(range(len(ids)), key=lambda c: len(ids[c]))
+    row, clusters = summary.per_class[rarest], len(ids[rarest])
+    if not content.binary or clusters >= FEWEST_CASES:
+        return ""
+    patients = of_clusters(replace(summary, n=row.n, clusters=clusters))
+    return f"{row.n} {row.name} cases {patients}".strip()
 
 
 def _difference_text(difference: Difference) -> str:

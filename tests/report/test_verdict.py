@@ -191,18 +191,33 @@ def test_few_cases_are_named(tmp_path: Path) -> None:
     assert "separates its 6 classes" in verdict.headline
 
 
-def test_three_cases_do_not_show_skill(tmp_path: Path) -> None:
-    table = two_class_table(40, 40, confident=4.0)
+@pytest.mark.parametrize(
+    ("confident", "patients", "cases"),
+    [
+        (4.0, ["a", "b", "c"], "3 abnormal cases"),
+        (-4.0, ["a", "b", "c"], "3 abnormal cases"),
+        (4.0, ["a", "b"] * 3, "6 abnormal cases of 2 patients"),
+    ],
+)
+def test_few_independent_cases_tell_nothing_about_chance(
+    tmp_path: Path, confident: float, patients: list[str], cases: str
+) -> None:
+    table = two_class_table(40, 40, confident=confident)
     rare = (table["split"] == "test") & (table["label"] == "abnormal")
-    kept = table[rare].drop_duplicates("patient").sort_values("prob_abnormal").tail(3)
-    table = table[~rare | table.index.isin(kept.index)].reset_index(drop=True)
+    studies = table[rare].sort_values("prob_abnormal", ascending=confident < 0)
+    kept = studies.drop_duplicates("study").head(len(patients)).assign(patient=patients)
+    table = pd.concat([table[~rare], kept], ignore_index=True)
     content = content_of(two_classes(tmp_path / "run", table))
-    assert content.auc.low is not None
-    assert content.auc.low > 0.5, "its interval alone would claim it"
-    headline = verdict_of(content).headline
+    area = content.auc
+    assert area.low is not None
+    assert area.high is not None
+    assert not area.low <= 0.5 <= area.high, "its interval alone would claim it"
+    verdict = verdict_of(content)
     assert (
-        headline == "3 abnormal cases are too few to show that the model does better than chance."
+        verdict.headline
+        == f"{cases} are too few to tell whether the model does better than chance."
     )
+    assert verdict.severity == "warning"
 
 
 def test_an_undefined_auc_is_not_a_failure(tmp_path: Path) -> None:
