@@ -210,7 +210,7 @@ def test_cross_validated_sweep_ends_with_mean_and_spread(
     result = run_train([*other_overrides, *more, "-m", "data.fold=0,1,2", sweep], capsys)
     assert result.code == 0, result.err
     assert re.search(
-        r"over 3 folds: \d\.\d{3}, SD \d\.\d{3},\s\d\.\d{3} to \d\.\d{3}\.", result.out
+        r"over 3 folds: \d\.\d{3}, SD \d\.\d{3},\srange\s\d\.\d{3}\sto\s\d\.\d{3}\.", result.out
     )
     tables = [pd.read_csv(tmp_path / f"sweep/{n}/predictions.csv") for n in range(3)]
     validated = pd.concat(table[table["split"] == "val"] for table in tables)
