@@ -58,7 +58,7 @@ def measure_pairs(planted: Planted) -> tuple[list[Pair], np.ndarray]:
     }
     pairs, rows = [], []
     for i, j, is_mirrored, is_inverted in sorted(candidates):
-        match = pixel_match.compare(images[i], images[j], is_mirrored, is_inverted)
+        match = pixel_match.Source(images[i], is_mirrored, is_inverted).compare(images[j])
         if match is not None:
             pairs.append(as_pair(match, order[i], order[j], is_mirrored, is_inverted))
             rows.append([match.measured[name] for name in pixel_match.WEIGHTS])
@@ -66,10 +66,12 @@ def measure_pairs(planted: Planted) -> tuple[list[Pair], np.ndarray]:
 
 
 def main() -> None:
-    """Print the weights; by the intercept, recall and precision of the whole search, and how many
-    pairs it finds among images without copies, which the weights are not fitted to.
+    """Print the weights; by the intercept, recall and precision of the whole search, without the
+    comparisons over copies, and how many pairs it finds among images without copies, which the
+    weights are not fitted to.
     """
-    pixel_match.UNLIKELY = 0.0  # all pairs are measured to the end
+    # No pair is dropped for its score by the present weights.
+    pixel_match.UNLIKELY, pixel_match.HOPELESS_ODDS = 0.0, -np.inf
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--phantoms", type=int, default=8, help="patients of each seed")
     parser.add_argument("--per-image", type=int, default=4, help="copies planted of each image")
@@ -113,7 +115,7 @@ def _search(
     values: np.ndarray,
     scale: np.ndarray,
 ) -> list[Pair]:
-    """What the search detects if the intercept is shifted."""
+    """What the search, without comparisons over copies, detects if the intercept is shifted."""
     log_odds = model.decision_function(values / scale) + shift
     best: dict[tuple[int, int], Pair] = {}
     for pair, score in zip(pairs, 1 / (1 + np.exp(-log_odds)), strict=True):

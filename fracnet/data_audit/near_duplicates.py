@@ -43,7 +43,7 @@ ROUNDS = 8  # of k-means
 BITS = 12  # in which signatures of matching descriptors may differ
 BLOCK = 2048  # descriptors assigned to words at once
 TURNS = 16  # bins of the angle between two images
-CANDIDATES = 14  # images that each image is compared with
+CANDIDATES = 14  # images that each image is compared with, and at most as many over its copies
 RUNNER_UP = 0.6  # of the votes of the best variant from which another one is compared, too
 LIKELY = 0.2  # score of a pair that its clusters support
 CERTAIN = 0.95  # score of two copies of one picture that are compared over it
@@ -107,8 +107,9 @@ def find_duplicates(
 
     Of m images with the same pixels, m - 1 pairs with the first one are listed; the first one
     stands for all of them in other pairs. Each image is compared with `CANDIDATES` others, in the
-    likeliest of `VARIANTS` and those with nearly as many votes; so not every pair of many copies of
-    one image is listed, but `clusters` joins them.
+    likeliest of `VARIANTS` and those with nearly as many votes, and with at most as many again
+    over its copies; so not every pair of many copies of one image is listed, but `clusters` joins
+    them.
 
     The result depends only on the pixels: not on workers, timing or a seed. Another order of the
     images gives the same pairs.
@@ -306,7 +307,8 @@ def over_copies(best: dict[tuple[int, int], Pair]) -> _Tasks:
     """Further comparisons: a copy's copy is a copy, which key points may have missed.
 
     Compares two certain copies of one picture, from the map over that picture, unless known to be
-    copies. Less certain ones would link another exposure with all copies of one.
+    copies. Less certain ones would link another exposure with all copies of one. Of many copies of
+    one picture, only the `CANDIDATES` most certain count, so that the pairs stay few.
     """
     around: dict[int, list[Pair]] = defaultdict(list)
     for pair in sorted(best.values(), key=_order):
@@ -315,7 +317,8 @@ def over_copies(best: dict[tuple[int, int], Pair]) -> _Tasks:
             around[pair.b].append(_reversed(pair))
     routes: dict[tuple[int, int], tuple[float, Pair, Pair]] = {}
     for pairs in around.values():
-        for first, second in combinations(sorted(pairs, key=lambda pair: pair.b), 2):
+        strongest = sorted(pairs[:CANDIDATES], key=lambda pair: pair.b)
+        for first, second in combinations(strongest, 2):
             known = best.get((first.b, second.b))
             if known is not None and known.score >= COPY_SCORE:
                 continue
@@ -443,8 +446,8 @@ def _log_odds(pair: Pair) -> float:
 
 
 def _keep_freed_memory() -> None:
-    """Saves page faults with glibc, which returns freed memory to the system at
-    once, to be mapped page by page for the next image, until a larger block has been freed.
+    """glibc returns large freed blocks to the system; freeing one bigger block first raises its
+    threshold, which saves page faults.
     """
     np.empty(16 << 20, np.uint8)  # never touched, so it takes no memory
 

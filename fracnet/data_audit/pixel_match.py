@@ -173,11 +173,6 @@ class Source:
         return Match(full, region, score_of(measured), measured)
 
 
-def compare(a: Features, b: Features, is_mirrored: bool, is_inverted: bool) -> Match | None:
-    """What maps `a`, mirrored or inverted or not, onto `b`; None if nothing does."""
-    return Source(a, is_mirrored, is_inverted).compare(b)
-
-
 def _combined(
     forward: dict[str, float], backward: dict[str, float], agreeing: float
 ) -> dict[str, float]:

@@ -11,7 +11,10 @@ import pytest
 from helpers.copies import SINGLES, Planted, phantom, plant, score_search
 
 from fracnet.data.image_io import BadImage
+from fracnet.data_audit.keypoints import describe
 from fracnet.data_audit.near_duplicates import (
+    CANDIDATES,
+    Index,
     Pair,
     clusters,
     consistent_pairs,
@@ -85,6 +88,26 @@ def test_neither_workers_nor_order_change_the_pairs(planted: Planted, pairs: lis
     other = search([planted.images[i] for i in order], workers=3)
     assert as_tuples(other, order) == as_tuples(pairs)
     assert as_tuples(search(planted.images, workers=1)) == as_tuples(pairs)
+
+
+def test_copies_that_key_points_miss_are_found_over_their_original(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only candidates that include the original remain, so not the pair of its two copies."""
+    images = plant([("0", phantom(0), 2)], 3, [("rotation",), ("gamma", "horizontal flip")]).images
+    original, propose = describe(images[0]).digest, Index.candidates
+
+    def candidates(self: Index, query: int) -> list[tuple[int, bool, bool]]:
+        digests = [image.digest for image in self.images]
+        return [
+            each for each in propose(self, query) if original in (digests[query], digests[each[0]])
+        ]
+
+    monkeypatch.setattr(Index, "candidates", candidates)
+    pairs = search(images)
+    assert [(pair.a, pair.b) for pair in pairs] == [(0, 1), (0, 2), (1, 2)]
+    assert pairs[2].mirrored
+    assert pairs[2].score > 0.9
 
 
 def test_the_transform_leads_from_the_lower_to_the_higher_image() -> None:
@@ -238,6 +261,15 @@ def test_two_copies_of_one_picture_are_compared_over_it() -> None:
         assert np.allclose(tasks[1, True, False][2], [[0.5, 0, 7], [0, 0.5, 3]])
     assert over_copies({**unlikely, (1, 2): scored(1, 2, 0.6)}) == {}
     assert over_copies({**unlikely, (0, 2): replace(second, score=0.9)}) == {}
+
+
+def test_comparisons_over_a_picture_with_many_copies_are_few() -> None:
+    """Of 200 copies of image 0, only the most certain are compared with each other."""
+    scores = np.linspace(0.96, 0.999, 200)
+    tasks = over_copies({(0, i): scored(0, i, score) for i, score in enumerate(scores, 1)})
+    compared = {i for (a, *_), others in tasks.items() for i in (a, *others)}
+    assert compared == set(range(201 - CANDIDATES, 201))
+    assert sum(map(len, tasks.values())) == CANDIDATES * (CANDIDATES - 1) // 2
 
 
 def test_two_pictures_side_by_side_are_not_compared_over_their_image() -> None:

@@ -12,14 +12,14 @@ from fracnet.data.phantoms.render import Spec, render
 from fracnet.data.phantoms.upper_limb import PlannedImage, write_image
 from fracnet.data_audit.keypoints import describe, fit_affine, invert
 from fracnet.data_audit.near_duplicates import Pair, consistent_pairs
-from fracnet.data_audit.pixel_match import COPY_SCORE, Match, Source, compare
+from fracnet.data_audit.pixel_match import COPY_SCORE, Match, Source
 
 
 def match_of(
     a: np.ndarray, b: np.ndarray, is_mirrored: bool = False, is_inverted: bool = False
 ) -> Match | None:
     """The match, if it alone makes a pair of copies."""
-    match = compare(describe(a), describe(b), is_mirrored, is_inverted)
+    match = Source(describe(a), is_mirrored, is_inverted).compare(describe(b))
     if match is None or not consistent_pairs([Pair(0, 1, "copy", score=match.score)]):
         return None
     return match
