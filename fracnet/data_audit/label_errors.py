@@ -101,10 +101,9 @@ def check_labels(manifest: Manifest, doubts: Sequence[Doubt] | str, n: int, mode
     if isinstance(doubts, str):
         return Finding("labels", "hint", f"Labels were not checked: {doubts}")
     text = (
-        f"Each image was predicted from the features of {model}, a network that was not trained on "
-        "these data, by a regression on the images of other patients. An image is listed if "
-        "another class supports it more than its own label does, measured by how sure each class "
-        "is of its own images."
+        f"Each image was predicted from the features of {model} by a regression on the images of "
+        "other patients. An image is listed if another class supports it more than its own label "
+        "does, measured by how sure each class is of its own images."
     )
     if not doubts:
         return Finding("labels", "ok", f"None of {counted(n, 'label')} is in doubt.", text)

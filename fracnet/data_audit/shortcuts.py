@@ -200,8 +200,8 @@ def check_shortcuts(scores: list[FamilyScore] | str, n_classes: int, unit: str) 
     if unclear:
         title = (
             "There are too few images to tell whether the class can be predicted from file size, "
-            f"sharpness, marks and the like: {unclear[0].name} reaches {area} "
-            f"{format_score(unclear[0])}."
+            f"sharpness, marks and the like: {area} {format_score(unclear[0])} from "
+            f"{unclear[0].name}."
         )
         possible = list_some((score.name for score in unclear), len(unclear), len(unclear))
         text += f"An AUC above {HINT_LIMIT} is possible for {possible}."
