@@ -8,12 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from fracnet.config import hydra_cli
-from fracnet.config.instantiate import near_miss
 from fracnet.report.sweep_page import print_sweep
 from fracnet.runs.sweep_summary import collect
 from fracnet.training.resume_sweep import Resumption, resume_sweep
 from fracnet.utils.errors import UserError
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, near_miss
 
 RESUME_HELP = """\
 to finish a sweep that was stopped or killed: python -m fracnet.sweep resume=FOLDER

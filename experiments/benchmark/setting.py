@@ -11,11 +11,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from fracnet.config.checks import check
-from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir
+from fracnet.utils.text import near_miss
 
 T = TypeVar("T")
 

@@ -10,10 +10,9 @@ from fracnet.config.fields import (
     split_metric,
     validated,
 )
-from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import Config
 from fracnet.utils.errors import UserError
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, near_miss
 
 
 def check(plain: Mapping[str, Any]) -> Config:

@@ -14,10 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
-from fracnet.config.instantiate import is_timm_model, near_miss
+from fracnet.config.instantiate import is_timm_model
 from fracnet.config.overrides import OPEN_GROUPS, shell_quoted
 from fracnet.utils.files import choices_of, config_dir
-from fracnet.utils.text import one_line
+from fracnet.utils.text import near_miss, one_line
 
 # What a key or group was called before version 0.2.
 RENAMED = {

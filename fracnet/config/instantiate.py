@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fracnet.config.fields import refusal
 from fracnet.utils.errors import UserError
-from fracnet.utils.text import near_miss as near_miss
+from fracnet.utils.text import near_miss
 
 
 def is_timm_model(name: str) -> bool:

@@ -32,7 +32,7 @@ from fracnet.config.fields import (
     as_list,
     word_or_number,
 )
-from fracnet.config.instantiate import near_miss
+from fracnet.utils.text import near_miss
 
 
 def _number_or_list_of_devices(value: Any) -> Any:

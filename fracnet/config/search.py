@@ -12,9 +12,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config.fields import mode
-from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import objectives_of
 from fracnet.utils.errors import UserError, is_installed
+from fracnet.utils.text import near_miss
 
 PLUGIN = "hydra_plugins.hydra_optuna_sweeper"
 SAMPLERS: Mapping[str, Mapping[str, Any]] = {

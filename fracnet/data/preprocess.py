@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import PIL
 
-from fracnet.config.instantiate import near_miss
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import near_miss
 
 Image = np.ndarray
 """One grey image, uint8 [H, W]."""

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
 
-from fracnet.config.instantiate import near_miss
 from fracnet.evaluation.predictions import LOGIT, PROB, TINY, Predictions, is_known, safe_log
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import near_miss
 
 LEVELS = ("image", "study", "patient")
 OVERALL, UNKNOWN = "overall", "(unknown)"

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from fracnet.config.instantiate import near_miss
 from fracnet.evaluation.metric_selection import (
     Metric,
     Sample,
@@ -41,7 +40,7 @@ from fracnet.metrics.hypothesis_tests import (
 from fracnet.metrics.intervals import Interval
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress, no_progress
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, near_miss
 
 BETTER, WORSE, UNDECIDED, IDENTICAL = "better", "worse", "undecided", "identical"
 MIN_RESAMPLES = 2

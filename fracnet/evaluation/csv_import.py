@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fracnet.config.instantiate import near_miss
 from fracnet.evaluation.predictions import (
     LOGIT,
     PROB,
@@ -21,7 +20,7 @@ from fracnet.evaluation.predictions import (
 from fracnet.utils.csv_table import read_csv
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
-from fracnet.utils.text import counted, list_some
+from fracnet.utils.text import counted, list_some, near_miss
 
 GROUPS = ("patient", "study", "region")
 MAX_LABELS_LISTED = 8

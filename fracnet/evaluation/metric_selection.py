@@ -22,7 +22,6 @@ import numpy as np
 import scipy
 
 from fracnet.config.fields import split_metric
-from fracnet.config.instantiate import near_miss
 from fracnet.evaluation.aggregation import to_level
 from fracnet.evaluation.decisions import decide_rows
 from fracnet.evaluation.predictions import Predictions
@@ -49,6 +48,7 @@ from fracnet.metrics.intervals import (
     percentile,
 )
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import near_miss
 
 CLOSED_FORM = ("accuracy", "balanced_accuracy", "sensitivity", "specificity")
 WITHOUT_DIFFERENCES = ("calibration_error",)

@@ -19,7 +19,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fracnet.config.instantiate import near_miss
 from fracnet.data.datasets.base import describe_folder, is_ignored, is_image, skipped_note, walk
 from fracnet.data.dicom import NoDecoder
 from fracnet.data.image_io import (
@@ -35,7 +34,7 @@ from fracnet.data.preprocess import Preprocess
 from fracnet.utils.csv_table import BLANKS, listed_path, read_csv, read_text
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import file_key, path_text
-from fracnet.utils.text import are, counted
+from fracnet.utils.text import are, counted, near_miss
 
 MAX_SIDE = 1024
 """Pixels of the longer side of an image that is kept for display."""

@@ -15,12 +15,11 @@ import torch
 from huggingface_hub import constants as hub
 from torch import Tensor, nn
 
-from fracnet.config.instantiate import near_miss
 from fracnet.models.heads import find_heads
 from fracnet.models.weights import load_weights
 from fracnet.utils import network
 from fracnet.utils.errors import UserError
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, near_miss
 
 
 def find_stages(model: nn.Module) -> dict[str, int]:

@@ -12,8 +12,8 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
-from fracnet.config.instantiate import near_miss
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import near_miss
 
 Reshape = Callable[[Tensor], Tensor]
 HEADS = {"head", "pre_logits", "classifier", "fc", "global_pool", "attn_pool"}

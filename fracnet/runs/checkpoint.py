@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fracnet.config.instantiate import locate, near_miss
+from fracnet.config.instantiate import locate
 from fracnet.config.schema import Augment, Config, Imbalance
 from fracnet.config.trust import check_trust
 from fracnet.data.datamodule import RadiographData
@@ -20,6 +20,7 @@ from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import explain_disk_fault
 from fracnet.utils.progress import Progress
+from fracnet.utils.text import near_miss
 
 Logits = Callable[[np.ndarray, np.ndarray, Progress[Any]], np.ndarray]
 """From uint8 images [N, S, S] and rows int64 [n] to logits float64 [n, C]."""

@@ -23,7 +23,6 @@ from pandas.errors import EmptyDataError, ParserWarning
 
 from fracnet.config.checks import check
 from fracnet.config.fields import validated
-from fracnet.config.instantiate import near_miss
 from fracnet.config.schema import Cited, Config, Evaluation, objectives_of
 from fracnet.config.trust import check_trust
 from fracnet.data.manifest import read_table
@@ -33,7 +32,7 @@ from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import CannotWrite, overwrite, sha256_of, write_atomically
 from fracnet.utils.shared import shared
-from fracnet.utils.text import plain_cell
+from fracnet.utils.text import near_miss, plain_cell
 
 FORMAT = 2
 """Version of the layout of run folders. Increase it when a file or a key gets another meaning."""

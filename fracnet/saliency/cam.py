@@ -18,7 +18,6 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_with_sign_correction
 from torch import Tensor, nn
 
-from fracnet.config.instantiate import near_miss
 from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import Layer, eval_mode, find_layer
 from fracnet.models.localizer import check_method
@@ -26,6 +25,7 @@ from fracnet.saliency.drawing import upsample
 from fracnet.saliency.methods import LOCALIZATION, METHOD_NAMES
 from fracnet.utils.errors import UserError
 from fracnet.utils.progress import Progress, no_progress
+from fracnet.utils.text import near_miss
 
 CAM_METHODS = tuple(name for name in METHOD_NAMES if name != LOCALIZATION)
 

@@ -35,7 +35,6 @@ from rich.console import Console
 from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
 from fracnet.config.hydra_cli import exit_with, output_dir, reader_is_gone, remove_empty
-from fracnet.config.instantiate import near_miss
 from fracnet.config.search import check_search
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
 from fracnet.training.job_configs import JobConfigs, planned_jobs, search_configs
@@ -52,7 +51,7 @@ from fracnet.training.sweep_progress import Progress
 from fracnet.utils import distributed, processes, shared
 from fracnet.utils.errors import Diverged, Interrupted, Pruned, UserError
 from fracnet.utils.files import explain_disk_fault
-from fracnet.utils.text import one_line
+from fracnet.utils.text import near_miss, one_line
 
 NO_BEST_JOB = ("No trials are completed", "Record does not exist")
 """Optuna's texts where all jobs have failed, by storage."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fracnet.config.instantiate import near_miss
 from fracnet.config.overrides import shell_quoted
 from fracnet.data.annotations import is_negative
 from fracnet.data.datasets.base import (
@@ -31,7 +30,7 @@ from fracnet.data.splits import SPLITS
 from fracnet.utils.csv_table import Table, listed_path, read_csv
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.files import path_from_text, path_text
-from fracnet.utils.text import are, counted, list_some
+from fracnet.utils.text import are, counted, list_some, near_miss
 
 COLUMNS = ("path", "label", "split", "patient", "study", "region", "boxes")
 SPLIT_NAMES = {
