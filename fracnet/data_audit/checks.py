@@ -459,8 +459,8 @@ def check_groups(manifest: Manifest) -> Finding:
             "groups",
             "hint",
             "Patients are unknown, so one may be in several splits.",
-            f"Source of groups: {manifest.groups}. Intervals treat every image as independent and "
-            "are too narrow if several show one person.",
+            "Intervals treat every image as independent and are too narrow if several show one "
+            "person.",
         )
     overlap = group_overlap(table)
     rest = "" if known.all() else f"Patient and study of {int((~known).sum())} images are unknown."

@@ -82,7 +82,8 @@ def render_audit_page(result: AuditResult, pictures: int) -> str:
                     "title": finding.title,
                     "text": finding.text,
                     "advice": finding.advice,
-                    "listed": finding.listed,
+                    # The section on shortcuts has all of their scores.
+                    "listed": [] if finding.check == "shortcuts" else finding.listed,
                     "listed_title": f"Details ({len(finding.items)})",
                 }
                 for finding in by_severity(result.findings)

@@ -45,8 +45,8 @@ def coded(text: str) -> Markup:
 
 
 def thousands(n: int) -> str:
-    """`36 808`, with a narrow space that does not break."""
-    return f"{n:,}".replace(",", "\u202f")
+    """`36,808`."""
+    return f"{n:,}"
 
 
 @cache

@@ -335,7 +335,7 @@ def as_rich(table: Table, width: int) -> RichTable:
     ]
     rich = RichTable(box=PLAIN, pad_edge=False, collapse_padding=True)
     for c in columns:
-        numbers = all(re.fullmatch(r"[-\d.,/ \u202f]*", cell) for cell in cells[c])
+        numbers = all(re.fullmatch(r"[-\d.,/ ]*", cell) for cell in cells[c])
         rich.add_column(
             Text(table.heads[c]),
             justify="right" if numbers and c in fixed else "left",

@@ -113,6 +113,30 @@ def test_the_gallery_is_filtered_by_outcome_confidence_and_class(
     assert visible_after("predicted", "") == total // 4
 
 
+@pytest.mark.parametrize("page", ["prediction"], indirect=True)
+def test_choices_and_words_filter_the_predictions_together(page: Path, chromium: Browser) -> None:
+    chromium.open(page, WIDTHS["desktop"], "light")
+
+    def shown_after(selector: str, value: str) -> list[list[str]]:
+        chromium.value(
+            f"(() => {{ const s = document.querySelector('{selector}'); s.value = '{value}';"
+            " s.dispatchEvent(new Event('input', {bubbles: true})); })()"
+        )
+        rows: list[list[str]] = chromium.value(
+            "[...document.querySelectorAll('.case')].filter(c => c.checkVisibility())"
+            ".map(c => [c.dataset.confidence, c.cells[3].innerText])"
+        )
+        output = "document.querySelector('.gallery .filters output').textContent"
+        assert chromium.value(output).startswith(f"{len(rows)} of ")
+        return rows
+
+    confident = shown_after(".filters [name=confidence]", "confident")
+    likely = shown_after("input[type=search]", "probability>0.8")
+    assert likely == [row for row in confident if float(row[1]) > 0.8]
+    assert 0 < len(likely) < len(confident)
+    assert shown_after("input[type=search]", "") == confident
+
+
 @pytest.mark.parametrize("page", ["run"], indirect=True)
 def test_a_case_opens_large_and_its_heatmap_is_switched_by_a_key(
     page: Path, chromium: Browser

@@ -7,7 +7,7 @@
   // Numbers before words; what is missing comes last in both directions.
   const key = (row, column) => {
     const text = row.cells[column].innerText.trim();
-    const number = /^[-+]?[\d.]/.test(text) ? parseFloat(text) : NaN;
+    const number = /^[-+]?[\d.]/.test(text) ? parseFloat(text.replaceAll(",", "")) : NaN;
     return { text, number, missing: text === "" || text === "-" || text === "n/a" };
   };
   const order = (a, b) =>
@@ -33,12 +33,14 @@
     });
     const rows = [...table.tBodies[0].rows];
     if (rows.length < 6) continue;
+    const names = heads.map((head) => head.textContent.trim().toLowerCase().replaceAll(" ", "_"));
     // Words that a row must hold, and comparisons with a column: "adam lr<0.01".
-    const input = element("input", { type: "search", placeholder: "word column<0.5" });
+    const numeric = heads.findIndex((head, column) => column > 0 && key(rows[0], column).number > 0);
+    const example = numeric < 0 ? "word" : `${names[numeric]}<${key(rows[0], numeric).number}`;
+    const input = element("input", { type: "search", placeholder: `e.g. ${example}` });
     const form = element("form", { className: "filters" });
     const label = element("label", { textContent: "filter rows " });
     const output = element("output", { className: "muted" });
-    const names = heads.map((head) => head.textContent.trim().toLowerCase().replaceAll(" ", "_"));
     const matches = (row, word) => {
       const [, name, sign, limit] = /^(\w+)([<>=])(.+)$/.exec(word) ?? [];
       const column = names.indexOf(name);
@@ -48,12 +50,16 @@
       return sign === "<" ? number < Number(limit) : number > Number(limit);
     };
     label.append(input);
-    form.append(label, output);
+    form.append(label);
+    // A gallery has other filters too, and counts what passes all of them.
+    if (!table.closest(".gallery")) form.append(output);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("input", () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-      rows.forEach((row) => { row.hidden = !words.every((word) => matches(row, word)); });
-      const shown = rows.filter((row) => !row.hidden).length;
+      rows.forEach((row) => {
+        row.classList.toggle("unmatched", !words.every((word) => matches(row, word)));
+      });
+      const shown = rows.filter((row) => !row.matches(".unmatched")).length;
       output.textContent = words.length ? `${shown} of ${rows.length} shown` : "";
     });
     table.parentElement.before(form);
@@ -69,11 +75,11 @@
       });
       const heatmaps = form.elements.heatmap;
       gallery.classList.toggle("plain-only", heatmaps !== undefined && !heatmaps.checked);
-      const shown = cases.filter((item) => !item.hidden).length;
+      const shown = cases.filter((item) => !item.matches("[hidden], .unmatched")).length;
       form.querySelector("output").textContent = `${shown} of ${cases.length} shown`;
     };
     form.hidden = false;
-    form.addEventListener("input", filter);
+    gallery.addEventListener("input", filter);
     form.addEventListener("submit", (event) => event.preventDefault());
     filter();
     enlarge(gallery, cases);
@@ -94,7 +100,7 @@
     };
     let at = 0;
     // In the order on the page, which sorting changes.
-    const visible = () => all(".case:not([hidden])", gallery).filter((item) => item.querySelector("img"));
+    const visible = () => all(".case:not([hidden], .unmatched)", gallery).filter((item) => item.querySelector("img"));
     const show = (step) => {
       const items = visible();
       at = (at + step + items.length) % items.length;
