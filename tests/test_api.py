@@ -85,6 +85,7 @@ def test_runs_are_evaluated_and_compared_from_python(
     estimate = run.metrics["test"]["metrics"]["accuracy"]
     page = run._repr_html_()
     assert f"{estimate['value']:.3f} ({estimate['low']:.3f}-{estimate['high']:.3f})" in page
+    assert "abnormal above 0.5; uncalibrated" in page
     assert 'href="runs/0/report/index.html"' in page
     other = fracnet.evaluate(run, resamples=300, name="other", figures=False)
     assert other.folder == run.folder / "evaluations/other"

@@ -241,8 +241,9 @@ def identity_notes(table: pd.DataFrame) -> list[str]:
         pictures = table.loc[(table["split"] == split) & is_known(table[COPIES]), COPIES]
         if repeats := int(pictures.duplicated().sum()):
             n = int((table["split"] == split).sum())
+            verb = "repeats" if repeats == 1 else "repeat"
             notes.append(
-                f"{repeats} of {n} {split} images repeat another {split} image (verified copies): "
+                f"{repeats} of {n} {split} images {verb} another {split} image (verified copies): "
                 "intervals count all copies of a picture as one observation"
             )
     rows = _identities(table)

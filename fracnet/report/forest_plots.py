@@ -45,7 +45,8 @@ def forests(evaluated: Evaluated, decisions: Mapping[str, str]) -> Iterator[Figu
     """
     shown = evaluated.summary
     if not evaluated.binary:
-        yield _forest(f"forest_class_{shown.split}", class_lines(shown), shown, decisions[IMAGE])
+        name = f"forest_class_{shown.split}"
+        yield _forest(name, "class", class_lines(shown), shown, decisions[IMAGE])
     groups: dict[tuple[str, str], list[Stratum]] = {}
     for stratum in evaluated.assessment.strata:
         if stratum.by != OVERALL:
@@ -56,7 +57,7 @@ def forests(evaluated: Evaluated, decisions: Mapping[str, str]) -> Iterator[Figu
         suffix = [] if level == IMAGE else [level]
         name = "_".join(["forest", column, whole.split, *suffix])
         lines = group_lines(whole, [(member.value, member.summary) for member in members])
-        yield _forest(name, lines, whole, decisions.get(level, decisions[IMAGE]), level)
+        yield _forest(name, by, lines, whole, decisions.get(level, decisions[IMAGE]), level)
 
 
 def group_lines(overall: Summary, groups: Sequence[tuple[str, Summary]]) -> list[Line]:
@@ -84,16 +85,17 @@ def class_lines(summary: Summary) -> list[Line]:
 
 
 def _forest(
-    name: str, lines: Sequence[Line], overall: Summary, decision: str, level: str = IMAGE
+    name: str, by: str, lines: Sequence[Line], overall: Summary, decision: str, level: str = IMAGE
 ) -> Figure:
     few = any(_few(estimate) for line in lines for estimate in line.estimates.values())
     note = f"95 % intervals by {overall.unit}. Dashed: {lines[0].name}."
     note += f" Operating point: {decision}."
     note += f" Hollow: {TOO_FEW} cases (or others)." if few else ""
     about = f": {overall.classes[1]}" if len(overall.classes) == 2 else ""
+    title = f"By {by}{about}, {overall.split} split, {level} level"
     titles = list(lines[0].estimates)
     charts = [_column(title, lines, first=title == titles[0]) for title in titles]
-    return Figure(name, f"{overall.split} split, {level} level{about}", charts, (), note)
+    return Figure(name, title, charts, (), note)
 
 
 def _column(title: str, lines: Sequence[Line], *, first: bool) -> Chart:

@@ -21,6 +21,7 @@ from fracnet.report.run_tables import (
     FURTHER_METRICS,
     METRICS,
     format_threshold,
+    overall_table,
 )
 from fracnet.report.tables import estimate_text
 from fracnet.report.verdict import run_verdict
@@ -137,7 +138,7 @@ def _metrics(content: RunContent) -> str:
     summary = content.summary
     rows = [[title, estimate_text(summary.metrics[name])] for name, title in TITLES.items()]
     parts = [
-        f"{summary.n} images of the {summary.split} split, 95 % intervals by {summary.unit}.",
+        f"{_escape(overall_table(content).caption)} by {summary.unit}:",
         _table(("metric", "value"), rows),
     ]
     if content.binary:

@@ -59,7 +59,7 @@ from fracnet.report.plots import (
     save,
 )
 from fracnet.report.run_content import IMAGE, Evaluated
-from fracnet.report.run_tables import format_threshold, rule_text
+from fracnet.report.run_tables import decision_rule, format_threshold, rule_text
 from fracnet.report.tables import EstimateCell, estimate_cell, estimate_text
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted
@@ -304,8 +304,9 @@ def calibration_charts(evaluated: Evaluated) -> Figure:
     few, many = int(sizes.min()), int(sizes.max())
     size = counted(many, "image") if few == many else f"{few} to {many} images"
     note = (
-        f"Points: bins of {size}, 95 % intervals by {clusters.unit}. Below: distribution of the "
-        f"probabilities of {counted(len(rows), 'image')}. Calibration error: {ESTIMATOR}."
+        f"Points: bins of {size}, 95 % intervals by {clusters.unit}. Dashed: perfect calibration. "
+        f"Below: distribution of the probabilities of {counted(len(rows), 'image')}. "
+        f"Calibration error: {ESTIMATOR}."
     )
     split = evaluated.summary.split
     return Figure(f"reliability_{split}", f"Reliability: {split} split", charts, (), note)
@@ -356,10 +357,11 @@ NAME_WIDTH, SLANTED_WIDTH = 18, 26  # characters of a class name in a line, and 
 STRONGEST = 0.5  # opacity of a whole row: text must stay readable on it, in light and in dark
 
 
-def confusion_matrix(summary: Summary, *, level: str = IMAGE) -> Figure:
+def confusion_matrix(summary: Summary, *, level: str = IMAGE, rule: str = "") -> Figure:
     """Counts, and shares of each row as color, so that classes of any size compare.
 
-    The share on the diagonal is the sensitivity. A row without cases stays grey.
+    rule: how the predictions were decided, e.g. `predicted abnormal: above 0.391`. The share on
+    the diagonal is the sensitivity. A row without cases stays grey.
     """
     size = len(summary.classes)
     slanted = size > 3
@@ -395,7 +397,7 @@ def confusion_matrix(summary: Summary, *, level: str = IMAGE) -> Figure:
         title,
         label,
         draw,
-        ["count, and share of the row as color"],
+        [*filter(None, [rule]), "count, and share of the row as color"],
         (),
         (cell * size, cell * size),
         below,
@@ -404,6 +406,11 @@ def confusion_matrix(summary: Summary, *, level: str = IMAGE) -> Figure:
     suffix = [] if level == IMAGE else [level]
     name = "_".join(["confusion_matrix", summary.split, *suffix])
     return Figure(name, "Confusion matrix", [chart])
+
+
+def _confusion_of(evaluated: Evaluated, level: str) -> Figure:
+    rule = decision_rule(evaluated, level)
+    return confusion_matrix(evaluated.overall[level].summary, level=level, rule=rule)
 
 
 LINE_OF_NAME = 0.16  # inches
@@ -418,14 +425,15 @@ def _draw_cell(
     if not total:
         look = {"facecolor": EMPTY}
     cell = Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, linewidth=0, **look)
-    hover(cell, f"true: {classes[row]}, predicted: {classes[column]}: {count} ({share:.0%})")
+    percent = f"{100 * share:.0f} %"
+    hover(cell, f"true: {classes[row]}, predicted: {classes[column]}: {count} ({percent})")
     axis.add_patch(cell)
     if count == 0:
         axis.text(column, row, "0", ha="center", va="center", color=MUTED)
         return
     text: dict[str, Any] = {"ha": "center", "color": INK}
     axis.text(column, row - 0.02, f"{count}", va="bottom", weight="bold", **text)
-    axis.text(column, row + 0.06, f"{share:.0%}", va="top", **text)
+    axis.text(column, row + 0.06, percent, va="top", **text)
 
 
 LOSSES = {
@@ -535,9 +543,9 @@ def save_figures(
     """
     evaluated = Evaluated(assessment, predictions)
     if not everything:
-        return save(confusion_matrix(evaluated.overall[IMAGE].summary), folder)
+        return save(_confusion_of(evaluated, IMAGE), folder)
     figures = [
-        *(confusion_matrix(s.summary, level=level) for level, s in evaluated.overall.items()),
+        *(_confusion_of(evaluated, level) for level in evaluated.overall),
         roc_figure(evaluated),
         precision_recall_figure(evaluated),
         calibration_charts(evaluated),

@@ -193,9 +193,8 @@ def _limits(content: RunContent) -> list[str]:
         limits.append(ABNORMAL)
     if "image" in summary.unit:
         limits.append(
-            "The patient is not known for every image, and such images count as independent: "
-            "intervals may be too narrow, and images of one patient in two splits cannot be ruled "
-            "out."
+            "Images whose patient is unknown count as independent: intervals may be too narrow, "
+            "and images of one patient in two splits cannot be ruled out."
         )
     if content.binary:
         limits.append(_chosen_on_validation(content))
@@ -223,9 +222,9 @@ def _chosen_on_validation(content: RunContent) -> str:
         )
     if chosen:
         verb, other = ("was", "another") if len(chosen) == 1 else ("were", "others")
-        what = " and ".join(chosen).capitalize()
+        what = " and ".join(chosen)
         sentences.append(
-            f"{what} {verb} chosen on validation for the share of {positive} there; another share "
-            f"calls for {other}."
+            f"The {what} {verb} chosen on validation for the share of {positive} there; another "
+            f"share calls for {other}."
         )
     return " ".join(sentences)

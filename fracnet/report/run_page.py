@@ -62,8 +62,11 @@ def run_page(content: RunContent) -> str:
         "official": run_tables.mura_kappa_table(
             content.assessment.official, content.classes[-1], data=content.data
         ),
-        "confusion": run_charts.confusion_matrix(content.headline_summary, level=content.level),
-        "confusion_note": _decision_rule(content),
+        "confusion": run_charts.confusion_matrix(
+            content.headline_summary,
+            level=content.level,
+            rule=run_tables.decision_rule(content, content.level),
+        ),
         "roc": run_charts.roc_figure(content),
         "precision_recall": run_charts.precision_recall_figure(content),
         "reliability": run_charts.calibration_charts(content),
@@ -172,13 +175,6 @@ def _of_hundred(what: str, rate: Estimate, good: str, bad: str) -> list[dict[str
         interval = f"{math.floor(100 * rate.low)} to {math.ceil(100 * rate.high)}"
     numbers = {"n": n, "rest": 100 - n, "interval": interval}
     return [{"what": what, "good": good, "bad": bad} | numbers]
-
-
-def _decision_rule(content: RunContent) -> str:
-    threshold = content.overall[content.level].threshold
-    decided = threshold is not None and content.binary
-    rule = "at the operating point" if decided else "by the most likely class"
-    return f"{run_tables.level_plural(content).capitalize()}, {rule}."
 
 
 CASE_KEYS = {"kind", "truth", "predicted", "probability", "row"}

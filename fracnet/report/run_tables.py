@@ -134,6 +134,15 @@ def format_threshold(threshold: float) -> str:
     return ">0.999" if 0.999 < threshold < 1 else f"{threshold:.3f}"
 
 
+def decision_rule(run: Evaluated, level: str) -> str:
+    """`predicted abnormal: above 0.391`, or `most likely class`."""
+    threshold = run.overall[level].threshold
+    if threshold is None:
+        return "most likely class"
+    above = "everything" if threshold == 0 else f"above {format_threshold(threshold)}"
+    return f"predicted {run.classes[1]}: {above}"
+
+
 def overall_table(run: Evaluated, metrics: Mapping[str, str] = METRICS | FURTHER_METRICS) -> Table:
     """Metrics over all classes, next to those of the baselines."""
     summary, available = run.summary, run.assessment.baselines
@@ -182,9 +191,11 @@ def mura_kappa_table(
 ) -> Table | None:
     """MURA's official metric by region, at image and at study level; None without two classes.
 
+    Also None for other data without studies and regions: `overall_table` has their one kappa.
     Regions that a study spans have a "-" at study level.
     """
-    if not official:
+    is_mura = data.startswith("mura")
+    if not official or (len(official) == 1 and not is_mura):
         return None
     cells = {(row.region, row.level): row for row in official}
     levels = list(dict.fromkeys(row.level for row in official))
@@ -197,7 +208,7 @@ def mura_kappa_table(
         rows.append(line)
     heads = ["region", *(head for level in levels for head in ("cases/n", f"kappa by {level}"))]
     caption = f"Cohen's kappa: {positive} if the mean raw probability is above 0.5"
-    if data.startswith("mura"):
+    if is_mura:
         caption += ", as in MURA"
     return Table(caption, heads, rows, strong=True)
 
@@ -263,17 +274,14 @@ def group_tables(run: Evaluated, *, identifiers: bool = True) -> Iterator[tuple[
 def group_table(run: Evaluated, by: str, level: str) -> Table:
     """All rows, then each group of a column at one level, with bars of the first metric."""
     members = [run.overall[level], *group_strata(run.assessment)[by, level]]
-    threshold = members[0].threshold
+    threshold, rule = members[0].threshold, decision_rule(run, level)
     if threshold is None:
         titles, metrics = [*MULTICLASS_METRICS.values()], [_multiclass(s) for s in members]
-        rule, count = "most likely class", "n"
+        count = "n"
     else:
         names = BINARY_METRICS[:4]
         titles = ["AUC", *names[1:]]
         metrics = [[getattr(s.summary.per_class[1], name) for name in names] for s in members]
-        positive = run.classes[1]
-        above = "everything" if threshold == 0 else f"above {format_threshold(threshold)}"
-        rule = f"predicted {positive}: {above}"
         count = "cases/n"
     scale = estimate_scale([row[0] for row in metrics], also=[1.0])
     rows: list[list[Cell]] = []
@@ -299,6 +307,8 @@ def _multiclass(stratum: Stratum) -> list[Estimate]:
 def of_clusters(summary: Summary) -> str:
     """`of 30 patients`; "" where each image is a cluster of its own."""
     unit = "group" if "," in summary.unit else summary.unit
+    if summary.unit == "image, joined by copies":
+        unit = "picture"
     return "" if summary.clusters == summary.n else f"of {counted(summary.clusters, unit)}"
 
 

@@ -173,8 +173,11 @@ def advice(
     def share(*phases: str) -> float:
         return sum(seconds.get(phase, 0.0) for phase in phases) / total
 
+    def percent(*phases: str) -> str:
+        return f"{100 * share(*phases):.0f} %"
+
     if share("data") > DOMINATES / 2 and share("data") > 0.3 * share(*STEP):
-        waits = f"{share('data'):.0%} of the time is waiting for images"
+        waits = f"{percent('data')} of the time is waiting for images"
         if workers < cores - 1:
             return f"{waits}: data.num_workers={cores - 1} loads them in more processes."
         return f"{waits}: a smaller image_size or fewer augment.transforms are faster."
@@ -183,11 +186,11 @@ def advice(
         others = f"a GPU, {smaller}" if config.image_size >= 128 else "a GPU"
         if config.model.freeze == "none":
             others += ", or model.freeze=backbone (trains the head alone)"
-        network = share("forward", "backward", "optimizer")
-        return f"{network:.0%} of the time is the network on a CPU: {others}."
+        network = percent("forward", "backward", "optimizer")
+        return f"{network} of the time is the network on a CPU: {others}."
     if share("heatmaps") > DOMINATES:
-        return f"{share('heatmaps'):.0%} of the time is heatmaps: explain=none skips them."
+        return f"{percent('heatmaps')} of the time is heatmaps: explain=none skips them."
     if share("validation") > DOMINATES:
         every = "trainer.check_val_every_n_epoch=2"
-        return f"{share('validation'):.0%} of the time is validation: {every} halves it."
+        return f"{percent('validation')} of the time is validation: {every} halves it."
     return ""

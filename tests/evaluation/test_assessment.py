@@ -260,6 +260,12 @@ def test_a_study_of_two_regions_is_evaluated_as_a_whole() -> None:
     assert line[-2:] == ["-", "-"], "and not the metric of a part"
 
 
+def test_other_data_without_regions_and_studies_have_no_table_of_one_kappa() -> None:
+    rows = official_metrics(Predictions(mura_like()), 100)
+    assert mura_kappa_table(rows[:1], "fracture", data="fracatlas") is None
+    assert mura_kappa_table(rows[:1], "abnormal", data="mura") is not None
+
+
 def test_kappa_has_the_same_interval_as_in_the_summary() -> None:
     table = mura_like()
     assert (

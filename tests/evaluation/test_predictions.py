@@ -132,6 +132,8 @@ def test_groups_with_copies_of_one_picture_are_one_cluster() -> None:
     (note,) = identity_notes(table)
     assert note.startswith("3 of 8 test images repeat another test image")
     table["copies"] = ["x", "y", "z", "a", "b", "b", np.nan, np.nan]
+    (note,) = identity_notes(table)
+    assert note.startswith("1 of 8 test images repeats another test image")
     assert clusters_of(table).unit == "patient", "copies of one patient join nothing"
 
 

@@ -119,6 +119,15 @@ def test_the_page_shows_the_values_of_metrics_json(folder: Path, html: str) -> N
     assert f"Of 100 abnormal studies, {round(100 * rate)} are found" in text
 
 
+def test_the_confusion_matrix_says_how_its_predictions_were_decided(
+    folder: Path, html: str
+) -> None:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    strata = {(s["level"], s["by"]): s for s in metrics["test_strata"]}
+    matrix = html.partition("Confusion matrix")[2].partition("<svg")[0]
+    assert f"predicted abnormal: above {strata['study', 'overall']['threshold']:.3f}" in matrix
+
+
 def test_verdict_comes_first_and_everything_else_is_there(html: str) -> None:
     text = " ".join(Page(html).text.split())
     parts = (
@@ -130,7 +139,7 @@ def test_verdict_comes_first_and_everything_else_is_there(html: str) -> None:
         "Do they find the annotations?",
         "In detail.",
         "Do they depend on the weights?",
-        "left out: 7 unreadable file",
+        "left out: 7 (unreadable file)",
         "A note of the dataset.",
         "8 min 50 s",
         "not a medical device",

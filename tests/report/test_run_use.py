@@ -32,8 +32,8 @@ def test_intended_uses_are_listed_and_exclude_decisions_about_patients(content: 
 @pytest.mark.parametrize(
     ("calibrate", "sentence"),
     [
-        (True, f"Threshold and temperature were chosen {CHOSEN} others."),
-        (False, f"Threshold was chosen {CHOSEN} another."),
+        (True, f"The threshold and temperature were chosen {CHOSEN} others."),
+        (False, f"The threshold was chosen {CHOSEN} another."),
     ],
 )
 def test_choices_on_validation_are_limited_to_its_class_share(
@@ -61,7 +61,7 @@ def test_limits_depend_on_the_data(content: RunContent, tmp_path: Path) -> None:
     assert "phantoms" in phantom_text
     assert "fractured" not in phantom_text, "there a fracture is drawn"
     nobody = limits(content_of(six_classes(tmp_path / "run")))
-    assert "The patient is not known for every image" in nobody
+    assert "Images whose patient is unknown count as independent" in nobody
     assert "fractured" not in nobody
     assert "threshold" not in nobody.lower()
 
