@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, cast
+from urllib.parse import quote
 
 import pandas as pd
 from hydra import compose, initialize_config_dir
@@ -74,14 +75,18 @@ class Run:
             if all(name in column for column in columns.values())
         ]
         heads = "".join(f"<th>{s}, n = {self.metrics[s]['n']}</th>" for s in columns)
-        table = f"<table><tr><th>metric (95 % interval)</th>{heads}</tr>{''.join(rows)}</table>"
+        classes = next(iter(self.metrics[s]["classes"] for s in columns))
+        rule = f"{escape(classes[1])} above 0.5" if len(classes) == 2 else "most likely class"
+        head = f"<tr><th>metric (95 % interval); {rule}; uncalibrated</th>{heads}</tr>"
+        table = f"<table>{head}{''.join(rows)}</table>"
         return f"<p><b>Run {escape(self.folder)}</b></p>{table}{_link(self.report)}"
 
 
 def _link(page: Path) -> str:
     """A link to a page; a notebook opens only what lies below its own folder."""
-    place = escape(os.path.relpath(page))
-    return f'<p>Report: <a href="{place}" target="_blank">{place}</a></p>'
+    place = os.path.relpath(page)
+    address = escape(quote(place.replace(os.sep, "/")))
+    return f'<p>Report: <a href="{address}" target="_blank">{escape(place)}</a></p>'
 
 
 @dataclass(frozen=True)
