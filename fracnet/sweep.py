@@ -1,98 +1,139 @@
-"""Rebuild the table of a sweep from the folders of its jobs, or finish the sweep."""
+"""Show a sweep: rebuild its table and page from the folders of its jobs; or finish the sweep."""
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from fracnet.config import hydra_cli
-from fracnet.report.sweep_page import print_sweep
-from fracnet.runs.sweep_summary import collect
-from fracnet.training.resume_sweep import Resumption, resume_sweep
 from fracnet.utils.errors import UserError
-from fracnet.utils.text import counted, near_miss
+from fracnet.utils.text import near_miss
 
-RESUME_HELP = """\
-to finish a sweep that was stopped or killed: python -m fracnet.sweep resume=FOLDER
-  add=optim.lr=1e-5,1e-6   add jobs with further values of an axis
-  sweeper.n_trials=60      jobs that a search is to have in all
-  launcher=ray             choose another launcher; launcher.<option>= sets its options
-  changed_code=true        continue although fracnet has changed since
-  trust=true               allow classes and config folders of your own
-  --dry-run                list the jobs that would run
+HELP = """\
+Rebuild the table and the page of a sweep from the folders of its jobs, or finish the sweep.
+Research use only, not a medical device.
+
+  python -m fracnet.sweep runs/sweep_...
+  python -m fracnet.sweep runs/sweep_... show_test=all
+  python -m fracnet.sweep resume=runs/sweep_...
+
+Keys (key=value):
+show_test=best           # whose test metrics are shown: best (by validation) | all (recorded)
+resume=FOLDER            # finish a sweep that was stopped or killed; the keys below need this one
+add=optim.lr=1e-5,1e-6   # add jobs with further values of an axis
+sweeper.n_trials=60      # jobs that a search is to have in all
+launcher=ray             # choose another launcher; launcher.<option>= sets its options
+changed_code=true        # continue although fracnet has changed since
+trust=true               # allow classes and config folders of your own
+--dry-run                # list the jobs that would run
 """
+KEYS = ("resume", "show_test", "add", "launcher", "sweeper.n_trials", "changed_code", "trust")
+
+
+@dataclass
+class Words:
+    """The parsed command line: the folder of a sweep, and the values of each key that is given."""
+
+    folder: Path
+    resumes: bool
+    dry_run: bool
+    values: dict[str, list[str]] = field(default_factory=dict)
+
+    def last(self, key: str) -> str | None:
+        """The last value of a key; None without one."""
+        return self.values[key][-1] if key in self.values else None
+
+    def switch(self, key: str) -> bool:
+        """A key that is true or false. Raises UserError for another value."""
+        value = self.last(key) or "false"
+        if value.lower() not in ("true", "false"):
+            raise UserError(f"{key}={value} is not allowed; allowed: true, false.")
+        return value.lower() == "true"
 
 
 def main() -> None:
     """Show a sweep, or with `resume=` run its jobs that are not finished and those of `add=`."""
-    words = [word for word in sys.argv[1:] if not word.startswith("--")]
-    resumes = any("=" in word and not Path(word).is_dir() for word in words)
+    arguments = sys.argv[1:]
+    if "-h" in arguments or "--help" in arguments:
+        print(HELP, end="")
+        return
     try:
-        if not resumes:
-            options = _parser().parse_args()
-            show(options.folder.resolve(), options.show_test)
-        elif resume_sweep(wanted := _resumption(sys.argv[1:])):
-            show(wanted.folder)  # it may have been killed just before its table was written
+        words = parsed(arguments)
+        if words.resumes:
+            from fracnet.training.resume_sweep import Resumption, resume_sweep
+
+            wanted = Resumption(
+                words.folder,
+                words.values.get("add", []),
+                words.values.get("launcher", []),
+                words.last("sweeper.n_trials"),
+                words.switch("trust"),
+                words.switch("changed_code"),
+                words.dry_run,
+            )
+            if not resume_sweep(wanted):
+                return  # otherwise it may have been killed just before its table was written
+        show(words.folder, words.last("show_test") or "best")
     except UserError as error:
         hydra_cli.exit_with(str(error))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m fracnet.sweep",
-        description=__doc__,
-        epilog=RESUME_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, help="folder of a sweep: runs/sweep_...")
-    parser.add_argument(
-        "--show-test",
-        choices=("best", "all"),
-        default="best",
-        help="whose test metrics are shown; recorded in sweep.json",
-    )
-    return parser
-
-
 def show(folder: Path, show_test: str = "best") -> None:
     """Write a sweep's sweep.json, sweep.csv and index.html from its jobs, and print the table."""
+    from fracnet.report.sweep_page import print_sweep  # seconds: a typo must not wait for pandas
+    from fracnet.runs.sweep_summary import collect
+
     content = collect(folder, show_test)
     print_sweep(Console(highlight=False), content, folder)
     if not any(job["status"] == "finished" for job in content["jobs"]):
         raise UserError(
-            f"none of the {counted(len(content['jobs']), 'job')} in {folder} has finished; finish "
-            f"the sweep with: python -m fracnet.sweep resume={folder}"
+            f"no job of {folder} has finished; finish the sweep with: "
+            f"python -m fracnet.sweep resume={folder}"
         )
 
 
-def _resumption(words: Sequence[str]) -> Resumption:
-    """The parsed arguments of `resume=`. Raises UserError for an unknown one."""
-    given: dict[str, list[str]] = {"resume": [], "add": [], "launcher": [], "sweeper.n_trials": []}
-    switches = {"trust": False, "changed_code": False, "dry_run": "--dry-run" in words}
-    for word in words:
+def parsed(arguments: Sequence[str]) -> Words:
+    """The words of the command line. Raises UserError for what is unknown or missing."""
+    folders, values = [], dict[str, list[str]]()
+    for word in arguments:
         key, _, value = word.partition("=")
-        if key in given and not value:
-            raise UserError(f"'{word}' has no value.")
-        if key.split(".")[0] == "launcher":
-            given["launcher"].append(word)
-        elif key in given:
-            given[key].append(value)
-        elif key in switches and value.lower() in ("true", "false"):
-            switches[key] = value.lower() == "true"
-        elif word != "--dry-run":
+        name = "launcher" if key.startswith("launcher.") else key
+        if word.startswith("-"):
+            if word != "--dry-run":
+                close = near_miss(key.lstrip("-").replace("-", "_"), KEYS)
+                raise UserError(
+                    f"'{word}' is not an option; keys are written key=value, without dashes.{close}"
+                )
+        elif "=" not in word or Path(word).is_dir():
+            folders.append(word)
+        elif not key or not value:
+            raise UserError(f"'{word}' has no value; write key=value without spaces.")
+        elif name not in KEYS:
             raise UserError(
-                f"'{word}' is not possible with resume=; allowed: resume=FOLDER, "
-                "add='optim.lr=1e-5,1e-6', sweeper.n_trials=, launcher=, launcher.<option>=, "
-                f"trust=true, changed_code=true, --dry-run.{near_miss(key, [*given, *switches])}"
+                f"There is no key '{key}'; allowed: the folder of a sweep, {', '.join(KEYS)}, "
+                f"launcher.<option>.{near_miss(key, KEYS)}"
             )
-    if len(given["resume"]) != 1:
-        raise UserError("name one sweep: python -m fracnet.sweep resume=runs/sweep_...")
-    folder = Path(given["resume"][0]).expanduser().resolve()
-    n_trials = given["sweeper.n_trials"]
-    last = n_trials[-1] if n_trials else None
-    return Resumption(folder, given["add"], given["launcher"], last, **switches)
+        else:
+            values.setdefault(name, []).append(word if name == "launcher" else value)
+    resumed = values.get("resume", [])
+    if len(folders) + len(resumed) != 1:
+        given = " and ".join([*folders, *(f"resume={folder}" for folder in resumed)]) or "none"
+        raise UserError(
+            "name one sweep: python -m fracnet.sweep runs/sweep_... to show it, resume=runs/sweep_"
+            f"... to finish it; given: {given}."
+        )
+    if (test := values.get("show_test", ["best"])[-1]) not in ("best", "all"):
+        raise UserError(f"show_test={test} is not allowed; allowed: best, all.")
+    if resumed and "show_test" in values:
+        raise UserError("show_test= shows a sweep; it is not possible with resume=.")
+    dry_run = "--dry-run" in arguments
+    needy = [f"{key}=" for key in KEYS[2:] if key in values] + ["--dry-run"] * dry_run
+    if needy and not resumed:
+        raise UserError(f"{needy[0]} needs resume=: python -m fracnet.sweep resume={folders[0]}")
+    folder = Path((folders or resumed)[0]).expanduser().resolve()
+    return Words(folder, bool(resumed), dry_run, values)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,37 @@ def resume(
     return capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("", "name one sweep: python -m fracnet.sweep runs/sweep_..."),
+        ("runs/a resume=runs/a", "given: runs/a and resume=runs/a."),
+        ("resume = runs/a", "'=' has no value; write key=value without spaces."),
+        ("resume=runs/a optim.lr=1", "There is no key 'optim.lr'; allowed: "),
+        ("runs/a show_tests=all", "Did you mean 'show_test'?"),
+        ("runs/a show_test=test", "show_test=test is not allowed; allowed: best, all."),
+        ("runs/a --show-test all", "without dashes. Did you mean 'show_test'?"),
+        ("resume=runs/a show_test=all", "not possible with resume="),
+        ("resume=runs/a trust=yes", "trust=yes is not allowed; allowed: true, false."),
+        ("runs/a add=optim.lr=1", "add= needs resume=: python -m fracnet.sweep resume=runs/a"),
+        ("runs/a --dry-run", "--dry-run needs resume="),
+        ("runs/a", "is not a sweep folder"),
+        ("resume=runs/a", "is a run folder; resume the run with: python -m fracnet.train resume="),
+    ],
+)
+def test_mistakes_name_what_is_allowed(
+    typed: str,
+    answer: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/a").mkdir(parents=True)
+    Path("runs/a/config.yaml").touch()
+    assert answer in resume(typed.split(), monkeypatch, capsys)
+
+
 @pytest.mark.slow
 def test_a_killed_sweep_is_finished_and_extended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -92,7 +123,6 @@ def test_a_killed_sweep_is_finished_and_extended(
     words = [f"resume={sweep}", "trust=true"]
 
     assert "trust=true" in resume(words[:1], monkeypatch, capsys)
-    assert "not possible with resume=" in resume([*words, "optim.lr=1"], monkeypatch, capsys)
     assert "There is no key" in resume([*words, "add=optim.lrr=1"], monkeypatch, capsys)
     assert "no such folder" in resume(["resume=nowhere"], monkeypatch, capsys)
     assert "has no plan.json" in resume([f"resume={tmp_path}"], monkeypatch, capsys)

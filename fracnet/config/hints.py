@@ -72,7 +72,7 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
         r"Could not (override|delete)(?: from config\.)? '([\w./@-]+)'", message
     ):
         return _explain_key(
-            unknown[2], config_name, arguments, "~" if unknown[1] == "delete" else ""
+            unknown[2], config_name, arguments, "~" if unknown[1] == "delete" else "", error
         )
     if existing := re.search(
         r"(?:already at '|Multiple values for |config groups is not supported: '\+*)"
@@ -91,6 +91,8 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
             f"{shell_quoted(argument)}{in_sweep}."
         )
     override = getattr(error, "override", None)
+    if override and (joined := _without_spaces(arguments)):
+        return f"Could not read '{override}'. Write it without spaces: {joined}"
     if override and re.match(r"[+~]*[\w./@]+=", override):
         return (
             f"Could not read '{override}'. Values with spaces or special characters must be "
@@ -104,6 +106,18 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
             f"+key=value.{hint}"
         )
     return message
+
+
+def _without_spaces(arguments: Sequence[str]) -> str:
+    """The words of `optim.lr = 1, 2` as one, for the shell; "" where none were torn apart."""
+    words = list(arguments[:1])
+    for word in arguments[1:]:
+        torn = words[-1].endswith(("=", ",")) or word.startswith(("=", ","))
+        if torn and "=" not in word[1:] and not word.startswith("-"):
+            words[-1] += word
+        else:
+            words.append(word)
+    return " ".join(shlex.quote(word) for word in words if word not in arguments)
 
 
 def _as_overrides(config_name: str, arguments: Sequence[str]) -> str:
@@ -211,8 +225,14 @@ def explain_added(config_name: str, arguments: Sequence[str]) -> str:
     return ""
 
 
-def _explain_key(key: str, config_name: str, arguments: Sequence[str], sign: str = "") -> str:
-    """Why there is no such key. sign: `~` of a key to be deleted."""
+def _explain_key(
+    key: str,
+    config_name: str,
+    arguments: Sequence[str],
+    sign: str = "",
+    error: BaseException | None = None,
+) -> str:
+    """Why there is no such key. sign: `~` of a key to be deleted. error: Hydra's."""
     if key in RENAMED:
         return f"The key '{key}' is now called '{RENAMED[key]}'."
     root = _composed(config_name, arguments, with_hydra=key.startswith("hydra."))
@@ -220,14 +240,17 @@ def _explain_key(key: str, config_name: str, arguments: Sequence[str], sign: str
     known = key.removesuffix(".".join(parts))
     if not parts and isinstance(node, DictConfig):
         names = ", ".join(str(name) for name in node)
-        return f"'{key}' was given a key that it does not have; allowed under it: {names}."
+        cause = re.match(r"Key '(.+?)' is not in struct", str(error and error.__cause__))
+        wrong = f"the key '{cause[1]}', which" if cause else "a key that"
+        return f"'{key}' was given {wrong} it does not have; allowed under it: {names}."
     if not isinstance(node, DictConfig):
         known = known.rstrip(".")
         return f"Cannot override '{key}': '{known}' holds a plain value.{_choices_with(key)}"
     allowed = sorted(str(name) for name in node if name != "_target_")
     name = parts[-1].replace("-", "_")
-    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6) if known else []
-    exact = _exact(name, root, unique=bool(known))
+    longer = [key for key in allowed if key.startswith(name)] if known else []
+    close = longer or (difflib.get_close_matches(name, allowed, n=1, cutoff=0.6) if known else [])
+    exact = "" if longer else _exact(name, root, unique=bool(known))
     near = f"{known}{close[0]}" if close else ""
     meant = exact or (near if known else _meant(name, root))
     typed = (a.lstrip("+").partition("=") for a in arguments)

@@ -52,6 +52,8 @@ MACRO = {
     **{f"macro_{rate}": rate for rate in classification.PER_CLASS if rate != "npv"},
 }
 AGREEMENT = ("kappa", "mcc")
+BOOTSTRAPPED = {"kappa": -1.0, "mcc": -1.0, "macro_f1": 0.0}
+"""Metrics of a confusion matrix without an interval of their own, and their lowest values."""
 
 
 def primary_intervals(
@@ -66,7 +68,7 @@ def primary_intervals(
 ) -> tuple[dict[str, Interval], dict[str, list[Interval]]]:
     """Intervals of the metrics in `classification.OVERALL` and, by class, in `PER_CLASS`.
 
-    Only kappa, MCC and macro F1 are resampled. `score` ranks the rows, by default `prob`.
+    Only `BOOTSTRAPPED` are resampled. `score` ranks the rows, by default `prob`.
     """
     score = prob if score is None else score
     index = np.arange(prob.shape[1])
@@ -133,18 +135,13 @@ def agreement_intervals(
     resamples: int,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Intervals of kappa, mcc and macro_f1 from int64[N] each, by a bootstrap of whole clusters."""
+    """Intervals of `BOOTSTRAPPED` from int64[N] each, by a bootstrap of whole clusters."""
 
     def metrics(weights: np.ndarray | None = None) -> list[np.ndarray]:
         matrix = classification.confusion(target, predicted, n_classes, weights)
-        return [
-            classification.kappa(matrix),
-            classification.mcc(matrix),
-            classification.macro(classification.f1(matrix)),
-        ]
+        return [classification.of_matrix(name, matrix) for name in BOOTSTRAPPED]
 
-    method = f"score, bootstrap by {clusters.unit}"
-    names, lowest, values = ("kappa", "mcc", "macro_f1"), (-1.0, -1.0, 0.0), metrics()
+    method, values = f"score, bootstrap by {clusters.unit}", metrics()
     if clusters.count > 1:
         resampled = bootstrap(
             lambda weights: np.stack(metrics(weights), axis=1),
@@ -157,8 +154,8 @@ def agreement_intervals(
         if np.isnan(values[k])
         else Interval(None, None, method, clusters.lone)
         if clusters.count < 2
-        else score_bootstrap(float(values[k]), resampled[:, k], clusters, lowest=lowest[k])
-        for k, name in enumerate(names)
+        else score_bootstrap(float(values[k]), resampled[:, k], clusters, lowest=lowest)
+        for k, (name, lowest) in enumerate(BOOTSTRAPPED.items())
     }
 
 

@@ -264,6 +264,13 @@ ROW_LOSSES: dict[str, Metric] = {"brier": brier_rows, "log_loss": log_loss_rows}
 """Of targets and probabilities, by row."""
 
 
+def of_matrix(name: str, matrix: np.ndarray) -> np.ndarray:
+    """One of `OF_MATRIX`, or the mean of one of `RATES` (`macro_f1`): [...] of [..., C, C]."""
+    if name in OF_MATRIX:
+        return OF_MATRIX[name](matrix)
+    return macro(RATES[name.removeprefix("macro_")](matrix))
+
+
 def by_class(target: np.ndarray, score: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
     """The metrics of `PER_CLASS`, each float64[C]; `score` [N, C] ranks the rows."""
     matrix = confusion(target, predicted, score.shape[1])

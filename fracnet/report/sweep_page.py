@@ -280,7 +280,7 @@ def test_notes(sweep: Sweep) -> list[str]:
     else:
         note = (
             f"Test metrics of {job_names(sweep['best'])} alone, which validation chose. "
-            "`python -m fracnet.sweep FOLDER --show-test all` shows the others; sweep.json records "
+            "`python -m fracnet.sweep FOLDER show_test=all` shows the others; sweep.json records "
             "that."
         )
     return [note, *published]

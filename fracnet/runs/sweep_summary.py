@@ -84,13 +84,16 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
         The content of sweep.json, which `print_sweep` prints.
 
     Raises:
-        UserError: the folder holds no jobs, or those of several sweeps.
+        UserError: the folder is not that of one sweep.
     """
     rows = [_read(path, folder) for path in folder.rglob(JOB)]
     if not rows:
         raise UserError(f"{folder} is not a sweep folder (no {JOB} found).")
-    if len({row["job"] for row in rows}) < len(rows):
-        raise UserError(f"{folder} holds more than one sweep; give the folder of one of them.")
+    sweeps = sorted(str(path.parent) for path in folder.rglob(PLAN))
+    if (folder / JOB).is_file():
+        sweeps = [str(folder.parent)]
+    if sweeps and sweeps != [str(folder)]:
+        raise UserError(f"{folder} is not a sweep folder; name one: {', '.join(sweeps)}.")
     started = {row["job"] for row in rows}
     alive = any(row["status"] == "unfinished" for row in rows)
     reason = "it has not started" if alive else "the sweep stopped before this job started"

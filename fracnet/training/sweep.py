@@ -59,6 +59,14 @@ MULTIRUN_FILE = "multirun.yaml"
 """Hydra's own record of a sweep, in its folder."""
 SEARCH_FILE = "optuna.db"
 """The study of a search; see conf/hydra/sweeper."""
+OF_SWEEPS = {
+    "sweep": "none",
+    "search": "none",
+    "launcher": "serial",
+    "sweeper": "grid",
+    "pruning": "none",
+}
+"""Groups that only `-m` reads, with the choice that a single run has."""
 RESUMED = "resumed"
 """Folder in which Hydra's launcher works where a sweep is resumed."""
 
@@ -100,16 +108,25 @@ def sweep_folder() -> Path | None:
     return Path(sweep) if sweep and (output_dir() / JOB_FILE).is_file() else None
 
 
-def check_run(config: Any, in_sweep: bool) -> None:
+def check_run(config: Any) -> None:
     """Raise UserError for options that need a single run, or a sweep.
 
-    config: composed; only its keys trainer, resume and sweep are read.
+    config: composed; only its keys trainer and resume are read.
     """
-    if config.sweep and not in_sweep:
-        raise UserError(
-            f"sweep={config.sweep} has several jobs; start it with -m: "
-            f"python -m fracnet.train -m sweep={config.sweep} ..."
-        )
+    if sweep_folder() is None:
+        chosen = HydraConfig.get().runtime.choices
+        words = [
+            f"{group}={chosen[group]}"
+            for group, default in OF_SWEEPS.items()
+            if str(chosen.get(group, default)).lower() not in (default, "null")
+        ]
+        # A search also sets the sweeper.
+        words = [word for word in words if word != "sweeper=optuna" or len(words) == 1]
+        if words:
+            raise UserError(
+                f"{' '.join(words)} is for a sweep; start it with -m: "
+                f"python -m fracnet.train -m {' '.join(words)} ..."
+            )
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         return
     if config.resume:
@@ -141,6 +158,11 @@ def check_resumable(folder: Path) -> None:
         names = {p.name for p in parent.iterdir()} if parent.is_dir() else set()
         near = near_miss(folder.name, sorted(names - {folder.name}))
         raise UserError(f"resume={folder}: no such folder.{near}")
+    if (folder / PLAN_FILE).is_file():
+        raise UserError(
+            f"resume={folder} is a sweep folder; finish the sweep with: python -m fracnet.sweep "
+            f"resume={folder}"
+        )
     if not (folder / "config.yaml").is_file():
         raise UserError(
             f"resume={folder} is not a run folder: it has no config.yaml; allowed: a folder that "
@@ -157,7 +179,7 @@ class SweepCallback(Callback):
         try:
             launchers.check_launcher(config)
             check_search(config)
-            check_run(config, in_sweep=True)
+            check_run(config)
             if "resumed" in config:
                 follow(Path(str(config.resumed.sweep)), config)
                 return

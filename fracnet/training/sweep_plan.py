@@ -57,6 +57,11 @@ class SweepPlan:
     def read(cls, sweep: Path) -> "SweepPlan":
         """Raises UserError for a folder that is not a sweep's, or a damaged file."""
         path = sweep / PLAN_FILE
+        if (sweep / "config.yaml").is_file():
+            raise UserError(
+                f"{sweep} is a run folder; resume the run with: python -m fracnet.train "
+                f"resume={sweep}"
+            )
         if not path.is_file():
             raise UserError(
                 f"{sweep} is not the folder of a sweep that can be resumed: it has no {PLAN_FILE}; "

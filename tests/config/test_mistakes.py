@@ -41,6 +41,11 @@ CASES = [
     ),
     (["model.pretrained.x=1"], ["'model.pretrained.x'", "'model.pretrained' holds a plain value"]),
     (["data=upper_limb_phantom", "data.counts={valid: 3}"], ["'data.counts'", "train, val, test"]),
+    (["data=mura_phantom", "data.patients={test: 3}"], ["the key 'test'", "train, valid."]),
+    (["launcher=ray", "launcher.gpus=1"], ["Did you mean 'launcher.gpus_per_job=1'?"]),
+    (["seed=1", "optim.lr", "=", "1e-3"], ["Write it without spaces: optim.lr=1e-3\n"]),
+    (["optim.lr=1,", "2"], ["Write it without spaces: optim.lr=1,2\n"]),
+    (["data.batch_size=", "5"], ["Write it without spaces: data.batch_size=5\n"]),
     (["image_size"], ["'image_size'", "key=value"]),
     (["image_size=12.5"], ["image_size=12.5", "integer"]),
     (["image_size=8"], ["image_size=8", "16"]),
@@ -138,6 +143,8 @@ CASES = [
     (["show_test=none"], ["show_test=none", "allowed: best, all"]),
     (["sweep=lr_batch_epoch"], ["sweep=lr_batch_epoch", "Did you mean 'lr_batch_epochs'?"]),
     (["sweep=lr_batch_epochs"], ["sweep=lr_batch_epochs", "-m sweep=lr_batch_epochs"]),
+    (["search=fine_tuning"], ["is for a sweep", "train -m search=fine_tuning ..."]),
+    (["launcher=ray", "pruning=asha"], ["train -m launcher=ray pruning=asha ..."]),
     (["optim.lr=-1", "data.batch_size=0"], ["optim.lr=-1", "data.batch_size=0"]),
 ]
 

@@ -13,6 +13,7 @@ from fracnet.evaluation.metric_selection import Sample as ModelSample
 from fracnet.evaluation.metric_selection import find_metric, selection_value
 from fracnet.evaluation.predictions import Predictions, assemble
 from fracnet.evaluation.summary import (
+    BOOTSTRAPPED,
     NOT_FROM_0,
     Estimate,
     Summary,
@@ -31,6 +32,23 @@ from fracnet.utils.errors import UserError
 def every_estimate(summary: Summary) -> list[Estimate]:
     per_class = (getattr(row, name) for row in summary.per_class for name in PER_CLASS)
     return [*summary.metrics.values(), *per_class]
+
+
+def test_a_metric_is_added_as_the_text_for_contributors_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def informedness(matrix: np.ndarray) -> np.ndarray:
+        return 2 * classification.balanced_accuracy(matrix) - 1
+
+    monkeypatch.setitem(classification.OF_MATRIX, "informedness", informedness)
+    monkeypatch.setattr(classification, "OVERALL", (*OVERALL, "informedness"))
+    monkeypatch.setitem(BOOTSTRAPPED, "informedness", -1.0)
+    metrics = summarize(Predictions(make_table((80, 70), 1.5))).metrics
+    added, known = metrics["informedness"], metrics["balanced_accuracy"]
+    assert added.value == pytest.approx(2 * known.value - 1)
+    assert added.low is not None
+    assert known.low is not None
+    assert added.low == pytest.approx(2 * known.low - 1, abs=0.05)
 
 
 @pytest.mark.parametrize("counts", [UPPER_LIMB_COUNTS, (80, 70)])

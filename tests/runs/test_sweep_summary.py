@@ -172,14 +172,17 @@ def test_job_numbers_order_the_table(tmp_path: Path) -> None:
     assert [job["job"] for job in collect(tmp_path)["jobs"]] == list(range(11))
 
 
-def test_a_folder_without_jobs_or_of_several_sweeps_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_that_of_one_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not a sweep folder"):
         collect(tmp_path)
-    add_job(tmp_path / "one", 0, [], 0.5)
-    add_job(tmp_path / "two", 0, [], 0.5)
-    with pytest.raises(UserError, match=r"more than one sweep"):
-        collect(tmp_path)
-    assert not (tmp_path / "sweep.json").exists()
+    for name in ("one", "two"):
+        add_job(tmp_path / name, 0, [], 0.5)
+        (tmp_path / name / "plan.json").write_text("{}")
+        with pytest.raises(UserError, match=rf"name one: {tmp_path}/one"):
+            collect(tmp_path)
+        with pytest.raises(UserError, match=rf"name one: {tmp_path / name}\."):
+            collect(tmp_path / name / "0")
+    assert not list(tmp_path.rglob("sweep.json"))
 
 
 def test_a_sweep_without_a_finished_job_is_an_error(
@@ -193,7 +196,7 @@ def test_a_sweep_without_a_finished_job_is_an_error(
     assert stop.value.code == 1
     printed = capsys.readouterr()
     assert "no such thing" in printed.out, "the table is printed all the same"
-    assert printed.err.startswith("fracnet: error: none of the 2 jobs in ")
+    assert printed.err.startswith("fracnet: error: no job of ")
     add_job(tmp_path, 2, ["optim.lr=3"], 0.5)
     main()
 

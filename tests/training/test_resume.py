@@ -177,6 +177,10 @@ def test_a_folder_that_is_not_a_run_is_refused(
     assert not (tmp_path / "none").exists()
     (tmp_path / "notes.txt").touch()
     assert "is not a run folder" in run_train([f"resume={tmp_path}"], capsys).err
+    (tmp_path / "plan.json").touch()
+    answer = run_train([f"resume={tmp_path}"], capsys).err
+    command = f"python -m fracnet.sweep resume={tmp_path}"
+    assert f"is a sweep folder; finish the sweep with: {command}\n" in answer
 
 
 def test_changed_data_are_refused(

@@ -89,7 +89,8 @@ class Folder(UnsplitDataset):
     def prepare(self) -> None:
         """Check that the folder holds data."""
         if not self.folder.is_dir():
-            raise self.missing_error(describe_folder(self.folder))
+            paths = f", and the paths in {self.csv} are relative to it" if self.csv else ""
+            raise self.missing_error(f"{describe_folder(self.folder)}{paths}")
         if self.csv is None and not subfolders(self.folder):
             raise self.missing_error(f"no class folders; {describe_folder(self.folder)}")
 

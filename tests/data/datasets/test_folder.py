@@ -137,6 +137,8 @@ class TestBadFolders:
                 read(root)
             assert expected in str(caught.value)
             assert "data.csv=labels.csv" in str(caught.value)
+        with pytest.raises(UserError, match=r"the paths in a\.csv are relative to it"):
+            read(tmp_path / "gone", csv="a.csv")
 
 
 def test_dicom_in_class_folders_is_split_by_the_patients_of_its_headers(tmp_path):
