@@ -25,7 +25,7 @@ from fracnet.inference.image_predictor import Batch, ImagePredictor
 from fracnet.inference.inputs import PREDICTION_FILE, InputImages
 from fracnet.inference.overlays import Overlays
 from fracnet.inference.prediction_page import prediction_page
-from fracnet.models.ood import MEANING
+from fracnet.models.ood import MEANING, MIN_TRAIN, MIN_UNITS
 from fracnet.runs.run_folder import csv_text, with_format, write_json
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file, write_atomically
@@ -327,7 +327,9 @@ def _new_folder(name: str) -> Path:
 
 def print_summary(summary: PredictionSummary, predictor: ImagePredictor) -> None:
     """Print the counts, the notes and the files."""
-    ood = "unknown: the run has no ood.npz" if summary.ood is None else summary.ood
+    needed = f"{MIN_TRAIN} train images and {MIN_UNITS} validation patients"
+    unknown = f"unknown: the run has no reference, which takes {needed}"
+    ood = unknown if summary.ood is None else summary.ood
     counts: dict[str, int | str] = {
         name: summary.decisions.get(name, 0) for name in predictor.classes
     }
