@@ -101,8 +101,13 @@ class _Runs:
         """The page, index.html."""
         return self.folder / "index.html"
 
+    def _table(self, name: str) -> pd.DataFrame:
+        """A table of the folder, with the columns that its file has."""
+        table = read_table(self.folder / name)
+        return table[list(pd.read_csv(self.folder / name, nrows=0).columns)]
+
     def _repr_html_(self) -> str:
-        table = read_table(self.folder / self._shown)
+        table = self._table(self._shown)
         html = str(table.to_html(index=False, na_rep="", float_format="{:.4g}".format))
         return html + _link(self.report)
 
@@ -115,12 +120,12 @@ class Comparison(_Runs):
     @property
     def standings(self) -> pd.DataFrame:
         """One row per configuration: the metric with its interval."""
-        return read_table(self.folder / "standings.csv")
+        return self._table("standings.csv")
 
     @property
     def differences(self) -> pd.DataFrame:
         """One row per pair: the difference with its interval and p-value."""
-        return read_table(self.folder / "comparison.csv")
+        return self._table("comparison.csv")
 
 
 class Sweep(_Runs):
@@ -131,7 +136,7 @@ class Sweep(_Runs):
     @property
     def jobs(self) -> pd.DataFrame:
         """One row per job: what differs, its status and its metrics."""
-        return read_table(self.folder / TABLE)
+        return self._table(TABLE)
 
 
 def fit(

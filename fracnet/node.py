@@ -71,8 +71,8 @@ def node(cfg: DictConfig) -> None:
         server = receiver.serve((command.host, command.port), tls)
         port = server.server_address[1]
         print(
-            f"{command.aet}@{command.host}:{port}{', with TLS' if tls else ''}: receives for "
-            f"{predictor.path.name}; results go to {', '.join(names) or 'the tables'}."
+            f"{command.aet}@{command.host}:{port}{', with TLS' if tls else ''}: receives images "
+            f"for {predictor.path.name}; results go to {', '.join(names) or 'the tables'}."
         )
         print(f"Received images and tables: {spool}. They are patient data. Stop with Ctrl-C.")
         if inbox.open_studies or inbox.waiting:

@@ -133,7 +133,7 @@ def test_a_run_without_heatmaps_gets_them_later(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["run=null"], "run=None is not allowed: name a run"),
+        (["run=null"], "run=null is not allowed: name a run"),
         (["run=nowhere"], "no such folder"),
         (["run=run"], r"_target_=helpers.models.TinyNet would be called to rebuild the run"),
         (["run=run", "method=gradcma"], "method=gradcma is not allowed; allowed: gradcam"),

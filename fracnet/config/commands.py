@@ -202,7 +202,7 @@ class ExportCommand(Fixed):
 class VerifyCommand(Fixed):
     """The keys of `python -m fracnet.verify`."""
 
-    file: Annotated[str, _needed(lambda: "name an exported model, e.g. fracnet.verify model.onnx")]
+    file: Annotated[str, _needed(lambda: "name an exported model, e.g. fracnet verify model.onnx")]
     run: Text | None
     trust: bool
 
@@ -255,7 +255,7 @@ class EnsembleCommand(Fixed):
 class DashboardCommand(Fixed):
     """The keys of `python -m fracnet.dashboard`."""
 
-    project: Name
+    project: Annotated[Name, _needed(lambda: "name the W&B project, e.g. project=fracnet")]
     entity: Name | None
     name: Annotated[str, Field(min_length=1, max_length=128)]
     folder: str | None

@@ -131,6 +131,18 @@ def as_list(value: Any) -> Any:
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
+WANTED = {
+    "int": "an integer is needed",
+    "float": "a number is needed",
+    "bool": "true or false is needed",
+    "string": "a text is needed",
+    "list": "a list is needed, as in [a,b]",
+    "dict": "a mapping is needed, as in {key: value}",
+    "model": "a mapping is needed, as in {key: value}",
+}
+"""What to give, for pydantic's kinds of errors about the type of a value."""
+
+
 def reason(kind: str, message: str) -> str:
     """pydantic's message as the rest of a sentence."""
     if kind == "extra_forbidden":
@@ -138,7 +150,10 @@ def reason(kind: str, message: str) -> str:
     if kind in ("literal_error", "enum"):
         listed = message.removeprefix("Input should be ").replace(" or ", ", ")
         return f"allowed: {listed}".replace("'", "")
-    message = message.removeprefix("Value error, ")
+    wanted, _, fault = kind.partition("_")
+    if fault in ("type", "parsing", "from_float", "attributes_type") and wanted in WANTED:
+        return WANTED[wanted]
+    message = message.removeprefix("Value error, ").replace("Input should be", "it must be")
     return message[0].lower() + message[1:]
 
 
@@ -175,6 +190,7 @@ def validated(
             if len(str(fault["input"])) > 150:  # a whole group
                 faults.append(f"{key}: {reason(fault['type'], fault['msg'])}.")
                 continue
-            value = "" if fault["type"] == "missing" else f"={fault['input']}"
+            given = "null" if fault["input"] is None else fault["input"]
+            value = "" if fault["type"] == "missing" else f"={given}"
             faults.append(refusal(f"{key}{value}", fault["type"], fault["msg"]))
         raise UserError(" ".join(faults)) from error

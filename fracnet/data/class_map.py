@@ -30,7 +30,7 @@ def align_labels(
     mapping: dict[str, str | None] = {str(name): label for name, label in (class_map or {}).items()}
     allowed = ", ".join(classes)
     if unmapped := [name for name in manifest.classes if name not in mapping]:
-        example = ", ".join(f"{name}: {classes[0]}" for name in unmapped)
+        example = ", ".join(f"{name}: {name if name in classes else '...'}" for name in unmapped)
         raise UserError(
             f"{key}: {manifest.name} has the {'class' if len(unmapped) == 1 else 'classes'} "
             f"{', '.join(unmapped)}, the model has {allowed}; map each of them, as in "

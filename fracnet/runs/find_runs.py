@@ -43,8 +43,8 @@ IGNORED_KEYS = (
 """Keys that no trained weight depends on: where files lie, what is shown."""
 IGNORED_NODES = ("logger", "cited", "evaluation", "explain", "report", "ensemble.runs", "pruning")
 """Nodes that no trained weight depends on: tracking, how metrics are computed."""
-NAMING_KEYS = ("model.name", "model._target_")
-"""Keys that name a configuration best where configurations differ in many."""
+MODEL_NAME = "model.name"
+"""The key that names a configuration best where configurations differ in many."""
 
 
 @dataclass(frozen=True)
@@ -179,13 +179,15 @@ def group_by_config(runs: Sequence[FinishedRun]) -> list[Configuration]:
     for run in runs:
         groups.setdefault(_group_key(run), []).append(run)
     flat = [_flat(members[0].config) for members in groups.values()]
-    keys = dict.fromkeys(key for config in flat for key in config)
-    differing = [key for key in keys if len({_as_json(c.get(key)) for c in flat}) > 1]
-    differing.sort(key=lambda key: key not in NAMING_KEYS)
-    naming = _naming_keys(differing, flat)
+    # A network without a name has that of its class.
+    named = [{MODEL_NAME: c["model._target_"], **c} if "model._target_" in c else c for c in flat]
+    keys = dict.fromkeys(key for config in named for key in config)
+    differing = [key for key in keys if len({_as_json(c.get(key)) for c in named}) > 1]
+    naming = _naming_keys(sorted(differing, key=lambda key: key != MODEL_NAME), named)
+    differing = [key for key in differing if any(key in config for config in flat)]
     result = []
-    for config, members in zip(flat, groups.values(), strict=True):
-        name = " ".join(f"{short}={_short(config[key])}" for key, short in naming if key in config)
+    for config, full, members in zip(flat, named, groups.values(), strict=True):
+        name = " ".join(f"{short}={_short(full[key])}" for key, short in naming if key in full)
         if not members[0].config or not name:
             name = members[0].name
         elif members[0].is_ensemble:

@@ -57,7 +57,7 @@ def test_the_same_names_in_any_order_need_no_map() -> None:
 @pytest.mark.parametrize(
     ("class_map", "parts"),
     [
-        (None, ["broken, whole", "normal, abnormal", "class_map={"]),
+        (None, ["broken, whole", "normal, abnormal", "class_map={broken: ..., whole: ...}"]),
         ({"broken": "abnormal"}, ["class whole"]),
         ({"broken": "abnormal", "whole": "norml"}, ["whole=norml", "normal, abnormal or null"]),
         ({"broken": "abnormal", "whole": "normal", "rest": None}, ["no class 'rest'"]),

@@ -100,6 +100,11 @@ def test_names_use_the_few_keys_that_distinguish_configurations(tmp_path: Path) 
     configurations = group_by_config(find_runs([str(tmp_path / "*")])[0])
     assert names(configurations) == ["model=ResNet lr=1", "model=ResNet lr=2", "model=Vgg lr=1"]
     assert configurations[2].differs["model.only_c"] == 1
+    timm = {"_target_": "fracnet.models.backbones.timm_backbone", "name": "resnet18"}
+    write_run(tmp_path / "d", TABLE, config={"model": timm, "optim": {"lr": 1}})
+    configurations = group_by_config(find_runs([str(tmp_path / name) for name in "cd"])[0])
+    assert names(configurations) == ["model=Vgg", "model=resnet18"]
+    assert "model.name" not in group_by_config(find_runs([str(tmp_path / "[ac]")])[0])[0].differs
 
 
 def test_a_run_without_config_is_its_own_configuration(tmp_path: Path) -> None:
