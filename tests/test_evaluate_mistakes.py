@@ -39,7 +39,7 @@ CASES = [
         ["allowed: youden"],
     ),
     (["run=runs/mine", "views=median"], ["views=median", "allowed: mean, max."]),
-    (["run=runs/mine", "calibrate=maybe"], ["calibrate=maybe", "boolean"]),
+    (["run=runs/mine", "calibrate=maybe"], ["calibrate=maybe", "true or false is needed"]),
     (["run=runs/mine", "resamples=10"], ["resamples=10", "100"]),
     (["run=runs/mine", "name=a/b", "by=[]"], ["name=a/b", "pattern"]),
     (["run=runs/mine", "name=mine"], ["name=mine", "views, operating_point"]),

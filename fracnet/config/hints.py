@@ -91,8 +91,9 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
             f"{shell_quoted(argument)}{in_sweep}."
         )
     override = getattr(error, "override", None)
-    if override and (joined := _without_spaces(arguments)):
-        return f"Could not read '{override}'. Write it without spaces: {joined}"
+    override = override and override.removeprefix("++")  # of `add_open_keys`
+    if override and (joined := _joined(arguments)):
+        return f"Could not read '{override}'. Write it as one word: {joined}"
     if override and re.match(r"[+~]*[\w./@]+=", override):
         return (
             f"Could not read '{override}'. Values with spaces or special characters must be "
@@ -108,16 +109,20 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
     return message
 
 
-def _without_spaces(arguments: Sequence[str]) -> str:
-    """The words of `optim.lr = 1, 2` as one, for the shell; "" where none were torn apart."""
-    words = list(arguments[:1])
-    for word in arguments[1:]:
-        torn = words[-1].endswith(("=", ",")) or word.startswith(("=", ","))
-        if torn and "=" not in word[1:] and not word.startswith("-"):
+def _joined(arguments: Sequence[str]) -> str:
+    """The words of `optim.lr = 1, 2` or `x={a: 1}` as one, for the shell; "" if none was torn."""
+    given = [word.removeprefix("++") for word in arguments]
+    words = given[:1]
+    for word in given[1:]:
+        last = words[-1]
+        torn = last.endswith(("=", ",")) or word.startswith(("=", ","))
+        if any(last.count(left) > last.count(right) for left, right in ("{}", "[]")):
+            words[-1] += f" {word}"
+        elif torn and "=" not in word[1:] and not word.startswith("-"):
             words[-1] += word
         else:
             words.append(word)
-    return " ".join(shlex.quote(word) for word in words if word not in arguments)
+    return " ".join(shlex.quote(word) for word in words if word not in given)
 
 
 def _as_overrides(config_name: str, arguments: Sequence[str]) -> str:
@@ -169,7 +174,7 @@ def phantom_command(phantom: str) -> str:
         return " ".join(new)
     dropped = {"data", "model.pretrained", "model.weights"} if name == "train" else {"data"}
     overrides = [
-        shlex.quote(override)
+        shlex.quote(override.removeprefix("++" if key.split(".")[0] in OPEN_GROUPS else ""))
         for override in hydra.overrides.task
         if (key := override.lstrip("+~").partition("=")[0]) not in dropped
         and (not key.startswith("data.") or key in PHANTOM_KEYS)
@@ -257,6 +262,9 @@ def _explain_key(
     value = next((value for name, _, value in typed if name == key), "")
     hint = "" if exact else _choices_with(key)
     deleted = f" Did you mean '~{meant}'?" if meant else ""
+    target = str(node.get("_target_", "fracnet."))
+    if not (hint or meant or sign or target.startswith("fracnet.")):  # ours list all theirs
+        hint = f" To pass it to {target}: +{key}={value or '...'}"
     return (
         f"There is no key '{known}{parts[0]}'; allowed"
         f"{f' under {known[:-1]!r}' if known else ''}: {', '.join(allowed)}."
