@@ -45,6 +45,9 @@ def test_the_ensemble_mean_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "Averages the probabilities of 3 runs." in result.out
     folder = tmp_path / "runs/mean"
     assert (folder / "baselines.csv").read_bytes() == (run / "baselines.csv").read_bytes()
+    page = (folder / "report/index.html").read_text()
+    assert "Ensemble of 3 runs" in page
+    assert "fracnet.explain" not in page, "which refuses an ensemble"
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["optim"] == {"lr": 0.1}
     assert "seed" not in config

@@ -112,6 +112,8 @@ def _fewest(share: float) -> int:
 
 
 def _join(parts: Sequence[str]) -> str:
+    if len(parts) > 6:
+        return list_some(parts, len(parts), 5)
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 

@@ -35,7 +35,7 @@ from fracnet.report.sweep_charts import Trial, learning_curves, swept_keys
 from fracnet.report.sweep_tables import runs_table
 from fracnet.report.tables import Cell, EstimateCell, Named, Scale, Table, print_table, round_scale
 from fracnet.report.verdict import ABOVE_CHANCE, none_above_chance
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, shortened
 
 PARTS_OF_SWEEPS = ("configurations", "pareto", "importance", "data_curve", "metrics", "test")
 KINDS = {
@@ -270,7 +270,7 @@ def differences_figure(result: Comparison, rows: Sequence[Difference], name: str
     metric, margin = result.metric, result.margin
     p_name = "p (Holm)" if len(rows) > 1 else "p"
     rows = [row for row in rows if not math.isnan(row.value)]
-    reference = textwrap.shorten(shared_reference(rows), 40, placeholder="…")
+    reference = shortened(shared_reference(rows), 40)
     tested = f" and {p_name} < {ALPHA:g}" if any(row.holm is not None for row in rows) else ""
     note = f"Bars: 95 % intervals; filled: 0 lies outside{tested}."
     if margin is not None:

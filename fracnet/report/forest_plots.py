@@ -1,7 +1,6 @@
 """Intervals under one another: metrics by group or class."""
 
 import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from fracnet.evaluation.summary import TOO_FEW, Estimate, Summary
 from fracnet.report.plots import BLUE, INK, MUTED, WHITE, Chart, Figure
 from fracnet.report.run_content import IMAGE, Evaluated
 from fracnet.report.tables import estimate_text
+from fracnet.utils.text import shortened
 
 NAME_WIDTH, LABEL_WIDTH = 28, 34  # characters
 COLUMN, DIGITS = 1.95, 1.75  # inches of a column's axes, and of the digits to its right
@@ -100,7 +100,7 @@ def _forest(
 
 def _column(title: str, lines: Sequence[Line], *, first: bool) -> Chart:
     """One metric: points with bars, and the digits to their right."""
-    names = [textwrap.shorten(line.name, NAME_WIDTH, placeholder="…") for line in lines]
+    names = [shortened(line.name, NAME_WIDTH) for line in lines]
     names = [f"{name}  ({line.count})" for name, line in zip(names, lines, strict=True)]
     low = _lowest(lines)
 

@@ -62,7 +62,7 @@ from fracnet.report.run_content import IMAGE, Evaluated
 from fracnet.report.run_tables import decision_rule, format_threshold, rule_text
 from fracnet.report.tables import EstimateCell, estimate_cell, estimate_text
 from fracnet.utils.errors import UserError
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, shortened
 
 MOST = 24  # panels of a figure; of more classes, those with the most cases
 DETAILED = 3  # with up to this many panels, each lists the rates at its operating point
@@ -289,7 +289,7 @@ def calibration_charts(evaluated: Evaluated) -> Figure:
             f"after (temperature {temperature:.3g})": calibrate(rows, temperature).probabilities,
         }
     target, clusters, classes = rows.targets, rows.clusters, rows.classes
-    positive = textwrap.shorten(classes[1], 24, placeholder="…")
+    positive = shortened(classes[1], 24)
     x, y = f"predicted probability of {positive}", f"share that is {positive}"
     if len(classes) != 2:
         x, y = "probability of the predicted class", "share that is right"
@@ -365,12 +365,9 @@ def confusion_matrix(summary: Summary, *, level: str = IMAGE, rule: str = "") ->
     """
     size = len(summary.classes)
     slanted = size > 3
-    cell = 0.74 if slanted else 1.1
+    cell = 1.1 if not slanted else 0.74 if size <= 10 else 0.48  # inches; room for "100 %"
     names = [textwrap.fill(n, NAME_WIDTH, max_lines=3, placeholder="…") for n in summary.classes]
-    across = names
-    if slanted:
-        short = (textwrap.shorten(n, SLANTED_WIDTH, placeholder="…") for n in summary.classes)
-        across = [name if name != "…" else whole for name, whole in zip(short, names, strict=True)]
+    across = [shortened(n, SLANTED_WIDTH) for n in summary.classes] if slanted else names
     totals = [sum(row) for row in summary.confusion]
     down = [f"{name}  (n={total})" for name, total in zip(names, totals, strict=True)]
 
@@ -440,6 +437,7 @@ LOSSES = {
     "train/loss": ("train", BLUE, "o"),
     "val/loss": ("validation", VERMILION, "s"),
 }
+AS_MINIMIZED = "train: as minimized, with augmentation and added terms, if any"
 RATES = {
     "val/accuracy": ("accuracy", BLUE, "o"),
     "val/macro_sensitivity": ("macro sensitivity", VERMILION, "s"),
@@ -500,7 +498,8 @@ def _learning_chart(
     ]
     if selected is not None:
         keys.append(Key(DASHED, f"selected (epoch {selected})"))
-    return Chart(title, f"{title} by epoch", draw, (), keys, (3.8, 2.7))
+    notes = [AS_MINIMIZED] if "train/loss" in lines else []
+    return Chart(title, f"{title} by epoch", draw, notes, keys, (3.8, 2.7))
 
 
 def save_learning_curves(

@@ -8,7 +8,7 @@ from fracnet.report.caveats import ABNORMAL
 from fracnet.report.html import thousands
 from fracnet.report.run_content import RunContent
 from fracnet.report.tables import Table
-from fracnet.utils.text import counted, duration, time_text
+from fracnet.utils.text import counted, duration, list_some, time_text
 
 SPLITS = ("train", "val", "test")
 SHELL_CHARACTERS = set(" []{}(),$*?;&|<>")
@@ -144,9 +144,13 @@ def provenance(content: RunContent) -> Facts:
 
 
 def architecture(config: Mapping[str, Any]) -> str:
-    """The backbone's name, as the config has it."""
+    """The backbone's name, as the config has it; of an ensemble the number of its runs, too."""
     model = config.get("model") or {}
-    return str(model.get("name") or _target_name(model))
+    name = str(model.get("name") or _target_name(model))
+    members = (config.get("ensemble") or {}).get("runs")
+    if not members:
+        return name
+    return f"Ensemble of {counted(len(members), 'run')}" + (f" of {name}" if name else "")
 
 
 def _command(arguments: Sequence[str]) -> str:
@@ -165,7 +169,7 @@ class Use:
 
 def limits_of_use(content: RunContent) -> Use:
     """What the files of the run support, and no more."""
-    classes = ", ".join(content.classes)
+    classes = list_some(content.classes, len(content.classes))
     intended = [
         f"Research on classifying radiographs as {classes}, and on the methods that do it.",
         "Comparison with other models on the same images.",

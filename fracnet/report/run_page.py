@@ -78,7 +78,9 @@ def run_page(content: RunContent) -> str:
         "errors": confident_errors(content),
         "images": content.images,
         "explained": content.explained is not None,
-        "explain_command": EXPLAIN_COMMAND if content.run_known else "",
+        "explain_command": EXPLAIN_COMMAND
+        if content.run_known and "ensemble" not in content.config
+        else "",
         "no_gallery": why_no_gallery(content),
         "map_notes": [str(note) for note in explained.get("notes", [])],
         "map_parts": heatmap_scores(explained),
@@ -317,8 +319,9 @@ def confident_errors(content: RunContent) -> Table | None:
         for at in worst
     ]
     rule = "at the operating point" if threshold is not None else "by the most likely class"
+    errors = counted(len(wrong), "wrong prediction")
     return Table(
-        f"The most confident of {len(wrong)} wrong predictions for {len(predicted)} images, {rule}",
+        f"The most confident of {errors} for {counted(len(predicted), 'image')}, {rule}",
         ["row", "true", "predicted", "probability", "region", "file"],
         lines,
         text=[1, 2, 4, 5],

@@ -223,7 +223,8 @@ def _key_chart(
     title: str,
 ) -> Chart:
     values = [trial.settings.get(key) for trial in trials]
-    along = _key_axis(key, values)
+    named, *others = (each.removesuffix("._target_") for each in (key, *tied))
+    along = _key_axis(named, values)
     groups: dict[float, list[float]] = {}
     for trial, x in zip(trials, along.places, strict=True):
         groups.setdefault(x, []).append(trial.value)
@@ -257,12 +258,12 @@ def _key_chart(
         axis.set(xlabel=along.title, ylabel=title)
 
     notes = [_means_note(means, groups, repeated, along), _without_note(key, without)]
-    if tied:
+    if others:
         notes.append(
-            f"Varies together with {', '.join(tied)}, so their effects cannot be separated."
+            f"Varies together with {', '.join(others)}, so their effects cannot be separated."
         )
-    label = f"{title} against {key}, {counted(len(trials), 'run')}"
-    return Chart(key, label, draw, [note for note in notes if note], (), SIZE)
+    label = f"{title} against {named}, {counted(len(trials), 'run')}"
+    return Chart(named, label, draw, [note for note in notes if note], (), SIZE)
 
 
 def _aside(trials: Sequence[Trial], places: Sequence[float]) -> list[tuple[Trial, float, float]]:

@@ -231,6 +231,10 @@ def runs_table(trials: Sequence[Trial]) -> Table | None:
     if not trials:
         return None
     columns = list(dict.fromkeys(name for t in trials for name, fact in t.facts.items() if fact))
+    facts = {name: {trial.facts.get(name) or "-" for trial in trials} for name in columns}
+    shared = [name for name in columns if len(facts[name]) == 1 and len(trials) > 1]
+    columns = [name for name in columns if name not in shared]
+    same = [f"{name} {facts[name].pop()}" for name in shared]
     shown = trials[:MOST_RUNS]
     linked = "; a name leads to the run's page" if any(trial.page for trial in shown) else ""
     first = "" if len(shown) == len(trials) else f", the first {MOST_RUNS} of {len(trials)}"
@@ -242,6 +246,7 @@ def runs_table(trials: Sequence[Trial]) -> Table | None:
             for trial in shown
         ],
         sortable=True,
+        note=f"The same in all runs: {'; '.join(same)}." if same else "",
     )
 
 

@@ -29,7 +29,7 @@ from fracnet.report.caveats import FLAWED_DATA, SEVERITIES, SYNTHETIC, UNKNOWN_W
 from fracnet.report.run_content import RunContent
 from fracnet.report.run_tables import of_clusters
 from fracnet.report.tables import estimate_text
-from fracnet.utils.text import are, counted
+from fracnet.utils.text import are, counted, list_some
 
 SHORTCUT, MAJORITY = "shortcut", "majority"
 RESAMPLES = 2
@@ -364,11 +364,13 @@ def majority_statements(content: RunContent, comparison: BaselineComparison) -> 
 
 def sample_size_statements(content: RunContent) -> Iterator[Statement]:
     """That a class has few cases, or that the interval of the AUC is wide, if so."""
-    rare = [f"{row.name} {row.n}" for row in content.summary.per_class if row.n < FEW]
-    if rare:
+    few = [row for row in content.summary.per_class if row.n < FEW]
+    if few:
+        fewest = sorted(few, key=lambda row: row.n)
+        rare = list_some((f"{row.name} {row.n}" for row in fewest), len(few))
         yield Statement(
             "warning",
-            f"Fewer than {FEW} cases: {', '.join(rare)}. Metrics of such a class say little.",
+            f"Fewer than {FEW} cases: {rare}. Metrics of such a class say little.",
         )
     area = content.auc
     if area.low is not None and area.high is not None and area.high - area.low > WIDE:

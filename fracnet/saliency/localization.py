@@ -60,7 +60,7 @@ from fracnet.saliency.methods import (
     SCORE_NAMES,
 )
 from fracnet.utils import text
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, list_some
 
 ScoreEstimate = dict[str, Any]
 """value, low, high, method and note (the reason if there is no interval)."""
@@ -503,5 +503,7 @@ def _count_units(result: Mapping[str, Any]) -> str:
 
 
 def join_names(names: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """`a, b and c`; of more than ten names the first ones."""
+    if len(names) > 10:
+        return list_some(names, len(names))
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -67,6 +67,16 @@ def list_some(items: Iterable[str], total: int, limit: int = 10) -> str:
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
 
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters: cut after a word or, in a long word, within it, with a `…`."""
+    text = " ".join(text.split())
+    if len(text) <= width:
+        return text
+    start = text[: width - 1]
+    words = text[:width].rpartition(" ")[0]
+    return f"{words if 2 * len(words) > width else start}…"
+
+
 # Control characters except line feed and tab, and those that turn the direction of writing.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 

@@ -227,5 +227,9 @@ def test_the_evidence_names_classes_without_a_limit() -> None:
     limits = Limits(NAMES, 0.05, (0.05, NEVER, 0.2), (0.05, 0.0, 0.05), (60, 3, 60))
     text = limit_evidence(np.array([0.95, 0.03, 0.02]), 0, limits)
     assert text == "validation has too few of b for a limit"
+    names = tuple("abcdefghij")
+    many = Limits(names, 0.05, (NEVER,) * 10, (0.0,) * 10, (3,) * 10)
+    text = limit_evidence(np.full(10, 0.1), 0, many)
+    assert text == "validation has too few of b, c, d, e, f and 4 more for a limit"
     two = Limits(NAMES[:2], 0.05, (0.2, 0.1), (0.05,) * 2, (60,) * 2)
     assert limit_evidence(np.array([0.93, 0.07]), 0, two) == "b 0.070 is below its limit 0.100"

@@ -9,9 +9,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from helpers.browser import Browser, browser
 from helpers.pages import KINDS
+from helpers.predictions import make_table
+from helpers.reports import write_report
+from helpers.run_folders import write_run
 
 PROBE = (Path(__file__).parents[1] / "helpers/probe.js").read_text(encoding="utf-8")
 WIDTHS = {"desktop": 1280, "phone": 390}
@@ -85,6 +89,22 @@ def test_a_page_can_be_used_by_keyboard(page: Path, chromium: Browser) -> None:
     assert chromium.value("document.activeElement.getBoundingClientRect().left") > 0
     loose = "document.querySelectorAll('.scroll:not([tabindex=\"0\"][aria-label])').length"
     assert chromium.value(loose) == 0
+
+
+def test_many_classes_with_long_names_fit(chromium: Browser, tmp_path: Path) -> None:
+    names = [f"{n:02}_Schaftfraktur_mit_Verkürzung_&_<b>Drehfehler_über_30°" for n in range(12)]
+    tables = [
+        make_table((6,) * 11 + (0,), classes=names, seed=seed, split=split)
+        for seed, split in enumerate(("val", "test"))
+    ]
+    table = pd.concat(tables, ignore_index=True).assign(region=None)
+    write_run(tmp_path / "run", table, config={"evaluation": {"resamples": 100}})
+    page = write_report(tmp_path / "run")[0]
+    for width in WIDTHS.values():
+        chromium.open(page, width, "light")
+        measured = chromium.value(PROBE)
+        assert (measured["wide"], measured["cut"], measured["broken"]) == ([], [], [])
+        assert chromium.value("document.querySelectorAll('main b').length") == 0
 
 
 @pytest.mark.parametrize("page", ["run"], indirect=True)

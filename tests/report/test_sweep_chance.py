@@ -11,6 +11,7 @@ from fracnet.evaluation.comparison import Candidate, Member, compare
 from fracnet.evaluation.predictions import Predictions
 from fracnet.report.comparison_page import comparison_page
 from fracnet.report.sweep_charts import Trial
+from fracnet.report.sweep_tables import runs_table
 from fracnet.report.verdict import none_above_chance
 from fracnet.runs.sweep_summary import collect
 
@@ -75,3 +76,14 @@ def test_a_sweep_warns_about_jobs_with_displayed_test_metrics(
     assert "Job 0 is not shown to do better than chance (0.5) on test." in pages["poor"]
     assert severity(pages["poor"]) == "warning"
     assert "better than chance" not in pages["good"]
+
+
+def test_what_is_the_same_in_all_runs_stands_below_their_table() -> None:
+    facts = [{"seed": "0", "time": f"{n} s"} for n in range(2)]
+    trials = [Trial(f"job {n}", "m", {}, 0.5, facts=facts[n]) for n in range(2)]
+    table = runs_table(trials)
+    assert table is not None
+    assert (table.heads, table.note) == (["run", "time"], "The same in all runs: seed 0.")
+    one = runs_table(trials[:1])
+    assert one is not None
+    assert one.heads == ["run", "seed", "time"]

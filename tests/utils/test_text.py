@@ -2,7 +2,7 @@
 
 import pytest
 
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, shortened
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,17 @@ from fracnet.utils.text import counted
 )
 def test_number_and_noun_agree(n: int, noun: str, expected: str) -> None:
     assert counted(n, noun) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("normal", "normal"),
+        ("thirteen_long", "thirteen_long"),
+        ("fracture of the wrist", "fracture of…"),
+        ("a_word_without_a_space", "a_word_witho…"),
+        ("a long_word_after_a_short_one", "a long_word_…"),
+    ],
+)
+def test_a_name_is_cut_after_a_word_or_within_a_long_one(text: str, expected: str) -> None:
+    assert shortened(text, 13) == expected

@@ -7,7 +7,9 @@ const OOD_REASON = "out of distribution";
 const UNREADABLE_VIEW = "a view cannot be read";
 const NO_READABLE_VIEW = "no view can be read";
 
-const joined = (parts) => [parts.slice(0, -1).join(", "), parts[parts.length - 1]].filter(Boolean).join(" and ");
+const joined = (parts) => parts.length > 6
+  ? `${parts.slice(0, 5).join(", ")} and ${parts.length - 5} more`
+  : [parts.slice(0, -1).join(", "), parts[parts.length - 1]].filter(Boolean).join(" and ");
 const listed = (...parts) => parts.filter(Boolean).join("; ");
 const largest = (prob) => prob.indexOf(Math.max(...prob));
 
