@@ -136,6 +136,7 @@ def test_a_folder_gives_rows_studies_and_a_list_of_unreadable_files(
     assert "never a diagnosis" in " ".join(result.out.split())
     assert "notes.txt" in result.out
     assert max(map(len, result.out.splitlines())) <= 80 + len(str(scans))
+    assert "name the same one" not in result.out, "two views are a usual study"
 
 
 def test_each_image_has_a_picture(

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -245,13 +245,19 @@ class _Copies:
         return [rows for rows in rows_of.values() if len(rows) > 1]
 
 
-def check_copies(manifest: Manifest, pairs: Sequence[Pair]) -> list[Finding]:
-    """What verified copies mean for the splits, patients and labels."""
+def check_copies(
+    manifest: Manifest, pairs: Sequence[Pair], bad: Collection[int] = ()
+) -> list[Finding]:
+    """What verified copies mean for the splits, patients and labels; `bad` rows do not count."""
     table = manifest.table
     if not pairs:
-        title = f"No copies, exact or altered, were found among {counted(len(table), 'image')}."
-        return [Finding("copies", "ok", title, SEARCH)]
-    copies = _Copies(table, pairs, table["split"].to_numpy(str), clusters(pairs, len(table)))
+        n = counted(len(table) - len(bad), "image")
+        return [
+            Finding("copies", "ok", f"No copies, exact or altered, were found among {n}.", SEARCH)
+        ]
+    splits = table["split"].to_numpy(str).copy()
+    splits[list(bad)] = ""
+    copies = _Copies(table, pairs, splits, clusters(pairs, len(table)))
     return [
         *_check_across(copies),
         *_check_within(copies),

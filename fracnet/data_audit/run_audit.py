@@ -158,7 +158,7 @@ def run_audit(
         *checks.check_unreadable_copies(manifest, scan.bad),
         *checks.check_trainable(trained),
         checks.check_groups(manifest),
-        *checks.check_copies(manifest, pairs),
+        *checks.check_copies(manifest, pairs, scan.bad),
         checks.check_stems(manifest, across),
         *checks.check_balance(readable),
         checks.check_excluded(trained, len(scan.bad) if on_bad_file == "error" else 0),

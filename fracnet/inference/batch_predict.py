@@ -49,6 +49,8 @@ COLUMNS = {
 TEXT_COLUMNS = [
     "path", "patient", "study", "likeliest", "decision", "reason", "overlay", "error",
 ]  # fmt: skip
+MANY_VIEWS = 6
+"""An examination rarely has more."""
 LISTED = 5
 """Unreadable files that the console lists."""
 
@@ -121,10 +123,12 @@ def predict_into(
             write_atomically(folder / "studies.csv", csv_text(studies))
             summary.studies = len(studies)
             summary.notes += _limit_notes(predictor, "study")
-            if len(studies) == 1 and summary.n > 1:
+            named = sum(map(len, study_rows))
+            if len(studies) == 1 and named > MANY_VIEWS:
                 summary.notes.append(
-                    f"All {summary.n} images name one study, which anonymized files often do; "
-                    "unless they are views of one study, its row in studies.csv has no meaning."
+                    f"All {named} images with a study name the same one, which anonymized "
+                    "files often do; unless they are views of one study, its row in studies.csv "
+                    "has no meaning."
                 )
         _write_jsonl(rows.path)
         # "" and not missing: an image is readable where `error` is empty.

@@ -6,10 +6,12 @@ the file, and their captions name the prediction: pictures get passed on without
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
+import matplotlib
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
@@ -26,7 +28,7 @@ Overlays = Callable[[Batch], list[str]]
 FOLDER, PLAIN = "overlays", "plain"
 CAPTION = "Research use only. Not a medical device, no diagnosis."
 EMPTY = "The heatmap is empty: nothing raised the score."
-MARGIN, TEXT_SIZE, LINE_HEIGHT, BAR_HEIGHT = 8, 14, 19, 12
+MARGIN, TEXT_SIZE, LINE_HEIGHT, BAR_HEIGHT = 8, 13, 19, 12
 NAME_BYTES = 120
 """File systems allow 255; a number and a suffix follow."""
 
@@ -112,7 +114,7 @@ def caption_lines(row: pd.Series, colored: bool) -> list[str]:
 
 def with_caption(picture: np.ndarray, lines: list[str]) -> np.ndarray:
     """uint8 RGB [H, W, 3] with a white strip below: the color bar, then the wrapped lines."""
-    font = ImageFont.load_default(TEXT_SIZE)
+    font = text_font(TEXT_SIZE)
     width = picture.shape[1]
     rows = [part for line in lines for part in wrapped(line, font, width - 2 * MARGIN)]
     top = 2 * MARGIN + BAR_HEIGHT + LINE_HEIGHT
@@ -127,6 +129,12 @@ def with_caption(picture: np.ndarray, lines: list[str]) -> np.ndarray:
     for i, line in enumerate(rows):
         pen.text((MARGIN, top + LINE_HEIGHT * i), line, "black", font)
     return np.concatenate([picture, np.asarray(strip)])
+
+
+@cache
+def text_font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings: Pillow's own font has no umlauts or accents."""
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
 
 
 def color_bar(width: int, height: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from pydicom import dcmread
 from pydicom.config import IGNORE, RAISE
 from pydicom.datadict import dictionary_VM, dictionary_VR
@@ -33,7 +33,7 @@ from fracnet.inference import CAUTION
 from fracnet.inference.image_predictor import ImagePredictor
 from fracnet.inference.inputs import Original
 from fracnet.inference.onnx_model import OnnxPredictor
-from fracnet.inference.overlays import EMPTY, color_bar, heat_on_original, wrapped
+from fracnet.inference.overlays import EMPTY, color_bar, heat_on_original, text_font, wrapped
 from fracnet.inference.predictor import Predictor
 from fracnet.saliency.drawing import draw_overlay
 from fracnet.saliency.gallery import READING
@@ -319,7 +319,7 @@ def result_picture(original: Original, heat: np.ndarray | None, lines: Sequence[
     steps = (0, size[1] + GAP) if stacked else (size[0] + GAP, 0)
     block = tuple(side + step * (len(images) - 1) for side, step in zip(size, steps, strict=True))
     total = max(MIN_WIDTH, block[0] + 2 * MARGIN)
-    large, small = ImageFont.load_default(30), ImageFont.load_default(20)
+    large, small = text_font(28), text_font(18)
     text = [(part, large) for part in wrapped(lines[0], large, total - 2 * MARGIN)]
     text += [
         (part, small) for line in lines[1:] for part in wrapped(line, small, total - 2 * MARGIN)

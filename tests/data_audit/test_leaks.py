@@ -76,6 +76,14 @@ def test_a_copy_of_a_copy_leaks_although_the_pair_is_not_listed() -> None:
     assert within.title.startswith("1 of 3 train images (33.3 %) repeats")
 
 
+def test_unreadable_images_are_not_counted_among_those_of_a_split() -> None:
+    findings = by_check(check_copies(manifest(), [Pair(0, 1, "same pixels")], {2: "cut"}))
+    (within,) = findings["copies within splits"]
+    assert within.title.startswith("1 of 2 train images (50.0 %) repeats")
+    (none,) = check_copies(manifest(), [], {2: "cut"})
+    assert none.title.endswith(f"among {len(ROWS) - 1} images.")
+
+
 def test_copies_within_test_make_intervals_too_narrow() -> None:
     findings = by_check(check_copies(manifest(), [Pair(4, 5, "same pixels")]))
     (within,) = findings["copies within splits"]

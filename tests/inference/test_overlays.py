@@ -81,6 +81,12 @@ def test_the_caption_has_file_class_probability_and_flags() -> None:
     assert "score" not in text
 
 
+def test_letters_of_other_languages_are_drawn() -> None:
+    picture = np.zeros((40, 300, 3), np.uint8)
+    drawn = {with_caption(picture, [letter]).tobytes() for letter in "öüßéñłøЖΩ"}
+    assert len(drawn) == 9, "and not one box for all that are missing"
+
+
 def test_a_caption_is_below_the_picture_and_grows_with_its_text() -> None:
     picture = np.zeros((240, 300, 3), np.uint8)
     short, long = (with_caption(picture, [text]) for text in ("a", "a_long_name" * 20))
