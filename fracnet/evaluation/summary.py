@@ -110,7 +110,10 @@ def _loss_intervals(
 ) -> dict[str, Interval]:
     """Intervals of the metrics in `classification.LOSSES`."""
     rows = {name: loss(target, prob) for name, loss in classification.ROW_LOSSES.items()}
-    means = {name: mean_loss(values, clusters) for name, values in rows.items()}
+    most = {"brier": float(classification.brier_range(prob.shape[1])[1])}
+    means = {
+        name: mean_loss(values, clusters, most.get(name, math.inf)) for name, values in rows.items()
+    }
     return {**means, "calibration_error": calibration_interval(target, prob, clusters)}
 
 

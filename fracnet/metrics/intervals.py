@@ -199,8 +199,8 @@ def logit_interval(
     return Interval(float(expit(center - half)), float(expit(center + half)), method)
 
 
-def mean_loss(losses: np.ndarray, clusters: Clusters) -> Interval:
-    """Interval of the mean of losses >= 0, float64[N], on the scale of its log.
+def mean_loss(losses: np.ndarray, clusters: Clusters, most: float = math.inf) -> Interval:
+    """Interval of the mean of losses from 0 to `most`, float64[N], on the scale of its log.
 
     The variance is that of a ratio: G / (G - 1) sum_g (sum_i (loss_i - mean) / N)^2 over clusters.
     """
@@ -214,7 +214,7 @@ def mean_loss(losses: np.ndarray, clusters: Clusters) -> Interval:
     if error <= ROUNDING * value:
         return Interval(None, None, method, "degenerate: equal in every row")
     half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error / value
-    return Interval(value * math.exp(-half), value * math.exp(half), method)
+    return Interval(value * math.exp(-half), min(most, value * math.exp(half)), method)
 
 
 def f1_interval(case: np.ndarray, predicted: np.ndarray, clusters: Clusters) -> Interval:

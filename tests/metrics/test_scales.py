@@ -39,6 +39,12 @@ def test_the_mean_loss_has_the_t_interval_of_its_log() -> None:
     assert interval.low * interval.high == pytest.approx(losses.mean() ** 2)
 
 
+def test_the_interval_of_a_bounded_loss_ends_at_its_bound() -> None:
+    losses = np.array([0.001, 0.999])
+    assert (mean_loss(losses, grouped(2, 1)).high or 0) > 1
+    assert mean_loss(losses, grouped(2, 1), most=1.0).high == 1
+
+
 def test_a_mean_loss_by_patient_is_that_of_patients_of_equal_size() -> None:
     losses = np.random.default_rng(2).exponential(size=120)
     by_row = mean_loss(losses, grouped(120, 3))
