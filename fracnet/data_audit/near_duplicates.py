@@ -42,6 +42,7 @@ FITTED_DESCRIPTORS = 60_000  # that words are fitted on
 ROUNDS = 8  # of k-means
 BITS = 12  # in which signatures of matching descriptors may differ
 BLOCK = 2048  # descriptors assigned to words at once
+AT_ONCE = 32  # descriptors compared with their lists at once, which stay in the processor's cache
 TURNS = 16  # bins of the angle between two images
 CANDIDATES = 14  # images that each image is compared with, and at most as many over its copies
 RUNNER_UP = 0.6  # of the votes of the best variant from which another one is compared, too
@@ -51,12 +52,15 @@ CERTAIN = 0.95  # score of two copies of one picture that are compared over it
 # with nothing in common, which may still be parts of one image; the range to which a pair's
 # log-odds are clipped.
 ALONE, SURE, UNRELATED, RANGE = 3.3, 7.0, -4.0, (-3.0, 6.0)
-OWN = 0.4  # of the log-odds within two clusters that those between them must reach
+# Of the log-odds within two clusters, or within the one that a single picture joins, that those
+# between them must reach.
+OWN, JOINING = 0.4, 0.12
 # Ellipses of one standard deviation are apart if their centers are, by this many times what both
 # reach towards each other: 1.7 where two filled rectangles touch.
 APART = 1.3
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # mirrored, inverted
 
+Rows = npt.NDArray[np.int64]
 Kind = Literal["same bytes", "same pixels", "copy"]
 # Comparisons, by an image and a variant of it, which is prepared once: the other images, each with
 # a map to start from if one is known.
@@ -133,7 +137,7 @@ def find_duplicates(
     return sorted(pairs, key=lambda pair: (pair.a, pair.b))
 
 
-def clusters(pairs: Iterable[Pair], n: int) -> npt.NDArray[np.int64]:
+def clusters(pairs: Iterable[Pair], n: int) -> Rows:
     """int64 [n]: the lowest image that each image is connected with, over any number of pairs."""
     lowest = list(range(n))
 
@@ -202,37 +206,61 @@ class Index:
         flags, places = np.nonzero(votes[:, top] >= RUNNER_UP * best[top])
         return [(int(top[i]), *VARIANTS[flag]) for flag, i in zip(flags, places, strict=True)]
 
-    def _votes(self, query: int, is_mirrored: bool, is_inverted: bool) -> Floats:
+    def _votes(self, query: int, is_mirrored: bool, is_inverted: bool) -> Affine:
         """Votes of one image for each image, float [N]."""
         features = variant(self.images[query], is_mirrored, is_inverted)
         values, words = self._project(features.descriptors)
         signatures = self._sign(values, words)
-        n, size = len(self.images), self.size[words]
-        row = np.repeat(np.arange(len(words)), size)
-        place = np.arange(size.sum()) + np.repeat(self.start[words] - np.cumsum(size) + size, size)
-        distance = np.bitwise_count(self.signatures[place] ^ signatures[row])
-        near = np.flatnonzero(distance <= BITS)
+        n = len(self.images)
+        place, row, distance = self._near(signatures, words)
         # A point votes once for an image, so that repeated structures, e.g. letters, do not add up.
-        near = near[np.argsort(distance[near], kind="stable")]
-        near = near[np.unique(row[near] * n + self.image[place[near]], return_index=True)[1]]
-        place, row, distance = place[near], row[near], distance[near]
+        order = np.argsort(distance, kind="stable")
+        once = np.unique(row[order] * n + self.image[place[order]], return_index=True)[1]
+        place, row, distance = place[order[once]], row[order[once]], distance[order[once]]
         vote = self.weight[words[row]] * (1 - distance / (2 * BITS))
         turn = (self.angle[place] - features.points[row, 3]) / (2 * np.pi) % 1
         bin_ = np.minimum((turn * TURNS).astype(np.int64), TURNS - 1)
-        total = np.bincount(self.image[place] * TURNS + bin_, vote, minlength=n * TURNS)
-        total = total.reshape(n, TURNS)
-        return (total + np.roll(total, 1, axis=1)).max(axis=1)
+        # Of many images, few get a vote.
+        voted, image = np.unique(self.image[place], return_inverse=True)
+        total = np.bincount(image * TURNS + bin_, vote, minlength=len(voted) * TURNS)
+        total = total.reshape(-1, TURNS)
+        votes = np.zeros(n)
+        votes[voted] = (total + np.roll(total, 1, axis=1)).max(axis=1)
+        return votes
 
-    def _project(self, descriptors: Grey) -> tuple[Floats, npt.NDArray[np.int64]]:
+    def _near(
+        self, signatures: npt.NDArray[np.uint64], words: Rows
+    ) -> tuple[Rows, Rows, npt.NDArray[np.uint8]]:
+        """Descriptors of the index with the same word and a similar signature: their places, the
+        rows of `signatures`, and in how many bits they differ.
+        """
+        found = []
+        for first in range(0, len(words), AT_ONCE):
+            rows = slice(first, first + AT_ONCE)
+            start, size = self.start[words[rows]], self.size[words[rows]]
+            lists = zip(start.tolist(), (start + size).tolist(), strict=True)
+            values = np.concatenate([self.signatures[low:high] for low, high in lists])
+            values ^= np.repeat(signatures[rows], size)
+            distance = np.bitwise_count(values)
+            near = np.flatnonzero(distance <= BITS)
+            end = np.cumsum(size)
+            row = np.searchsorted(end, near, side="right")
+            found.append((near + (start - end + size)[row], row + first, distance[near]))
+        if not found:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8)
+        place, row, distance = (np.concatenate(each) for each in zip(*found, strict=True))
+        return place, row, distance
+
+    def _project(self, descriptors: Grey) -> tuple[Floats, Rows]:
         values = (root_sift(descriptors) - self.mean) @ self.axes
         return values, _nearest_word(values, self.words)
 
-    def _sign(self, values: Floats, words: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    def _sign(self, values: Floats, words: Rows) -> npt.NDArray[np.uint64]:
         bits = (values > self.medians[words]) << np.arange(COMPONENTS, dtype=np.uint64)
         return bits.sum(axis=1, dtype=np.uint64)
 
 
-def _nearest_word(values: Floats, words: Floats) -> npt.NDArray[np.int64]:
+def _nearest_word(values: Floats, words: Floats) -> Rows:
     return np.asarray((values @ words.T - 0.5 * (words**2).sum(axis=1)).argmax(axis=1))
 
 
@@ -364,8 +392,9 @@ def consistent_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     Copies of one picture are copies of each other. So clusters grow from the most certain pair to
     the least, and two of them merge if the pairs between them say so together. Of two exposures
     with several copies each, a blurred copy may look like one of the other exposure, but each
-    resembles the copies of its own exposure much more (`OWN`). Two pictures without other copies
-    must be more certain (`ALONE`), because most have none.
+    resembles the copies of its own exposure much more (`OWN`). A picture without other copies must
+    resemble most of a cluster (`JOINING`), not only a copy that is blurred or too white, or be as
+    certain as two such pictures must be (`ALONE`), because most have no copy.
     """
     ends = _pictures(pairs)
     n = 1 + max((picture for both in ends for picture in both), default=0)
@@ -382,12 +411,8 @@ def consistent_pairs(pairs: Sequence[Pair]) -> list[Pair]:
         odds = _log_odds(pair)
         x, y = sorted((int(cluster[p]), int(cluster[q])), key=lambda c: len(members[c]))
         if x != y:
-            between = links[x][y]
-            needed = ALONE if len(members[y]) == 1 else 0.0
-            if len(members[x]) > 1:
-                needed = OWN * float(np.mean([min(own[i], own[j]) for _, i, j in between]))
-            evidence = np.mean(np.clip([each for each, _, _ in between], *RANGE))
-            if evidence < needed and odds < SURE:
+            sizes = len(members[x]), len(members[y])
+            if odds < SURE and not _show_one_picture(links[x][y], *sizes, own):
                 continue
             cluster[members[x]] = y
             members[y] += members.pop(x)
@@ -401,6 +426,26 @@ def consistent_pairs(pairs: Sequence[Pair]) -> list[Pair]:
         for pair, (p, q) in zip(pairs, ends, strict=True)
         if cluster[p] == cluster[q] and pair.score >= LIKELY
     ]
+
+
+def _show_one_picture(
+    between: Sequence[tuple[float, int, int]], n: int, larger: int, own: npt.NDArray[np.float64]
+) -> bool:
+    """Whether two clusters, of n pictures and of at least as many, show one picture.
+
+    between: log-odds and both pictures of each pair that links them. own: log-odds of each
+    picture's most certain copy.
+    """
+    odds = np.clip([each for each, _, _ in between], *RANGE)
+    if n == 1 and odds.mean() >= ALONE:
+        return True
+    if larger == 1:
+        return False
+    # Pictures that were not compared, or have nothing in common, count as undecided.
+    evidence = odds.sum() / max(len(odds), min(n * larger, CANDIDATES))
+    held = own[[[i, j] for _, i, j in between]]
+    needed = JOINING * held.max(axis=1).mean() if n == 1 else OWN * held.min(axis=1).mean()
+    return bool(evidence >= needed)
 
 
 def _pictures(pairs: Sequence[Pair]) -> list[tuple[int, int]]:

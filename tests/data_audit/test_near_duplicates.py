@@ -213,6 +213,16 @@ def test_a_likely_pair_is_a_copy_if_the_certain_copies_of_its_images_say_so() ->
     assert consistent_pairs([*certain, *unlikely]) == certain
 
 
+def test_an_image_that_resembles_one_copy_of_four_must_be_more_certain() -> None:
+    """Image 3 is, e.g., blurred or too white, so that images of others resemble it."""
+    certain = [scored(a, b, CERTAIN) for a in range(4) for b in range(a + 1, 4)]
+    assert consistent_pairs([*certain, scored(3, 4, 0.9)]) == certain
+    other = [scored(2, 4, 0.8), scored(3, 4, 0.9)]
+    assert consistent_pairs([*certain, *other]) == [*certain, *other]
+    sure = scored(3, 4, 0.97)
+    assert consistent_pairs([*certain, sure]) == [*certain, sure]
+
+
 def test_two_exposures_with_copies_stay_apart_although_some_pairs_look_like_copies() -> None:
     certain = [scored(0, 1, CERTAIN), scored(2, 3, CERTAIN)]
     across = [scored(0, 2, 0.7), scored(0, 3, 0.6), scored(1, 3, 0.9)]

@@ -131,6 +131,27 @@ def test_the_same_marker_on_two_dark_backgrounds_makes_no_copy() -> None:
     assert match_of(*images) is None
 
 
+def on_the_same_plate(image: np.ndarray) -> np.ndarray:
+    """The image on a faint background of stripes and dust, which is always the same."""
+    rng = np.random.default_rng(0)
+    plate = 24 + 60 * cv2.GaussianBlur(rng.normal(size=(480, 400)), (0, 0), 6)
+    for _ in range(90):
+        place = int(rng.integers(400)), int(rng.integers(480))
+        cv2.circle(plate, place, int(rng.integers(1, 5)), rng.uniform(34, 54), -1)
+    plate = cv2.GaussianBlur(plate, (0, 0), 1)
+    limb = cv2.resize(image, (150, 210))
+    plate[130:340, 120:270] = np.maximum(plate[130:340, 120:270], limb)
+    return plate.clip(0, 255).astype(np.uint8)
+
+
+def test_two_limbs_on_the_same_dusty_plate_are_not_copies() -> None:
+    a, b = (on_the_same_plate(phantom(number)) for number in (1, 2))
+    assert fit_affine(describe(a), describe(b)) is not None
+    assert match_of(a, b) is None
+    copy = altered(a, ("gamma", "rotation"), np.random.default_rng(2))
+    assert match_of(a, copy) is not None
+
+
 def test_a_small_shared_part_is_not_a_copy() -> None:
     image = phantom(7)
     half = image[: image.shape[0] * 2 // 5]
