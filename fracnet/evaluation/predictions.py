@@ -488,7 +488,7 @@ def _check_same_images(parts: Mapping[str, Predictions], split: str) -> None:
         listed = (f"{list_names(names)}: {', '.join(c)}" for c, names in by_classes.items())
         raise UserError(
             f"The runs have different classes, or a different order of them ({'; '.join(listed)}). "
-            "Only runs of the same task can be compared."
+            "Only runs of the same task can be compared or averaged."
         )
     by_paths = names_by(parts, lambda part: tuple(part.table["path"]))
     if len(by_paths) > 1:
