@@ -108,6 +108,8 @@ class _Runs:
 
     def _repr_html_(self) -> str:
         table = self._table(self._shown)
+        # Of a sweep not its dozens of columns of metrics, as val/accuracy_low: the page has them.
+        table = table[[name for name in table if "/" not in str(name)]]
         html = str(table.to_html(index=False, na_rep="", float_format="{:.4g}".format))
         return html + _link(self.report)
 

@@ -15,7 +15,7 @@ from helpers.run_folders import table_of, write_run
 from helpers.tiny_overrides import USER_CONF, tiny_overrides
 
 import fracnet
-from fracnet.api import Run, _composed
+from fracnet.api import Run, Sweep, _composed
 from fracnet.config.overrides import override_value
 from fracnet.utils.errors import UserError
 
@@ -96,6 +96,13 @@ def test_runs_are_evaluated_and_compared_from_python(
     assert "<th>boxes</th>" not in result._repr_html_()
     assert result.report.is_file()
     assert "<table" in result._repr_html_()
+
+    (tmp_path / "sweep.csv").write_text(
+        "job,optim.lr,value,val/mcc,val/mcc_low\n0,0.1,0.9,0.8,0.7\n"
+    )
+    html = Sweep(tmp_path)._repr_html_()
+    assert "optim.lr" in html
+    assert "mcc" not in html, "the page has the dozens of columns of metrics"
     with pytest.raises(UserError, match="name some runs"):
         fracnet.compare()
 
