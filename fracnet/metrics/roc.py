@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import scipy
@@ -278,10 +279,9 @@ def _band(
     groups = _Groups(case, score)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        return np.array([at_grid(*rows) for rows in zip(*groups.counts(weights), strict=True)])
+        return at_grid(*groups.counts(weights))
 
-    hits, alarms = groups.counts(np.ones((1, len(case))))
-    value = at_grid(hits[0], alarms[0])
+    (value,) = statistic(np.ones((1, len(case))))
     resampled = bootstrap(statistic, clusters, resamples=resamples, seed=seed)
     # Where nothing varies, assume complete correlation within clusters.
     sizes = holders[0]
@@ -328,30 +328,60 @@ def _counts(case: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _from_zero(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0.0], values])
+    """With a 0 in front, along the last axis."""
+    return np.concatenate([np.zeros((*values.shape[:-1], 1)), values], axis=-1)
 
 
 def _sensitivity_at(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
-    """Sensitivity at each false positive rate of `GRID`, float64[G]; NaN if one kind is missing.
+    """Sensitivity at each false positive rate of `GRID`; NaN if one kind of rows is missing.
 
     The highest where the curve rises vertically, interpolated where ties make it slanted.
+
+    Args:
+        hits, alarms: whole numbers, float64[B, K], of B curves as `_Groups.counts` gives them.
+
+    Returns:
+        float64[B, G].
     """
-    if not hits[-1] or not alarms[-1]:
-        return np.full(len(GRID), np.nan)
-    x, y = _from_zero(alarms / alarms[-1]), _from_zero(hits / hits[-1])
-    at = np.searchsorted(x, GRID + 1e-12, side="right") - 1
-    after = np.minimum(at + 1, len(x) - 1)
-    run = x[after] - x[at]
-    part = np.divide(GRID - x[at], run, out=np.zeros(len(GRID)), where=run > 0)
-    return np.asarray(y[at] + np.maximum(part, 0) * (y[after] - y[at]))
+    cases, others = hits[:, -1:], alarms[:, -1:]
+    defined = ((cases > 0) & (others > 0)).ravel()
+    x = _from_zero(alarms[defined] / others[defined])
+    y = _from_zero(hits[defined] / cases[defined])
+    reached = np.floor((GRID + 1e-12) * others[defined])
+    at = _search(_from_zero(alarms[defined]), reached, "right") - 1
+    after = np.minimum(at + 1, x.shape[1] - 1)
+    below, start = np.take_along_axis(x, at, 1), np.take_along_axis(y, at, 1)
+    run = np.take_along_axis(x, after, 1) - below
+    part = np.divide(GRID - below, run, out=np.zeros_like(run), where=run > 0)
+    values = np.full((len(hits), len(GRID)), np.nan)
+    rise = np.take_along_axis(y, after, 1) - start
+    values[defined] = start + np.maximum(part, 0) * rise
+    return values
 
 
 def _precision_at(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
-    """Precision at the highest threshold that reaches each recall of `GRID[1:]`, float64[G - 1]."""
-    if not hits[-1]:
-        return np.full(len(GRID) - 1, np.nan)
-    at = np.searchsorted(hits, GRID[1:] * hits[-1] - 1e-9, side="left")
-    return np.asarray(hits[at] / (hits[at] + alarms[at]))
+    """Precision at the highest threshold that reaches each recall of `GRID[1:]`; NaN without cases.
+
+    Arguments as for `_sensitivity_at`; float64[B, G - 1].
+    """
+    cases = hits[:, -1:]
+    defined = (cases > 0).ravel()
+    wanted = np.ceil(GRID[1:] * cases[defined] - 1e-9)
+    at = _search(hits[defined], wanted, "left")
+    found = np.take_along_axis(hits[defined], at, 1)
+    values = np.full((len(hits), len(GRID) - 1), np.nan)
+    values[defined] = found / (found + np.take_along_axis(alarms[defined], at, 1))
+    return values
+
+
+def _search(rows: np.ndarray, wanted: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
+    """`np.searchsorted` of wanted [B, G] in sorted rows [B, K], row by row; whole numbers from 0.
+
+    In one search, with all numbers of a row above those of the row before it.
+    """
+    above = np.arange(len(rows))[:, None] * (rows.max(initial=0) + 2)
+    places = np.searchsorted((rows + above).ravel(), (wanted + above).ravel(), side)
+    return places.reshape(wanted.shape) - np.arange(len(rows))[:, None] * rows.shape[1]
 
 
 roc_band = partial(_band, _sensitivity_at)
