@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,12 @@ class Evaluated:
         """Divides the logits; 1 where nothing was calibrated."""
         return 1.0 if self.decisions is None else float(self.decisions["temperature"])
 
-    @property
+    @cached_property
     def rows(self) -> Predictions:
         """Rows of the split of `summary`, by path: sums of floats depend on their order."""
         return self.predictions.split(self.summary.split).by_path()
 
-    @property
+    @cached_property
     def decided(self) -> Predictions:
         """The rows behind `headline_summary`, before views are aggregated."""
         return calibrate(self.rows, self.temperature) if self.binary else self.rows
