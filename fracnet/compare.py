@@ -17,20 +17,16 @@ def compare(cfg: DictConfig) -> None:
     """
     command = validated(CompareCommand, cfg)
 
-    from fracnet.report import comparison_page
-    from fracnet.runs import compare_runs
+    from fracnet.runs import compare_runs  # a typo must not wait for pandas and matplotlib
 
     console = Console(highlight=False, force_jupyter=False)
     candidates, skipped, configurations = compare_runs.load_candidates(command)
     for run in skipped:
         console.print(Text(f"skipped: {run.name}: {run.reason}"), soft_wrap=True)
     result = compare_runs.compare_candidates(command, candidates, configurations, progress_bar)
-    comparison_page.print_comparison(console, result)
-    folder = hydra_cli.output_dir()
-    paths = compare_runs.write_comparison(folder, command, result, configurations, skipped)
-    console.print(f"\nComparison: {folder}", soft_wrap=True)
-    for path in paths:
-        console.print(f"  {path.relative_to(folder)}", soft_wrap=True)
+    compare_runs.report_comparison(
+        hydra_cli.output_dir(), command, result, configurations, skipped, console
+    )
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-
 from fracnet.config import hydra_cli
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import near_miss
@@ -82,11 +80,10 @@ def main() -> None:
 
 def show(folder: Path, show_test: str = "best") -> None:
     """Write a sweep's sweep.json, sweep.csv and index.html from its jobs, and print the table."""
-    from fracnet.report.sweep_page import print_sweep  # seconds: a typo must not wait for pandas
-    from fracnet.runs.sweep_summary import collect
+    from fracnet.runs import sweep_summary  # seconds: a typo must not wait for pandas
 
-    content = collect(folder, show_test)
-    print_sweep(Console(highlight=False), content, folder)
+    content = sweep_summary.collect(folder, show_test)
+    sweep_summary.print_summary(content, folder)
     if not any(job["status"] == "finished" for job in content["jobs"]):
         raise UserError(
             f"no job of {folder} has finished; finish the sweep with: "

@@ -1,6 +1,6 @@
 """A finished run's model and data, rebuilt from its folder."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,39 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(stored, dict) or not {"hyper_parameters", "state_dict"} <= set(stored):
         raise UserError(f"{path} cannot be read: it is not a checkpoint of fracnet.")
     return stored
+
+
+def epochs_done(path: Path) -> int:
+    """Whole epochs in a checkpoint.
+
+    Raises UserError for one that `read_checkpoint` refuses, names no epoch or a file elsewhere.
+    """
+    stored = read_checkpoint(path)
+    # Lightning deletes files that a checkpoint calls outdated, wherever `..` leads.
+    for text in _texts(stored.get("callbacks")):
+        if ".." in Path(text).parts:
+            raise UserError(f"{path} names a file outside of the run folder: {text}.")
+    try:
+        # Unlike "epoch" it does not count one that is not over.
+        done = stored["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    except (KeyError, TypeError):
+        done = None
+    if not isinstance(done, int):
+        raise UserError(f"{path} cannot be read: it does not name its epoch.")
+    return done
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every text in nested containers, keys included."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _texts(value)
 
 
 def rebuild(stored: Mapping[str, Any], trust: bool, path: Path) -> Classifier:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
 
 from fracnet.config.commands import CompareCommand
 from fracnet.evaluation.aggregation import level_problems, to_level
@@ -23,7 +24,11 @@ from fracnet.evaluation.comparison import (
 )
 from fracnet.evaluation.decisions import calibrate, cut_of
 from fracnet.evaluation.predictions import clusters_of, concatenate
-from fracnet.report.comparison_page import comparison_page, differences_figure
+from fracnet.report.comparison_page import (
+    comparison_page,
+    differences_figure,
+    print_comparison,
+)
 from fracnet.report.plots import save
 from fracnet.report.sweep_charts import Trial
 from fracnet.runs.evaluate_run import run_decisions
@@ -159,6 +164,22 @@ def _member(run: FinishedRun, command: CompareCommand) -> Member:
     splits = [rows for rows in map(predictions.split, ("test", "val")) if len(rows)]
     parts = [to_level(rows, command.level, views) for rows in splits]
     return Member(run.name, concatenate(parts), cut)
+
+
+def report_comparison(
+    folder: Path,
+    command: CompareCommand,
+    result: Comparison,
+    configurations: Sequence[Configuration],
+    skipped: Sequence[SkippedRun],
+    console: Console,
+) -> None:
+    """Print the tables, write the files, and print their paths."""
+    print_comparison(console, result)
+    paths = write_comparison(folder, command, result, configurations, skipped)
+    console.print(f"\nComparison: {folder}", soft_wrap=True)
+    for path in paths:
+        console.print(f"  {path.relative_to(folder)}", soft_wrap=True)
 
 
 def write_comparison(

@@ -24,6 +24,7 @@ import pandas as pd
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from rich.console import Console
 
 from fracnet.config.fields import OVERALL_METRICS, POSITIVE_METRICS, mode, split_metric
 from fracnet.data.manifest import read_table
@@ -38,7 +39,7 @@ from fracnet.evaluation.sweep_statistics import (
 )
 from fracnet.report.comparison_page import differences_part
 from fracnet.report.comparison_text import headline
-from fracnet.report.sweep_page import sweep_page
+from fracnet.report.sweep_page import print_sweep, sweep_page
 from fracnet.report.sweep_tables import settings_text, short_value
 from fracnet.runs.evaluate_run import evaluate_run
 from fracnet.runs.find_runs import REPEAT_KEYS
@@ -81,7 +82,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
     report: write the report of the chosen job if it has none yet.
 
     Returns:
-        The content of sweep.json, which `print_sweep` prints.
+        The content of sweep.json, which `print_summary` prints.
 
     Raises:
         UserError: the folder is not that of one sweep.
@@ -151,6 +152,11 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
         _report([RunFolder(folder / row["folder"]) for row in finished if row["job"] in chosen])
     _write_page(folder, content, compared, why_not)
     return content
+
+
+def print_summary(content: Mapping[str, Any], folder: Path) -> None:
+    """Print what `collect` gives for a sweep's folder."""
+    print_sweep(Console(highlight=False), content, folder)
 
 
 def _report(runs: Sequence[RunFolder]) -> None:

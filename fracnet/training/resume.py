@@ -188,9 +188,8 @@ def resumed_job(folder: Path, resumed: bool, overrides: Sequence[str] = ()) -> I
     print(f"The run is a job of a sweep; `python -m fracnet.sweep {place}` shows all of it.")
 
 
-def check_epochs(folder: RunFolder, max_epochs: int) -> None:
-    """Raise UserError where the run has more epochs than it is to have."""
-    done = epochs_done(folder)
+def check_epochs(folder: RunFolder, done: int, max_epochs: int) -> None:
+    """Raise UserError where the run has more epochs, `done`, than it is to have."""
     if max_epochs < done:
         raise UserError(
             f"trainer.max_epochs={max_epochs}: the run in {folder.path} already has "
@@ -198,47 +197,13 @@ def check_epochs(folder: RunFolder, max_epochs: int) -> None:
         )
 
 
-def epochs_done(folder: RunFolder) -> int:
-    """Whole epochs in the last checkpoint."""
-    from fracnet.runs.checkpoint import read_checkpoint  # seconds: a typo must not wait for torch
-
-    path = last_checkpoint(folder)
-    stored = read_checkpoint(path)
-    # Lightning deletes files that a checkpoint calls outdated, wherever `..` leads.
-    for text in _texts(stored.get("callbacks")):
-        if ".." in Path(text).parts:
-            raise UserError(f"{path} names a file outside of the run folder: {text}.")
-    try:
-        # Unlike "epoch" it does not count one that is not over.
-        done = stored["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    except (KeyError, TypeError):
-        done = None
-    if not isinstance(done, int):
-        raise UserError(f"{path} cannot be read: it does not name its epoch.")
-    return done
-
-
-def _texts(node: Any) -> Iterator[str]:
-    """Every text in nested containers, keys included."""
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _texts(key)
-            yield from _texts(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _texts(value)
-
-
-def trim_curves(folder: RunFolder) -> None:
-    """Drop the rows of epochs after the last checkpoint, which will be trained again.
+def trim_curves(folder: RunFolder, done: int) -> None:
+    """Drop the rows after the `done` epochs of the last checkpoint, which will be trained again.
 
     A kill while a row is written leaves a part of it, without a line end; that is dropped as well.
     """
     if not folder.curves.is_file():
         return
-    done = epochs_done(folder)
     with folder.curves.open(newline="", encoding="utf-8", errors="replace") as file:
         lines = [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
     if not lines:

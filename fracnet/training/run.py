@@ -13,6 +13,7 @@ from fracnet.data.datamodule import RadiographData
 from fracnet.models.classifier import Classifier
 from fracnet.runs import repredict
 from fracnet.runs.build import classifier_from, data_from
+from fracnet.runs.checkpoint import epochs_done
 from fracnet.runs.provenance import Provenance
 from fracnet.runs.run_folder import RunFolder, write_config
 from fracnet.training import classical, rehearsal, resume, sweep, trainer
@@ -108,7 +109,8 @@ def check_and_open_data(plan: Plan) -> RadiographData:
     """Check devices, classes and metrics, with the images read and cached in between."""
     config = plan.config
     if config.resume:
-        resume.check_epochs(plan.folder, config.trainer.max_epochs)
+        done = epochs_done(resume.last_checkpoint(plan.folder))
+        resume.check_epochs(plan.folder, done, config.trainer.max_epochs)
     rehearsal.check_devices(config, devices.accelerator(config.trainer.accelerator))
     rehearsal.check_targets(config)
     if config.model.fit == "gradient":
@@ -195,7 +197,7 @@ def recorded(
                 write_config(folder, saved | {"resume": None})
                 print_header(config, data, model, device, folder)
                 if config.resume:
-                    resume.trim_curves(folder)
+                    resume.trim_curves(folder, epochs_done(resume.last_checkpoint(folder)))
                 loggers = RunLoggers(config, plan.plain, folder)
                 yield provenance, loggers, order.in_sweep or is_job
                 status = "finished"

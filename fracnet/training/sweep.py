@@ -30,7 +30,6 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
 from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
@@ -412,8 +411,7 @@ def finish() -> int:
     if folder is None:
         return 0
     shared.end()
-    from fracnet.report.sweep_page import print_sweep  # pandas, for which a typo must not wait
-    from fracnet.runs import run_folder, sweep_summary
+    from fracnet.runs import run_folder, sweep_summary  # pandas: a typo must not wait for it
 
     if state.progress is not None:
         state.progress.stop()
@@ -438,6 +436,6 @@ def finish() -> int:
 
         log_repeats(folder, content)
     print()
-    print_sweep(Console(highlight=False), content, folder)
+    sweep_summary.print_summary(content, folder)
     scored = job_process.SCORED
     return stopped or int(any(job["status"] not in scored for job in content["jobs"]))

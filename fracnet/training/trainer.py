@@ -29,10 +29,11 @@ from fracnet.config.schema import Config
 from fracnet.data.datamodule import RadiographData
 from fracnet.data.feature_cache import HeadFeatures
 from fracnet.evaluation.predictions import assemble
+from fracnet.models import fitted_heads
 from fracnet.models.classifier import LOCALIZATION_METRICS, Classifier
 from fracnet.models.features import NetworkFeatures
 from fracnet.models.validation import ValidationMetrics
-from fracnet.runs.checkpoint import read_checkpoint, rebuild, run_device
+from fracnet.runs.checkpoint import epochs_done, read_checkpoint, rebuild, run_device
 from fracnet.runs.run_folder import RunFolder
 from fracnet.training.batch_callbacks import ImageSizes, MixImages
 from fracnet.training.callbacks import (
@@ -45,7 +46,7 @@ from fracnet.training.callbacks import (
     ReseedEachEpoch,
 )
 from fracnet.training.classical import print_choice
-from fracnet.training.resume import epochs_done, last_checkpoint
+from fracnet.training.resume import last_checkpoint
 from fracnet.utils.devices import accelerator
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file
@@ -289,13 +290,11 @@ def _fit_head_and_predict(
     It is fitted to the images as they are and to all their augmented copies. Building a Trainer
     would take longer than what is left to do.
     """
-    from fracnet.models.fitted_heads import fit_head  # scikit-learn, which other runs need later
-
     features = data.features = head_features(model, config, data, folder)
     assert features is not None
     targets, train, val = data.manifest.targets(), data.rows("train"), data.rows("val")
     rows = np.concatenate([features.images[train], *features.views])
-    selected = fit_head(
+    selected = fitted_heads.fit_head(
         model.backbone,
         config.model.plain(),
         (rows, np.tile(targets[train], 1 + len(features.views))),
@@ -331,7 +330,7 @@ def head_features(
     if config.resume:
         path = last_checkpoint(folder)
         stored = read_checkpoint(path)
-        if isinstance(config.model.freeze, int) and epochs_done(folder) >= config.model.freeze:
+        if isinstance(config.model.freeze, int) and epochs_done(path) >= config.model.freeze:
             return None
         # Frozen, but where training began: the features are those of the checkpoint's network.
         model.load_state_dict(rebuild(stored, True, path).state_dict())

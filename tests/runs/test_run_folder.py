@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 
 import fracnet
 from fracnet.config.trust import upload_seal
-from fracnet.runs.checkpoint import read_checkpoint, rebuild
+from fracnet.runs.checkpoint import epochs_done, read_checkpoint, rebuild
 from fracnet.runs.provenance import Provenance
 from fracnet.runs.run_folder import (
     FORMAT,
@@ -39,7 +39,7 @@ from fracnet.runs.run_folder import (
     with_format,
     write_json,
 )
-from fracnet.training.resume import epochs_done, frozen_config, trim_curves
+from fracnet.training.resume import frozen_config, trim_curves
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import cannot_write, config_dir
 from fracnet.utils.processes import this_process
@@ -425,7 +425,7 @@ def test_a_last_checkpoint_cannot_delete_files_outside_the_run_folder(tmp_path: 
     content = {"hyper_parameters": {}, "state_dict": {}, "epoch": 1, "callbacks": state}
     torch.save(content, folder.checkpoints / "last.ckpt")
     with pytest.raises(UserError, match="names a file outside of the run folder"):
-        epochs_done(folder)
+        epochs_done(folder.checkpoints / "last.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -437,26 +437,20 @@ def test_a_last_checkpoint_cannot_delete_files_outside_the_run_folder(tmp_path: 
         ('epoch,lr\n1,0.1,5\n2,"0.1\n3,0\n', 'epoch,lr\n1,0.1,5\n2,"0.1\n'),
     ],
 )
-def test_a_torn_row_of_the_curves_is_dropped(
-    curves: str, rest: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fracnet.training.resume.epochs_done", lambda folder: 2)
+def test_a_torn_row_of_the_curves_is_dropped(curves: str, rest: str | None, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.curves.write_text(curves)
-    trim_curves(folder)
+    trim_curves(folder, 2)
     assert (folder.curves.read_text() if folder.curves.exists() else None) == rest
 
 
-def test_damaged_curves_are_an_error_of_the_users(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fracnet.training.resume.epochs_done", lambda folder: 2)
+def test_damaged_curves_are_an_error_of_the_users(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert read_curves(folder) is None
     folder.curves.write_text("\n")
     assert read_curves(folder) is None
     with pytest.raises(UserError, match="has no column epoch"):
-        trim_curves(folder)
+        trim_curves(folder, 2)
     for rows in ("1,2,3\n", "1,2\n1,2,3\n", '1,"2\n'):
         folder.curves.write_text(f"epoch,lr\n{rows}")
         with pytest.raises(UserError, match=r"metrics\.csv cannot be read"):
