@@ -48,6 +48,20 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "draw_figures", lambda *_: [])
 
 
+@pytest.fixture(scope="module")
+def without_charts() -> Iterator[None]:
+    """Pages hold all but their charts, and figures are blank; also in children of `Warm`.
+
+    For modules that look at no chart (`pytestmark`): drawing takes most of a short training.
+    """
+    from helpers.blank_charts import draw_nothing
+
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch.setattr)
+        patch.setenv("FRACNET_TEST_CHARTS", "no")
+        yield
+
+
 @pytest.fixture(scope="session")
 def phantom_overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides that choose a small phantom dataset, generated once per session."""

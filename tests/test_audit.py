@@ -18,6 +18,7 @@ from helpers.audited import (
     write_set,
 )
 from helpers.command import in_quick_process, in_warm_process
+from helpers.warm import Warm
 
 from fracnet.data import audit_record
 from fracnet.data_audit import run_audit
@@ -248,7 +249,7 @@ image_scan.read_grey = slow
 hydra_cli.run(audit, "audit")
 """
     overrides = [*folder_overrides(root, tmp_path / "out"), "workers=1"]
-    process = subprocess.Popen(
+    process = Warm(
         [sys.executable, "-c", code, *overrides], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     with open(tmp_path / "gate") as gate:

@@ -18,6 +18,7 @@ import torch
 from helpers.dicom_files import dicom
 from helpers.predicting import train_on_views, write_views
 from helpers.tiny import picture
+from helpers.warm import Warm
 
 import fracnet
 from fracnet.inference.batch_predict import predict_into
@@ -198,7 +199,7 @@ def test_ctrl_c_stops_the_command(run: Path, many: Path, tmp_path: Path) -> None
     for n in range(3000):
         shutil.copy(many / "00.png", many / f"more{n}.png")
     arguments = [f"run={run}", f"input={many}", "out=out", "trust=true"]
-    started = subprocess.Popen(
+    started = Warm(
         [sys.executable, "-m", "fracnet.predict", *arguments],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.command import CommandResult, in_new_process, in_warm_process, run_train
+from helpers.command import CommandResult, in_warm_process, run_train
 from helpers.tiny_overrides import tiny_overrides
 from helpers.warm import Warm
 
@@ -21,6 +21,8 @@ from fracnet.data import image_cache
 from fracnet.data.image_io import read_grey
 from fracnet.models.classifier import Classifier
 from fracnet.utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("without_charts")
 
 TESTS = Path(__file__).parent
 LIGHT = str(TESTS / "helpers/forked_sweep.py")
@@ -133,7 +135,7 @@ def test_objective_is_the_validation_metric_at_the_selected_checkpoint(mixed: Sw
 
 
 def test_the_table_can_be_recreated_from_the_folder(mixed: Sweep, tmp_path: Path) -> None:
-    result = in_new_process(["fracnet.sweep", str(mixed.folder)], tmp_path)
+    result = in_warm_process(["-m", "fracnet.sweep", str(mixed.folder)], tmp_path)
     assert result.code == 0
     table = mixed.result.out[mixed.result.out.index("5 jobs, by") :]
     assert result.out.split() == table.split()
