@@ -55,7 +55,7 @@ from fracnet.runs.run_folder import (
 )
 from fracnet.runs.trials import PAGE, read_trial, sort_trials, today
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import CannotWrite, write_atomically
+from fracnet.utils.files import CannotWrite, by_number, write_atomically
 from fracnet.utils.processes import is_gone
 
 JOB, RECORD, TABLE = "job.json", "sweep.json", "sweep.csv"
@@ -95,7 +95,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
         sweeps = [str(folder.parent)]
     if sweeps and sweeps != [str(folder)]:
         raise UserError(f"{folder} is not a sweep folder; name one: {', '.join(sweeps)}.")
-    started = {row["job"] for row in rows}
+    started = by_number(folder, [(row["job"], folder / row["folder"]) for row in rows])
     alive = any(row["status"] == "unfinished" for row in rows)
     reason = "it has not started" if alive else "the sweep stopped before this job started"
     rows += [row for row in _planned(folder, reason) if row["job"] not in started]

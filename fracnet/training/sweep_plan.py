@@ -15,7 +15,7 @@ from typing import Any
 
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import config_dir, write_atomically
+from fracnet.utils.files import by_number, config_dir, write_atomically
 from fracnet.utils.text import one_line
 
 PLAN_FILE = "plan.json"
@@ -112,9 +112,9 @@ def options_of(hydra: Any) -> list[str]:
 
 
 def job_folders(sweep: Path) -> dict[int, Path]:
-    """Folders of the jobs that have started, by number."""
+    """Folders of the jobs that have started, by number. Raises UserError where some share one."""
     records = [(path.parent, read_record(path)) for path in sweep.rglob(JOB_FILE)]
-    return {int(record["job"]): folder for folder, record in records if "job" in record}
+    return by_number(sweep, [(int(job["job"]), folder) for folder, job in records if "job" in job])
 
 
 def read_record(path: Path) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -267,6 +267,24 @@ def config_dir() -> Path:
 def choices_of(folder: Path) -> list[str]:
     """The choices of a config group, by its folder."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def by_number(sweep: Path, jobs: Iterable[tuple[int, Path]]) -> dict[int, Path]:
+    """The folders of a sweep's jobs by number.
+
+    Raises UserError where folders share one: copies, or jobs of several sweeps.
+    """
+    folders: dict[int, list[Path]] = {}
+    for number, folder in jobs:
+        folders.setdefault(number, []).append(folder)
+    for number, same in sorted(folders.items()):
+        if len(same) > 1:
+            names = ", ".join(sorted(path.relative_to(sweep).as_posix() for path in same))
+            raise UserError(
+                f"In {sweep} the folders {names} share the job number {number}; name the folder "
+                "of one sweep, and move copies out of it."
+            )
+    return {number: same[0] for number, same in folders.items()}
 
 
 def cache_dir() -> Path:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from helpers.jobs import add_job
 from fracnet.runs.run_folder import with_format
 from fracnet.runs.sweep_summary import collect
 from fracnet.sweep import main
+from fracnet.training.sweep_plan import job_folders
 from fracnet.utils.errors import UserError
 from fracnet.utils.processes import this_process
 
@@ -183,6 +185,22 @@ def test_a_folder_that_is_not_that_of_one_sweep_is_refused(tmp_path: Path) -> No
         with pytest.raises(UserError, match=rf"name one: {tmp_path / name}\."):
             collect(tmp_path / name / "0")
     assert not list(tmp_path.rglob("sweep.json"))
+
+
+def test_folders_that_share_a_job_number_are_refused(tmp_path: Path) -> None:
+    for number in range(2):
+        add_job(tmp_path / "sweep", number, [f"seed={number}"], 0.5)
+    (tmp_path / "sweep/plan.json").write_text("{}")
+    collect(tmp_path / "sweep")
+    shutil.copytree(tmp_path / "sweep/1", tmp_path / "sweep/1_backup")
+    with pytest.raises(UserError, match=r"folders 1, 1_backup share the job number 1"):
+        collect(tmp_path / "sweep")
+    with pytest.raises(UserError, match=r"folders 1, 1_backup"):
+        job_folders(tmp_path / "sweep")  # of a sweep that is resumed
+    for name in ("one", "two"):  # older sweeps have no plan
+        add_job(tmp_path / "older" / name, 0, [], 0.5)
+    with pytest.raises(UserError, match=r"folders one/0, two/0 share the job number 0"):
+        collect(tmp_path / "older")
 
 
 def test_a_sweep_without_a_finished_job_is_an_error(
