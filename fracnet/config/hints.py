@@ -15,10 +15,11 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
 from fracnet.config.instantiate import is_timm_model
-from fracnet.config.overrides import OPEN_GROUPS, shell_quoted
+from fracnet.config.overrides import OPEN_GROUPS, is_readable, shell_quoted
 from fracnet.utils.files import choices_of, config_dir
 from fracnet.utils.text import near_miss, one_line
 
+ASSIGNMENT = re.compile(r"[+~]*[\w./@-]+=")
 # What a key or group was called before version 0.2.
 RENAMED = {
     "enhance": "preprocess",
@@ -91,10 +92,17 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
             f"{shell_quoted(argument)}{in_sweep}."
         )
     override = getattr(error, "override", None)
-    override = override and override.removeprefix("++")  # of `add_open_keys`
-    if override and (joined := _joined(arguments)):
+    if override and override.removeprefix("++") in arguments:  # of `add_open_keys`
+        override = override.removeprefix("++")
+    if override and (joined := _joined(override, arguments)):
         return f"Could not read '{override}'. Write it as one word: {joined}"
-    if override and re.match(r"[+~]*[\w./@]+=", override):
+    if override and ASSIGNMENT.match(override):
+        key, _, value = override.partition("=")
+        if value.startswith("{") or (value.startswith("[") and not value.endswith("]")):
+            return (
+                f"Could not read '{override}'. Lists are written '{key}=[a, b]' and mappings "
+                f"'{key}={{name: value, name: value}}', in quotes if they have spaces."
+            )
         return (
             f"Could not read '{override}'. Values with spaces or special characters must be "
             f"quoted. Try: {shell_quoted(override, asks_for_multirun(arguments))}"
@@ -109,20 +117,27 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
     return message
 
 
-def _joined(arguments: Sequence[str]) -> str:
-    """The words of `optim.lr = 1, 2` or `x={a: 1}` as one, for the shell; "" if none was torn."""
-    given = [word.removeprefix("++") for word in arguments]
-    words = given[:1]
-    for word in given[1:]:
-        last = words[-1]
-        torn = last.endswith(("=", ",")) or word.startswith(("=", ","))
-        if any(last.count(left) > last.count(right) for left, right in ("{}", "[]")):
-            words[-1] += f" {word}"
-        elif torn and "=" not in word[1:] and not word.startswith("-"):
-            words[-1] += word
+def _joined(failed: str, arguments: Sequence[str]) -> str:
+    """One word for the shell of those that `failed` was torn from: `optim.lr = 1, 2`, `x={a: 1}`.
+
+    "" if it was not torn, or Hydra could not read the word either.
+    """
+    groups: list[list[str]] = []  # the word as one, then its parts
+    for word in arguments:
+        start = groups[-1][0] if groups else ""
+        is_open = any(start.count(left) > start.count(right) for left, right in ("{}", "[]"))
+        torn = start.endswith(("=", ",")) or word.startswith(("=", ","))
+        follows = is_open or (torn and not word.startswith("-"))
+        if start and follows and not ASSIGNMENT.match(word):
+            groups[-1] = [f"{start}{' ' if is_open else ''}{word}", *groups[-1][1:], word]
         else:
-            words.append(word)
-    return " ".join(shlex.quote(word) for word in words if word not in given)
+            groups.append([word, word])
+    for joined, *parts in groups:
+        if failed in parts and len(parts) > 1:
+            lacks_comma = re.search(r"[^,{\s]\s+\w+: ", joined)  # {a: 1 b: 2}
+            complete = is_readable(joined) and not joined.endswith("=") and not lacks_comma
+            return shlex.quote(joined) if complete else ""
+    return ""
 
 
 def _as_overrides(config_name: str, arguments: Sequence[str]) -> str:

@@ -132,7 +132,7 @@ def run(
         if dry_run and not multirun:
             exit_with(f"{DRY_RUN[0]} lists the jobs of a sweep: it needs -m.")
         sys.argv[1:] = add_open_keys(quote_paths(arguments, multirun))
-        with _errors_in_one_paragraph(config_name) as full_traceback:
+        with _errors_in_one_paragraph(config_name, arguments) as full_traceback:
             if not _answer_option(config_name, sys.argv[1:]):
                 if wrong := explain_added(config_name, arguments):
                     raise UserError(wrong)
@@ -230,8 +230,11 @@ def _answer_option(config_name: str, arguments: Sequence[str]) -> bool:
 
 
 @contextmanager
-def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:
-    """Print the user's errors without a traceback; yields whether a traceback was requested."""
+def _errors_in_one_paragraph(config_name: str, arguments: Sequence[str]) -> Iterator[bool]:
+    """Print the user's errors without a traceback; yields whether a traceback was requested.
+
+    arguments: what the user typed.
+    """
     before = os.environ.get("HYDRA_FULL_ERROR")
     # The other processes of a run on several devices inherit the variable that is set below.
     full_traceback = before == "1" and distributed.rank() == 0
@@ -250,7 +253,7 @@ def _errors_in_one_paragraph(config_name: str) -> Iterator[bool]:
             if isinstance(cause, UserError):
                 exit_with(str(cause))
             if isinstance(cause, HydraException | OmegaConfBaseException):
-                exit_with(explain_error(cause, config_name, sys.argv[1:]))
+                exit_with(explain_error(cause, config_name, arguments))
             if sentence := explain_disk_fault(cause):
                 exit_with(sentence)
         raise

@@ -51,6 +51,11 @@ def model_as_run(arguments: Sequence[str]) -> list[str]:
     return [re.sub(r"^model=", "run=", argument) for argument in arguments]
 
 
+def is_readable(argument: str) -> bool:
+    """Whether Hydra can read an override."""
+    return _parsed(argument) is not _UNREADABLE
+
+
 def quoted(value: str) -> str:
     """The text as Hydra's grammar writes it, safe from OmegaConf's interpolation too."""
     text = re.sub(r"(\\*)('|$)", r"\1\1\2", value).replace("'", r"\'").replace("${", r"\${")
