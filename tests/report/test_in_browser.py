@@ -7,7 +7,10 @@ folder for pictures of what was seen.
 import os
 import re
 from collections.abc import Iterator
+from html import escape
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,6 +21,7 @@ from helpers.reports import write_report
 from helpers.run_folders import write_run
 
 PROBE = (Path(__file__).parents[1] / "helpers/probe.js").read_text(encoding="utf-8")
+SCRIPT = (files("fracnet.report") / "templates/page.js").read_text(encoding="utf-8")
 WIDTHS = {"desktop": 1280, "phone": 390}
 PAPER = 688  # 210 mm less margins, in pixels at 96 to an inch
 A4 = (595, 842)  # points
@@ -155,6 +159,59 @@ def test_choices_and_words_filter_the_predictions_together(page: Path, chromium:
     assert likely == [row for row in confident if float(row[1]) > 0.8]
     assert 0 < len(likely) < len(confident)
     assert shown_after("input[type=search]", "") == confident
+
+
+def _shown_by_examples(chromium: Browser) -> list[tuple[str, int, int]]:
+    """What each filter proposes, and how many rows of how many are left once it is typed."""
+    found: list[list[Any]] = chromium.value(
+        "[...document.querySelectorAll('.filters input[type=search]')].map(input => {"
+        " input.value = input.placeholder.replace('e.g. ', '');"
+        " input.dispatchEvent(new Event('input', {bubbles: true}));"
+        " const at = [...document.querySelectorAll('table.sortable, .filters:has([type=search])')];"
+        " const rows = [...at[at.indexOf(input.form) + 1].tBodies[0].rows];"
+        " return [input.value, rows.filter(row => !row.matches('.unmatched')).length, rows.length];"
+        "})"
+    )
+    return [(word, shown, total) for word, shown, total in found]
+
+
+@pytest.mark.parametrize("page", ["sweep", "prediction"], indirect=True)
+def test_the_example_of_a_filter_can_be_typed(page: Path, chromium: Browser) -> None:
+    chromium.open(page, WIDTHS["desktop"], "light")
+    # A table whose numbers do not differ has none.
+    examples = [found for found in _shown_by_examples(chromium) if found[0] != "words"]
+    assert examples
+    for word, shown, total in examples:
+        assert re.fullmatch(r"[^<>=\s]+<\S+", word)
+        assert 0 < shown < total, word
+
+
+@pytest.mark.parametrize(
+    ("head", "example"),
+    [
+        ("Größe", "größe<0.4"),
+        ("importance (95 % CI)", "importance_(95_%_ci)<0.4"),
+        ("optim.lr", "optim.lr<0.4"),
+        ("x<y", "words"),
+    ],
+)
+def test_the_example_of_a_filter_names_a_column_that_can_be_compared(
+    head: str, example: str, chromium: Browser, tmp_path: Path
+) -> None:
+    """Not the names of files, although these begin like numbers."""
+    heads = f"<th>job<th class='text'>file<th>{escape(head)}"
+    cells = [*(f"{n / 10} (0-1)" for n in range(8)), "-"]
+    rows = "".join(f"<tr><th>{n}<td>{n:05}.png<td>{cell}" for n, cell in enumerate(cells))
+    table = f"<table class='sortable'><thead><tr>{heads}<tbody>{rows}</table>"
+    path = tmp_path / "index.html"
+    path.write_text(
+        f"<!doctype html><meta charset='utf-8'><div>{table}</div><script>{SCRIPT}</script>",
+        encoding="utf-8",
+    )
+    chromium.open(path, WIDTHS["desktop"], "light")
+    assert chromium.faults == []
+    shown = 0 if example == "words" else 4
+    assert _shown_by_examples(chromium) == [(example, shown, 9)]
 
 
 @pytest.mark.parametrize("page", ["run"], indirect=True)

@@ -33,17 +33,27 @@
     });
     const rows = [...table.tBodies[0].rows];
     if (rows.length < 6) continue;
-    const names = heads.map((head) => head.textContent.trim().toLowerCase().replaceAll(" ", "_"));
+    const names = heads.map((head) => head.textContent.trim().toLowerCase().replace(/\s+/g, "_"));
     // Words that a row must hold, and comparisons with a column: "adam lr<0.01".
-    const numeric = heads.findIndex((head, column) => column > 0 && key(rows[0], column).number > 0);
-    const example = numeric < 0 ? "word" : `${names[numeric]}<${key(rows[0], numeric).number}`;
-    const input = element("input", { type: "search", placeholder: `e.g. ${example}` });
+    const split = (word) => {
+      const [, name, sign, limit] = /^([^<>=]+)([<>=])(.+)$/.exec(word) ?? [];
+      return { column: names.indexOf(name), sign, limit };
+    };
+    const example = (head, column) => {
+      const cells = column && !head.matches(".text") ? rows.map((row) => key(row, column)) : [];
+      const numbers = cells.filter(({ missing }) => !missing).map(({ number }) => number);
+      if (numbers.some(Number.isNaN)) return [];
+      const middle = numbers.sort((a, b) => a - b)[numbers.length >> 1];
+      const word = `${names[column]}<${middle}`;
+      return numbers[0] < middle && split(word).column === column ? [`e.g. ${word}`] : [];
+    };
+    const placeholder = heads.flatMap(example)[0] ?? "words";
+    const input = element("input", { type: "search", placeholder });
     const form = element("form", { className: "filters" });
     const label = element("label", { textContent: "filter rows " });
     const output = element("output", { className: "muted" });
     const matches = (row, word) => {
-      const [, name, sign, limit] = /^(\w+)([<>=])(.+)$/.exec(word) ?? [];
-      const column = names.indexOf(name);
+      const { column, sign, limit } = split(word);
       if (column < 0) return row.textContent.toLowerCase().includes(word);
       const { text, number } = key(row, column);
       if (sign === "=") return text.toLowerCase() === limit || number === Number(limit);
