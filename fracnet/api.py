@@ -32,7 +32,7 @@ from fracnet.config.hints import explain_error
 from fracnet.config.overrides import add_open_keys, override_value
 from fracnet.data.manifest import read_table
 from fracnet.evaluate import evaluate as evaluate_command
-from fracnet.report.run_tables import FURTHER_METRICS, METRICS
+from fracnet.report.run_tables import FURTHER_METRICS, METRICS, default_rule
 from fracnet.report.tables import stored_cell
 from fracnet.runs.sweep_summary import TABLE
 from fracnet.training.preflight import Order, preflight
@@ -66,20 +66,23 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Metrics of validation and test with their 95 % intervals, and a link to the report."""
-        columns = {s: self.metrics[s]["metrics"] for s in ("val", "test") if self.metrics.get(s)}
+        splits = {s: self.metrics[s] for s in ("val", "test") if self.metrics.get(s)}
+        title = f"<p><b>Run {escape(self.folder)}</b></p>"
+        if not splits:
+            return f"{title}<p>It has metrics of neither val nor test.</p>{_link(self.report)}"
+        columns = [split["metrics"] for split in splits.values()]
         rows = [
-            f"<tr><th>{title}</th>"
-            + "".join(f"<td>{stored_cell(c[name])}</td>" for c in columns.values())
+            f"<tr><th>{metric}</th>"
+            + "".join(f"<td>{stored_cell(c[name])}</td>" for c in columns)
             + "</tr>"
-            for name, title in (METRICS | FURTHER_METRICS).items()
-            if all(name in column for column in columns.values())
+            for name, metric in (METRICS | FURTHER_METRICS).items()
+            if all(name in column for column in columns)
         ]
-        heads = "".join(f"<th>{s}, n = {self.metrics[s]['n']}</th>" for s in columns)
-        classes = next(iter(self.metrics[s]["classes"] for s in columns))
-        rule = f"{escape(classes[1])} above 0.5" if len(classes) == 2 else "most likely class"
+        heads = "".join(f"<th>{s}, n = {split['n']}</th>" for s, split in splits.items())
+        rule = escape(default_rule(next(split["classes"] for split in splits.values())))
         head = f"<tr><th>metric (95 % interval); {rule}; uncalibrated</th>{heads}</tr>"
         table = f"<table>{head}{''.join(rows)}</table>"
-        return f"<p><b>Run {escape(self.folder)}</b></p>{table}{_link(self.report)}"
+        return f"{title}{table}{_link(self.report)}"
 
 
 def _link(page: Path) -> str:

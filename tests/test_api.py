@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from helpers.command import run_train
 from helpers.dicom_files import dicom
+from helpers.pages import update_json
 from helpers.run_folders import table_of, write_run
 from helpers.tiny_overrides import USER_CONF, tiny_overrides
 
@@ -83,10 +84,13 @@ def test_runs_are_evaluated_and_compared_from_python(
     run = fracnet.evaluate("runs/0", figures=False)
     assert run.folder == tmp_path / "runs/0"
     estimate = run.metrics["test"]["metrics"]["accuracy"]
-    page = run._repr_html_()
+    page, whole = run._repr_html_(), run.metrics
     assert f"{estimate['value']:.3f} ({estimate['low']:.3f}-{estimate['high']:.3f})" in page
     assert "abnormal above 0.5; uncalibrated" in page
     assert 'href="runs/0/report/index.html"' in page
+    update_json(run.folder / "metrics.json", val=None, test=None)
+    assert "metrics of neither val nor test" in run._repr_html_()
+    update_json(run.folder / "metrics.json", **{s: whole[s] for s in ("val", "test")})
     other = fracnet.evaluate(run, resamples=300, name="other", figures=False)
     assert other.folder == run.folder / "evaluations/other"
 

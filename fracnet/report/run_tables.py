@@ -143,6 +143,11 @@ def decision_rule(run: Evaluated, level: str) -> str:
     return f"predicted {run.classes[1]}: {above}"
 
 
+def default_rule(classes: Sequence[str]) -> str:
+    """How the metrics of `summarize` decide without a threshold: `abnormal above 0.5`."""
+    return f"{classes[1]} above 0.5" if len(classes) == 2 else "most likely class"
+
+
 def overall_table(run: Evaluated, metrics: Mapping[str, str] = METRICS | FURTHER_METRICS) -> Table:
     """Metrics over all classes, next to those of the baselines."""
     summary, available = run.summary, run.assessment.baselines
@@ -153,7 +158,7 @@ def overall_table(run: Evaluated, metrics: Mapping[str, str] = METRICS | FURTHER
         [title, *(estimate_cell(s.metrics[name]) for s in (summary, *baselines.values()))]
         for name, title in metrics.items()
     ]
-    rule = f"{run.classes[1]} above 0.5" if run.binary else "most likely class"
+    rule = default_rule(run.classes)
     best, worst = brier_range(len(summary.classes))
     note = f"Lower is better for Brier score ({best} to {worst}), log loss and calibration error."
     if any(isinstance(cell, EstimateCell) and cell.near_zero for row in rows for cell in row):
