@@ -25,7 +25,7 @@ from fracnet.inference.image_predictor import Batch, ImagePredictor
 from fracnet.inference.inputs import PREDICTION_FILE, InputImages
 from fracnet.inference.overlays import Overlays
 from fracnet.inference.prediction_page import prediction_page
-from fracnet.models.ood import MEANING, MIN_TRAIN, MIN_UNITS
+from fracnet.models.ood import MEANING, NO_REFERENCE
 from fracnet.runs.run_folder import csv_text, with_format, write_json
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file, write_atomically
@@ -331,9 +331,7 @@ def _new_folder(name: str) -> Path:
 
 def print_summary(summary: PredictionSummary, predictor: ImagePredictor) -> None:
     """Print the counts, the notes and the files."""
-    needed = f"{MIN_TRAIN} train images and {MIN_UNITS} validation patients"
-    unknown = f"unknown: the run has no reference, which takes {needed}"
-    ood = unknown if summary.ood is None else summary.ood
+    ood = "unknown" if summary.ood is None else summary.ood
     counts: dict[str, int | str] = {
         name: summary.decisions.get(name, 0) for name in predictor.classes
     }
@@ -352,7 +350,7 @@ def print_summary(summary: PredictionSummary, predictor: ImagePredictor) -> None
                 print(_wrapped(f"{file}: {reason}", "    "))
             if len(summary.unreadable) > LISTED:
                 print(f"    and {len(summary.unreadable) - LISTED} more, in unreadable.csv")
-    for note in summary.notes:
+    for note in [*summary.notes, *([NO_REFERENCE] if summary.ood is None else [])]:
         print(_wrapped(note))
     print(f"\n{_wrapped(CAUTION)}\n\nFolder: {summary.folder}")
     for path in sorted(summary.folder.iterdir()):

@@ -17,6 +17,7 @@ from fracnet.evaluation.predictions import PROB
 from fracnet.inference import CAUTION
 from fracnet.inference.image_predictor import ImagePredictor
 from fracnet.inference.overlays import plain_picture
+from fracnet.models.ood import NO_REFERENCE
 from fracnet.report.html import page
 from fracnet.report.run_tables import UNSCALED, format_threshold
 from fracnet.report.tables import Cell, FileName, Link, Table
@@ -201,8 +202,7 @@ def rules(predictor: ImagePredictor) -> list[str]:
         "one confident. An image out of distribution is always uncertain."
     )
     if not predictor.ood_description:
-        sentences.append("It is unknown which images are out of distribution: the run has no "
-                         "ood.npz.")  # fmt: skip
+        sentences.append(NO_REFERENCE)
     return sentences
 
 

@@ -47,6 +47,11 @@ SIMULATIONS, MAX_UNITS = 2000, 400
 MIN_SCALE = 0.005
 TINY = 1e-6
 DIGITS = 9  # decimals of the stored limits
+UNITS = "patients (where these are unknown, studies or images)"
+NO_REFERENCE = (
+    "It is unknown which images are out of distribution: the run has no ood.npz, which takes "
+    f"{MIN_TRAIN} train images and, for validation, {MIN_UNITS} {UNITS}."
+)
 MEANING = (
     "distance from the training images: 0 for an image as near as the nearer half of validation, "
     "1 at the limit"
@@ -101,7 +106,7 @@ class Reference:
         by = "appearance and the model's features" if self.features is not None else "appearance"
         promise = f"at most {CONTENT:g} of images like validation's, with confidence {CONFIDENCE:g}"
         if self.counts.get("val_units", 0) < ORDER_UNITS:
-            promise += f", if distances are log-normal: validation has under {ORDER_UNITS} patients"
+            promise += f", if distances are log-normal: validation has under {ORDER_UNITS} {UNITS}"
         return {"by": by, "limit": promise, **self.counts}
 
 

@@ -19,7 +19,7 @@ from fracnet.inference import CAUTION
 from fracnet.inference.batch_predict import COLUMNS
 from fracnet.inference.image_predictor import ImagePredictor
 from fracnet.inference.onnx_model import OnnxPredictor
-from fracnet.models.ood import MEANING
+from fracnet.models.ood import MEANING, NO_REFERENCE
 from fracnet.saliency.drawing import COLORS, OPACITY
 from fracnet.utils.errors import UserError
 
@@ -70,6 +70,7 @@ def describe_model(
         "heatmaps": not predictor.why_no_heatmaps,
         "ood": predictor.ood_description,
         "ood_score": MEANING,
+        "ood_unknown": "" if predictor.ood_description else NO_REFERENCE,
         "notes": [note for note in [level["limits"].note] if note],
         "columns": COLUMNS,
         "table": list(predictor.predict([]).columns),

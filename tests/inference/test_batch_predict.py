@@ -3,11 +3,23 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from fracnet.inference.batch_predict import _RowFile, _write_jsonl, output_folder
+from fracnet.evaluation.conformal import Limits
+from fracnet.inference.batch_predict import (
+    PredictionSummary,
+    _RowFile,
+    _write_jsonl,
+    output_folder,
+    print_summary,
+)
+from fracnet.inference.prediction_page import rules
+from fracnet.models.ood import NO_REFERENCE
+from fracnet.serving.web_page import describe_model
 from fracnet.utils.errors import UserError
 
 
@@ -62,3 +74,24 @@ def test_a_new_folder_is_one_that_no_other_command_has_made_meanwhile(
     reason = rf"Cannot write to {tmp_path} \(Permission denied\); name another folder with out=\."
     with pytest.raises(UserError, match=reason), output_folder(None, "scan 1"):
         pass
+
+
+def test_all_say_alike_why_no_image_is_called_out_of_distribution(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = Limits(("a", "b"), 0.05, (0.1,) * 2, (0.05,) * 2, (40,) * 2)
+    level = {"threshold": None, "limits": limits}
+    predictor: Any = SimpleNamespace(
+        path=tmp_path, classes=("a", "b"), levels={"image": level}, ood_description=None,
+        decisions={"temperature": 1.0, "sha256": "0", "views": "mean"}, why_no_heatmaps="",
+        predict=lambda _: pd.DataFrame(),
+    )  # fmt: skip
+    print_summary(PredictionSummary(tmp_path, ood=None), predictor)
+    assert NO_REFERENCE in " ".join(capsys.readouterr().out.split())
+    assert NO_REFERENCE in rules(predictor)
+    assert describe_model(predictor, "run", "PNG", {})["ood_unknown"] == NO_REFERENCE
+    predictor.ood_description = {"by": "appearance"}
+    print_summary(PredictionSummary(tmp_path, ood=0), predictor)
+    assert "unknown" not in capsys.readouterr().out
+    assert NO_REFERENCE not in rules(predictor)
+    assert describe_model(predictor, "run", "PNG", {})["ood_unknown"] == ""

@@ -372,13 +372,12 @@
     find("formats").textContent = `${model.formats}, at most ${model.limits.megabytes} MB a file`;
     const rule = model.threshold === null ? "The decision is the most likely class."
       : `The decision is ${model.classes[1]} above ${shown(model.threshold)}, the threshold that validation chose.`;
-    const ood = model.ood ? "" : " It is unknown which images are out of distribution.";
     const heatmaps = model.heatmaps
       ? "Heatmaps show what raised the decided class, each relative to its own maximum. " : "";
     const calibrated = model.temperature === 1
       ? "No temperature was applied, so calibrated probabilities equal the model's own."
       : `All probabilities are calibrated with the temperature that validation chose, ${shown(model.temperature)}.`;
-    find("model").textContent = `${calibrated} ${rule}${ood} ${heatmaps}` +
+    find("model").textContent = `${calibrated} ${rule} ${model.ood_unknown} ${heatmaps}` +
       `Run ${model.run}, fracnet ${model.fracnet}, decisions ${model.decisions_sha256.slice(0, 12)}.`;
   };
 
