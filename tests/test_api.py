@@ -20,6 +20,8 @@ from fracnet.api import Run, Sweep, _composed
 from fracnet.config.overrides import override_value
 from fracnet.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 # A notebook passes the folder and the model as arguments.
 SMALL = tiny_overrides(epochs=2)[len(["--config-dir", USER_CONF, "model=tiny"]) :]
 

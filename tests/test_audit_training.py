@@ -16,6 +16,8 @@ from helpers.command import CommandResult, run_train
 from helpers.predicting import Silent
 from helpers.tiny_overrides import tiny_overrides
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:

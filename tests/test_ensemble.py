@@ -16,6 +16,8 @@ from fracnet.ensemble import ensemble
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 QUICK = {"evaluation": {"figures": False, "resamples": 200}}
 
 

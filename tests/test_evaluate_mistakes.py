@@ -9,6 +9,8 @@ from helpers.predictions import make_table
 from helpers.run_files import file_contents, two_class_table, write_foreign_csv, write_run
 from helpers.tiny_overrides import tiny_overrides
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 TABLE = two_class_table()
 SPLITS = ("val", "test")
 

@@ -17,6 +17,8 @@ from helpers.tiny_overrides import tiny_overrides
 from fracnet.data.manifest import read_table
 from fracnet.ensemble import ensemble
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 MAP = "class_map={no_fracture: normal, fracture: abnormal}"
 
 

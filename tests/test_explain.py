@@ -14,6 +14,8 @@ from helpers.command import CommandResult, run_command, run_train
 from fracnet.data.manifest import read_table
 from fracnet.explain import explain
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 USER_CONF = Path(__file__).parent / "user_conf"
 MURA = "{train: 14, valid: 12}"
 

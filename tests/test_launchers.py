@@ -18,6 +18,8 @@ from omegaconf import OmegaConf
 from fracnet.training import launchers
 from fracnet.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 TESTS = Path(__file__).parent
 LIGHT = [sys.executable, str(TESTS / "helpers/forked_sweep.py"), "-m"]
 

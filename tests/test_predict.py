@@ -24,6 +24,8 @@ from fracnet.evaluation.predictions import Predictions
 from fracnet.predict import predict
 from fracnet.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,7 +12,10 @@ from helpers.command import in_warm_process
 TESTS = Path(__file__).parent
 LIGHT = str(TESTS / "helpers/forked_sweep.py")
 
-pytestmark = pytest.mark.skipif(find_spec("optuna") is None, reason="needs fracnet[optuna]")
+pytestmark = [
+    pytest.mark.skipif(find_spec("optuna") is None, reason="needs fracnet[optuna]"),
+    pytest.mark.usefixtures("without_charts"),
+]
 
 
 def done(arguments: list[str], folder: Path, code: int = 0, **environment: str) -> str:

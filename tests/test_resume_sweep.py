@@ -16,6 +16,8 @@ from helpers.warm import Warm
 
 from fracnet.sweep import main
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 TESTS = Path(__file__).parent
 HOLD = """
 import sys, time

@@ -13,6 +13,8 @@ import pytest
 from helpers.tiny_overrides import tiny_overrides
 from helpers.warm import Warm
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 TESTS = Path(__file__).parent
 LIGHT = [sys.executable, str(TESTS / "helpers/forked_sweep.py"), "-m"]
 

@@ -12,6 +12,8 @@ from helpers.tiny_overrides import tiny_overrides
 
 from fracnet.data.manifest import read_table
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 MAP = "data.class_map={no_fracture: normal, fracture: abnormal}"
 
 

@@ -16,6 +16,8 @@ from fracnet.config.fields import Labels
 from fracnet.data.manifest import read_table
 from fracnet.data.splits import SPLITS
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 CLASSES = ("normal", "fracture")
 N = 8
 

@@ -37,6 +37,7 @@ from helpers.dicom_peers import (
     storescu,
     wait_for,
 )
+from helpers.warm import Warm
 from highdicom import sr
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -482,7 +483,7 @@ def start_node(run: Path, folder: Path, *options: str) -> tuple[subprocess.Popen
     """`python -m fracnet.node` in a process of its own, once it listens; and its port."""
     port = free_port()
     keys = [f"run={run}", f"port={port}", "folder=results", "spool=spool", *options]
-    process = subprocess.Popen(
+    process = Warm(
         [sys.executable, "-m", "fracnet.node", *keys],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

@@ -14,6 +14,8 @@ from torch import Tensor
 from fracnet.models.classifier import Classifier
 from fracnet.training.callbacks import ExponentialAverage, decay_after
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 CLASSES = ["a", "b", "c"]
 DECAY = 0.4  # below the growing one's limit after a few steps, so both parts of it are used
 State = dict[str, Tensor]

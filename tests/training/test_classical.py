@@ -17,6 +17,8 @@ from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
 from fracnet.models.hog import HogLogistic
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 USER_CONF = Path(__file__).parents[1] / "user_conf"
 HOG = ["model=hog_logistic", "model.cell=8"]
 TINY = ["--config-dir", str(USER_CONF), "model=tiny", "trainer.max_epochs=1"]

@@ -33,6 +33,8 @@ from fracnet.training.rehearsal import check_devices
 from fracnet.training.trainer import gather
 from fracnet.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 TESTS = Path(__file__).parents[1]
 
 

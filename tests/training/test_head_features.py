@@ -20,6 +20,8 @@ from fracnet.runs.checkpoint import load_model, load_run_data
 from fracnet.runs.run_folder import RunFolder, read_config, read_mapping
 from fracnet.utils.progress import no_progress
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 WATCH = "callbacks.watch={_target_: lightning.pytorch.Callback}"
 FROZEN = ["model.freeze=backbone", "optim.lr=0.02"]
 

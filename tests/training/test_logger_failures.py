@@ -27,6 +27,8 @@ from fracnet.runs.run_folder import RunFolder, write_json
 from fracnet.training.loggers import Identity, RunLoggers
 from fracnet.utils.files import config_dir
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 NAMES = ("metrics.csv", "metrics.json", "predictions.csv", "checkpoints/best.ckpt")
 
 

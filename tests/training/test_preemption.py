@@ -14,6 +14,8 @@ from helpers.tiny_overrides import tiny_overrides
 
 from fracnet.models.classifier import Classifier
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 # Everything with a state within an epoch, together.
 STATEFUL = [
     "scheduler=one_cycle",

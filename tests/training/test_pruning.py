@@ -17,6 +17,7 @@ from fracnet.training.sweep_plan import JobRecord
 from fracnet.utils.errors import Pruned, UserError
 
 pytestmark = [
+    pytest.mark.usefixtures("without_charts"),
     pytest.mark.skipif(find_spec("optuna") is None, reason="needs fracnet[optuna]"),
 ]
 MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 2, "n_warmup_steps": 0}

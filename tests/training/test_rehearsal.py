@@ -19,6 +19,8 @@ from fracnet.training.rehearsal import check_metrics, rehearse
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 TESTS = Path(__file__).parents[1]
 
 

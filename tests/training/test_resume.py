@@ -28,6 +28,8 @@ from fracnet.runs.sweep_summary import collect
 from fracnet.training.resume import _check_schedule
 from fracnet.utils.files import config_dir
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 TESTS = Path(__file__).parents[1]
 TRUST = "trust=true"  # the model is a class of the tests' own
 # Everything with a state between epochs, together.
@@ -204,6 +206,7 @@ def test_resuming_does_not_need_the_pretrained_weights(
         *phantom_overrides,
     ]
     overrides += ["image_size=32", "data.num_workers=0", "trainer.max_epochs=3", "logger=none"]
+    overrides += ["explain=none"]
     killed_in_the_middle_of_epoch(2, overrides, tmp_path / "run")
     weights.unlink()
     result = run_train([f"resume={tmp_path / 'run'}"], capsys)

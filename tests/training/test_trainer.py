@@ -12,6 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fracnet.models.schedules import build_schedule
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 
 class Recorder(Callback):
     """A user's callback: writes the learning rate of each step, and what the Trainer is like."""

@@ -15,6 +15,8 @@ from helpers.tiny_overrides import tiny_overrides
 from helpers.wandb_file import only, read
 from helpers.warm import Warm
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 TESTS = Path(__file__).parents[1]
 
 
