@@ -29,7 +29,7 @@ from fracnet.compare import compare as compare_command
 from fracnet.config.checks import check
 from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
-from fracnet.config.overrides import add_open_keys, override_value
+from fracnet.config.overrides import add_open_keys
 from fracnet.data.manifest import read_table
 from fracnet.evaluate import evaluate as evaluate_command
 from fracnet.report.run_tables import FURTHER_METRICS, METRICS, default_rule
@@ -39,6 +39,7 @@ from fracnet.training.preflight import Order, preflight
 from fracnet.training.run import run as run_training
 from fracnet.utils import files
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import override_value
 
 
 @dataclass(frozen=True)

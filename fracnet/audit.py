@@ -15,11 +15,10 @@ from fracnet.config.checks import check
 from fracnet.config.commands import AuditCommand
 from fracnet.config.fields import resolved, validated
 from fracnet.config.instantiate import build
-from fracnet.config.overrides import quoted
 from fracnet.config.schema import Config
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.progress import progress_bar
-from fracnet.utils.text import near_miss
+from fracnet.utils.text import near_miss, quoted
 
 FAILED = 2  # exit code if a finding reaches `fail_on`
 

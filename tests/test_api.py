@@ -17,8 +17,8 @@ from helpers.tiny_overrides import USER_CONF, tiny_overrides
 
 import fracnet
 from fracnet.api import Run, Sweep, _composed
-from fracnet.config.overrides import override_value
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import override_value
 
 pytestmark = pytest.mark.usefixtures("without_charts")
 

@@ -43,7 +43,7 @@ CASES = [
     (["run=runs/mine", "views=median"], ["views=median", "allowed: mean, max."]),
     (["run=runs/mine", "calibrate=maybe"], ["calibrate=maybe", "true or false is needed"]),
     (["run=runs/mine", "resamples=10"], ["resamples=10", "100"]),
-    (["run=runs/mine", "name=a/b", "by=[]"], ["name=a/b", "pattern"]),
+    (["run=runs/mine", "name=a/b", "by=[]"], ["name=a/b", "allowed: a name of a folder"]),
     (["run=runs/mine", "name=mine"], ["name=mine", "views, operating_point"]),
     (["run=runs/mine", "columns={label: truth}"], ["columns=", "is only allowed with table="]),
     (["table=preds.csv", "name=mine"], ["name=mine is only allowed with run="]),

@@ -18,6 +18,7 @@ from fracnet.config.fields import (
     Whole,
     as_items,
     as_list,
+    matching,
 )
 from fracnet.config.schema import Cases, Evaluation, Explain, Images, Method, Name, Report
 
@@ -70,7 +71,14 @@ class EvaluateCommand(DataCommand):
     columns: dict[str, str | int] | None
     labels: dict[str | int | bool | float, str] | None
     out: str | None
-    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\\.][^/\\]*$")] | None
+    name: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=100),
+            matching(r"[^/\\.][^/\\]*", r"a name of a folder, without / and \, and no dot first"),
+        ]
+        | None
+    )
     cited: str | None
     views: Any
     operating_point: Any
@@ -141,7 +149,9 @@ class ServeCommand(Fixed):
     run: Run
     host: Text
     port: Port
-    token: Annotated[str, Field(min_length=8, pattern=r"^[\w.~-]+$")] | None
+    token: (
+        Annotated[str, Field(min_length=8), matching(r"[\w.~-]+", "letters, digits, _.~-")] | None
+    )
     max_mb: Annotated[Whole, Field(ge=1, le=100_000)]
     max_files: Annotated[Whole, Field(ge=1, le=100_000)]
     max_seconds: Annotated[Real, Field(ge=1, le=86_400)]
@@ -159,7 +169,11 @@ class Tls(Fixed):
 
 
 AE_TITLE = r"[!-\[\]-~]([ -\[\]-~]*[!-\[\]-~])?"
-AeTitle = Annotated[str, Field(max_length=16, pattern=f"^{AE_TITLE}$")]
+AeTitle = Annotated[
+    str,
+    Field(max_length=16),
+    matching(AE_TITLE, r"printable ASCII without \, no space at either end"),
+]
 
 
 class NodeCommand(Fixed):

@@ -1,11 +1,13 @@
 """Types of single values and of nodes, from which the configs of all commands are made."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -14,6 +16,7 @@ from pydantic import (
 )
 
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import as_typed
 
 OVERALL_METRICS = (
     "accuracy", "balanced_accuracy", "macro_sensitivity", "macro_specificity", "macro_precision",
@@ -93,6 +96,17 @@ def word_or_number(
     return BeforeValidator(check)
 
 
+def matching(pattern: str, allowed: str) -> AfterValidator:
+    """Accept a text that matches the whole pattern. allowed: the rule in words."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"allowed: {allowed}")
+        return text
+
+    return AfterValidator(check)
+
+
 def as_items(value: Any) -> Any:
     """`head_C=0.1` is `head_C=[0.1]`."""
     return value if isinstance(value, list) else [value]
@@ -135,7 +149,7 @@ WANTED = {
     "int": "an integer is needed",
     "float": "a number is needed",
     "bool": "true or false is needed",
-    "string": "a text is needed",
+    "string": "text is needed",
     "list": "a list is needed, as in [a,b]",
     "dict": "a mapping is needed, as in {key: value}",
     "model": "a mapping is needed, as in {key: value}",
@@ -154,6 +168,7 @@ def reason(kind: str, message: str) -> str:
     if fault in ("type", "parsing", "from_float", "attributes_type") and wanted in WANTED:
         return WANTED[wanted]
     message = message.removeprefix("Value error, ").replace("Input should be", "it must be")
+    message = message.replace("String should have", "it must have")
     return message[0].lower() + message[1:]
 
 
@@ -190,7 +205,6 @@ def validated(
             if len(str(fault["input"])) > 150:  # a whole group
                 faults.append(f"{key}: {reason(fault['type'], fault['msg'])}.")
                 continue
-            given = "null" if fault["input"] is None else fault["input"]
-            value = "" if fault["type"] == "missing" else f"={given}"
+            value = "" if fault["type"] == "missing" else f"={as_typed(fault['input'])}"
             faults.append(refusal(f"{key}{value}", fault["type"], fault["msg"]))
         raise UserError(" ".join(faults)) from error

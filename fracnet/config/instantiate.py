@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fracnet.config.fields import refusal
 from fracnet.utils.errors import UserError
-from fracnet.utils.text import near_miss
+from fracnet.utils.text import as_typed, near_miss
 
 
 def is_timm_model(name: str) -> bool:
@@ -117,7 +117,8 @@ def build(config: Mapping[str, Any], key: str, *args: Any, **extra: Any) -> Any:
 def not_an_argument(key: str, value: Any, target: str, allowed: Sequence[str]) -> str:
     """The sentence that refuses `key=value`, because `target` takes other arguments."""
     near = near_miss(key.rpartition(".")[2], allowed)
-    return f"{key}={value} is not an argument of {target}; allowed: {', '.join(allowed)}.{near}"
+    what = f"{key}={as_typed(value)}"
+    return f"{what} is not an argument of {target}; allowed: {', '.join(allowed)}.{near}"
 
 
 def _converted(function: Callable[..., Any], arguments: dict[str, Any], key: str) -> dict[str, Any]:
@@ -135,6 +136,6 @@ def _converted(function: Callable[..., Any], arguments: dict[str, Any], key: str
             if place[-1] == "[key]":
                 what = f"the key {fault['input']} of {'.'.join(place[:-2])}"
             else:
-                what = f"{'.'.join(place)}={fault['input']}"
+                what = f"{'.'.join(place)}={as_typed(fault['input'])}"
             raise UserError(refusal(what, fault["type"], fault["msg"])) from error
     return converted

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,6 +15,7 @@ from hydra.errors import HydraException
 
 from fracnet.config.schema import Callbacks, Trainer
 from fracnet.utils.files import valid_text
+from fracnet.utils.text import quoted
 
 # Keys whose values are paths or patterns.
 PATH_KEYS = (
@@ -54,27 +54,6 @@ def model_as_run(arguments: Sequence[str]) -> list[str]:
 def is_readable(argument: str) -> bool:
     """Whether Hydra can read an override."""
     return _parsed(argument) is not _UNREADABLE
-
-
-def quoted(value: str) -> str:
-    """The text as Hydra's grammar writes it, safe from OmegaConf's interpolation too."""
-    text = re.sub(r"(\\*)('|$)", r"\1\1\2", value).replace("'", r"\'").replace("${", r"\${")
-    return f"'{text}'"
-
-
-def override_value(value: Any) -> str:
-    """A Python value as an override writes it."""
-    if isinstance(value, Mapping):
-        pairs = (f"{key}: {override_value(item)}" for key, item in value.items())
-        return "{" + ", ".join(pairs) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(override_value, value)) + "]"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    plain = not isinstance(value, str | Path) or re.fullmatch(r"[A-Za-z0-9_.+:%@/-]+", str(value))
-    return str(value) if plain else quoted(str(value))
 
 
 def shell_quoted(argument: str, multirun: bool = False) -> str:

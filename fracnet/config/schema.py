@@ -30,9 +30,10 @@ from fracnet.config.fields import (
     Whole,
     as_items,
     as_list,
+    matching,
     word_or_number,
 )
-from fracnet.utils.text import near_miss
+from fracnet.utils.text import as_typed, near_miss
 
 
 def _number_or_list_of_devices(value: Any) -> Any:
@@ -380,7 +381,11 @@ def _mode_or_environment(mode: Any) -> Any:
     return word
 
 
-Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    matching(r"[^/\\#?%:]+", r"characters other than / \ # ? % :"),
+]
 
 
 class Wandb(Open):
@@ -433,8 +438,8 @@ def _check_targets(node: Any, own: tuple[str, ...], kind: str) -> None:
             continue
         hint = near_miss(str(key), own)
         raise ValueError(
-            f"{key}={value} is neither {', '.join(own)} nor {kind} named by its _target_, e.g. "
-            f"{key}={{_target_: package.module.Class}}{hint and f'.{hint}'}"
+            f"{key}={as_typed(value)} is neither {', '.join(own)} nor {kind} named by its "
+            f"_target_, e.g. {key}={{_target_: package.module.Class}}{hint and f'.{hint}'}"
         )
 
 

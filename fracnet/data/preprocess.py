@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 
 from fracnet.utils.errors import UserError
-from fracnet.utils.text import near_miss
+from fracnet.utils.text import as_typed, near_miss
 
 Image = np.ndarray
 """One grey image, uint8 [H, W]."""
@@ -131,7 +131,9 @@ def _check_steps(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     f"{near_miss(str(key), allowed)}"
                 )
             if not allowed[key].accepts(value):
-                raise UserError(f"{where}.{key}={value!r} is not allowed; give {allowed[key]}.")
+                raise UserError(
+                    f"{where}.{key}={as_typed(value)} is not allowed; give {allowed[key]}."
+                )
         # In the type of the default, so that 2 and 2.0 give the same pipeline.
         values = {key: type(p.default)(step.get(key, p.default)) for key, p in allowed.items()}
         checked.append({"name": str(name), **values})

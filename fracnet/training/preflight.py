@@ -17,7 +17,6 @@ from fracnet.config.checks import check
 from fracnet.config.fields import Open, validated
 from fracnet.config.hints import ALIASES
 from fracnet.config.instantiate import build, is_timm_model
-from fracnet.config.overrides import quoted
 from fracnet.config.schema import Config, Data
 from fracnet.config.targets import arguments_of, check_targets
 from fracnet.data.datasets.base import Dataset
@@ -25,7 +24,7 @@ from fracnet.runs.run_folder import RunFolder
 from fracnet.training import resume, sweep
 from fracnet.utils import distributed
 from fracnet.utils.errors import UserError, is_installed
-from fracnet.utils.text import near_miss
+from fracnet.utils.text import near_miss, quoted
 
 TIMM_BACKBONE = "fracnet.models.backbones.timm_backbone"
 SWEEP_KEYS = ("launcher", "sweeper", "search")

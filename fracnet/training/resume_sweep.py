@@ -22,7 +22,6 @@ from fracnet.config import hydra_cli
 from fracnet.config.checks import check
 from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
-from fracnet.config.overrides import override_value, quoted
 from fracnet.config.search import chosen_at_once
 from fracnet.config.trust import ADVICE, check_trust
 from fracnet.runs.run_folder import read_mapping
@@ -40,7 +39,7 @@ from fracnet.training.sweep_progress import DONE
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir, write_atomically
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, override_value, quoted
 
 PATIENCE_SECONDS = 15.0
 """How long jobs of a killed sweep may need to notice that, and end."""

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -75,6 +76,32 @@ def shortened(text: str, width: int) -> str:
     start = text[: width - 1]
     words = text[:width].rpartition(" ")[0]
     return f"{words if 2 * len(words) > width else start}…"
+
+
+def quoted(value: str) -> str:
+    """The text as Hydra's grammar writes it, safe from OmegaConf's interpolation too."""
+    text = re.sub(r"(\\*)('|$)", r"\1\1\2", value).replace("'", r"\'").replace("${", r"\${")
+    return f"'{text}'"
+
+
+def override_value(value: Any) -> str:
+    """A Python value as an override writes it."""
+    if isinstance(value, Mapping):
+        pairs = (f"{key}: {override_value(item)}" for key, item in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(override_value, value)) + "]"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    plain = not isinstance(value, str | Path) or re.fullmatch(r"[A-Za-z0-9_.+:%@/-]+", str(value))
+    return str(value) if plain else quoted(str(value))
+
+
+def as_typed(value: Any) -> str:
+    """A value of a config as its user has typed it: `true` for True, and texts without quotes."""
+    return value if isinstance(value, str) else override_value(value)
 
 
 # Control characters except line feed and tab, and those that turn the direction of writing.
