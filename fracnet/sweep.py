@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from fracnet.config import hydra_cli
@@ -25,13 +26,16 @@ sweeper.n_trials=60      # jobs that a search is to have in all
 launcher=ray             # choose another launcher; launcher.<option>= sets its options
 changed_code=true        # continue although fracnet has changed since
 trust=true               # allow classes and config folders of your own
---dry-run                # list the jobs that would run
+
+Options:
+--dry-run                # with resume=: list the jobs that would run
+--version                # print the version
 """
 KEYS = ("resume", "show_test", "add", "launcher", "sweeper.n_trials", "changed_code", "trust")
 
 
 @dataclass
-class Words:
+class Arguments:
     """The parsed command line: the folder of a sweep, and the values of each key that is given."""
 
     folder: Path
@@ -53,27 +57,30 @@ class Words:
 
 def main() -> None:
     """Show a sweep, or with `resume=` run its jobs that are not finished and those of `add=`."""
-    arguments = sys.argv[1:]
-    if "-h" in arguments or "--help" in arguments:
+    words = sys.argv[1:]
+    if "--version" in words:
+        print(f"fracnet {version('fracnet')}")
+        return
+    if "-h" in words or "--help" in words:
         print(HELP, end="")
         return
     try:
-        words = parsed(arguments)
-        if words.resumes:
+        arguments = parse(words)
+        if arguments.resumes:
             from fracnet.training.resume_sweep import Resumption, resume_sweep
 
             wanted = Resumption(
-                words.folder,
-                words.values.get("add", []),
-                words.values.get("launcher", []),
-                words.last("sweeper.n_trials"),
-                words.switch("trust"),
-                words.switch("changed_code"),
-                words.dry_run,
+                arguments.folder,
+                arguments.values.get("add", []),
+                arguments.values.get("launcher", []),
+                arguments.last("sweeper.n_trials"),
+                arguments.switch("trust"),
+                arguments.switch("changed_code"),
+                arguments.dry_run,
             )
             if not resume_sweep(wanted):
                 return  # otherwise it may have been killed just before its table was written
-        show(words.folder, words.last("show_test") or "best")
+        show(arguments.folder, arguments.last("show_test") or "best")
     except UserError as error:
         hydra_cli.exit_with(str(error))
 
@@ -91,10 +98,10 @@ def show(folder: Path, show_test: str = "best") -> None:
         )
 
 
-def parsed(arguments: Sequence[str]) -> Words:
-    """The words of the command line. Raises UserError for what is unknown or missing."""
+def parse(words: Sequence[str]) -> Arguments:
+    """Parse the command line. Raises UserError for what is unknown or missing."""
     folders, values = [], dict[str, list[str]]()
-    for word in arguments:
+    for word in words:
         key, _, value = word.partition("=")
         name = "launcher" if key.startswith("launcher.") else key
         if word.startswith("-"):
@@ -106,7 +113,8 @@ def parsed(arguments: Sequence[str]) -> Words:
         elif "=" not in word or Path(word).is_dir():
             folders.append(word)
         elif not key or not value:
-            raise UserError(f"'{word}' has no value; write key=value without spaces.")
+            lacks = "key" if value else "value" if key else "key and no value"
+            raise UserError(f"'{word}' has no {lacks}; write key=value without spaces.")
         elif name not in KEYS:
             raise UserError(
                 f"There is no key '{key}'; allowed: the folder of a sweep, {', '.join(KEYS)}, "
@@ -125,12 +133,14 @@ def parsed(arguments: Sequence[str]) -> Words:
         raise UserError(f"show_test={test} is not allowed; allowed: best, all.")
     if resumed and "show_test" in values:
         raise UserError("show_test= shows a sweep; it is not possible with resume=.")
-    dry_run = "--dry-run" in arguments
-    needy = [f"{key}=" for key in KEYS[2:] if key in values] + ["--dry-run"] * dry_run
-    if needy and not resumed:
-        raise UserError(f"{needy[0]} needs resume=: python -m fracnet.sweep resume={folders[0]}")
+    dry_run = "--dry-run" in words
+    of_resume = [f"{key}=" for key in KEYS[2:] if key in values] + ["--dry-run"] * dry_run
+    if of_resume and not resumed:
+        raise UserError(
+            f"{of_resume[0]} needs resume=: python -m fracnet.sweep resume={folders[0]}"
+        )
     folder = Path((folders or resumed)[0]).expanduser().resolve()
-    return Words(folder, bool(resumed), dry_run, values)
+    return Arguments(folder, bool(resumed), dry_run, values)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.command import run_train
 from helpers.tiny_overrides import tiny_overrides
 from helpers.warm import Warm
 
@@ -83,7 +84,9 @@ def resume(
     [
         ("", "name one sweep: python -m fracnet.sweep runs/sweep_..."),
         ("runs/a resume=runs/a", "given: runs/a and resume=runs/a."),
-        ("resume = runs/a", "'=' has no value; write key=value without spaces."),
+        ("resume = runs/a", "'=' has no key and no value; write key=value without spaces."),
+        ("=runs/a", "'=runs/a' has no key; write key=value without spaces."),
+        ("resume=", "'resume=' has no value; write key=value without spaces."),
         ("resume=runs/a optim.lr=1", "There is no key 'optim.lr'; allowed: "),
         ("runs/a show_tests=all", "Did you mean 'show_test'?"),
         ("runs/a show_test=test", "show_test=test is not allowed; allowed: best, all."),
@@ -107,6 +110,16 @@ def test_mistakes_name_what_is_allowed(
     Path("runs/a").mkdir(parents=True)
     Path("runs/a/config.yaml").touch()
     assert answer in resume(typed.split(), monkeypatch, capsys)
+
+
+def test_its_version_is_that_of_the_other_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fracnet.sweep", "--version"])
+    main()
+    of_sweep = capsys.readouterr().out
+    assert of_sweep.startswith("fracnet ")
+    assert run_train(["--version"], capsys).out == of_sweep
 
 
 @pytest.mark.slow
