@@ -26,7 +26,7 @@ from fracnet.evaluation.aggregation import available_levels, to_level
 from fracnet.evaluation.decisions import calibrate, cut_of, decide_rows
 from fracnet.evaluation.predictions import Predictions
 from fracnet.metrics.intervals import proportion
-from fracnet.utils.text import counted, list_some
+from fracnet.utils.text import counted, join_names, list_some, shortened
 
 NEVER = -1.0
 """The limit of a class that is never ruled out: no probability lies below it."""
@@ -81,8 +81,8 @@ def _note(limits: Limits, unit: str) -> str:
     none = [c for c in classes if limits.values[c] == NEVER]
     notes = []
     if few:
-        shares = _join([f"{100 * limits.promised[c]:.1f} %" for c in few])
-        have = _join([f"{limits.classes[c]} has {limits.counts[c]}" for c in few])
+        shares = join_names([f"{100 * limits.promised[c]:.1f} %" for c in few])
+        have = join_names([f"{limits.classes[c]} has {limits.counts[c]}" for c in few])
         its = "its limit is" if len(few) == 1 else "their limits are"
         notes.append(
             f"A {100 * error:g} % limit needs {_fewest(error)} validation {units} per class; "
@@ -93,7 +93,7 @@ def _note(limits: Limits, unit: str) -> str:
         if len(none) > 1:
             article = "an" if unit[0] in "aeiou" else "a"
             them, effect = "them", f"no decision on {article} {unit} can be confident"
-        listed = _join([f"{limits.classes[c]} ({limits.counts[c]})" for c in none])
+        listed = join_names([f"{limits.classes[c]} ({limits.counts[c]})" for c in none])
         note = (
             f"Validation has too few {units} of {listed} to rule {them} out, so {effect}; each "
             f"class needs {_fewest(MAX_EXCESS * error)}"
@@ -111,12 +111,6 @@ def _fewest(share: float) -> int:
     return max(1, int(np.ceil(1 / share - 1 - 1e-9)))
 
 
-def _join(parts: Sequence[str]) -> str:
-    if len(parts) > 6:
-        return list_some(parts, len(parts), 5)
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
-
-
 def is_uncertain(prob: np.ndarray, decided: np.ndarray, limits: Limits) -> np.ndarray:
     """bool[N]: whether another class than the decided one, int64[N], is possible, or it is not.
 
@@ -130,7 +124,10 @@ def is_uncertain(prob: np.ndarray, decided: np.ndarray, limits: Limits) -> np.nd
 def uncertainty_reasons(
     prob: np.ndarray, decided: np.ndarray, uncertain: np.ndarray, limits: Limits
 ) -> list[str]:
-    """Why a decision, int64[N], is uncertain, by row; "" where it is confident."""
+    """Why a decision, int64[N], is uncertain, by row; "" where it is confident.
+
+    For tables, so each names all classes that it concerns; `short_reason` is for people.
+    """
     rows = zip(prob, decided.tolist(), uncertain, strict=True)
     return [_reason(row, choice, limits) if doubt else "" for row, choice, doubt in rows]
 
@@ -144,11 +141,20 @@ def _reason(prob: np.ndarray, choice: int, limits: Limits) -> str:
         return "more than one class fits" if fits[choice] else "another class fits better"
     others = [limits.classes[c] for c in np.flatnonzero(never) if c != choice]
     them = "it" if len(others) == 1 else "them"
-    few = f"validation has too few of {_join(others)} to rule {them} out" if others else ""
+    few = (
+        f"validation has too few of {join_names(others, len(others))} to rule {them} out"
+        if others
+        else ""
+    )
     if fits[choice]:
         assert few, "a decision that alone fits is confident"
         return few
     return "; ".join(filter(None, ("no class fits", few)))
+
+
+def short_reason(reason: str) -> str:
+    """A reason of a table for a picture or page: each part of `a; b` on about two lines."""
+    return "; ".join(shortened(part, 120) for part in reason.split("; "))
 
 
 def limit_evidence(prob: np.ndarray, choice: int, limits: Limits) -> str:
@@ -174,7 +180,7 @@ def limit_evidence(prob: np.ndarray, choice: int, limits: Limits) -> str:
     if possible:
         reasons.append(named(possible, "is not below"))
     if never:
-        few = _join([limits.classes[c] for c in never])
+        few = join_names([limits.classes[c] for c in never])
         reasons.append(f"validation has too few of {few} for a limit")
     if reasons:
         return "; ".join(reasons)

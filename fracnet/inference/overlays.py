@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from fracnet.evaluation.conformal import short_reason
 from fracnet.evaluation.predictions import PROB
 from fracnet.inference.image_predictor import Batch, ImagePredictor
 from fracnet.inference.inputs import Original
@@ -101,7 +102,7 @@ def heat_on_original(heat: np.ndarray, original: Original) -> np.ndarray:
 def caption_lines(row: pd.Series, colored: bool) -> list[str]:
     """File, class, probability and flags of a row. colored: whether the heatmap shows anything."""
     decision = row["decision"]
-    flag = f"uncertain: {row['reason']}" if row["uncertain"] else "confident"
+    flag = f"uncertain: {short_reason(row['reason'])}" if row["uncertain"] else "confident"
     lines = [
         Path(str(row["path"])).name,
         f"predicted: {decision}, calibrated probability {row[f'{PROB}{decision}']:.3f}, {flag}",

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from fracnet.evaluation.conformal import NEVER, Limits, limit_evidence
+from fracnet.evaluation.conformal import NEVER, Limits, limit_evidence, short_reason
 from fracnet.evaluation.predictions import PROB
 from fracnet.inference import CAUTION
 from fracnet.inference.image_predictor import ImagePredictor
@@ -164,7 +164,7 @@ def study_table(studies: pd.DataFrame, predictor: ImagePredictor) -> Table:
                 "-" if pd.isna(row["uncertain"]) else "yes" if row["uncertain"] else "no",
                 "-" if pd.isna(row["ood"]) else str(row["ood"]),
                 str(row["unreadable"]),
-                str(row["reason"] or "") if isinstance(row["reason"], str) else "",
+                short_reason(row["reason"]) if isinstance(row["reason"], str) else "",
             ]
         )
     note = ""

@@ -20,9 +20,8 @@ from fracnet.models.classifier import Classifier
 from fracnet.models.feature_maps import Layer
 from fracnet.saliency.cam import DEFAULTS, Settings, heatmaps
 from fracnet.saliency.drawing import draw_overlay, enlarge, write_png
-from fracnet.saliency.localization import join_names
 from fracnet.saliency.methods import CLASS_AGNOSTIC, LOCALIZATION, METHOD_NAMES
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, join_names
 
 KINDS = ("wrong and confident", "wrong and uncertain", "right and uncertain", "right and confident")
 FOLDER = "overlays"

@@ -28,7 +28,7 @@ ESTIMATE {"value", "low", "high", "method", "note"} with a 95 % interval by pati
 the reason.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -60,7 +60,7 @@ from fracnet.saliency.methods import (
     SCORE_NAMES,
 )
 from fracnet.utils import text
-from fracnet.utils.text import counted, list_some
+from fracnet.utils.text import counted, join_names
 
 ScoreEstimate = dict[str, Any]
 """value, low, high, method and note (the reason if there is no interval)."""
@@ -500,10 +500,3 @@ def _limitations(result: Mapping[str, Any]) -> list[str]:
 def _count_units(result: Mapping[str, Any]) -> str:
     unit = result["unit"]
     return counted(result["units"], unit if "," not in unit else f"cluster by {unit}")
-
-
-def join_names(names: Sequence[str]) -> str:
-    """`a, b and c`; of more than ten names the first ones."""
-    if len(names) > 10:
-        return list_some(names, len(names))
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -28,6 +28,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import PersonName, format_number_as_ds
 
+from fracnet.evaluation.conformal import short_reason
 from fracnet.evaluation.predictions import PROB
 from fracnet.inference import CAUTION
 from fracnet.inference.image_predictor import ImagePredictor
@@ -195,7 +196,7 @@ class AnswerObjects:
     def _capture_lines(self, row: pd.Series, heat: np.ndarray | None) -> list[str]:
         """The decision, large, and what belongs to it."""
         decision = row["decision"]
-        flag = f"Uncertain: {row['reason']}" if row["uncertain"] else "Confident"
+        flag = f"Uncertain: {short_reason(row['reason'])}" if row["uncertain"] else "Confident"
         prob = row[f"{PROB}{decision}"]
         lines = [f"Predicted: {decision}, calibrated probability {prob:.3f}", f"{flag}."]
         if pd.notna(row["ood_score"]):

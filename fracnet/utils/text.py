@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,17 @@ def list_some(items: Iterable[str], total: int, limit: int = 10) -> str:
     names = [item for item, _ in zip(items, range(limit), strict=False)]
     more = total - len(names)
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+
+
+MAX_NAMES = 6
+"""How many classes or groups a sentence names; the browser page's decide.js has the same."""
+
+
+def join_names(names: Sequence[str], limit: int = MAX_NAMES) -> str:
+    """`a, b and c`; of more than `limit` names the first ones and the number of the others."""
+    if len(names) > limit:
+        return list_some(names, len(names), limit)
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def shortened(text: str, width: int) -> str:

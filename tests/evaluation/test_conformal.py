@@ -16,6 +16,7 @@ from fracnet.evaluation.conformal import (
     is_uncertain,
     limit_evidence,
     limits_by_level,
+    short_reason,
     uncertainty_reasons,
 )
 from fracnet.evaluation.decisions import decide, decide_classes
@@ -230,6 +231,13 @@ def test_the_evidence_names_classes_without_a_limit() -> None:
     names = tuple("abcdefghij")
     many = Limits(names, 0.05, (NEVER,) * 10, (0.0,) * 10, (3,) * 10)
     text = limit_evidence(np.full(10, 0.1), 0, many)
-    assert text == "validation has too few of b, c, d, e, f and 4 more for a limit"
+    assert text == "validation has too few of b, c, d, e, f, g and 3 more for a limit"
+    few = Limits(names, 0.05, (0.01, *(NEVER,) * 9), (0.0,) * 10, (3,) * 10)
+    (reason,) = uncertainty_reasons(np.full((1, 10), 0.1), np.array([0]), np.array([True]), few)
+    assert reason == "validation has too few of b, c, d, e, f, g, h, i and j to rule them out"
+    assert short_reason(f"{reason}; out of distribution") == f"{reason}; out of distribution"
+    long = short_reason(f"{'classes, ' * 40}; out of distribution")
+    assert long.endswith("classes,…; out of distribution")
+    assert len(long) < 150
     two = Limits(NAMES[:2], 0.05, (0.2, 0.1), (0.05,) * 2, (60,) * 2)
     assert limit_evidence(np.array([0.93, 0.07]), 0, two) == "b 0.070 is below its limit 0.100"

@@ -33,6 +33,7 @@ from fracnet.inference.onnx_model import OnnxPredictor
 from fracnet.serving import web_page
 from fracnet.serving.app import study_rows, table_of
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import MAX_NAMES
 
 SOURCES = Path(web_page.__file__).parent / "web/src"
 DEEP = np.asarray(picture()).astype(np.uint16) * 13 + 200
@@ -264,10 +265,11 @@ def test_a_model_too_large_for_a_browser_is_refused(
 def test_decisions_and_reasons_are_those_of_python() -> None:
     rng = np.random.default_rng(0)
     questions, expected = [], []
-    for n in (2, 2, 3, 5) * 40:
-        classes = tuple("abcde"[:n])
+    for n in (2, 2, 3, 5, 12) * 40:
+        classes = tuple("abcdefghijkl"[:n])
         prob = rng.dirichlet(np.ones(n))
-        values = np.where(rng.random(n) < 0.2, NEVER, rng.uniform(0, 0.6, n))
+        never = 0.2 if n < 12 else 0.7  # of so many some are not named
+        values = np.where(rng.random(n) < never, NEVER, rng.uniform(0, 0.6, n))
         limits = Limits(classes, 0.05, tuple(values), (0.05,) * n, (20,) * n)
         cut = float(rng.normal()) if n == 2 else None
         odds = float(np.log(prob[1]) - np.log(prob[0])) if n == 2 else None
@@ -284,6 +286,9 @@ def test_decisions_and_reasons_are_those_of_python() -> None:
       return [choice, uncertain, reason, evidence(prob, choice, limits)];
     }})""")
     assert found == expected
+    assert any(" more for a limit" in why for *_, why in expected)
+    assert not any(" more to rule" in reason for *_, reason, _ in expected)
+    assert _run_script("MAX_NAMES") == MAX_NAMES
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node.js here")
@@ -323,7 +328,7 @@ def test_studies_are_decided_as_in_python(n: int, views: str) -> None:
 def _run_script(expression: str) -> Any:
     """The value of a JavaScript expression on decide.js."""
     module = (SOURCES / "decide.js").as_uri()
-    script = f"""import {{ decided, evidence, studyRows }} from {json.dumps(module)};
+    script = f"""import {{ MAX_NAMES, decided, evidence, studyRows }} from {json.dumps(module)};
       console.log(JSON.stringify({expression}));"""
     command = ["node", "--no-warnings", "--input-type=module", "-e", script]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

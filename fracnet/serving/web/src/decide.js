@@ -7,8 +7,10 @@ const OOD_REASON = "out of distribution";
 const UNREADABLE_VIEW = "a view cannot be read";
 const NO_READABLE_VIEW = "no view can be read";
 
-const joined = (parts) => parts.length > 6
-  ? `${parts.slice(0, 5).join(", ")} and ${parts.length - 5} more`
+export const MAX_NAMES = 6; // of fracnet/utils/text.py
+
+const joined = (parts, limit = MAX_NAMES) => parts.length > limit
+  ? `${parts.slice(0, limit).join(", ")} and ${parts.length - limit} more`
   : [parts.slice(0, -1).join(", "), parts[parts.length - 1]].filter(Boolean).join(" and ");
 const listed = (...parts) => parts.filter(Boolean).join("; ");
 const largest = (prob) => prob.indexOf(Math.max(...prob));
@@ -30,7 +32,7 @@ const reason = (notBelow, choice, { values, classes }) => {
     return !possible[choice] && !never[choice] ? "another class fits better" : "more than one class fits";
   }
   const them = others.length === 1 ? "it" : "them";
-  const few = others.length ? `validation has too few of ${joined(others)} to rule ${them} out` : "";
+  const few = others.length ? `validation has too few of ${joined(others, others.length)} to rule ${them} out` : "";
   return possible[choice] || never[choice] ? few : listed("no class fits", few);
 };
 
