@@ -52,7 +52,8 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
 def without_charts() -> Iterator[None]:
     """Pages hold all but their charts, and figures are blank; also in children of `Warm`.
 
-    For modules that look at no chart (`pytestmark`): drawing takes most of a short training.
+    For modules whose tests look at no chart (`pytestmark`): drawing takes most of a short training.
+    Each of them needs a test without this elsewhere, which draws the same charts for real.
     """
     from helpers.blank_charts import draw_nothing
 

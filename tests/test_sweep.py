@@ -22,6 +22,7 @@ from fracnet.data.image_io import read_grey
 from fracnet.models.classifier import Classifier
 from fracnet.utils.errors import UserError
 
+# Except for `test_a_sweep_draws_its_page_and_the_report_of_the_best_job`.
 pytestmark = pytest.mark.usefixtures("without_charts")
 
 TESTS = Path(__file__).parent
@@ -233,3 +234,34 @@ def test_one_key_starts_all_models_of_a_sweep_from_random_weights(
     result = run_train([*other_overrides, *more], capsys)
     assert result.code == 0, result.err
     assert [job["status"] for job in study(tmp_path)["jobs"]] == ["finished"] * 3
+
+
+def test_a_sweep_draws_its_page_and_the_report_of_the_best_job(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FRACNET_TEST_CHARTS")
+    # A model of fracnet's own: the process does not find those of the tests.
+    own = ["model=custom_cnn", "trainer.max_epochs=2"]
+    sweep = ["-m", "optim.lr=1e-2,3e-2", f"hydra.sweep.dir={tmp_path}"]
+    command = ["-m", "fracnet.train", *overrides[:2], *overrides[3:], *own, *sweep]
+    done = in_warm_process(command, tmp_path)
+    assert done.code == 0, done.err
+    (best,) = study(tmp_path)["best"]
+    charts = drawn_charts(tmp_path / "index.html")
+    assert list(charts) == [
+        "validation macro AUC against optim.lr, 2 runs",
+        "macro AUC on validation by epoch, 2 runs",
+        "loss on validation by epoch, 2 runs",
+        "loss on train by epoch, 2 runs",
+    ]
+    for label, chart in charts.items():
+        assert chart.count("<use") == 2, f"{label}: a mark per run"
+    report = drawn_charts(tmp_path / f"{best}/report/index.html")
+    assert {"Confusion matrix, test split, 24 images", "Loss by epoch"} <= set(report)
+    assert all("<path" in chart for chart in report.values())
+
+
+def drawn_charts(page: Path) -> dict[str, str]:
+    """What is inside of each chart, by its label."""
+    chart = '<svg class="chart"[^>]*aria-label="([^"]+)"(.*?)</svg>'
+    return dict(re.findall(chart, page.read_text(encoding="utf-8"), re.S))
