@@ -304,6 +304,6 @@ def _composed(
             yield job, folder, list(config.hydra.overrides.task)
     except (HydraException, OmegaConfBaseException) as error:
         line = [*(["--config-dir", str(config_dir)] if search else []), *arguments]
-        raise UserError(explain_error(error, command, line)) from error
+        raise UserError(explain_error(error, command, line, in_python=True)) from error
     finally:
         hydra.cfg = before

@@ -63,7 +63,9 @@ def test_fit_matches_the_train_command(
         ([], {"model": "resnet81"}, "Did you mean 'resnet18'"),
         (["trainer.max_epochs=-1"], {}, "trainer.max_epochs=-1"),
         (["trainer.devices=2"], {}, "trainer.devices=2"),
-        ([], {"sweep": "lr_batch_epochs"}, "with -m"),
+        ([], {"sweep": "lr_batch_epochs"}, r"with: fracnet.sweep\(sweep='lr_batch_epochs', ...\)"),
+        ([], {"launcher": "ray"}, r"with: fracnet.sweep\(launcher='ray', ...\)"),
+        (["model=resnet18,vgg16"], {}, r"for one job per value use fracnet.sweep\.$"),
     ],
 )
 def test_a_mistake_gives_the_same_message_as_the_command(

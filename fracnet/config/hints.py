@@ -61,10 +61,13 @@ PHANTOM_KEYS = tuple(
 )
 
 
-def explain_error(error: BaseException, config_name: str, arguments: Sequence[str]) -> str:
+def explain_error(
+    error: BaseException, config_name: str, arguments: Sequence[str], *, in_python: bool = False
+) -> str:
     """Hydra's or OmegaConf's error in one paragraph, with what is allowed and the near miss.
 
     config_name: name of the command and of its YAML file. arguments: what the user typed.
+    in_python: as arguments of a function such as `fracnet.fit`.
     """
     message = one_line(error)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
@@ -85,7 +88,8 @@ def explain_error(error: BaseException, config_name: str, arguments: Sequence[st
     if ambiguous := re.match(r"Ambiguous value for argument '([^']*)'", message):
         argument = ambiguous[1]
         key, _, value = argument.partition("=")
-        in_sweep = ", for one job per value add -m" if config_name == "train" else ""
+        multirun = "use fracnet.sweep" if in_python else "add -m"
+        in_sweep = f", for one job per value {multirun}" if config_name == "train" else ""
         return (
             f"'{argument}' has a comma. For several values type "
             f"{shlex.quote(f'{key}=[{value}]')}, for one value with a comma in it "
@@ -301,8 +305,13 @@ def _choices_with(key: str) -> str:
     group, _, name = key.partition(".")
     line = re.compile(rf"^ *{re.escape(name)}:", re.MULTILINE)
     files = sorted((config_dir() / group).glob("*.yaml")) if name else ()
-    owners = [f"{group}={p.stem}" for p in files if line.search(p.read_text(encoding="utf-8"))]
-    return f" It is a key of {', '.join(owners)}." if 0 < len(owners) < 5 else ""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in files}
+    owners = {choice for choice, text in texts.items() if line.search(text)}
+    bases = re.compile(rf"^(defaults: \[|  - )({'|'.join(owners)})(@|\]|$)", re.MULTILINE)
+    owners |= {choice for choice, text in texts.items() if owners and bases.search(text)}
+    if not 0 < len(owners) < len(texts):
+        return ""
+    return f" It is a key of {group}={', '.join(sorted(owners))}."
 
 
 def _did_you_mean(key: str, value: str) -> str:

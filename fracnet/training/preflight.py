@@ -87,7 +87,7 @@ def preflight(plain: dict[str, Any], order: Order) -> Plan:
     if isinstance(plain["data"].get("test_on"), str):
         plain = resolve_test_on(plain)
     config = check(plain)
-    sweep.check_run(config)
+    sweep.check_run(config, "fracnet.fit" in order.command)
     distributed.check_start(order.fixed_folder or bool(config.resume))
     if config.resume:
         folder = RunFolder.open(order.folder, "resume")

@@ -107,25 +107,28 @@ def sweep_folder() -> Path | None:
     return Path(sweep) if sweep and (output_dir() / JOB_FILE).is_file() else None
 
 
-def check_run(config: Any) -> None:
+def check_run(config: Any, in_python: bool = False) -> None:
     """Raise UserError for options that need a single run, or a sweep.
 
-    config: composed; only its keys trainer and resume are read.
+    A recipe may choose a launcher, which a single run ignores; its user has not asked for it.
+
+    config: composed; only its keys trainer, resume and sweep are read.
+    in_python: the run was started by `fracnet.fit`.
     """
     if sweep_folder() is None:
-        chosen = HydraConfig.get().runtime.choices
-        words = [
-            f"{group}={chosen[group]}"
+        typed = (o.lstrip("+").partition("=") for o in HydraConfig.get().overrides.task)
+        chosen = {"sweep": config.sweep} | {group: choice for group, _, choice in typed}
+        of_sweeps = {
+            group: str(chosen[group])
             for group, default in OF_SWEEPS.items()
             if str(chosen.get(group, default)).lower() not in (default, "null")
-        ]
-        # A search also sets the sweeper.
-        words = [word for word in words if word != "sweeper=optuna" or len(words) == 1]
-        if words:
-            raise UserError(
-                f"{' '.join(words)} is for a sweep; start it with -m: "
-                f"python -m fracnet.train -m {' '.join(words)} ..."
-            )
+        }
+        if of_sweeps:
+            words = " ".join(f"{group}={choice}" for group, choice in of_sweeps.items())
+            arguments = ", ".join(f"{group}={choice!r}" for group, choice in of_sweeps.items())
+            start = f"python -m fracnet.train -m {words} ..."
+            start = f"fracnet.sweep({arguments}, ...)" if in_python else start
+            raise UserError(f"Only for sweeps: {words}. Start one with: {start}")
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         return
     if config.resume:

@@ -8,6 +8,10 @@ from helpers.command import in_new_process, in_quick_process, run_train
 CASES = [
     # overrides of the command, parts of the expected error
     (["modle=resnet18"], ["'modle'", "Did you mean 'model=resnet18'?", "optim"]),
+    (
+        ["model=custom_cnn", "model.weights=a.pth"],
+        ["key of model=convnext_tiny, densenet121, ", ", resnet50, timm, vgg16.\n"],
+    ),
     (["optim.lrr=1"], ["'optim.lrr'", "lr, weight_decay", "Did you mean 'optim.lr=1'?"]),
     (["lr=1"], ["'lr'", "Did you mean 'optim.lr=1'?"]),
     (["batch_size=5"], ["'batch_size'", "Did you mean 'data.batch_size=5'?"]),
@@ -160,7 +164,11 @@ CASES = [
     (["show_test=none"], ["show_test=none", "allowed: best, all"]),
     (["sweep=lr_batch_epoch"], ["sweep=lr_batch_epoch", "Did you mean 'lr_batch_epochs'?"]),
     (["sweep=lr_batch_epochs"], ["sweep=lr_batch_epochs", "-m sweep=lr_batch_epochs"]),
-    (["search=fine_tuning"], ["is for a sweep", "train -m search=fine_tuning ..."]),
+    (
+        ["search=fine_tuning"],
+        ["Only for sweeps: search=fine_tuning. ", "train -m search=fine_tuning ..."],
+    ),
+    (["sweeper=optuna", "pruning=asha"], ["train -m sweeper=optuna pruning=asha ..."]),
     (["launcher=ray", "pruning=asha"], ["train -m launcher=ray pruning=asha ..."]),
     (["optim.lr=-1", "data.batch_size=0"], ["optim.lr=-1", "data.batch_size=0"]),
 ]
@@ -194,6 +202,20 @@ def test_light_commands_are_fast(overrides: list[str], tmp_path: Path) -> None:
     if overrides == ["--help"]:
         for part in ("not a medical device", "model: ", "upper_limb_phantom", "optim", "--cfg job"):
             assert part in result.out
+
+
+def test_a_recipe_with_a_launcher_runs_singly(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "conf/experiment/mine.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text("# @package _global_\ndefaults:\n  - override /launcher: slurm\n")
+    words = ["--config-dir", str(tmp_path / "conf"), "experiment=mine"]
+    later = run_train([*words, "trainer.no_such=1"], capsys).err
+    assert "no_such" in later
+    assert "Only for sweeps" not in later
+    typed = run_train([*words, "launcher=slurm", "trainer.no_such=1"], capsys).err
+    assert "Only for sweeps: launcher=slurm. Start one with: python -m" in typed
 
 
 def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
