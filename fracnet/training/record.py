@@ -1,7 +1,7 @@
 """What a training leaves in its run folder: predictions, baselines, fit.json, metrics, report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -117,12 +117,20 @@ def run_external_test(folder: RunFolder, config: Config, in_sweep: bool) -> None
 
 
 def explain(
-    evaluation: RunEvaluation, config: Config, data: RadiographData, in_sweep: bool
+    evaluation: RunEvaluation,
+    config: Config,
+    data: RadiographData,
+    in_sweep: bool,
+    mark: Callable[[str], None],
 ) -> None:
-    """Write the heatmaps, and the reference for out-of-distribution images."""
-    explain_new_run(evaluation, config, data, in_sweep)
+    """Write the reference for out-of-distribution images, then the heatmaps.
+
+    mark: `RunTimes.mark`, called in between.
+    """
     progress = partial(progress_bar, visible=config.trainer.progress_bar)
     write_ood_reference(evaluation.folder, config, data, progress)
+    mark("OOD reference")
+    explain_new_run(evaluation, config, data, in_sweep)
 
 
 def without_report(config: Config, in_sweep: bool) -> bool:

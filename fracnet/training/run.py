@@ -82,7 +82,7 @@ def run(plan: Plan) -> float | list[float]:
 
         # Explain, and report: heatmaps may fail on a user's network, which still gets its report.
         try:
-            record.explain(evaluation, config, data, in_sweep)
+            record.explain(evaluation, config, data, in_sweep, times.mark)
         finally:
             times.mark("heatmaps")
             if not record.without_report(config, in_sweep):

@@ -25,6 +25,7 @@ PHASES = (
     "other",
     "prediction",
     "evaluation",
+    "OOD reference",
     "heatmaps",
     "report",
 )
