@@ -54,7 +54,7 @@ CERTAIN = 0.95  # score of two copies of one picture that are compared over it
 ALONE, SURE, UNRELATED, RANGE = 3.3, 7.0, -4.0, (-3.0, 6.0)
 # Of the log-odds within two clusters, or within the one that a single picture joins, that those
 # between them must reach.
-OWN, JOINING = 0.4, 0.12
+OWN, JOINING = 0.4, 0.06
 # Ellipses of one standard deviation are apart if their centers are, by this many times what both
 # reach towards each other: 1.7 where two filled rectangles touch.
 APART = 1.3
@@ -393,8 +393,9 @@ def consistent_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     the least, and two of them merge if the pairs between them say so together. Of two exposures
     with several copies each, a blurred copy may look like one of the other exposure, but each
     resembles the copies of its own exposure much more (`OWN`). A picture without other copies must
-    resemble most of a cluster (`JOINING`), not only a copy that is blurred or too white, or be as
-    certain as two such pictures must be (`ALONE`), because most have no copy.
+    resemble more of a cluster than a copy that is blurred or too white (`JOINING`), or be as
+    certain as two such pictures must be (`ALONE`), because most have no copy. Pairs between two
+    clusters that were not compared, or have nothing in common, count as undecided.
     """
     ends = _pictures(pairs)
     n = 1 + max((picture for both in ends for picture in both), default=0)
@@ -441,7 +442,6 @@ def _show_one_picture(
         return True
     if larger == 1:
         return False
-    # Pictures that were not compared, or have nothing in common, count as undecided.
     evidence = odds.sum() / max(len(odds), min(n * larger, CANDIDATES))
     held = own[[[i, j] for _, i, j in between]]
     needed = JOINING * held.max(axis=1).mean() if n == 1 else OWN * held.min(axis=1).mean()

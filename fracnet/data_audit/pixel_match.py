@@ -46,7 +46,7 @@ HOPELESS_ODDS = -9.3
 CLOSE = 0.7  # pixels that an alignment has moved the corners, after which the last one follows
 FEWEST_WINDOWS = 12
 # By how much strong edges may correlate less than all. Radiographs that share only the dust and
-# stripes of one imaging plate had 0.2 and more; of 783 pairs of copies, none above 0.071.
+# stripes of one imaging plate had 0.2 and more, copies at most 0.071 (experiments/duplicates).
 PLATE = 0.1
 SIGMA = 1.5  # pixels, of the smoothing before gradients
 NEARBY = 25  # pixels, over which the strength of gradients is evened out
@@ -100,8 +100,8 @@ class _Windows:
     """Where windows of two pictures fit best. All float [n].
 
     x, y: centers. dx, dy: how far off, in pixels. power: of the gradients, relative to their
-    surroundings. edges: grey levels per pixel. peak, center: correlation there and at the same
-    place. spread: standard error of dx and dy from noise alone.
+    surroundings. edges: strength of the gradients, in any unit. peak, center: correlation there and
+    at the same place. spread: standard error of dx and dy from noise alone.
     """
 
     x: Affine

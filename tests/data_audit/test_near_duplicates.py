@@ -216,11 +216,19 @@ def test_a_likely_pair_is_a_copy_if_the_certain_copies_of_its_images_say_so() ->
 def test_an_image_that_resembles_one_copy_of_four_must_be_more_certain() -> None:
     """Image 3 is, e.g., blurred or too white, so that images of others resemble it."""
     certain = [scored(a, b, CERTAIN) for a in range(4) for b in range(a + 1, 4)]
-    assert consistent_pairs([*certain, scored(3, 4, 0.9)]) == certain
-    other = [scored(2, 4, 0.8), scored(3, 4, 0.9)]
+    assert consistent_pairs([*certain, scored(3, 4, 0.8)]) == certain
+    other = [scored(2, 4, 0.8), scored(3, 4, 0.8)]
     assert consistent_pairs([*certain, *other]) == [*certain, *other]
     sure = scored(3, 4, 0.97)
     assert consistent_pairs([*certain, sure]) == [*certain, sure]
+
+
+def test_one_pair_does_not_join_two_clusters_of_which_no_other_pair_looks_like_copies() -> None:
+    certain = [scored(a, b, CERTAIN) for a in range(4) for b in range(a + 1, 4)]
+    certain.append(scored(4, 5, CERTAIN))
+    assert consistent_pairs([*certain, scored(3, 4, 0.95)]) == certain
+    several = [scored(a, b, 0.97) for a in range(4) for b in (4, 5)]
+    assert len(consistent_pairs([*certain, *several])) == len(certain) + len(several)
 
 
 def test_two_exposures_with_copies_stay_apart_although_some_pairs_look_like_copies() -> None:
