@@ -80,7 +80,7 @@ def check_target(target: str, key: str) -> None:
     if target.split(".")[0] in SHIPPED:
         locate(target, key)
     elif not re.search(DYNAMIC, text):
-        raise no_name(target, key, re.findall(r"^(?:class|def)\s+(\w+)", text, re.M))
+        raise no_name(target, key, _bound_in(text))
 
 
 def arguments_of(target: str) -> tuple[str, ...]:
@@ -133,6 +133,14 @@ def _definition(target: str, steps: int = MOST_STEPS) -> ast.FunctionDef | None:
         alias = next(a for a in node.names if (a.asname or a.name) == name)
         return _definition(f"{_imported_from(node, module, spec)}.{alias.name}", steps - 1)
     return None
+
+
+def _bound_in(text: str) -> list[str]:
+    """All names that the text of a module may bind; none where it is not Python."""
+    try:
+        return sorted(_bound_by(_parsed(text)))
+    except (SyntaxError, ValueError):
+        return []
 
 
 def _bound_by(node: ast.AST) -> set[str]:
