@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config.instantiate import is_timm_model
 from fracnet.config.overrides import OPEN_GROUPS, is_readable, shell_quoted
@@ -259,7 +259,9 @@ def _explain_key(
     """Why there is no such key. sign: `~` of a key to be deleted. error: Hydra's."""
     if key in RENAMED:
         return f"The key '{key}' is now called '{RENAMED[key]}'."
-    root = _composed(config_name, arguments, with_hydra=key.startswith("hydra."))
+    root = None if "." in key else _config_of(error)
+    if root is None:
+        root = _composed(config_name, arguments, with_hydra=key.startswith("hydra."))
     node, parts = _descend(root, key.split("."))
     known = key.removesuffix(".".join(parts))
     if not parts and isinstance(node, DictConfig):
@@ -322,6 +324,16 @@ def _did_you_mean(key: str, value: str) -> str:
     if folder.is_dir() and not (folder / f"{value}.yaml").is_file():
         return f" Did you mean '{key}' ({', '.join(choices_of(folder))})?"
     return f" Did you mean '{key}={value}'?"
+
+
+def _config_of(error: BaseException | None) -> DictConfig | None:
+    """The config that lacks a key of its own; to compose it again takes half a second."""
+    root = getattr(error and error.__cause__, "parent_node", None)
+    if not isinstance(root, DictConfig):
+        return None
+    OmegaConf.set_struct(root, False)
+    root.pop("hydra", None)
+    return root
 
 
 def _composed(

@@ -3,6 +3,7 @@
 Imports nothing heavy: `--help`, `--cfg job` and a mistyped override must answer at once.
 """
 
+import gc
 import io
 import logging
 import os
@@ -132,11 +133,16 @@ def run(
         if dry_run and not multirun:
             exit_with(f"{DRY_RUN[0]} lists the jobs of a sweep: it needs -m.")
         sys.argv[1:] = add_open_keys(quote_paths(arguments, multirun))
-        with _errors_in_one_paragraph(config_name, arguments) as full_traceback:
-            if not _answer_option(config_name, sys.argv[1:]):
-                if wrong := explain_added(config_name, arguments):
-                    raise UserError(wrong)
-                _run_with_hydra(task, config_name, jobs, full_traceback, dry_run)
+        # An eighth of the wait for the answer to a typo: composing leaves hardly any garbage.
+        gc.disable()
+        try:
+            with _errors_in_one_paragraph(config_name, arguments) as full_traceback:
+                if not _answer_option(config_name, sys.argv[1:]):
+                    if wrong := explain_added(config_name, arguments):
+                        raise UserError(wrong)
+                    _run_with_hydra(task, config_name, jobs, full_traceback, dry_run)
+        finally:
+            gc.enable()
 
 
 def print_any_character() -> None:
@@ -305,6 +311,7 @@ def _with_errors_first(
     """The task, which reports a user's error before Hydra adds its own lines about it."""
 
     def wrapped(cfg: DictConfig) -> Any:
+        gc.enable()
         if jobs is not None and jobs.running():
             return jobs.run_job(task, cfg, full_traceback)
         try:

@@ -34,7 +34,7 @@ def hint(command: str, phantom: str, overrides: list[str]) -> str:
 def composed(words: list[str]) -> Any:
     command = words[2].removeprefix("fracnet.")
     with initialize_config_dir(str(config_dir())):
-        return compose(command, words[3:])
+        return compose(command, add_open_keys(words[3:]))
 
 
 @pytest.mark.parametrize(

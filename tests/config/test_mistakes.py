@@ -22,7 +22,10 @@ CASES = [
     (["optim.batch_size=5"], ["'optim.batch_size'", "Did you mean 'data.batch_size=5'?"]),
     (["data.image_size=64"], ["Did you mean 'image_size=64'?"]),
     (["backbone=resnet18"], ["Did you mean 'model=resnet18'?"]),
-    (["model=custom_cnn", "model.name=x"], ["image_size, normalize, pool, pretrained.\n"]),
+    (
+        ["model=custom_cnn", "model.name=x"],
+        ["normalize, pool, pretrained. It is a key of model=", "resnet18, resnet50, timm, vgg16.\n"],
+    ),
     (["optimizer=adam"], ["Did you mean 'optim=adam'?"]),
     (["optimizer=rmsprop"], ["Did you mean 'optim' (adam, adamw, sgd)?"]),
     (["model=resnet34"], ["Did you mean 'model=timm model.name=resnet34'?"]),
