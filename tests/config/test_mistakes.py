@@ -24,7 +24,7 @@ CASES = [
     (["backbone=resnet18"], ["Did you mean 'model=resnet18'?"]),
     (
         ["model=custom_cnn", "model.name=x"],
-        ["normalize, pool, pretrained. It is a key of model=", "resnet18, resnet50, timm, vgg16.\n"],
+        ["normalize, pool, pretrained. It is a key of model=", "resnet50, timm, vgg16.\n"],
     ),
     (["optimizer=adam"], ["Did you mean 'optim=adam'?"]),
     (["optimizer=rmsprop"], ["Did you mean 'optim' (adam, adamw, sgd)?"]),
