@@ -192,6 +192,7 @@ class _NoInstanceYet(type):
 STAND_INS: dict[str, dict[str, Any]] = {
     "fracnet.data.dicom": {},  # pydicom
     "fracnet.models.fitted_heads": {},  # scikit-learn
+    "kagglehub": {},
     "requests": {},
     "torch._dynamo": {
         "disable": _disable,

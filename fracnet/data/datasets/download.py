@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kagglehub
 import requests
 from filelock import FileLock
 
@@ -181,8 +182,6 @@ def _fetch(url: str, expected: int, md5: str, target: Path) -> None:
 
 def fetch_from_kaggle(handle: str) -> Path:
     """The folder with the complete dataset in kagglehub's cache, downloaded if missing."""
-    import kagglehub  # seconds of import that only a download needs
-
     return Path(kagglehub.dataset_download(handle))
 
 

@@ -6,7 +6,6 @@ import json
 import logging
 import shutil
 import socket
-import sys
 import threading
 import time
 import zipfile
@@ -361,7 +360,7 @@ def test_kagglehub_is_called_with_the_handle(tmp_path, monkeypatch):
         def dataset_download(handle: str) -> str:
             return f"/cache/{handle}"
 
-    monkeypatch.setitem(sys.modules, "kagglehub", Hub)
+    monkeypatch.setattr(download, "kagglehub", Hub)
     assert download.fetch_from_kaggle("owner/name") == Path("/cache/owner/name")
 
 
