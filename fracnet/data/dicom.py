@@ -31,6 +31,11 @@ from fracnet.data.codestreams import coded_precision, coded_size, ends_early, ha
 from fracnet.data.dicom_files import HEADER_LENGTH, Ids
 from fracnet.utils.errors import UserError
 
+try:
+    import imagecodecs
+except ImportError:  # an extra; `NoDecoder` says how to install it
+    imagecodecs = None  # type: ignore[assignment]
+
 Values = npt.NDArray[np.float64]
 
 LOOKUP_BLOCK = 1 << 20  # pixels looked up at a time: an index takes eight bytes
@@ -375,12 +380,10 @@ def _decode_baseline(coded: bytes) -> np.ndarray:
 def _decoder(syntax: Any, path: Path) -> Callable[[bytes], npt.NDArray[np.integer[Any]]]:
     if syntax == _BASELINE_JPEG:
         return _decode_baseline
-    try:
-        import imagecodecs  # why: an optional package, needed only for compressed files
-    except ImportError as error:
+    if imagecodecs is None:
         raise NoDecoder(
             f"{path} is compressed as {syntax.name}. To install the decoder, run: "
             "pip install 'fracnet[dicom]'."
-        ) from error
+        )
     decode: Callable[[bytes], np.ndarray] = getattr(imagecodecs, _DECODERS[syntax])
     return decode

@@ -1,6 +1,5 @@
 """DICOM: grey scale, compression, rejected files, and ids in headers."""
 
-import builtins
 import logging
 import re
 import warnings
@@ -16,6 +15,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset
 
+from fracnet.data import dicom as dicom_module
 from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.data.dicom import NoDecoder
 from fracnet.data.image_cache import ImageCache
@@ -324,7 +324,7 @@ def test_constant_images_of_every_jpeg_are_read(tmp_path):
 
 
 def test_rle_and_baseline_jpeg_need_no_extra_package(tmp_path, monkeypatch):
-    hide_decoders(monkeypatch)
+    monkeypatch.setattr(dicom_module, "imagecodecs", None)
     plain = read_grey(write(tmp_path, dicom(DEEP, **TWELVE_BITS)))
     assert np.array_equal(read_grey(write(tmp_path, rle(DEEP, **TWELVE_BITS))), plain)
     coded = imagecodecs.jpeg8_encode(GREY, level=97)
@@ -391,17 +391,6 @@ def test_any_padding_after_the_end_of_an_image_is_legal(tmp_path, kind, padding)
         assert "truncated" in rejection(tmp_path, compressed(DEEP, cut, syntax, **TWELVE_BITS))
 
 
-def hide_decoders(monkeypatch) -> None:
-    real = builtins.__import__
-
-    def import_without_decoders(name: str, *args: object, **kwargs: object):
-        if name == "imagecodecs":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", import_without_decoders)
-
-
 def test_a_missing_decoder_is_named_and_no_file_counts_as_bad(tmp_path, monkeypatch):
     base = write_class_folders(tmp_path, {s: ["elbow"] for s in ("train", "val", "test")}, 2)
     data = compressed(DEEP, lossless_jpeg(DEEP), uid.JPEGLosslessSV1, **TWELVE_BITS)
@@ -412,7 +401,7 @@ def test_a_missing_decoder_is_named_and_no_file_counts_as_bad(tmp_path, monkeypa
     preprocess = Preprocess(({"name": "resize", "mode": "squash"},), 32)
     monkeypatch.setenv("FRACNET_CACHE", str(tmp_path / "cache"))
     with monkeypatch.context() as patch:
-        hide_decoders(patch)
+        patch.setattr(dicom_module, "imagecodecs", None)
         with pytest.raises(NoDecoder) as caught:
             ImageCache.open_or_build(manifest, preprocess, on_bad_file="skip", progress=False)
     assert "JPEG Lossless" in str(caught.value)
