@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def audit(cfg: DictConfig) -> None:
                 workers=command.workers or len(os.sched_getaffinity(0)),
                 network=network,
             )
+        words = [Path(sys.executable).name, "-m", "fracnet.audit", *sys.argv[1:]]
+        result = replace(result, command=words)
         page.write_report(result, folder, command.pictures)
     except BaseException:
         run_audit.remove_empty_folders(created)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import threading
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,8 @@ def audited(monkeypatch: pytest.MonkeyPatch, leaky: Path) -> Path:
 def test_finds_planted_copies_and_writes_the_report(
     leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = run_audit_command(folder_overrides(leaky, tmp_path / "out"), capsys)
+    overrides = folder_overrides(leaky, tmp_path / "out")
+    result = run_audit_command(overrides, capsys)
     assert result.code == 0, result.err
     assert "leak     2 of 10 test images (20.0 %) have a verified copy" in result.out
     assert str(tmp_path / "out/index.html") in result.out
@@ -77,6 +80,10 @@ def test_finds_planted_copies_and_writes_the_report(
     assert content["fingerprint"]["counts"]["test"] == {"normal": 6, "fractured": 4}
     stored = audit_record.audit_path(content["fingerprint"]["hash"])
     assert json.loads(stored.read_text()) == content
+    assert content["command"][1:] == ["-m", "fracnet.audit", *overrides]
+    page = unescape((tmp_path / "out/index.html").read_text())
+    assert shlex.join(content["command"]) in page
+    assert str(leaky) in page
 
 
 @pytest.mark.parametrize(("fail_on", "code"), [("hint", 2), ("leak", 2), ("error", 0), ("null", 0)])

@@ -6,8 +6,10 @@ The pictures are part of the page as data URLs, so it loads nothing from anywher
 import base64
 import json
 import math
+import shlex
 import textwrap
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,11 @@ def render_audit_page(result: AuditResult, pictures: int) -> str:
             "verdict": result.verdict,
             "caution": CAUTION,
             "made": result.created[:10],
+            "provenance": [
+                ("command", shlex.join(result.command)),
+                ("data", str(manifest.root)),
+                ("code", f"fracnet {version('fracnet')}"),
+            ],
             "facts": _facts(result) if result.has_images else [],
             "has_images": result.has_images,
             "findings": [

@@ -51,7 +51,7 @@ class AuditResult:
 
     has_images: False if the dataset could not even list its images. groups: the unit that shortcut
     scores hold out. doubts: labels that may be wrong, the least supported first. similar: images of
-    two splits not found to be copies, the most similar first.
+    two splits not found to be copies, the most similar first. command: as it was typed.
     """
 
     manifest: Manifest
@@ -63,6 +63,7 @@ class AuditResult:
     has_images: bool = True
     doubts: Sequence[Doubt] = ()
     similar: Sequence[SimilarPair] = ()
+    command: Sequence[str] = ()
     created: str = ""
 
     def __post_init__(self) -> None:
@@ -85,6 +86,7 @@ class AuditResult:
             "format": audit_record.FORMAT,
             "fracnet": version("fracnet"),
             "created": self.created,
+            "command": list(self.command),
             "data": {
                 "name": self.manifest.name,
                 "root": str(self.manifest.root),

@@ -1,5 +1,6 @@
 """Facts about a run from its files, for page and model card: data, recipe, provenance, limits."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,6 @@ from fracnet.report.tables import Table
 from fracnet.utils.text import counted, duration, list_some, time_text
 
 SPLITS = ("train", "val", "test")
-SHELL_CHARACTERS = set(" []{}(),$*?;&|<>")
 Facts = list[tuple[str, str]]
 
 
@@ -125,7 +125,7 @@ def provenance(content: RunContent) -> Facts:
     times = time_text(phases)
     fingerprint = record.get("data_fingerprint")
     facts = [
-        ("command", _command(record.get("command") or [])),
+        ("command", shlex.join(record.get("command") or [])),
         ("code", f"{version}, commit {commit}{changed}" if commit else version),
         ("data", f"fingerprint {fingerprint}" if fingerprint else ""),
         ("device", str(record.get("device", ""))),
@@ -151,11 +151,6 @@ def architecture(config: Mapping[str, Any]) -> str:
     if not members:
         return name
     return f"Ensemble of {counted(len(members), 'run')}" + (f" of {name}" if name else "")
-
-
-def _command(arguments: Sequence[str]) -> str:
-    """A command as a person would type it."""
-    return " ".join(f"'{a}'" if set(a) & SHELL_CHARACTERS else a for a in arguments)
 
 
 @dataclass(frozen=True)

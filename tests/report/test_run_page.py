@@ -4,7 +4,9 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +250,13 @@ def test_cases_carry_the_attributes_of_the_filters(html: str) -> None:
         assert title in options
     assert "hidden" in next(a for a in Page(html).all("form")), "useless without the script"
     assert 'class="colorbar"' in html
+
+
+def test_the_command_can_be_pasted_into_a_shell(folder: Path) -> None:
+    words = ["python", "-m", "fracnet.train", "data.root='/it is/mine'", "name=it's", "seed=1,2"]
+    html = run_page(replace(content_of(folder), provenance={"command": words}))
+    code = [text for text in re.findall(r"<code>(.*?)</code>", html) if "fracnet.train" in text]
+    assert words in [shlex.split(unescape(text)) for text in code]
 
 
 def test_a_page_links_the_files_of_its_folder_and_its_sweep(folder: Path) -> None:
