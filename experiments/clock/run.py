@@ -24,6 +24,7 @@ from experiments.small_phantoms import compose_config
 from fracnet.config.checks import check
 from fracnet.config.instantiate import build
 from fracnet.data.datamodule import available_cores
+from fracnet.utils.errors import UserError
 
 COUNTS = {"train": 1804, "val": 173, "test": 83}
 """Labeled images of the published set."""
@@ -193,7 +194,10 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("overrides", nargs="*", help="of fracnet.train, for its three ways")
     options = parser.parse_args()
-    data, labels, sentence = prepare(options)
+    try:
+        data, labels, sentence = prepare(options)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from error
     results: dict[str, list[Timed]] = {way: [] for way in WAYS if way in options.ways}
     # What the probe reaches is a target of the others, so it comes first.
     order = sorted(results, key=lambda way: way != "fracnet probe")
