@@ -12,11 +12,11 @@ import pytest
 import yaml
 from helpers.command import CommandResult, run_command
 from helpers.dicom_files import dicom
-from helpers.photographs import photograph
 from helpers.predicting import train_on_views, write_views
 from helpers.reports import Page
 
 import fracnet
+from experiments.ood.photographs import photograph
 from fracnet.data.image_io import read_grey
 from fracnet.data.manifest import read_table
 from fracnet.evaluation.decisions import calibrate

@@ -1,6 +1,6 @@
 """What the nearest neighbors by a network's features add to the search for copies.
 
-PYTHONPATH=tests FRACATLAS_ROOT=<folder> python experiments/duplicates/features.py --nearest 5
+FRACATLAS_ROOT=<folder> python -m experiments.duplicates.features --nearest 5
 """
 
 import argparse
@@ -12,9 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from helpers.copies import SINGLES, TRIPLES, Planted, plant, radiographs, score_search
 from measure import PHANTOM_SEED, PLANTING_SEED, VIEWS, reduced, without_copies
 
+from experiments.duplicates.copies import (
+    SINGLES,
+    TRIPLES,
+    Planted,
+    plant,
+    radiographs,
+    score_search,
+)
 from fracnet.data.phantoms.render import REGIONS, Spec, render
 from fracnet.data.preprocess import Preprocess
 from fracnet.data_audit.keypoints import describe

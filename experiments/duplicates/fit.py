@@ -1,6 +1,6 @@
 """Fit the weights of `pixel_match` to planted copies, other views and other patients.
 
-PYTHONPATH=tests FRACATLAS_ROOT=<folder> python experiments/duplicates/fit.py
+FRACATLAS_ROOT=<folder> python -m experiments.duplicates.fit
 """
 
 import argparse
@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from helpers.copies import (
+from measure import VIEWS, reduced, without_copies
+from sklearn.linear_model import LogisticRegression
+
+from experiments.duplicates.copies import (
     SINGLES,
     TRIPLES,
     Planted,
@@ -17,9 +20,6 @@ from helpers.copies import (
     radiographs,
     score_search,
 )
-from measure import VIEWS, reduced, without_copies
-from sklearn.linear_model import LogisticRegression
-
 from fracnet.data.phantoms.render import REGIONS, Spec, render
 from fracnet.data_audit import pixel_match
 from fracnet.data_audit.keypoints import describe

@@ -1,7 +1,7 @@
 """Recall, precision and cost of the search for duplicates, on planted copies.
 
-PYTHONPATH=tests FRACATLAS_ROOT=<folder> python experiments/duplicates/measure.py recall
-PYTHONPATH=tests python experiments/duplicates/measure.py cost --sizes 300
+FRACATLAS_ROOT=<folder> python -m experiments.duplicates.measure recall
+python -m experiments.duplicates.measure cost --sizes 300
 """
 
 import argparse
@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from helpers.copies import (
+
+from experiments.duplicates.copies import (
     RECIPES,
     SINGLES,
     TRIPLES,
@@ -26,7 +27,6 @@ from helpers.copies import (
     radiographs,
     score_search,
 )
-
 from fracnet.data.image_io import BadImage, read_grey
 from fracnet.data.phantoms.poses import WIDE_SCENES
 from fracnet.data.phantoms.render import REGIONS, Spec, render, render_visible

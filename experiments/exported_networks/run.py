@@ -21,6 +21,7 @@ from fracnet.models.classifier import Classifier
 from fracnet.models.inference import logits_and_features
 from fracnet.onnx_export.golden import golden_images
 from fracnet.onnx_export.network import network_model, why_no_map
+from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir
 
 OTHERS = ("timm", "hog_logistic")
@@ -75,7 +76,10 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", help="instead of all under conf/model")
     options = parser.parse_args()
     if options.images:
-        files = find_images([options.images]).files[: options.count]
+        try:
+            files = find_images([options.images]).files[: options.count]
+        except UserError as error:
+            raise SystemExit(f"error: {error}") from error
         images = [each.image for each in read_images(files, None, 1, 4) if each.image is not None]
     else:
         images = [image for image in golden_images() if image.dtype == np.uint8]

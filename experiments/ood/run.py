@@ -1,6 +1,6 @@
 """How often images of the training's kind are flagged as out of distribution, and how often others.
 
-PYTHONPATH=tests FRACATLAS_ROOT=<folder> OMP_NUM_THREADS=2 python -m experiments.ood.run
+FRACATLAS_ROOT=<folder> OMP_NUM_THREADS=2 python -m experiments.ood.run
 """
 
 import argparse
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers.photographs import photograph
 
 import fracnet
+from experiments.ood.photographs import photograph
 from experiments.small_phantoms import ADAM
 from fracnet.data.image_io import BadImage, read_grey
 from fracnet.data.preprocess import Preprocess

@@ -1,6 +1,6 @@
 """Does the audit name planted shortcuts, and nothing without one?
 
-PYTHONPATH=tests FRACATLAS_ROOT=<folder> python experiments/shortcuts/measure.py --out result.json
+FRACATLAS_ROOT=<folder> python -m experiments.shortcuts.measure --out result.json
 """
 
 import argparse
@@ -14,8 +14,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from helpers.copies import radiographs
 
+from experiments.duplicates.copies import radiographs
 from fracnet.data.phantoms.render import REGIONS, Spec, render
 from fracnet.data_audit.image_scan import FEATURES, ImageScan
 from fracnet.data_audit.shortcuts import ALL, FamilyScore, check_shortcuts, score_families

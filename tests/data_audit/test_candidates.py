@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers.copies import altered, phantom
 
+from experiments.duplicates.copies import altered, phantom
 from fracnet.data_audit.keypoints import Features, describe
 from fracnet.data_audit.near_duplicates import CANDIDATES, Index
 

@@ -5,8 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from helpers.copies import SINGLES, TRIPLES, plant, radiographs, score_search
 
+from experiments.duplicates.copies import SINGLES, TRIPLES, plant, radiographs, score_search
 from fracnet.data.image_io import read_grey
 from fracnet.data.phantoms.mura import write_mura
 from fracnet.data.phantoms.upper_limb import write_upper_limb

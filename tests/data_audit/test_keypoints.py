@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers.copies import phantom
 
+from experiments.duplicates.copies import phantom
 from fracnet.data_audit.keypoints import MOST_POINTS, SMALL, WORK, describe, root_sift, variant
 
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from helpers.copies import SINGLES, Planted, phantom, plant, score_search
 
+from experiments.duplicates.copies import SINGLES, Planted, phantom, plant, score_search
 from fracnet.data.image_io import BadImage
 from fracnet.data_audit.keypoints import describe
 from fracnet.data_audit.near_duplicates import (

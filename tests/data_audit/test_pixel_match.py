@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.copies import SINGLES, altered, phantom
 
+from experiments.duplicates.copies import SINGLES, altered, phantom
 from fracnet.data.image_io import read_grey
 from fracnet.data.phantoms.render import Spec, render
 from fracnet.data.phantoms.upper_limb import PlannedImage, write_image

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.models import TINY
-from helpers.photographs import photograph
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from torch import nn
 
+from experiments.ood.photographs import photograph
 from fracnet.data.image_features import APPEARANCE_NAMES, appearance_features
 from fracnet.data.image_io import BadImage, read_grey
 from fracnet.data.phantoms.render import REGIONS, Spec, render
