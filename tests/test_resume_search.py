@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.command import in_warm_process
+from helpers.warm import NESTED
 
 TESTS = Path(__file__).parent
 LIGHT = str(TESTS / "helpers/forked_sweep.py")
@@ -19,8 +20,8 @@ pytestmark = [
 
 
 def done(arguments: list[str], folder: Path, code: int = 0, **environment: str) -> str:
-    path = f"{TESTS}:{TESTS.parent}"
-    result = in_warm_process(arguments, folder, PYTHONPATH=path, **environment)
+    environment |= {"PYTHONPATH": f"{TESTS}:{TESTS.parent}", NESTED: "1"}
+    result = in_warm_process(arguments, folder, **environment)
     assert result.code == code, result.err
     return result.out
 

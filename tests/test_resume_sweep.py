@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.command import run_train
 from helpers.tiny_overrides import tiny_overrides
-from helpers.warm import Warm
+from helpers.warm import NESTED, Warm
 
 from fracnet.sweep import main
 
@@ -42,7 +42,7 @@ def command(arguments: list[str], folder: Path, **environment: str) -> subproces
     return Warm(
         [sys.executable, *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"} | environment,
+        env=os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}", NESTED: "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

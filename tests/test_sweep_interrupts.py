@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.tiny_overrides import tiny_overrides
-from helpers.warm import Warm
+from helpers.warm import NESTED, Warm
 
 pytestmark = pytest.mark.usefixtures("without_charts")
 
@@ -24,7 +24,7 @@ def started(command: list[str], folder: Path) -> subprocess.Popen[str]:
     return Warm(
         [*command, f"hydra.sweep.dir={folder}"],
         cwd=folder.parent,
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        env=os.environ | {"PYTHONPATH": str(TESTS), NESTED: "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

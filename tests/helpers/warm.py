@@ -7,12 +7,18 @@ environment are those of a new interpreter, and the process is a child of the on
 Not for tests of what an interpreter does at its start: imports and their warnings, options such as
 `-X`, the locale, variables that are read before the first line of Python. All forks of one test
 process share the hash seed of strings.
+
+With NESTED in its environment a child forks what it starts itself as well, and so do its children:
+jobs of a sweep, workers of joblib, further processes of a run. Each keeps a copy of itself, from
+before it ran anything, to fork from; so parents, process groups and sessions remain those of
+production. What others start, such as Ray and Slurm, begins with new interpreters.
 """
 
 import atexit
-import functools
+import fcntl
 import gc
 import importlib
+import multiprocessing.util
 import os
 import pickle
 import runpy
@@ -22,6 +28,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from ctypes import CDLL
 from pathlib import Path
 from types import ModuleType
@@ -31,9 +38,15 @@ ENVIRONMENT = dict(os.environ)
 """Of the process that forks: as it was when the tests were collected, before any changed it."""
 IMPORTED = ("fracnet.training.preflight", "fracnet.training.run", "fracnet.training.record")
 """What `fracnet.train` imports, without itself: `-m` must run it, not find it."""
+NESTED = "FRACNET_TEST_WARM_CHILDREN"
+"""Of a child: set for it to fork its own children."""
 PR_SET_CHILD_SUBREAPER = 36
+HIGH = 500
+"""File descriptors from here on are those of this module alone."""
 LENGTH = struct.Struct("!I")
 LOCK = threading.Lock()
+SERVERS: dict[int, socket.socket] = {}
+"""By process: the way to the one that forks for it, which ends with it."""
 
 
 class Warm(subprocess.Popen[Any]):
@@ -45,48 +58,88 @@ class Warm(subprocess.Popen[Any]):
             return super()._execute_child(args, *details)  # type: ignore[misc]
         cwd, environment, pipes = details[4], details[5], details[9:15]
         new_session, group = details[-2:]
-        executable, *arguments = map(str, args)
-        assert executable == sys.executable, executable
-        job = {
-            "arguments": arguments,
-            "folder": os.path.abspath(cwd or "."),
-            "environment": dict(os.environ if environment is None else environment),
-            "new_session": bool(new_session),
-            "group": os.getpgid(0) if group == -1 else group,
-        }
-        streams = (pipes[0], pipes[3], pipes[5])
-        self.pid = _fork(job, [n if fd == -1 else fd for n, fd in enumerate(streams)])
+        numbers = (pipes[0], pipes[3], pipes[5])
+        self.pid = _fork(
+            list(map(str, args)),
+            {n: n if fd == -1 else fd for n, fd in enumerate(numbers)},
+            os.environ if environment is None else environment,
+            folder=cwd or ".",
+            new_session=bool(new_session),
+            group=os.getpgid(0) if group == -1 else group,
+        )
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
-def _fork(job: dict[str, Any], streams: list[int]) -> int:
-    """The process id of a new child of this process."""
+class WarmOrNew(Warm):
+    """What `Popen` is in a child with NESTED: that of Python commands is warm."""
+
+    def _execute_child(self, args: Any, *details: Any) -> None:  # type: ignore[override]
+        executable, before_start, _, kept = details[:4]
+        words = [args] if isinstance(args, str | bytes | os.PathLike) else list(args)
+        if _is_python(words) and executable is None and before_start is None and not kept:
+            return super()._execute_child(words, *details)
+        return super(Warm, self)._execute_child(args, *details)  # type: ignore[misc]
+
+
+def _is_python(words: Sequence[Any]) -> bool:
+    """Whether a command is one that `Warm` runs."""
+    if len(words) < 2 or words[0] != sys.executable:
+        return False
+    return words[1] in ("-m", "-c") or not str(words[1]).startswith("-")
+
+
+def _fork(
+    command: Sequence[str],
+    streams: Mapping[int, int],
+    environment: Mapping[str, str],
+    *,
+    folder: Any = ".",
+    new_session: bool = False,
+    group: int | None = None,
+) -> int:
+    """The process id of a new child of this process.
+
+    streams: its file descriptors and those of this process that they are. group: None for that of
+    this process.
+    """
+    executable, *arguments = command
+    assert executable == sys.executable, executable
+    job = {
+        "arguments": arguments,
+        "folder": os.path.abspath(folder),
+        "environment": dict(environment),
+        "new_session": new_session,
+        "group": os.getpgid(0) if group is None else group,
+        "interrupt": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+        "streams": list(streams),
+    }
     data, prctl = pickle.dumps(job), CDLL(None).prctl
     with LOCK:
-        server = _server(os.getpid())
+        server = _server()
         # Whose parent ends becomes a child of the nearest process above that has asked for it.
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         try:
-            socket.send_fds(server, [LENGTH.pack(len(data))], streams)
+            socket.send_fds(server, [LENGTH.pack(len(data))], list(streams.values()))
             server.sendall(data)
             return int(LENGTH.unpack(_receive(server, LENGTH.size))[0])
         finally:
             prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
-@functools.cache
-def _server(pid: int) -> socket.socket:
-    """The way to the process that forks, which ends with this one. pid: of this process."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())],
-            env=ENVIRONMENT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
-        )  # fmt: skip
-    process.returncode = 0  # it ends after this process, which would warn of it
-    atexit.register(ours.close)
-    return ours
+def _server() -> socket.socket:
+    """The way to the process that forks for this one."""
+    if os.getpid() not in SERVERS:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                env=ENVIRONMENT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
+            )  # fmt: skip
+        process.returncode = 0  # it ends after this process, which would warn of it
+        atexit.register(ours.close)
+        SERVERS[os.getpid()] = ours
+    return SERVERS[os.getpid()]
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
@@ -102,11 +155,11 @@ def _serve(connection: socket.socket) -> dict[str, Any]:
     """Fork for each request. Returns in the children alone: what each has to run."""
     while True:
         try:
-            head, streams, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
+            head, streams, _, _ = socket.recv_fds(connection, LENGTH.size, 100)
             if not head:
                 raise EOFError
             job = pickle.loads(_receive(connection, LENGTH.unpack(head)[0]))
-        except EOFError:  # the tests are over
+        except EOFError:  # the process that asks has ended
             os._exit(0)
         answer, adopted = os.pipe(), os.pipe()
         if (between := os.fork()) == 0:
@@ -116,15 +169,39 @@ def _serve(connection: socket.socket) -> dict[str, Any]:
             connection.close()
             os.close(adopted[1])
             os.read(adopted[0], 1)  # returns when the process between the two has ended
-            for number, stream in enumerate(streams):
-                os.dup2(stream, number)
-            for number in (*answer, adopted[0], *streams):
+            for number in (*answer, adopted[0]):
                 os.close(number)
+            if job["new_session"]:
+                os.setsid()
+            else:
+                os.setpgid(0, job["group"])
+            if job["environment"].get(NESTED):
+                ours, theirs = socket.socketpair()
+                if os.fork() == 0:
+                    os.setpgid(0, 0)  # a signal to the group is not for this process
+                    ours.close()
+                    for number in streams:
+                        os.close(number)
+                    connection = theirs
+                    continue
+                theirs.close()
+                SERVERS[os.getpid()] = socket.socket(fileno=_moved(ours.detach()))
+            moved = list(map(_moved, streams))
+            for number, stream in zip(job["streams"], moved, strict=True):
+                os.dup2(stream, number)
+                os.close(stream)
             return dict(job)
         os.waitpid(between, 0)
         connection.sendall(os.read(answer[0], LENGTH.size))
         for number in (*answer, *adopted, *streams):
             os.close(number)
+
+
+def _moved(number: int) -> int:
+    """Another number for a file descriptor, which is in nobody's way."""
+    moved = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    os.close(number)
+    return moved
 
 
 def _become(job: dict[str, Any]) -> None:
@@ -134,11 +211,8 @@ def _become(job: dict[str, Any]) -> None:
     import numpy as np
     import torch
 
-    if job["new_session"]:
-        os.setsid()
-    else:
-        os.setpgid(0, job["group"])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupt = signal.SIG_IGN if job["interrupt"] else signal.default_int_handler
+    signal.signal(signal.SIGINT, interrupt)
     os.chdir(job["folder"])
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ.clear()
@@ -153,7 +227,33 @@ def _become(job: dict[str, Any]) -> None:
     np.random.seed()  # noqa: NPY002 - the global state is a copy
     if os.environ.get("FRACNET_TEST_CHARTS") == "no":
         importlib.import_module("blank_charts").draw_nothing()
+    if os.environ.get(NESTED):
+        _fork_children()
     gc.enable()
+
+
+def _fork_children() -> None:
+    """Let this process start others as `Warm` does."""
+
+    def fork_exec(
+        command: Sequence[str], kept: Sequence[int], env: Mapping[str, str] | None = None
+    ) -> int:
+        streams = {number: number for number in (0, 1, 2, *map(int, kept))}
+        return _fork(command, streams, {**os.environ, **(env or {})})
+
+    def spawnv_passfds(path: Any, command: Sequence[Any], kept: Sequence[int]) -> int:
+        words = list(map(os.fsdecode, command))
+        if os.fsdecode(path) == words[0] and _is_python(words):
+            return fork_exec(words, kept)
+        return new_process(path, command, kept)
+
+    new_process = multiprocessing.util.spawnv_passfds
+    multiprocessing.util.spawnv_passfds = spawnv_passfds
+    # Joblib's way to start its workers, which it imports when it does.
+    name = "joblib.externals.loky.backend.fork_exec"
+    sys.modules[name] = ModuleType(name)
+    sys.modules[name].fork_exec = fork_exec  # type: ignore[attr-defined]
+    subprocess.Popen = WarmOrNew  # type: ignore[misc]
 
 
 def _paths(environment: dict[str, str] | Any) -> list[str]:

@@ -20,7 +20,7 @@ import yaml
 from helpers.command import CommandResult, in_warm_process
 from helpers.models import ADAM, TINY
 from helpers.tiny_overrides import tiny_overrides
-from helpers.warm import Warm
+from helpers.warm import NESTED, Warm
 
 from fracnet.config.checks import check
 from fracnet.config.instantiate import build
@@ -163,7 +163,7 @@ def test_two_nodes_give_what_two_devices_give(
 
 @pytest.mark.slow
 def test_interrupt_and_divergence_are_reported_once(overrides: list[str], tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", NESTED: "1"}
     command = [sys.executable, "-m", "fracnet.train", *overrides, "trainer.devices=2"]
     ends = []
     for name, more in {

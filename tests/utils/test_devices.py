@@ -1,10 +1,10 @@
 """Memory of a training on a CPU."""
 
 import platform
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+from helpers.command import in_warm_process
 
 FAULTS = """
 import resource, sys, torch
@@ -23,8 +23,7 @@ print(before, faults())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
 def test_tensors_reuse_the_memory_of_those_before() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
-    )
-    before, after = map(int, done.stdout.split())
+    done = in_warm_process(["-c", FAULTS], Path.cwd())
+    assert done.code == 0, done.err
+    before, after = map(int, done.out.split())
     assert after < before / 5

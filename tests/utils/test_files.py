@@ -157,21 +157,23 @@ def test_an_error_of_the_block_keeps_its_type_and_leaves_nothing(tmp_path: Path)
 
 
 def test_drafts_of_killed_processes_are_removed_and_those_in_use_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "deep"
+    folder.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITING], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITING], cwd=folder, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "writing\n"
-    drafts = sorted(os.listdir(tmp_path))
+    drafts = sorted(os.listdir(folder))
     assert len(drafts) == 2
-    remove_drafts(tmp_path.parent, recursive=True)
-    assert sorted(os.listdir(tmp_path)) == drafts, "their process is alive"
+    remove_drafts(tmp_path, recursive=True)
+    assert sorted(os.listdir(folder)) == drafts, "their process is alive"
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    (tmp_path / "mine.part").touch()
-    remove_drafts(tmp_path.parent, recursive=True)
-    assert os.listdir(tmp_path) == ["mine.part"], "other files stay"
+    (folder / "mine.part").touch()
+    remove_drafts(tmp_path, recursive=True)
+    assert os.listdir(folder) == ["mine.part"], "other files stay"
 
 
 def test_errors_of_libraries_are_explained_too(tmp_path: Path) -> None:
