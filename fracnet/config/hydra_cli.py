@@ -12,6 +12,7 @@ import secrets
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -78,6 +79,10 @@ def output_dir() -> Path:
 _register("fracnet.output_dir", lambda: str(output_dir()), replace=True)
 
 
+_started = 0.0
+"""When the command of this process started, in seconds since the epoch."""
+
+
 class Jobs(Protocol):
     """What runs the jobs of a sweep (`-m`): the module `fracnet.training.sweep`."""
 
@@ -120,6 +125,8 @@ def run(
     of its jobs at the end and exits with 1 if a job did not finish, with 130 or 143 if it was
     stopped as a whole.
     """
+    global _started
+    _started = time.time()
     deferred.defer()
     # A log on a full disk: the command itself says so, once, instead of a traceback for each line.
     logging.raiseExceptions = False
@@ -334,8 +341,11 @@ def _with_errors_first(
 def remove_empty(folder: Path) -> None:
     """Remove the folder that Hydra created for a run that wrote nothing, and its empty parents.
 
-    Only below the current folder, which itself stays: some commands work in it.
+    Only below the current folder, which itself stays: some commands work in it. An empty folder
+    that was there before stays, too.
     """
+    if not is_new(folder):
+        return
     current = Path.cwd()
     below = [path for path in (folder, *folder.parents) if current in path.parents]
     for path in below or ([folder] if folder != current else []):
@@ -343,6 +353,14 @@ def remove_empty(folder: Path) -> None:
             path.rmdir()
         except OSError:
             return  # it is not empty, or another run may just be starting in it
+
+
+def is_new(folder: Path) -> bool:
+    """Whether there is an empty folder that this command, and so Hydra, has made."""
+    try:
+        return not any(folder.iterdir()) and folder.stat().st_ctime >= _started
+    except OSError:
+        return False
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -33,7 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
-from fracnet.config.hydra_cli import exit_with, output_dir, reader_is_gone, remove_empty
+from fracnet.config.hydra_cli import exit_with, is_new, output_dir, reader_is_gone, remove_empty
 from fracnet.config.search import check_search
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
 from fracnet.training.job_configs import JobConfigs, planned_jobs, search_configs
@@ -112,12 +112,12 @@ def check_run(config: Any, in_python: bool = False) -> None:
 
     A recipe may choose a launcher, which a single run ignores; its user has not asked for it.
 
-    config: composed; only its keys trainer, resume and sweep are read.
+    config: composed; only its keys trainer and resume are read.
     in_python: the run was started by `fracnet.fit`.
     """
     if sweep_folder() is None:
         typed = (o.lstrip("+").partition("=") for o in HydraConfig.get().overrides.task)
-        chosen = {"sweep": config.sweep} | {group: choice for group, _, choice in typed}
+        chosen = {group: choice for group, _, choice in typed}
         of_sweeps = {
             group: str(chosen[group])
             for group, default in OF_SWEEPS.items()
@@ -155,7 +155,7 @@ def _in_this_process(hydra: Any) -> bool:
 
 def check_resumable(folder: Path) -> None:
     """Raise UserError where there is no run to resume; answers before the heavy imports."""
-    if not folder.is_dir() or not any(folder.iterdir()):  # Hydra has just created it
+    if not folder.is_dir() or is_new(folder):
         parent = folder.parent
         names = {p.name for p in parent.iterdir()} if parent.is_dir() else set()
         near = near_miss(folder.name, sorted(names - {folder.name}))

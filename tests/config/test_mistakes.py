@@ -212,7 +212,10 @@ def test_a_recipe_with_a_launcher_runs_singly(
 ) -> None:
     recipe = tmp_path / "conf/experiment/mine.yaml"
     recipe.parent.mkdir(parents=True)
-    recipe.write_text("# @package _global_\ndefaults:\n  - override /launcher: slurm\n")
+    recipe.write_text(
+        "# @package _global_\ndefaults:\n  - override /launcher: slurm\n"
+        "  - override /sweep: lr_batch_epochs\n"
+    )
     words = ["--config-dir", str(tmp_path / "conf"), "experiment=mine"]
     later = run_train([*words, "trainer.no_such=1"], capsys).err
     assert "no_such" in later

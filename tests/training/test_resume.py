@@ -177,6 +177,9 @@ def test_a_folder_that_is_not_a_run_is_refused(
     assert result.code == 1
     assert "none: no such folder" in result.err
     assert not (tmp_path / "none").exists()
+    (tmp_path / "empty").mkdir()
+    assert "empty is not a run folder" in run_train([f"resume={tmp_path / 'empty'}"], capsys).err
+    assert (tmp_path / "empty").is_dir(), "it was there before the command"
     (tmp_path / "notes.txt").touch()
     assert "is not a run folder" in run_train([f"resume={tmp_path}"], capsys).err
     (tmp_path / "plan.json").touch()
