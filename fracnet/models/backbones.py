@@ -16,7 +16,7 @@ from huggingface_hub import constants as hub
 from torch import Tensor, nn
 
 from fracnet.models.heads import find_heads
-from fracnet.models.weights import load_weights
+from fracnet.models.weights import load_weights, read_content
 from fracnet.utils import network
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted, near_miss
@@ -48,7 +48,7 @@ def timm_backbone(
     """
     check_name(name)
     if weights is not None:
-        return _from_file(name, num_classes, Path(weights))
+        return _from_file(name, num_classes, Path(weights).expanduser())
     if not pretrained:
         return _new_head(timm.create_model(name, pretrained=False, num_classes=num_classes))
     try:
@@ -122,8 +122,11 @@ def _new_head(model: Any, trained: bool | None = None) -> nn.Module:
 
 def _check_classes(path: Path, num_classes: int) -> None:
     """Raise UserError for a checkpoint of fracnet's own with another number of classes."""
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    classes = stored.get("hyper_parameters", {}).get("classes", [])
+    stored = read_content(path)
+    parameters = stored.get("hyper_parameters") if isinstance(stored, Mapping) else None
+    classes = parameters.get("classes") if isinstance(parameters, Mapping) else None
+    if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
+        return  # of another project: only its weights are read
     if classes and len(classes) != num_classes:
         raise UserError(
             f"model.weights={path} is a checkpoint of {counted(len(classes), 'class')} "

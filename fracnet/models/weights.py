@@ -14,7 +14,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
+from pathlib import Path, PosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,16 +31,18 @@ from fracnet.utils.text import counted
 
 State = dict[str, Tensor]
 
-AVERAGED = {
-    "averaged_model", "ema", "ema_model", "ema_state_dict", "model_ema", "state_dict_ema",
-    "teacher",
-}  # fmt: skip
-"""Parts of a file that hold averaged weights, which are preferred."""
+AVERAGED = re.compile(r"(?:^|[._])(?:averaged|ema|shadow|swa|teacher)(?:[._]|$)")
+"""Names of parts of a file that hold averaged weights, which are preferred."""
 MOMENTUM = {
-    "backbone_momentum", "encoder_k", "encoder_momentum", "key_encoder", "momentum_encoder",
-    "target_encoder", "target_model", "target_network",
+    "backbone_momentum", "current_model_state", "encoder_k", "encoder_momentum", "key_encoder",
+    "momentum_encoder", "target_encoder", "target_model", "target_network",
 }  # fmt: skip
-"""Parts with the slow copy of a contrastive method, loaded where nothing else fits."""
+"""Parts with the slow copy of a contrastive method, or with weights that `state_dict` holds
+averaged, loaded where nothing else fits."""
+OTHER_HEADS = {
+    "classifier", "fc", "head", "last_linear", "predictor", "projection_head", "projector",
+}  # fmt: skip
+"""Usual names of a head beside a network whose own has another name."""
 # Names that torch.compile, FSDP and activation checkpointing put between others.
 WRAPPERS = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 # Densenets of torchvision before 2018, and networks that were made from them.
@@ -84,17 +88,18 @@ class _Fit:
     missing: list[str]
     unexpected: list[str]
     reshaped: list[str]
+    unusable: list[str]
     matched: int
 
     @property
     def complete(self) -> bool:
-        return not (self.missing or self.unexpected or self.reshaped)
+        return not (self.missing or self.unexpected or self.reshaped or self.unusable)
 
     @property
     def rank(self) -> int:
         """The lowest is preferred."""
-        names = set(self.part.split("."))
-        return 0 if names & AVERAGED else 2 if names & MOMENTUM else 1
+        slow = MOMENTUM & set(self.part.split("."))
+        return 2 if slow else 0 if AVERAGED.search(self.part) else 1
 
 
 def load_weights(model: nn.Module, path: Path, name: str, heads: Sequence[str]) -> LoadedWeights:
@@ -124,7 +129,11 @@ def load_weights(model: nn.Module, path: Path, name: str, heads: Sequence[str]) 
         )
     head = {key: value for key, value in chosen.state.items() if _is_head(key, heads)}
     with_head = _shapes(head) == _shapes({key: own[key] for key in own.keys() - body.keys()})
-    loaded = {key: value for key, value in chosen.state.items() if with_head or key not in head}
+    loaded = {
+        key: value
+        for key, value in chosen.state.items()
+        if key in own and (with_head or key not in head)
+    }
     model.load_state_dict(own | loaded)
     return LoadedWeights(
         file=str(path),
@@ -132,7 +141,7 @@ def load_weights(model: nn.Module, path: Path, name: str, heads: Sequence[str]) 
         total=len(own),
         part=chosen.part,
         head=with_head,
-        unused=max(0, len(stored) - len(chosen.state)),
+        unused=max(0, len(stored) - sum(key in own for key in chosen.state)),
     )
 
 
@@ -141,31 +150,43 @@ def read_weights(path: Path) -> State:
 
     Raises UserError for a file that cannot be read, or with objects that are no plain values.
     """
-    scalar = np.float64(0.0).__reduce__()[0]
-    # What training scripts save besides the weights: their options and best scores.
-    harmless: list[Any] = [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar")]
-    harmless += [np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))]
+    return {WRAPPERS.sub("", name): value for name, value in _tensors(read_content(path), "")}
+
+
+def read_content(path: Path) -> Any:
+    """Tensors and plain values, as a file of weights holds them. Raises UserError."""
+    scalar, array = np.float64(0.0).__reduce__()[0], np.zeros(1).__reduce__()[0]
+    # What training scripts save besides the weights: their options, dates and best scores.
+    harmless: list[Any] = [argparse.Namespace, SimpleNamespace, PosixPath, datetime]
+    harmless += [scalar, (scalar, "numpy.core.multiarray.scalar"), np.ndarray, array]
+    harmless += [(array, "numpy.core.multiarray._reconstruct"), np.dtype]
+    harmless += [type(np.dtype(kind)) for kind in ("?", "u1", "i2", "i4", "i8", "f2", "f4", "f8")]
     try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            with torch.serialization.safe_globals(harmless):
-                content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            start = file.read(9)
+        if start[8:] == b"{":
+            return load_file(path)
+        if not start.startswith((b"PK", b"\x80")):
+            raise ValueError(f"it begins with {start!r}" if start else "it is empty")
+        # As an open file: torch would take a name that ends in .safetensors at its word.
+        with torch.serialization.safe_globals(harmless), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     # Which errors a damaged or foreign file raises depends on torch's version.
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        program = re.search(r"GLOBAL (\S+)", str(error))
+        program = re.search(r"(?:GLOBAL|but got <class) '?([\w.]+)", str(error))
         reason = f"it holds the Python object {program[1]}" if program else lines[0][:200]
         raise UserError(
             f"model.weights={path} could not be read as weights ({reason}); allowed: a "
             "file that torch.save(model.state_dict(), path) wrote, or a .safetensors file."
         ) from error
-    return {WRAPPERS.sub("", name): value for name, value in _tensors(content, "")}
 
 
 def _tensors(content: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(content, Tensor):
         yield name, content
+    elif isinstance(content, np.ndarray) and content.dtype.kind in "fiub":
+        yield name, torch.from_numpy(content)
     elif isinstance(content, Mapping):
         for key, value in content.items():
             yield from _tensors(value, f"{name}.{key}" if name else str(key))
@@ -253,18 +274,32 @@ def _from_torchvision(state: State, name: str) -> Iterator[State]:
 def _compare(part: str, state: State, body: State, heads: Sequence[str]) -> _Fit:
     """Compare the names and shapes of a part of the file with the backbone without its head."""
     same = [key for key in body if key in state and state[key].shape == body[key].shape]
+    others = OTHER_HEADS - {key.partition(".")[0] for key in body}
     return _Fit(
         part=part,
         state=state,
         missing=[k for k in body if k not in state and not k.endswith(COUNTER)],
-        unexpected=[k for k in state if k not in body and not _is_head(k, heads)],
+        unexpected=[
+            key
+            for key in state
+            if not (key in body or _is_head(key, heads) or key.partition(".")[0] in others)
+        ],
         reshaped=[
             f"{key} ({_size(state[key])} in the file, {_size(body[key])} in the model)"
             for key in body
             if key in state and state[key].shape != body[key].shape
         ],
+        unusable=[key for key in same if not _is_usable(state[key], body[key])],
         matched=len(same),
     )
+
+
+def _is_usable(stored: Tensor, own: Tensor) -> bool:
+    """Whether a tensor holds real numbers for the other: floating-point and finite, or counts."""
+    if not own.is_floating_point():
+        return not stored.is_complex()
+    floats = stored.is_floating_point() and stored.device.type != "meta"
+    return floats and bool(stored.to_dense().isfinite().all())
 
 
 def _is_head(name: str, heads: Sequence[str]) -> bool:
@@ -293,6 +328,7 @@ def _mismatch(fit: _Fit, path: Path, name: str, total: int) -> str:
         "missing in the file": fit.missing,
         "not in the model": fit.unexpected,
         "of another shape": fit.reshaped,
+        "not finite floating-point numbers": fit.unusable,
     }
     details = [
         f"{len(names)} {kind}: {', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''}"

@@ -1,8 +1,11 @@
 """Weights from a file: whatever wraps them, the whole backbone is loaded, or nothing."""
 
 import argparse
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,6 +94,44 @@ WRAPPED: dict[str, tuple[Callable[[], Any], str]] = {
     "student alone": (lambda: {"student": STATE}, "student"),
     "averaged": (lambda: prefixed("module.", STATE) | {"n_averaged": torch.tensor(4)}, "module"),
     "twice the same": (lambda: {"last": STATE, "best": STATE}, "last"),
+    "averaged in a callback": (
+        lambda: {
+            "state_dict": prefixed("model.", OTHER),
+            "callbacks": {"EMA": {"ema_weights": prefixed("model.", STATE)}},
+        },
+        "callbacks.EMA.ema_weights.model",
+    ),
+    "averaged by Lightning": (
+        lambda: {
+            "state_dict": prefixed("model.", STATE),
+            "current_model_state": prefixed("model.", OTHER),
+        },
+        "state_dict.model",
+    ),
+    "averaged beside the parameters": (
+        lambda: {"params": OTHER, "params_ema": STATE},
+        "params_ema",
+    ),
+    "NumPy": (lambda: {name: value.numpy() for name, value in STATE.items()}, ""),
+    "dates, paths and histories": (
+        lambda: {
+            "state_dict": STATE,
+            "when": datetime(2026, 1, 2),
+            "folder": Path("runs"),
+            "scores": np.ones(3, np.float32),
+            "best": (np.int64(3), np.bool_(True), np.float32(0.5)),
+            "options": SimpleNamespace(lr=0.1),
+        },
+        "state_dict",
+    ),
+    "a head of another name": (
+        lambda: {name: STATE[name] for name in BODY} | {"classifier.weight": torch.ones(5, 2)},
+        "",
+    ),
+    "a projection head": (
+        lambda: {name: STATE[name] for name in BODY} | {"projector.0.weight": torch.ones(5, 2)},
+        "",
+    ),
     "double precision": (lambda: {k: v.double() for k, v in STATE.items()}, ""),
     "without the head": (lambda: {name: STATE[name] for name in BODY}, ""),
     "a head of two layers": (
@@ -140,6 +181,21 @@ def test_safetensors_with_a_prefix(tmp_path: Path) -> None:
     assert loaded.part == "model"
 
 
+@pytest.mark.parametrize("name", ["u.pth", "u.SAFETENSORS", "u.bin"])
+def test_safetensors_are_known_by_their_content(name: str, tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / name, metadata={"format": "pt"})
+    assert torch.equal(load(tmp_path / name)[0][BODY[0]], STATE[BODY[0]])
+    torch.save(STATE, tmp_path / "u.safetensors")
+    assert torch.equal(load(tmp_path / "u.safetensors")[0][BODY[0]], STATE[BODY[0]])
+
+
+def test_a_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    torch.save(STATE, tmp_path / "u.pth")
+    _, loaded = load(Path("~/u.pth"))
+    assert loaded.tensors == len(BODY)
+
+
 def test_a_classifier_of_the_same_width_is_loaded_and_named(tmp_path: Path) -> None:
     torch.save({"model": STATE}, tmp_path / "u.pth")
     state, loaded = load(tmp_path / "u.pth", num_classes=9)
@@ -185,6 +241,22 @@ FAULTY: dict[str, tuple[Callable[[], Mapping[str, Any]], list[str]]] = {
         ["0 of 84 tensors"],
     ),
     "no tensors": (lambda: {"epoch": 3}, ["0 of 84 tensors"]),
+    "integers": (
+        lambda: {name: (100 * value).to(torch.int8) for name, value in STATE.items()},
+        ["70 not finite floating-point numbers: conv1.0.weight, conv1.1.weight"],
+    ),
+    "complex numbers": (
+        lambda: {name: value.to(torch.complex64) for name, value in STATE.items()},
+        ["84 not finite floating-point numbers: conv1.0.weight"],
+    ),
+    "no values": (
+        lambda: {name: value.to("meta") for name, value in STATE.items()},
+        ["70 not finite floating-point numbers: conv1.0.weight"],
+    ),
+    "NaN": (
+        lambda: STATE | {"conv1.1.weight": torch.full((24,), float("nan"))},
+        ["1 not finite floating-point numbers: conv1.1.weight"],
+    ),
 }
 
 
@@ -210,7 +282,10 @@ def test_two_different_networks_in_one_file_are_ambiguous(tmp_path: Path) -> Non
     ("name", "content", "reason"),
     [
         ("u.pth", {"model": print}, "it holds the Python object"),
+        ("u.pth", {"losses": defaultdict(list, a=[1])}, "the Python object collections.defaultd"),
         ("u.pth", b"\x80 no weights", ""),
+        ("u.pth", b"", "it is empty"),
+        ("u.pth", b"version https://git-lfs", "it begins with b'version h'"),
         ("u.safetensors", b"\x80 no weights", ""),
     ],
 )
@@ -293,3 +368,34 @@ def test_loading_draws_no_random_number_more_than_a_random_start(tmp_path: Path)
     torch.manual_seed(0)
     timm_backbone(NAME, 6, weights=str(tmp_path / "u.pth"))
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"cut off", "could not be read as weights"),
+        (b"", "could not be read as weights"),
+        ({"state_dict": STATE, "hyper_parameters": {"loss": nn.ReLU()}}, "the Python object"),
+        ([STATE], "does not hold weights"),
+    ],
+)
+def test_a_checkpoint_of_another_project_that_cannot_be_read(
+    content: Any, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "u.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=rf"u\.ckpt .*{reason}"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "parameters", [None, {}, {"classes": 14}, argparse.Namespace(lr=0.1), {"classes": [0, 1]}, "x"]
+)
+def test_hyper_parameters_of_another_project_do_not_matter(parameters: Any, tmp_path: Path) -> None:
+    content = {"state_dict": prefixed("model.", STATE), "hyper_parameters": parameters}
+    torch.save(content, tmp_path / "u.ckpt")
+    state, _ = load(tmp_path / "u.ckpt")
+    assert all(torch.equal(state[name], STATE[name]) for name in BODY)
