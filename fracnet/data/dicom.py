@@ -95,14 +95,21 @@ def display_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> np
 
     Raises ValueError for invalid values, and for a window that maps all pixels to one grey.
     """
+    _use_functional_groups(dataset)
     bits = int(dataset.BitsStored)
     numbers = np.arange(1 << bits)
     if int(dataset.get("PixelRepresentation") or 0):
         numbers = np.where(numbers < 1 << bits - 1, numbers, numbers - (1 << bits))
-    native = np.asarray(stored, stored.dtype.newbyteorder("="))
+    size = max(stored.dtype.itemsize, 1 + (bits > 8))  # a codestream may have fewer bits
+    native = np.asarray(stored, f"{stored.dtype.kind}{size}")
     codes = native.view(f"u{native.itemsize}") & ((1 << bits) - 1)
-    padding = _padding(dataset, numbers)
-    present = _present(codes, 1 << bits) & ~padding
+    low, high = _padding(dataset, bits)
+    padding = (numbers >= low) & (numbers <= high)
+    beyond = None
+    if low <= high and (low < numbers.min() or high > numbers.max()):
+        # Without the bits above the stored ones, such padding looks like an ordinary value.
+        beyond = (native >= low) & (native <= high)
+    present = _present(codes if beyond is None else codes[~beyond], 1 << bits) & ~padding
     if not present.any():
         raise ValueError("all of its pixels are padding")
     values = _modality(dataset, numbers.astype(np.float64))
@@ -116,7 +123,10 @@ def display_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> np
     flat, pixels = codes.ravel(), np.empty(codes.size, np.uint8)
     for start in range(0, codes.size, LOOKUP_BLOCK):
         pixels[start : start + LOOKUP_BLOCK] = grey[flat[start : start + LOOKUP_BLOCK]]
-    return pixels.reshape(codes.shape)
+    pixels = pixels.reshape(codes.shape)
+    if beyond is not None:
+        pixels[beyond] = 0
+    return pixels
 
 
 def _present(codes: npt.NDArray[np.integer[Any]], n: int) -> npt.NDArray[np.bool_]:
@@ -128,16 +138,30 @@ def _present(codes: npt.NDArray[np.integer[Any]], n: int) -> npt.NDArray[np.bool
     return present
 
 
-def _padding(dataset: Dataset, numbers: npt.NDArray[np.int_]) -> npt.NDArray[np.bool_]:
+def _padding(dataset: Dataset, bits: int) -> tuple[int, int]:
+    """The least and the greatest value of padding, (1, 0) without; bits: stored per pixel."""
     value = dataset.get("PixelPaddingValue")
     if value is None or value == "":
-        return np.zeros(len(numbers), dtype=bool)
+        return 1, 0
     limit = dataset.get("PixelPaddingRangeLimit")
-    # Some devices write it as unsigned although the pixels are signed: the code is the same.
-    ends = [
-        int(numbers[int(end) % len(numbers)]) for end in (value, value if limit is None else limit)
-    ]
-    return (numbers >= min(ends)) & (numbers <= max(ends))
+    signed = bool(int(dataset.get("PixelRepresentation") or 0))
+    ends = []
+    for end in (int(value), int(value if limit is None else limit)):
+        # Some devices write it as unsigned although the pixels are signed, or reverse: the code,
+        # of as many bits as are stored or allocated, is the same.
+        n = 1 << (bits if 0 <= end < 1 << bits else int(dataset.BitsAllocated))
+        first = -n // 2 if signed else 0
+        ends.append((end - first) % n + first)
+    return min(ends), max(ends)
+
+
+def _use_functional_groups(dataset: Dataset) -> None:
+    """Move rescaling and window of an enhanced image, which has them for each frame, to its top."""
+    for kind in ("Shared", "PerFrame"):
+        for frame in (dataset.get(f"{kind}FunctionalGroupsSequence") or ())[:1]:
+            for part in ("PixelValueTransformation", "FrameVOILUT"):
+                for values in (frame.get(f"{part}Sequence") or ())[:1]:
+                    dataset.update(values)
 
 
 def _modality(dataset: Dataset, values: Values) -> Values:
@@ -339,7 +363,8 @@ def _stored_pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.integer[Any]]
         actual = len(dataset.PixelData)
         if actual < expected:
             raise ValueError(f"the file is truncated: {actual} of {expected} bytes of pixels")
-        return get_decoder(syntax).as_array(dataset, raw=True, index=0)[0]
+        options: dict[str, Any] = {"raw": True, "index": 0, "correct_unused_bits": False}
+        return get_decoder(syntax).as_array(dataset, **options)[0]
     coded = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if syntax == _RLE:
         # RLE adds at most one byte per 128: longer data decode to something else.

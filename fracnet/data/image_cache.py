@@ -39,7 +39,8 @@ from fracnet.utils.files import path_from_text, sha256_of
 from fracnet.utils.progress import progress_bar
 from fracnet.utils.text import list_some
 
-FORMAT = 2
+FORMAT = 3
+"""Of the files, and of what is read from images: raise it when a reader gives other pixels."""
 SAMPLED = 32
 """Images that are compared with their checksums whenever a cache is opened."""
 

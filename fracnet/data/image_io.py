@@ -106,7 +106,7 @@ decoding_memory = ByteBudget(WORKING_MEMORY)
 
 
 def read_grey(path: Path | str) -> Grey:
-    """Decode JPEG, PNG, GIF (first frame), TIFF, BMP or DICOM to grey, uint8 [H, W], C-contiguous.
+    """Decode JPEG, PNG, GIF, TIFF, BMP or DICOM to grey, uint8 [H, W], C-contiguous.
 
     The content determines the format, not the file name.
 
@@ -115,8 +115,10 @@ def read_grey(path: Path | str) -> Grey:
       image's own minimum..maximum to 0..255: detectors use 10 to 14 of the 16 bits, so the full
       range of the file type would leave most radiographs black. A constant image keeps its
       position in the full 16-bit range. Signed 8 bits map from -128..127.
-    - The EXIF orientation tag is not applied, so pixels, header size and labels agree.
+    - The EXIF orientation tag is not applied, so pixels, header size and labels agree; that of
+      TIFF, which belongs to the image itself, is applied to both.
     - DICOM is displayed as its header says (`dicom.display_pixels`).
+    - Of an animated GIF or PNG, the first frame is read; a TIFF or DICOM of several is no image.
 
     Raises BadImage for anything but a complete image: missing, a folder, empty, not an image,
     truncated (a baseline JPEG even if an end marker follows the cut; in a progressive one a cut
@@ -140,6 +142,7 @@ def decode_grey(data: bytes, path: Path) -> Grey:
             if dicom_files.is_dicom(data[: dicom_files.HEADER_LENGTH]):
                 return dicom.decode(data, path, _memory_for)
             with _open(path, io.BytesIO(data)) as image, _memory_for(path, *image.size):
+                _check_tiff(image)
                 deep = _is_deep(image)  # known only before the pixels are decoded
                 image.load()
                 if image.format in ("JPEG", "MPO") and _ends_early(image, data):
@@ -221,6 +224,33 @@ def _open(path: Path, file: io.BytesIO | io.BufferedReader) -> ImageFile.ImageFi
     return image
 
 
+def _check_tiff(image: ImageFile.ImageFile) -> None:
+    """Raise ValueError for a TIFF that Pillow would read in part or wrongly.
+
+    Several pages are several images, unless they are smaller copies or masks of the first.
+    """
+    if image.format != "TIFF":
+        return
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(284) == 2 and len(image.getbands()) > 1 and max(tags.get(258, (1,))) > 8:
+        raise ValueError("deep color in separate planes is not supported")
+    if _is_derived(image):
+        raise ValueError("its first page is a smaller copy or a mask of an image")
+    several = False
+    with suppress(Exception):  # garbage may follow the only page, and raises almost anything
+        while not several:
+            image.seek(image.tell() + 1)
+            several = not _is_derived(image)
+    if several:
+        raise ValueError("it has several pages; only single images are supported")
+    image.seek(0)
+
+
+def _is_derived(page: ImageFile.ImageFile) -> bool:
+    tags = getattr(page, "tag_v2", {})
+    return bool(tags.get(254, 0) & 0b101) or tags.get(255) == 2
+
+
 def _is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether the file has 16 bits per sample; unknown once the pixels are decoded."""
     return any(";16" in str(tile.args) for tile in image.tile)
@@ -270,6 +300,8 @@ def _to_grey(image: ImageFile.ImageFile, data: bytes, deep: bool) -> Grey:
             pixels = pixels.view(np.uint32)
         # TIFF's "0 is white": Pillow inverts it only for 8 bits.
         inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
+        if isinstance(key := image.info.get("transparency"), int):
+            pixels = np.where(pixels == key, 0, pixels)
         if not inverted:
             return stretch_to_uint8(pixels)
         white = np.float64(pixels.max())
@@ -279,8 +311,7 @@ def _to_grey(image: ImageFile.ImageFile, data: bytes, deep: bool) -> Grey:
             raise ValueError("its type, int8 in several channels, is not supported")
         return np.asarray(image) ^ np.uint8(128)
     if deep and image.mode in ("RGB", "RGBA", "LA"):
-        image.close()  # its pixels are not needed, and are many
-        return _stretch(_deep_color(data), _luma)
+        return _deep_color(image, data)
     if image.has_transparency_data:
         # Via RGBA, the only conversion that handles every kind of transparency.
         grey = np.empty((image.height, image.width), np.uint8)
@@ -326,12 +357,21 @@ def _unsupported_tiff(data: bytes) -> str | None:
     )
 
 
-def _deep_color(data: bytes) -> npt.NDArray[np.uint16]:
-    """16-bit color, [H, W, 3 or 4] in OpenCV's order; Pillow keeps only the upper eight bits."""
+def _deep_color(image: ImageFile.ImageFile, data: bytes) -> Grey:
+    """16-bit color, read by OpenCV; Pillow keeps only the upper eight bits."""
+    tags = getattr(image, "tag_v2", {})
+    # Of four channels the last one is alpha, unless the file leaves its meaning open.
+    has_alpha = image.mode in ("RGBA", "LA") and tags.get(338, (2,))[0] != 1  # 1: multiplied in
+    size, key = image.size, image.info.get("transparency")
+    image.close()  # its pixels are not needed, and are many
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.ndim != 3:
+    if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint16:
         raise ValueError("its 16-bit color cannot be decoded")
-    return np.asarray(pixels, np.uint16)
+    if pixels.shape[1::-1] != size:
+        raise ValueError("16-bit color with an orientation tag is not supported")
+    if isinstance(key, tuple):  # the color that is transparent, in a PNG
+        pixels[(pixels[..., 2::-1] == key).all(axis=-1)] = 0
+    return _stretch(pixels if has_alpha else pixels[..., :3], _luma)
 
 
 def _luma(pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:

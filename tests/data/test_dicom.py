@@ -167,6 +167,39 @@ def test_padding_is_black_and_does_not_affect_the_range(read):
     assert inverted[:12].max() == 0
 
 
+def test_padding_beyond_the_stored_bits_hides_no_other_value(read):
+    """65535 and 4095 have the same lower 12 bits, -32768 and 0 as well."""
+    bright = DEEP.copy()
+    bright[bright > bright.max() - 400] = 4095
+    expected = read(bright, BitsStored=12)
+    assert (expected == 255).any()
+    assert np.array_equal(read(bright, BitsStored=12, PixelPaddingValue=65535), expected)
+    padded = bright.copy()
+    padded[:7] = 65535
+    grey = read(padded, BitsStored=12, PixelPaddingValue=65535)
+    assert grey[:7].max() == 0
+    assert np.array_equal(grey[7:], read(bright[7:], BitsStored=12))
+    signed = bright.astype(np.int16) - 2048
+    signed[8] = 0
+    expected = read(signed, BitsStored=12)
+    assert np.array_equal(read(signed, BitsStored=12, PixelPaddingValue=-32768), expected)
+    signed[:7] = -32768
+    grey = read(signed, BitsStored=12, PixelPaddingValue=-32768)
+    assert grey[:7].max() == 0
+    assert np.array_equal(grey[7:], read(signed[7:], BitsStored=12))
+
+
+@pytest.mark.parametrize("value", [-2000, 63536, 2096])
+def test_padding_of_signed_pixels_may_be_written_as_unsigned(read, value):
+    signed = DEEP.astype(np.int16) - 1900
+    signed[:5] = -2000
+    content = dataset(signed, BitsStored=12)
+    content.add_new(0x00280120, "SS" if value < 0 else "US", value)
+    grey = read(file_bytes(content))
+    assert grey[:5].max() == 0
+    assert np.array_equal(grey[5:], read(signed[5:], BitsStored=12))
+
+
 @pytest.mark.parametrize(("value", "grey"), [(0, 0), (1638, 102), (4095, 255)])
 def test_constant_image_keeps_its_position_in_the_range(read, value, grey):
     assert (read(np.full((5, 6), value, np.uint16), BitsStored=12) == grey).all()
@@ -202,6 +235,25 @@ def test_an_invalid_grey_scale_is_rejected(read, header, message):
     with pytest.raises(BadImage) as caught:
         read(DEEP, BitsStored=12, **header)
     assert message in str(caught.value)
+
+
+def test_an_enhanced_image_has_its_window_in_sequences(read):
+    def sequence(**elements) -> list[Dataset]:
+        item = Dataset()
+        for name, value in elements.items():
+            setattr(item, name, value)
+        return [item]
+
+    rescaling = {"RescaleSlope": 0.5, "RescaleIntercept": -100}
+    window = {"WindowCenter": 800, "WindowWidth": 501}
+    expected = read(DEEP, BitsStored=12, **window, **rescaling)
+    groups = {
+        "SharedFunctionalGroupsSequence": sequence(
+            PixelValueTransformationSequence=sequence(**rescaling)
+        ),
+        "PerFrameFunctionalGroupsSequence": sequence(FrameVOILUTSequence=sequence(**window)),
+    }
+    assert np.array_equal(read(DEEP, BitsStored=12, NumberOfFrames=1, **groups), expected)
 
 
 def test_an_image_of_padding_only_is_rejected(read):
@@ -309,6 +361,16 @@ def test_a_codestream_that_ends_early_with_an_end_marker_is_refused(tmp_path, ki
     cut = coded[: int(share * len(coded))] + b"\xff\xd9"
     reason = rejection(tmp_path, compressed(pixels, cut, syntax, **header))
     assert "the lower part is missing" in reason
+
+
+def test_a_codestream_of_fewer_bits_than_the_header_says(tmp_path):
+    plain = read_grey(write(tmp_path, dicom(GREY.astype(np.uint16), BitsStored=12)))
+    for syntax, coded in (
+        (uid.JPEGLosslessSV1, imagecodecs.jpeg8_encode(GREY, lossless=True)),
+        (uid.JPEGLSLossless, imagecodecs.jpegls_encode(GREY)),
+    ):
+        data = compressed(GREY.astype(np.uint16), coded, syntax, BitsStored=12)
+        assert np.array_equal(read_grey(write(tmp_path, data)), plain)
 
 
 def test_constant_images_of_every_jpeg_are_read(tmp_path):

@@ -1,5 +1,6 @@
 """Image files become the right grey pixels or are rejected by name; nothing is filled in."""
 
+import io
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import pandas as pd
 import pytest
 from helpers import fuzz_reading
 from helpers.pictures import HEIGHT, WIDTH, color, encoded, picture
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from fracnet.data import image_io
 from fracnet.data.image_io import BadImage, image_size, read_grey
@@ -495,3 +497,98 @@ def test_a_tiff_of_another_type_is_rejected_by_its_type(
     data = tiff(np.arange(15, dtype=dtype).reshape(3, 5), sample_format, photometric)
     with pytest.raises(BadImage, match=f"a TIFF of {dtype} samples .* is not supported"):
         read(tmp_path, data)
+
+
+def tiff_pages(*pages: Image.Image, kinds: tuple[int, ...] = ()) -> bytes:
+    """A TIFF of several pages; kinds: their NewSubfileType (1 for a smaller copy)."""
+    buffer = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(buffer, True) as writer:
+        for place, page in enumerate(pages):
+            page.save(writer, "TIFF", tiffinfo={254: kinds[place]} if kinds else {})
+            writer.newFrame()
+    return buffer.getvalue()
+
+
+def test_a_tiff_of_several_images_is_rejected_and_one_with_copies_read(tmp_path):
+    path = tmp_path / "views.tif"
+    first, second, small = picture(1), picture(2), picture(1).resize((10, 8))
+    path.write_bytes(tiff_pages(first, second))
+    with pytest.raises(BadImage, match="it has several pages; only single images are supported"):
+        read_grey(path)
+    path.write_bytes(tiff_pages(first, small, second, kinds=(0, 1, 0)))
+    with pytest.raises(BadImage, match="it has several pages"):
+        read_grey(path)
+    path.write_bytes(tiff_pages(small, first, kinds=(1, 0)))
+    with pytest.raises(BadImage, match="its first page is a smaller copy"):
+        read_grey(path)
+    for kinds in ((0, 1, 1), (0, 4, 1)):
+        path.write_bytes(tiff_pages(first, small, small, kinds=kinds))
+        assert np.array_equal(read_grey(path), np.asarray(first))
+
+
+def deep_tiff(pixels: np.ndarray, photometric: int, **tags: int) -> bytes:
+    """An uncompressed TIFF of 16 bits, [H, W, C], or [C, H, W] in planes (planar=2)."""
+    planar = tags.get("planar", 1)
+    height, width = pixels.shape[1:] if planar == 2 else pixels.shape[:2]
+    n = pixels.shape[0] if planar == 2 else pixels.shape[2]
+    strips, part = (n if planar == 2 else 1), pixels.nbytes // (n if planar == 2 else 1)
+    values = {
+        256: [width], 257: [height], 258: [16] * n, 259: [1], 262: [photometric],
+        273: [0] * strips, 277: [n], 278: [height], 279: [part] * strips, 284: [planar],
+    }  # fmt: skip
+    values |= {338: [tags["extra"]]} if "extra" in tags else {}
+    values |= {274: [tags["orientation"]]} if "orientation" in tags else {}
+    end = 8 + 2 + 12 * len(values) + 4
+    start = end + sum(4 * len(items) for items in values.values() if len(items) > 1)
+    values[273] = [start + part * i for i in range(strips)]
+    entries, more = b"", b""
+    for tag, items in sorted(values.items()):
+        raw = struct.pack(f"<{len(items)}I", *items)
+        place = raw if len(items) == 1 else struct.pack("<I", end + len(more))
+        entries += struct.pack("<HHI", tag, 4, len(items)) + place
+        more += raw if len(items) > 1 else b""
+    header = struct.pack("<2sHIH", b"II", 42, 8, len(values))
+    return header + entries + bytes(4) + more + pixels.astype("<u2").tobytes()
+
+
+def test_deep_color_in_tiff_is_read_right_or_rejected(tmp_path):
+    grey = np.asarray(picture()).astype(np.uint16) * 200 + 300
+    color = np.dstack([grey] * 3)
+    expected = read(tmp_path, deep_tiff(color, 2))
+    assert (expected.min(), expected.max()) == (0, 255)
+    opaque, clear = np.full_like(grey, 65535), np.zeros_like(grey)
+    for extra, fourth in ((2, opaque), (0, clear)):  # alpha, and something unspecified
+        data = deep_tiff(np.dstack([color, fourth]), 2, extra=extra)
+        assert np.array_equal(read(tmp_path, data), expected)
+    half = np.dstack([color // 2, opaque // 2])  # multiplied by alpha already
+    assert np.abs(read(tmp_path, deep_tiff(half, 2, extra=1)).astype(int) - expected).max() <= 1
+    turned = read(tmp_path, deep_tiff(color, 2, orientation=6))
+    assert np.array_equal(turned, np.rot90(expected, -1))
+    with pytest.raises(BadImage, match="deep color in separate planes is not supported"):
+        read(tmp_path, deep_tiff(np.stack([grey] * 3), 2, planar=2))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_transparent_color_of_a_deep_png_is_black(tmp_path, channels):
+    grey = np.asarray(picture()).astype(np.uint16) * 200 + 300
+    keyed = grey.copy()
+    keyed[:9] = 65535
+    pixels = keyed if channels == 1 else np.dstack([keyed] * 3)
+    data = cv2.imencode(".png", pixels)[1].tobytes()
+    key = struct.pack(">I4s", 2 * channels, b"tRNS") + b"\xff" * 2 * channels
+    key += zlib.crc32(key[4:]).to_bytes(4)
+    place = data.index(b"IDAT") - 4
+    result = read(tmp_path, data[:place] + key + data[place:])
+    assert result[:9].max() == 0
+    keyed[:9] = 0
+    assert np.array_equal(result, image_io.stretch_to_uint8(keyed))
+
+
+def test_garbage_after_the_only_page_of_a_tiff_does_not_matter(tmp_path):
+    data = bytearray(encoded(picture(), "TIFF"))
+    start = int.from_bytes(data[4:8], "little")
+    end = start + 2 + 12 * int.from_bytes(data[start : start + 2], "little")
+    for junk in (len(data) + 1000, 6, start, 0xFFFFFFF0):
+        data[end : end + 4] = junk.to_bytes(4, "little")
+        (tmp_path / "x.tif").write_bytes(data)
+        assert np.array_equal(read_grey(tmp_path / "x.tif"), np.asarray(picture()))
