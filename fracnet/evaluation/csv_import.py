@@ -11,6 +11,7 @@ import pandas as pd
 from fracnet.evaluation.predictions import (
     LOGIT,
     PROB,
+    REQUIRED,
     Predictions,
     assemble,
     classes_of,
@@ -20,7 +21,7 @@ from fracnet.evaluation.predictions import (
 from fracnet.utils.csv_table import read_csv
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
-from fracnet.utils.text import counted, list_some, near_miss
+from fracnet.utils.text import counted, list_some, near_miss, number_in
 
 GROUPS = ("patient", "study", "region")
 MAX_LABELS_LISTED = 8
@@ -48,9 +49,8 @@ def read_csv_predictions(
     labels that are not classes, and what `Predictions` rejects.
     """
     columns, labels = columns or {}, labels or {}
-    file = _read(path)
+    file, notes = _read(path, columns)
     table = _rename(file, columns, path)
-    notes = []
     if "label" not in table:
         raise UserError(
             f"table={path} has no column 'label' (the true class of each row); name it, as in "
@@ -102,7 +102,8 @@ def origin(
     }
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, columns: Mapping[str, Any]) -> tuple[pd.DataFrame, list[str]]:
+    """The cells, with fracnet's names of columns in fracnet's case, and notes on unread columns."""
     if not path.is_file():
         # Compares names without the ending, which all candidates may share.
         names = {p.stem: p.name for p in sorted(path.parent.glob("*")) if p.is_file()}
@@ -113,8 +114,17 @@ def _read(path: Path) -> pd.DataFrame:
         table = read_csv(path)
     except UserError as error:
         raise UserError(f"table={path} is not a csv of predictions: {error}") from error
+    mapped = {*map(str, columns), *map(str, columns.values())}
+    known = {name: table.called(name) for name in (*REQUIRED, *GROUPS) if name not in mapped}
+    notes = [
+        f"The column {unread!r} is not read; if it names the {key}, use "
+        f"columns={{{key}: {unread}}}."
+        for key in ("patient", "study")
+        if known.get(key, "") is None and (unread := table.named_like(key, mapped))
+    ]
     cells = pd.DataFrame(table.rows, columns=list(table.columns), dtype=object)
-    return cells.where(cells != "", np.nan)
+    cells = cells.rename(columns={found: name for name, found in known.items() if found})
+    return cells.where(cells != "", np.nan), notes
 
 
 def _rename(table: pd.DataFrame, columns: Mapping[str, Any], path: Path) -> pd.DataFrame:
@@ -134,15 +144,16 @@ def _rename(table: pd.DataFrame, columns: Mapping[str, Any], path: Path) -> pd.D
 
 
 def _apply_labels(column: pd.Series, labels: Mapping[Any, str]) -> pd.Series:
-    def text(value: Any) -> str:
+    def key(value: Any) -> Any:
         """0, "0" and "0.0" are the same label."""
-        try:
-            return f"{float(value):g}"
-        except ValueError:
-            return str(value)
+        number = number_in(str(value))
+        return str(value) if number is None else number
 
-    names = {text(label): name for label, name in labels.items()}
-    return column.map(lambda value: names.get(text(value), value), na_action="ignore")
+    names: dict[Any, str] = {}
+    for label, name in labels.items():
+        if names.setdefault(key(label), name) != name:
+            raise UserError(f"labels names {label} twice: {names[key(label)]} and {name}.")
+    return column.map(lambda value: names.get(key(value), value), na_action="ignore")
 
 
 def _check_filled(table: pd.DataFrame, name: str, columns: Mapping[str, Any], path: Path) -> None:

@@ -133,7 +133,7 @@ def _matches(text: str, result: InputImages, key: str) -> Iterator[InputFile]:
         hint = near_miss(path.name, names) or f" {content}."
         raise UserError(f"{key}{text}: no such file or folder.{hint}")
     elif path.suffix.lower() == ".csv":
-        yield from _files_in_csv(path)
+        yield from _files_in_csv(path, result)
     elif path.suffix.lower() == ".txt":
         for line in re.split(r"[\r\n]+", read_text(path)):
             if name := line.strip(BLANKS):
@@ -195,14 +195,21 @@ def _files_below(folder: Path, result: InputImages) -> Iterator[InputFile]:
     result.notes += skipped_note(folder, others)
 
 
-def _files_in_csv(path: Path) -> Iterator[InputFile]:
+def _files_in_csv(path: Path, result: InputImages) -> Iterator[InputFile]:
     table = read_csv(path)
-    table.require(["path"], " It needs a column path; patient and study are optional.")
-    if empty := [i for i, cells in enumerate(table.rows) if not cells["path"]]:
-        table.reject(empty, "path", "the path of an image")
+    name = table.called("path") or "path"
+    table.require([name], " It needs a column path; patient and study are optional.")
+    if empty := [i for i, cells in enumerate(table.rows) if not cells[name]]:
+        table.reject(empty, name, "the path of an image")
+    groups = [table.called(key) for key in ("patient", "study")]
+    for key, group in zip(("patient", "study"), groups, strict=True):
+        if group is None and (unread := table.named_like(key, ())):
+            result.notes.append(
+                f"{path}: the column {unread!r} is not read; if it names the {key}, call it {key}."
+            )
     for cells, line in zip(table.rows, table.lines, strict=True):
-        patient, study = (cells.get(key) or None for key in ("patient", "study"))
-        file = listed_path(cells["path"], path.parent)
+        patient, study = (cells[group] or None if group else None for group in groups)
+        file = listed_path(cells[name], path.parent)
         yield InputFile(file, patient, study, f"{path}, line {line}")
 
 

@@ -5,7 +5,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,18 @@ from fracnet.utils.text import are, counted, list_some, near_miss
 
 BLANKS = " \t\r\n\xa0"
 """Removed around cells; other white space, such as a form feed, may belong to an id."""
+
+ID_WORDS = {
+    "patient": (
+        "patientid", "patientname", "patientnumber", "patientno", "subject", "subjectid", "person",
+        "personid",
+    ),
+    "study": (
+        "studyid", "studyinstanceuid", "studynumber", "studyno", "exam", "examid", "accession",
+        "accessionnumber",
+    ),
+}  # fmt: skip
+"""Usual names of columns with ids, without separators."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,26 @@ class Table:
     columns: tuple[str, ...]
     rows: list[dict[str, str]]
     lines: list[int]
+
+    def called(self, name: str) -> str | None:
+        """The column of this name, otherwise the one that differs from it in case; None without.
+
+        Raises DataFault for several of these.
+        """
+        if name in self.columns:
+            return name
+        same = [column for column in self.columns if column.casefold() == name.casefold()]
+        if len(same) > 1:
+            listed = " and ".join(map(repr, same))
+            raise DataFault(f"{self.path} has the columns {listed}; rename or remove all but one.")
+        return same[0] if same else None
+
+    def named_like(self, key: str, read: Collection[str]) -> str | None:
+        """A column that is not `read`, with a usual name for ids of patients or studies."""
+        for column in self.columns:
+            if column not in read and re.sub(r"[\W_]+", "", column.casefold()) in ID_WORDS[key]:
+                return column
+        return None
 
     def require(self, columns: Iterable[str], hint: str = "") -> None:
         """Raise UserError that lists the missing columns, if any. `hint` ends the message."""
@@ -60,7 +92,7 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             encoding = "utf-16"
-        text = data.decode(encoding)
+        text = data.decode(encoding).lstrip("\ufeff")  # some programs write it twice
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
@@ -92,9 +124,14 @@ def read_csv(path: Path) -> Table:
     Columns without a name, such as the empty ones at the end that spreadsheets write, are left out.
     """
     text = read_text(path)
-    separator = max(",;\t", key=text.lstrip("\r\n").replace("\r", "\n").partition("\n")[0].count)
+    # Excel's own way to name the separator, in a line before the header.
+    named = re.match(r"""["']?sep=([^\w\s"']|\t)["']?[,;\t]*(?=[\r\n])""", text, re.IGNORECASE)
+    text = text[named.end() :] if named else text
+    header = text.lstrip("\r\n").replace("\r", "\n").partition("\n")[0]
+    separator = named[1] if named else max(",;\t", key=header.count)
     # A strict reader refuses blanks behind a closing quotation mark.
-    quoted = rf'((?:\A|[{separator}\r\n])"(?:[^"]|"")*+")[ \xa0]*+(?=[{separator}\r\n]|\Z)'
+    ends = rf"[{re.escape(separator)}\r\n]"
+    quoted = rf'((?:\A|{ends})"(?:[^"]|"")*+")[ \xa0]*+(?={ends}|\Z)'
     text = re.sub(quoted, r"\1", text)
     # Not splitlines: a form feed, for example, is part of a cell.
     # Strict: otherwise an unpaired quotation mark swallows the lines up to the next one.

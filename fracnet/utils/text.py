@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ def join_names(names: Sequence[str], limit: int = MAX_NAMES) -> str:
     if len(names) > limit:
         return list_some(names, len(names), limit)
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def number_in(text: str) -> Decimal | None:
+    """The number that a text is without exponent, exact: equal for 1, 01 and 1.0."""
+    plain = re.fullmatch(r"[+-]?\d+(\.\d*)?", text, re.ASCII)
+    return Decimal(text) if plain else None
 
 
 def shortened(text: str, width: int) -> str:

@@ -228,3 +228,34 @@ def test_a_class_may_be_named_like_a_missing_value(name: str, tmp_path: Path) ->
     path = written(tmp_path, table)
     columns = {**ALONE, f"prob_{name}": "p0"}
     assert set(read_csv_predictions(path, columns)[0].classes) == {name, "abnormal"}
+
+
+def test_long_numbers_are_different_labels(tmp_path: Path) -> None:
+    rows = ["12345671,0.1", "12345672,0.9", "12345672.0,0.8"]
+    (tmp_path / "p.csv").write_text("\n".join(["label,prob_yes", *rows]))
+    names = {12345671: "no", 12345672: "yes"}
+    predictions, _ = read_csv_predictions(tmp_path / "p.csv", {}, names)
+    assert predictions.table["label"].tolist() == ["no", "yes", "yes"]
+
+
+def test_a_label_of_two_classes_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("label,prob_yes\n0,0.1\n1,0.9\n")
+    names = {"0": "no", 1: "yes", "1.0": "no"}
+    with pytest.raises(UserError, match=r"labels names 1\.0 twice: yes and no"):
+        read_csv_predictions(tmp_path / "p.csv", {}, names)
+
+
+def test_columns_may_be_written_in_any_case_and_unread_ones_are_named(tmp_path: Path) -> None:
+    text = "Path,Split,Label,PatientID,prob_yes\na,val,no,p1,0.1\nb,test,yes,p2,0.9\n"
+    (tmp_path / "p.csv").write_text(text)
+    names = {"no": "no", "yes": "yes"}
+    predictions, notes = read_csv_predictions(tmp_path / "p.csv", {}, names)
+    assert predictions.table["split"].tolist() == ["val", "test"]
+    assert predictions.table["path"].tolist() == ["a", "b"]
+    (note,) = notes
+    assert "'PatientID' is not read" in note
+    assert "columns={patient: PatientID}" in note
+    columns = {"patient": "PatientID", "label": "Label"}
+    predictions, notes = read_csv_predictions(tmp_path / "p.csv", columns, names)
+    assert predictions.table["patient"].tolist() == ["p1", "p2"]
+    assert not notes

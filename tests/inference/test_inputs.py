@@ -205,3 +205,14 @@ def test_a_name_that_is_not_utf8_is_read_and_becomes_valid_text(folder: Path) ->
     assert [item.error for item in loaded] == ["", "", ""]
     assert f"{folder}/caf\\xe9.png" in [item.path for item in loaded]
     assert all(note.encode() for note in images.notes)
+
+
+def test_columns_of_a_table_may_be_written_in_any_case_and_unread_ones_are_named(
+    folder: Path,
+) -> None:
+    (folder / "list.csv").write_text("Path,PATIENT,StudyInstanceUID\na.png,p1,s1\n")
+    found = find_images([str(folder / "list.csv")])
+    assert [(file.path.name, file.patient, file.study) for file in found.files] == [
+        ("a.png", "p1", None)
+    ]
+    assert "the column 'StudyInstanceUID' is not read" in " ".join(found.notes)

@@ -4,10 +4,12 @@ import json
 import math
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from fracnet.data.splits import SPLITS
 from fracnet.utils.csv_table import Table, listed_path, read_csv
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.files import path_from_text, path_text
-from fracnet.utils.text import are, counted, list_some, near_miss
+from fracnet.utils.text import are, counted, list_some, near_miss, number_in, override_value
 
 COLUMNS = ("path", "label", "split", "patient", "study", "region", "boxes")
 SPLIT_NAMES = {
@@ -43,6 +45,8 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
+COPY = re.compile(r"( copy)?( \(\d+\))?$")
+"""What a file manager adds to the name of a copied folder, as `_label_key` gives it."""
 SPLIT_SUFFIXES = {"set", "data", "dataset", "images", "split"}
 """Words that may follow the name of a split, as in test_set."""
 
@@ -100,6 +104,8 @@ class Folder(UnsplitDataset):
         if self.csv is None:
             self._reject_other_layouts()
             images = read_class_folders(self.folder)
+            if self.class_order is None:
+                _reject_other_classes(self.folder, images)
         else:
             roots = (self.folder, Path(self.root).expanduser().absolute())
             images = read_listed(roots, Path(self.csv).expanduser(), self.columns)
@@ -193,6 +199,8 @@ class Folder(UnsplitDataset):
 
 
 def _typed(names: Sequence[str]) -> str:
+    if any("," in name for name in names):
+        return shlex.quote(f"data.class_order={override_value(list(names))}")
     return shell_quoted(f"data.class_order=[{','.join(names)}]")
 
 
@@ -216,19 +224,22 @@ def unify_labels(
     """Give labels that are one number (0, 0.0) one spelling; notes on it.
 
     distinct: classes that the user lists; two spellings that are both listed stay two classes.
-    Raises DataFault if labels differ only in case, separators or Unicode form: probably a slip.
+    Raises DataFault if labels differ only in case, separators, blanks at the ends or Unicode form:
+    probably a slip.
     """
     counts = Counter(row["label"] for row in rows)
     listed = set(map(str, distinct))
-    spellings: dict[float | str, list[str]] = defaultdict(list)
-    for label in sorted(counts):
-        spellings[_label_key(label)].append(label)
+    keys = {label: _label_key(label) for label in sorted(counts)}
+    spellings: dict[Decimal | str, list[str]] = defaultdict(list)
+    for label, key in keys.items():
+        original = COPY.sub("", key) if isinstance(key, str) else key
+        spellings[original if original in keys.values() else key].append(label)
     several = [
         labels
         for labels in spellings.values()
         if len(labels) > 1 and not len(listed.intersection(labels)) > 1
     ]
-    texts = [labels for labels in several if not isinstance(_label_key(labels[0]), float)]
+    texts = [labels for labels in several if not isinstance(keys[labels[0]], Decimal)]
     if texts:
         pairs = [
             " and ".join(f"{label!r} ({counted(counts[label], 'image')})" for label in labels)
@@ -249,12 +260,18 @@ def unify_labels(
     return notes
 
 
-def _label_key(label: str) -> float | str:
+def _label_key(label: str) -> Decimal | str:
     """Equal for two spellings of one number, or of one name."""
-    if re.fullmatch(r"[+-]?\d+(\.\d*)?", label, re.ASCII):
-        return float(label)
-    name = unicodedata.normalize("NFKC", label).casefold()
-    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", name).replace("_", " ")
+    name = _visible(label)
+    if (number := number_in(name)) is not None:
+        return number
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", name.casefold()).replace("_", " ")
+
+
+def _visible(text: str) -> str:
+    """The text in one Unicode form, without what nobody sees: blanks around it, joiners, marks."""
+    text = unicodedata.normalize("NFKC", text)
+    return "".join(char for char in text if unicodedata.category(char) != "Cf").strip()
 
 
 @dataclass
@@ -299,9 +316,50 @@ def read_class_folders(root: Path) -> Images:
             for folder in subfolders(entry):
                 _add_class(images, root, folder, split_of[entry.name])
     if not images.rows:
-        raise UserError(f"{root} has no image in its folders {', '.join(split_of)}.")
+        raise UserError(
+            f"{root} has no image in its folders {', '.join(split_of)}."
+            f"{''.join(f' {note}' for note in images.notes)}"
+        )
     _check_splits(root, images)
     return images
+
+
+def _reject_other_classes(root: Path, images: Images) -> None:
+    """Raise UserError for folders that are probably splits, or stand above the classes.
+
+    Not called where the user lists the classes.
+    """
+    labels = sorted({row["label"] for row in images.rows})
+    used_as = f"{root}: the folders {list_some(labels, len(labels), 6)} would be the classes"
+    otherwise = "If they are the classes, list them with data.class_order=[...]."
+    splits = {_split_within(label) for label in labels}
+    if "train" in splits and splits & {"val", "test"}:
+        raise UserError(
+            f"{used_as}, but look like splits. Name those train, val and test, with the class "
+            f"folders in them. {otherwise}"
+        )
+    if len(labels) < 2 or any(is_negative(label) for label in labels):
+        return
+    inner: dict[str, set[str]] = defaultdict(set)
+    for row in images.rows:
+        parts = row["path"].split("/")[:-1]
+        inner[row["label"]].update(parts[parts.index(row["label"]) + 1 :])
+    common = sorted(set.intersection(*inner.values()))
+    if len(common) > 1 and any(is_negative(name) for name in common):
+        raise UserError(
+            f"{used_as}, but in each of them are the folders {list_some(common, len(common), 6)}, "
+            f"which look like classes. Put those on top ({common[0]}/{labels[0]}/...), or list the "
+            f"images with their labels in a table: data.csv=labels.csv. {otherwise}"
+        )
+
+
+def _split_within(name: str) -> str | None:
+    """The split that a word of the name is, as in train2017, trainA, 01_test or trainset."""
+    for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name):
+        for suffix in ("", *SPLIT_SUFFIXES):
+            if split := SPLIT_NAMES.get(word.lower().removesuffix(suffix)):
+                return split
+    return None
 
 
 def _stray_note(folder: Path) -> list[str]:
@@ -380,12 +438,14 @@ def read_listed(roots: tuple[Path, Path], csv: Path, columns: Mapping[str, str |
     """
     root = roots[0]
     table = read_csv(csv if csv.is_absolute() else root / csv)
-    column = {key: columns.get(key) or key for key in ("path", "label")}
+    column = {key: columns.get(key) or table.called(key) or key for key in ("path", "label")}
     for key in COLUMNS[2:]:
-        if chosen := columns.get(key) or (key if key in table.columns else None):
+        if chosen := columns.get(key) or table.called(key):
             column[key] = chosen
     for key, name in column.items():
         table.require([name], f" Name the right one with data.columns.{key}=...")
+    if "split" not in column:
+        _reject_unread_split(table, set(column.values()))
     paths, missing = _paths(table, column["path"], roots)
     splits = _splits(table, column["split"]) if "split" in column else None
     ids = {  # a column without any value is the same as no column
@@ -394,6 +454,14 @@ def read_listed(roots: tuple[Path, Path], csv: Path, columns: Mapping[str, str |
         if key in column and any(cells[column[key]] for cells in table.rows)
     }
     images = Images(splits=set(splits or []), missing=missing, notes=[missing] if missing else [])
+    for key in ("patient", "study"):
+        if key in ids:
+            images.notes += _unify_ids(table, ids[key], key)
+        elif key not in column and (unread := table.named_like(key, column.values())):
+            images.notes.append(
+                f"{table.path}: the column {unread!r} is not read; if it names the {key}, set "
+                f"data.columns.{key}={unread}."
+            )
     bad_boxes = []
     for i, cells in enumerate(table.rows):
         split = splits[i] if splits else None
@@ -466,6 +534,56 @@ def _splits(table: Table, column: str) -> list[str]:
     wrong = [i for i, split in enumerate(splits) if split is None]
     table.reject(wrong, column, "train, val (or valid) or test")
     return [split for split in splits if split]
+
+
+def _reject_unread_split(table: Table, read: set[str]) -> None:
+    """Raise UserError for a column of another name with splits, which a new one would replace."""
+    for name in table.columns:
+        cells = {row[name] for row in table.rows}
+        splits = {split_named(cell) for cell in cells}
+        if name not in read and None not in splits and "train" in splits and len(splits) > 1:
+            raise UserError(
+                f"{table.path} has no column 'split', but the column {name!r} holds "
+                f"{', '.join(sorted(cells))}. Use it with data.columns.split={name}, or remove it "
+                "to have the images split again."
+            )
+
+
+def _unify_ids(table: Table, column: str, key: str) -> list[str]:
+    """Give ids that only look different (12 and 12.0) one spelling; notes on them, and on others.
+
+    Ids that differ in case or in leading zeros may be of different people: they stay as they are.
+    """
+    same: dict[str, set[str]] = defaultdict(set)
+    similar: dict[str, set[str]] = defaultdict(set)
+    for row in table.rows:
+        text = row[column]
+        plain = re.sub(r"^(\d+)\.0+$", r"\1", _visible(text))
+        same[plain].add(text)
+        similar[plain.casefold().lstrip("0") or plain].add(plain)
+    spelling = {
+        text: min(texts, key=lambda text: (len(text), text))
+        for texts in same.values()
+        for text in texts
+    }
+    for row in table.rows:
+        row[column] = spelling[row[column]]
+
+    def pairs(spellings: Mapping[str, set[str]]) -> str:
+        several = [
+            " and ".join(map(repr, sorted(ids))) for ids in spellings.values() if len(ids) > 1
+        ]
+        return list_some(sorted(several), len(several), 3)
+
+    notes = []
+    if listed := pairs(same):
+        notes.append(f"{table.path}: the {key} ids {listed} count as one each.")
+    if listed := pairs(similar):
+        notes.append(
+            f"{table.path}: the {key} ids {listed} count as different; write those that are the "
+            "same in one way."
+        )
+    return notes
 
 
 def _boxes(text: str, label: str, image: Path) -> list[Any] | None:

@@ -152,16 +152,20 @@ def _read_table(path: Path) -> dict[str, dict[str, Any]]:
     wrong = [i for i, n in enumerate(counts) if not n.isdecimal()]
     table.reject(wrong, "fracture_count", "a number")
     described: dict[str, dict[str, Any]] = {}
+    contradicting = []
     for i, row in enumerate(table.rows):
         regions = [region for region in REGIONS if flags[region][i]]
         if flags["mixed"][i] or len(regions) > 1:
             regions = ["mixed"]
-        described[Path(row["image_id"]).stem] = {
+        facts = {
             "label": "fracture" if flags["fractured"][i] else "no_fracture",
             "region": regions[0] if regions else None,
             **{column: flags[column][i] for column in EXTRA_FLAGS},
             "fracture_count": int(counts[i]),
         }
+        if described.setdefault(Path(row["image_id"]).stem, facts) != facts:
+            contradicting.append(i)
+    table.reject(contradicting, "image_id", "no other values than in an earlier line of the image")
     return described
 
 

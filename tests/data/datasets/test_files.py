@@ -231,6 +231,37 @@ class TestSplitFolders:
 
 
 class TestOtherLayouts:
+    @pytest.mark.parametrize(
+        "folders",
+        [
+            ("train2017", "val2017", "test2017"),
+            ("trainA", "trainB", "testA", "testB"),
+            tuple(f"{n}_{s}/{c}" for n, s in enumerate(("train", "val")) for c in ("no", "yes")),
+            ("trainset/a", "trainset/b", "testset/a"),
+        ],
+    )
+    def test_splits_of_other_names_are_no_classes(self, tmp_path, folders):
+        root = write_folders(tmp_path, *folders)
+        assert "would be the classes, but look like splits" in folder_error(root)
+        labels = sorted({folder.split("/")[0] for folder in folders})
+        assert read(root, class_order=labels).classes == tuple(labels)
+
+    @pytest.mark.parametrize("above", ["", "train/"])
+    def test_folders_above_the_classes_are_no_classes(self, tmp_path, above):
+        inner = ("normal", "fractured")
+        root = write_folders(tmp_path, *(f"{above}{r}/{c}" for r in ("hand", "leg") for c in inner))
+        message = folder_error(root)
+        assert "the folders hand, leg would be the classes" in message
+        assert "in each of them are the folders fractured, normal" in message
+        assert read(root, class_order=["hand", "leg"]).classes == ("hand", "leg")
+
+    def test_folders_below_the_classes_need_no_meaning(self, tmp_path):
+        views = ("frontal", "lateral", "no label")
+        root = write_folders(
+            tmp_path, *(f"{c}/{v}" for c in ("normal", "fractured") for v in views)
+        )
+        assert read(root).classes == ("normal", "fractured")
+
     @pytest.mark.parametrize("above", [False, True])
     def test_a_yolo_tree_is_named(self, tmp_path, above):
         base = write_yolo(tmp_path / "BoneFractureYolo8")
@@ -272,6 +303,32 @@ class TestLabels:
         order = ["normal", "grade", "Grade"]
         assert read(root, class_order=order).classes == tuple(order)
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            "normal ", " normal", "nor\u200bmal", "\ufeffnormal", "\uff4eormal", "normal\xad",
+            "normal - Copy", "normal (1)", "normal copy (2)",
+        ],
+    )  # fmt: skip
+    def test_spellings_that_look_alike_are_rejected(self, tmp_path, other):
+        root = write_folders(tmp_path, "normal", other, "broken")
+        assert f"{other!r} (6 images)" in folder_error(root)
+
+    def test_numbered_classes_are_no_copies(self, tmp_path):
+        root = write_folders(tmp_path, "type (1)", "type (2)", "no copy")
+        assert len(read(root).classes) == 3
+
+    @pytest.mark.parametrize("other", ["1 ", "01", "1\u200b"])
+    def test_numbers_that_look_alike_are_one_class(self, tmp_path, other):
+        manifest = read(write_folders(tmp_path, "0", "1", other))
+        assert manifest.classes == ("0", "1")
+        assert "are one number and count as one class" in notes(manifest)
+
+    def test_long_numbers_stay_distinct(self, images):
+        labels = ["10000000000000000", "10000000000000001", "x"]
+        write_csv(images, "path,label\n" + csv_lines(labels * 4))
+        assert read(images, csv="labels.csv").classes == tuple(labels)
+
     def test_similar_names_stay_distinct(self, images):
         write_csv(images, "path,label\n" + csv_lines(["A", "A+", "A-", "a1"] * 3))
         assert len(read(images, csv="labels.csv").classes) == 4
@@ -294,6 +351,66 @@ class TestTables:
         text = "path,label\n" + csv_lines(["normal", "broken"] * 6)
         write_csv(images, text.replace("\n", end))
         assert len(read(images, csv="labels.csv").table) == 12
+
+    @pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;", "sep=;;;"])
+    def test_the_line_by_which_excel_names_the_separator(self, images, first):
+        text = "path,label\n" + csv_lines(["normal", "broken"] * 6)
+        for end in ("\n", "\r\n"):
+            write_csv(images, f"{first}\n{text}".replace(",", ";").replace("\n", end))
+            assert len(read(images, csv="labels.csv").table) == 12
+        write_csv(images, f"{first}\n{text}images/0.png;a;b".replace(",", ";"))
+        (images / SPLIT).unlink()
+        assert "line 15: 3 cells" in folder_error(images, csv="labels.csv")
+
+    def test_columns_may_be_written_in_any_case(self, images):
+        splits = ["train"] * 6 + ["val"] * 3 + ["test"] * 3
+        lines = csv_lines(["normal", "broken"] * 6, [f"{s},p{i}" for i, s in enumerate(splits)])
+        write_csv(images, "Path,LABEL,Split,Patient\n" + lines)
+        table = read(images, csv="labels.csv").table
+        assert table["split"].tolist() == splits
+        assert table["patient"].tolist() == [f"p{i}" for i in range(12)]
+        write_csv(images, "Path,LABEL,Split,SPLIT\n" + lines)
+        assert "has the columns 'Split' and 'SPLIT'" in folder_error(images, csv="labels.csv")
+
+    def test_a_split_in_a_column_of_another_name_is_not_replaced(self, images):
+        splits = ["train"] * 6 + ["valid"] * 3 + ["test"] * 3
+        write_csv(images, "path,label,subset\n" + csv_lines(["normal", "broken"] * 6, splits))
+        message = folder_error(images, csv="labels.csv")
+        assert "the column 'subset' holds test, train, valid" in message
+        assert "data.columns.split=subset" in message
+        table = read(images, csv="labels.csv", columns={"split": "subset"}).table
+        assert table["split"].value_counts().to_dict() == {"train": 6, "val": 3, "test": 3}
+
+    @pytest.mark.parametrize("name", ["patient_id", "PatientID", "Subject ID"])
+    def test_an_unread_column_of_patients_is_named(self, images, name):
+        patients = [f"p{i}" for i in range(12)]
+        write_csv(images, f"path,label,{name}\n" + csv_lines(["normal", "broken"] * 6, patients))
+        manifest = read(images, csv="labels.csv")
+        assert f"the column {name!r} is not read" in notes(manifest)
+        assert f"data.columns.patient={name}" in notes(manifest)
+        (images / SPLIT).unlink()
+        assert "is not read" not in notes(read(images, csv="labels.csv", columns={"patient": name}))
+
+    @pytest.mark.parametrize(
+        ("one", "other"), [("12", "12.0"), ("\xe9", "e\u0301"), ("p", "p\u200b")]
+    )
+    def test_ids_that_only_look_different_are_one_patient(self, images, one, other):
+        splits = ["train"] * 6 + ["val"] * 3 + ["test"] * 3
+        patients = [one, *(f"p{i}" for i in range(10)), other]
+        cells = [f"{s},{p}" for s, p in zip(splits, patients, strict=True)]
+        write_csv(images, "path,label,split,patient\n" + csv_lines(["normal", "broken"] * 6, cells))
+        assert "1 group in more than one split" in folder_error(images, csv="labels.csv")
+        write_csv(images, "path,label,patient\n" + csv_lines(["normal", "broken"] * 6, patients))
+        manifest = read(images, csv="labels.csv")
+        assert manifest.table["patient"].nunique() == 11
+        assert "count as one each" in notes(manifest)
+
+    def test_ids_that_may_be_of_one_patient_are_named(self, images):
+        patients = ["7", "007", "a1", "A1", *(f"p{i}" for i in range(8))]
+        write_csv(images, "path,label,patient\n" + csv_lines(["normal", "broken"] * 6, patients))
+        manifest = read(images, csv="labels.csv")
+        assert manifest.table["patient"].nunique() == 12
+        assert "ids '007' and '7', 'A1' and 'a1' count as different" in notes(manifest)
 
     def test_a_column_given_twice_is_an_error(self, images):
         write_csv(images, "path,label, label\n" + csv_lines(["a"] * 12, ["b"] * 12))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from functools import partial
 
 import numpy as np
@@ -103,6 +104,8 @@ class TestClasses:
         root = write_folders(tmp_path, "a", "b")
         assert "'data.class_order=[a,b]' or 'data.class_order=[b,a]'" in error(root)
         assert "has the classes a, b; name each once" in error(root, class_order=["a", "c"])
+        root = write_folders(tmp_path / "commas", "0,0", "1,0")
+        assert "data.class_order=['0,0', '1,0']" in "".join(shlex.split(error(root)))
 
     def test_one_class_is_not_enough(self, tmp_path):
         root = write_folders(tmp_path, "all/fractured", "all/normal")
@@ -132,6 +135,9 @@ class TestBadFolders:
         (tmp_path / "a").mkdir()
         (tmp_path / "b").mkdir()
         assert "no image in its folders a, b" in error(tmp_path)
+        (tmp_path / "a" / "1.webp").write_bytes(b"x")
+        assert "not images (.webp 1)" in error(tmp_path)
+        (tmp_path / "a" / "1.webp").unlink()
         for root, expected in ((tmp_path / "gone", "does not exist"), (tmp_path / "a", "no class")):
             with pytest.raises(UserError) as caught:
                 read(root)

@@ -170,6 +170,15 @@ class TestBadInput:
         (base / "dataset.csv").write_text((base / "original.csv").read_text().replace("IMG0", "X"))
         assert "dataset.csv lists none of its images" in self.error(base)
 
+    def test_two_lines_that_contradict_each_other(self, base):
+        text = (base / "dataset.csv").read_text()
+        line = text.splitlines()[5]
+        (base / "dataset.csv").write_text(f"{text}{line}\n")
+        read(base)
+        (base / SPLIT).unlink()
+        (base / "dataset.csv").write_text(f"{text}{line[:-1]}1\n")
+        assert "line 26 ('IMG0000004.jpg')" in self.error(base)
+
     def test_an_invalid_label_line(self, base):
         (base / "Annotations" / "YOLO" / "IMG0000003.txt").write_text("1 0.5 0.5 0.1 0.1\n")
         assert "class id 1 is not among the names" in self.error(base)
