@@ -220,3 +220,13 @@ def test_light_commands_import_nothing_heavy(tmp_path: Path) -> None:
         assert result.code == 1
         assert "has no -m" in result.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_replaces_no_files_of_a_run(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path.name for path in (runs / "a0").iterdir())
+    result = run_compare(["runs=[runs/a0,runs/b0]", "resamples=100", "out=runs/a0"], capsys)
+    assert result.code == 1
+    assert "runs/a0 is the folder of a run" in result.err
+    assert sorted(path.name for path in (runs / "a0").iterdir()) == before

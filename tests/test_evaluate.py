@@ -116,6 +116,18 @@ def test_a_foreign_csv_is_evaluated(
     assert json.loads((tmp_path / "other/x/metrics.json").read_text()) == stored
 
 
+def test_a_table_replaces_no_files_of_a_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file_contents(tmp_path)
+    write_foreign_csv(TABLE, tmp_path)
+    result = run_evaluate([*ARGUMENTS, COLUMNS, "out=runs/mine"], capsys)
+    assert result.code == 1
+    assert "runs/mine is the folder of a run, whose files would be replaced" in result.err
+    after = file_contents(tmp_path)
+    assert {name: after[name] for name in before} == before
+
+
 def test_the_table_of_a_run_gives_the_metrics_of_the_run(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -11,9 +12,11 @@ import numpy.typing as npt
 from pydantic import Field
 
 from fracnet.models.logistic import Logits, fit_logistic
+from fracnet.models.ood import UNREADABLE
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file
 from fracnet.utils.progress import Progress, no_progress
+from fracnet.utils.text import one_line
 
 Features = npt.NDArray[np.float32]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -22,6 +25,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # and 6.4, as in OpenCV: blocks of 2x2 cells, one cell apart, weighted by a Gaussian that falls
 # towards the border, scaled to length 1, clipped and scaled again (L2-Hys). No gamma.
 BLOCK, CLIP = 2, 0.2
+MAX_SIDE = 2048  # pixels, of the config's image_size
 
 
 class HogLogistic:
@@ -142,13 +146,23 @@ class HogLogistic:
 
     @classmethod
     def load(cls, path: Path) -> "HogLogistic":
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            model = cls(
-                num_classes=len(stored["bias"]),
-                image_size=int(stored["image_size"]),
-                cell=int(stored["cell"]),
-                bins=int(stored["bins"]),
-            )
-            model.weights, model.bias = stored["weights"], stored["bias"]
+        """Read what `save` wrote. Raises UserError for a damaged file."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                if damaged := stored.zip.testzip():
+                    raise BadZipFile(f"{damaged} has another checksum")
+                image_size, cell, bins = (
+                    int(stored[key]) for key in ("image_size", "cell", "bins")
+                )
+                if not (image_size <= MAX_SIDE and 4 <= cell <= 256 and 2 <= bins <= 36):
+                    raise ValueError("its settings are not allowed")
+                model = cls(len(stored["bias"]), image_size, cell, bins)
+                expected = model.weights.shape, model.bias.shape
+                model.weights, model.bias = stored["weights"], stored["bias"]
+            if (model.weights.shape, model.bias.shape) != expected:
+                raise ValueError("its coefficients do not fit its settings")
+            if not all(np.isfinite(part).all() for part in (model.weights, model.bias)):
+                raise ValueError("it holds coefficients that are not finite")
+        except UNREADABLE as error:
+            raise UserError(f"{path} cannot be read: {one_line(error)}.") from error
         return model

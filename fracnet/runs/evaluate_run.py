@@ -33,6 +33,7 @@ from fracnet.report.published import compare_with_published
 from fracnet.runs.run_folder import (
     RunFolder,
     RunMetadata,
+    check_no_run,
     read_baselines,
     read_mapping,
     read_plain,
@@ -145,8 +146,9 @@ def evaluate_table(
     """Evaluate any csv of predictions, with the command's columns, labels and options.
 
     Writes the table as it was read, decisions and metrics.json. Raises UserError for a file that
-    cannot be read, or options that do not fit its classes.
+    cannot be read, options that do not fit its classes, and the folder of a run.
     """
+    check_no_run(folder)
     predictions, notes = csv_import.read_csv_predictions(path, command.columns, command.labels)
     options = validated(Evaluation, command.changes())
     if command.operating_point is not None:

@@ -101,6 +101,16 @@ class RunFolder:
             yield
 
 
+def check_no_run(out: Path) -> None:
+    """Raise UserError for an output folder that is a run's, whose files would be replaced."""
+    run = RunFolder(out)
+    if run.config.exists() or run.provenance.exists():
+        raise UserError(
+            f"out={out} is the folder of a run, whose files would be replaced; allowed: another "
+            "folder."
+        )
+
+
 def _check_links(folder: RunFolder, key: str) -> None:
     """Raise UserError for a link through which a command would write outside of the run folder.
 

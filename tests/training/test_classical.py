@@ -16,6 +16,7 @@ from fracnet.data.preprocess import Preprocess
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
 from fracnet.models.hog import HogLogistic
+from fracnet.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("without_charts")
 
@@ -172,3 +173,28 @@ def test_an_oversampled_run_reports_the_epoch_size_and_is_reproducible(
     first, second = ((tmp_path / name / "predictions.csv").read_bytes() for name in "ab")
     assert first == second
     assert len(read_table(tmp_path / "a/predictions.csv")) == 42, "val and test as they are"
+
+
+def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "best.npz"
+    HogLogistic(2, 32).save(path)
+    data = path.read_bytes()
+    with np.load(path) as stored:
+        held = dict(stored)
+    changes: list[dict[str, np.ndarray]] = [
+        {"weights": np.array([{}], dtype=object)},
+        {"weights": held["weights"][:, 1:]},
+        {"bias": np.array([np.nan, 0.0])},
+        {"image_size": np.array(10**9)},
+        {"cell": np.array("x")},
+    ]
+    contents = [b"", b"no zip", data[: len(data) // 2], data[:200] + b"\xff" + data[201:]]
+    for change in changes:
+        np.savez(path, **(held | change))
+        contents.append(path.read_bytes())
+    np.savez(path, bias=held["bias"])
+    contents.append(path.read_bytes())
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"best\.npz cannot be read: "):
+            HogLogistic.load(path)
