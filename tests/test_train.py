@@ -22,6 +22,9 @@ from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import summarize
 from fracnet.models.classifier import Classifier
 
+# Of processes that find the model of the tests; only `test_run_folder_is_self_contained` draws.
+WITHOUT_CHARTS = {"PYTHONPATH": str(Path(__file__).parent), "FRACNET_TEST_CHARTS": "no"}
+
 
 @pytest.fixture(scope="module")
 def overrides(phantom_overrides: list[str]) -> list[str]:
@@ -131,7 +134,7 @@ def test_objective_is_the_validation_metric_at_the_selected_checkpoint(
 def reference(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("reference")
     command = ["-m", "fracnet.train", *overrides, f"hydra.run.dir={run}"]
-    result = in_warm_process(command, run, PYTHONPATH=str(Path(__file__).parent))
+    result = in_warm_process(command, run, **WITHOUT_CHARTS)
     assert result.code == 0, result.err
     return run
 
@@ -203,7 +206,8 @@ def test_early_stopping_stops(
 def test_runs_started_in_the_same_second_have_separate_folders(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    for name, value in WITHOUT_CHARTS.items():
+        monkeypatch.setenv(name, value)
     command = [sys.executable, "-m", "fracnet.train", *overrides, "trainer.max_epochs=1"]
     command.append("hydra.run.dir=runs/same_${fracnet.unique:}")
     jobs = [Warm(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
@@ -214,7 +218,8 @@ def test_runs_started_in_the_same_second_have_separate_folders(
 def test_an_interrupted_run_keeps_its_curves_and_prints_their_path(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    for name, value in WITHOUT_CHARTS.items():
+        monkeypatch.setenv(name, value)
     endless = ["trainer.max_epochs=100000", "callbacks.early_stopping=null"]
     job = Warm(
         [sys.executable, "-m", "fracnet.train", *overrides, *endless, f"hydra.run.dir={tmp_path}"],
@@ -243,7 +248,8 @@ def test_an_interrupted_run_keeps_its_curves_and_prints_their_path(
 def test_sigterm_after_the_fit_is_recorded(
     cleanup: str, overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    for name, value in WITHOUT_CHARTS.items():
+        monkeypatch.setenv(name, value)
     flag = tmp_path / "explaining"
     code = (
         "import sys, time\n"

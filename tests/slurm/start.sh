@@ -12,7 +12,7 @@ stop() {
 [ "$action" = start ] || { stop; exit 0; }
 mkdir -p "$folder"/{state,spool,munge}
 host=$(hostname -s)
-cpus=$(nproc)
+cpus=4  # whatever the machine has: the jobs of a test need not wait for each other
 cat > "$folder/slurm.conf" <<CONF
 ClusterName=fracnet
 SlurmctldHost=$host(127.0.0.1)
@@ -30,6 +30,7 @@ SlurmctldPort=16817
 SlurmdPort=16818
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
+SlurmdParameters=config_overrides
 SlurmctldLogFile=$folder/slurmctld.log
 SlurmdLogFile=$folder/slurmd.log
 SchedulerType=sched/backfill

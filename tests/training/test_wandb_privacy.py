@@ -16,6 +16,8 @@ from fracnet.training.logged_results import choose_examples, examples, split_tab
 from fracnet.training.loggers import flatten, run_name, swept_keys
 from fracnet.utils.redaction import Scrubber, hashed
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 TESTS = Path(__file__).parents[1]
 
 
