@@ -17,12 +17,14 @@ from fracnet.report.comparison_text import (
     difference_sentences,
     display_name,
     headline,
+    letters,
     method_text,
     none_of,
     noun_of,
     p_equals,
     p_value,
     pointing_sentences,
+    renamed,
     shared_reference,
     standing_notes,
     too_few_runs_note,
@@ -118,7 +120,10 @@ def differences_table(
 
 def print_comparison(console: Console, result: Comparison) -> None:
     """Print standings, differences, and in sentences what they show."""
-    print_table(console, standings_table(result))
+    short = letters(result)
+    legend = {name: name if brief == name else f"{brief}: {name}" for name, brief in short.items()}
+    print_table(console, standings_table(renamed(result, legend)))
+    result = renamed(result, short)
     print_text(console, *standing_notes(result))
     for rows in filter(None, (result.models, result.configurations)):
         console.print()

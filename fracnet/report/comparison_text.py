@@ -1,8 +1,9 @@
 """What a comparison says in sentences, for the terminal and the page."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from string import ascii_uppercase
 
 from fracnet.evaluation.comparison import (
     BETTER,
@@ -19,6 +20,37 @@ from fracnet.utils.text import counted
 SEPARATE_SENTENCES = 5
 """With more differences than this, the undecided ones share a sentence."""
 TRUE_DIFFERENCE = "a true difference"
+LONGEST_NAME = 24
+"""Characters of a name that sentences repeat; longer ones get a letter."""
+
+
+def letters(result: Comparison) -> dict[str, str]:
+    """What stands for each name in the terminal: letters if one is long, else the name itself."""
+    names = [row.name for row in result.standings]
+    if max(map(len, names)) <= LONGEST_NAME or len(names) > len(ascii_uppercase):
+        return {name: name for name in names}
+    return dict(zip(names, ascii_uppercase, strict=False))
+
+
+def renamed(result: Comparison, names: Mapping[str, str]) -> Comparison:
+    """The comparison with other names of its candidates."""
+
+    def rename(rows: Sequence[Difference]) -> tuple[Difference, ...]:
+        return tuple(
+            replace(row, name=names[row.name], reference=names[row.reference]) for row in rows
+        )
+
+    games = result.localization
+    if games is not None:
+        values = {names[name]: value for name, value in games.values.items()}
+        games = replace(games, values=values, differences=rename(games.differences))
+    return replace(
+        result,
+        standings=tuple(replace(row, name=names[row.name]) for row in result.standings),
+        models=rename(result.models),
+        configurations=rename(result.configurations),
+        localization=games,
+    )
 
 
 def difference_sentences(result: Comparison, rows: Sequence[Difference]) -> list[str]:

@@ -11,8 +11,8 @@ from rich.console import Console
 from fracnet.evaluation.comparison import Candidate, Comparison, Member, compare
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import Estimate
-from fracnet.report.comparison_page import print_comparison
-from fracnet.report.tables import estimate_cell, estimate_text, wrap_name
+from fracnet.report.comparison_page import differences_table, print_comparison
+from fracnet.report.tables import estimate_cell, estimate_text, print_table, wrap_name
 
 
 def printed(result: Comparison) -> str:
@@ -48,6 +48,19 @@ def test_a_significant_difference_shows_its_size_and_p() -> None:
     assert f"m0 is better than m1 by {size}; p < 0.001." in text
     several = printed(one_run_each(2.5, 0.3, 0.4))
     assert "; p (Holm) < 0.001." in several
+
+
+def test_long_names_are_printed_once_and_then_stand_as_letters() -> None:
+    names = ["optim.lr=0.001 data.batch_size=16", "optim.lr=0.0001 data.batch_size=32", "short"]
+    candidates = [
+        Candidate(name, (Member(f"sweep/{k}", Predictions(table_of(2.5 - 1.1 * k, k))),))
+        for k, name in enumerate(names)
+    ]
+    text = printed(compare(candidates, "accuracy", resamples=200))
+    assert [text.count(name) for name in names] == [1, 1, 1]
+    for letter, name in zip("ABC", names, strict=True):
+        assert f"{letter}: {name}" in text
+    assert "A (sweep/0) is better than B (sweep/1) by " in text
 
 
 @pytest.mark.parametrize(
@@ -117,7 +130,8 @@ def test_long_names_of_pairs_break_between_words() -> None:
     candidates = [candidate(f"{name}{i}", table_of(1.0, i)) for i in range(3)]
     text = io.StringIO()
     result = compare(candidates, "macro_auc", resamples=200, pairs="all")
-    print_comparison(Console(file=text, width=80, highlight=False), result)
+    console = Console(file=text, width=80, highlight=False)
+    print_table(console, differences_table(result, result.models))
     lines = [line.split("  ")[0].strip() for line in text.getvalue().splitlines()]
     ends = {(row.name[-1], row.reference[-1]) for row in result.models}
     assert len(ends) == 3
