@@ -35,6 +35,17 @@ def _test_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_configs() -> Iterator[None]:
+    """Read each file of conf/ once; a composition takes a quarter less time then."""
+    # Late: the tests are collected without it.
+    from helpers.quick_configs import parse_each_file_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        parse_each_file_once(patch.setattr)
+        yield
+
+
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings compute all their numbers but draw nothing, which takes half of their time.
@@ -61,6 +72,27 @@ def without_charts() -> Iterator[None]:
         draw_nothing(patch.setattr)
         patch.setenv("FRACNET_TEST_CHARTS", "no")
         yield
+
+
+@pytest.fixture
+def blank_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `without_charts`, for one test of a module that draws the same charts in others."""
+    from helpers.blank_charts import draw_nothing
+
+    draw_nothing(monkeypatch.setattr)
+
+
+@pytest.fixture
+def quick_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random tensors of more than 65,521 numbers repeat the first of them.
+
+    For networks of many million weights, all of which are drawn several times: by a test, before
+    others are loaded, and after. No two rows are equal, because the period is prime.
+    """
+    # Late: only few tests need what it imports.
+    from helpers.quick_weights import repeat_random_numbers
+
+    repeat_random_numbers(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="session")

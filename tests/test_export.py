@@ -1,5 +1,6 @@
 """`python -m fracnet.export`, `python -m fracnet.verify` and `fracnet.load("model.onnx")`."""
 
+import copy
 import errno
 import json
 import os
@@ -7,7 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,10 @@ from fracnet.data.image_io import read_grey
 from fracnet.evaluation.decisions import seal
 from fracnet.export import export
 from fracnet.inference.onnx_model import METADATA, OnnxPredictor
+from fracnet.models.classifier import Classifier
+from fracnet.onnx_export import benchmark, build_model
 from fracnet.onnx_export.graph import Graph
+from fracnet.onnx_export.network import network_model
 from fracnet.onnx_export.preprocess_graph import squash
 from fracnet.predict import predict
 from fracnet.serving.app import Limits, make_app
@@ -36,6 +41,23 @@ from fracnet.verify import verify, with_key
 @pytest.fixture
 def run(exported_run: Path) -> Path:
     return exported_run
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_network() -> Iterator[None]:
+    """Every export is of the same run: torch exports its network once, which takes seconds."""
+    networks: dict[tuple[str, int, bool], onnx.ModelProto] = {}
+
+    def network_once(model: Classifier, image_size: int, with_map: bool) -> onnx.ModelProto:
+        weights = b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+        key = (sha256(weights).hexdigest(), image_size, with_map)
+        if key not in networks:
+            networks[key] = network_model(model, image_size, with_map)
+        return copy.deepcopy(networks[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_model, "network_model", network_once)
+        yield
 
 
 @pytest.fixture
@@ -185,8 +207,9 @@ def test_an_exported_model_needs_no_torch(exported: Path, views: Path, tmp_path:
 
 @pytest.mark.slow
 def test_latency_and_memory_are_measured_against_pytorch(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(benchmark, "ROUNDS", 2)
     arguments = [f"run={run}", f"out={tmp_path / 'out'}", "compare=false"]
     result = run_command(export, "export", arguments, capsys)
     assert result.code == 0, result.err

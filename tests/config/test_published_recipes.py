@@ -35,10 +35,11 @@ def test_the_mura_recipe_runs_on_phantoms_at_its_size() -> None:
         assert (node.image_size, node.model.normalize) == (150, "half")
 
 
+@pytest.mark.usefixtures("without_report")
 def test_the_published_metric_is_printed_next_to_the_run(
     phantom_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = ["image_size=32", "trainer.max_epochs=1", "data.num_workers=0"]
+    short = ["image_size=32", "trainer.max_epochs=1", "data.num_workers=0", "explain=none"]
     overrides = ["experiment=cis583_cnn", *phantom_overrides, *short, f"hydra.run.dir={tmp_path}"]
     result = run_train(overrides, capsys)
     assert result.code == 0, result.err
@@ -52,7 +53,7 @@ def test_in_a_sweep_published_metrics_appear_only_with_test_metrics(
     phantom_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = ["image_size=32", "trainer.max_epochs=1", "data.num_workers=0", "logger=none"]
-    overrides = ["experiment=cis583_cnn", *phantom_overrides, *short]
+    overrides = ["experiment=cis583_cnn", *phantom_overrides, *short, "explain=none"]
     result = run_train(
         [*overrides, "-m", "optim.lr=1e-3,1e-4", f"hydra.sweep.dir={tmp_path}"], capsys
     )

@@ -63,6 +63,7 @@ def check_classical_fit(config: Config, data: RadiographData, folder: Path) -> N
     assert (folder / "checkpoints/best.npz").exists()
 
 
+@pytest.mark.usefixtures("quick_weights")
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_instantiates_and_processes_a_batch(
     choice: str, phantom_overrides: list[str], default: Config, tmp_path: Path

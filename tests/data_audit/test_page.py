@@ -91,7 +91,7 @@ def test_page_supports_dark_mode_print_and_small_screens(html: str) -> None:
 
 
 def test_the_page_names_no_patient(tmp_path: Path) -> None:
-    dataset = PatientDataset(root=str(tmp_path))
+    dataset = PatientDataset(root=str(tmp_path), patients=12)
     dataset.prepare()
     manifest = dataset.manifest()
     table = manifest.table.copy()

@@ -54,9 +54,9 @@ classification.OF_MATRIX["informedness"] = (
 summary.BOOTSTRAPPED["informedness"] = -1.0
 run_tables.FURTHER_METRICS["informedness"] = "Youden's J"
 
-from helpers.reports import content_of, two_classes
+from helpers.reports import two_class_content
 
-run = content_of(two_classes(Path(sys.argv[1])))
+run = two_class_content(Path(sys.argv[1]))
 table = run_tables.overall_table(run, run_tables.METRICS | run_tables.FURTHER_METRICS)
 row = next(map(str, row) for row in table.rows if row[0] == "Youden's J")
 known, added = (run.summary.metrics[n] for n in ("balanced_accuracy", "informedness"))

@@ -42,8 +42,13 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def audit_manifest(manifest: Manifest, on_bad_file: str = "error") -> AuditResult:
-    """The audit of a manifest, with one thread and no progress bar."""
-    return run_audit(manifest, on_bad_file=on_bad_file, progress=no_progress, workers=1)
+    """The audit of a manifest, with one thread and no progress bar, for tests of its page.
+
+    Its forests are so small that they find no shortcut, which takes most of the time otherwise.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fracnet.data_audit.shortcuts.TREES", {"all": 5, "family": 2})
+        return run_audit(manifest, on_bad_file=on_bad_file, progress=no_progress, workers=1)
 
 
 def folder_overrides(root: Path, out: Path) -> list[str]:

@@ -23,23 +23,41 @@ VOID = {"meta", "img", "br", "wbr", "hr", "link", "input"}
 
 def two_classes(folder: Path, table: pd.DataFrame | None = None, **config: Any) -> Path:
     """An evaluated run with patients and studies; their names occur nowhere else."""
+    run = _write_two_classes(folder, table, **config)
+    evaluate_run(RunFolder(run))
+    return run
+
+
+def two_class_content(folder: Path, table: pd.DataFrame | None = None, **config: Any) -> RunContent:
+    """What the page of such a run shows."""
+    return content_of(_write_two_classes(folder, table, **config))
+
+
+def _write_two_classes(folder: Path, table: pd.DataFrame | None, **config: Any) -> Path:
     rows = two_class_table() if table is None else table
     has_patient = rows["patient"].notna()
     rows = rows.assign(patient=("person-" + rows["patient"]).where(has_patient))
-    run = write_run(folder, rows, **config)
-    evaluate_run(RunFolder(run))
-    return run
+    return write_run(folder, rows, **config)
 
 
 def six_classes(folder: Path) -> Path:
     """An evaluated run of six classes without patients; validation is as large as the test."""
+    run = _write_six_classes(folder)
+    evaluate_run(RunFolder(run))
+    return run
+
+
+def six_class_content(folder: Path) -> RunContent:
+    """What the page of such a run shows."""
+    return content_of(_write_six_classes(folder))
+
+
+def _write_six_classes(folder: Path) -> Path:
     counts = (14, 20, 13, 14, 14, 8)
     parts = [
         make_table(counts, 2.5, seed=k, split=split) for k, split in enumerate(("val", "test"))
     ]
-    run = write_run(folder, pd.concat(parts, ignore_index=True).assign(region=None))
-    evaluate_run(RunFolder(run))
-    return run
+    return write_run(folder, pd.concat(parts, ignore_index=True).assign(region=None))
 
 
 def content_of(folder: Path, images: bool = True) -> RunContent:

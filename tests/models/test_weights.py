@@ -322,6 +322,7 @@ def torchvision_network(name: str) -> nn.Module:
         pytest.param("vgg11_bn", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.usefixtures("quick_weights")
 def test_weights_of_torchvision_give_the_same_logits(name: str, tmp_path: Path) -> None:
     twin = torchvision_network(name)
     torch.save({"model": twin.state_dict()}, tmp_path / "u.pth")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.reports import content_of, six_classes, two_classes
+from helpers.reports import six_class_content, two_class_content
 from helpers.run_files import two_class_table
 
 from fracnet.report.run_content import RunContent
@@ -20,7 +20,7 @@ def limits(content: RunContent) -> str:
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> RunContent:
-    return content_of(two_classes(tmp_path_factory.mktemp("use") / "run"))
+    return two_class_content(tmp_path_factory.mktemp("use") / "run")
 
 
 def test_intended_uses_are_listed_and_exclude_decisions_about_patients(content: RunContent) -> None:
@@ -41,13 +41,13 @@ def test_choices_on_validation_are_limited_to_its_class_share(
 ) -> None:
     options: dict[str, Any] = {"resamples": 100, "by": [], "calibrate": calibrate}
     table = two_class_table(confident=4.0)  # validation shows a gain by a temperature
-    assert sentence in limits(content_of(two_classes(tmp_path / "run", table, evaluation=options)))
+    assert sentence in limits(two_class_content(tmp_path / "run", table, evaluation=options))
 
 
 def test_without_validation_no_threshold_is_chosen(tmp_path: Path) -> None:
     table = two_class_table()
     test = table[table["split"] == "test"].reset_index(drop=True)
-    text = limits(content_of(two_classes(tmp_path / "run", test)))
+    text = limits(two_class_content(tmp_path / "run", test))
     assert "The threshold is 0.5: validation has not chosen one for the share of abnormal." in text
     assert "was chosen" not in text
 
@@ -60,7 +60,7 @@ def test_limits_depend_on_the_data(content: RunContent, tmp_path: Path) -> None:
     phantom_text = limits(replace(content, data="mura_phantom"))
     assert "phantoms" in phantom_text
     assert "fractured" not in phantom_text, "there a fracture is drawn"
-    nobody = limits(content_of(six_classes(tmp_path / "run")))
+    nobody = limits(six_class_content(tmp_path / "run"))
     assert "Images whose patient is unknown count as independent" in nobody
     assert "fractured" not in nobody
     assert "threshold" not in nobody.lower()

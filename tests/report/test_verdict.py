@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.reports import content_of, six_classes, two_classes
+from helpers.reports import six_class_content, two_class_content
 from helpers.run_files import two_class_table
 
 from fracnet.evaluation.comparison import BETTER, WORSE
@@ -37,7 +37,7 @@ def verdict_of(content: RunContent) -> Verdict:
 def good(tmp_path_factory: pytest.TempPathFactory) -> RunContent:
     """A clear difference between the classes, at 60 patients."""
     table = two_class_table(60, 60, shift=0.0, confident=3.0)
-    return content_of(two_classes(tmp_path_factory.mktemp("good") / "run", table))
+    return two_class_content(tmp_path_factory.mktemp("good") / "run", table)
 
 
 def with_audit(content: RunContent, severity: str, split: str = "official") -> RunContent:
@@ -86,14 +86,14 @@ def test_chance_level_is_not_a_success(tmp_path: Path) -> None:
             for _, part in rows.groupby("split", sort=False)
         ]
     ).reset_index(drop=True)
-    verdict = verdict_of(content_of(two_classes(tmp_path / "run", mixed)))
+    verdict = verdict_of(two_class_content(tmp_path / "run", mixed))
     assert verdict.headline == "The model is not shown to do better than chance."
     assert verdict.severity == "warning"
 
 
 def test_worse_than_chance_is_an_error(tmp_path: Path) -> None:
     table = two_class_table(60, 60, shift=0.0, confident=-3.0)
-    verdict = verdict_of(content_of(two_classes(tmp_path / "run", table)))
+    verdict = verdict_of(two_class_content(tmp_path / "run", table))
     assert verdict.severity == "error"
     assert "worse than chance" in verdict.headline
 
@@ -149,7 +149,7 @@ def test_without_a_test_split_performance_is_unknown(good: RunContent) -> None:
 
 def test_an_accuracy_no_better_than_a_constant_prediction_is_stated(tmp_path: Path) -> None:
     table = two_class_table(40, 40, shift=-9.0)  # all predicted normal at 0.5
-    verdict = verdict_of(content_of(two_classes(tmp_path / "run", table)))
+    verdict = verdict_of(two_class_content(tmp_path / "run", table))
     (sentence,) = [sentence for sentence in verdict.sentences if "always predicting" in sentence]
     assert sentence.startswith(
         "The image-level accuracy (predicted abnormal above a probability of 0.5) is 0."
@@ -186,7 +186,7 @@ def test_an_interval_that_the_test_does_not_confirm_comes_with_its_p(good: RunCo
 
 
 def test_few_cases_are_named(tmp_path: Path) -> None:
-    verdict = verdict_of(content_of(six_classes(tmp_path / "run")))
+    verdict = verdict_of(six_class_content(tmp_path / "run"))
     assert "Fewer than 10 cases: wrist 8." in " ".join(verdict.sentences)
     assert "separates its 6 classes" in verdict.headline
 
@@ -207,7 +207,7 @@ def test_few_independent_cases_tell_nothing_about_chance(
     studies = table[rare].sort_values("prob_abnormal", ascending=confident < 0)
     kept = studies.drop_duplicates("study").head(len(patients)).assign(patient=patients)
     table = pd.concat([table[~rare], kept], ignore_index=True)
-    content = content_of(two_classes(tmp_path / "run", table))
+    content = two_class_content(tmp_path / "run", table)
     area = content.auc
     assert area.low is not None
     assert area.high is not None
@@ -223,7 +223,7 @@ def test_few_independent_cases_tell_nothing_about_chance(
 def test_an_undefined_auc_is_not_a_failure(tmp_path: Path) -> None:
     table = two_class_table(40, 40)
     table = table[(table["split"] == "val") | (table["label"] == "normal")]
-    verdict = verdict_of(content_of(two_classes(tmp_path / "run", table.reset_index(drop=True))))
+    verdict = verdict_of(two_class_content(tmp_path / "run", table.reset_index(drop=True)))
     assert verdict.headline == "These rows cannot show whether the model works."
 
 
@@ -256,7 +256,7 @@ def test_a_degenerate_threshold_is_pointed_out(
 ) -> None:
     options = {"resamples": 100, "by": [], "operating_point": rule, "calibrate": False}
     table = two_class_table(60, 60, shift=0.0, confident=confident)
-    verdict = verdict_of(content_of(two_classes(tmp_path / "run", table, evaluation=options)))
+    verdict = verdict_of(two_class_content(tmp_path / "run", table, evaluation=options))
     sentences = [line for line in verdict.sentences if "only by predicting" in line]
     assert len(sentences) == bool(message)
     assert message in " ".join(sentences)
@@ -320,7 +320,7 @@ def saturated(tmp_path_factory: pytest.TempPathFactory) -> RunContent:
     table = two_class_table(shift=38.0, confident=4.0)
     options = {"resamples": 100, "by": [], "calibrate": False}
     folder = tmp_path_factory.mktemp("saturated") / "run"
-    return content_of(two_classes(folder, table, evaluation=options))
+    return two_class_content(folder, table, evaluation=options)
 
 
 def test_verdict_card_table_and_curve_have_the_same_area(saturated: RunContent) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import yaml
 from helpers.command import run_evaluate, run_train
 from helpers.reports import (
     Page,
-    content_of,
+    six_class_content,
     six_classes,
     two_classes,
     update_config,
@@ -35,10 +36,11 @@ def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     by = {"resamples": 100, "by": ["patient"]}
-    run = two_classes(tmp_path / "run", two_class_table(8, 10), evaluation=by)
+    folder = tmp_path_factory.mktemp("evaluated")
+    run = two_classes(folder / "run", two_class_table(8, 6), evaluation=by)
     write_run_metadata(run)
     write_explanation(run)
     fit = json.loads(read(run / "fit.json"))
@@ -46,6 +48,11 @@ def folder(tmp_path: Path) -> Path:
     fit["data"]["notes"] = [f"The file {name}, and a person (person-003), are odd."]
     (run / "fit.json").write_text(json.dumps(fit))
     return run
+
+
+@pytest.fixture
+def folder(evaluated: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(evaluated, tmp_path / "run"))
 
 
 def names(folder: Path) -> set[str]:
@@ -101,6 +108,7 @@ def test_images_are_left_out_where_wandb_uploads_the_run(
     assert report_run.config_shows_images(config) is expected
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_the_image_setting_of_training_applies_later(folder: Path) -> None:
     fit = json.loads(read(folder / "fit.json")) | {"report": {"images": False}}
     (folder / "fit.json").write_text(json.dumps(fit))
@@ -108,6 +116,7 @@ def test_the_image_setting_of_training_applies_later(folder: Path) -> None:
     assert "data:image" in read(write_report(folder, images=True)[0])
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_images_left_out_once_come_back_only_on_request(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +134,7 @@ def test_images_left_out_once_come_back_only_on_request(
     assert json.loads(read(folder / "fit.json"))["data"]["notes"], "the rest stays"
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_names_of_a_table_are_left_out_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +148,7 @@ def test_names_of_a_table_are_left_out_too(
         assert (name in read(page)) == has_images
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_evaluate_writes_the_report_and_accepts_its_key(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,6 +161,7 @@ def test_evaluate_writes_the_report_and_accepts_its_key(
     assert "allowed under 'report': images" in result.err
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_a_further_evaluation_has_its_own_report(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +183,7 @@ def test_a_further_evaluation_has_its_own_report(
     assert not (folder / "report").exists()
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_a_foreign_table_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_foreign_csv(two_class_table(), tmp_path)
     columns = "{path: image, label: truth, prob_abnormal: score, patient: person}"
@@ -184,6 +197,7 @@ def test_a_foreign_table_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "Provenance" not in text
 
 
+@pytest.mark.usefixtures("blank_charts")
 @pytest.mark.parametrize("make", [two_classes, six_classes])
 def test_the_hub_can_read_the_card(make: Any, tmp_path: Path) -> None:
     run = make(tmp_path / "run")
@@ -199,7 +213,7 @@ def test_the_hub_can_read_the_card(make: Any, tmp_path: Path) -> None:
 
 
 def test_a_metric_of_some_classes_only_is_not_in_the_hub_metadata(tmp_path: Path) -> None:
-    content = content_of(six_classes(tmp_path / "run"))
+    content = six_class_content(tmp_path / "run")
 
     def kinds() -> list[str]:
         (result,) = card_metadata(content)["model-index"][0]["results"]
@@ -211,6 +225,7 @@ def test_a_metric_of_some_classes_only_is_not_in_the_hub_metadata(tmp_path: Path
     assert "precision" not in kinds()
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_a_card_of_a_timm_model_says_so(tmp_path: Path) -> None:
     run = two_classes(tmp_path / "run")
     target = "fracnet.models.backbones.timm_backbone"
@@ -220,6 +235,7 @@ def test_a_card_of_a_timm_model_says_so(tmp_path: Path) -> None:
     assert "timm" in head["tags"]
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_training_leaves_a_report(
     phantom_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,6 +159,7 @@ def test_a_class_that_is_not_trusted_is_refused(
         assert "trust=true" in error
 
 
+@pytest.mark.usefixtures("blank_charts")
 @pytest.mark.parametrize("command", READERS)
 def test_commands_that_only_read_runs_build_nothing(
     command: str, run: Path, capsys: pytest.CaptureFixture[str]

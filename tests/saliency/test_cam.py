@@ -248,6 +248,7 @@ def test_all_shipped_networks_are_tested() -> None:
     assert names - WITHOUT_MAPS == set(SHIPPED)
 
 
+@pytest.mark.usefixtures("quick_weights")
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_last_map_of_a_shipped_network_is_detected(name: str) -> None:
     with initialize_config_dir(str(config_dir())):
