@@ -208,18 +208,20 @@ def test_the_config_differs_from_mura_only_in_the_origin_of_the_files() -> None:
 
 @pytest.mark.slow
 def test_no_shortcut_separates_abnormal_from_normal(tmp_path: Path) -> None:
-    write_mura(tmp_path, patients={"train": 310, "valid": 1}, progress=False)
+    """It fails with files 10 % larger, two black lines at the top edge or 8 grey levels more in all
+    abnormal images, as tried with planted traces."""
+    write_mura(tmp_path, patients={"train": 200, "valid": 1}, progress=False)
     assert json.loads((tmp_path / MURA_FOLDER / "phantom.json").read_text())["abnormal"] == 0.45
     low, value, high = shortcut_auc(tmp_path)
-    assert high < 0.65, (low, value, high)
+    assert high < 0.6, (low, value, high)
 
 
 def shortcut_auc(root: Path) -> tuple[float | None, float, float]:
-    """Out-of-fold AUC of the shortcut baseline with its interval, by patient, over 1,000 images."""
+    """Out-of-fold AUC of the shortcut baseline with its interval, by patient, over 600 images."""
     dataset = MuraPhantom(root=str(root))
     manifest = dataset.manifest()
-    table = manifest.table.iloc[:1000]
-    assert len(table) == 1000
+    table = manifest.table.iloc[:600]
+    assert len(table) == 600
     paths = [manifest.root / path for path in table["path"]]
     features = np.array([shortcut_features(read_grey(p), p.stat().st_size) for p in paths])
     target = (table["label"] == "abnormal").to_numpy().astype(int)
