@@ -123,10 +123,10 @@ def display_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> np
     flat, pixels = codes.ravel(), np.empty(codes.size, np.uint8)
     for start in range(0, codes.size, LOOKUP_BLOCK):
         pixels[start : start + LOOKUP_BLOCK] = grey[flat[start : start + LOOKUP_BLOCK]]
-    pixels = pixels.reshape(codes.shape)
+    image = pixels.reshape(codes.shape)
     if beyond is not None:
-        pixels[beyond] = 0
-    return pixels
+        image[beyond] = 0
+    return image
 
 
 def _present(codes: npt.NDArray[np.integer[Any]], n: int) -> npt.NDArray[np.bool_]:

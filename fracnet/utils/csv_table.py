@@ -125,10 +125,10 @@ def read_csv(path: Path) -> Table:
     """
     text = read_text(path)
     # Excel's own way to name the separator, in a line before the header.
-    named = re.match(r"""["']?sep=([^\w\s"']|\t)["']?[,;\t]*(?=[\r\n])""", text, re.IGNORECASE)
-    text = text[named.end() :] if named else text
+    first = re.match(r"""["']?sep=([^\w\s"']|\t)["']?[,;\t]*(?=[\r\n])""", text, re.IGNORECASE)
+    text = text[first.end() :] if first else text
     header = text.lstrip("\r\n").replace("\r", "\n").partition("\n")[0]
-    separator = named[1] if named else max(",;\t", key=header.count)
+    separator = first[1] if first else max(",;\t", key=header.count)
     # A strict reader refuses blanks behind a closing quotation mark.
     ends = rf"[{re.escape(separator)}\r\n]"
     quoted = rf'((?:\A|{ends})"(?:[^"]|"")*+")[ \xa0]*+(?={ends}|\Z)'
