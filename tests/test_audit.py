@@ -166,6 +166,7 @@ def test_the_folder_is_named_by_the_data_and_their_fingerprint(
         (["workers=0"], ["workers=0", "1"]),
         (["data=folder", "data.root=nowhere"], ["nowhere", "does not exist"]),
         (["image_size=150"], ["'image_size'"]),
+        (["model=resnet18"], ["There is no key 'model'; allowed: data, data_dir"]),
         (["out=/proc/audit", "data=upper_limb_phantom", "data.root=/dev/null"], ["/dev/null"]),
     ],
 )

@@ -11,15 +11,19 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from fracnet.config.instantiate import is_timm_model
-from fracnet.config.overrides import OPEN_GROUPS, is_readable, shell_quoted
+from fracnet.config.overrides import OPEN_GROUPS, is_readable, not_a_name, shell_quoted
 from fracnet.utils.files import choices_of, config_dir
 from fracnet.utils.text import near_miss, one_line
 
 ASSIGNMENT = re.compile(r"[+~]*[\w./@-]+=")
+# Dashes and quotation marks of text programs, and what stands for them in a command.
+TYPED = str.maketrans(
+    "\u2010\u2011\u2012\u2013\u2014\u2212\u2018\u2019\u201c\u201d", "------''\"\""
+)
 # What a key or group was called before version 0.2.
 RENAMED = {
     "enhance": "preprocess",
@@ -95,11 +99,20 @@ def explain_error(
             f"{shlex.quote(f'{key}=[{value}]')}, for one value with a comma in it "
             f"{shell_quoted(argument)}{in_sweep}."
         )
+    if choice := re.search(r"Could not load '([\w/]+)/([\w-]+)'", message):
+        return _not_a_choice(choice[1], choice[2], choices_of(config_dir() / choice[1]))
     override = getattr(error, "override", None)
+    if override and (plain := override.translate(TYPED)) != override:
+        return (
+            f"Could not read '{override}': it has signs of a text program in place of those of a "
+            f"keyboard. Type: {shlex.quote(plain)}"
+        )
     if override and override.removeprefix("++") in arguments:  # of `add_open_keys`
         override = override.removeprefix("++")
     if override and (joined := _joined(override, arguments)):
         return f"Could not read '{override}'. Write it as one word: {joined}"
+    if override and ASSIGNMENT.match(override) and override.endswith(","):
+        return f"Could not read '{override}': it ends in a comma. Type: {override.rstrip(',')}"
     if override and ASSIGNMENT.match(override):
         key, _, value = override.partition("=")
         if value.startswith("{") or (value.startswith("[") and not value.endswith("]")):
@@ -214,11 +227,29 @@ def asks_for_multirun(arguments: Sequence[str]) -> bool:
 
 def _explain_choice(error: MissingConfigException) -> str:
     group, _, choice = str(error.missing_cfg_file).rpartition("/")
-    options = sorted(error.options or ())
+    return _not_a_choice(group, choice, sorted(error.options or ()))
+
+
+def explain_group(arguments: Sequence[str]) -> str:
+    """What is wrong with `logger=null`, `debug=true` or `=1`, on which Hydra fails, or ""."""
+    if arguments and arguments[0].startswith("="):
+        return f"'{arguments[0]}' has no key before its '='; allowed: key=value, group=choice."
+    for argument in arguments:
+        match = re.match(r"\+*(\w+)=", argument)
+        folder = config_dir() / (match[1] if match else "")
+        if match and folder.is_dir() and (value := not_a_name(argument)):
+            return _not_a_choice(match[1], value, choices_of(folder), none=value != "true")
+    return ""
+
+
+def _not_a_choice(group: str, choice: str, options: Sequence[str], none: bool = False) -> str:
+    """none: whether the choice `none` is probably meant."""
     same = [option for option in options if option.lower() == choice.lower()]
     hint = f" Did you mean '{same[0]}'?" if same else near_miss(choice, options)
     if group == "model" and not same and is_timm_model(choice.lower()):
         hint = f" Did you mean 'model=timm model.name={choice.lower()}'?"
+    if none and "none" in options:
+        hint = " Did you mean 'none'?"
     return (
         f"{group}={choice} is not one of the choices of '{group}'; "
         f"allowed: {', '.join(options)}.{hint}"
@@ -273,7 +304,8 @@ def _explain_key(
         known = known.rstrip(".")
         return f"Cannot override '{key}': '{known}' holds a plain value.{_choices_with(key)}"
     allowed = sorted(str(name) for name in node if name != "_target_")
-    name = parts[-1].replace("-", "_")
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", parts[-1]).replace("-", "_")  # maxEpochs
+    name = next((key for key in allowed if key.lower() == name.lower()), name)
     longer = [key for key in allowed if key.startswith(name)] if known else []
     close = longer or (difflib.get_close_matches(name, allowed, n=1, cutoff=0.6) if known else [])
     exact = "" if longer else _exact(name, root, unique=bool(known))
@@ -350,7 +382,10 @@ def _composed(
     ]
     search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"]
     with initialize_config_dir(str(config_dir())):
-        return compose(config_name, [*search, *groups], return_hydra_config=with_hydra)
+        try:
+            return compose(config_name, [*search, *groups], return_hydra_config=with_hydra)
+        except HydraException:  # groups of another command
+            return compose(config_name, search, return_hydra_config=with_hydra)
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:

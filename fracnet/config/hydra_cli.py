@@ -32,6 +32,7 @@ from fracnet.config.hints import (
     asks_for_multirun,
     explain_added,
     explain_error,
+    explain_group,
     explain_option,
 )
 from fracnet.config.overrides import add_open_keys, quote_paths
@@ -145,7 +146,7 @@ def run(
         try:
             with _errors_in_one_paragraph(config_name, arguments) as full_traceback:
                 if not _answer_option(config_name, sys.argv[1:]):
-                    if wrong := explain_added(config_name, arguments):
+                    if wrong := explain_group(arguments) or explain_added(config_name, arguments):
                         raise UserError(wrong)
                     _run_with_hydra(task, config_name, jobs, full_traceback, dry_run)
         finally:
@@ -300,8 +301,13 @@ def _run_with_hydra(
     if jobs is not None:
         jobs.begin(task, dry_run)
     code = 0
+    started: list[bool] = []
     try:
-        decorate(_with_errors_first(task, full_traceback, jobs))()
+        decorate(_with_errors_first(task, full_traceback, jobs, started))()
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        if started or full_traceback:
+            raise
+        raise UserError(f"Cannot create the folder {error.filename}: {error.strerror}.") from error
     except Exception as error:
         if jobs is None or full_traceback or not jobs.launcher_failed(error):
             raise
@@ -313,11 +319,18 @@ def _run_with_hydra(
 
 
 def _with_errors_first(
-    task: Callable[[DictConfig], Any], full_traceback: bool, jobs: Jobs | None
+    task: Callable[[DictConfig], Any],
+    full_traceback: bool,
+    jobs: Jobs | None,
+    started: list[bool],
 ) -> Callable[[DictConfig], Any]:
-    """The task, which reports a user's error before Hydra adds its own lines about it."""
+    """The task, which reports a user's error before Hydra adds its own lines about it.
+
+    started: gets True once Hydra has created the folder and calls the task.
+    """
 
     def wrapped(cfg: DictConfig) -> Any:
+        started.append(True)
         gc.enable()
         if jobs is not None and jobs.running():
             return jobs.run_job(task, cfg, full_traceback)

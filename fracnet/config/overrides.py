@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, QuotedString, Sweep
 from hydra.errors import HydraException
 
 from fracnet.config.schema import Callbacks, Trainer
@@ -54,6 +55,16 @@ def model_as_run(arguments: Sequence[str]) -> list[str]:
 def is_readable(argument: str) -> bool:
     """Whether Hydra can read an override."""
     return _parsed(argument) is not _UNREADABLE
+
+
+def not_a_name(argument: str) -> str:
+    """The value of a `group=value` that Hydra reads as null, true, a number or a mapping; or "".
+
+    Hydra ends in an error of its own where such a value chooses from a group.
+    """
+    value = _parsed(argument)
+    named = value is _UNREADABLE or isinstance(value, str | list | QuotedString | Sweep | Glob)
+    return "" if named else argument.partition("=")[2]
 
 
 def shell_quoted(argument: str, multirun: bool = False) -> str:
