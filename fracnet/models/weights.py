@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PosixPath
 from types import SimpleNamespace
@@ -275,7 +275,7 @@ def _compare(part: str, state: State, body: State, heads: Sequence[str]) -> _Fit
     """Compare the names and shapes of a part of the file with the backbone without its head."""
     same = [key for key in body if key in state and state[key].shape == body[key].shape]
     others = OTHER_HEADS - {key.partition(".")[0] for key in body}
-    return _Fit(
+    fit = _Fit(
         part=part,
         state=state,
         missing=[k for k in body if k not in state and not k.endswith(COUNTER)],
@@ -289,9 +289,13 @@ def _compare(part: str, state: State, body: State, heads: Sequence[str]) -> _Fit
             for key in body
             if key in state and state[key].shape != body[key].shape
         ],
-        unusable=[key for key in same if not _is_usable(state[key], body[key])],
+        unusable=[],
         matched=len(same),
     )
+    # Only now: it takes a second for a large network, and most names that are tried do not fit.
+    if not fit.complete:
+        return fit
+    return replace(fit, unusable=[key for key in same if not _is_usable(state[key], body[key])])
 
 
 def _is_usable(stored: Tensor, own: Tensor) -> bool:
