@@ -154,7 +154,18 @@ def run(
 
 
 def print_any_character() -> None:
-    """Print `\\xe9` for characters that a locale lacks and names that are not UTF-8: no error."""
+    """Print `\\xe9` for characters that a locale lacks and names that are not UTF-8: no error.
+
+    A stream that is closed, as by `>&-`, becomes /dev/null: a file that is opened later would take
+    its number, and get what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -307,7 +318,10 @@ def _run_with_hydra(
     except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
         if started or full_traceback:
             raise
-        raise UserError(f"Cannot create the folder {error.filename}: {error.strerror}.") from error
+        reason = f"Cannot create the folder {error.filename}: {error.strerror}."
+        if error.filename is None:  # of os.getcwd
+            reason = "The current folder has been removed; change to another one."
+        raise UserError(reason) from error
     except Exception as error:
         if jobs is None or full_traceback or not jobs.launcher_failed(error):
             raise

@@ -32,6 +32,23 @@ def test_closing_the_output_pipe_early_is_no_error(arguments: list[str], tmp_pat
     assert command.wait(60) == 141
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&-", ">&- <&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_streams_are_no_error(closed: str, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m fracnet.train optim.lr=-1 {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 1
+    expected = b"" if "2>" in closed else b"fracnet: error: optim.lr=-1 is not allowed: it must be"
+    assert done.stderr.startswith(expected)
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_removed_current_folder_is_one_sentence(tmp_path: Path) -> None:
+    script = f"mkdir x; cd x; rmdir ../x; {sys.executable} -m fracnet.train optim.lr=-1"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(b"fracnet: error: The current folder has been")
+
+
 @pytest.mark.parametrize(
     ("version", "release"), [("1.4.0rc3", (1, 4)), ("1.10.0", (1, 10)), ("1.3.8", (1, 3))]
 )
