@@ -42,14 +42,14 @@ def statuses(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("launcher", ["joblib", pytest.param("ray", marks=pytest.mark.slow)])
 def test_each_job_ends_in_its_own_way(launcher: str, tmp_path: Path) -> None:
-    job = started(["optim.lr=2,1,3", f"launcher={launcher}", "hydra.sweep.dir=sweep"], tmp_path)
+    job = started(["optim.lr=2,4,1,3", f"launcher={launcher}", "hydra.sweep.dir=sweep"], tmp_path)
     out, err = job.communicate(timeout=200)
     assert job.returncode == 1, err
     assert (tmp_path / "sweep/sweep.json").exists(), err
-    assert statuses(tmp_path / "sweep") == ["failed", "finished", "failed"]
-    assert json.loads((tmp_path / "sweep/sweep.json").read_text())["best"] == [1]
-    assert "sweep   3 jobs, at most 60 epochs" in out
-    assert "job 2   failed: optim.lr=3 is not liked" in out
+    assert statuses(tmp_path / "sweep") == ["failed", "finished", "finished", "failed"]
+    assert json.loads((tmp_path / "sweep/sweep.json").read_text())["best"] == [2]
+    assert "sweep   4 jobs, at most 80 epochs" in out
+    assert "job 3   failed: optim.lr=3 is not liked" in out
     assert "job 0   failed: the process exited with code 9; see job.log" in out
 
 

@@ -54,10 +54,10 @@ def statuses(folder: Path) -> list[str]:
 
 
 def test_jobs_end_independently(tmp_path: Path, slurm: dict[str, str]) -> None:
-    sweep = started("optim.lr=2,1,3", tmp_path / "sweep", slurm)
+    sweep = started("optim.lr=2,4,1,3", tmp_path / "sweep", slurm)
     out, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 1, out
-    assert statuses(tmp_path / "sweep") == ["failed", "finished", "failed"], out
+    assert statuses(tmp_path / "sweep") == ["failed", "finished", "finished", "failed"], out
     assert "Sweep folder:" in out
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import PHANTOM_SEED, PLANTING_SEED, VIEWS, reduced, without_copies
 
 from experiments.duplicates.copies import (
     SINGLES,
@@ -21,6 +20,13 @@ from experiments.duplicates.copies import (
     plant,
     radiographs,
     score_search,
+)
+from experiments.duplicates.measure import (
+    PHANTOM_SEED,
+    PLANTING_SEED,
+    VIEWS,
+    reduced,
+    without_copies,
 )
 from fracnet.data.phantoms.render import REGIONS, Spec, render
 from fracnet.data.preprocess import Preprocess

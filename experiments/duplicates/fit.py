@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from measure import VIEWS, reduced, without_copies
 from sklearn.linear_model import LogisticRegression
 
 from experiments.duplicates.copies import (
@@ -20,6 +19,7 @@ from experiments.duplicates.copies import (
     radiographs,
     score_search,
 )
+from experiments.duplicates.measure import VIEWS, reduced, without_copies
 from fracnet.data.phantoms.render import REGIONS, Spec, render
 from fracnet.data_audit import pixel_match
 from fracnet.data_audit.keypoints import describe

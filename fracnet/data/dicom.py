@@ -358,19 +358,21 @@ def _stored_pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.integer[Any]]
     if syntax is None:
         raise ValueError("its DICOM header names no transfer syntax")
     shape = dataset.Rows, dataset.Columns
+    options: dict[str, Any]
     if not syntax.is_encapsulated:
         expected = shape[0] * shape[1] * dataset.BitsAllocated // 8
         actual = len(dataset.PixelData)
         if actual < expected:
             raise ValueError(f"the file is truncated: {actual} of {expected} bytes of pixels")
-        options: dict[str, Any] = {"raw": True, "index": 0, "correct_unused_bits": False}
+        options = {"raw": True, "index": 0, "correct_unused_bits": False}
         return get_decoder(syntax).as_array(dataset, **options)[0]
     coded = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if syntax == _RLE:
         # RLE adds at most one byte per 128: longer data decode to something else.
         if len(coded) > 1.02 * shape[0] * shape[1] * dataset.BitsAllocated / 8 + 1024:
             raise ValueError("its RLE data are longer than its pixels allow")
-        return get_decoder(syntax).as_array(dataset, raw=True, decoding_plugin="pydicom")[0]
+        options = {"raw": True, "decoding_plugin": "pydicom", "correct_unused_bits": False}
+        return get_decoder(syntax).as_array(dataset, **options)[0]
     if syntax != _BASELINE_JPEG and syntax not in _DECODERS:
         raise ValueError(f"its compression, {syntax.name}, is not supported")
     if (size := coded_size(coded)) != (shape[1], shape[0], 1):

@@ -234,14 +234,15 @@ def _check_tiff(image: ImageFile.ImageFile) -> None:
     tags = getattr(image, "tag_v2", {})
     if tags.get(284) == 2 and len(image.getbands()) > 1 and max(tags.get(258, (1,))) > 8:
         raise ValueError("deep color in separate planes is not supported")
-    if _is_derived(image):
-        raise ValueError("its first page is a smaller copy or a mask of an image")
-    several = False
+    first_is_derived, pages, originals = _is_derived(image), 1, 0
     with suppress(Exception):  # garbage may follow the only page, and raises almost anything
-        while not several:
-            image.seek(image.tell() + 1)
-            several = not _is_derived(image)
-    if several:
+        while not originals:
+            image.seek(pages)
+            pages += 1
+            originals += not _is_derived(image)
+    if first_is_derived and pages > 1:
+        raise ValueError("its first page is a smaller copy or a mask of an image")
+    if originals:
         raise ValueError("it has several pages; only single images are supported")
     image.seek(0)
 

@@ -93,7 +93,7 @@ class _Fit:
 
     @property
     def complete(self) -> bool:
-        return not (self.missing or self.unexpected or self.reshaped or self.unusable)
+        return not (self.missing or self.unexpected or self.reshaped)
 
     @property
     def rank(self) -> int:
@@ -120,6 +120,8 @@ def load_weights(model: nn.Module, path: Path, name: str, heads: Sequence[str]) 
         fits = fits or [_compare("", stored, body, heads)]
         raise UserError(_mismatch(max(fits, key=lambda fit: fit.matched), path, name, len(body)))
     chosen = complete[0]
+    if chosen.unusable:
+        raise UserError(_mismatch(chosen, path, name, len(body)))
     rivals = [fit for fit in complete[1:] if fit.rank == chosen.rank and not _equal(fit, chosen)]
     if rivals:
         names = ", ".join(repr(fit.part) for fit in (chosen, *rivals)[:LISTED])
@@ -129,6 +131,7 @@ def load_weights(model: nn.Module, path: Path, name: str, heads: Sequence[str]) 
         )
     head = {key: value for key, value in chosen.state.items() if _is_head(key, heads)}
     with_head = _shapes(head) == _shapes({key: own[key] for key in own.keys() - body.keys()})
+    with_head = with_head and all(_is_usable(value, own[key]) for key, value in head.items())
     loaded = {
         key: value
         for key, value in chosen.state.items()
@@ -155,11 +158,11 @@ def read_weights(path: Path) -> State:
 
 def read_content(path: Path) -> Any:
     """Tensors and plain values, as a file of weights holds them. Raises UserError."""
-    scalar, array = np.float64(0.0).__reduce__()[0], np.zeros(1).__reduce__()[0]
+    scalar = np.float64(0.0).__reduce__()[0]
     # What training scripts save besides the weights: their options, dates and best scores.
     harmless: list[Any] = [argparse.Namespace, SimpleNamespace, PosixPath, datetime]
-    harmless += [scalar, (scalar, "numpy.core.multiarray.scalar"), np.ndarray, array]
-    harmless += [(array, "numpy.core.multiarray._reconstruct"), np.dtype]
+    # No arrays: a file could call numpy.ndarray with an address of its own.
+    harmless += [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
     harmless += [type(np.dtype(kind)) for kind in ("?", "u1", "i2", "i4", "i8", "f2", "f4", "f8")]
     try:
         with path.open("rb") as file:
@@ -185,8 +188,6 @@ def read_content(path: Path) -> Any:
 def _tensors(content: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(content, Tensor):
         yield name, content
-    elif isinstance(content, np.ndarray) and content.dtype.kind in "fiub":
-        yield name, torch.from_numpy(content)
     elif isinstance(content, Mapping):
         for key, value in content.items():
             yield from _tensors(value, f"{name}.{key}" if name else str(key))

@@ -176,9 +176,10 @@ def test_padding_beyond_the_stored_bits_hides_no_other_value(read):
     assert np.array_equal(read(bright, BitsStored=12, PixelPaddingValue=65535), expected)
     padded = bright.copy()
     padded[:7] = 65535
-    grey = read(padded, BitsStored=12, PixelPaddingValue=65535)
-    assert grey[:7].max() == 0
-    assert np.array_equal(grey[7:], read(bright[7:], BitsStored=12))
+    for data in (padded, rle(padded, BitsStored=12, PixelPaddingValue=65535)):
+        grey = read(data, BitsStored=12, PixelPaddingValue=65535)
+        assert grey[:7].max() == 0
+        assert np.array_equal(grey[7:], read(bright[7:], BitsStored=12))
     signed = bright.astype(np.int16) - 2048
     signed[8] = 0
     expected = read(signed, BitsStored=12)

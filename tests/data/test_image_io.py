@@ -521,6 +521,8 @@ def test_a_tiff_of_several_images_is_rejected_and_one_with_copies_read(tmp_path)
     path.write_bytes(tiff_pages(small, first, kinds=(1, 0)))
     with pytest.raises(BadImage, match="its first page is a smaller copy"):
         read_grey(path)
+    path.write_bytes(tiff_pages(first, kinds=(1,)))  # an exported preview
+    assert np.array_equal(read_grey(path), np.asarray(first))
     for kinds in ((0, 1, 1), (0, 4, 1)):
         path.write_bytes(tiff_pages(first, small, small, kinds=kinds))
         assert np.array_equal(read_grey(path), np.asarray(first))

@@ -112,13 +112,11 @@ WRAPPED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: {"params": OTHER, "params_ema": STATE},
         "params_ema",
     ),
-    "NumPy": (lambda: {name: value.numpy() for name, value in STATE.items()}, ""),
     "dates, paths and histories": (
         lambda: {
             "state_dict": STATE,
             "when": datetime(2026, 1, 2),
             "folder": Path("runs"),
-            "scores": np.ones(3, np.float32),
             "best": (np.int64(3), np.bool_(True), np.float32(0.5)),
             "options": SimpleNamespace(lr=0.1),
         },
@@ -253,6 +251,10 @@ FAULTY: dict[str, tuple[Callable[[], Mapping[str, Any]], list[str]]] = {
         lambda: {name: value.to("meta") for name, value in STATE.items()},
         ["70 not finite floating-point numbers: conv1.0.weight"],
     ),
+    "an average of NaN": (
+        lambda: {"model": STATE, "ema": {name: value * torch.nan for name, value in STATE.items()}},
+        ["under 'ema'", "70 not finite floating-point numbers: conv1.0.weight"],
+    ),
     "NaN": (
         lambda: STATE | {"conv1.1.weight": torch.full((24,), float("nan"))},
         ["1 not finite floating-point numbers: conv1.1.weight"],
@@ -272,6 +274,14 @@ def test_what_stays_unloaded_is_an_error_that_names_it(fault: str, tmp_path: Pat
     assert len(str(caught.value)) < 1200
 
 
+def test_a_head_of_nan_is_not_loaded(tmp_path: Path) -> None:
+    head = {name: value * torch.nan for name, value in STATE.items() if name not in BODY}
+    torch.save(STATE | head, tmp_path / "u.pth")
+    state, loaded = load(tmp_path / "u.pth", num_classes=9)
+    assert "the classifier starts at random" in loaded.describe()
+    assert all(bool(value.isfinite().all()) for value in state.values())
+
+
 def test_two_different_networks_in_one_file_are_ambiguous(tmp_path: Path) -> None:
     torch.save({"first": STATE, "second": OTHER}, tmp_path / "u.pth")
     with pytest.raises(UserError, match=r"several different networks.*'first', 'second'"):
@@ -283,6 +293,8 @@ def test_two_different_networks_in_one_file_are_ambiguous(tmp_path: Path) -> Non
     [
         ("u.pth", {"model": print}, "it holds the Python object"),
         ("u.pth", {"losses": defaultdict(list, a=[1])}, "the Python object collections.defaultd"),
+        # Its constructor takes any address in memory.
+        ("u.pth", STATE | {"scores": np.ones(3, np.float32)}, "the Python object numpy"),
         ("u.pth", b"\x80 no weights", ""),
         ("u.pth", b"", "it is empty"),
         ("u.pth", b"version https://git-lfs", "it begins with b'version h'"),
