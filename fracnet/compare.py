@@ -20,7 +20,7 @@ def compare(cfg: DictConfig) -> None:
     # A typo must not wait for pandas and matplotlib.
     from fracnet.runs import compare_runs, run_folder
 
-    run_folder.check_no_run(hydra_cli.output_dir())
+    run_folder.check_no_results(hydra_cli.output_dir())
     console = Console(highlight=False, force_jupyter=False)
     candidates, skipped, configurations = compare_runs.load_candidates(command)
     for run in skipped:

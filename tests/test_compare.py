@@ -230,3 +230,24 @@ def test_a_comparison_replaces_no_files_of_a_run(
     assert result.code == 1
     assert "runs/a0 is the folder of a run" in result.err
     assert sorted(path.name for path in (runs / "a0").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("plan.json", "a sweep"), ("sweep.json", "a sweep"), ("metrics.json", "an evaluation")],
+)
+def test_a_comparison_replaces_no_page_of_other_results(
+    runs: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str
+) -> None:
+    out = runs.parent / "out"
+    out.mkdir()
+    (out / name).write_text('{"table": {}}')
+    (out / "index.html").write_text("theirs")
+    arguments = ["runs=[runs/a0,runs/b0]", "resamples=100", "out=out"]
+    result = run_compare(arguments, capsys)
+    assert result.code == 1
+    assert f"is the folder of {kind}, whose files would be replaced" in result.err
+    assert (out / "index.html").read_text() == "theirs"
+    (out / name).unlink()
+    for _ in range(2):  # a comparison replaces its own files
+        assert run_compare(arguments, capsys).code == 0

@@ -128,6 +128,37 @@ def test_a_table_replaces_no_files_of_a_run(
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.parametrize("kind", ["an evaluation", "a sweep"])
+def test_a_table_replaces_no_files_of_other_results(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    write_foreign_csv(TABLE, tmp_path)
+    out = run / "evaluations/mine"
+    if kind == "a sweep":
+        out = tmp_path / "sweep"
+        out.mkdir()
+        (out / "plan.json").write_text("{}")
+    else:
+        options = ["run=runs/mine", "by=[region]", "figures=false", "name=mine"]
+        assert run_evaluate(options, capsys).code == 0
+    before = file_contents(tmp_path)
+    result = run_evaluate([*ARGUMENTS, COLUMNS, f"out={out}"], capsys)
+    assert result.code == 1
+    assert f"is the folder of {kind}, whose files would be replaced" in result.err
+    assert file_contents(tmp_path) == before
+
+
+def test_a_table_is_evaluated_again_into_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_foreign_csv(TABLE, tmp_path)
+    for by in ("[region]", "[]"):
+        result = run_evaluate([*ARGUMENTS, COLUMNS, f"by={by}", "out=x"], capsys)
+        assert result.code == 0, result.err
+    assert json.loads((tmp_path / "x/metrics.json").read_text())["evaluation"]["by"] == []
+
+
 def test_the_table_of_a_run_gives_the_metrics_of_the_run(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,9 +31,10 @@ from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import Summary, plain
 from fracnet.report.published import compare_with_published
 from fracnet.runs.run_folder import (
+    TABLE_KEY,
     RunFolder,
     RunMetadata,
-    check_no_run,
+    check_no_results,
     read_baselines,
     read_mapping,
     read_plain,
@@ -146,9 +147,9 @@ def evaluate_table(
     """Evaluate any csv of predictions, with the command's columns, labels and options.
 
     Writes the table as it was read, decisions and metrics.json. Raises UserError for a file that
-    cannot be read, options that do not fit its classes, and the folder of a run.
+    cannot be read, options that do not fit its classes, and a folder of other results.
     """
-    check_no_run(folder)
+    check_no_results(folder, of_table=True)
     predictions, notes = csv_import.read_csv_predictions(path, command.columns, command.labels)
     options = validated(Evaluation, command.changes())
     if command.operating_point is not None:
@@ -176,7 +177,7 @@ def _write_metrics(
     baselines: Mapping[str, Predictions],
     origin: Mapping[str, Any] | None = None,
 ) -> RunEvaluation:
-    content: dict[str, Any] = {"table": dict(origin)} if origin else {}
+    content: dict[str, Any] = {TABLE_KEY: dict(origin)} if origin else {}
     objectives: dict[str, float] = {}
     if metadata.objectives and assessment.val is not None:
         val = predictions.split("val")

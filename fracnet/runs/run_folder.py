@@ -42,6 +42,8 @@ MAX_YAML = 250_000
 """Characters of a YAML file that is read; a run's config has some thousand."""
 MAX_VALUES = 200_000
 """Values of a YAML file with each alias counted in full."""
+TABLE_KEY = "table"
+"""Says in metrics.json which file was evaluated, where that was not a run."""
 HASHES = "sha256"
 """Holds the hashes of the predictions, by file name, in provenance.json."""
 TRACKING = "tracking.json"
@@ -101,12 +103,22 @@ class RunFolder:
             yield
 
 
-def check_no_run(out: Path) -> None:
-    """Raise UserError for an output folder that is a run's, whose files would be replaced."""
+def check_no_results(out: Path, *, of_table: bool = False) -> None:
+    """Raise UserError for the folder of a run, a sweep or an evaluation, whose files may not go.
+
+    of_table: whether a table's evaluation is to be written, which may replace that of a table.
+    """
     run = RunFolder(out)
+    kind = ""
     if run.config.exists() or run.provenance.exists():
+        kind = "a run"
+    elif (out / "plan.json").exists() or (out / "sweep.json").exists():
+        kind = "a sweep"
+    elif run.metrics.exists() and not (of_table and TABLE_KEY in read_mapping(run.metrics)):
+        kind = "an evaluation"
+    if kind:
         raise UserError(
-            f"out={out} is the folder of a run, whose files would be replaced; allowed: another "
+            f"out={out} is the folder of {kind}, whose files would be replaced; allowed: another "
             "folder."
         )
 
