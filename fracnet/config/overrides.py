@@ -80,6 +80,12 @@ def shell_quoted(argument: str, multirun: bool = False) -> str:
     return shlex.quote(f"{key}={_quote_value(value)}")
 
 
+def hydra_text(text: str) -> str:
+    """A text as a value in an override, in quotes only where Hydra's grammar needs them."""
+    plain = re.fullmatch(r"[A-Za-z0-9_./-]+", text) and _parsed(f"key={text}") == text
+    return text if plain else _quote_value(text)
+
+
 def add_open_keys(arguments: Sequence[str]) -> list[str]:
     """The arguments, with `++` before a key that a group takes though its YAML does not list it.
 

@@ -118,7 +118,8 @@ def read_grey(path: Path | str) -> Grey:
     - The EXIF orientation tag is not applied, so pixels, header size and labels agree; that of
       TIFF, which belongs to the image itself, is applied to both.
     - DICOM is displayed as its header says (`dicom.display_pixels`).
-    - Of an animated GIF or PNG, the first frame is read; a TIFF or DICOM of several is no image.
+    - Of an animated GIF or PNG, the first frame is read. A DICOM file with
+      several frames and a TIFF with several pages are rejected.
 
     Raises BadImage for anything but a complete image: missing, a folder, empty, not an image,
     truncated (a baseline JPEG even if an end marker follows the cut; in a progressive one a cut

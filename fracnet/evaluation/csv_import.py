@@ -1,6 +1,7 @@
 """Predictions from any csv, with its columns mapped by name."""
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fracnet.config.overrides import hydra_text
 from fracnet.evaluation.predictions import (
     LOGIT,
     PROB,
@@ -115,10 +117,14 @@ def _read(path: Path, columns: Mapping[str, Any]) -> tuple[pd.DataFrame, list[st
     except UserError as error:
         raise UserError(f"table={path} is not a csv of predictions: {error}") from error
     mapped = {*map(str, columns), *map(str, columns.values())}
-    known = {name: table.called(name) for name in (*REQUIRED, *GROUPS) if name not in mapped}
+    known = {
+        name: table.column_named(name, mapped)
+        for name in (*REQUIRED, *GROUPS)
+        if name not in mapped
+    }
     notes = [
         f"The column {unread!r} is not read; if it names the {key}, use "
-        f"columns={{{key}: {unread}}}."
+        f"{shlex.quote(f'columns={{{key}: {hydra_text(unread)}}}')}."
         for key in ("patient", "study")
         if known.get(key, "") is None and (unread := table.named_like(key, mapped))
     ]

@@ -197,11 +197,11 @@ def _files_below(folder: Path, result: InputImages) -> Iterator[InputFile]:
 
 def _files_in_csv(path: Path, result: InputImages) -> Iterator[InputFile]:
     table = read_csv(path)
-    name = table.called("path") or "path"
+    name = table.column_named("path") or "path"
     table.require([name], " It needs a column path; patient and study are optional.")
     if empty := [i for i, cells in enumerate(table.rows) if not cells[name]]:
         table.reject(empty, name, "the path of an image")
-    groups = [table.called(key) for key in ("patient", "study")]
+    groups = [table.column_named(key) for key in ("patient", "study")]
     for key, group in zip(("patient", "study"), groups, strict=True):
         if group is None and (unread := table.named_like(key, ())):
             result.notes.append(

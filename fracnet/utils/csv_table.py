@@ -37,14 +37,19 @@ class Table:
     rows: list[dict[str, str]]
     lines: list[int]
 
-    def called(self, name: str) -> str | None:
+    def column_named(self, name: str, read: Collection[str] = ()) -> str | None:
         """The column of this name, otherwise the one that differs from it in case; None without.
 
-        Raises DataFault for several of these.
+        A column that differs in case and is `read` as something else does not count. Raises
+        DataFault for several.
         """
         if name in self.columns:
             return name
-        same = [column for column in self.columns if column.casefold() == name.casefold()]
+        same = [
+            column
+            for column in self.columns
+            if column.casefold() == name.casefold() and column not in read
+        ]
         if len(same) > 1:
             listed = " and ".join(map(repr, same))
             raise DataFault(f"{self.path} has the columns {listed}; rename or remove all but one.")

@@ -81,7 +81,7 @@ def join_names(names: Sequence[str], limit: int = MAX_NAMES) -> str:
 
 
 def number_in(text: str) -> Decimal | None:
-    """The number that a text is without exponent, exact: equal for 1, 01 and 1.0."""
+    """The exact number that a text spells, without an exponent; 1, 01 and 1.0 are equal."""
     plain = re.fullmatch(r"[+-]?\d+(\.\d*)?", text, re.ASCII)
     return Decimal(text) if plain else None
 

@@ -1,6 +1,7 @@
 """A foreign CSV of predictions: columns by name, labels by name, and messages about faults."""
 
 import csv
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.run_files import two_class_table
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fracnet.evaluation.csv_import import read_csv_predictions
 from fracnet.evaluation.predictions import Predictions
@@ -259,3 +261,25 @@ def test_columns_may_be_written_in_any_case_and_unread_ones_are_named(tmp_path: 
     predictions, notes = read_csv_predictions(tmp_path / "p.csv", columns, names)
     assert predictions.table["patient"].tolist() == ["p1", "p2"]
     assert not notes
+
+
+@pytest.mark.parametrize(("key", "column"), [("label", "Region"), ("patient", "Study")])
+def test_a_mapped_column_is_not_read_as_another(tmp_path: Path, key: str, column: str) -> None:
+    header = f"{'other' if key == 'label' else 'label'},{column},prob_yes"
+    (tmp_path / "p.csv").write_text(f"{header}\nno,no,0.1\nyes,yes,0.9\n")
+    names = {"no": "no", "yes": "yes"}
+    predictions, _ = read_csv_predictions(tmp_path / "p.csv", {key: column}, names)
+    assert predictions.table[key].tolist() == ["no", "yes"]
+    assert predictions.table[column.lower()].isna().all()
+
+
+@pytest.mark.parametrize("name", ["Subject ID", "Patient-ID", "patient_id", "Person_(ID)"])
+def test_the_advice_on_an_unread_column_can_be_typed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "p.csv").write_text(f"label,{name},prob_yes\nno,p1,0.1\nyes,p2,0.9\n")
+    names = {"no": "no", "yes": "yes"}
+    _, notes = read_csv_predictions(tmp_path / "p.csv", {}, names)
+    (note,) = [note for note in notes if "is not read" in note]
+    (argument,) = shlex.split(note.rpartition(", use ")[2].removesuffix("."))
+    override = OverridesParser.create().parse_override(argument)
+    assert override.key_or_group == "columns"
+    assert override.value() == {"patient": name}

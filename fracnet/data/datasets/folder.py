@@ -13,8 +13,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fracnet.config.overrides import shell_quoted
-from fracnet.data.annotations import is_negative
+from fracnet.config.overrides import hydra_text, shell_quoted
+from fracnet.data.annotations import NEGATIVE, is_negative
 from fracnet.data.datasets.base import (
     UnsplitDataset,
     describe_folder,
@@ -45,8 +45,8 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-COPY = re.compile(r"( copy)?( \(\d+\))?$")
-"""What a file manager adds to the name of a copied folder, as `_label_key` gives it."""
+COPY = re.compile(r"([\s_-]+copy)?([\s_-]+\(\d+\))?$", re.IGNORECASE)
+"""What a file manager adds to the name of a copied folder."""
 SPLIT_SUFFIXES = {"set", "data", "dataset", "images", "split"}
 """Words that may follow the name of a split, as in test_set."""
 
@@ -57,7 +57,7 @@ class Folder(UnsplitDataset):
 
     csv: file that names the images, in `root` or absolute; None for class folders.
     columns: path, label, split, patient, study, region and boxes -> column of the CSV; None for
-        the column of that name, if it exists.
+        the column of that name, in any case, if it exists; of splits, also for one named subset.
     class_order: names of the classes; of two, the positive one last. None: by name, but of two
         classes the one called normal, negative, no..., non... or not... comes first.
 
@@ -232,14 +232,18 @@ def unify_labels(
     keys = {label: _label_key(label) for label in sorted(counts)}
     spellings: dict[Decimal | str, list[str]] = defaultdict(list)
     for label, key in keys.items():
-        original = COPY.sub("", key) if isinstance(key, str) else key
+        original = _label_key(COPY.sub("", _visible(label)))
         spellings[original if original in keys.values() else key].append(label)
     several = [
         labels
         for labels in spellings.values()
         if len(labels) > 1 and not len(listed.intersection(labels)) > 1
     ]
-    texts = [labels for labels in several if not isinstance(keys[labels[0]], Decimal)]
+    texts = [
+        labels
+        for labels in several
+        if not all(isinstance(keys[label], Decimal) for label in labels)
+    ]
     if texts:
         pairs = [
             " and ".join(f"{label!r} ({counted(counts[label], 'image')})" for label in labels)
@@ -345,12 +349,20 @@ def _reject_other_classes(root: Path, images: Images) -> None:
         parts = row["path"].split("/")[:-1]
         inner[row["label"]].update(parts[parts.index(row["label"]) + 1 :])
     common = sorted(set.intersection(*inner.values()))
-    if len(common) > 1 and any(is_negative(name) for name in common):
+    if len(common) > 1 and any(_is_class_without_finding(name, common) for name in common):
         raise UserError(
             f"{used_as}, but in each of them are the folders {list_some(common, len(common), 6)}, "
             f"which look like classes. Put those on top ({common[0]}/{labels[0]}/...), or list the "
             f"images with their labels in a table: data.csv=labels.csv. {otherwise}"
         )
+
+
+def _is_class_without_finding(name: str, names: Sequence[str]) -> bool:
+    """Whether a folder is called normal or 0, say, or `not X` beside X; `normal view` is a view."""
+    first, _, rest = str(_label_key(name)).partition(" ")
+    if not rest:
+        return first in NEGATIVE
+    return first in NEGATIVE and rest in {_label_key(other) for other in names}
 
 
 def _split_within(name: str) -> str | None:
@@ -438,14 +450,15 @@ def read_listed(roots: tuple[Path, Path], csv: Path, columns: Mapping[str, str |
     """
     root = roots[0]
     table = read_csv(csv if csv.is_absolute() else root / csv)
-    column = {key: columns.get(key) or table.called(key) or key for key in ("path", "label")}
+    column = {key: columns.get(key) or table.column_named(key) or key for key in ("path", "label")}
+    named = [name for name in columns.values() if name]
     for key in COLUMNS[2:]:
-        if chosen := columns.get(key) or table.called(key):
+        # A split is never ignored, whatever else its column is.
+        if chosen := columns.get(key) or table.column_named(key, () if key == "split" else named):
             column[key] = chosen
     for key, name in column.items():
         table.require([name], f" Name the right one with data.columns.{key}=...")
-    if "split" not in column:
-        _reject_unread_split(table, set(column.values()))
+    split_notes = [] if "split" in column else _find_split(table, column)
     paths, missing = _paths(table, column["path"], roots)
     splits = _splits(table, column["split"]) if "split" in column else None
     ids = {  # a column without any value is the same as no column
@@ -453,14 +466,15 @@ def read_listed(roots: tuple[Path, Path], csv: Path, columns: Mapping[str, str |
         for key in ("patient", "study", "region")
         if key in column and any(cells[column[key]] for cells in table.rows)
     }
-    images = Images(splits=set(splits or []), missing=missing, notes=[missing] if missing else [])
+    images = Images(splits=set(splits or []), missing=missing)
+    images.notes += [*filter(None, [missing]), *split_notes]
     for key in ("patient", "study"):
         if key in ids:
             images.notes += _unify_ids(table, ids[key], key)
         elif key not in column and (unread := table.named_like(key, column.values())):
             images.notes.append(
                 f"{table.path}: the column {unread!r} is not read; if it names the {key}, set "
-                f"data.columns.{key}={unread}."
+                f"{_typed_column(key, unread)}."
             )
     bad_boxes = []
     for i, cells in enumerate(table.rows):
@@ -536,17 +550,29 @@ def _splits(table: Table, column: str) -> list[str]:
     return [split for split in splits if split]
 
 
-def _reject_unread_split(table: Table, read: set[str]) -> None:
-    """Raise UserError for a column of another name with splits, which a new one would replace."""
+def _find_split(table: Table, column: dict[str, str]) -> list[str]:
+    """Add a column subset that holds splits to `column`; notes on it and on others with splits."""
+    found: dict[str, str] = {}
     for name in table.columns:
         cells = {row[name] for row in table.rows}
         splits = {split_named(cell) for cell in cells}
-        if name not in read and None not in splits and "train" in splits and len(splits) > 1:
-            raise UserError(
-                f"{table.path} has no column 'split', but the column {name!r} holds "
-                f"{', '.join(sorted(cells))}. Use it with data.columns.split={name}, or remove it "
-                "to have the images split again."
-            )
+        if None not in splits and "train" in splits and len(splits) > 1:
+            found[name] = ", ".join(sorted(cells))
+    unread = [name for name in found if name not in column.values()]
+    subsets = [name for name in unread if name.casefold() == "subset"]
+    if len(subsets) == 1:
+        column["split"] = subsets[0]
+        return [f"{table.path}: the column {subsets[0]!r} is used as the split."]
+    return [
+        f"{table.path}: the column {name!r} holds {found[name]} but is not read; to use it as the "
+        f"split, set {_typed_column('split', name)}."
+        for name in unread
+    ]
+
+
+def _typed_column(key: str, name: str) -> str:
+    """What to type in a shell to read a column."""
+    return shlex.quote(f"data.columns.{key}={hydra_text(name)}")
 
 
 def _unify_ids(table: Table, column: str, key: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Links, odd names, system folders, foreign layouts and misspelled labels in a user's own data."""
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from helpers.mura_files import write_mura
 from helpers.patients import PatientDataset
 from helpers.tiny import RESIZE
 from helpers.upper_limb_files import NAMES, POLYGON, add, write_yaml, write_yolo
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fracnet.data.datasets.folder import Folder
 from fracnet.data.datasets.fracatlas import FracAtlas
@@ -46,6 +48,14 @@ def folder_error(root: Path, **options) -> str:
 
 def notes(manifest: Manifest) -> str:
     return " ".join(manifest.notes)
+
+
+def typed(note: str, key: str) -> object:
+    """The value that Hydra reads where a user types what ends a note, ", set KEY=VALUE."."""
+    (argument,) = shlex.split(note.rpartition(", set ")[2].removesuffix("."))
+    override = OverridesParser.create().parse_override(argument)
+    assert override.key_or_group == key
+    return override.value()
 
 
 def write_csv(root: Path, text: str) -> None:
@@ -255,6 +265,20 @@ class TestOtherLayouts:
         assert "in each of them are the folders fractured, normal" in message
         assert read(root, class_order=["hand", "leg"]).classes == ("hand", "leg")
 
+    @pytest.mark.parametrize("inner", [("fractured", "not fractured"), ("0", "1")])
+    def test_other_names_of_classes_below_are_found(self, tmp_path, inner):
+        root = write_folders(tmp_path, *(f"{r}/{c}" for r in ("hand", "leg") for c in inner))
+        assert f"in each of them are the folders {', '.join(inner)}" in folder_error(root)
+
+    def test_views_below_the_classes_are_no_classes(self, tmp_path):
+        inner = ("normal view", "lateral view")
+        root = write_folders(
+            tmp_path, *(f"{c}/{v}" for c in ("greenstick", "oblique") for v in inner)
+        )
+        order = ["greenstick", "oblique"]
+        assert "unclear which one is positive" in folder_error(root)
+        assert read(root, class_order=order).classes == tuple(order)
+
     def test_folders_below_the_classes_need_no_meaning(self, tmp_path):
         views = ("frontal", "lateral", "no label")
         root = write_folders(
@@ -314,6 +338,12 @@ class TestLabels:
         root = write_folders(tmp_path, "normal", other, "broken")
         assert f"{other!r} (6 images)" in folder_error(root)
 
+    @pytest.mark.parametrize("other", ["0 - Copy", "0 (1)", "0 copy", "00 (1)"])
+    def test_copies_of_numbered_classes_are_rejected(self, tmp_path, other):
+        root = write_folders(tmp_path, "0", "1", other)
+        assert f"'0' (6 images) and {other!r} (6 images)" in folder_error(root)
+        assert len(read(root, class_order=["0", "1", other]).classes) == 3
+
     def test_numbered_classes_are_no_copies(self, tmp_path):
         root = write_folders(tmp_path, "type (1)", "type (2)", "no copy")
         assert len(read(root).classes) == 3
@@ -372,24 +402,50 @@ class TestTables:
         write_csv(images, "Path,LABEL,Split,SPLIT\n" + lines)
         assert "has the columns 'Split' and 'SPLIT'" in folder_error(images, csv="labels.csv")
 
-    def test_a_split_in_a_column_of_another_name_is_not_replaced(self, images):
+    @pytest.mark.parametrize("name", ["subset", "Subset"])
+    def test_a_column_subset_with_splits_is_obeyed(self, images, name):
         splits = ["train"] * 6 + ["valid"] * 3 + ["test"] * 3
-        write_csv(images, "path,label,subset\n" + csv_lines(["normal", "broken"] * 6, splits))
-        message = folder_error(images, csv="labels.csv")
-        assert "the column 'subset' holds test, train, valid" in message
-        assert "data.columns.split=subset" in message
-        table = read(images, csv="labels.csv", columns={"split": "subset"}).table
+        lines = csv_lines(["normal", "broken"] * 6, splits)
+        write_csv(images, f"path,label,{name}\n{lines}")
+        manifest = read(images, csv="labels.csv")
+        assert manifest.table["split"].value_counts().to_dict() == {"train": 6, "val": 3, "test": 3}
+        assert f"the column {name!r} is used as the split" in notes(manifest)
+        assert not (images / SPLIT).exists()
+        manifest = read(images, csv="labels.csv", columns={"region": name})
+        assert (images / SPLIT).exists(), "the user named another use"
+        (images / SPLIT).unlink()
+        write_csv(images, f"path,label,{name}\n" + lines.replace("train", "A"))
+        assert "subset" not in notes(read(images, csv="labels.csv")).lower(), "no splits"
+
+    @pytest.mark.parametrize("name", ["Old Split", "Set", "split_v1"])
+    def test_another_column_with_splits_is_named(self, images, name):
+        splits = ["train"] * 6 + ["valid"] * 3 + ["test"] * 3
+        write_csv(images, f"path,label,{name}\n" + csv_lines(["normal", "broken"] * 6, splits))
+        manifest = read(images, csv="labels.csv")
+        assert (images / SPLIT).exists(), "the images are split anew"
+        (note,) = [note for note in manifest.notes if "but is not read" in note]
+        assert f"the column {name!r} holds test, train, valid" in note
+        assert typed(note, "data.columns.split") == name
+        table = read(images, csv="labels.csv", columns={"split": name}).table
         assert table["split"].value_counts().to_dict() == {"train": 6, "val": 3, "test": 3}
 
-    @pytest.mark.parametrize("name", ["patient_id", "PatientID", "Subject ID"])
+    @pytest.mark.parametrize("name", ["patient_id", "PatientID", "Subject ID", "Patient (ID)"])
     def test_an_unread_column_of_patients_is_named(self, images, name):
         patients = [f"p{i}" for i in range(12)]
         write_csv(images, f"path,label,{name}\n" + csv_lines(["normal", "broken"] * 6, patients))
         manifest = read(images, csv="labels.csv")
-        assert f"the column {name!r} is not read" in notes(manifest)
-        assert f"data.columns.patient={name}" in notes(manifest)
+        (note,) = [note for note in manifest.notes if "is not read" in note]
+        assert f"the column {name!r}" in note
+        assert typed(note, "data.columns.patient") == name
         (images / SPLIT).unlink()
         assert "is not read" not in notes(read(images, csv="labels.csv", columns={"patient": name}))
+
+    def test_a_column_chosen_for_one_key_is_not_read_for_another(self, images):
+        patients = [f"p{i}" for i in range(12)]
+        write_csv(images, "path,label,Study\n" + csv_lines(["normal", "broken"] * 6, patients))
+        table = read(images, csv="labels.csv", columns={"patient": "Study"}).table
+        assert table["patient"].tolist() == patients
+        assert table["study"].isna().all()
 
     @pytest.mark.parametrize(
         ("one", "other"), [("12", "12.0"), ("\xe9", "e\u0301"), ("p", "p\u200b")]
