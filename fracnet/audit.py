@@ -66,8 +66,7 @@ def audit(cfg: DictConfig) -> None:
                 workers=command.workers or len(os.sched_getaffinity(0)),
                 network=network,
             )
-        words = [Path(sys.executable).name, "-m", "fracnet.audit", *sys.argv[1:]]
-        result = replace(result, command=words)
+        result = replace(result, command=hydra_cli.typed_command("audit"))
         page.write_report(result, folder, command.pictures)
     except BaseException:
         run_audit.remove_empty_folders(created)

@@ -1,7 +1,6 @@
 """`python -m fracnet.train`: train a model, evaluate it and write its run folder."""
 
 import os
-import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -28,7 +27,7 @@ def train(cfg: DictConfig) -> float | list[float]:
     order = Order(
         folder=hydra_cli.output_dir(),
         overrides=overrides,
-        command=[Path(sys.executable).name, "-m", "fracnet.train", *sys.argv[1:]],
+        command=hydra_cli.typed_command("train"),
         in_sweep=sweep.running(),
         fixed_folder=any(o.startswith("hydra.run.dir=") for o in hydra.overrides.hydra),
     )

@@ -20,8 +20,8 @@ from fracnet.utils.files import choices_of, config_dir
 from fracnet.utils.text import near_miss, one_line
 
 ASSIGNMENT = re.compile(r"[+~]*[\w./@-]+=")
-# Dashes and quotation marks of text programs, and what stands for them in a command.
-TYPED = str.maketrans(
+# Typographic dashes and quotation marks, and those of a keyboard.
+KEYBOARD_SIGNS = str.maketrans(
     "\u2010\u2011\u2012\u2013\u2014\u2212\u2018\u2019\u201c\u201d", "------''\"\""
 )
 # What a key or group was called before version 0.2.
@@ -100,19 +100,22 @@ def explain_error(
             f"{shell_quoted(argument)}{in_sweep}."
         )
     if choice := re.search(r"Could not load '([\w/]+)/([\w-]+)'", message):
-        return _not_a_choice(choice[1], choice[2], choices_of(config_dir() / choice[1]))
+        return _not_a_choice(choice[1], choice[2], _choices(choice[1], arguments))
     override = getattr(error, "override", None)
-    if override and (plain := override.translate(TYPED)) != override:
-        return (
-            f"Could not read '{override}': it has signs of a text program in place of those of a "
-            f"keyboard. Type: {shlex.quote(plain)}"
-        )
     if override and override.removeprefix("++") in arguments:  # of `add_open_keys`
         override = override.removeprefix("++")
+    plain = str(override or "").translate(KEYBOARD_SIGNS)
+    if override and plain != override and (plain.startswith("-") or is_readable(plain)):
+        return (
+            f"Could not read '{override}': it contains typographic dashes or quotes, probably "
+            f"pasted from a word processor. Type: {shlex.quote(plain)}"
+        )
     if override and (joined := _joined(override, arguments)):
         return f"Could not read '{override}'. Write it as one word: {joined}"
-    if override and ASSIGNMENT.match(override) and override.endswith(","):
-        return f"Could not read '{override}': it ends in a comma. Type: {override.rstrip(',')}"
+    if override and override.endswith(",") and ASSIGNMENT.match(override):
+        whole = override.rstrip(",")
+        if is_readable(whole):
+            return f"Could not read '{override}': it ends in a comma. Type: {shlex.quote(whole)}"
     if override and ASSIGNMENT.match(override):
         key, _, value = override.partition("=")
         if value.startswith("{") or (value.startswith("[") and not value.endswith("]")):
@@ -238,8 +241,15 @@ def explain_group(arguments: Sequence[str]) -> str:
         match = re.match(r"\+*(\w+)=", argument)
         folder = config_dir() / (match[1] if match else "")
         if match and folder.is_dir() and (value := not_a_name(argument)):
-            return _not_a_choice(match[1], value, choices_of(folder), none=value != "true")
+            options = _choices(match[1], arguments)
+            return _not_a_choice(match[1], value, options, none=value != "true")
     return ""
+
+
+def _choices(group: str, arguments: Sequence[str]) -> list[str]:
+    """The choices of a group, those in folders of `--config-dir` included."""
+    folders = (config_dir(), *_own_folders(arguments))
+    return sorted({choice for folder in folders for choice in choices_of(folder / group)})
 
 
 def _not_a_choice(group: str, choice: str, options: Sequence[str], none: bool = False) -> str:

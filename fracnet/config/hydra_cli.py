@@ -12,7 +12,6 @@ import secrets
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from typing import Any, NoReturn, Protocol, TextIO, cast
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -80,8 +80,31 @@ def output_dir() -> Path:
 _register("fracnet.output_dir", lambda: str(output_dir()), replace=True)
 
 
-_started = 0.0
-"""When the command of this process started, in seconds since the epoch."""
+_new_folders: list[Path] = []
+"""The output folder of this command and its parents that did not exist before, innermost first."""
+
+
+class NewFolders(Callback):
+    """Called by Hydra before it creates the output folder: notes which folders will be new."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """For a single run."""
+        _note_new_folders(config, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """For a sweep."""
+        _note_new_folders(config, "hydra.sweep.dir")
+
+
+def _note_new_folders(config: DictConfig, key: str) -> None:
+    hydra_config = HydraConfig.instance()
+    before = hydra_config.cfg
+    try:
+        hydra_config.set_config(config)  # which the name of the folder may refer to
+        folder = Path(str(OmegaConf.select(config, key))).resolve()
+    finally:
+        hydra_config.cfg = before
+    _new_folders[:] = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
 
 
 class Jobs(Protocol):
@@ -126,8 +149,7 @@ def run(
     of its jobs at the end and exits with 1 if a job did not finish, with 130 or 143 if it was
     stopped as a whole.
     """
-    global _started
-    _started = time.time()
+    _new_folders.clear()
     deferred.defer()
     # A log on a full disk: the command itself says so, once, instead of a traceback for each line.
     logging.raiseExceptions = False
@@ -312,18 +334,22 @@ def _run_with_hydra(
     if jobs is not None:
         jobs.begin(task, dry_run)
     code = 0
-    started: list[bool] = []
+    reported = _with_errors_first(task, full_traceback, jobs)
+    called = False
+
+    def call(cfg: DictConfig) -> Any:
+        nonlocal called
+        called = True
+        return reported(cfg)
+
     try:
-        decorate(_with_errors_first(task, full_traceback, jobs, started))()
-    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
-        if started or full_traceback:
-            raise
-        reason = f"Cannot create the folder {error.filename}: {error.strerror}."
-        if error.filename is None:  # of os.getcwd
-            reason = "The current folder has been removed; change to another one."
-        raise UserError(reason) from error
+        decorate(call)()
     except Exception as error:
-        if jobs is None or full_traceback or not jobs.launcher_failed(error):
+        if full_traceback:
+            raise
+        if jobs is None or not jobs.launcher_failed(error):
+            if not called and (reason := _explain_folder(error)):
+                raise UserError(reason) from error
             raise
     finally:
         if jobs is not None:
@@ -332,26 +358,32 @@ def _run_with_hydra(
         sys.exit(code)
 
 
-def _with_errors_first(
-    task: Callable[[DictConfig], Any],
-    full_traceback: bool,
-    jobs: Jobs | None,
-    started: list[bool],
-) -> Callable[[DictConfig], Any]:
-    """The task, which reports a user's error before Hydra adds its own lines about it.
+def _explain_folder(error: Exception) -> str:
+    """Why Hydra could not create the output folder; "" for another error."""
+    if not isinstance(error, FileExistsError | NotADirectoryError | FileNotFoundError):
+        return ""
+    if error.filename is not None:
+        return f"Cannot create the folder {error.filename}: {error.strerror}."
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "The current folder has been removed; change to another one."
+    return ""
 
-    started: gets True once Hydra has created the folder and calls the task.
-    """
+
+def _with_errors_first(
+    task: Callable[[DictConfig], Any], full_traceback: bool, jobs: Jobs | None
+) -> Callable[[DictConfig], Any]:
+    """The task, which reports a user's error before Hydra adds its own lines about it."""
 
     def wrapped(cfg: DictConfig) -> Any:
-        started.append(True)
         gc.enable()
         if jobs is not None and jobs.running():
             return jobs.run_job(task, cfg, full_traceback)
         try:
             return task(cfg)
         except BaseException as error:
-            remove_empty(output_dir())
+            remove_new_folders()
             fault = next(filter(None, map(explain_disk_fault, _causes(error))), None)
             known = isinstance(error, UserError | OmegaConfBaseException)
             if full_traceback or not (known or fault):
@@ -365,17 +397,9 @@ def _with_errors_first(
     return wrapped
 
 
-def remove_empty(folder: Path) -> None:
-    """Remove the folder that Hydra created for a run that wrote nothing, and its empty parents.
-
-    Only below the current folder, which itself stays: some commands work in it. An empty folder
-    that was there before stays, too.
-    """
-    if not is_new(folder):
-        return
-    current = Path.cwd()
-    below = [path for path in (folder, *folder.parents) if current in path.parents]
-    for path in below or ([folder] if folder != current else []):
+def remove_new_folders() -> None:
+    """Remove the folders that this command created, from its output folder up, while empty."""
+    for path in _new_folders:
         try:
             path.rmdir()
         except OSError:
@@ -383,11 +407,13 @@ def remove_empty(folder: Path) -> None:
 
 
 def is_new(folder: Path) -> bool:
-    """Whether there is an empty folder that this command, and so Hydra, has made."""
-    try:
-        return not any(folder.iterdir()) and folder.stat().st_ctime >= _started
-    except OSError:
-        return False
+    """Whether this command created the folder, which is empty."""
+    return folder.resolve() in _new_folders and not any(folder.iterdir())
+
+
+def typed_command(name: str) -> list[str]:
+    """The words of the current command, fracnet.NAME, for a shell."""
+    return [Path(sys.executable).name, "-m", f"fracnet.{name}", *sys.argv[1:]]
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

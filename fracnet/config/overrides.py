@@ -58,12 +58,14 @@ def is_readable(argument: str) -> bool:
 
 
 def not_a_name(argument: str) -> str:
-    """The value of a `group=value` that Hydra reads as null, true, a number or a mapping; or "".
+    """The value of a `group=value` that Hydra reads as null, true or a number; "" for others.
 
-    Hydra ends in an error of its own where such a value chooses from a group.
+    Hydra ends in an error of its own where such a value chooses from a group. A mapping chooses
+    nothing, it overrides keys of the group: `trainer={max_epochs: 3}`.
     """
     value = _parsed(argument)
-    named = value is _UNREADABLE or isinstance(value, str | list | QuotedString | Sweep | Glob)
+    allowed = str | list | dict | QuotedString | Sweep | Glob
+    named = value is _UNREADABLE or isinstance(value, allowed)
     return "" if named else argument.partition("=")[2]
 
 

@@ -1,12 +1,12 @@
 """An ensemble as a run folder: what its members share, who they are, and their mean."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from os.path import relpath
 from pathlib import Path
 from typing import Any
 
+from fracnet.config import hydra_cli
 from fracnet.data.manifest import write_table
 from fracnet.evaluation.ensembles import OUT_OF_FOLD, Ensemble, average
 from fracnet.runs.find_runs import FinishedRun
@@ -62,7 +62,7 @@ def write_ensemble(
     provenance = {
         "status": "finished",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.executable).name, "-m", "fracnet.ensemble", *sys.argv[1:]],
+        "command": hydra_cli.typed_command("ensemble"),
         "data_fingerprint": data.pop() if len(data) == 1 else None,
         "code": code_version(),
         HASHES: predictions_hashes(folder),

@@ -33,7 +33,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
-from fracnet.config.hydra_cli import exit_with, is_new, output_dir, reader_is_gone, remove_empty
+from fracnet.config.hydra_cli import (
+    exit_with,
+    is_new,
+    output_dir,
+    reader_is_gone,
+    remove_new_folders,
+)
 from fracnet.config.search import check_search
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
 from fracnet.training.job_configs import JobConfigs, planned_jobs, search_configs
@@ -425,7 +431,7 @@ def finish() -> int:
             remains = (MULTIRUN_FILE, SEARCH_FILE, PLAN_FILE, STOP_FILE, LOCK_FILE)
             for name in () if state.resumed else remains:
                 (folder / name).unlink(missing_ok=True)
-            remove_empty(folder)
+            remove_new_folders()
             return stopped or 1
         # What Hydra makes where a sweep is resumed; what Slurm has printed stays.
         launch = folder / RESUMED

@@ -1,12 +1,16 @@
 """What surrounds a command: a reader that goes away, and versions of Hydra."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from helpers.command import run_train
+from helpers.jobs import add_job
 
 import fracnet
 from fracnet.config import hydra_cli
@@ -47,6 +51,79 @@ def test_a_removed_current_folder_is_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(b"fracnet: error: The current folder has been")
+
+
+def test_a_missing_file_of_hydra_is_not_taken_for_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hydra.core.utils.configure_log", fail)
+    with pytest.raises(FileNotFoundError):
+        run_train([], capsys)
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_a_program_that_a_launcher_lacks_is_not_taken_for_a_folder(
+    jobs: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def launch(*args: object, **kwargs: object) -> None:
+        if jobs:
+            add_job(tmp_path / "swept", 0, ["seed=1"], status="running")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "srun")
+
+    monkeypatch.chdir(tmp_path)
+    joblib = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
+    monkeypatch.setattr(f"{joblib}.launch", launch)
+    sweep = ["-m", "launcher=joblib", "hydra.sweep.dir=swept", "seed=1,2"]
+    result = run_train(sweep, capsys)
+    assert result.code == 1
+    assert "Cannot create the folder" not in result.err
+    if jobs:
+        assert "finish the sweep with: python -m fracnet.sweep resume=" in result.err
+    else:
+        assert "launcher=joblib started no job (FileNotFoundError: " in result.err
+
+
+@pytest.mark.parametrize(
+    ("before", "override", "after"),
+    [
+        ("out", "hydra.run.dir=out/x", ["out"]),
+        ("out/x", "hydra.run.dir=out/x", ["out", "out/x"]),
+        ("out", "hydra.run.dir=out/x/${hydra:job.name}/y", ["out"]),
+        ("out", "hydra.run.dir=../here/new/x", ["out"]),
+    ],
+)
+def test_a_failed_run_removes_the_folders_it_created_and_no_others(
+    before: str,
+    override: str,
+    after: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    here = tmp_path / "here"
+    (here / before).mkdir(parents=True)
+    monkeypatch.chdir(here)
+    # Another machine's clock, as of a network file system.
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert run_train([override, "optim.lr=-1"], capsys).code == 1
+    assert sorted(path.relative_to(here).as_posix() for path in here.rglob("*")) == after
+
+
+def test_a_refused_sweep_keeps_the_folder_above_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    result = run_train(["-m", "hydra.sweep.dir=out/x/y", "seed=1,2", "resume=nowhere"], capsys)
+    assert result.code == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["out"]
 
 
 @pytest.mark.parametrize(

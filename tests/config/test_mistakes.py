@@ -47,10 +47,17 @@ CASES = [
     (["experiment=null"], ["experiment=null", "allowed: cis583_cnn"]),
     (["model=18"], ["model=18", "allowed: convnext_tiny"]),
     (["logger=[csv,foo]"], ["logger=foo is not one of the choices", "csv, mlflow, none"]),
-    (["optim.lr=1e\u22123"], ["signs of a text program", "Type: optim.lr=1e-3\n"]),
+    (["trainer={max_epochs: -3}"], ["trainer.max_epochs=-3 is not allowed"]),
+    (["optim.lr=1e\u22123"], ["typographic dashes or quotes", "Type: optim.lr=1e-3\n"]),
+    (["name=K\u00f6ln\u2013Bonn"], ["Try: 'name=\"K\u00f6ln\u2013Bonn\"'\n"]),
+    (["name=it\u2019s [a"], ["Try: 'name=\"it\u2019s [a\"'\n"]),
+    (["++trainer.x=\u20131"], ["Type: ++trainer.x=-1\n"]),
+    (["trainer.x=\u20131"], ["Type: trainer.x=-1\n"]),
     (["\u2013m", "seed=1"], ["Could not read '\u2013m'", "Type: -m\n"]),
     (["seed=\u201c1\u201d"], ["Type: 'seed=\"1\"'\n"]),
     (["optim.lr=1e-3,"], ["ends in a comma. Type: optim.lr=1e-3\n"]),
+    (["tags=[a, b],"], ["ends in a comma. Type: 'tags=[a, b]'\n"]),
+    (["name=K\u00f6ln,"], ["Try: 'name=\"K\u00f6ln,\"'\n"]),
     (["hydra.run.dir=/dev/null/x"], ["Cannot create the folder /dev/null/x: Not a directory.\n"]),
     (["resume=/dev/null"], ["Cannot create the folder /dev/null: File exists.\n"]),
     (["model=resnet34"], ["model=resnet34", "model=timm model.name=resnet34"]),
@@ -239,6 +246,17 @@ def test_a_recipe_with_a_launcher_runs_singly(
     assert "Only for sweeps" not in later
     typed = run_train([*words, "launcher=slurm", "trainer.no_such=1"], capsys).err
     assert "Only for sweeps: launcher=slurm. Start one with: python -m" in typed
+
+
+@pytest.mark.parametrize("override", ["logger=[csv,foo]", "logger=null"])
+def test_the_choices_include_those_of_a_folder_of_ones_own(
+    override: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    own = tmp_path / "conf/logger/mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    error = run_train(["--config-dir", str(tmp_path / "conf"), override], capsys).err
+    assert "allowed: csv, mine, mlflow, none, tensorboard, wandb." in error
 
 
 def test_full_error_shows_the_traceback(tmp_path: Path) -> None:

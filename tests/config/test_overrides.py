@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.command import CommandResult, run_command, run_train
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from fracnet.config.overrides import quote_paths, shell_quoted
 from fracnet.predict import predict
@@ -112,6 +113,30 @@ def test_predict_errors_show_the_input_or_the_quoting_to_type(
     assert result.code == 1
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("trainer={max_epochs: 3}", "trainer.max_epochs", 3),
+        ("optim={lr: 0.5}", "optim.lr", 0.5),
+        ("callbacks={early_stopping: null}", "callbacks.early_stopping", None),
+    ],
+)
+def test_a_mapping_overrides_keys_of_a_group(
+    override: str,
+    key: str,
+    value: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run_train([override, "--cfg", "job"], capsys)
+    assert result.code == 0, result.err
+    config = OmegaConf.create(result.out)
+    assert OmegaConf.select(config, key, default="missing") == value
+    assert config.trainer.precision  # the others stay
 
 
 def test_errors_of_other_keys_show_the_quoting_to_type(capsys: pytest.CaptureFixture[str]) -> None:
