@@ -134,6 +134,11 @@ def test_a_sweep_from_python_fails_with_the_message_of_the_command(tmp_path: Pat
     assert shown == [f"fracnet: error: {caught.value}"]
 
 
+def test_a_mapping_reaches_the_checks_of_a_sweep(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"trainer\.max_epochs=-3 is not allowed"):
+        fracnet.sweep("seed=1,2", trainer={"max_epochs": -3}, folder=tmp_path / "swept")
+
+
 def test_python_values_become_overrides() -> None:
     assert override_value(1) == "1"
     assert override_value(True) == "true"
