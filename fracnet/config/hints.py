@@ -371,8 +371,8 @@ def _did_you_mean(key: str, value: str) -> str:
 def _config_of(error: BaseException | None) -> DictConfig | None:
     """The config that lacks a key of its own; to compose it again takes half a second."""
     root = getattr(error and error.__cause__, "parent_node", None)
-    if not isinstance(root, DictConfig):
-        return None
+    if not isinstance(root, DictConfig) or root._get_parent() is not None:
+        return None  # of a mapping for a group, the group
     OmegaConf.set_struct(root, False)
     root.pop("hydra", None)
     return root

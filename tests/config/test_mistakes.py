@@ -47,6 +47,7 @@ CASES = [
     (["experiment=null"], ["experiment=null", "allowed: cis583_cnn"]),
     (["model=18"], ["model=18", "allowed: convnext_tiny"]),
     (["logger=[csv,foo]"], ["logger=foo is not one of the choices", "csv, mlflow, none"]),
+    (["optim={lrr: 1}"], ["'optim' was given the key 'lrr', which it does not have"]),
     (["trainer={max_epochs: -3}"], ["trainer.max_epochs=-3 is not allowed"]),
     (["optim.lr=1e\u22123"], ["typographic dashes or quotes", "Type: optim.lr=1e-3\n"]),
     (["name=K\u00f6ln\u2013Bonn"], ["Try: 'name=\"K\u00f6ln\u2013Bonn\"'\n"]),
