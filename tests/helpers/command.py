@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from helpers.warm import Warm
+from hydra.core.hydra_config import HydraConfig
 
 from fracnet.config import hydra_cli
 from fracnet.evaluate import evaluate
@@ -44,6 +45,7 @@ def run_command(
 ) -> CommandResult:
     """`python -m fracnet.NAME OVERRIDES`; `task` is its main function."""
     argv, sys.argv = sys.argv, [f"fracnet.{name}", *overrides]
+    before = HydraConfig.instance().cfg  # `--cfg` leaves another one
     handlers = logging.root.handlers[:]
     code = 0
     try:
@@ -51,6 +53,7 @@ def run_command(
     except SystemExit as stop:
         code = int(stop.code or 0)
     finally:
+        HydraConfig.instance().cfg = before
         sys.argv = argv
         for left in set(logging.root.handlers) - set(handlers):  # Hydra's, of this run's folder
             left.close()
