@@ -24,10 +24,10 @@ from fracnet.report.comparison_text import (
     p_equals,
     p_value,
     pointing_sentences,
-    renamed,
     shared_reference,
     standing_notes,
     too_few_runs_note,
+    with_names,
 )
 from fracnet.report.console import RESEARCH_ONLY, print_text
 from fracnet.report.forest_plots import LABEL_WIDTH, draw_row, row_digits, rows_only
@@ -122,8 +122,8 @@ def print_comparison(console: Console, result: Comparison) -> None:
     """Print standings, differences, and in sentences what they show."""
     short = letters(result)
     legend = {name: name if brief == name else f"{brief}: {name}" for name, brief in short.items()}
-    print_table(console, standings_table(renamed(result, legend)))
-    result = renamed(result, short)
+    print_table(console, standings_table(with_names(result, legend)))
+    result = with_names(result, short)
     print_text(console, *standing_notes(result))
     for rows in filter(None, (result.models, result.configurations)):
         console.print()

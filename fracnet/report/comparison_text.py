@@ -32,7 +32,7 @@ def letters(result: Comparison) -> dict[str, str]:
     return dict(zip(names, ascii_uppercase, strict=False))
 
 
-def renamed(result: Comparison, names: Mapping[str, str]) -> Comparison:
+def with_names(result: Comparison, names: Mapping[str, str]) -> Comparison:
     """The comparison with other names of its candidates."""
 
     def rename(rows: Sequence[Difference]) -> tuple[Difference, ...]:
