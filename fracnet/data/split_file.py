@@ -30,6 +30,7 @@ from filelock import FileLock
 from fracnet.data.manifest import Manifest, without_rows
 from fracnet.data.splits import UNUSED, assign_folds, groups_of, name_groups, nested_share
 from fracnet.metrics.clusters import components
+from fracnet.utils.csv_table import csv_reader
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import cache_dir, remove_drafts, write_atomically
 from fracnet.utils.text import counted, list_some
@@ -150,7 +151,7 @@ class SplitFile:
         part_of: dict[str, str] = {}
         header = False
         # Only these end a line; a group may contain others, such as a form feed, or be quoted.
-        reader = csv.reader(io.StringIO(text, newline=""))
+        reader = csv_reader(text)
         try:
             for cells in reader:
                 if not any(cell.strip() for cell in cells):

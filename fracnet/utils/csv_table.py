@@ -4,10 +4,12 @@ import codecs
 import csv
 import io
 import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.text import are, counted, list_some, near_miss
@@ -116,6 +118,23 @@ def read_text(path: Path) -> str:
     return text
 
 
+def csv_reader(text: str, separator: str = ",") -> Any:
+    """Python's reader of CSV, for cells of any length.
+
+    Strict: otherwise an unpaired quotation mark swallows the lines up to the next one.
+    """
+    csv.field_size_limit(sys.maxsize)  # of the whole process; Python's own is 131,072
+    # Not splitlines: a form feed, for example, is part of a cell.
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+
+
+def unreadable_cell(path: Path, line: int, error: csv.Error) -> DataFault:
+    """What to raise for an error of `csv_reader`, which is always one of quotation marks."""
+    return DataFault(
+        f"{path}, line {line}: a cell cannot be read ({error}). Check its quotation marks."
+    )
+
+
 def listed_path(text: str, folder: Path) -> Path:
     """The file that a table names, relative to `folder`; backslashes may separate its folders."""
     path = folder / text
@@ -138,9 +157,7 @@ def read_csv(path: Path) -> Table:
     ends = rf"[{re.escape(separator)}\r\n]"
     quoted = rf'((?:\A|{ends})"(?:[^"]|"")*+")[ \xa0]*+(?={ends}|\Z)'
     text = re.sub(quoted, r"\1", text)
-    # Not splitlines: a form feed, for example, is part of a cell.
-    # Strict: otherwise an unpaired quotation mark swallows the lines up to the next one.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = csv_reader(text, separator)
     columns: tuple[str, ...] = ()
     rows, lines, long = [], [], []
     start = 1
@@ -166,9 +183,7 @@ def read_csv(path: Path) -> Table:
             rows.append({name: cell for name, cell in named if name})
             lines.append(reader.line_num)
     except csv.Error as error:
-        raise DataFault(
-            f"{path}, line {start}: a cell cannot be read ({error}). Check its quotation marks."
-        ) from error
+        raise unreadable_cell(path, start, error) from error
     if long:
         raise DataFault(f"{path}, {list_some(long, len(long))}, but the header has {len(columns)}.")
     if not rows:

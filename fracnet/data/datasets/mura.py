@@ -4,7 +4,6 @@ Reads the folder tree and the official lists in the forms in which copies of the
 """
 
 import csv
-import io
 import os
 import re
 from collections import Counter, defaultdict
@@ -26,7 +25,7 @@ from fracnet.data.datasets.base import (
 )
 from fracnet.data.datasets.layouts import MURA_FOLDER
 from fracnet.data.manifest import Manifest
-from fracnet.utils.csv_table import read_text
+from fracnet.utils.csv_table import csv_reader, read_text, unreadable_cell
 from fracnet.utils.errors import DataFault
 from fracnet.utils.files import path_text
 from fracnet.utils.text import are, counted, list_some
@@ -222,12 +221,15 @@ def _read_label_list(file: Path, part: str) -> Callable[[ImagePath], str | None]
 def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Number and non-empty cells of each line; a first line without a path is a header."""
     first = True
-    reader = csv.reader(io.StringIO(read_text(file), newline=""))
-    for row in reader:
-        cells = [cell.strip().replace("\\", "/") for cell in row if cell.strip()]
-        if cells and not (first and not any("/" in cell for cell in cells)):
-            yield reader.line_num, cells
-        first = first and not cells
+    reader = csv_reader(read_text(file))
+    try:
+        for row in reader:
+            cells = [cell.strip().replace("\\", "/") for cell in row if cell.strip()]
+            if cells and not (first and not any("/" in cell for cell in cells)):
+                yield reader.line_num, cells
+            first = first and not cells
+    except csv.Error as error:
+        raise unreadable_cell(file, reader.line_num, error) from error
 
 
 def _reject(file: Path, wrong: list[str], expected: str) -> None:

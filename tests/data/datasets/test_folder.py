@@ -284,6 +284,12 @@ def test_a_quotation_mark_without_its_pair_swallows_no_line(root, cell):
     assert "line 5: a cell cannot be read" in csv_error(root)
 
 
+def test_a_cell_of_any_length_is_read(root):
+    """Such as a report's text or a base64 thumbnail in a column that nobody reads."""
+    write(root, [row + "," + "word " * 40_000 for row in lines()], "path,label,split,patient,text")
+    assert len(read_csv(root).table) == 12
+
+
 def test_a_table_in_another_encoding_is_read_or_named(root):
     write(root, lines())
     file = root / "labels.csv"

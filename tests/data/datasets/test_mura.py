@@ -288,6 +288,13 @@ def test_list_lines_without_a_path_or_label_are_rejected(base, name, line):
     assert f"line {n_lines + 1} (" in message
 
 
+def test_a_quotation_mark_without_its_pair_in_a_list_swallows_no_line(base):
+    file = base / "train_labeled_studies.csv"
+    head, *rest = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([head, '"', *rest, "x" * 200_000]))
+    assert "Check its quotation marks" in error(base)
+
+
 def test_empty_and_binary_lists_are_rejected(base):
     (base / "train_image_paths.csv").write_text("path\n")
     assert "train_image_paths.csv names no image" in error(base)
