@@ -1,5 +1,8 @@
 """fracnet: experiments in bone-fracture classification on radiographs. For research use only."""
 
+from fracnet.utils import shadowing  # noqa: F401  explains errors of the imports below
+
+# isort: split
 import sys
 import warnings
 from importlib import import_module

@@ -14,11 +14,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
+from fracnet.config.fields import refusal
 from fracnet.config.instantiate import is_timm_model
-from fracnet.config.overrides import OPEN_GROUPS, is_readable, not_a_name, shell_quoted
+from fracnet.config.overrides import (
+    OPEN_GROUPS,
+    is_readable,
+    listed_texts,
+    not_a_name,
+    shell_quoted,
+)
 from fracnet.utils.files import choices_of, config_dir
-from fracnet.utils.text import near_miss, one_line
+from fracnet.utils.text import as_clause, near_miss, number_in, one_line
 
+PACKAGE = Path(__file__).parents[1]
 ASSIGNMENT = re.compile(r"[+~]*[\w./@-]+=")
 # Typographic dashes and quotation marks, and those of a keyboard.
 KEYBOARD_SIGNS = str.maketrans(
@@ -89,6 +97,9 @@ def explain_error(
     ):
         typed = next((a for a in arguments if a.lstrip("+").startswith(f"{existing[1]}=")), "")
         return f"'{existing[1]}' exists already; type '{typed.lstrip('+')}'."
+    if message.startswith("Error merging override "):
+        typed = message.removeprefix("Error merging override ").removeprefix("++")
+        return _explain_merge(typed, error.__cause__)
     if ambiguous := re.match(r"Ambiguous value for argument '([^']*)'", message):
         argument = ambiguous[1]
         key, _, value = argument.partition("=")
@@ -135,6 +146,15 @@ def explain_error(
             f"+key=value.{hint}"
         )
     return message
+
+
+def _explain_merge(typed: str, cause: BaseException | None) -> str:
+    """Why a key cannot have the value. cause: OmegaConf's error."""
+    text = str(cause or "").split("\n")[0]
+    if "incompatible container types" in text:
+        is_list = getattr(cause, "object_type", None) is list
+        return refusal(typed, "list_type" if is_list else "dict_type", text)
+    return refusal(typed, "", as_clause(text) or "its value has another type")
 
 
 def _joined(failed: str, arguments: Sequence[str]) -> str:
@@ -247,7 +267,7 @@ def explain_group(arguments: Sequence[str]) -> str:
 
 
 def _choices(group: str, arguments: Sequence[str]) -> list[str]:
-    """The choices of a group, those in folders of `--config-dir` included."""
+    """The choices of a group, those in folders of the user's own included."""
     folders = (config_dir(), *_own_folders(arguments))
     return sorted({choice for folder in folders for choice in choices_of(folder / group)})
 
@@ -264,6 +284,31 @@ def _not_a_choice(group: str, choice: str, options: Sequence[str], none: bool = 
         f"{group}={choice} is not one of the choices of '{group}'; "
         f"allowed: {', '.join(options)}.{hint}"
     )
+
+
+def explain_config_name(config_name: str, arguments: Sequence[str]) -> str:
+    """What is wrong with `--config-name` of another command, or of no config at all; or ""."""
+    if _option_values(arguments, "--config-path", "-cp"):
+        return ""
+    for name in _option_values(arguments, "--config-name", "-cn"):
+        name = name.removesuffix(".yaml")
+        folders = (config_dir(), *_own_folders(arguments))
+        group, _, choice = name.rpartition("/")
+        if name != config_name and (config_dir() / f"{name}.yaml").is_file():
+            what = f"a choice of the group '{group}'; type: {group}={choice}"
+            if not group:
+                is_command = (PACKAGE / f"{name}.py").is_file()
+                module = f"; type: python -m fracnet.{name}" if is_command else ""
+                what = f"the config of another command{module}"
+            return f"--config-name={name} is {what}"
+        if not any((folder / f"{name}.yaml").is_file() for folder in folders):
+            own = {path.stem for folder in folders[1:] for path in folder.glob("*.yaml")}
+            allowed = [config_name, *sorted(own)]
+            return (
+                f"--config-name={name}: there is no such config; allowed: {', '.join(allowed)}, "
+                f"or one in a folder of yours that --config-dir names.{near_miss(name, allowed)}"
+            )
+    return ""
 
 
 def explain_added(config_name: str, arguments: Sequence[str]) -> str:
@@ -318,11 +363,11 @@ def _explain_key(
     name = next((key for key in allowed if key.lower() == name.lower()), name)
     longer = [key for key in allowed if key.startswith(name)] if known else []
     close = longer or (difflib.get_close_matches(name, allowed, n=1, cutoff=0.6) if known else [])
-    exact = "" if longer else _exact(name, root, unique=bool(known))
-    near = f"{known}{close[0]}" if close else ""
-    meant = exact or (near if known else _meant(name, root))
     typed = (a.lstrip("+").partition("=") for a in arguments)
     value = next((value for name, _, value in typed if name == key), "")
+    exact = "" if longer else _exact(name, root, unique=bool(known), value=value)
+    near = f"{known}{close[0]}" if close else ""
+    meant = exact or (near if known else _meant(name, root))
     hint = "" if exact else _choices_with(key)
     deleted = f" Did you mean '~{meant}'?" if meant else ""
     target = str(node.get("_target_", "fracnet."))
@@ -399,22 +444,43 @@ def _composed(
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:
-    """The folders of `--config-dir`."""
+    """The folders of `--config-dir` and `hydra.searchpath=`."""
+    folders = _option_values(arguments, "--config-dir", "-cd")
+    for argument in arguments:
+        if argument.lstrip("+").startswith("hydra.searchpath="):
+            folders += [
+                text.removeprefix("file://")
+                for text in listed_texts(argument)
+                if not text.startswith("pkg://")
+            ]
+    return [Path(folder).resolve() for folder in folders]
+
+
+def _option_values(arguments: Sequence[str], *names: str) -> list[str]:
+    """The values of an option, written `--name value` or `--name=value`."""
     pieces = [piece for argument in arguments for piece in argument.split("=", 1)]
-    return [Path(b).resolve() for a, b in pairwise(pieces) if a in ("--config-dir", "-cd")]
+    return [b for a, b in pairwise(pieces) if a in names]
 
 
-def _exact(name: str, config: DictConfig, *, unique: bool) -> str:
+def _exact(name: str, config: DictConfig, *, unique: bool, value: str = "") -> str:
     """The key with an alias or the last part `name`, the shortest one; "" for none.
 
-    unique: also "" for several.
+    unique: also "" for several. value: what it was given, which excludes keys that hold a number
+    and were given a word, or reverse.
     """
     keys = dict(_keys(config))
     alias = ALIASES.get(name)
     if alias and alias in keys:
         return alias
     same = [key for key, leaf in keys.items() if leaf == name]
+    same = [key for key in same if _suits(value, OmegaConf.select(config, key))] or same
     return "" if not same or (unique and len(same) > 1) else min(same, key=len)
+
+
+def _suits(value: str, current: Any) -> bool:
+    """Whether a value that was typed may replace the current one: a word a text."""
+    is_number = number_in(value) is not None
+    return not value or current is None or is_number == isinstance(current, int | float)
 
 
 def _meant(name: str, config: DictConfig) -> str:

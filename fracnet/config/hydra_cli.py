@@ -31,6 +31,7 @@ from fracnet.config.help_page import help_page
 from fracnet.config.hints import (
     asks_for_multirun,
     explain_added,
+    explain_config_name,
     explain_error,
     explain_group,
     explain_option,
@@ -167,6 +168,8 @@ def run(
         gc.disable()
         try:
             with _errors_in_one_paragraph(config_name, arguments) as full_traceback:
+                if wrong := explain_config_name(config_name, arguments):
+                    raise UserError(wrong)
                 if not _answer_option(config_name, sys.argv[1:]):
                     if wrong := explain_group(arguments) or explain_added(config_name, arguments):
                         raise UserError(wrong)

@@ -64,9 +64,17 @@ def not_a_name(argument: str) -> str:
     nothing, it overrides keys of the group: `trainer={max_epochs: 3}`.
     """
     value = _parsed(argument)
-    allowed = str | list | dict | QuotedString | Sweep | Glob
-    named = value is _UNREADABLE or isinstance(value, allowed)
+    items = value if isinstance(value, list) else [value]
+    allowed = str | dict | QuotedString | Sweep | Glob
+    named = value is _UNREADABLE or all(isinstance(item, allowed) for item in items)
     return "" if named else argument.partition("=")[2]
+
+
+def listed_texts(argument: str) -> list[str]:
+    """The items of a `key=[a,b]`; empty for any other value."""
+    value = _parsed(argument)
+    items = value if isinstance(value, list) else []
+    return [item.text if isinstance(item, QuotedString) else str(item) for item in items]
 
 
 def shell_quoted(argument: str, multirun: bool = False) -> str:

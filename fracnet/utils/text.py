@@ -57,6 +57,12 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def as_clause(text: object) -> str:
+    """`one_line` without a period at its end, for the middle of a sentence or before a period."""
+    line = one_line(text)
+    return line if line.endswith("...") else line.rstrip(".")
+
+
 def limits(low: float, high: float, digits: int = 3) -> str:
     """`0.81-0.93`, or `-0.02 to 0.07` where a hyphen would read as a sign."""
     return f"{low:.{digits}f}{'-' if low >= 0 else ' to '}{high:.{digits}f}"

@@ -49,6 +49,24 @@ CASES = [
     (["logger=[csv,foo]"], ["logger=foo is not one of the choices", "csv, mlflow, none"]),
     (["optim={lrr: 1}"], ["'optim' was given the key 'lrr', which it does not have"]),
     (["trainer={max_epochs: -3}"], ["trainer.max_epochs=-3 is not allowed"]),
+    (["trainer=[1,2]"], ["trainer=[1,2] is not one of the choices of 'trainer'; allowed: default"]),
+    (
+        ["data=upper_limb_phantom", "data.counts=[1,2,3]"],
+        ["data.counts=[1,2,3] is not allowed: a mapping is needed, as in {key: value}.\n"],
+    ),
+    (["cited={a: 1}"], ["cited={a: 1} is not allowed: a list is needed, as in [a,b].\n"]),
+    (["hydra.job.num=x"], ["hydra.job.num=x is not allowed: value 'x' of type 'str' could not be"]),
+    (["views=max"], ["There is no key 'views'", "Did you mean 'evaluation.views=max'?"]),
+    (["views=2"], ["There is no key 'views'", "Did you mean 'augment.views=2'?"]),
+    (["-cn", "audit"], ["--config-name=audit is the config of another command", "fracnet.audit\n"]),
+    (
+        ["--config-name=experiment/fast"],
+        ["is a choice of the group 'experiment'", "experiment=fast"],
+    ),
+    (
+        ["-cn=trian"],
+        ["--config-name=trian: there is no such config; allowed: train", "mean 'train'?"],
+    ),
     (["optim.lr=1e\u22123"], ["typographic dashes or quotes", "Type: optim.lr=1e-3\n"]),
     (["name=K\u00f6ln\u2013Bonn"], ["Try: 'name=\"K\u00f6ln\u2013Bonn\"'\n"]),
     (["name=it\u2019s [a"], ["Try: 'name=\"it\u2019s [a\"'\n"]),
@@ -249,15 +267,28 @@ def test_a_recipe_with_a_launcher_runs_singly(
     assert "Only for sweeps: launcher=slurm. Start one with: python -m" in typed
 
 
+@pytest.mark.parametrize("option", ["--config-dir={}", "hydra.searchpath=[file://{}]"])
 @pytest.mark.parametrize("override", ["logger=[csv,foo]", "logger=null"])
 def test_the_choices_include_those_of_a_folder_of_ones_own(
-    override: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    override: str, option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     own = tmp_path / "conf/logger/mine.yaml"
     own.parent.mkdir(parents=True)
     own.touch()
-    error = run_train(["--config-dir", str(tmp_path / "conf"), override], capsys).err
+    error = run_train([option.format(tmp_path / "conf"), override], capsys).err
     assert "allowed: csv, mine, mlflow, none, tensorboard, wandb." in error
+
+
+@pytest.mark.parametrize("content", ["x = 1", "raise ValueError('mine')"])
+@pytest.mark.parametrize("name", ["random", "logging"])
+def test_a_file_that_hides_a_module_of_pythons_own_is_named(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{name}.py").write_text(content)
+    result = in_new_process(["fracnet.train", "--help"], tmp_path)
+    assert result.code == 1
+    assert f"{name}.py hides Python's own module '{name}'" in result.err
+    assert result.err.count("\n") == 1, result.err
 
 
 def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
