@@ -300,6 +300,9 @@ if __name__ == "__main__":
     deferred.defer()  # as each command does
     for name in IMPORTED:
         importlib.import_module(name)
+    quick_configs = importlib.import_module("quick_configs")
+    quick_configs.compose_quickly(setattr)
+    quick_configs.compose_defaults()
     gc.freeze()  # not to be searched, and so copied, in each child
     job = _serve(socket.socket(fileno=int(sys.argv[1])))
     _become(job)
