@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 from helpers.command import in_new_process, run_train
+from helpers.tiny_overrides import USER_CONF
 
 OVERRIDES = (
-    "model=custom_cnn", "optim=sgd", "optim.lr=0.3", "seed=7", "+optim.dampening=0.1",
-    "data=upper_limb_phantom", "data.counts={train: 6, val: 6, test: 6}", "~callbacks.best",
+    "--config-dir", str(USER_CONF), "model=tiny", "optim=sgd", "optim.lr=0.3", "seed=7",
+    "+optim.dampening=0.1", "data=upper_limb_phantom", "data.counts={train: 6, val: 6, test: 6}",
+    "~callbacks.best",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable
 from dataclasses import replace as replaced
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -19,13 +20,16 @@ from omegaconf import DictConfig
 
 from fracnet.utils.files import config_dir
 
+FIXED = (str(config_dir()), str(Path(__file__).parents[1] / "user_conf"))
+"""Folders of configs that no test changes: conf/, and what tests give as `--config-dir`."""
+
 
 def compose_quickly(replace: Callable[[Any, str, Any], None]) -> None:
     """Let Hydra read each file of conf/, and merge the same files, once.
 
     Hydra changes what it has read and merged, so each composition gets a copy of its own; what it
-    does with the values on the command line it does each time. With any other folder of configs,
-    whose files tests write, nothing is kept. `replace` sets an attribute.
+    does with the values on the command line it does each time. With any folder of configs besides
+    FIXED nothing is kept, because tests write such files. `replace` sets an attribute.
     """
     _read_each_file_once(replace)
     _merge_the_same_files_once(replace)
@@ -39,15 +43,16 @@ def compose_defaults() -> None:
 
 def _read_each_file_once(replace: Callable[[Any, str, Any], None]) -> None:
     (source,) = (s for s in Plugins.instance().discover(ConfigSource) if s.scheme() == "file")
-    read: dict[str, bytes] = {}
+    read: dict[tuple[str, str, str], bytes] = {}
     load = source.load_config
 
     def load_once(self: Any, config_path: str) -> ConfigResult:
-        if self.path != str(config_dir()) or self.provider != "main":
+        if self.path not in FIXED:
             return load(self, config_path)
-        if config_path not in read:
-            read[config_path] = pickle.dumps(load(self, config_path))
-        result: ConfigResult = pickle.loads(read[config_path])
+        key = self.provider, self.path, config_path
+        if key not in read:
+            read[key] = pickle.dumps(load(self, config_path))
+        result: ConfigResult = pickle.loads(read[key])
         return result
 
     replace(source, "load_config", load_once)
@@ -58,7 +63,7 @@ def _merge_the_same_files_once(replace: Callable[[Any, str, Any], None]) -> None
     merged: dict[Any, bytes] = {}
     create = config_loader_impl.create_defaults_list
     merge = ConfigLoaderImpl._compose_config_from_defaults_list
-    groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
+    groups = {path.name for folder in FIXED for path in Path(folder).iterdir() if path.is_dir()}
 
     def create_once(
         repo: IConfigRepository,
@@ -106,10 +111,9 @@ def _merge_the_same_files_once(replace: Callable[[Any, str, Any], None]) -> None
 
 
 def _sources(repo: IConfigRepository) -> tuple[Any, ...]:
-    """Where configs come from; empty if one is a folder other than conf/."""
+    """Where configs come from; empty if one is a folder whose files may change."""
     sources = tuple((s.provider, s.scheme(), s.path) for s in repo.get_sources())
-    own = ("main", "file", str(config_dir()))
-    if any(source[1] == "file" and source != own for source in sources):
+    if any(scheme == "file" and path not in FIXED for _, scheme, path in sources):
         return ()
     # Plugins that are imported later add schemas of their own.
     return (*sources, len(str(ConfigStore.instance().repo.keys())))
