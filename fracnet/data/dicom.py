@@ -10,11 +10,12 @@ C.11.2; PS3.14 calls the result P-values).
 
 import io
 import logging
+import math
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,18 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import get_frame, parse_fragments
 from pydicom.filereader import data_element_generator
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from fracnet.data.codestreams import coded_precision, coded_size, ends_early, has_end
-from fracnet.data.dicom_files import HEADER_LENGTH, Ids
+from fracnet.data.dicom_files import HEADER_LENGTH, Ids, header_start
 from fracnet.utils.errors import UserError
 
 try:
@@ -37,6 +43,7 @@ except ImportError:  # an extra; `NoDecoder` says how to install it
     imagecodecs = None  # type: ignore[assignment]
 
 Values = npt.NDArray[np.float64]
+Number = TypeVar("Number", int, float)
 
 LOOKUP_BLOCK = 1 << 20  # pixels looked up at a time: an index takes eight bytes
 
@@ -45,6 +52,8 @@ LOOKUP_BLOCK = 1 << 20  # pixels looked up at a time: an index takes eight bytes
 # pylibjpeg-rle panics.
 _DECODERS = {
     "1.2.840.10008.1.2.4.51": "jpeg8_decode",  # JPEG Extended, 8 and 12 bits
+    "1.2.840.10008.1.2.4.53": "jpeg8_decode",  # JPEG in spectral selections
+    "1.2.840.10008.1.2.4.55": "jpeg8_decode",  # JPEG, progressive
     "1.2.840.10008.1.2.4.57": "jpeg8_decode",  # JPEG Lossless
     "1.2.840.10008.1.2.4.70": "jpeg8_decode",  # JPEG Lossless, the usual one in radiography
     "1.2.840.10008.1.2.4.80": "jpegls_decode",
@@ -59,7 +68,7 @@ _BASELINE_JPEG = "1.2.840.10008.1.2.4.50"
 _JPEG = (_BASELINE_JPEG, *(name for name, decode in _DECODERS.items() if decode == "jpeg8_decode"))
 _JPEG_2000 = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")
 # Lossy JPEG and near-lossless JPEG-LS, whose values may exceed the range of the original ones.
-_OVERSHOOTING = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
+_OVERSHOOTING = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (51, 53, 55, 81))
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
 COMPRESSED_SYNTAXES = (*_DECODERS, _BASELINE_JPEG, _RLE)
@@ -92,8 +101,10 @@ def display_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> np
       minimum..maximum to 0..255, as with 16-bit PNG; a constant image keeps its position in the
       full range.
     - MONOCHROME1 is inverted. Pixel padding is excluded from the range and becomes black.
+    - Bits above the stored ones are removed where they repeat the sign or hold an overlay.
 
-    Raises ValueError for invalid values, and for a window that maps all pixels to one grey.
+    Raises ValueError for invalid values, other bits above the stored ones, and a window that maps
+    all pixels to one grey.
     """
     _use_functional_groups(dataset)
     bits = int(dataset.BitsStored)
@@ -102,13 +113,15 @@ def display_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> np
         numbers = np.where(numbers < 1 << bits - 1, numbers, numbers - (1 << bits))
     size = max(stored.dtype.itemsize, 1 + (bits > 8))  # a codestream may have fewer bits
     native = np.asarray(stored, f"{stored.dtype.kind}{size}")
-    codes = native.view(f"u{native.itemsize}") & ((1 << bits) - 1)
+    words = native.view(f"u{native.itemsize}")
+    codes = words & ((1 << bits) - 1)
     low, high = _padding(dataset, bits)
     padding = (numbers >= low) & (numbers <= high)
     beyond = None
     if low <= high and (low < numbers.min() or high > numbers.max()):
         # Without the bits above the stored ones, such padding looks like an ordinary value.
         beyond = (native >= low) & (native <= high)
+    _check_upper_bits(dataset, words if beyond is None else words[~beyond], bits)
     present = _present(codes if beyond is None else codes[~beyond], 1 << bits) & ~padding
     if not present.any():
         raise ValueError("all of its pixels are padding")
@@ -127,6 +140,32 @@ def display_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> np
     if beyond is not None:
         image[beyond] = 0
     return image
+
+
+def _check_upper_bits(dataset: Dataset, words: npt.NDArray[np.unsignedinteger], bits: int) -> None:
+    """Raise ValueError for bits above the stored ones that may belong to the values.
+
+    Without them, a value beyond the range that the header gives would wrap: white to black.
+    """
+    upper = (1 << 8 * words.itemsize) - (1 << bits)
+    for group in range(0x6000, 0x6020, 2):  # overlays; those without data lie in the pixels
+        position = dataset.get((group, 0x0102))
+        if position is not None and (group, 0x3000) not in dataset:
+            upper &= ~(1 << int(position.value or 0))
+    if not upper:
+        return
+    signed = bool(int(dataset.get("PixelRepresentation") or 0))
+    flat = words.ravel()
+    for start in range(0, flat.size, LOOKUP_BLOCK):
+        block = flat[start : start + LOOKUP_BLOCK]
+        extra = block & upper
+        if signed:
+            extra[(extra == upper) & (block >> (bits - 1) & 1 == 1)] = 0
+        if extra.any():
+            raise ValueError(
+                f"its pixels use bits above the {bits} that its header says are stored, and it "
+                "describes no overlay there"
+            )
 
 
 def _present(codes: npt.NDArray[np.integer[Any]], n: int) -> npt.NDArray[np.bool_]:
@@ -234,13 +273,8 @@ def _look_up(dataset: Dataset, table: Dataset, values: Values) -> tuple[Values, 
 
 def _decimal(dataset: Dataset, key: str) -> float | None:
     """The first value of a numeric header element, None without one."""
-    value = dataset.get(key)
-    if isinstance(value, list) or hasattr(value, "append"):
-        value = value[0] if len(value) else None
-    if value is None or value == "":
-        return None
-    number = float(value)
-    if not abs(number) < 1e9:
+    number = _number(dataset, key, float)
+    if number is not None and not abs(number) < 1e9:
         raise ValueError(f"its {key} is {number}")
     return number
 
@@ -251,9 +285,7 @@ def class_without_image(file: BinaryIO) -> str | None:
     Structured reports, presentation states, directories, documents, dose, segmentations and the
     like; a class that DICOM does not define counts as one of images. Raises for a broken header.
     """
-    file.seek(HEADER_LENGTH)
-    meta = data_element_generator(file, False, True, lambda tag, *_: tag.group != 2)
-    uid = next((_text(element.value) for element in meta if element.tag == _SOP_CLASS), None)
+    uid = next((_text(item.value) for item in _meta(file) if item.tag == _SOP_CLASS), None)
     if uid is None:
         dataset = _read_dataset(file, stop_before_pixels=True, specific_tags=["SOPClassUID"])
         uid = str(dataset.get("SOPClassUID") or "")
@@ -316,29 +348,59 @@ def decode(
 def _read_dataset(file: BinaryIO, **options: Any) -> Dataset:
     # What pydicom logs about odd headers is either harmless or rejected here.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    file.seek(HEADER_LENGTH)
     # dcmread would inflate such a file immediately, to any size.
-    for element in data_element_generator(file, False, True, lambda tag, *_: tag.group != 2):
+    for element in _meta(file):
         if element.tag == _TRANSFER_SYNTAX and _DEFLATED in str(element.value):
             raise ValueError("it is deflated as a whole, which is not supported")
     file.seek(0)
-    return dcmread(file, **options)
+    dataset = dcmread(file, force=True, **options)  # also without the preamble; see `is_dicom`
+    compressed = getattr(dataset.get_item("PixelData"), "length", 0) == 0xFFFFFFFF
+    if not dataset.file_meta and not compressed:
+        is_implicit, is_little = dataset.original_encoding
+        plain = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = plain if is_little else ExplicitVRBigEndian
+    return dataset
+
+
+def _meta(file: BinaryIO) -> Iterator[Any]:
+    """The elements of group 2, which say what the file is."""
+    file.seek(0)
+    file.seek(header_start(file.read(HEADER_LENGTH)) or 0)
+    return data_element_generator(file, False, True, lambda tag, *_: tag.group != 2)
 
 
 def _integer(dataset: Dataset, key: str, default: int | None = None) -> int:
-    value = dataset.get(key)
-    if value is None or value == "":
-        if default is None:
-            raise ValueError(f"its DICOM header has no {key}")
-        return default
-    return int(value)
+    number = _number(dataset, key, int)
+    number = default if number is None else number
+    if number is None:
+        raise ValueError(f"its DICOM header has no {key}")
+    return number
+
+
+def _number(dataset: Dataset, key: str, kind: type[Number]) -> Number | None:
+    """The first value of a numeric header element, None without one; ValueError for a text."""
+    try:
+        value = dataset.get(key)
+        if isinstance(value, list) or hasattr(value, "append"):
+            value = value[0] if len(value) else None
+        return None if value is None or value == "" else kind(value)
+    except ValueError as error:
+        written = _text(getattr(dataset.get_item(key), "value", ""))[:40]
+        comma = "; decimals need a point" if "," in written else ""
+        raise ValueError(f"its {key} {written!r} is not a number{comma}") from error
 
 
 def _check_is_grey(dataset: Dataset) -> None:
     frames = _integer(dataset, "NumberOfFrames", 1)
-    if frames != 1:
+    # Some devices write 0 for a single image.
+    if frames != 1 and not (frames == 0 and _holds_one_frame(dataset)):
         raise ValueError(f"it has {frames} frames; only single images are supported")
     kind = dataset.get("PhotometricInterpretation")
+    if not kind:
+        raise ValueError(
+            "its DICOM header has no PhotometricInterpretation, so whether bright is white or "
+            "black is unknown"
+        )
     samples = _integer(dataset, "SamplesPerPixel", 1)
     if kind not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
         raise ValueError(
@@ -350,6 +412,15 @@ def _check_is_grey(dataset: Dataset) -> None:
         raise ValueError(f"its pixels have {stored} of {allocated} bits; 8 to 16 are supported")
     if _integer(dataset, "HighBit", stored - 1) != stored - 1:
         raise ValueError(f"its pixels end at bit {dataset.HighBit} instead of {stored - 1}")
+
+
+def _holds_one_frame(dataset: Dataset) -> bool:
+    """Whether the pixel data end before a second frame could."""
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is not None and syntax.is_encapsulated:
+        return parse_fragments(dataset.PixelData)[0] == 2  # the first one lists the offsets
+    bits = [_integer(dataset, key) for key in ("Rows", "Columns", "BitsAllocated")]
+    return len(dataset.PixelData) < 2 * math.prod(bits) // 8
 
 
 def _stored_pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.integer[Any]]:

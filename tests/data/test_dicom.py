@@ -1,5 +1,6 @@
 """DICOM: grey scale, compression, rejected files, and ids in headers."""
 
+import io
 import logging
 import re
 import warnings
@@ -9,17 +10,20 @@ import imagecodecs
 import numpy as np
 import pytest
 from helpers.dicom_files import compressed, dataset, dicom, file_bytes, rle
-from helpers.pictures import picture
+from helpers.pictures import encoded, picture
 from helpers.upper_limb_files import write_class_folders
 from PIL import Image
 from pydicom import uid
-from pydicom.dataset import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
 
 from fracnet.data import dicom as dicom_module
 from fracnet.data.datasets.upper_limb import UpperLimb
 from fracnet.data.dicom import NoDecoder
 from fracnet.data.image_cache import ImageCache
-from fracnet.data.image_io import BadImage, image_size, read_grey, read_ids
+from fracnet.data.image_io import BadImage, class_without_image, image_size, read_grey, read_ids
 from fracnet.data.preprocess import Preprocess
 from fracnet.data.splits import group_overlap
 
@@ -136,9 +140,28 @@ def test_signed_pixels_of_all_widths(read):
     assert np.array_equal(read(signed_bytes), GREY)
 
 
-def test_bits_above_the_stored_ones_are_ignored(read):
-    with_overlay = DEEP | np.uint16(0x9000)
-    assert np.array_equal(read(with_overlay, BitsStored=12), read(DEEP, BitsStored=12))
+def test_an_overlay_above_the_stored_bits_is_removed(read):
+    content = dataset(DEEP | np.uint16(0x9000), BitsStored=12)
+    content.add_new(0x60000102, "US", 12)
+    content.add_new(0x60020102, "US", 15)
+    assert np.array_equal(read(file_bytes(content)), read(DEEP, BitsStored=12))
+    content.add_new(0x60023000, "OW", bytes(2))  # has its own data, so it explains no bit
+    with pytest.raises(BadImage, match="bits above the 12 that its header says are stored"):
+        read(file_bytes(content))
+
+
+def test_values_beyond_the_stored_bits_do_not_wrap(read):
+    """The bright bone would become black, and the image would still look like a radiograph."""
+    bright = DEEP + np.uint16(4200 - DEEP.max())
+    for pixels in (bright, bright.astype(np.int16)):
+        for data in (dicom(pixels, BitsStored=12), rle(pixels, BitsStored=12)):
+            with pytest.raises(BadImage, match="and it describes no overlay there"):
+                read(data)
+
+
+def test_negative_values_may_lack_the_sign_in_the_upper_bits(read):
+    signed = DEEP.astype(np.int16) - 2048
+    assert np.array_equal(read(signed & 4095, BitsStored=12), read(signed, BitsStored=12))
 
 
 def test_a_voi_look_up_table_takes_precedence_over_the_window(read):
@@ -221,6 +244,9 @@ INVALID_GREY_SCALES = [
     ({"WindowCenter": -5000, "WindowWidth": 10}, "maps all pixels to one grey"),
     ({"WindowCenter": 1800, "WindowWidth": 0}, "window width 0 is too small"),
     ({"WindowCenter": 1800}, "window lacks center or width"),
+    ({"WindowCenter": b"40,5", "WindowWidth": 90}, "its WindowCenter '40,5' is not a number; deci"),
+    ({"WindowCenter": 90, "WindowWidth": b"wide"}, "its WindowWidth 'wide' is not a number"),
+    ({"RescaleSlope": b"0,5", "RescaleIntercept": 0}, "its RescaleSlope '0,5' is not a number"),
     ({"WindowCenter": 1800, "WindowWidth": "1e12"}, "WindowWidth is 1000000000000"),
     (WINDOW | {"VOILUTFunction": "CUBIC"}, "'CUBIC' is unknown"),
     ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale slope is 0"),
@@ -233,8 +259,12 @@ INVALID_GREY_SCALES = [
     ("header", "message"), INVALID_GREY_SCALES, ids=lambda value: str(value)[:30]
 )
 def test_an_invalid_grey_scale_is_rejected(read, header, message):
+    raw = {name: value for name, value in header.items() if isinstance(value, bytes)}
+    content = dataset(DEEP, BitsStored=12, **{k: v for k, v in header.items() if k not in raw})
+    for name, value in raw.items():  # no numbers, which pydicom would not write
+        content[name] = RawDataElement(Tag(name), "DS", len(value), value, 0, False, True)
     with pytest.raises(BadImage) as caught:
-        read(DEEP, BitsStored=12, **header)
+        read(file_bytes(content))
     assert message in str(caught.value)
 
 
@@ -374,6 +404,14 @@ def test_a_codestream_of_fewer_bits_than_the_header_says(tmp_path):
         assert np.array_equal(read_grey(write(tmp_path, data)), plain)
 
 
+def test_progressive_jpeg_of_every_transfer_syntax_is_read(tmp_path):
+    coded = encoded(picture(), "JPEG", progressive=True, quality=95)
+    expected = np.asarray(Image.open(io.BytesIO(coded)))
+    for number in (50, 51, 53, 55):  # 53 and 55 are retired, and others wrote it as baseline
+        data = compressed(GREY, coded, f"1.2.840.10008.1.2.4.{number}")
+        assert np.abs(read_grey(write(tmp_path, data)).astype(int) - expected).max() <= 1
+
+
 def test_constant_images_of_every_jpeg_are_read(tmp_path):
     """Nothing is missing, although all pixels are equal: they are no radiographs, but whole."""
     flat = np.full((40, 24), 128, np.uint8)
@@ -479,7 +517,8 @@ REJECTED_HEADERS = [
     ({"NumberOfFrames": 3}, "has 3 frames; only single images"),
     ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "color image (RGB, 3 samples"),
     ({"PhotometricInterpretation": "PALETTE COLOR"}, "color image (PALETTE COLOR"),
-    ({"PhotometricInterpretation": None}, "color image (None"),
+    ({"PhotometricInterpretation": None}, "has no PhotometricInterpretation, so whether bright"),
+    ({"NumberOfFrames": 0, "Rows": 20}, "has 0 frames"),
     ({"PixelData": None}, "no pixel data"),
     ({"Rows": None}, "header has no Rows"),
     ({"Columns": 0}, "no pixels (0x50)"),
@@ -496,6 +535,20 @@ REJECTED_HEADERS = [
 @pytest.mark.parametrize(("header", "message"), REJECTED_HEADERS, ids=lambda value: str(value)[:30])
 def test_anything_but_a_single_grey_image_is_rejected_with_the_reason(tmp_path, header, message):
     assert message in rejection(tmp_path, dicom(DEEP, **header))
+
+
+def test_no_frames_in_the_header_of_one_image_are_one(tmp_path):
+    data = dicom(GREY, NumberOfFrames=0)
+    assert np.array_equal(read_grey(write(tmp_path, data)), GREY)
+    coded = imagecodecs.jpegls_encode(GREY)
+    data = compressed(GREY, coded, uid.JPEGLSLossless, NumberOfFrames=0)
+    assert np.array_equal(read_grey(write(tmp_path, data)), GREY)
+    content = dataset(GREY, NumberOfFrames=0)
+    content.file_meta.TransferSyntaxUID = uid.JPEGLSLossless
+    content.PixelData = encapsulate([coded, coded])
+    content["PixelData"].VR = "OB"
+    content["PixelData"].is_undefined_length = True
+    assert "has 0 frames" in rejection(tmp_path, file_bytes(content))
 
 
 def test_compressed_data_that_contradict_the_header_are_rejected(tmp_path):
@@ -519,6 +572,30 @@ def test_a_file_that_is_deflated_as_a_whole_is_rejected(tmp_path):
     content = dataset(DEEP)
     content.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
     assert "deflated as a whole" in rejection(tmp_path, file_bytes(content))
+
+
+def test_dicom_without_its_preamble_is_read(tmp_path):
+    """As devices before DICOM wrote files, and programs that store what a network brought."""
+    content = dataset(DEEP, **TWELVE_BITS, PatientID="p7")
+    plain = read_grey(write(tmp_path, file_bytes(content)))
+    files = [file_bytes(content)[128 + 4 :]]
+    for implicit in (True, False):
+        buffer = io.BytesIO()
+        del content.file_meta
+        content.file_meta = FileMetaDataset()
+        content.save_as(buffer, implicit_vr=implicit, little_endian=True)
+        files.append(buffer.getvalue())
+    for data in files:
+        assert data[128:132] != b"DICM"
+        path = write(tmp_path, data)
+        assert np.array_equal(read_grey(path), plain)
+        assert image_size(path) == (70, 50)
+        assert read_ids(path).patient == "p7"
+        assert class_without_image(path) is None
+    coded = compressed(DEEP, lossless_jpeg(DEEP), uid.JPEGLosslessSV1, **TWELVE_BITS)
+    start = coded.index(b"\x08\x00\x16\x00")  # the first element behind the meta information
+    assert "names no transfer syntax" in rejection(tmp_path, coded[start:])
+    assert "or DICOM image" in rejection(tmp_path, files[0][:12] + b"no DICOM" * 40)
 
 
 def test_content_identifies_dicom_not_the_name(tmp_path):

@@ -75,6 +75,13 @@ export const decodeDicom = async (data) => {
   return { width, height, pixels: displayed(dataset, codes, header) };
 };
 
+// Whether the pixel data end before a second frame could.
+const holdsOneFrame = (dataset) => {
+  const { fragments, length } = dataset.elements[TAGS.pixels];
+  const bits = [TAGS.rows, TAGS.columns, TAGS.allocated].map((tag) => dataset.uint16(tag) || 0);
+  return fragments ? fragments.length === 1 : length < (2 * bits[0] * bits[1] * bits[2]) / 8;
+};
+
 const integer = (dataset, tag, name, otherwise) => {
   const value = dataset.uint16(tag);
   if (value === undefined && otherwise === undefined) throw new BadImage(`its DICOM header has no ${name}`);
@@ -83,8 +90,12 @@ const integer = (dataset, tag, name, otherwise) => {
 
 const checkedHeader = (dataset) => {
   const frames = Number(dataset.string(TAGS.frames) || 1);
-  if (frames !== 1) throw new BadImage(`it has ${frames} frames; only single images are supported`);
+  // Some devices write 0 for a single image.
+  if (frames !== 1 && !(frames === 0 && holdsOneFrame(dataset))) throw new BadImage(`it has ${frames} frames; only single images are supported`);
   const kind = dataset.string(TAGS.photometric);
+  if (!kind) {
+    throw new BadImage("its DICOM header has no PhotometricInterpretation, so whether bright is white or black is unknown");
+  }
   const samples = integer(dataset, TAGS.samples, "SamplesPerPixel", 1);
   if (!["MONOCHROME1", "MONOCHROME2"].includes(kind) || samples !== 1) {
     throw new BadImage(`it is a color image (${kind}, ${samples} samples per pixel); only MONOCHROME1 and ` +
@@ -116,7 +127,7 @@ const storedPixels = async (dataset, syntax, header) => {
       throw new BadImage(`the file is truncated: ${bytes.length} of ${expected} bytes of pixels`);
     }
     if (syntax === BIG_ENDIAN && allocated === 8) throw new BadImage("8-bit pixels in big-endian order are not supported");
-    return masked(bytes, n, allocated / 8, header.bits, syntax !== BIG_ENDIAN);
+    return codesOf(dataset, masked(bytes, n, allocated / 8, 16, syntax !== BIG_ENDIAN), header);
   }
   const decode = DECODERS[syntax];
   if (!decode && syntax !== RLE) throw new BadImage(`its compression, ${syntax}, is not supported by this page`);
@@ -124,7 +135,9 @@ const storedPixels = async (dataset, syntax, header) => {
     throw new BadImage("its compressed data are damaged or truncated");
   }
   const coded = Uint8Array.from(dicomParser.readEncapsulatedPixelDataFromFragments(dataset, element, 0, element.fragments.length));
-  if (syntax === RLE) return masked(unrolled(coded, n, allocated / 8), n, allocated / 8, header.bits, true);
+  if (syntax === RLE) {
+    return codesOf(dataset, masked(unrolled(coded, n, allocated / 8), n, allocated / 8, 16, true), header);
+  }
   const jpeg2000 = decode === decodeJpeg2000;
   const size = jpeg2000 ? jpeg2000Size(coded) : jpegSize(coded);
   if (!size || size.width !== width || size.height !== height || size.channels !== 1) {
@@ -159,6 +172,28 @@ const masked = (bytes, n, size, bits, littleEndian) => {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const mask = 2 ** bits - 1;
   return Uint16Array.from({ length: n }, (_, i) => (size === 1 ? bytes[i] : view.getUint16(2 * i, littleEndian)) & mask);
+};
+
+// The stored bits. Those above may repeat the sign or hold an overlay; part of the value they may not.
+const codesOf = (dataset, words, { allocated, bits, signed }) => {
+  let upper = 2 ** allocated - 2 ** bits;
+  for (let group = 0x6000; group < 0x6020; group += 2) {
+    const position = dataset.uint16(`x${group.toString(16)}0102`);
+    if (position !== undefined && !dataset.elements[`x${group.toString(16)}3000`]) upper &= ~(1 << position);
+  }
+  const padding = dataset.uint16(TAGS.padding);
+  const other = dataset.uint16(TAGS.paddingEnd);
+  const ends = [padding, other === undefined ? padding : other];
+  const isPadding = (word) => word >= Math.min(...ends) && word <= Math.max(...ends);
+  return words.map((word) => {
+    const extra = word & upper;
+    const repeatsSign = signed && extra === upper && (word >> (bits - 1)) & 1;
+    if (extra && !repeatsSign && !isPadding(word)) {
+      throw new BadImage(`its pixels use bits above the ${bits} that its header says are stored, and it describes no ` +
+        "overlay there");
+    }
+    return word & (2 ** bits - 1);
+  });
 };
 
 // RLE of DICOM PS3.5, annex G: a segment for each byte of the pixels, the highest first.
@@ -253,6 +288,9 @@ const decimal = (dataset, tag, name, otherwise) => {
   const text = (dataset.string(tag) || "").split("\\")[0].trim();
   if (text === "") return otherwise;
   const number = Number(text);
+  if (Number.isNaN(number)) {
+    throw new BadImage(`its ${name} '${text}' is not a number${text.includes(",") ? "; decimals need a point" : ""}`);
+  }
   if (!(Math.abs(number) < 1e9)) throw new BadImage(`its ${name} is ${text}`);
   return number;
 };
