@@ -20,6 +20,7 @@ from fracnet.evaluation.decisions import seal
 from fracnet.inference.image_predictor import Batch, ImagePredictor, Look, Scores
 from fracnet.saliency.drawing import upsample
 from fracnet.utils.errors import UserError
+from fracnet.utils.text import as_clause
 
 try:
     import onnxruntime
@@ -111,9 +112,8 @@ class OnnxModel:
             raise
         # ONNX Runtime raises errors of many types for a damaged file.
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
             raise UserError(
-                f"{self.path} cannot be read as an exported model: {reason}."
+                f"{self.path} cannot be read as an exported model: {as_clause(error)[:300]}."
             ) from error
         if self.metadata.get("format") != FORMAT:
             raise UserError(

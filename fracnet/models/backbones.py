@@ -93,12 +93,13 @@ def _offline_if_unreachable() -> Iterator[None]:
 def _from_file(name: str, num_classes: int, path: Path) -> nn.Module:
     if not path.is_file():
         raise UserError(f"model.weights={path}: no such file.")
+    content = read_content(path)
     if path.suffix == ".ckpt":
-        _check_classes(path, num_classes)
+        _check_classes(content, path, num_classes)
     model: Any = timm.create_model(name, pretrained=False, num_classes=num_classes)
     layers = find_heads(model, "model.name")
     heads = [key for key, layer in model.named_modules() if any(layer is head for head in layers)]
-    loaded = load_weights(model, path, name, heads)
+    loaded = load_weights(model, content, path, name, heads)
     model.loaded_weights = loaded
     return _new_head(model, loaded.head)
 
@@ -120,9 +121,8 @@ def _new_head(model: Any, trained: bool | None = None) -> nn.Module:
     return backbone
 
 
-def _check_classes(path: Path, num_classes: int) -> None:
+def _check_classes(stored: Any, path: Path, num_classes: int) -> None:
     """Raise UserError for a checkpoint of fracnet's own with another number of classes."""
-    stored = read_content(path)
     parameters = stored.get("hyper_parameters") if isinstance(stored, Mapping) else None
     classes = parameters.get("classes") if isinstance(parameters, Mapping) else None
     if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):

@@ -9,23 +9,33 @@ from zipfile import BadZipFile
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from fracnet.config.fields import Fixed, Size
 from fracnet.models.logistic import Logits, fit_logistic
 from fracnet.models.ood import UNREADABLE
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import atomic_file
 from fracnet.utils.progress import Progress, no_progress
-from fracnet.utils.text import one_line
+from fracnet.utils.text import as_clause
 
 Features = npt.NDArray[np.float32]
+Cell = Annotated[int, Field(ge=4, le=256)]
+Bins = Annotated[int, Field(ge=2, le=36)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 # The constants of Dalal and Triggs, "Histograms of oriented gradients", CVPR 2005, sections 6.3
 # and 6.4, as in OpenCV: blocks of 2x2 cells, one cell apart, weighted by a Gaussian that falls
 # towards the border, scaled to length 1, clipped and scaled again (L2-Hys). No gamma.
 BLOCK, CLIP = 2, 0.2
-MAX_SIDE = 2048  # pixels, of the config's image_size
+
+
+class _Settings(Fixed):
+    """Of a fitted model, in its file."""
+
+    image_size: Size
+    cell: Cell
+    bins: Bins
 
 
 class HogLogistic:
@@ -41,8 +51,8 @@ class HogLogistic:
         self,
         num_classes: int,
         image_size: int,
-        cell: Annotated[int, Field(ge=4, le=256)] = 16,
-        bins: Annotated[int, Field(ge=2, le=36)] = 9,
+        cell: Cell = 16,
+        bins: Bins = 9,
         C: Annotated[Sequence[Positive], Field(min_length=1)] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
     ) -> None:
         """`C`: candidates for the inverse penalty weight."""
@@ -151,12 +161,8 @@ class HogLogistic:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 if damaged := stored.zip.testzip():
                     raise BadZipFile(f"{damaged} has another checksum")
-                image_size, cell, bins = (
-                    int(stored[key]) for key in ("image_size", "cell", "bins")
-                )
-                if not (image_size <= MAX_SIDE and 4 <= cell <= 256 and 2 <= bins <= 36):
-                    raise ValueError("its settings are not allowed")
-                model = cls(len(stored["bias"]), image_size, cell, bins)
+                settings = _Settings(**{k: int(stored[k]) for k in _Settings.model_fields})
+                model = cls(len(stored["bias"]), **settings.model_dump())
                 expected = model.weights.shape, model.bias.shape
                 model.weights, model.bias = stored["weights"], stored["bias"]
             if (model.weights.shape, model.bias.shape) != expected:
@@ -164,5 +170,7 @@ class HogLogistic:
             if not all(np.isfinite(part).all() for part in (model.weights, model.bias)):
                 raise ValueError("it holds coefficients that are not finite")
         except UNREADABLE as error:
-            raise UserError(f"{path} cannot be read: {one_line(error)}.") from error
+            allowed = not isinstance(error, ValidationError)
+            reason = as_clause(error) if allowed else "its settings are not allowed"
+            raise UserError(f"{path} cannot be read: {reason}.") from error
         return model

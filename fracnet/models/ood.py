@@ -35,6 +35,7 @@ from sklearn.covariance import LedoitWolf
 from fracnet.data.image_features import APPEARANCE_NAMES, appearance_features
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
+from fracnet.utils.text import as_clause
 
 NEIGHBOR = 5
 CONTENT, CONFIDENCE = 0.05, 0.9
@@ -267,8 +268,7 @@ def load_reference(path: Path, checkpoint: Path) -> Reference:
         if written == FORMAT:
             reference, digest = _reference_from(held), str(held["checkpoint"])
     except UNREADABLE as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read ({why}); {ADVICE}.") from error
+        raise UserError(f"{path} cannot be read ({as_clause(error)}); {ADVICE}.") from error
     if written != FORMAT:
         raise UserError(
             f"{path} was written by another version of fracnet (format {written}, here {FORMAT}); "

@@ -102,15 +102,18 @@ class _Fit:
         return 2 if slow else 0 if AVERAGED.search(self.part) else 1
 
 
-def load_weights(model: nn.Module, path: Path, name: str, heads: Sequence[str]) -> LoadedWeights:
-    """Load a file of weights into a timm model, in place.
+def load_weights(
+    model: nn.Module, content: Any, path: Path, name: str, heads: Sequence[str]
+) -> LoadedWeights:
+    """Load the content of a file of weights into a timm model, in place.
 
-    path: written by torch.save (.pth, .pt, .bin, .ckpt), or a .safetensors file. name: timm's name
-    of the model, for messages and to find its twin in torchvision. heads: the names of the head's
-    layers in the model. Raises UserError for a file that cannot be read, that does not hold this
-    network, or that holds several different ones.
+    content: what `read_content` gave. path: of the file, for messages. name: timm's name of the
+    model, for messages and to find its twin in torchvision. heads: the names of the head's layers
+    in the model. Raises UserError for a file that does not hold this network, or several different
+    ones.
     """
-    stored = read_weights(path)
+    # Every tensor under its dotted name, e.g. `model_state_dict.module.conv1.weight`.
+    stored = {WRAPPERS.sub("", key): value for key, value in _tensors(content, "")}
     own = model.state_dict()
     body = {key: value for key, value in own.items() if not _is_head(key, heads)}
     parts = list(_parts(stored, sum(not key.endswith(COUNTER) for key in body)))
@@ -148,16 +151,12 @@ def load_weights(model: nn.Module, path: Path, name: str, heads: Sequence[str]) 
     )
 
 
-def read_weights(path: Path) -> State:
-    """Every tensor of a file under its dotted name, e.g. `model_state_dict.module.conv1.weight`.
-
-    Raises UserError for a file that cannot be read, or with objects that are no plain values.
-    """
-    return {WRAPPERS.sub("", name): value for name, value in _tensors(read_content(path), "")}
-
-
 def read_content(path: Path) -> Any:
-    """Tensors and plain values, as a file of weights holds them. Raises UserError."""
+    """Tensors and plain values, as a file of weights holds them.
+
+    path: written by torch.save (.pth, .pt, .bin, .ckpt), or a .safetensors file. Raises UserError
+    for a file that cannot be read, or with objects that are no plain values.
+    """
     scalar = np.float64(0.0).__reduce__()[0]
     # What training scripts save besides the weights: their options, dates and best scores.
     harmless: list[Any] = [argparse.Namespace, SimpleNamespace, PosixPath, datetime]

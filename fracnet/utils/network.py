@@ -5,7 +5,7 @@ import threading
 
 import requests
 
-from fracnet.utils.text import one_line
+from fracnet.utils.text import as_clause
 
 # Seconds for the whole question, name resolution included.
 PROBE_SECONDS = 6.0
@@ -43,7 +43,7 @@ def probe(url: str) -> None:
 
 def clause(error: Exception) -> str:
     """The error in one line of at most 160 characters, with its type."""
-    text = one_line(error)
+    text = as_clause(error)
     text = text if len(text) <= 160 else text[:157] + "..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

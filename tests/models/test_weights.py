@@ -412,3 +412,15 @@ def test_hyper_parameters_of_another_project_do_not_matter(parameters: Any, tmp_
     torch.save(content, tmp_path / "u.ckpt")
     state, _ = load(tmp_path / "u.ckpt")
     assert all(torch.equal(state[name], STATE[name]) for name in BODY)
+
+
+def test_a_checkpoint_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have gigabytes, and its classes are checked as well."""
+    torch.save(
+        {"state_dict": prefixed("model.", STATE), "hyper_parameters": {}}, tmp_path / "u.ckpt"
+    )
+    reads = []
+    read = torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: reads.append(a) or read(*a, **k))
+    load(tmp_path / "u.ckpt")
+    assert len(reads) == 1
