@@ -59,5 +59,17 @@ def _imported(module: str, attribute: str) -> Any:
         return getattr(import_module(module), attribute)
 
 
+def _explain_ctrl_c(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nfracnet: interrupted.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# A command, `fracnet train` or `python -m fracnet.train`, which has seconds of imports ahead.
+if sys.argv and Path(sys.argv[0]).name in ("-m", "fracnet"):
+    sys.excepthook = _explain_ctrl_c
+
+
 def __dir__() -> list[str]:
     return [*globals(), *_LAZY]

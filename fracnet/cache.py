@@ -69,6 +69,5 @@ def _age(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    hydra_cli.print_any_character()
-    with hydra_cli.quiet_on_closed_pipe():
+    with hydra_cli.without_hydra():
         main()

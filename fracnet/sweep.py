@@ -144,6 +144,5 @@ def parse(words: Sequence[str]) -> Arguments:
 
 
 if __name__ == "__main__":
-    hydra_cli.print_any_character()
-    with hydra_cli.quiet_on_closed_pipe():
+    with hydra_cli.without_hydra():
         main()

@@ -24,7 +24,7 @@ import fracnet
 from fracnet.inference.batch_predict import predict_into
 from fracnet.inference.inputs import find_images
 from fracnet.inference.predictor import Predictor
-from fracnet.utils.errors import UserError
+from fracnet.utils.errors import Terminated, UserError
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,9 @@ def test_a_full_disk_is_reported_and_earlier_rows_stay_complete(
     assert status(out)["status"] == "unfinished"
 
 
-def test_ctrl_c_leaves_the_rows_so_far(
-    run: Path, many: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Terminated])
+def test_a_signal_leaves_the_rows_so_far(
+    stop: type[BaseException], run: Path, many: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor, images, count = fracnet.load(run, trust=True), find_images([str(many)]), 0
     batch = Predictor._batch
@@ -91,7 +92,7 @@ def test_ctrl_c_leaves_the_rows_so_far(
         nonlocal count
         count += 1
         if count == 4:
-            raise KeyboardInterrupt
+            raise stop
         return batch(self, *args)
 
     monkeypatch.setattr(Predictor, "_batch", interrupted)

@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO, cast
@@ -37,9 +37,9 @@ from fracnet.config.hints import (
     explain_option,
 )
 from fracnet.config.overrides import add_open_keys, quote_paths
-from fracnet.utils import deferred, distributed
+from fracnet.utils import deferred, distributed, processes
 from fracnet.utils.errors import Diverged, Interrupted, Terminated, UserError, stop_behind
-from fracnet.utils.files import config_dir, explain_disk_fault, valid_text
+from fracnet.utils.files import cannot_write, config_dir, explain_disk_fault, valid_text
 from fracnet.utils.text import one_line, without_controls
 
 HYDRA_OPTIONS = (
@@ -200,6 +200,9 @@ class _WithoutControls:
     """A text stream in which names cannot control the terminal.
 
     A terminal gets the colors, links and cursor moves that progress bars and tables need.
+
+    A stream that fails, on a full disk or because its terminal has closed, becomes /dev/null: the
+    work, whose results are in files, continues. failed: whether that happened.
     """
 
     # Also what a carriage return does for a progress bar.
@@ -210,6 +213,7 @@ class _WithoutControls:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._terminal = stream.isatty() or bool(os.environ.get("FORCE_COLOR"))
+        self.failed = False
 
     def write(self, text: str) -> int:
         """Write the text with control characters as codes."""
@@ -217,8 +221,27 @@ class _WithoutControls:
         for place, part in enumerate(parts):
             if not (place % 2 and (self._terminal or part == "\r")):
                 parts[place] = without_controls(valid_text(part))
-        self._stream.write("".join(parts))
+        with self._without_faults():
+            self._stream.write("".join(parts))
         return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with self._without_faults():
+            self._stream.flush()
+
+    @contextmanager
+    def _without_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if explain_disk_fault(error) is None:
+                raise
+            self.failed = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if self._stream.fileno() != 2:
+                reason = f"Cannot write to standard output: {error.strerror}."
+                print(f"fracnet: error: {reason}", file=sys.stderr)
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write several texts."""
@@ -234,15 +257,21 @@ def quiet_on_closed_pipe() -> Iterator[None]:
     """End silently, with exit code 141, when the reader of the output has gone (`| head`).
 
     Meanwhile control characters are printed as codes: names of files and classes may hold any.
+    Where standard output could not be written, the exit code is 1 at least.
     """
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = cast(tuple[TextIO, TextIO], tuple(map(_WithoutControls, streams)))
+    out, err = map(_WithoutControls, streams)
+    sys.stdout, sys.stderr = cast(tuple[TextIO, TextIO], (out, err))
     try:
         try:
             yield
         finally:
             sys.stdout, sys.stderr = streams
-            sys.stdout.flush()  # now, because nobody could catch it when Python ends
+            out.flush()  # now, because nobody could catch it when Python ends
+            ending = sys.exception()
+            done = ending is None or (isinstance(ending, SystemExit) and not ending.code)
+            if out.failed and done:
+                sys.exit(1)
     except BrokenPipeError:
         if not reader_is_gone():
             raise
@@ -291,7 +320,24 @@ def _errors_in_one_paragraph(config_name: str, arguments: Sequence[str]) -> Iter
     # Otherwise Hydra prints its own report and exits before the error can be explained.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        yield full_traceback
+        with _endings_explained(full_traceback, config_name, arguments):
+            yield full_traceback
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _endings_explained(
+    full_traceback: bool, config_name: str = "", arguments: Sequence[str] = ()
+) -> Iterator[None]:
+    """End the process with a sentence for a signal, and for an error that the user can fix."""
+    try:
+        # The other processes of a run may wait for each other, where Python hears no signal.
+        with processes.sigterm_raises() if distributed.rank() == 0 else nullcontext():
+            yield
     except (KeyboardInterrupt, Interrupted) as stop:
         _exit_interrupted(stop)
     except Exception as error:
@@ -307,11 +353,14 @@ def _errors_in_one_paragraph(config_name: str, arguments: Sequence[str]) -> Iter
             if sentence := explain_disk_fault(cause):
                 exit_with(sentence)
         raise
-    finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def without_hydra() -> Iterator[None]:
+    """What `run` does about streams, signals and errors, for a command that needs no config."""
+    print_any_character()
+    with quiet_on_closed_pipe(), _endings_explained(full_traceback=False):
+        yield
 
 
 def _exit_interrupted(stop: BaseException) -> NoReturn:
@@ -362,7 +411,10 @@ def _run_with_hydra(
 
 
 def _explain_folder(error: Exception) -> str:
-    """Why Hydra could not create the output folder; "" for another error."""
+    """Why Hydra could not create the output folder, or its files there; "" for another error."""
+    # A write to an open file, such as multirun.yaml, names none.
+    if isinstance(error, OSError) and not error.filename and _new_folders:
+        return str(cannot_write(_new_folders[0], error)) if explain_disk_fault(error) else ""
     if not isinstance(error, FileExistsError | NotADirectoryError | FileNotFoundError):
         return ""
     if error.filename is not None:

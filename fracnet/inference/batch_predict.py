@@ -27,7 +27,7 @@ from fracnet.inference.overlays import Overlays
 from fracnet.inference.prediction_page import prediction_page
 from fracnet.models.ood import MEANING, NO_REFERENCE
 from fracnet.runs.run_folder import csv_text, with_format, write_json
-from fracnet.utils.errors import UserError
+from fracnet.utils.errors import Interrupted, UserError
 from fracnet.utils.files import atomic_file, write_atomically
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.text import counted, exact_cell
@@ -225,7 +225,7 @@ def _recorded(
         write_json(folder / PREDICTION_FILE, _content(summary, predictor, total))
         try:
             yield
-        except KeyboardInterrupt as stop:
+        except (KeyboardInterrupt, Interrupted) as stop:
             summary.status = "interrupted"
             message = f"{rows.n} of {counted(total, 'image')} are in {folder}"
             raise KeyboardInterrupt(message) from stop

@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM while a sweep runs."""
+"""Ctrl-C, SIGTERM and a terminal that closes while a sweep runs."""
 
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -60,8 +61,8 @@ class StopSignals:
                 self._before[number] = now
             if number in self._before:
                 signal.signal(number, self._handle)
-        if all(number in self._before for number in processes.PREEMPTION):
-            processes.preemption.listen(self._handle)
+        if heard := [number for number in processes.PREEMPTION if number in self._before]:
+            processes.preemption.listen(self._handle, heard)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         received = signal.Signals(number)
@@ -87,4 +88,5 @@ class StopSignals:
 
 def _write(sentence: str) -> None:
     """Write to stderr without print, which the signal may have interrupted."""
-    os.write(2, f"\nfracnet: {sentence}\n".encode())
+    with suppress(OSError):  # on a full disk, or the terminal has closed
+        os.write(2, f"\nfracnet: {sentence}\n".encode())

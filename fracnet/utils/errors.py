@@ -1,6 +1,7 @@
 """Exceptions whose messages are written for the user."""
 
 import importlib.util
+import signal
 
 
 class UserError(ValueError):
@@ -35,7 +36,9 @@ class Interrupted(BaseException):
 
 
 class Terminated(Interrupted):
-    """SIGTERM ended the command."""
+    """A signal, usually SIGTERM, ended the command."""
+
+    number: int = signal.SIGTERM
 
 
 def stop_behind(error: BaseException) -> BaseException | None:

@@ -5,15 +5,16 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fracnet.utils.errors import Terminated, UserError
-from fracnet.utils.files import append_to
+from fracnet.utils.errors import Interrupted, Terminated, UserError, stop_behind
+from fracnet.utils.files import append_to, cannot_write
 
 
 def this_process() -> dict[str, Any]:
@@ -114,14 +115,19 @@ def _acquire(path: Path, name: str) -> int:
         except FileNotFoundError:
             same = False
         if same:  # otherwise its last holder has just removed it
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            try:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                os.close(descriptor)
+                raise cannot_write(path, error) from error
             return descriptor
         os.close(descriptor)
 
 
-PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
-"""Signals by which a cluster announces that it will end a job, with time left to save."""
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Signals by which a cluster, or a terminal that closes, ends a process with time left to save."""
 
 
 class Preemption:
@@ -133,16 +139,23 @@ class Preemption:
     def __init__(self) -> None:
         self.received: Terminated | None = None
         self._handler: Any = None
+        self._numbers: tuple[signal.Signals, ...] = ()
         self._waits = False
 
-    def listen(self, handler: Any) -> dict[int, Any]:
+    def listen(self, handler: Any, numbers: Iterable[signal.Signals]) -> dict[int, Any]:
         """Install a handler, which calls `request`; what it replaces, by signal."""
-        self._handler, self.received = handler, None
-        return {number: signal.signal(number, handler) for number in PREEMPTION}
+        self._handler, self._numbers, self.received = handler, tuple(numbers), None
+        return {number: signal.signal(number, handler) for number in self._numbers}
 
     def request(self, number: int) -> None:
-        """Raise `Terminated`, or leave it in `received` to be raised; a second one raises."""
+        """Raise `Terminated`, or leave it in `received` to be raised; a second one raises.
+
+        Not while the first one, or a Ctrl-C, is ending the command: that lets it record its end.
+        """
+        if (ending := sys.exception()) is not None and stop_behind(ending):
+            return
         stop = Terminated(f"by {signal.Signals(number).name}")
+        stop.number = number
         if self._waits and self.received is None:
             self.received = stop
             return
@@ -156,7 +169,7 @@ class Preemption:
         if self._handler is None or threading.current_thread() is not threading.main_thread():
             return
         self._waits = True
-        for number in PREEMPTION:
+        for number in self._numbers:
             signal.signal(number, self._handler)
 
     def wait_no_longer(self) -> None:
@@ -174,31 +187,44 @@ preemption = Preemption()
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Raise `Terminated` where SIGTERM or SIGUSR1 arrives, so that a run's end can be recorded.
+    """Raise `Terminated` where a signal of `PREEMPTION` arrives, so that an end can be recorded.
 
     Changes nothing where somebody handles or ignores SIGTERM already, or outside of the main
-    thread.
+    thread, nor for another of the signals that is handled or ignored, as SIGHUP is by nohup.
+
+    Python ignores exceptions in finalizers and callbacks of weak references, which are called at
+    any time, often by imports. A signal whose exception was ignored, also Ctrl-C, is sent again.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    owner, times = os.getpid(), 0
+    owner = os.getpid()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal times
         if os.getpid() != owner:  # a fork, such as a worker of a loader
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        times += 1
-        if times <= 2 and (times == 1 or preemption.received):  # else it is ending: let it record
-            preemption.request(number)
+        preemption.request(number)
 
-    before = preemption.listen(handle)
+    def send_again(ignored: Any) -> None:
+        stop = ignored.exc_value
+        if isinstance(stop, Interrupted | KeyboardInterrupt):
+            number = stop.number if isinstance(stop, Terminated) else signal.SIGINT
+            # From a thread, because here, too, Python would ignore what it raises.
+            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+        else:
+            hook(ignored)
+
+    hook = sys.unraisablehook
+    free = [number for number in PREEMPTION if signal.getsignal(number) is signal.SIG_DFL]
+    before = preemption.listen(handle, free)
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         preemption.end()
         for number, earlier in before.items():
             signal.signal(number, earlier)

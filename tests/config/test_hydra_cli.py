@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,73 @@ def test_closed_streams_are_no_error(closed: str, tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "sentence"),
+    [
+        (signal.SIGTERM, 143, "fracnet: interrupted; by SIGTERM.\n"),
+        (signal.SIGHUP, 143, "fracnet: interrupted; by SIGHUP.\n"),
+        (signal.SIGINT, 130, "fracnet: interrupted.\n"),
+    ],
+)
+@pytest.mark.parametrize("hydra", [True, False], ids=["hydra", "plain"])
+def test_each_command_ends_with_a_sentence_at_a_signal(
+    number: int,
+    code: int,
+    sentence: str,
+    hydra: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fracnet.compare", "runs=x", f"out={tmp_path / 'out'}"])
+
+    def end() -> None:
+        if hydra:
+            hydra_cli.run(lambda cfg: os.kill(os.getpid(), number), "compare")
+        with hydra_cli.without_hydra():
+            os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            end()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert caught.value.code == code
+    assert capsys.readouterr().err == sentence
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["short", "x" * 100_000], ids=["at the end", "at once"])
+def test_work_continues_without_standard_output_on_a_full_disk(
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fracnet.compare", "runs=x", f"out={tmp_path / 'out'}"])
+
+    def task(cfg: object) -> None:
+        print(text)
+        (tmp_path / "out/result").write_text("done")
+
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as caught:
+            hydra_cli.run(task, "compare")
+    assert caught.value.code == 1
+    assert (tmp_path / "out/result").exists()
+    sentence = "fracnet: error: Cannot write to standard output: No space left on device.\n"
+    assert capsys.readouterr().err == sentence
+
+
+def test_a_closed_terminal_is_no_error() -> None:
+    script = "import sys; from fracnet.config import hydra_cli\n"
+    script += "with hydra_cli.quiet_on_closed_pipe(): print('x', file=sys.stderr)\nsys.exit(3)"
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([sys.executable, "-c", script], stderr=full).returncode == 3
+
+
 def test_a_removed_current_folder_is_one_sentence(tmp_path: Path) -> None:
     script = f"mkdir x; cd x; rmdir ../x; {sys.executable} -m fracnet.train optim.lr=-1"
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=False)
@@ -63,6 +131,18 @@ def test_a_missing_file_of_hydra_is_not_taken_for_the_current_folder(
     monkeypatch.setattr("hydra.core.utils.configure_log", fail)
     with pytest.raises(FileNotFoundError):
         run_train([], capsys)
+
+
+def test_a_full_disk_where_hydra_writes_its_files_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("hydra.core.utils.configure_log", fail)
+    result = run_train([f"hydra.run.dir={tmp_path / 'run'}"], capsys)
+    assert result.code == 1
+    assert result.err.startswith(f"fracnet: error: Cannot write {tmp_path / 'run'}: No space left")
 
 
 @pytest.mark.parametrize("jobs", [0, 1])
@@ -252,3 +332,15 @@ def test_a_folder_whose_name_looks_like_an_interpolation_works(
     outputs: list[Path] = []
     hydra_cli.run(lambda cfg: outputs.append(hydra_cli.output_dir()), "train")
     assert outputs == [folder / "run"]
+
+
+def test_ctrl_c_during_the_imports_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "hydra.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "fracnet.train"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGINT, "130 in a shell"
+    assert done.stderr == "\nfracnet: interrupted.\n"

@@ -1,15 +1,19 @@
 """Locks against other processes, and whether a recorded process still lives."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fracnet.utils.errors import Terminated, UserError, stop_behind
-from fracnet.utils.processes import is_gone, locked, sigterm_raises, this_process
+from fracnet.utils.files import CannotWrite
+from fracnet.utils.processes import is_gone, locked, preemption, sigterm_raises, this_process
 
 HOLD = """
 import sys, time
@@ -48,6 +52,17 @@ def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     assert target.read_text() == "mine"
 
 
+def test_a_full_disk_names_the_lock_and_leaves_none(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(CannotWrite, match=r"Cannot write .*/\.lock: "):
+            locked(tmp_path / ".lock", "run=x").__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_process_is_gone_when_its_number_belongs_to_another() -> None:
     own = this_process()
     assert not is_gone(own)
@@ -69,6 +84,44 @@ def test_sigterm_is_raised_once_and_then_ignored_until_the_block_ends() -> None:
     with pytest.raises(Terminated):
         end_twice()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_is_obeyed_the_second_time_where_the_first_was_lost() -> None:
+    with sigterm_raises():
+        with suppress(Terminated):  # as Python does where a finalizer is interrupted
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_finalizer_is_obeyed(number: int) -> None:
+    class Freed:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+
+    def work() -> None:
+        with sigterm_raises():
+            Freed()
+            time.sleep(5)
+
+    with pytest.raises((Terminated, KeyboardInterrupt)) as caught:
+        work()
+    assert isinstance(caught.value, Terminated) == (number == signal.SIGTERM)
+
+
+def test_a_terminal_that_closes_ends_the_block_except_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(Terminated, match="by SIGHUP"), sigterm_raises():
+            os.kill(os.getpid(), signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with sigterm_raises():
+            os.kill(os.getpid(), signal.SIGHUP)
+            preemption.wait()
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_error_of_a_cleanup_does_not_hide_the_signal() -> None:
