@@ -1,8 +1,10 @@
 """`python -m fracnet.train -m`: jobs that end in any way, the table, and what they share."""
 
 import contextlib
+import errno
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +22,9 @@ from helpers.warm import Warm
 from fracnet.data import image_cache
 from fracnet.data.image_io import read_grey
 from fracnet.models.classifier import Classifier
+from fracnet.training import sweep_plan
 from fracnet.utils.errors import UserError
+from fracnet.utils.files import cannot_write
 
 # Except for `test_a_sweep_draws_its_page_and_the_report_of_the_best_job`.
 pytestmark = pytest.mark.usefixtures("without_charts")
@@ -189,6 +193,7 @@ def test_an_invalid_sweep_is_rejected_before_the_first_job(
         "trainer.devices=2": ["trainer.devices=2", "one device", "launcher=serial", "ray"],
         "resume=somewhere": ["resume=somewhere", "without -m"],
         f"hydra.sweep.dir={mixed.folder}": [str(mixed.folder), "earlier sweep"],
+        "hydra.sweep.dir=/dev/null/x": ["Cannot write /dev/null/x: Not a directory."],
         "model=tiny,resnet81": ["model=resnet81", "Did you mean 'resnet18'?"],
         "data.batch_size=16,0": ["data.batch_size=0 is not allowed", "1"],
         "seed=choice(1,2,-3)": ["seed=-3 is not allowed"],
@@ -202,6 +207,27 @@ def test_an_invalid_sweep_is_rejected_before_the_first_job(
 
 
 @pytest.mark.usefixtures("without_report")
+def test_jobs_that_a_full_disk_cannot_record_are_one_sentence_each(
+    overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(path: Path, content: str) -> None:
+        raise cannot_write(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    monkeypatch.setattr(sweep_plan, "write_record", full)
+    result = run_train(
+        [*overrides, "-m", "optim.lr=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"], capsys
+    )
+    assert result.code == 1
+    first, second = result.err.splitlines()
+    assert first.startswith(
+        f"fracnet: job 0 failed: Cannot write {tmp_path}/sweep/0/job.json: No s"
+    )
+    assert second.startswith("fracnet: job 1 failed: ")
+
+
 def test_cross_validated_sweep_ends_with_mean_and_spread(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

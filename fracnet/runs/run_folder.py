@@ -30,7 +30,7 @@ from fracnet.evaluation.ensembles import OUT_OF_FOLD
 from fracnet.evaluation.predictions import Predictions
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import CannotWrite, overwrite, sha256_of, write_atomically
+from fracnet.utils.files import CannotWrite, sha256_of, write_atomically, write_record
 from fracnet.utils.shared import shared
 from fracnet.utils.text import near_miss, plain_cell
 
@@ -239,10 +239,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_end(run: RunFolder, content: Mapping[str, Any]) -> None:
     """Write provenance.json at the end of a run, on a full disk into the space that it has."""
-    try:
-        write_json(run.provenance, content)
-    except CannotWrite:
-        overwrite(run.provenance, _json(content))
+    write_record(run.provenance, _json(content))
 
 
 def _json(content: Any) -> str:

@@ -55,7 +55,7 @@ from fracnet.training.sweep_plan import (
 from fracnet.training.sweep_progress import Progress
 from fracnet.utils import distributed, processes, shared
 from fracnet.utils.errors import Diverged, Interrupted, Pruned, UserError
-from fracnet.utils.files import explain_disk_fault
+from fracnet.utils.files import CannotWrite, cannot_write, explain_disk_fault, write_atomically
 from fracnet.utils.text import near_miss, one_line
 
 NO_BEST_JOB = ("No trials are completed", "Record does not exist")
@@ -228,7 +228,10 @@ def plan_sweep(config: DictConfig, folder: Path) -> None:
             print("sweep   the sweeper chooses its jobs as it goes")
         state.folder = None
         sys.exit(0)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # of which Hydra would make a warning
+        raise cannot_write(folder, error) from error
     plan = SweepPlan(
         program=sweep_plan.program_of(state.task),
         options=sweep_plan.options_of(config.hydra),
@@ -242,7 +245,7 @@ def plan_sweep(config: DictConfig, folder: Path) -> None:
     )
     plan.write(folder)
     if not jobs:  # Hydra's grid alone writes it
-        OmegaConf.save(config, folder / MULTIRUN_FILE)
+        write_atomically(folder / MULTIRUN_FILE, OmegaConf.to_yaml(config))
 
 
 def follow(folder: Path, config: DictConfig) -> None:
@@ -302,7 +305,8 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
         if isinstance(error, Pruned):
             value = error.value
             record = JobRecord(folder, {**record.content, "value": value})
-        record.write(status, reason)
+        with suppress(CannotWrite):  # where there was no room to record even that it started
+            record.write(status, reason)
         if isinstance(error, BrokenPipeError) and reader_is_gone():
             raise  # no further job could print anything
         if _is_bug(error) or (traceback and isinstance(error, Exception)):

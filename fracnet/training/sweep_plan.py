@@ -15,7 +15,7 @@ from typing import Any
 
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import by_number, config_dir, write_atomically
+from fracnet.utils.files import by_number, config_dir, write_atomically, write_record
 from fracnet.utils.text import one_line
 
 PLAN_FILE = "plan.json"
@@ -170,4 +170,4 @@ class JobRecord:
         content = {**self.content, "status": status, "reason": one_line(reason)}
         if status == "running":
             content["process"] = processes.this_process()
-        write_atomically(self.folder / JOB_FILE, json.dumps(content, indent=2) + "\n")
+        write_record(self.folder / JOB_FILE, json.dumps(content, indent=2) + "\n")

@@ -117,11 +117,21 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def overwrite(path: Path, content: str) -> None:
-    """Write into the space that an existing file has, for a disk without room for a second one.
+def write_record(path: Path, content: str) -> None:
+    """Write how something ended: on a full disk into the space that the file has already.
 
-    A fault in between leaves a damaged file, so `write_atomically` comes first.
+    Raises CannotWrite where there is no file, or too little space.
     """
+    try:
+        write_atomically(path, content)
+    except CannotWrite:
+        if not path.is_file():
+            raise
+        _overwrite(path, content)
+
+
+def _overwrite(path: Path, content: str) -> None:
+    """A fault in between leaves a damaged file, so `write_atomically` comes first."""
     with disk_faults(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "wb") as file:

@@ -266,7 +266,7 @@ def test_a_run_that_fails_on_a_full_disk_records_that(
     def full(path: Path, content: str) -> None:
         raise cannot_write(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
-    monkeypatch.setattr("fracnet.runs.run_folder.write_atomically", full)
+    monkeypatch.setattr("fracnet.utils.files.write_atomically", full)
     provenance.finish("failed", "Cannot write metrics.json: No space left on device.")
     stored = json.loads(folder.provenance.read_text())
     assert stored["status"] == "failed"
