@@ -16,6 +16,7 @@ from fracnet.utils.errors import UserError
 
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FAULTS = (*_SPACE, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_SQLITE_FAULTS = (8, 10, 13, 14)  # read-only, input/output, full, cannot open
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{16}\.part")
 
 
@@ -51,6 +52,8 @@ def explain_disk_fault(error: BaseException) -> str | None:
     """A sentence for an OSError of disk or permissions, from any library; None for other errors."""
     if isinstance(error, CannotWrite):
         return str(error)
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _SQLITE_FAULTS:
+        return f"Cannot write a database, such as optuna.db of a search: {error}."
     if not isinstance(error, OSError) or error.errno not in _FAULTS:
         return None
     # The name is missing where a write to an open file failed.

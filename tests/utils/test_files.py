@@ -7,11 +7,12 @@ import os
 import re
 import resource
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,17 @@ def test_a_file_size_limit_gives_one_sentence_and_keeps_the_previous_file(tmp_pa
     )
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["metrics.json"]
+
+
+def test_a_full_disk_under_a_database_is_a_sentence(tmp_path: Path) -> None:
+    with file_size_limit(1000), closing(sqlite3.connect(tmp_path / "optuna.db")) as database:
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            database.execute("CREATE TABLE trials (number INTEGER)")
+        sentence = "Cannot write a database, such as optuna.db of a search: disk I/O error."
+        assert explain_disk_fault(caught.value) == sentence
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            database.execute("SELECT nothing")
+        assert explain_disk_fault(caught.value) is None, "a mistake"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
