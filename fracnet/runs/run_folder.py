@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import yaml
@@ -33,6 +33,8 @@ from fracnet.utils.errors import UserError
 from fracnet.utils.files import CannotWrite, sha256_of, write_atomically, write_record
 from fracnet.utils.shared import shared
 from fracnet.utils.text import near_miss, plain_cell
+
+T = TypeVar("T")
 
 FORMAT = 2
 """Version of the layout of run folders. Increase it when a file or a key gets another meaning."""
@@ -85,7 +87,7 @@ class RunFolder:
             parent = path.parent
             names = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
             raise UserError(f"{key}={path}: no such folder.{near_miss(path.name, sorted(names))}")
-        _check_links(folder, key)
+        check_entries(path, key, follows=folder.checkpoints if key == "resume" else None)
         written = _written_format(folder)
         if written != FORMAT:
             raise UserError(
@@ -123,20 +125,27 @@ def check_no_results(out: Path, *, of_table: bool = False) -> None:
         )
 
 
-def _check_links(folder: RunFolder, key: str) -> None:
-    """Raise UserError for a link through which a command would write outside of the run folder.
+def check_entries(folder: Path, key: str, *, follows: Path | None = None) -> None:
+    """Raise UserError for an entry by which a command would write outside of the folder, or hang.
 
-    A link to a file is replaced when it is written; only a checkpoint's would be followed.
+    A link to a file is replaced when it is written; only those in `follows` would be followed.
+    Reading a named pipe or a device may never end.
     """
-    inside = folder.path.resolve()
-    for parent, folders, files in os.walk(folder.path):
-        checkpoints = files if Path(parent) == folder.checkpoints and key == "resume" else []
-        for part in (Path(parent, name) for name in (*folders, *checkpoints)):
+    inside = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        followed = files if follows and Path(parent) == follows else []
+        for part in (Path(parent, name) for name in (*folders, *followed)):
             if part.is_symlink() and inside not in part.resolve().parents:
                 raise UserError(
-                    f"{key}={folder.path}: {part.relative_to(folder.path)} is a symbolic link to "
+                    f"{key}={folder}: {part.relative_to(folder)} is a symbolic link to "
                     f"{part.resolve()}, outside of the run folder, and nothing is written there. "
                     "Replace it with what it links to."
+                )
+        for part in (Path(parent, name) for name in files):
+            if part.exists() and not part.is_file():
+                raise UserError(
+                    f"{key}={folder}: {part.relative_to(folder)} is a named pipe, a socket or a "
+                    "device, which no run writes. Remove it."
                 )
 
 
@@ -369,22 +378,33 @@ def read_run_metadata(run: RunFolder) -> RunMetadata:
     config, fit = read_mapping(run.config), read_mapping(run.fit)
     cited = [
         validated(Cited, entry, f"{run.config}: cited.{i}")
-        for i, entry in enumerate(config.get("cited") or [])
+        for i, entry in enumerate(_entry(config, "cited", list, run.config))
     ]
-    data, selected = fit.get("data") or {}, fit.get("selected")
-    if not isinstance(data, dict) or not isinstance(selected, dict | None):
-        raise UserError(f"{run.fit} cannot be read: data and selected must hold keys with values.")
+    data = _entry(fit, "data", dict, run.fit)
+    selected = _entry(fit, "selected", dict, run.fit)
     ensemble = config.get("ensemble")
-    dataset_class = str((config.get("data") or {}).get("_target_", "")).rpartition(".")[2]
+    dataset = _entry(config, "data", dict, run.config)
+    dataset_class = str(dataset.get("_target_", "")).rpartition(".")[2]
     return RunMetadata(
         options=validated(Evaluation, config.get("evaluation") or {}, f"{run.config}: evaluation"),
         objectives=tuple(objectives_of(config["objective"])) if config.get("objective") else (),
         cited=tuple(cited),
-        selected=selected,
+        selected=None if fit.get("selected") is None else selected,
         data=str(data.get("name") or dataset_class or "the test split"),
-        notes=tuple(map(str, data.get("notes") or ())),
+        notes=tuple(map(str, _entry(data, "notes", list, run.fit))),
         out_of_fold=isinstance(ensemble, Mapping) and ensemble.get("validation") == OUT_OF_FOLD,
     )
+
+
+def _entry(content: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
+    """What a file at `path` has under a key, empty where that is missing; UserError for others."""
+    value = content.get(key)
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        what = "keys with values" if kind is dict else "a list"
+        raise UserError(f"{path} cannot be read: {key} must hold {what}.")
+    return value
 
 
 def _why_no_predictions(run: RunFolder) -> str:
@@ -419,15 +439,17 @@ def read_predictions(run: RunFolder) -> Predictions:
     Raises UserError where the file differs from the one that the run wrote, or is no such table.
     """
     _check_unchanged(run, run.predictions)
+    table = read_table(run.predictions)
     try:
-        return Predictions(read_table(run.predictions))
+        return Predictions(table)
     except UserError as error:
         raise UserError(f"{run.predictions}: {error}") from error
 
 
 def _check_unchanged(run: RunFolder, path: Path) -> str:
     """Compare a file with its hash in provenance.json, if there is one; its SHA-256."""
-    written = (read_mapping(run.provenance).get(HASHES) or {}).get(path.name)
+    hashes = _entry(read_mapping(run.provenance), HASHES, dict, run.provenance)
+    written = hashes.get(path.name)
     now = sha256_of(path)
     if written is not None and now != written:
         raise UserError(
@@ -447,7 +469,10 @@ def read_baselines(run: RunFolder) -> dict[str, Predictions]:
         return {}
 
     def read() -> dict[str, Predictions]:
-        parts = read_table(run.baselines).groupby("baseline", sort=False)
+        table = read_table(run.baselines)
+        if "baseline" not in table:
+            raise UserError(f"{run.baselines} cannot be read: it has no column baseline.")
+        parts = table.groupby("baseline", sort=False)
         return {str(name): Predictions(rows) for name, rows in parts}
 
     return shared("baselines", _check_unchanged(run, run.baselines), read)

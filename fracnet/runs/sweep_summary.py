@@ -47,6 +47,7 @@ from fracnet.runs.report_run import draw_figures, write_report
 from fracnet.runs.run_folder import (
     PROCESS_DIED,
     RunFolder,
+    check_entries,
     csv_text,
     read_curves,
     read_mapping,
@@ -87,6 +88,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
     Raises:
         UserError: the folder is not that of one sweep.
     """
+    check_entries(folder, "sweep")
     rows = [_read(path, folder) for path in folder.rglob(JOB)]
     if not rows:
         raise UserError(f"{folder} is not a sweep folder (no {JOB} found).")

@@ -27,9 +27,12 @@ from fracnet.training.sweep_plan import (
     stop_level,
 )
 from fracnet.utils import processes
+from fracnet.utils.files import append_to
 
 SWEEP_VARIABLE = "FRACNET_SWEEP"
 """Set in the process of a job: the folder of its sweep."""
+CHECK_VARIABLE = "FRACNET_SWEEP_CHECK"
+"""Set where a stranger may have planned the job."""
 PARENT_VARIABLE = "FRACNET_SWEEP_PARENT"
 """Process id of the worker that started the job."""
 LOG = "job.log"
@@ -40,12 +43,13 @@ GRACE_SECONDS = 600.0
 
 
 def supervise(
-    sweep: Path, folder: Path, number: int, overrides: Sequence[str], *, trust: bool = False
+    sweep: Path, folder: Path, number: int, overrides: Sequence[str], *, trust: bool | None = None
 ) -> Any:
     """Run one job to its end in a process of its own; how it ended is in its job.json.
 
-    A job with a checkpoint is resumed, one that is finished is left alone. Returns its
-    objective, NaN if it has none.
+    A job with a checkpoint is resumed, one that is finished is left alone. trust: False where a
+    stranger may have planned it, so that its process checks what it is to do; None for a new sweep.
+    Returns its objective, NaN if it has none.
     """
     record = JobRecord(folder, {"job": number, "overrides": list(overrides)})
     if read_record(folder / JOB_FILE).get("status") in SCORED:
@@ -61,7 +65,8 @@ def supervise(
         arguments = [*overrides, f"hydra.run.dir={folder}"]
     record.write("running")
     command = [sys.executable, *plan.program, *plan.options, *arguments]
-    code, stopped = _run(command, plan, sweep, folder)
+    check = {CHECK_VARIABLE: "1"} if trust is False else {}
+    code, stopped = _run(command, plan, sweep, folder, check)
     if (now := read_record(folder / JOB_FILE)).get("status") == "running":
         record.write(*_unrecorded_end(code, stopped))
     return objective(folder) if now.get("status") in SCORED else math.nan
@@ -86,7 +91,7 @@ def empty(folder: Path) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != LOG:
+        elif path.name != LOG or path.is_symlink():
             path.unlink()
 
 
@@ -104,16 +109,19 @@ def objective(folder: Path) -> Any:
 
 
 def _run(
-    command: Sequence[str], plan: SweepPlan, sweep: Path, folder: Path
+    command: Sequence[str], plan: SweepPlan, sweep: Path, folder: Path, check: dict[str, str]
 ) -> tuple[int, str | None]:
-    """Exit code of the process, and why it was asked to stop if it was."""
+    """Exit code of the process, and why it was asked to stop if it was.
+
+    check: further variables of its environment.
+    """
     # Without this Lightning would take the task of Slurm for its own.
     own = {name: value for name, value in os.environ.items() if name != "SLURM_NTASKS"}
-    environment = own | {SWEEP_VARIABLE: str(sweep), PARENT_VARIABLE: str(os.getpid())}
+    environment = own | check | {SWEEP_VARIABLE: str(sweep), PARENT_VARIABLE: str(os.getpid())}
     threads = plan.launcher.get("cpus_per_job")
     if threads:  # the numbers of a training on CPUs depend on it
         environment["OMP_NUM_THREADS"] = str(max(1, int(threads)))
-    with (folder / LOG).open("ab") as log, _preemption() as received:
+    with os.fdopen(append_to(folder / LOG), "ab") as log, _preemption() as received:
         child = subprocess.Popen(
             command,
             cwd=plan.folder,

@@ -1,10 +1,12 @@
 """What runs the jobs of a sweep: which launchers there are, and what each needs."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +15,7 @@ from pydantic import Field
 
 from fracnet.config.fields import Count, Fixed, Real, resolved, validated, word_or_number
 from fracnet.utils.errors import UserError, is_installed
-from fracnet.utils.text import counted
+from fracnet.utils.text import counted, override_value
 
 Whole = Annotated[int, Field(strict=True, ge=0)]
 
@@ -69,17 +71,20 @@ PACKAGES = {
 """What each launcher needs whose jobs are processes of their own."""
 
 
+def kind_of(options: Mapping[str, Any]) -> Any:
+    """The class of a launcher's options, by its name; UserError for an unknown one."""
+    if kind := KINDS.get(str(options.get("name"))):
+        return kind
+    raise UserError(f"launcher.name={options.get('name')}: choose with launcher=serial.")
+
+
 def check_launcher(config: DictConfig) -> None:
     """Raise UserError for a launcher that is not installed, or options that it cannot fulfil.
 
     config: of a sweep. A launcher that is not one of fracnet's is Hydra's to check.
     """
     plain = resolved(config.launcher)
-    kind = KINDS.get(str(plain.get("name")))
-    if kind is None:
-        raise UserError(f"launcher.name={plain.get('name')}: choose with launcher=serial.")
-    name = str(plain["name"])
-    validated(kind, plain, "launcher")
+    name = validated(kind_of(plain), plain, "launcher").name
     if name in PACKAGES and not is_installed(PACKAGES[name]):
         raise UserError(
             f"launcher={name} needs packages that are not installed: pip install 'fracnet[{name}]'"
@@ -93,6 +98,20 @@ def check_launcher(config: DictConfig) -> None:
         _check_machine(plain)
     if name == "ray":
         _check_address(str(plain["address"]))
+
+
+def needs_trust(options: Mapping[str, Any]) -> str:
+    """The options, from a stranger's plan, by which a launcher could run any code; "" for none.
+
+    Raises UserError for a launcher that there is not.
+    """
+    validated(kind_of(options), options, "launcher")
+    # Slurm's options and partition become lines of a script; Ray unpickles what a cluster sends.
+    harmless = {"options": ({},), "address": ("local", "auto")}
+    unsafe = {k: v for k, v in options.items() if k in harmless and v not in harmless[k]}
+    if not re.fullmatch(r"[\w.,-]*", options.get("partition") or ""):
+        unsafe["partition"] = options["partition"]
+    return ", ".join(f"launcher.{key}={override_value(value)}" for key, value in unsafe.items())
 
 
 def _check_address(address: str) -> None:

@@ -5,6 +5,7 @@ name must wait for neither. What cannot be decided so is decided by `fracnet.tra
 after the imports.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from fracnet.config.schema import Config, Data
 from fracnet.config.targets import arguments_of, check_targets
 from fracnet.data.datasets.base import Dataset
 from fracnet.runs.run_folder import RunFolder
-from fracnet.training import resume, sweep
+from fracnet.training import job_process, resume, sweep
 from fracnet.utils import distributed
 from fracnet.utils.errors import UserError, is_installed
 from fracnet.utils.text import near_miss, quoted
@@ -88,6 +89,9 @@ def preflight(plain: dict[str, Any], order: Order) -> Plan:
         plain = resolve_test_on(plain)
     config = check(plain)
     sweep.check_run(config, "fracnet.fit" in order.command)
+    if os.environ.get(job_process.CHECK_VARIABLE) and not config.resume:
+        place = Path(os.environ[job_process.SWEEP_VARIABLE])
+        resume.check_new_job(place, plain, f"the job in {order.folder}")
     distributed.check_start(order.fixed_folder or bool(config.resume))
     if config.resume:
         folder = RunFolder.open(order.folder, "resume")

@@ -8,7 +8,7 @@ from typing import Any
 
 from fracnet.config.checks import check
 from fracnet.config.schema import Config
-from fracnet.config.trust import upload_seal
+from fracnet.config.trust import check_trust, upload_seal
 from fracnet.runs.run_folder import (
     TRACKING,
     RunFolder,
@@ -77,17 +77,39 @@ def frozen_config(
 
 def _check_upload(folder: RunFolder, config: Config) -> None:
     """Raise UserError where a folder of somebody else decides where results are uploaded."""
-    wandb = config.logger.wandb
-    if wandb is None or wandb.mode != "online":
-        return
-    tracking = read_mapping(folder.path / TRACKING)
-    if tracking.get("seal") != upload_seal(str(tracking.get("id")), wandb.entity, wandb.project):
-        place = f"{wandb.entity or 'your entity'}/{wandb.project or 'your project'}"
+    if place := _unasked_upload([folder.path], config):
         raise UserError(
             f"resume={folder.path} would send its results to Weights & Biases ({place}), and you "
             "have not started it here. Add logger.wandb.mode=online to send them there, or "
             "logger.wandb.mode=offline to keep them here."
         )
+
+
+def check_new_job(sweep: Path, plain: Mapping[str, Any], name: str) -> None:
+    """Raise UserError for a job that a stranger may have planned, and that does what needs trust.
+
+    sweep: its folder. plain: the job's config. name: of the job, for messages.
+    """
+    check_trust(plain, False, name, training=True)
+    folders = [path.parent for path in sweep.glob(f"*/{TRACKING}")]
+    if place := _unasked_upload(folders, check(plain)):
+        raise UserError(
+            f"{name} would send its results to Weights & Biases ({place}), where no job of this "
+            "sweep has sent results from here. If you know where the sweep comes from, add "
+            "trust=true."
+        )
+
+
+def _unasked_upload(folders: Sequence[Path], config: Config) -> str:
+    """Where results would be sent on W&B that no run in `folders` has sent there from here."""
+    wandb = config.logger.wandb
+    if wandb is None or wandb.mode != "online":
+        return ""
+    for tracking in (read_mapping(folder / TRACKING) for folder in folders):
+        seal = upload_seal(str(tracking.get("id")), wandb.entity, wandb.project)
+        if tracking.get("seal") == seal:
+            return ""
+    return f"{wandb.entity or 'your entity'}/{wandb.project or 'your project'}"
 
 
 def _check_addition(folder: RunFolder, config: Config, max_epochs: Any) -> None:

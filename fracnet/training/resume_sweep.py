@@ -4,9 +4,10 @@ The plan of the sweep says which jobs there are, the job.json of each how far it
 launcher then gets the numbers of the jobs that are not finished, and each goes on by itself.
 """
 
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -23,9 +24,11 @@ from fracnet.config.checks import check
 from fracnet.config.fields import resolved
 from fracnet.config.hints import explain_error
 from fracnet.config.search import chosen_at_once
-from fracnet.config.trust import ADVICE, check_trust
-from fracnet.runs.run_folder import read_mapping
+from fracnet.config.trust import ADVICE
+from fracnet.runs.run_folder import check_entries, read_mapping
 from fracnet.training import sweep
+from fracnet.training.launchers import needs_trust
+from fracnet.training.resume import check_new_job
 from fracnet.training.sweep_plan import (
     JOB_FILE,
     LOCK_FILE,
@@ -34,6 +37,7 @@ from fracnet.training.sweep_plan import (
     code_hash,
     job_folders,
     read_record,
+    swept_overrides,
 )
 from fracnet.training.sweep_progress import DONE
 from fracnet.utils import processes
@@ -75,7 +79,10 @@ def resume_sweep(wanted: Resumption) -> bool:
     folder = wanted.folder
     if not folder.is_dir():
         raise UserError(f"resume={folder}: no such folder.")
+    check_entries(folder, "resume")
     plan = SweepPlan.read(folder)
+    if not wanted.trust:
+        _check_plan(plan, launcher_chosen=_chooses_launcher(wanted))
     with processes.locked(folder / LOCK_FILE, f"the sweep in {folder}"):
         if plan.code != (now := code_hash()) and not wanted.changed_code:
             raise UserError(
@@ -87,7 +94,7 @@ def resume_sweep(wanted: Resumption) -> bool:
         extended = _extended(folder, plan, wanted.add)
         started = job_folders(folder)
         numbers = [n for n in range(len(extended.jobs)) if _status(started.get(n)) not in DONE]
-        _check_jobs(extended, numbers, wanted.trust)
+        _check_jobs(folder, extended, numbers, wanted.trust)
         if not plan.jobs:  # a sweeper chooses them by earlier results
             _search_again(wanted, plan)
             return False
@@ -196,31 +203,65 @@ def _composed(plan: SweepPlan, overrides: Sequence[str]) -> dict[str, Any]:
         raise UserError(explain_error(error, "train", overrides)) from error
 
 
-def _check_jobs(plan: SweepPlan, numbers: Sequence[int], trust: bool) -> None:
-    """Raise UserError for a job whose config is invalid, or names classes that are not trusted."""
-    words = [*plan.options, *(o for job in plan.jobs for o in job if o.lstrip("+~")[:5] == "hydra")]
-    if (words or plan.program != ["-m", "fracnet.train"]) and not trust:
+def _check_plan(plan: SweepPlan, launcher_chosen: bool) -> None:
+    """Raise UserError for a plan that could run any code where a stranger has written it."""
+    words = [*plan.options, *risky_overrides(o for job in plan.jobs for o in job)]
+    if words or plan.program != ["-m", "fracnet.train"]:
         raise UserError(
             f"{PLAN_FILE} of the sweep names a program, options of Hydra or folders of your own "
             f"configs ({' '.join([*plan.program, *words])}), which could run any code. {ADVICE}"
         )
+    if Path(plan.folder) != Path.cwd():
+        raise UserError(
+            f"{PLAN_FILE} of the sweep runs its jobs in {plan.folder}, whose Python modules could "
+            f"take the place of others. Start this command in that folder. {ADVICE}"
+        )
+    if not launcher_chosen and (unsafe := needs_trust(plan.launcher)):
+        raise UserError(
+            f"{PLAN_FILE} of the sweep has {unsafe}, which could run any code. Name the launcher "
+            f"and its options in this command. {ADVICE}"
+        )
+
+
+def risky_overrides(overrides: Iterable[str]) -> list[str]:
+    """Those that could do more than set a key of one training to one value.
+
+    An interpolation could have another value in the process of the job than here.
+    """
+    parser, risky = OverridesParser.create(), []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:  # such as an option of the command line
+            risky.append(text)
+            continue
+        key = re.split("[./]", str(override.key_or_group))[0]
+        if override.package or key in ("hydra", "resume", "trust") or "${" in text:
+            risky.append(text)
+    return risky
+
+
+def _check_jobs(folder: Path, plan: SweepPlan, numbers: Sequence[int], trust: bool) -> None:
+    """Raise UserError for a job whose config is invalid, or does what needs trust."""
     for number in numbers:
         if number < len(plan.jobs):
             plain = _composed(plan, plan.jobs[number])
             plain.pop("launcher", None)
             check(plain)
-            check_trust(plain, trust, f"job {number} of {PLAN_FILE}", training=True)
+            if not trust:
+                check_new_job(folder, plain, f"job {number} of {PLAN_FILE}")
+
+
+def _chooses_launcher(wanted: Resumption) -> bool:
+    return any(override.startswith("launcher=") for override in wanted.launcher)
 
 
 def _launch(wanted: Resumption, plan: SweepPlan, numbers: Sequence[int]) -> None:
     """Give the numbers of the jobs to Hydra's launcher."""
-    own = [f"launcher.{key}={override_value(value)}" for key, value in plan.launcher.items()]
-    own = [f"launcher={plan.launcher['name']}", *(o for o in own if ".name=" not in o)]
-    chosen = any(override.startswith("launcher=") for override in wanted.launcher)
     _run_jobs(
         wanted,
         plan,
-        [] if chosen else own,
+        [],
         f"hydra.sweep.dir={quoted(str(wanted.folder / sweep.RESUMED))}",
         "hydra.sweep.subdir='${resumed.job}'",
         f"+resumed.job={','.join(map(str, numbers))}",
@@ -229,8 +270,11 @@ def _launch(wanted: Resumption, plan: SweepPlan, numbers: Sequence[int]) -> None
 
 def _run_jobs(wanted: Resumption, plan: SweepPlan, overrides: Sequence[str], *options: str) -> None:
     """Start Hydra as `fracnet.train -m` does. options: of Hydra."""
+    own = [f"launcher.{key}={override_value(value)}" for key, value in plan.launcher.items()]
+    own = [f"launcher={plan.launcher['name']}", *(o for o in own if ".name=" not in o)]
     sys.argv[1:] = [
         *overrides,
+        *([] if _chooses_launcher(wanted) else own),
         *wanted.launcher,
         "-m",
         *plan.options,
@@ -249,10 +293,10 @@ def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
     """
     record = read_mapping(wanted.folder / sweep.MULTIRUN_FILE)
     given: dict[str, Any] = (record.get("hydra") or {}).get("overrides") or {}
-    task = [str(override) for override in given.get("task") or ()]
+    task = swept_overrides([str(override) for override in given.get("task") or ()], "launcher")
     own = [str(o) for o in given.get("hydra") or () if "sweeper" in str(o)]
-    risky = any("_target_" in o or o.lstrip("+~").startswith("hydra") for o in [*task, *own])
-    if risky and not wanted.trust:
+    named = [o for o in task if "_target_" in o]  # the others are checked when they are chosen
+    if (own or named or risky_overrides(task)) and not wanted.trust:
         raise UserError(
             f"{sweep.MULTIRUN_FILE} of the sweep names classes or options of Hydra "
             f"({' '.join([*task, *own])}), which could run any code. {ADVICE}"
@@ -260,8 +304,6 @@ def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
     if wanted.dry_run:
         print("The sweeper chooses the jobs by the results of earlier ones; none can be listed.")
         return
-    if any(override.startswith("launcher=") for override in wanted.launcher):
-        task = [o for o in task if not o.startswith("launcher")]
     if wanted.n_trials is not None:
         number, started = wanted.n_trials, len(job_folders(wanted.folder))
         if not number.isdecimal() or int(number) < started:

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import by_number, config_dir, write_atomically, write_record
@@ -68,13 +70,16 @@ class SweepPlan:
                 "allowed: a folder that `python -m fracnet.train -m` has made."
             )
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} cannot be read: {error}.") from error
+            return _PLAN.validate_python(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read: {one_line(error)[:300]}.") from error
 
     def claimed(self) -> "SweepPlan":
         """The same plan, run by this process."""
         return replace(self, process=processes.this_process())
+
+
+_PLAN = TypeAdapter(SweepPlan)
 
 
 def code_hash() -> str:
@@ -113,15 +118,15 @@ def options_of(hydra: Any) -> list[str]:
 
 def job_folders(sweep: Path) -> dict[int, Path]:
     """Folders of the jobs that have started, by number. Raises UserError where some share one."""
-    records = [(path.parent, read_record(path)) for path in sweep.rglob(JOB_FILE)]
-    return by_number(sweep, [(int(job["job"]), folder) for folder, job in records if "job" in job])
+    records = [(path.parent, read_record(path).get("job")) for path in sweep.rglob(JOB_FILE)]
+    return by_number(sweep, [(job, folder) for folder, job in records if isinstance(job, int)])
 
 
 def read_record(path: Path) -> Mapping[str, Any]:
     """A job.json; empty where it cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -129,7 +134,8 @@ def read_record(path: Path) -> Mapping[str, Any]:
 def stop_level(sweep: Path) -> int:
     """How urgently the sweep is to stop: 0 not, 1 at the last checkpoint, 2 at once."""
     try:
-        return int((sweep / STOP_FILE).read_text(encoding="ascii") or 0)
+        path = sweep / STOP_FILE
+        return int(path.read_text(encoding="ascii") or 0) if path.is_file() else 0
     except (OSError, ValueError):
         return 0
 
@@ -139,11 +145,13 @@ def ask_to_stop(sweep: Path, level: int) -> None:
     write_atomically(sweep / STOP_FILE, str(level))
 
 
-def swept_overrides(overrides: Sequence[str]) -> list[str]:
-    """Overrides of one job without those that say how the sweep chooses and starts its jobs."""
-    return [
-        o for o in overrides if re.split("[.@=]", o.lstrip("+~"))[0] not in ("launcher", "sweeper")
-    ]
+def swept_overrides(overrides: Sequence[str], *groups: str) -> list[str]:
+    """Overrides of one job without those that say how the sweep chooses and starts its jobs.
+
+    groups: which those are; without any, launcher and sweeper.
+    """
+    left_out = groups or ("launcher", "sweeper")
+    return [o for o in overrides if re.split("[.@=]", o.lstrip("+~"))[0] not in left_out]
 
 
 @dataclass(frozen=True)

@@ -167,9 +167,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def append_to(path: Path) -> int:
-    """A descriptor that appends to a file, created if needed. Raises CannotWrite for a link."""
+    """A descriptor that appends to a file, created if needed.
+
+    Raises CannotWrite for a link and, instead of waiting for its reader, for a named pipe.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        return os.open(path, flags, 0o666)
     except OSError as error:
         raise cannot_write(path, error) from error
 

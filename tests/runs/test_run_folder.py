@@ -33,8 +33,11 @@ from fracnet.runs.run_folder import (
     TRACKING,
     RunFolder,
     csv_text,
+    read_baselines,
     read_curves,
     read_mapping,
+    read_predictions,
+    read_run_metadata,
     read_status,
     with_format,
     write_json,
@@ -218,6 +221,33 @@ def test_a_damaged_or_hostile_file_is_one_sentence_with_its_path(
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("predictions.csv", b""),
+        ("predictions.csv", b'path,split,label\n"a.png'),
+        ("predictions.csv", b"\x80\x81\xff"),
+        ("predictions.csv", b"path,split\na.png,val\nb.png,val,1,2,3"),
+        ("predictions.csv", b"path,width\na.png,wide"),
+        ("predictions.csv", b"path,boxes\na.png," + b"[" * 100_000),
+        ("baselines.csv", b"path,split\na.png,val"),
+        ("provenance.json", b'{"fracnet_format": 2, "sha256": ["x"]}'),
+        ("fit.json", b'{"data": {"notes": 5}}'),
+        ("fit.json", b'{"selected": [5]}'),
+        ("config.yaml", b"cited: 5"),
+        ("config.yaml", b"data: 5"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_one_sentence_with_its_path(
+    name: str, content: bytes, run: Path
+) -> None:
+    (run / name).write_bytes(content)
+    folder = RunFolder.open(run)
+    with pytest.raises(UserError, match=f"^{run / name} cannot be read: ") as caught:
+        print(read_run_metadata(folder), read_predictions(folder), read_baselines(folder))
+    assert len(str(caught.value)) < 500
+
+
 def test_shared_values_in_a_config_are_read(tmp_path: Path) -> None:
     shared = {"x": [1, 2]}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"a": shared, "b": shared}))
@@ -300,6 +330,16 @@ def test_a_resumed_run_follows_no_linked_checkpoint(
     code, error = execute("train", [f"resume={run}"], capsys)
     assert code == 1
     assert "checkpoints/best.ckpt is a symbolic link to" in error
+
+
+@pytest.mark.parametrize("command", [*BUILDERS, *READERS])
+def test_no_command_waits_for_a_pipe_in_a_run_folder(
+    command: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(run / "metrics.csv")
+    code, error = execute(command, (BUILDERS | READERS)[command](run), capsys)
+    assert code == 1
+    assert "metrics.csv is a named pipe, a socket or a device" in error
 
 
 def test_a_folder_from_somebody_else_uploads_nothing(
