@@ -14,7 +14,7 @@ import pandas as pd
 from fracnet.data.splits import SPLITS, group_overlap
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import path_from_text, write_atomically
-from fracnet.utils.text import counted, list_some
+from fracnet.utils.text import counted, list_some, one_line
 
 COLUMNS = (
     "path",
@@ -186,7 +186,17 @@ def read_table(path: Path | str) -> pd.DataFrame:
     Ids stay text ("007"), only an empty field is missing ("NA" is a name), numbers are exact.
     Further columns become int64, float64 or bool if every value can be read as such, else text.
     Manifest columns that the file lacks are added as missing.
+
+    Raises UserError for a file that is damaged or no such table, OSError for one that is missing.
     """
+    try:
+        return _read_table(path)
+    # Of pandas for torn rows, and of cells that hold no number or no shape.
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)[:300]}.") from error
+
+
+def _read_table(path: Path | str) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""])
     for column, texts in table.items():
         if column in SIZE_COLUMNS:

@@ -7,7 +7,8 @@ holds; its metadata hold the rest, and a hash of the whole file.
 import hashlib
 import json
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -115,18 +116,35 @@ class OnnxModel:
             raise UserError(
                 f"{self.path} cannot be read as an exported model: {as_clause(error)[:300]}."
             ) from error
-        if self.metadata.get("format") != FORMAT:
+        with self.complete():
+            written = self.metadata.get("format")
+        if written != FORMAT:
             raise UserError(
-                f"{self.path} was exported by another version of fracnet (format "
-                f"{self.metadata.get('format')}; this version reads {FORMAT}): export the run "
-                "again."
+                f"{self.path} was exported by another version of fracnet (format {written}; this "
+                f"version reads {FORMAT}): export the run again."
             )
-        decisions = self.metadata["decisions"]
-        if seal(decisions)["sha256"] != decisions["sha256"]:
+        with self.complete():
+            decisions = self.metadata["decisions"]
+            held = str(decisions["sha256"])
+            intact = seal(decisions)["sha256"] == held
+        if not intact:
             raise UserError(
                 f"{self.path}: the operating points in the metadata do not match their hash "
-                f"{decisions['sha256'][:12]}...: export the run again."
+                f"{held[:12]}...: export the run again."
             )
+
+    @contextmanager
+    def complete(self) -> Iterator[None]:
+        """Raise UserError where the metadata lack what the block reads: others can write files."""
+        try:
+            yield
+        except UserError:
+            raise
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.path} cannot be read as an exported model: its metadata are incomplete "
+                f"({type(error).__name__}: {error}). Export the run again."
+            ) from error
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """All outputs, by name, for one image uint8 or uint16 [H, W]; see `export` for them."""
@@ -165,11 +183,13 @@ class OnnxPredictor(ImagePredictor):
         self.model = OnnxModel(path, threads)
         metadata = self.model.metadata
         self.path, self.decisions = self.model.path, metadata["decisions"]
-        self.classes = tuple(self.decisions["classes"])
-        self.levels = _levels_from(metadata["levels"])
-        self.ood_description = metadata["ood"]
-        self.image_size, self.batch_size = metadata["image_size"], 8
-        self.frame = Preprocess(metadata["preprocess"], self.image_size).frame
+        with self.model.complete():
+            self.classes = tuple(self.decisions["classes"])
+            self.levels = _levels_from(metadata["levels"])
+            frozen = self.levels["image"]["limits"].error
+            self.ood_description = metadata["ood"]
+            self.image_size, self.batch_size = int(metadata["image_size"]), 8
+            self.frame = Preprocess(metadata["preprocess"], self.image_size).frame
         outputs = {output.name for output in self.model.session.get_outputs()}
         self.why_no_heatmaps = (
             ""
@@ -177,7 +197,7 @@ class OnnxPredictor(ImagePredictor):
             else "the exported network has no class activation map, and other heatmaps need "
             "gradients, which only the run folder gives"
         )
-        if error not in (None, frozen := self.levels["image"]["limits"].error):
+        if error not in (None, frozen):
             raise UserError(
                 f"confident_errors={error}: the limits in {self.path.name} are for {frozen} and "
                 f"need validation to change: export the run with confident_errors={error}."
