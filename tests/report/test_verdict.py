@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.reports import six_class_content, two_class_content
-from helpers.run_files import two_class_table
+from helpers.predictions import make_table
+from helpers.reports import content_of, six_class_content, two_class_content
+from helpers.run_files import two_class_table, write_run
 
 from fracnet.evaluation.comparison import BETTER, WORSE
 from fracnet.evaluation.metric_selection import Metric
@@ -218,6 +219,25 @@ def test_few_independent_cases_tell_nothing_about_chance(
         == f"{cases} are too few to tell whether the model does better than chance."
     )
     assert verdict.severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("separation", "seed", "headline"),
+    [
+        (0.0, 8, "2 forearm cases are too few to tell whether the model does better than chance."),
+        (2.5, 1, "The model separates its 3 classes better than chance"),
+    ],
+)
+def test_a_rare_class_of_several_decides_only_where_the_others_do_not_suffice(
+    separation: float, seed: int, headline: str, tmp_path: Path
+) -> None:
+    val = make_table((60, 60, 12), separation, seed=99, split="val")
+    test = make_table((60, 60, 2), separation, seed=seed)
+    table = pd.concat([val, test], ignore_index=True).assign(region=None)
+    content = content_of(write_run(tmp_path / "run", table))
+    assert content.auc.low is not None
+    assert content.auc.low > 0.5, "its interval alone would claim it"
+    assert verdict_of(content).headline.startswith(headline)
 
 
 def test_an_undefined_auc_is_not_a_failure(tmp_path: Path) -> None:
