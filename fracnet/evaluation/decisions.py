@@ -223,6 +223,13 @@ def temperature_gain(val: Predictions) -> tuple[float, float]:
     return gain, clustered_error((fall - gain) * scale, clusters)[0]
 
 
+def temperature_text(temperature: float) -> str:
+    """Three decimals where they suffice, and never 0.000."""
+    if temperature < 0.01:
+        return f"{temperature:.3g}"
+    return f"{temperature:.3f}" if temperature < 100 else f"{temperature:.0f}"
+
+
 def temperature_warning(temperature: float) -> str:
     """A sentence on a temperature outside `USUAL_TEMPERATURES`, else ""."""
     lowest, highest = USUAL_TEMPERATURES
@@ -230,9 +237,9 @@ def temperature_warning(temperature: float) -> str:
         return ""
     kind = "far too confident" if temperature > highest else "far too cautious"
     return (
-        f"The temperature of {temperature:.3g} is extreme (usual: {lowest:g} to {highest:g}): the "
-        f"model's own probabilities are {kind} on validation, and calibrated ones may not hold on "
-        "other images."
+        f"The temperature of {temperature_text(temperature)} is extreme (usual: {lowest:g} to "
+        f"{highest:g}): the model's own probabilities are {kind} on validation, and calibrated "
+        "ones may not hold on other images."
     )
 
 

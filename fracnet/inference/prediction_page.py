@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fracnet.evaluation.conformal import NEVER, Limits, limit_evidence, short_reason
+from fracnet.evaluation.decisions import temperature_text
 from fracnet.evaluation.predictions import PROB
 from fracnet.inference import CAUTION
 from fracnet.inference.image_predictor import ImagePredictor
@@ -184,18 +185,23 @@ def study_table(studies: pd.DataFrame, predictor: ImagePredictor) -> Table:
     )
 
 
-def rules(predictor: ImagePredictor) -> list[str]:
-    """By which rules the page decides, and which probabilities it shows."""
+def decision_rules(predictor: ImagePredictor) -> list[str]:
+    """Which probabilities are shown, and by which rule a class is predicted."""
     temperature = float(predictor.decisions["temperature"])
-    sentences = [UNSCALED if temperature == 1 else f"{PROBABILITIES}, {temperature:.3f}."]
+    scaled = f"{PROBABILITIES}, {temperature_text(temperature)}."
     threshold = predictor.levels["image"]["threshold"]
-    if threshold is None:
-        sentences.append("The predicted class of an image is the most likely one.")
-    else:
-        sentences.append(
+    rule = "The predicted class of an image is the most likely one."
+    if threshold is not None:
+        rule = (
             f"An image is predicted {predictor.classes[1]} if that probability is above "
             f"{format_threshold(threshold)}, the threshold that validation chose."
         )
+    return [UNSCALED if temperature == 1 else scaled, rule]
+
+
+def rules(predictor: ImagePredictor) -> list[str]:
+    """By which rules the page decides, and which probabilities it shows."""
+    sentences = decision_rules(predictor)
     sentences.append(
         "A prediction is confident if every other class is below its own limit and the predicted "
         "class is not, and uncertain otherwise, so a high probability can be uncertain and a lower "
@@ -212,7 +218,7 @@ def limits_table(level: str, values: Mapping[str, Any]) -> Table:
     rows = [
         [name, "never ruled out", "-", str(n)]
         if value == NEVER
-        else [name, f"{value:.3f}", f"{100 * promised:.1f} %", str(n)]
+        else [name, format_threshold(value), f"{100 * promised:.1f} %", str(n)]
         for name, value, promised, n in zip(
             limits.classes, limits.values, limits.promised, limits.counts, strict=True
         )

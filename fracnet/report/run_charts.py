@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fracnet.evaluation.aggregation import to_level
 from fracnet.evaluation.assessment import Assessment
-from fracnet.evaluation.decisions import calibrate
+from fracnet.evaluation.decisions import calibrate, temperature_text
 from fracnet.evaluation.predictions import Predictions
 from fracnet.evaluation.summary import NOT_FROM_0, TOO_FEW, ClassSummary, Estimate, Summary
 from fracnet.metrics.calibration import (
@@ -59,7 +59,11 @@ from fracnet.report.plots import (
     save,
 )
 from fracnet.report.run_content import IMAGE, Evaluated
-from fracnet.report.run_tables import decision_rule, format_threshold, rule_text
+from fracnet.report.run_tables import (
+    decision_rule,
+    format_threshold,
+    rule_text,
+)
 from fracnet.report.tables import EstimateCell, estimate_cell, estimate_text
 from fracnet.utils.errors import UserError
 from fracnet.utils.text import counted, shortened
@@ -286,7 +290,9 @@ def calibration_charts(evaluated: Evaluated) -> Figure:
     if temperature != 1:
         states = {
             "before calibration": rows.probabilities,
-            f"after (temperature {temperature:.3g})": calibrate(rows, temperature).probabilities,
+            f"after (temperature {temperature_text(temperature)})": calibrate(
+                rows, temperature
+            ).probabilities,
         }
     target, clusters, classes = rows.targets, rows.clusters, rows.classes
     positive = shortened(classes[1], 24)

@@ -5,6 +5,7 @@ from typing import Any
 
 from fracnet.evaluation.aggregation import OVERALL
 from fracnet.evaluation.assessment import CALIBRATION, Assessment, OfficialRow, Stratum
+from fracnet.evaluation.decisions import temperature_text
 from fracnet.evaluation.summary import NOT_FROM_0, Estimate, Summary
 from fracnet.metrics.classification import brier_range
 from fracnet.report.run_content import Evaluated
@@ -229,7 +230,8 @@ def calibration_table(run: Evaluated) -> Table | None:
         note = f"Temperature scaling: {note}."
     elif "after" in moments:
         n = decisions["validation"]["n"]
-        note = f"Temperature {decisions['temperature']:.3f}, fitted on {n} validation images."
+        temperature = temperature_text(decisions["temperature"])
+        note = f"Temperature {temperature}, fitted on {n} validation images."
     else:
         note = "No temperature was fitted."
     return Table(
@@ -251,7 +253,8 @@ def probability_rule(run: Evaluated) -> list[str]:
         return [UNSCALED]
     return [
         "Probabilities of single images and metrics by level or group are calibrated (temperature "
-        f"{run.temperature:.3f}); metrics over all classes and by class are uncalibrated."
+        f"{temperature_text(run.temperature)}); metrics over all classes and by class are "
+        "uncalibrated."
     ]
 
 

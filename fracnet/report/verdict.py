@@ -158,6 +158,7 @@ def run_verdict(content: RunContent) -> Verdict:
         *discrimination_statements(content, comparison),
         *threshold_statements(content),
         *majority_statements(content, comparison),
+        *never_predicted_statements(content),
         *sample_size_statements(content),
         *calibration_statements(content),
         *heatmap_statements(content),
@@ -306,7 +307,9 @@ def _task(content: RunContent) -> str:
         negative, positive = content.classes
         plural = "studies" if content.level == "study" else f"{content.level}s"
         return f"separates {positive} from {negative} {plural}"
-    return f"separates its {len(content.classes)} classes"
+    n, scored = len(content.classes), content.auc.scored
+    some = "" if scored in (None, n) else f"{scored} of "
+    return f"separates {some}its {n} classes"
 
 
 def threshold_statements(content: RunContent) -> Iterator[Statement]:
@@ -366,6 +369,16 @@ def majority_statements(content: RunContent, comparison: BaselineComparison) -> 
         f"{baseline.metrics['accuracy'].value:.3f} of always predicting "
         f"{baseline.classes[predicted]}; the difference is {_difference_text(difference)}.",
     )
+
+
+def never_predicted_statements(content: RunContent) -> Iterator[Statement]:
+    """That classes with cases are never the likeliest, if so; two classes have a threshold."""
+    summary = content.summary
+    predicted = np.asarray(summary.confusion).sum(axis=0)
+    rows = zip(summary.per_class, predicted, strict=True)
+    never = [f"{row.name} ({counted(row.n, 'case')})" for row, n in rows if row.n and not n]
+    if never and not content.binary:
+        yield Statement("warning", f"Never predicted: {list_some(never, len(never))}.")
 
 
 def sample_size_statements(content: RunContent) -> Iterator[Statement]:

@@ -19,6 +19,7 @@ from fracnet.inference import CAUTION
 from fracnet.inference.batch_predict import COLUMNS
 from fracnet.inference.image_predictor import ImagePredictor
 from fracnet.inference.onnx_model import OnnxPredictor
+from fracnet.inference.prediction_page import decision_rules
 from fracnet.models.ood import MEANING, NO_REFERENCE
 from fracnet.saliency.drawing import COLORS, OPACITY
 from fracnet.utils.errors import UserError
@@ -65,6 +66,7 @@ def describe_model(
         "temperature": predictor.decisions["temperature"],
         "threshold": level["threshold"],
         "decisions_sha256": predictor.decisions["sha256"],
+        "rules": decision_rules(predictor),
         "views": predictor.decisions["views"],
         "study_decisions": "study" in predictor.levels,
         "heatmaps": not predictor.why_no_heatmaps,

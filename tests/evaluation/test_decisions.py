@@ -28,6 +28,7 @@ from fracnet.evaluation.decisions import (
     rows_digest,
     seal,
     temperature_gain,
+    temperature_text,
     temperature_warning,
     verify_decisions,
 )
@@ -398,6 +399,12 @@ def test_a_temperature_without_a_cross_validated_gain_is_not_applied() -> None:
 
 def test_an_extreme_temperature_is_named() -> None:
     assert not any(temperature_warning(t) for t in (0.25, 1.0, 4.0))
+    assert "temperature of 1.27e-05 is extreme" in temperature_warning(1.27e-5)
+
+
+def test_a_temperature_has_one_text_which_is_never_zero() -> None:
+    texts = {1.27e-5: "1.27e-05", 0.0138: "0.014", 1.4382: "1.438", 711.3: "711", 4094.4: "4094"}
+    assert {t: temperature_text(t) for t in texts} == texts
     assert "711 is extreme" in temperature_warning(711.2)
     assert "far too cautious" in temperature_warning(0.1)
 

@@ -94,7 +94,7 @@ def test_figures_of_two_classes_by_level_and_region(
     assert f"AUC-PR {positive.average_precision.value:.3f}" in curves
     reliability = text_of(tmp_path / "reliability_test.svg")
     assert "before calibration" in reliability
-    assert "after (temperature 1.6)" in reliability
+    assert "after (temperature 1.600)" in reliability
     for split in assessment.calibration.values():
         for moment in split.values():
             error = moment["calibration_error"].value

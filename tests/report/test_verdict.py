@@ -240,6 +240,21 @@ def test_a_rare_class_of_several_decides_only_where_the_others_do_not_suffice(
     assert verdict_of(content).headline.startswith(headline)
 
 
+def test_classes_without_cases_and_never_predicted_ones_are_not_claimed(tmp_path: Path) -> None:
+    val, test = (
+        make_table((30, 30, 30), 2.5, seed=n, split=s) for n, s in enumerate(("val", "test"))
+    )
+    test.loc[test["label"] == "forearm", "label"] = "fingers"
+    score = [c for c in test if c.startswith(("prob_", "logit_"))]
+    names = [c.removeprefix("prob_") for c in score if c.startswith("prob_")]
+    logits = test[[f"logit_{name}" for name in names]].to_numpy(copy=True)
+    logits[:, names.index("elbow")] = -1000
+    table = pd.concat([val, assemble(test.drop(columns=score), names, logits)], ignore_index=True)
+    verdict = verdict_of(content_of(write_run(tmp_path / "run", table.assign(region=None))))
+    assert "separates 2 of its 3 classes" in verdict.headline
+    assert "Never predicted: elbow (30 cases)." in verdict.sentences
+
+
 def test_an_undefined_auc_is_not_a_failure(tmp_path: Path) -> None:
     table = two_class_table(40, 40)
     table = table[(table["split"] == "val") | (table["label"] == "normal")]

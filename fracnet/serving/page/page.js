@@ -370,14 +370,9 @@
     find("opacity").value = 100 * opacity;
     find("opacity-label").hidden = !model.heatmaps;
     find("formats").textContent = `${model.formats}, at most ${model.limits.megabytes} MB a file`;
-    const rule = model.threshold === null ? "The decision is the most likely class."
-      : `The decision is ${model.classes[1]} above ${shown(model.threshold)}, the threshold that validation chose.`;
     const heatmaps = model.heatmaps
       ? "Heatmaps show what raised the decided class, each relative to its own maximum. " : "";
-    const calibrated = model.temperature === 1
-      ? "No temperature was applied, so calibrated probabilities equal the model's own."
-      : `All probabilities are calibrated with the temperature that validation chose, ${shown(model.temperature)}.`;
-    find("model").textContent = `${calibrated} ${rule} ${model.ood_unknown} ${heatmaps}` +
+    find("model").textContent = `${model.rules.join(" ")} ${model.ood_unknown} ${heatmaps}` +
       `Run ${model.run}, fracnet ${model.fracnet}, decisions ${model.decisions_sha256.slice(0, 12)}.`;
   };
 
