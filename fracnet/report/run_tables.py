@@ -65,7 +65,7 @@ def level_table(run: Evaluated) -> Table | None:
             [level, str(s.summary.n), *map(estimate_cell, _multiclass(s))]
             for level, s in strata.items()
         ]
-        caption = "Most likely class by level; 95 % intervals"
+        caption = f"Most likely class by level{_scaled(run)}; 95 % intervals"
         return Table(caption, ["level", "n", *MULTICLASS_METRICS.values()], rows)
     positive_class = run.classes[1]
     decisions = run.assessment.decisions or {}
@@ -305,7 +305,13 @@ def group_table(run: Evaluated, by: str, level: str) -> Table:
             ]
         )
     heads = [by, count, titles[0], f"{titles[0]}, {scale}; line: all", *titles[1:]]
+    rule += _scaled(run) if threshold is None else ""
     return Table(f"By {by}, {level} level; {rule}", heads, rows, strong=True)
+
+
+def _scaled(run: Evaluated) -> str:
+    """Of several classes, the AUC after scaling is another one than in the uncalibrated tables."""
+    return "" if run.temperature == 1 else "; calibrated"
 
 
 def _multiclass(stratum: Stratum) -> list[Estimate]:

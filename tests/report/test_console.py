@@ -235,10 +235,21 @@ def test_six_classes_have_no_thresholds() -> None:
     table["study"] = table["label"] + table["patient"]
     val = Predictions(make_table((9,) * 6, 2.0, split="val", seed=2))
     text = printed(evaluated(Predictions(table), Evaluation(resamples=100), val))
-    assert "Most likely class by level; 95 % intervals" in text
+    assert "Most likely class by level; calibrated; 95 % intervals" in text
     assert "threshold" not in text
     assert "by region: it is not known for any image." in flat(text)
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_two_macro_aucs_of_several_classes_are_told_apart() -> None:
+    """Scaling changes the order of the rows of one class against the rest."""
+    table = make_table(UPPER_LIMB_COUNTS, 2.0, views=2)
+    table["region"] = np.where(np.arange(len(table)) % 3, "a", "b")
+    val = Predictions(make_table((30,) * 6, 2.0, split="val", seed=2))
+    parts = [rows.with_logits(5 * rows.logits) for rows in (Predictions(table), val)]
+    text = flat(printed(evaluated(parts[0], Evaluation(resamples=100, by=["region"]), parts[1])))
+    assert "By region, image level; most likely class; calibrated" in text
+    assert "most likely class; uncalibrated" in text
 
 
 def test_a_threshold_is_never_rounded_to_0_or_1() -> None:
