@@ -124,7 +124,6 @@ def find_duplicates(
         return None if image is None else describe(image)
 
     limit_opencv_threads()
-    _keep_freed_memory()
     with threadpool_limits(1):
         pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
         try:
@@ -488,13 +487,6 @@ def _order(pair: Pair) -> tuple[float, int, int]:
 def _log_odds(pair: Pair) -> float:
     score = min(max(pair.score, 1e-6), 1 - 1e-6)
     return float(np.log(score / (1 - score)))
-
-
-def _keep_freed_memory() -> None:
-    """glibc returns large freed blocks to the system; freeing one bigger block first raises its
-    threshold, which saves page faults.
-    """
-    np.empty(16 << 20, np.uint8)  # never touched, so it takes no memory
 
 
 def _parallel(
