@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from fracnet.config.instantiate import build
 from fracnet.config.schema import Config
 from fracnet.utils.errors import DataFault, UserError
 from fracnet.utils.progress import progress_bar
+from fracnet.utils.result_files import AUDIT, check_no_results
 from fracnet.utils.text import near_miss, quoted
 
 FAILED = 2  # exit code if a finding reaches `fail_on`
@@ -48,10 +48,12 @@ def audit(cfg: DictConfig) -> None:
 
     out = command.out or run_audit.default_folder(dataset, manifest)
     folder = Path(out).expanduser().resolve()
+    check_no_results(folder, AUDIT)
     created = run_audit.create_folder(folder)
+    typed = hydra_cli.typed_command("audit")
     try:
         if fault is not None:
-            result = run_audit.audit_without_images(dataset, fault)
+            result = run_audit.audit_without_images(dataset, fault, command=typed)
         else:
             network = None
             if training is not None:
@@ -65,8 +67,8 @@ def audit(cfg: DictConfig) -> None:
                 progress=partial(progress_bar, visible=command.progress_bar),
                 workers=command.workers or len(os.sched_getaffinity(0)),
                 network=network,
+                command=typed,
             )
-        result = replace(result, command=hydra_cli.typed_command("audit"))
         page.write_report(result, folder, command.pictures)
     except BaseException:
         run_audit.remove_empty_folders(created)

@@ -8,6 +8,7 @@ from fracnet.config import hydra_cli
 from fracnet.config.commands import CompareCommand
 from fracnet.config.fields import validated
 from fracnet.utils.progress import progress_bar
+from fracnet.utils.result_files import COMPARISON, check_no_results
 
 
 def compare(cfg: DictConfig) -> None:
@@ -18,9 +19,9 @@ def compare(cfg: DictConfig) -> None:
     command = validated(CompareCommand, cfg)
 
     # A typo must not wait for pandas and matplotlib.
-    from fracnet.runs import compare_runs, run_folder
+    from fracnet.runs import compare_runs
 
-    run_folder.check_no_results(hydra_cli.output_dir())
+    check_no_results(hydra_cli.output_dir(), COMPARISON)
     console = Console(highlight=False, force_jupyter=False)
     candidates, skipped, configurations = compare_runs.load_candidates(command)
     for run in skipped:

@@ -8,6 +8,7 @@ from fracnet.config import hydra_cli
 from fracnet.config.commands import DashboardCommand
 from fracnet.config.fields import validated
 from fracnet.utils.errors import UserError, is_installed
+from fracnet.utils.result_files import DASHBOARD, check_no_results
 
 
 def dashboard(cfg: DictConfig) -> None:
@@ -23,6 +24,7 @@ def dashboard(cfg: DictConfig) -> None:
 
     from fracnet.runs import workspace
 
+    check_no_results(hydra_cli.output_dir(), DASHBOARD)
     swept = workspace.swept_of(Path(command.folder).expanduser()) if command.folder else None
     built = workspace.build_workspace(command, swept)
     path = workspace.write_specification(built, hydra_cli.output_dir())

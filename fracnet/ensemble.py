@@ -8,6 +8,7 @@ from fracnet.config import hydra_cli
 from fracnet.config.commands import EnsembleCommand
 from fracnet.config.fields import validated
 from fracnet.utils.progress import progress_bar
+from fracnet.utils.result_files import check_no_results
 
 
 def ensemble(cfg: DictConfig) -> None:
@@ -19,6 +20,7 @@ def ensemble(cfg: DictConfig) -> None:
 
     from fracnet.runs import ensemble_runs, evaluate_run, find_runs, report_run, run_folder
 
+    check_no_results(hydra_cli.output_dir())
     console = Console(highlight=False)
     runs, skipped = find_runs.find_two_or_more(command.runs, "an ensemble", ensembles=False)
     for run in skipped:

@@ -58,6 +58,22 @@ def audited(monkeypatch: pytest.MonkeyPatch, leaky: Path) -> Path:
     return leaky
 
 
+def test_an_audit_replaces_no_page_of_another_command(
+    audited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "comparison.json").write_text("{}")
+    (out / "index.html").write_text("theirs")
+    result = run_audit_command(folder_overrides(audited, out), capsys)
+    assert result.code == 1
+    assert "is the folder of a comparison, whose files would be replaced" in result.err
+    assert (out / "index.html").read_text() == "theirs"
+    (out / "comparison.json").unlink()
+    for _ in range(2):  # an audit replaces its own files
+        assert run_audit_command(folder_overrides(audited, out), capsys).code == 0
+
+
 def test_finds_planted_copies_and_writes_the_report(
     leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

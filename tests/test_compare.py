@@ -234,7 +234,14 @@ def test_a_comparison_replaces_no_files_of_a_run(
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("plan.json", "a sweep"), ("sweep.json", "a sweep"), ("metrics.json", "an evaluation")],
+    [
+        ("plan.json", "a sweep"),
+        ("sweep.json", "a sweep"),
+        ("metrics.json", "an evaluation"),
+        ("audit.json", "an audit"),
+        ("predictions.json", "a prediction"),
+        ("model.onnx", "an exported model"),
+    ],
 )
 def test_a_comparison_replaces_no_page_of_other_results(
     runs: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str

@@ -32,6 +32,7 @@ from fracnet.report.console import RESEARCH_ONLY, print_text
 from fracnet.report.html import page
 from fracnet.report.tables import Bar, Scale
 from fracnet.utils.files import remove_drafts, write_atomically
+from fracnet.utils.result_files import AUDIT_FILE
 from fracnet.utils.text import are, counted
 
 SIDE = 240  # pixels of the longest side of a picture
@@ -55,7 +56,7 @@ def write_report(result: AuditResult, folder: Path, pictures: int) -> None:
     html = render_audit_page(result, pictures)
     text = json.dumps(result.as_json(str(folder)), indent=1, allow_nan=False) + "\n"
     remove_drafts(folder)
-    write_atomically(folder / "audit.json", text)
+    write_atomically(folder / AUDIT_FILE, text)
     write_atomically(folder / "index.html", html)
     if result.has_images:
         write_atomically(audit_path(result.fingerprint["hash"]), text)

@@ -121,12 +121,13 @@ def run_audit(
     progress: Progress,
     workers: int,
     network: NamedFeatures | None = None,
+    command: Sequence[str] = (),
 ) -> AuditResult:
     """Read every image of the manifest once and run all checks.
 
     on_bad_file: what training does with unreadable files. workers: threads. network: gives the
-    features by which labels are checked and similar images are found; None: they are not.
-    Raises UserError if no image can be read.
+    features by which labels are checked and similar images are found; None: they are not. command:
+    the words that started the audit. Raises UserError if no image can be read.
     """
     table = manifest.table
     scan = ImageScan([manifest.file(path) for path in table["path"]])
@@ -181,6 +182,7 @@ def run_audit(
         groups=unit,
         doubts=doubts,
         similar=similar,
+        command=command,
     )
 
 
@@ -213,7 +215,9 @@ def _targets(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
     return np.array([number[label] for label in manifest.table["label"].iloc[rows]], np.int64)
 
 
-def audit_without_images(dataset: Dataset, fault: DataFault) -> AuditResult:
+def audit_without_images(
+    dataset: Dataset, fault: DataFault, command: Sequence[str] = ()
+) -> AuditResult:
     """The audit of a dataset that cannot list its images because of a fault in the data."""
     empty = Manifest(
         table=with_manifest_types(pd.DataFrame()),
@@ -241,6 +245,7 @@ def audit_without_images(dataset: Dataset, fault: DataFault) -> AuditResult:
         shortcuts=[],
         groups="",
         has_images=False,
+        command=command,
     )
 
 

@@ -22,7 +22,7 @@ from fracnet.evaluation.predictions import PROB
 from fracnet.evaluation.summary import plain
 from fracnet.inference import CAUTION
 from fracnet.inference.image_predictor import Batch, ImagePredictor
-from fracnet.inference.inputs import PREDICTION_FILE, InputImages
+from fracnet.inference.inputs import InputImages
 from fracnet.inference.overlays import Overlays
 from fracnet.inference.prediction_page import prediction_page
 from fracnet.models.ood import MEANING, NO_REFERENCE
@@ -30,6 +30,7 @@ from fracnet.runs.run_folder import csv_text, with_format, write_json
 from fracnet.utils.errors import Interrupted, UserError
 from fracnet.utils.files import atomic_file, write_atomically
 from fracnet.utils.progress import Progress, no_progress
+from fracnet.utils.result_files import PREDICTION_FILE
 from fracnet.utils.text import counted, exact_cell
 
 COLUMNS = {

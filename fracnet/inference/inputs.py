@@ -34,11 +34,11 @@ from fracnet.data.preprocess import Preprocess
 from fracnet.utils.csv_table import BLANKS, listed_path, read_csv, read_text
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import file_key, path_text
-from fracnet.utils.text import are, counted, near_miss
+from fracnet.utils.result_files import PREDICTION_FILE
+from fracnet.utils.text import are, as_clause, counted, near_miss
 
 MAX_SIDE = 1024
 """Pixels of the longer side of an image that is kept for display."""
-PREDICTION_FILE = "predictions.json"
 """Marks the output of an earlier prediction, whose pictures are not radiographs."""
 
 
@@ -361,4 +361,4 @@ def _as_grey(pixels: np.ndarray, row: int) -> np.ndarray:
     try:
         return stretch_to_uint8(pixels.astype(np.float64))
     except ValueError as error:
-        raise UserError(f"image {row}: {error}.") from error
+        raise UserError(f"image {row}: {as_clause(error)}.") from error

@@ -25,8 +25,7 @@ from fracnet.runs.run_folder import RunFolder, write_json
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import disk_faults
 from fracnet.utils.progress import Progress, no_progress
-
-MODEL = "model.onnx"
+from fracnet.utils.result_files import MODEL_FILE
 
 
 def open_predictor(folder: RunFolder, out: Path, trust: bool, error: float) -> Predictor:
@@ -65,7 +64,7 @@ def export_run(
         raise UserError(f"out={out} cannot be created: {error.strerror or error}.") from error
     try:
         with disk_faults(out):
-            path = work / MODEL
+            path = work / MODEL_FILE
             write_model(model, path, metadata, pack(images, expected))
             exported = OnnxPredictor(path, error=predictor.levels["image"]["limits"].error)
             golden = compare_golden(exported, "Nothing was exported")

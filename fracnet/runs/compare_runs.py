@@ -33,7 +33,6 @@ from fracnet.report.plots import save
 from fracnet.report.sweep_charts import Trial
 from fracnet.runs.evaluate_run import run_decisions
 from fracnet.runs.find_runs import (
-    COMPARISON,
     Configuration,
     FinishedRun,
     SkippedRun,
@@ -46,6 +45,7 @@ from fracnet.runs.trials import PAGE, difference_warnings, read_trial, sort_tria
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
 from fracnet.utils.progress import Progress, no_progress
+from fracnet.utils.result_files import COMPARISON_FILE
 
 DIFFERENCE_COLUMNS = (
     "kind", "name", "reference", "value", "low", "high", "method", "error", "p", "holm", "test",
@@ -199,7 +199,7 @@ def write_comparison(
         "candidates": [_candidate(configuration) for configuration in configurations],
         "skipped": [{"run": run.name, "reason": run.reason} for run in skipped],
     }
-    write_json(folder / COMPARISON, content)
+    write_json(folder / COMPARISON_FILE, content)
     rows = [*content["models"], *content["configurations"]]
     standings = [row | {"runs": " ".join(row["runs"])} for row in content["standings"]]
     for name, records, columns in (
@@ -217,7 +217,7 @@ def write_comparison(
         date=today(),
     )
     write_atomically(folder / PAGE, html)
-    names = (PAGE, COMPARISON, "comparison.csv", "standings.csv")
+    names = (PAGE, COMPARISON_FILE, "comparison.csv", "standings.csv")
     return [*(folder / name for name in names), *_figures(folder, result)]
 
 

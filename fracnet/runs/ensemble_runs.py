@@ -36,8 +36,8 @@ def write_ensemble(
     Raises:
         UserError: the folder holds a run already, or the runs do not match.
     """
-    if folder.config.exists() or folder.predictions.exists():
-        raise UserError(f"out={folder.path} holds a run already; allowed: a new folder.")
+    if folder.predictions.exists():
+        raise UserError(f"out={folder.path} holds predictions.csv already; allowed: a new folder.")
     ensemble = average({run.name: run.predictions for run in runs})
     folder.path.mkdir(parents=True, exist_ok=True)
     members = {

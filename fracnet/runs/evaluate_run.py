@@ -34,7 +34,6 @@ from fracnet.runs.run_folder import (
     TABLE_KEY,
     RunFolder,
     RunMetadata,
-    check_no_results,
     read_baselines,
     read_mapping,
     read_plain,
@@ -46,6 +45,7 @@ from fracnet.runs.run_folder import (
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
 from fracnet.utils.progress import Progress, no_progress
+from fracnet.utils.result_files import EVALUATION, check_no_results
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,9 @@ def evaluate_table(
     Writes the table as it was read, decisions and metrics.json. Raises UserError for a file that
     cannot be read, options that do not fit its classes, and a folder of other results.
     """
-    check_no_results(folder, of_table=True)
+    out = RunFolder(folder)
+    of_table = TABLE_KEY in read_mapping(out.metrics)
+    check_no_results(folder, EVALUATION if of_table else "")
     predictions, notes = csv_import.read_csv_predictions(path, command.columns, command.labels)
     options = validated(Evaluation, command.changes())
     if command.operating_point is not None:
@@ -157,7 +159,6 @@ def evaluate_table(
     val = predictions.split("val")
     decisions = decide(val, options) if len(val) else None
     assessment = evaluate(predictions, options, decisions, progress=progress)
-    out = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(out.predictions, predictions.table.to_csv(index=False, lineterminator="\n"))
     out.decisions.unlink(missing_ok=True)

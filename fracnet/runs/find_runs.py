@@ -24,8 +24,8 @@ from fracnet.runs.run_folder import (
 )
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import sha256_of
+from fracnet.utils.result_files import COMPARISON_FILE
 
-COMPARISON = "comparison.json"
 """Marks the folder of a comparison, which is no run."""
 REPEAT_KEYS = ("seed", "data.fold")
 """Keys in which runs of one configuration may differ."""
@@ -98,7 +98,7 @@ def find_runs(patterns: Sequence[str]) -> tuple[list[FinishedRun], list[SkippedR
     paths = [
         path
         for path in _folders(patterns)
-        if not (path / COMPARISON).exists() and path.resolve() != own
+        if not (path / COMPARISON_FILE).exists() and path.resolve() != own
     ]
     # Names begin one folder above what all runs share, which shows where they are.
     parents = [str(path.resolve().parent) for path in paths]

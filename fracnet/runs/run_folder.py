@@ -32,7 +32,7 @@ from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import CannotWrite, sha256_of, write_atomically, write_record
 from fracnet.utils.shared import shared
-from fracnet.utils.text import near_miss, plain_cell
+from fracnet.utils.text import as_clause, near_miss, plain_cell
 
 T = TypeVar("T")
 
@@ -103,26 +103,6 @@ class RunFolder:
         """Keep other processes from writing; UserError, at once, where one is writing already."""
         with processes.locked(self.path / ".lock", f"{key}={self.path}"):
             yield
-
-
-def check_no_results(out: Path, *, of_table: bool = False) -> None:
-    """Raise UserError for the folder of a run, a sweep or an evaluation, whose files may not go.
-
-    of_table: whether a table's evaluation is to be written, which may replace that of a table.
-    """
-    run = RunFolder(out)
-    kind = ""
-    if run.config.exists() or run.provenance.exists():
-        kind = "a run"
-    elif (out / "plan.json").exists() or (out / "sweep.json").exists():
-        kind = "a sweep"
-    elif run.metrics.exists() and not (of_table and TABLE_KEY in read_mapping(run.metrics)):
-        kind = "an evaluation"
-    if kind:
-        raise UserError(
-            f"out={out} is the folder of {kind}, whose files would be replaced; allowed: another "
-            "folder."
-        )
 
 
 def check_entries(folder: Path, key: str, *, follows: Path | None = None) -> None:
@@ -272,7 +252,7 @@ def read_plain(path: Path, key: str = "") -> Any:
         text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{key}{path} cannot be read: {' '.join(str(error).split())}.") from error
+        raise UserError(f"{key}{path} cannot be read: {as_clause(error)}.") from error
 
 
 def parse_yaml(text: str) -> Any:

@@ -58,10 +58,9 @@ from fracnet.runs.trials import PAGE, read_trial, sort_trials, today
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import CannotWrite, by_number, write_atomically
 from fracnet.utils.processes import is_gone
+from fracnet.utils.result_files import PLAN_FILE, SWEEP_FILE
 
-JOB, RECORD, TABLE = "job.json", "sweep.json", "sweep.csv"
-PLAN = "plan.json"
-"""What fracnet was to run; see `training.sweep_plan`."""
+JOB, TABLE = "job.json", "sweep.csv"
 MULTIRUN = "multirun.yaml"
 """Hydra's own record of a sweep's command."""
 DATA_FRACTION = "data.fraction"
@@ -92,7 +91,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
     rows = [_read(path, folder) for path in folder.rglob(JOB)]
     if not rows:
         raise UserError(f"{folder} is not a sweep folder (no {JOB} found).")
-    sweeps = sorted(str(path.parent) for path in folder.rglob(PLAN))
+    sweeps = sorted(str(path.parent) for path in folder.rglob(PLAN_FILE))
     if (folder / JOB).is_file():
         sweeps = [str(folder.parent)]
     if sweeps and sweeps != [str(folder)]:
@@ -147,7 +146,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
     compared, why_not = _compare_jobs(folder, content, ranked)
     rows_of = [*compared.configurations, *compared.models] if compared else []
     content["differences"] = plain(rows_of)
-    write_json(folder / RECORD, content)
+    write_json(folder / SWEEP_FILE, content)
     write_atomically(folder / TABLE, csv_text(_as_table(content)))
     if report:
         chosen = best or (pareto["front"] if pareto else [])
@@ -258,7 +257,7 @@ def _planned(folder: Path, reason: str) -> list[Row]:
 
     reason: why they have not. Empty for a sweeper that chooses the next values by earlier results.
     """
-    jobs = read_mapping(folder / PLAN).get("jobs") or _grid(folder)
+    jobs = read_mapping(folder / PLAN_FILE).get("jobs") or _grid(folder)
     return [_row(n, str(n), list(job), "not run", reason) for n, job in enumerate(jobs)]
 
 
@@ -477,7 +476,7 @@ def _configuration(group: Sequence[Row], by_seed: bool) -> Row:
 
 def _test_views(folder: Path, viewed: Sequence[Row], show_test: str) -> list[Row]:
     """Which jobs' test metrics were viewed, when and by which command, up to now."""
-    views: list[Row] = read_mapping(folder / RECORD).get("test_views") or []
+    views: list[Row] = read_mapping(folder / SWEEP_FILE).get("test_views") or []
     view = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

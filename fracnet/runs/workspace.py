@@ -21,8 +21,8 @@ from fracnet.config.commands import DashboardCommand
 from fracnet.config.fields import mode, split_metric
 from fracnet.runs.run_folder import read_mapping, write_json
 from fracnet.utils.errors import UserError
+from fracnet.utils.result_files import SWEEP_FILE, WORKSPACE_FILE
 
-SPECIFICATION = "workspace.json"
 ALWAYS = ("model", "data", "optim", "scheduler", "augment", "seed")
 """Keys of the parallel coordinates where no sweep says what was swept."""
 SPLITS = ("test", "val")
@@ -40,7 +40,7 @@ class Swept:
 
 def swept_of(folder: Path) -> Swept:
     """The swept keys of a sweep; UserError for a folder without sweep.json."""
-    content = read_mapping(folder / "sweep.json")
+    content = read_mapping(folder / SWEEP_FILE)
     if "swept" not in content:
         raise UserError(
             f"folder={folder} is not the folder of a sweep: it has no sweep.json. If its jobs have "
@@ -184,8 +184,8 @@ def specification(built: workspaces.Workspace) -> dict[str, object]:
 def write_specification(built: workspaces.Workspace, folder: Path) -> Path:
     """Write workspace.json; its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SPECIFICATION, specification(built))
-    return folder / SPECIFICATION
+    write_json(folder / WORKSPACE_FILE, specification(built))
+    return folder / WORKSPACE_FILE
 
 
 def why_offline(send: bool) -> str:

@@ -20,6 +20,7 @@ from fracnet.training import sweep
 from fracnet.training.sweep_plan import JOB_FILE, JobRecord
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
+from fracnet.utils.result_files import RUN, check_no_results
 from fracnet.utils.text import counted
 
 ALLOWED_KEYS = ("trainer.max_epochs", "logger.wandb.mode", "trust")
@@ -162,6 +163,7 @@ def check_new(folder: RunFolder) -> None:
     files = (folder.provenance, folder.curves, folder.predictions)
     existing = next((path.name for path in files if path.exists()), None)
     if existing is None:
+        check_no_results(folder.path, RUN, "hydra.run.dir")
         return
     status = read_status(folder)
     about = f"a run with status {status!r}" if status else f"{existing} of another run"

@@ -18,9 +18,9 @@ from pydantic import TypeAdapter
 from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import by_number, config_dir, write_atomically, write_record
-from fracnet.utils.text import one_line
+from fracnet.utils.result_files import PLAN_FILE
+from fracnet.utils.text import as_clause, one_line
 
-PLAN_FILE = "plan.json"
 JOB_FILE = "job.json"
 STOP_FILE = "stop"
 """Asks the running jobs of a sweep to end: "1" at their last checkpoint, "2" at once."""
@@ -72,7 +72,7 @@ class SweepPlan:
         try:
             return _PLAN.validate_python(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} cannot be read: {one_line(error)[:300]}.") from error
+            raise UserError(f"{path} cannot be read: {as_clause(error)[:300]}.") from error
 
     def claimed(self) -> "SweepPlan":
         """The same plan, run by this process."""

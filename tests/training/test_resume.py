@@ -186,6 +186,18 @@ def test_a_folder_that_is_not_a_run_is_refused(
     assert f"is a sweep folder; finish the sweep with: {command}\n" in answer
 
 
+def test_a_new_run_mixes_with_no_results_of_another_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], phantom_overrides: list[str]
+) -> None:
+    (tmp_path / "audit.json").touch()
+    for words, key in (([], "run"), (["-m", "seed=1,2"], "sweep")):
+        command = [*phantom_overrides, *words, f"hydra.{key}.dir={tmp_path}"]
+        result = run_train(command, capsys)
+        assert result.code == 1
+        assert f"hydra.{key}.dir={tmp_path} is the folder of an audit" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["audit.json"]
+
+
 def test_changed_data_are_refused(
     unfinished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,43 @@
+"""The file by which a folder is known as the results of a command; none replaces another's."""
+
+from pathlib import Path
+
+from fracnet.utils.errors import UserError
+
+PLAN_FILE = "plan.json"
+"""What a sweep is to run; see `training.sweep_plan`."""
+SWEEP_FILE = "sweep.json"
+COMPARISON_FILE = "comparison.json"
+AUDIT_FILE = "audit.json"
+PREDICTION_FILE = "predictions.json"
+WORKSPACE_FILE = "workspace.json"
+MODEL_FILE = "model.onnx"
+
+RUN, SWEEP, EVALUATION, COMPARISON = "a run", "a sweep", "an evaluation", "a comparison"
+AUDIT, DASHBOARD = "an audit", "a dashboard"
+KINDS = {
+    "config.yaml": RUN,
+    "provenance.json": RUN,
+    PLAN_FILE: SWEEP,
+    SWEEP_FILE: SWEEP,
+    "metrics.json": EVALUATION,
+    COMPARISON_FILE: COMPARISON,
+    AUDIT_FILE: AUDIT,
+    PREDICTION_FILE: "a prediction",
+    WORKSPACE_FILE: DASHBOARD,
+    MODEL_FILE: "an exported model",
+}
+"""What a folder with such a file is."""
+
+
+def check_no_results(out: Path, own: str = "", key: str = "out") -> None:
+    """Raise UserError for a folder with results, whose files would be replaced.
+
+    own: the kind of results that may be replaced. key: names the folder in the command.
+    """
+    kinds = (kind for name, kind in KINDS.items() if (out / name).exists())
+    if other := next((kind for kind in kinds if kind != own), ""):
+        raise UserError(
+            f"{key}={out} is the folder of {other}, whose files would be replaced; allowed: "
+            "another folder."
+        )
