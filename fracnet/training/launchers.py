@@ -107,7 +107,7 @@ def needs_trust(options: Mapping[str, Any]) -> str:
     """
     validated(kind_of(options), options, "launcher")
     # Slurm's options and partition become lines of a script; Ray unpickles what a cluster sends.
-    harmless = {"options": ({},), "address": ("local", "auto")}
+    harmless: dict[str, Any] = {"options": ({},), "address": ("local", "auto")}
     unsafe = {k: v for k, v in options.items() if k in harmless and v not in harmless[k]}
     if not re.fullmatch(r"[\w.,-]*", options.get("partition") or ""):
         unsafe["partition"] = options["partition"]
