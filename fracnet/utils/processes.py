@@ -206,6 +206,9 @@ def sigterm_raises() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
+        if number == signal.SIGHUP and signal.getsignal(signal.SIGTERM) is not handle:
+            signal.raise_signal(signal.SIGTERM)  # a server's event loop would lose an exception
+            return
         preemption.request(number)
 
     def send_again(ignored: Any) -> None:

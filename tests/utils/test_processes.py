@@ -124,6 +124,18 @@ def test_a_terminal_that_closes_ends_the_block_except_under_nohup() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_terminal_that_closes_ends_a_server_as_sigterm_does() -> None:
+    ended: list[int] = []
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with sigterm_raises():
+            signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert ended == [signal.SIGTERM]
+
+
 def test_an_error_of_a_cleanup_does_not_hide_the_signal() -> None:
     def fail() -> None:
         try:
