@@ -80,6 +80,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"launcher": {"name": "serial", "setup": "x"}}, "launcher.setup"),
         ({"jobs": [[1]]}, "plan.json cannot be read"),
         ({"epochs": "x"}, "plan.json cannot be read"),
+        ({"epochs": []}, "plan.json is damaged: it has 0 numbers of epochs for 1 job."),
     ],
 )
 def test_a_plan_that_could_run_any_code_needs_trust(

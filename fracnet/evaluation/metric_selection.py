@@ -109,6 +109,11 @@ class Metric:
         return 1 if self.larger_is_better else -1
 
     @property
+    def is_macro(self) -> bool:
+        """Whether it is the mean of the classes' metrics."""
+        return self.name != self.base or self.name == "balanced_accuracy"
+
+    @property
     def base(self) -> str:
         """The name without `macro_`."""
         return self.name.removeprefix("macro_")
@@ -119,9 +124,14 @@ class Metric:
         return self.base == "auc"
 
     def cases(self, target: np.ndarray) -> int:
-        """Rows that it rests on: for a class the cases, the others, or the fewer of the two."""
+        """Rows that it rests on: for a class the cases, the others, or the fewer of the two.
+
+        A mean over the classes rests on the cases of the rarest one that occurs, as their metric
+        weighs as much as any other.
+        """
         if self.index is None:
-            return len(target)
+            counts = np.bincount(target)
+            return int(counts[counts > 0].min()) if self.is_macro else len(target)
         cases = int((target == self.index).sum())
         if self.name == "sensitivity":
             return cases

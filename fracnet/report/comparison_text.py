@@ -76,8 +76,11 @@ def difference_sentences(result: Comparison, rows: Sequence[Difference]) -> list
         elif row.verdict is None:
             sentences.append(f"No test of {left} against {right}: {row.note or 'undefined'}.")
     if any(TOO_FEW in row.note.split("; ") for row in rows):
+        title = result.metric.title
         sentences.append(
-            f"{result.metric.title} is based on fewer than {FEW} cases (or non-cases): too few."
+            f"{title} is a mean over classes, one of which has fewer than {FEW} cases: too few."
+            if result.metric.is_macro
+            else f"{title} is based on fewer than {FEW} cases (or non-cases): too few."
         )
     if any(TRUE_DIFFERENCE in sentence for sentence in open_sentences):
         sentences.append(_planning_basis(rows))

@@ -136,9 +136,11 @@ def _wait_for_jobs(folder: Path) -> None:
 def _is_alive(job: Path) -> bool:
     """Whether a job's process runs on this machine."""
     record = read_record(job / JOB_FILE)
-    process = record.get("process") or {}
+    process = record.get("process")
+    if record.get("status") != "running" or not isinstance(process, dict):
+        return False
     here = processes.this_process()["machine"] == process.get("machine")
-    return record.get("status") == "running" and here and not processes.is_gone(process)
+    return here and not processes.is_gone(process)
 
 
 def _extended(folder: Path, plan: SweepPlan, add: Sequence[str]) -> SweepPlan:

@@ -19,7 +19,7 @@ from fracnet.utils import processes
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import by_number, config_dir, write_atomically, write_record
 from fracnet.utils.result_files import PLAN_FILE
-from fracnet.utils.text import as_clause, one_line
+from fracnet.utils.text import as_clause, counted, one_line
 
 JOB_FILE = "job.json"
 STOP_FILE = "stop"
@@ -70,9 +70,15 @@ class SweepPlan:
                 "allowed: a folder that `python -m fracnet.train -m` has made."
             )
         try:
-            return _PLAN.validate_python(json.loads(path.read_text(encoding="utf-8")))
+            plan = _PLAN.validate_python(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} cannot be read: {as_clause(error)[:300]}.") from error
+        if plan.jobs and len(plan.epochs) != len(plan.jobs):
+            raise UserError(
+                f"{path} is damaged: it has {len(plan.epochs)} numbers of epochs for "
+                f"{counted(len(plan.jobs), 'job')}."
+            )
+        return plan
 
     def claimed(self) -> "SweepPlan":
         """The same plan, run by this process."""

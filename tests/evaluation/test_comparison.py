@@ -356,6 +356,15 @@ def test_a_class_of_six_cases_widens_the_interval_and_many_rows_do_not() -> None
         assert result > stats.norm.ppf(0.975)
 
 
+@pytest.mark.parametrize(
+    ("name", "cases"),
+    [("macro_auc", 2), ("balanced_accuracy", 2), ("accuracy", 122), ("kappa", 122)],
+)
+def test_a_mean_over_classes_rests_on_the_rarest_of_those_that_occur(name: str, cases: int) -> None:
+    target = np.repeat([0, 1, 3], (60, 60, 2))
+    assert Metric(name, 4).cases(target) == cases
+
+
 def test_both_models_are_scored_in_the_same_resamples() -> None:
     rng = np.random.default_rng(2)
     target, group = patients(rng, 60, 3)
