@@ -1,7 +1,5 @@
 """Export a finished run as one ONNX file, which is written only if it answers as the run does."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +21,7 @@ from fracnet.onnx_export.report import RUNTIME, Export, report_text
 from fracnet.runs.checkpoint import load_run_data
 from fracnet.runs.run_folder import RunFolder, write_json
 from fracnet.utils.errors import UserError
-from fracnet.utils.files import disk_faults
+from fracnet.utils.files import atomic_folder
 from fracnet.utils.progress import Progress, no_progress
 from fracnet.utils.result_files import MODEL_FILE
 
@@ -57,40 +55,30 @@ def export_run(
     images = golden_images()
     expected = list(expected_outputs(predictor, images))  # before anything else uses the model
     model, metadata = build_model(predictor)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".export_", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"out={out} cannot be created: {error.strerror or error}.") from error
-    try:
-        with disk_faults(out):
-            path = work / MODEL_FILE
-            write_model(model, path, metadata, pack(images, expected))
-            exported = OnnxPredictor(path, error=predictor.levels["image"]["limits"].error)
-            golden = compare_golden(exported, "Nothing was exported")
-            compared = compare_images(exported, predictor, progress) if compare else None
-            if compared:
-                compared.require("Nothing was exported")
-            int8 = None
-            if margin is not None:
-                small = work / "model_int8.onnx"
-                int8 = quantize_run(predictor, small, margin, progress)
-                fast = measure(small, predictor) if benchmark else None
-                int8 = replace(int8, speed=fast, megabytes=small.stat().st_size / 1e6)
-                if int8.outside:
-                    small.unlink()
-            speed = measure(path, predictor) if benchmark else None
-            megabytes = path.stat().st_size / 1e6
-            result = Export(out, metadata, golden, compared, speed, megabytes, int8)
-            (work / "report.md").write_text(report_text(result), encoding="utf-8")
-            (work / "requirements.txt").write_text("\n".join(RUNTIME) + "\n", encoding="utf-8")
-            write_json(work / "metadata.json", metadata)
-            if extra:
-                extra(exported, work)
-            work.chmod(0o755)
-            work.rename(out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with atomic_folder(out, overwrite=False) as work:
+        path = work / MODEL_FILE
+        write_model(model, path, metadata, pack(images, expected))
+        exported = OnnxPredictor(path, error=predictor.levels["image"]["limits"].error)
+        golden = compare_golden(exported, "Nothing was exported")
+        compared = compare_images(exported, predictor, progress) if compare else None
+        if compared:
+            compared.require("Nothing was exported")
+        int8 = None
+        if margin is not None:
+            small = work / "model_int8.onnx"
+            int8 = quantize_run(predictor, small, margin, progress)
+            fast = measure(small, predictor) if benchmark else None
+            int8 = replace(int8, speed=fast, megabytes=small.stat().st_size / 1e6)
+            if int8.outside:
+                small.unlink()
+        speed = measure(path, predictor) if benchmark else None
+        megabytes = path.stat().st_size / 1e6
+        result = Export(out, metadata, golden, compared, speed, megabytes, int8)
+        (work / "report.md").write_text(report_text(result), encoding="utf-8")
+        (work / "requirements.txt").write_text("\n".join(RUNTIME) + "\n", encoding="utf-8")
+        write_json(work / "metadata.json", metadata)
+        if extra:
+            extra(exported, work)
     return result
 
 

@@ -143,10 +143,11 @@ def _overwrite(path: Path, content: str) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """A new folder that replaces the folder `path` when the block ends without an exception.
 
     A symbolic link at `path` is replaced, never followed. Raises CannotWrite as `atomic_file` does.
+    overwrite=False: and where `path` exists by then, unless it is an empty folder.
     """
     draft = _draft_of(path)
     with disk_faults(path):
@@ -156,11 +157,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             _mark_as_used(descriptor)
             yield draft
-            if path.is_symlink():
+            if overwrite and path.is_symlink():
                 path.unlink()
-            elif path.exists():
+            elif overwrite and path.exists():
                 shutil.rmtree(path)
-            os.replace(draft, path)
+            try:
+                os.rename(draft, path)
+            except OSError as error:
+                raise cannot_write(path, error) from error
         finally:
             os.close(descriptor)
             shutil.rmtree(draft, ignore_errors=True)  # already gone where all went well

@@ -6,13 +6,14 @@ import io
 import os
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,19 @@ def test_a_folder_is_replaced_as_a_whole_and_a_link_to_one_is_not_followed(tmp_p
         (folder / "missing/b").touch()
     assert os.listdir(tmp_path / "explain") == ["a"]
     assert sorted(os.listdir(tmp_path)) == ["explain", "private"]
+
+
+def test_a_folder_that_may_not_be_overwritten_keeps_what_appears_meanwhile(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("first", "second"):
+        out.mkdir()  # an empty one may be
+        with suppress(CannotWrite), atomic_folder(out, overwrite=False) as folder:
+            (folder / name).touch()
+            if name == "second":
+                (out / "theirs").touch()
+        assert os.listdir(out) == ["theirs" if name == "second" else name]
+        assert os.listdir(tmp_path) == ["out"]
+        shutil.rmtree(out)
 
 
 def test_a_file_size_limit_gives_one_sentence_and_keeps_the_previous_file(tmp_path: Path) -> None:
