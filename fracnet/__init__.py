@@ -63,11 +63,12 @@ def _explain_ctrl_c(kind: type[BaseException], error: BaseException, trace: Any)
     if issubclass(kind, KeyboardInterrupt):
         print("\nfracnet: interrupted.", file=sys.stderr)
     else:
-        sys.__excepthook__(kind, error, trace)
+        _earlier_hook(kind, error, trace)
 
 
 # A command, `fracnet train` or `python -m fracnet.train`, which has seconds of imports ahead.
 if sys.argv and Path(sys.argv[0]).name in ("-m", "fracnet"):
+    _earlier_hook = sys.excepthook  # that of `shadowing`
     sys.excepthook = _explain_ctrl_c
 
 

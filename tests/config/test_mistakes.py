@@ -291,6 +291,14 @@ def test_a_file_that_hides_a_module_of_pythons_own_is_named(
     assert result.err.count("\n") == 1, result.err
 
 
+def test_a_file_that_hides_a_module_of_pythons_own_is_named_in_a_task(tmp_path: Path) -> None:
+    (tmp_path / "calendar.py").write_text("x = 1")  # which pandas needs
+    result = in_new_process(["fracnet.compare", "runs=x", "out=y"], tmp_path)
+    assert result.code == 1
+    assert f"\nfracnet: error: {tmp_path}/calendar.py hides Python's own module" in result.err
+    assert "Traceback" not in result.err
+
+
 def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
     result = in_new_process(["fracnet.train", "optim.lr=-1"], tmp_path, HYDRA_FULL_ERROR="1")
     assert result.code != 0
