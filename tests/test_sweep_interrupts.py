@@ -89,6 +89,25 @@ def test_sigterm_stops_the_sweep(tmp_path: Path) -> None:
     assert statuses(folder) == ["interrupted", "not run"]
 
 
+@pytest.mark.parametrize("launcher", ["serial", "joblib"])
+def test_a_terminal_that_closes_stops_the_sweep_at_its_last_checkpoint(
+    launcher: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep"
+    job = started([*LIGHT, "optim.lr=6,4", *launcher_of_one(launcher)], folder)
+    wait_for(folder / "0/waiting", job)
+    os.killpg(job.pid, signal.SIGHUP)  # also to the workers of joblib
+    time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGHUP)  # as a closing terminal may send it
+    time.sleep(1)
+    assert job.poll() is None, job.communicate()
+    os.killpg(job.pid, signal.SIGINT)
+    _, err = job.communicate(timeout=30)
+    assert job.returncode == 143, err
+    assert statuses(folder) == ["interrupted", "not run"]
+    assert err.count("fracnet: SIGHUP: stopping the sweep") == 1
+
+
 @pytest.mark.slow
 def test_a_stopped_training_keeps_its_checkpoint_and_ends_its_loader_processes(
     phantom_overrides: list[str], tmp_path: Path

@@ -146,9 +146,9 @@ def run(
         instead: advice for a user who gives `-m` to a command that cannot be swept.
 
     Exit codes: 0 done, 1 an error the user can fix (one paragraph on stderr), 130 interrupted, 143
-    ended by SIGTERM. Any other exception is a bug and keeps its traceback. A sweep prints the table
-    of its jobs at the end and exits with 1 if a job did not finish, with 130 or 143 if it was
-    stopped as a whole.
+    ended by SIGTERM, SIGUSR1 or a terminal that closes (SIGHUP). Any other exception is a bug and
+    keeps its traceback. A sweep prints the table of its jobs at the end and exits with 1 if a job
+    did not finish, with 130 or 143 if one of these signals stopped it as a whole.
     """
     _new_folders.clear()
     deferred.defer()

@@ -71,11 +71,13 @@ class StopSignals:
                 signal.signal(received, signal.SIG_DFL)
                 os.kill(os.getpid(), received)
             return
-        self._times += 1
+        # A terminal that closes may send SIGHUP twice, and a logout sends it after SIGTERM.
+        again = received == signal.SIGHUP and self.ended is not None
+        self._times += not again
         if self.ended is None:
             self.ended = received
             _write(f"{received.name}: {STOPPING}")
-        if self.sweep is not None:
+        if self.sweep is not None and not again:
             sweep_plan.ask_to_stop(self.sweep, min(self._times, 2))
             if self._times > 2:
                 raise Interrupted(f"by {received.name}")  # the launcher waits for a lost worker

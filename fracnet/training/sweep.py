@@ -326,7 +326,8 @@ def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig, traceback: bool)
 def _supervise(cfg: DictConfig, hydra: Any) -> Any:
     """Run the current job as a process of its own, from a worker of the launcher."""
     if state.folder is None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep's process decides
+        for ignored in (signal.SIGINT, signal.SIGHUP):  # the sweep's process decides
+            signal.signal(ignored, signal.SIG_IGN)
     if "resumed" not in cfg:
         overrides = sweep_plan.swept_overrides(hydra.overrides.task)
         sweep = Path(str(hydra.sweep.dir)).resolve()
@@ -431,7 +432,8 @@ def finish() -> int:
     if state.progress is not None:
         state.progress.stop()
     state.stops.restore()
-    stopped = 128 + state.stops.ended if state.stops.ended else 0
+    by_signal = signal.SIGINT if state.stops.ended == signal.SIGINT else signal.SIGTERM
+    stopped = 128 + by_signal if state.stops.ended else 0
     with state.held:
         if not any(folder.rglob(JOB_FILE)):  # rejected before its first job
             remains = (MULTIRUN_FILE, SEARCH_FILE, PLAN_FILE, STOP_FILE, LOCK_FILE)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from fracnet.utils import distributed
 from fracnet.utils.errors import Interrupted, Terminated, UserError, stop_behind
 from fracnet.utils.files import append_to, cannot_write
 
@@ -150,9 +151,12 @@ class Preemption:
     def request(self, number: int) -> None:
         """Raise `Terminated`, or leave it in `received` to be raised; a second one raises.
 
-        Not while the first one, or a Ctrl-C, is ending the command: that lets it record its end.
+        Not while the first one, or a Ctrl-C, is ending the command: that lets it record its end;
+        nor SIGHUP, which a terminal that closes may send twice, and a logout after SIGTERM.
         """
         if (ending := sys.exception()) is not None and stop_behind(ending):
+            return
+        if number == signal.SIGHUP and self._waits and self.received is not None:
             return
         stop = Terminated(f"by {signal.Signals(number).name}")
         stop.number = number
@@ -190,7 +194,8 @@ def sigterm_raises() -> Iterator[None]:
     """Raise `Terminated` where a signal of `PREEMPTION` arrives, so that an end can be recorded.
 
     Changes nothing where somebody handles or ignores SIGTERM already, or outside of the main
-    thread, nor for another of the signals that is handled or ignored, as SIGHUP is by nohup.
+    thread, nor for another of the signals that is handled or ignored, as SIGHUP is by nohup, nor
+    for SIGHUP in the further processes of a run, which may wait where Python hears no signal.
 
     Python ignores exceptions in finalizers and callbacks of weak references, which are called at
     any time, often by imports. A signal whose exception was ignored, also Ctrl-C, is sent again.
@@ -221,7 +226,8 @@ def sigterm_raises() -> Iterator[None]:
             hook(ignored)
 
     hook = sys.unraisablehook
-    free = [number for number in PREEMPTION if signal.getsignal(number) is signal.SIG_DFL]
+    numbers = PREEMPTION if distributed.rank() == 0 else PREEMPTION[:2]
+    free = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     before = preemption.listen(handle, free)
     sys.unraisablehook = send_again
     try:

@@ -124,6 +124,34 @@ def test_a_terminal_that_closes_ends_the_block_except_under_nohup() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_second_sighup_does_not_end_the_wait_for_a_save() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with sigterm_raises():
+            preemption.wait()
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert str(preemption.received) == "by SIGHUP"
+            with pytest.raises(Terminated, match="by SIGTERM"):
+                os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_closes_ends_a_further_process_of_a_run_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with sigterm_raises():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+            with pytest.raises(Terminated, match="by SIGTERM"):
+                os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_terminal_that_closes_ends_a_server_as_sigterm_does() -> None:
     ended: list[int] = []
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
