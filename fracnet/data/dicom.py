@@ -101,15 +101,16 @@ def display_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> np
       minimum..maximum to 0..255, as with 16-bit PNG; a constant image keeps its position in the
       full range.
     - MONOCHROME1 is inverted. Pixel padding is excluded from the range and becomes black.
-    - Bits above the stored ones are removed where they repeat the sign or hold an overlay.
+    - Bits above the stored ones are removed: the sign, an overlay, or anything else.
 
-    Raises ValueError for invalid values, other bits above the stored ones, and a window that maps
-    all pixels to one grey.
+    Raises ValueError for invalid values, those that continue above the stored bits, and a window
+    that maps all pixels to one grey.
     """
     _use_functional_groups(dataset)
     bits = int(dataset.BitsStored)
     numbers = np.arange(1 << bits)
-    if int(dataset.get("PixelRepresentation") or 0):
+    signed = bool(int(dataset.get("PixelRepresentation") or 0))
+    if signed:
         numbers = np.where(numbers < 1 << bits - 1, numbers, numbers - (1 << bits))
     size = max(stored.dtype.itemsize, 1 + (bits > 8))  # a codestream may have fewer bits
     native = np.asarray(stored, f"{stored.dtype.kind}{size}")
@@ -121,7 +122,7 @@ def display_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> np
     if low <= high and (low < numbers.min() or high > numbers.max()):
         # Without the bits above the stored ones, such padding looks like an ordinary value.
         beyond = (native >= low) & (native <= high)
-    _check_upper_bits(dataset, words if beyond is None else words[~beyond], bits)
+    _check_upper_bits(words, bits, signed, beyond)
     present = _present(codes if beyond is None else codes[~beyond], 1 << bits) & ~padding
     if not present.any():
         raise ValueError("all of its pixels are padding")
@@ -142,30 +143,35 @@ def display_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> np
     return image
 
 
-def _check_upper_bits(dataset: Dataset, words: npt.NDArray[np.unsignedinteger], bits: int) -> None:
-    """Raise ValueError for bits above the stored ones that may belong to the values.
+def _check_upper_bits(
+    words: npt.NDArray[np.unsignedinteger],
+    bits: int,
+    signed: bool,
+    beyond: npt.NDArray[np.bool_] | None,
+) -> None:
+    """Raise ValueError where the bits above the stored ones are part of the values.
 
-    Without them, a value beyond the range that the header gives would wrap: white to black.
+    Without them, a value beyond the range that the header gives would wrap: white to black. The
+    standard leaves these bits undefined (PS3.5 8.1.1), so they may hold anything. They are part of
+    the values where neighbors in a row of which they differ are closer with them than without.
+    beyond: padding, which does not count.
     """
-    upper = (1 << 8 * words.itemsize) - (1 << bits)
-    for group in range(0x6000, 0x6020, 2):  # overlays; those without data lie in the pixels
-        position = dataset.get((group, 0x0102))
-        if position is not None and (group, 0x3000) not in dataset:
-            upper &= ~(1 << int(position.value or 0))
-    if not upper:
-        return
-    signed = bool(int(dataset.get("PixelRepresentation") or 0))
-    flat = words.ravel()
-    for start in range(0, flat.size, LOOKUP_BLOCK):
-        block = flat[start : start + LOOKUP_BLOCK]
-        extra = block & upper
+    upper = words >> (bits - signed)  # of signed values, those from half the range on wrap
+    changed = upper[:, 1:] != upper[:, :-1]
+    if beyond is not None:
+        changed &= ~(beyond[:, 1:] | beyond[:, :-1])
+
+    def distance(width: int) -> int:
+        sides = words[:, :-1][changed], words[:, 1:][changed]
+        ends = [side.astype(np.int64) & ((1 << width) - 1) for side in sides]
         if signed:
-            extra[(extra == upper) & (block >> (bits - 1) & 1 == 1)] = 0
-        if extra.any():
-            raise ValueError(
-                f"its pixels use bits above the {bits} that its header says are stored, and it "
-                "describes no overlay there"
-            )
+            ends = [values - ((values >> width - 1) << width) for values in ends]
+        return int(np.abs(ends[1] - ends[0]).sum())
+
+    if distance(8 * words.itemsize) < distance(bits):
+        raise ValueError(
+            f"its pixels have values of more than the {bits} bits that its header says are stored"
+        )
 
 
 def _present(codes: npt.NDArray[np.integer[Any]], n: int) -> npt.NDArray[np.bool_]:

@@ -91,6 +91,7 @@ def images() -> dict[str, bytes]:
         "view1.dcm": dicom(np.ascontiguousarray(DEEP[:, ::-1]), **study),
         "signed.dcm": dicom(DEEP.astype(np.int16) - 1000, RescaleSlope="0.5"),
         "rle.dcm": rle(DEEP, **TWELVE),
+        "overlay.dcm": dicom(DEEP | np.uint16([[0x9000], [0]] * 25), **TWELVE),
         "lossless.dcm": compressed(DEEP, lossless, uid.JPEGLosslessSV1, **window),
         "jpeg-ls.dcm": compressed(DEEP, near, uid.JPEGLSNearLossless, **TWELVE),
         "jpeg2000.dcm": compressed(DEEP, jpeg2000, uid.JPEG2000Lossless, **TWELVE),
@@ -114,6 +115,10 @@ def refused() -> dict[str, tuple[bytes, str]]:
             "the file is truncated: 6700 of 7000 bytes of pixels",
         ),
         "cut_lossless.dcm": (cut, "its lossless JPEG data are damaged or truncated"),
+        "bright.dcm": (
+            dicom(DEEP + np.uint16(4200 - DEEP.max()), **TWELVE),
+            "its pixels have values of more than the 12 bits",
+        ),
         "color.dcm": (dicom(GREY, PhotometricInterpretation="RGB"), "it is a color image (RGB"),
     }
 

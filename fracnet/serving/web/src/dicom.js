@@ -174,26 +174,30 @@ const masked = (bytes, n, size, bits, littleEndian) => {
   return Uint16Array.from({ length: n }, (_, i) => (size === 1 ? bytes[i] : view.getUint16(2 * i, littleEndian)) & mask);
 };
 
-// The stored bits. Those above may repeat the sign or hold an overlay; part of the value they may not.
-const codesOf = (dataset, words, { allocated, bits, signed }) => {
-  let upper = 2 ** allocated - 2 ** bits;
-  for (let group = 0x6000; group < 0x6020; group += 2) {
-    const position = dataset.uint16(`x${group.toString(16)}0102`);
-    if (position !== undefined && !dataset.elements[`x${group.toString(16)}3000`]) upper &= ~(1 << position);
-  }
+// The stored bits. The standard leaves those above undefined (PS3.5 8.1.1). They are part of the values, which would
+// wrap without them, where neighbors in a row of which they differ are closer with them than without.
+const codesOf = (dataset, words, { width, allocated, bits, signed }) => {
   const padding = dataset.uint16(TAGS.padding);
   const other = dataset.uint16(TAGS.paddingEnd);
   const ends = [padding, other === undefined ? padding : other];
   const isPadding = (word) => word >= Math.min(...ends) && word <= Math.max(...ends);
-  return words.map((word) => {
-    const extra = word & upper;
-    const repeatsSign = signed && extra === upper && (word >> (bits - 1)) & 1;
-    if (extra && !repeatsSign && !isPadding(word)) {
-      throw new BadImage(`its pixels use bits above the ${bits} that its header says are stored, and it describes no ` +
-        "overlay there");
-    }
-    return word & (2 ** bits - 1);
+  const value = (word, used) => {
+    const code = word & (2 ** used - 1);
+    return signed && code >> (used - 1) ? code - 2 ** used : code;
+  };
+  const shift = bits - (signed ? 1 : 0); // of signed values, those from half the range on wrap
+  const distance = [0, 0]; // with and without
+  words.forEach((word, place) => {
+    const before = words[place - 1];
+    if (place % width === 0 || before >> shift === word >> shift || isPadding(before) || isPadding(word)) return;
+    [allocated, bits].forEach((used, at) => {
+      distance[at] += Math.abs(value(word, used) - value(before, used));
+    });
   });
+  if (distance[0] < distance[1]) {
+    throw new BadImage(`its pixels have values of more than the ${bits} bits that its header says are stored`);
+  }
+  return words.map((word) => word & (2 ** bits - 1));
 };
 
 // RLE of DICOM PS3.5, annex G: a segment for each byte of the pixels, the highest first.
