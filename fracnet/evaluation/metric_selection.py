@@ -131,7 +131,7 @@ class Metric:
         """
         if self.index is None:
             counts = np.bincount(target)
-            return int(counts[counts > 0].min()) if self.is_macro else len(target)
+            return int(min(counts[counts > 0], default=0)) if self.is_macro else len(target)
         cases = int((target == self.index).sum())
         if self.name == "sensitivity":
             return cases
