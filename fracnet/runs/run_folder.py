@@ -48,8 +48,8 @@ TABLE_KEY = "table"
 """Says in metrics.json which file was evaluated, where that was not a run."""
 HASHES = "sha256"
 """Holds the hashes of the predictions, by file name, in provenance.json."""
-TRACKING = "tracking.json"
-"""What loggers need to resume a run; stays on this machine."""
+WANDB_LINK = "debug-core.log"
+"""W&B's link to its own log in the home of the user, which nothing follows."""
 PROCESS_DIED = "the process died"
 """The reason of a run that ended without recording it."""
 
@@ -77,7 +77,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, key: str = "run") -> "RunFolder":
-        """The folder of an existing run or evaluation.
+        """The folder of an existing run or evaluation. key: see `check_entries`.
 
         Raises UserError, which begins with `key`, where there is no such folder, or another version
         of fracnet has written it.
@@ -86,12 +86,14 @@ class RunFolder:
         if not path.is_dir():
             parent = path.parent
             names = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
-            raise UserError(f"{key}={path}: no such folder.{near_miss(path.name, sorted(names))}")
-        check_entries(path, key, follows=folder.checkpoints if key == "resume" else None)
+            raise UserError(
+                f"{_named(path, key)}: no such folder.{near_miss(path.name, sorted(names))}"
+            )
+        check_entries(path, key)
         written = _written_format(folder)
         if written != FORMAT:
             raise UserError(
-                f"{key}={path} was written by another version of fracnet (run folder format "
+                f"{_named(path, key)} was written by another version of fracnet (run folder format "
                 f"{written or 'unknown'}; this version reads format {FORMAT}): use that version, "
                 "or train the run again."
             )
@@ -105,28 +107,36 @@ class RunFolder:
             yield
 
 
-def check_entries(folder: Path, key: str, *, follows: Path | None = None) -> None:
+def check_entries(folder: Path, key: str) -> None:
     """Raise UserError for an entry by which a command would write outside of the folder, or hang.
 
-    A link to a file is replaced when it is written; only those in `follows` would be followed.
-    Reading a named pipe or a device may never end.
+    Reading a named pipe or a device may never end. Of links out of the folder, those to a file are
+    replaced when it is written, but a training appends to some.
+
+    key: of the command. `resume` refuses links to files as well, and "", of a command that shows
+    the folder of a sweep, refuses no links.
     """
     inside = folder.resolve()
     for parent, folders, files in os.walk(folder):
-        followed = files if follows and Path(parent) == follows else []
-        for part in (Path(parent, name) for name in (*folders, *followed)):
-            if part.is_symlink() and inside not in part.resolve().parents:
-                raise UserError(
-                    f"{key}={folder}: {part.relative_to(folder)} is a symbolic link to "
-                    f"{part.resolve()}, outside of the run folder, and nothing is written there. "
-                    "Replace it with what it links to."
-                )
-        for part in (Path(parent, name) for name in files):
+        for name in files:
+            part = Path(parent, name)
             if part.exists() and not part.is_file():
                 raise UserError(
-                    f"{key}={folder}: {part.relative_to(folder)} is a named pipe, a socket or a "
-                    "device, which no run writes. Remove it."
+                    f"{_named(folder, key)}: {part.relative_to(folder)} is a named pipe, a socket "
+                    "or a device, which no run writes. Remove it."
                 )
+        checked = [*(folders if key else ()), *(files if key == "resume" else ())]
+        for part in (Path(parent, name) for name in checked if name != WANDB_LINK):
+            if part.is_symlink() and inside not in part.resolve().parents:
+                raise UserError(
+                    f"{_named(folder, key)}: {part.relative_to(folder)} is a symbolic link to "
+                    f"{part.resolve()}, outside of this folder, and no link is followed there. "
+                    "Replace it with what it links to."
+                )
+
+
+def _named(folder: Path, key: str) -> str:
+    return f"{key}={folder}" if key else str(folder)
 
 
 def _written_format(folder: RunFolder) -> int | None:

@@ -87,7 +87,7 @@ def collect(folder: Path, show_test: str = "best", *, report: bool = False) -> d
     Raises:
         UserError: the folder is not that of one sweep.
     """
-    check_entries(folder, "sweep")
+    check_entries(folder, "")
     rows = [_read(path, folder) for path in folder.rglob(JOB)]
     if not rows:
         raise UserError(f"{folder} is not a sweep folder (no {JOB} found).")
@@ -169,6 +169,7 @@ def _report(runs: Sequence[RunFolder]) -> None:
         if not run.predictions.is_file() or run.report.is_file():
             continue
         try:
+            check_entries(run.path, "run")  # nothing is drawn into a linked folder
             evaluation = evaluate_run(run)
             draw_figures(evaluation, evaluation.metadata.options.figures)
             write_report(evaluation)
@@ -315,7 +316,7 @@ def _read_job(path: Path, run: RunFolder) -> Row:
 
 def _read(path: Path, folder: Path) -> Row:
     """One job, from its folder."""
-    run = RunFolder.open(path.parent, "sweep")
+    run = RunFolder.open(path.parent, "")
     row = _read_job(path, run)
     curves = None
     with suppress(UserError):  # damaged, which the page's trial reports

@@ -27,7 +27,9 @@ from fracnet.training.sweep_plan import (
     stop_level,
 )
 from fracnet.utils import processes
+from fracnet.utils.errors import UserError
 from fracnet.utils.files import append_to
+from fracnet.utils.result_files import TRACKING
 
 SWEEP_VARIABLE = "FRACNET_SWEEP"
 """Set in the process of a job: the folder of its sweep."""
@@ -61,7 +63,7 @@ def supervise(
     if (folder / "checkpoints/last.ckpt").is_file():
         arguments = [f"resume={folder}", *(["trust=true"] if trust else [])]
     else:
-        empty(folder)
+        empty(folder, (LOG, TRACKING))  # where its user lets it upload
         arguments = [*overrides, f"hydra.run.dir={folder}"]
     record.write("running")
     command = [sys.executable, *plan.program, *plan.options, *arguments]
@@ -86,12 +88,12 @@ def obey_parent() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def empty(folder: Path) -> None:
-    """Remove what a run without a checkpoint has left in its folder."""
+def empty(folder: Path, keep: Sequence[str] = (LOG,)) -> None:
+    """Remove what a run without a checkpoint has left in its folder. keep: files that stay."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != LOG or path.is_symlink():
+        elif path.name not in keep or path.is_symlink():
             path.unlink()
 
 
@@ -104,7 +106,12 @@ def objective(folder: Path) -> Any:
         return record.get("value", math.nan)
     metrics = read_record(folder / "metrics.json")
     entries = metrics.get("objectives") or [metrics.get("objective") or {}]
-    values = [math.nan if e.get("value") is None else float(e["value"]) for e in entries]
+    try:
+        values = [math.nan if e.get("value") is None else float(e["value"]) for e in entries]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / 'metrics.json'} cannot be read: each objective must hold a number."
+        ) from error
     return values if len(values) > 1 else values[0]
 
 

@@ -63,6 +63,8 @@ class Slurm(Fixed):
 
 KINDS: dict[str, type[Fixed]] = {"serial": Serial, "joblib": Joblib, "ray": Ray, "slurm": Slurm}
 CONNECT_SECONDS = 5.0
+ONLY_CHOOSE = ("account", "constraint", "exclude", "nodelist", "partition", "qos", "reservation")
+"""Options of sbatch that say where a job runs, and for whom."""
 PACKAGES = {
     "joblib": "hydra_plugins.hydra_joblib_launcher",
     "ray": "hydra_plugins.hydra_ray_launcher",
@@ -107,11 +109,20 @@ def needs_trust(options: Mapping[str, Any]) -> str:
     """
     validated(kind_of(options), options, "launcher")
     # Slurm's options and partition become lines of a script; Ray unpickles what a cluster sends.
-    harmless: dict[str, Any] = {"options": ({},), "address": ("local", "auto")}
-    unsafe = {k: v for k, v in options.items() if k in harmless and v not in harmless[k]}
-    if not re.fullmatch(r"[\w.,-]*", options.get("partition") or ""):
+    unsafe = {}
+    if options.get("address", "local") not in ("local", "auto"):
+        unsafe["address"] = options["address"]
+    given = options.get("options", {})
+    if any(key not in ONLY_CHOOSE or not _is_plain(value) for key, value in given.items()):
+        unsafe["options"] = given
+    if not _is_plain(options.get("partition") or ""):
         unsafe["partition"] = options["partition"]
     return ", ".join(f"launcher.{key}={override_value(value)}" for key, value in unsafe.items())
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value adds nothing to a line of a script but a word."""
+    return isinstance(value, str | int) and bool(re.fullmatch(r"[\w.,:+-]*", str(value)))
 
 
 def _check_address(address: str) -> None:

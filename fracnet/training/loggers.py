@@ -39,11 +39,13 @@ from fracnet.config.trust import upload_seal
 from fracnet.data.datamodule import RadiographData
 from fracnet.models.validation import LOGGED
 from fracnet.runs.find_runs import REPEAT_KEYS
-from fracnet.runs.run_folder import TRACKING, RunFolder, read_mapping, write_json
+from fracnet.runs.run_folder import RunFolder, read_mapping, write_json
 from fracnet.training import logged_results
+from fracnet.training.resume import uploads_unasked
 from fracnet.training.sweep import sweep_folder
 from fracnet.utils.errors import UserError
 from fracnet.utils.redaction import Scrubber
+from fracnet.utils.result_files import TRACKING
 
 MAX_NAME = 80
 """Characters of a run's name in W&B."""
@@ -486,11 +488,12 @@ class RunLoggers:
         print(f"  wandb sync {place}  uploads it{images}", flush=True)
 
 
-def log_repeats(sweep: Path, content: Mapping[str, Any]) -> None:
+def log_repeats(sweep: Path, content: Mapping[str, Any], trust: bool) -> None:
     """Store in W&B, with each job, mean and SD of its configuration over seeds or folds.
 
     content: of sweep.json. The keys are `repeats/n`, and of each validation metric (of test metrics
     as well, where those of all jobs are shown) `repeats/val/macro_auc_mean` and `..._sd`.
+    trust: False where jobs may be a stranger's; those that need trust are left out.
     """
     jobs = {job["job"]: job for job in content["jobs"]}
     for configuration in content["configurations"] or ():
@@ -509,4 +512,7 @@ def log_repeats(sweep: Path, content: Mapping[str, Any]) -> None:
             plain = read_mapping(folder.config)
             if (folder.path / TRACKING).is_file() and plain["logger"].get("wandb"):
                 alone = plain | {"logger": {"wandb": plain["logger"]["wandb"]}}
+                if not trust and uploads_unasked(folder, alone):
+                    print(f"note    W&B gets no mean and SD with {folder.path}: not sent from here")
+                    continue
                 RunLoggers(check(alone), plain, folder).log_again(values)

@@ -10,17 +10,16 @@ from fracnet.config.checks import check
 from fracnet.config.schema import Config
 from fracnet.config.trust import check_trust, upload_seal
 from fracnet.runs.run_folder import (
-    TRACKING,
     RunFolder,
     read_mapping,
     read_status,
     read_trusted_config,
 )
 from fracnet.training import sweep
-from fracnet.training.sweep_plan import JOB_FILE, JobRecord
+from fracnet.training.sweep_plan import JOB_FILE, JobRecord, job_folders
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import write_atomically
-from fracnet.utils.result_files import RUN, check_no_results
+from fracnet.utils.result_files import RUN, TRACKING, check_no_results
 from fracnet.utils.text import counted
 
 ALLOWED_KEYS = ("trainer.max_epochs", "logger.wandb.mode", "trust")
@@ -92,13 +91,21 @@ def check_new_job(sweep: Path, plain: Mapping[str, Any], name: str) -> None:
     sweep: its folder. plain: the job's config. name: of the job, for messages.
     """
     check_trust(plain, False, name, training=True)
-    folders = [path.parent for path in sweep.glob(f"*/{TRACKING}")]
-    if place := _unasked_upload(folders, check(plain)):
+    if place := _unasked_upload(list(job_folders(sweep).values()), check(plain)):
         raise UserError(
             f"{name} would send its results to Weights & Biases ({place}), where no job of this "
             "sweep has sent results from here. If you know where the sweep comes from, add "
             "trust=true."
         )
+
+
+def uploads_unasked(folder: RunFolder, plain: Mapping[str, Any]) -> bool:
+    """Whether the logger of a run needs trust: a stranger may have written its config."""
+    try:
+        check_trust({"logger": plain["logger"]}, False, str(folder.config), training=True)
+    except UserError:
+        return True
+    return bool(_unasked_upload([folder.path], check(plain)))
 
 
 def _unasked_upload(folders: Sequence[Path], config: Config) -> str:

@@ -5,6 +5,7 @@ launcher then gets the numbers of the jobs that are not finished, and each goes 
 """
 
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter
 
 from fracnet.config import hydra_cli
 from fracnet.config.checks import check
@@ -45,6 +47,7 @@ from fracnet.utils.errors import UserError
 from fracnet.utils.files import config_dir, write_atomically
 from fracnet.utils.text import counted, override_value, quoted
 
+_OVERRIDES = TypeAdapter(dict[str, list[str]])
 PATIENCE_SECONDS = 15.0
 """How long jobs of a killed sweep may need to notice that, and end."""
 
@@ -220,15 +223,16 @@ def _check_plan(plan: SweepPlan, launcher_chosen: bool) -> None:
         )
     if not launcher_chosen and (unsafe := needs_trust(plan.launcher)):
         raise UserError(
-            f"{PLAN_FILE} of the sweep has {unsafe}, which could run any code. Name the launcher "
-            f"and its options in this command. {ADVICE}"
+            f"{PLAN_FILE} of the sweep has {unsafe}, which could run any code. If these options "
+            f"are yours, add to this command: {shlex.join(_launcher_words(plan))}"
         )
 
 
 def risky_overrides(overrides: Iterable[str]) -> list[str]:
     """Those that could do more than set a key of one training to one value.
 
-    An interpolation could have another value in the process of the job than here.
+    An interpolation could have another value in the process of the job than here, and a choice
+    with `..` could be any file, whose keys may be of any group, and Hydra's own.
     """
     parser, risky = OverridesParser.create(), []
     for text in overrides:
@@ -237,8 +241,10 @@ def risky_overrides(overrides: Iterable[str]) -> list[str]:
         except HydraException:  # such as an option of the command line
             risky.append(text)
             continue
-        key = re.split("[./]", str(override.key_or_group))[0]
-        if override.package or key in ("hydra", "resume", "trust") or "${" in text:
+        group = str(override.key_or_group)
+        outside = ".." in text and (config_dir() / group).is_dir()
+        named = re.split("[./]", group)[0] in ("hydra", "resume", "trust")
+        if override.package or named or outside or "${" in text:
             risky.append(text)
     return risky
 
@@ -272,11 +278,9 @@ def _launch(wanted: Resumption, plan: SweepPlan, numbers: Sequence[int]) -> None
 
 def _run_jobs(wanted: Resumption, plan: SweepPlan, overrides: Sequence[str], *options: str) -> None:
     """Start Hydra as `fracnet.train -m` does. options: of Hydra."""
-    own = [f"launcher.{key}={override_value(value)}" for key, value in plan.launcher.items()]
-    own = [f"launcher={plan.launcher['name']}", *(o for o in own if ".name=" not in o)]
     sys.argv[1:] = [
         *overrides,
-        *([] if _chooses_launcher(wanted) else own),
+        *([] if _chooses_launcher(wanted) else _launcher_words(plan)),
         *wanted.launcher,
         "-m",
         *plan.options,
@@ -288,15 +292,29 @@ def _run_jobs(wanted: Resumption, plan: SweepPlan, overrides: Sequence[str], *op
     hydra_cli.run(_no_task, "train", jobs=sweep)
 
 
+def _launcher_words(plan: SweepPlan) -> list[str]:
+    """The overrides that choose the plan's launcher with its options."""
+    options = {key: value for key, value in plan.launcher.items() if key != "name"}
+    own = [f"launcher.{key}={override_value(value)}" for key, value in options.items()]
+    return [f"launcher={plan.launcher['name']}", *own]
+
+
 def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
     """Lead the sweeper through its search again; jobs that are done give the results they gave.
 
     With the same results it chooses the same jobs, see `RecordedSampler`; then it goes on.
     """
     record = read_mapping(wanted.folder / sweep.MULTIRUN_FILE)
-    given: dict[str, Any] = (record.get("hydra") or {}).get("overrides") or {}
-    task = swept_overrides([str(override) for override in given.get("task") or ()], "launcher")
-    own = [str(o) for o in given.get("hydra") or () if "sweeper" in str(o)]
+    hydra = record.get("hydra") or {}
+    try:
+        given = _OVERRIDES.validate_python(hydra.get("overrides") or {})
+    except (AttributeError, ValueError) as error:
+        raise UserError(
+            f"{wanted.folder / sweep.MULTIRUN_FILE} cannot be read: hydra.overrides must hold "
+            "lists of texts."
+        ) from error
+    task = swept_overrides(given.get("task", []), "launcher")
+    own = [option for option in given.get("hydra", []) if "sweeper" in option]
     named = [o for o in task if "_target_" in o]  # the others are checked when they are chosen
     if (own or named or risky_overrides(task)) and not wanted.trust:
         raise UserError(
@@ -315,7 +333,8 @@ def _search_again(wanted: Resumption, plan: SweepPlan) -> None:
             )
         plan = replace(plan, epochs=plan.epochs[:1] * int(number))
         task = [o for o in task if not o.startswith("sweeper.n_trials=")]
-        given["task"] = task = [*task, f"sweeper.n_trials={wanted.n_trials}"]
+        task = [*task, f"sweeper.n_trials={wanted.n_trials}"]
+        record["hydra"] = {**hydra, "overrides": given | {"task": task}}
         write_atomically(wanted.folder / sweep.MULTIRUN_FILE, OmegaConf.to_yaml(record))
     if wanted.launcher and not any(o.startswith("sweeper.n_jobs=") for o in task):
         # What it chooses depends on how many jobs it chooses before it sees their results.

@@ -56,7 +56,7 @@ from fracnet.training.sweep_progress import Progress
 from fracnet.utils import distributed, processes, shared
 from fracnet.utils.errors import Diverged, Interrupted, Pruned, UserError
 from fracnet.utils.files import CannotWrite, cannot_write, explain_disk_fault, write_atomically
-from fracnet.utils.result_files import check_no_results
+from fracnet.utils.result_files import TRACKING, check_no_results
 from fracnet.utils.text import near_miss, one_line
 
 NO_BEST_JOB = ("No trials are completed", "Record does not exist")
@@ -84,13 +84,14 @@ class SweepState:
     """The sweep of this process; without a folder there is none.
 
     task: what runs one job. dry_run: list the jobs and run none. held: the sweep's lock.
-    resumed: it has been planned by an earlier command.
+    resumed: it has been planned by an earlier command. trust: by its user.
     """
 
     task: Callable[..., Any] | None = None
     dry_run: bool = False
     folder: Path | None = None
     resumed: bool = False
+    trust: bool = True
     show_test: str = "best"
     stops: StopSignals = field(default_factory=StopSignals)
     held: ExitStack = field(default_factory=ExitStack)
@@ -257,6 +258,7 @@ def follow(folder: Path, config: DictConfig) -> None:
     """
     state.folder, state.show_test = folder, str(config.get("show_test", "best"))
     state.resumed = "resumed" in config
+    state.trust = not state.resumed or bool(config.resumed.trust)
     name = f"the sweep in {folder}"
     state.held.enter_context(processes.locked(folder / LOCK_FILE, name))
     (folder / STOP_FILE).unlink(missing_ok=True)
@@ -427,7 +429,7 @@ def finish() -> int:
     if folder is None:
         return 0
     shared.end()
-    from fracnet.runs import run_folder, sweep_summary  # pandas: a typo must not wait for it
+    from fracnet.runs import sweep_summary  # pandas: a typo must not wait for it
 
     if state.progress is not None:
         state.progress.stop()
@@ -448,10 +450,10 @@ def finish() -> int:
             with suppress(OSError):  # it is not empty, or not there
                 path.rmdir()
         content = sweep_summary.collect(folder, state.show_test, report=True)
-    if content["configurations"] and any(folder.rglob(run_folder.TRACKING)):
+    if content["configurations"] and any(folder.rglob(TRACKING)):
         from fracnet.training.loggers import log_repeats  # seconds, for W&B alone
 
-        log_repeats(folder, content)
+        log_repeats(folder, content, state.trust)
     print()
     sweep_summary.print_summary(content, folder)
     scored = job_process.SCORED

@@ -12,6 +12,8 @@ AUDIT_FILE = "audit.json"
 PREDICTION_FILE = "predictions.json"
 WORKSPACE_FILE = "workspace.json"
 MODEL_FILE = "model.onnx"
+TRACKING = "tracking.json"
+"""What loggers need to resume a run; stays on this machine."""
 
 RUN, SWEEP, EVALUATION, COMPARISON = "a run", "a sweep", "an evaluation", "a comparison"
 AUDIT, DASHBOARD = "an audit", "a dashboard"

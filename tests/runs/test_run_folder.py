@@ -30,7 +30,6 @@ from fracnet.runs.provenance import Provenance
 from fracnet.runs.run_folder import (
     FORMAT,
     FORMAT_KEY,
-    TRACKING,
     RunFolder,
     csv_text,
     read_baselines,
@@ -46,6 +45,7 @@ from fracnet.training.resume import frozen_config, trim_curves
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import cannot_write, config_dir
 from fracnet.utils.processes import this_process
+from fracnet.utils.result_files import TRACKING
 
 TABLE = two_class_table(8, 8)
 
