@@ -240,8 +240,9 @@ class _WithoutControls:
             self.failed = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             if self._stream.fileno() != 2:
-                reason = f"Cannot write to standard output: {error.strerror}."
-                print(f"fracnet: error: {reason}", file=sys.stderr)
+                reason = f"Cannot write to standard output: {error.strerror}"
+                end = "no more is printed there, and the work continues."
+                print(f"fracnet: error: {reason}; {end}", file=sys.stderr)
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write several texts."""

@@ -103,7 +103,8 @@ def test_work_continues_without_standard_output_on_a_full_disk(
             hydra_cli.run(task, "compare")
     assert caught.value.code == 1
     assert (tmp_path / "out/result").exists()
-    sentence = "fracnet: error: Cannot write to standard output: No space left on device.\n"
+    sentence = "fracnet: error: Cannot write to standard output: No space left on device; no more "
+    sentence += "is printed there, and the work continues.\n"
     assert capsys.readouterr().err == sentence
 
 
