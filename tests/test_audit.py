@@ -67,7 +67,7 @@ def test_an_audit_replaces_no_page_of_another_command(
     (out / "index.html").write_text("theirs")
     result = run_audit_command(folder_overrides(audited, out), capsys)
     assert result.code == 1
-    assert "is the folder of a comparison, whose files would be replaced" in result.err
+    assert "holds comparison.json, as a comparison does; name another folder" in result.err
     assert (out / "index.html").read_text() == "theirs"
     (out / "comparison.json").unlink()
     for _ in range(2):  # an audit replaces its own files

@@ -228,7 +228,7 @@ def test_a_comparison_replaces_no_files_of_a_run(
     before = sorted(path.name for path in (runs / "a0").iterdir())
     result = run_compare(["runs=[runs/a0,runs/b0]", "resamples=100", "out=runs/a0"], capsys)
     assert result.code == 1
-    assert "runs/a0 is the folder of a run" in result.err
+    assert "runs/a0 holds config.yaml, as a run does; name another folder" in result.err
     assert sorted(path.name for path in (runs / "a0").iterdir()) == before
 
 
@@ -253,7 +253,7 @@ def test_a_comparison_replaces_no_page_of_other_results(
     arguments = ["runs=[runs/a0,runs/b0]", "resamples=100", "out=out"]
     result = run_compare(arguments, capsys)
     assert result.code == 1
-    assert f"is the folder of {kind}, whose files would be replaced" in result.err
+    assert f"/out holds {name}, as {kind} does; name another folder" in result.err
     assert (out / "index.html").read_text() == "theirs"
     (out / name).unlink()
     for _ in range(2):  # a comparison replaces its own files

@@ -65,7 +65,7 @@ def test_the_ensemble_mean_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert test.metrics["macro_auc"].value > mean
     repeated = run_ensemble(["runs=runs/*", "out=runs/mean"], capsys)
     assert repeated.code == 1
-    assert "is the folder of a run, whose files would be replaced" in repeated.err
+    assert "runs/mean holds config.yaml, as a run does; name another folder" in repeated.err
     second = run_ensemble(["runs=runs/*", "out=runs/other"], capsys)
     assert "skipped: runs/mean: is an ensemble" in second.out
 

@@ -123,7 +123,7 @@ def test_a_table_replaces_no_files_of_a_run(
     write_foreign_csv(TABLE, tmp_path)
     result = run_evaluate([*ARGUMENTS, COLUMNS, "out=runs/mine"], capsys)
     assert result.code == 1
-    assert "runs/mine is the folder of a run, whose files would be replaced" in result.err
+    assert "runs/mine holds config.yaml, as a run does; name another folder" in result.err
     after = file_contents(tmp_path)
     assert {name: after[name] for name in before} == before
 
@@ -144,7 +144,7 @@ def test_a_table_replaces_no_files_of_other_results(
     before = file_contents(tmp_path)
     result = run_evaluate([*ARGUMENTS, COLUMNS, f"out={out}"], capsys)
     assert result.code == 1
-    assert f"is the folder of {kind}, whose files would be replaced" in result.err
+    assert f", as {kind} does; name another folder" in result.err
     assert file_contents(tmp_path) == before
 
 

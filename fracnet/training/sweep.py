@@ -56,7 +56,7 @@ from fracnet.training.sweep_progress import Progress
 from fracnet.utils import distributed, processes, shared
 from fracnet.utils.errors import Diverged, Interrupted, Pruned, UserError
 from fracnet.utils.files import CannotWrite, cannot_write, explain_disk_fault, write_atomically
-from fracnet.utils.result_files import TRACKING, check_no_results
+from fracnet.utils.result_files import COMMON_NAMES, TRACKING, check_no_results
 from fracnet.utils.text import near_miss, one_line
 
 NO_BEST_JOB = ("No trials are completed", "Record does not exist")
@@ -200,7 +200,7 @@ class SweepCallback(Callback):
                     "new folder for each sweep, or to finish this one: python -m fracnet.sweep "
                     f"resume={folder}"
                 )
-            check_no_results(folder, key="hydra.sweep.dir")
+            check_no_results(folder, key="hydra.sweep.dir", ignored=COMMON_NAMES)
             plan_sweep(config, folder)
             follow(folder, config)
         except UserError as error:

@@ -1,5 +1,6 @@
 """The file by which a folder is known as the results of a command; none replaces another's."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from fracnet.utils.errors import UserError
@@ -30,16 +31,18 @@ KINDS = {
     MODEL_FILE: "an exported model",
 }
 """What a folder with such a file is."""
+COMMON_NAMES = ("config.yaml", "metrics.json", MODEL_FILE)
+"""Those that files of the user's own often have; a sweep writes none of them."""
 
 
-def check_no_results(out: Path, own: str = "", key: str = "out") -> None:
-    """Raise UserError for a folder with results, whose files would be replaced.
+def check_no_results(
+    out: Path, own: str = "", key: str = "out", ignored: Collection[str] = ()
+) -> None:
+    """Raise UserError for a folder that seems to hold results, which would be replaced.
 
-    own: the kind of results that may be replaced. key: names the folder in the command.
+    own: the kind of results that may be replaced. key: names the folder in the command. ignored:
+    names of files that say nothing here.
     """
-    kinds = (kind for name, kind in KINDS.items() if (out / name).exists())
-    if other := next((kind for kind in kinds if kind != own), ""):
-        raise UserError(
-            f"{key}={out} is the folder of {other}, whose files would be replaced; allowed: "
-            "another folder."
-        )
+    for name, kind in KINDS.items():
+        if kind != own and name not in ignored and (out / name).exists():
+            raise UserError(f"{key}={out} holds {name}, as {kind} does; name another folder.")

@@ -194,8 +194,18 @@ def test_a_new_run_mixes_with_no_results_of_another_command(
         command = [*phantom_overrides, *words, f"hydra.{key}.dir={tmp_path}"]
         result = run_train(command, capsys)
         assert result.code == 1
-        assert f"hydra.{key}.dir={tmp_path} is the folder of an audit" in result.err
+        assert f"hydra.{key}.dir={tmp_path} holds audit.json, as an audit does; name" in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["audit.json"]
+
+
+def test_a_sweep_may_start_among_files_of_the_users_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], phantom_overrides: list[str]
+) -> None:
+    for name in ("config.yaml", "metrics.json", "model.onnx"):  # of which it writes none
+        (tmp_path / name).touch()
+    words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "--dry-run"]
+    result = run_train([*phantom_overrides, *words], capsys)
+    assert result.code == 0, result.err
 
 
 def test_changed_data_are_refused(
