@@ -16,6 +16,7 @@ import yaml
 from helpers.command import run_train
 from helpers.run_files import two_class_table, write_run
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from fracnet.config.fields import resolved
 from fracnet.config.trust import upload_seal
@@ -25,8 +26,15 @@ from fracnet.training import job_process, loggers
 from fracnet.training.job_process import empty, objective, supervise
 from fracnet.training.launchers import needs_trust
 from fracnet.training.resume import check_new_job
-from fracnet.training.resume_sweep import risky_overrides
-from fracnet.training.sweep_plan import JobRecord, SweepPlan, code_hash, job_folders, stop_level
+from fracnet.training.sweep import _search_again
+from fracnet.training.sweep_plan import (
+    JobRecord,
+    SweepPlan,
+    code_hash,
+    job_folders,
+    risky_overrides,
+    stop_level,
+)
 from fracnet.utils.errors import UserError
 from fracnet.utils.files import CannotWrite, append_to, config_dir
 
@@ -158,6 +166,15 @@ def test_a_job_that_a_search_chooses_passes_the_same_gate(
     words = [*words, "+trainer.nothing=1", f"hydra.run.dir={place / 'new'}"]
     reason = "hf-hub:theirs/net names a file or" if trust is False else "trainer.nothing=1"
     assert reason in run_train(words, capsys).err
+
+
+def test_a_search_cannot_choose_what_a_plan_may_not_have(place: Path) -> None:
+    """The words of its record are no overrides of a job yet."""
+    sweep = write_plan(place / "sweep", jobs=[])
+    resumed = OmegaConf.create({"resumed": {"sweep": str(sweep), "trust": False}})
+    chosen = {"job": {"num": 0}, "overrides": {"task": [*JOB, "experiment=../../theirs/evil"]}}
+    with pytest.raises(UserError, match="job 0 has experiment="):
+        _search_again(resumed, OmegaConf.create(chosen))
 
 
 def test_what_a_sweep_of_one_s_own_writes_is_not_risky() -> None:

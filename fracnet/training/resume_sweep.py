@@ -4,11 +4,10 @@ The plan of the sweep says which jobs there are, the job.json of each how far it
 launcher then gets the numbers of the jobs that are not finished, and each goes on by itself.
 """
 
-import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -39,6 +38,7 @@ from fracnet.training.sweep_plan import (
     code_hash,
     job_folders,
     read_record,
+    risky_overrides,
     swept_overrides,
 )
 from fracnet.training.sweep_progress import DONE
@@ -226,27 +226,6 @@ def _check_plan(plan: SweepPlan, launcher_chosen: bool) -> None:
             f"{PLAN_FILE} of the sweep has {unsafe}, which could run any code. If these options "
             f"are yours, add to this command: {shlex.join(_launcher_words(plan))}"
         )
-
-
-def risky_overrides(overrides: Iterable[str]) -> list[str]:
-    """Those that could do more than set a key of one training to one value.
-
-    An interpolation could have another value in the process of the job than here, and a choice
-    with `..` could be any file, whose keys may be of any group, and Hydra's own.
-    """
-    parser, risky = OverridesParser.create(), []
-    for text in overrides:
-        try:
-            override = parser.parse_override(text)
-        except HydraException:  # such as an option of the command line
-            risky.append(text)
-            continue
-        group = str(override.key_or_group)
-        outside = ".." in text and (config_dir() / group).is_dir()
-        named = re.split("[./]", group)[0] in ("hydra", "resume", "trust")
-        if override.package or named or outside or "${" in text:
-            risky.append(text)
-    return risky
 
 
 def _check_jobs(folder: Path, plan: SweepPlan, numbers: Sequence[int], trust: bool) -> None:

@@ -41,6 +41,7 @@ from fracnet.config.hydra_cli import (
     remove_new_folders,
 )
 from fracnet.config.search import check_search
+from fracnet.config.trust import ADVICE
 from fracnet.training import job_process, launchers, sweep_plan, sweep_progress
 from fracnet.training.job_configs import JobConfigs, planned_jobs, search_configs
 from fracnet.training.stop_signals import StopSignals
@@ -348,6 +349,8 @@ def _search_again(cfg: DictConfig, hydra: Any) -> Any:
     sweep, number = Path(str(cfg.resumed.sweep)), int(hydra.job.num)
     task = [o for o in hydra.overrides.task if not o.lstrip("+").startswith("resumed.")]
     overrides, folder = sweep_plan.swept_overrides(task), sweep / str(number)
+    if not cfg.resumed.trust and (risky := sweep_plan.risky_overrides(overrides)):
+        raise UserError(f"job {number} has {' '.join(risky)}, which could run any code. {ADVICE}")
     record = sweep_plan.read_record(folder / JOB_FILE)
     same = set(sweep_plan.swept_overrides(record.get("overrides") or ())) == set(overrides)
     done = record.get("status") in sweep_progress.DONE

@@ -7,12 +7,14 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from pydantic import TypeAdapter
 
 from fracnet.utils import processes
@@ -158,6 +160,27 @@ def swept_overrides(overrides: Sequence[str], *groups: str) -> list[str]:
     """
     left_out = groups or ("launcher", "sweeper")
     return [o for o in overrides if re.split("[.@=]", o.lstrip("+~"))[0] not in left_out]
+
+
+def risky_overrides(overrides: Iterable[str]) -> list[str]:
+    """Those that could do more than set a key of one training to one value.
+
+    An interpolation could have another value in the process of the job than here, and a choice
+    with `..` could be any file, whose keys may be of any group, and Hydra's own.
+    """
+    parser, risky = OverridesParser.create(), []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:  # such as an option of the command line
+            risky.append(text)
+            continue
+        group = str(override.key_or_group)
+        outside = ".." in text and (config_dir() / group).is_dir()
+        named = re.split("[./]", group)[0] in ("hydra", "resume", "trust")
+        if override.package or named or outside or "${" in text:
+            risky.append(text)
+    return risky
 
 
 @dataclass(frozen=True)
