@@ -89,22 +89,24 @@ def test_sigterm_stops_the_sweep(tmp_path: Path) -> None:
     assert statuses(folder) == ["interrupted", "not run"]
 
 
-@pytest.mark.parametrize("launcher", ["serial", "joblib"])
+@pytest.mark.parametrize("workers", [0, 1, 2])  # 0: a serial sweep; 1: no process of joblib
 def test_a_terminal_that_closes_stops_the_sweep_at_its_last_checkpoint(
-    launcher: str, tmp_path: Path
+    workers: int, tmp_path: Path
 ) -> None:
     folder = tmp_path / "sweep"
-    job = started([*LIGHT, "optim.lr=6,4", *launcher_of_one(launcher)], folder)
-    wait_for(folder / "0/waiting", job)
+    launcher = ["launcher=joblib", f"launcher.jobs={workers}"] if workers else []
+    job = started([*LIGHT, "optim.lr=6,5", *launcher], folder)
+    for number in range(max(1, workers)):
+        wait_for(folder / f"{number}/waiting", job)
     os.killpg(job.pid, signal.SIGHUP)  # also to the workers of joblib
     time.sleep(0.01)
     os.killpg(job.pid, signal.SIGHUP)  # as a closing terminal may send it
     time.sleep(1)
-    assert job.poll() is None, job.communicate()
+    assert json.loads((folder / "0/job.json").read_text())["status"] == "running"
     os.killpg(job.pid, signal.SIGINT)
     _, err = job.communicate(timeout=30)
     assert job.returncode == 143, err
-    assert statuses(folder) == ["interrupted", "not run"]
+    assert statuses(folder) == ["interrupted", "interrupted" if workers == 2 else "not run"]
     assert err.count("fracnet: SIGHUP: stopping the sweep") == 1
 
 
